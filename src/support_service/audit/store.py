@@ -72,7 +72,10 @@ ERASE = audit_log.update().where(_ERASABLE).values(changes=sa.null(), salt=sa.nu
 
 async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
     """Store entries, in the transaction of their changes."""
-    await tx.execute(ADD, entries[0] if len(entries) == 1 else entries)
+    if len(entries) == 1:
+        await tx.insert_later(ADD, entries[0])
+    else:
+        await tx.execute(ADD, entries)
 
 
 async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:

@@ -34,6 +34,7 @@ class CompiledStatement:
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - compiled statements are never DDL
         self.sql = compiled.string
         places = list(compiled.positiontup or ())
+        self.places = len(places)  # placeholders of the SQL
         self._select = _selector(places)
         self._constants = {name: value for name, value in compiled.params.items() if name not in names}
         self._bind_processors: list[tuple[int, Processor]] = [

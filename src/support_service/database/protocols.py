@@ -130,6 +130,13 @@ class Transaction(Reader, Protocol):
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
 
+    async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
+        """Insert a row before the next statement or the commit, which raises the insert's errors.
+
+        PostgreSQL gets the inserts that wait in one round trip. They must not depend on each other's rows, except by
+        foreign keys.
+        """
+
 
 class Database(Reader, Protocol):
     """A database. Its methods raise Unavailable if it is unreachable or stays busy."""

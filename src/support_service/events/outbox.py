@@ -42,7 +42,7 @@ async def append_event(tx: Transaction, case_id: str, event_type: str, at: datet
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
-    await tx.execute(APPEND, _parameters(case_id, event_type, at, data))
+    await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
 
 
 async def append_all(

@@ -137,7 +137,7 @@ async def add_case(
     await tx.execute(ADD_CASE, _column_values(case) | _search_values(case) | first_message_values)
     await _add_references(tx, case.id, references)
     if first:
-        await _add_messages(tx, [first])
+        await _add_message(tx, first)
 
 
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:
@@ -167,7 +167,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     if row is None:
         return None
     message.created_at = row.at
-    await _add_messages(tx, [message])
+    await _add_message(tx, message)
     return CaseState(**row._asdict())
 
 
@@ -220,7 +220,8 @@ async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None
     """
     if messages:
         await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
-        await _add_messages(tx, messages)
+        await tx.execute(ADD_MESSAGE, [message.__dict__ for message in messages])
+        await tx.execute(ADD_DOCUMENT, [_document_parameters(message) for message in messages])
 
 
 async def delete(tx: Transaction, case_id: str) -> None:
@@ -228,10 +229,10 @@ async def delete(tx: Transaction, case_id: str) -> None:
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
-async def _add_messages(tx: Transaction, added: Sequence[Message]) -> None:
-    """Insert messages, and their words into the search index, after the rows of their cases were changed."""
-    await tx.execute(ADD_MESSAGE, [message.__dict__ for message in added])
-    await tx.execute(ADD_DOCUMENT, [_document_parameters(message) for message in added])
+async def _add_message(tx: Transaction, message: Message) -> None:
+    """Insert a message, and its words into the search index, after the row of its case was changed."""
+    await tx.insert_later(ADD_MESSAGE, message.__dict__)
+    await tx.insert_later(ADD_DOCUMENT, _document_parameters(message))
 
 
 def _document_parameters(message: Message) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from weakref import WeakSet
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
+from support_service.database.postgres.transaction import PostgresTransaction
 from support_service.database.postgres.write_slots import WriteSlots
 from support_service.database.protocols import (
     ContendedRow,
@@ -32,22 +33,6 @@ RETRYABLE_STATES = ("40001", "40P01")  # serialization failure, deadlock
 TIMEOUT_STATES = ("55P03", "57014")  # lock timeout, statement timeout
 
 log = logging.getLogger(__name__)
-
-
-class PostgresTransaction:
-    """Runs statements on one connection, between BEGIN and COMMIT."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        return (await self._connection.execute(statement, parameters)).first()
-
-    async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        return (await self._connection.execute(statement, parameters)).all()
-
-    async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        return (await self._connection.execute(statement, parameters)).rowcount
 
 
 class PostgresDatabase:
@@ -133,7 +118,9 @@ class PostgresDatabase:
     async def transaction(self, *rows: ContendedRow) -> AsyncIterator[PostgresTransaction]:
         with measured(self._measure, "TRANSACTION"), _translate_errors():
             async with self._write_slots.occupy(rows), self._engine.begin() as connection:
-                yield PostgresTransaction(connection)
+                tx = PostgresTransaction(connection)
+                yield tx
+                await tx.insert_waiting()
 
     async def purge_search_index(self) -> None:
         """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""

@@ -74,3 +74,6 @@ class SqliteTransaction:
 
     async def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         return self._connection.execute(statement, parameters)
+
+    async def insert_later(self, statement: sa.Insert, parameters: Mapping[str, Any]) -> None:
+        self._connection.execute(statement, parameters)

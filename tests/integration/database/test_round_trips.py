@@ -1,0 +1,112 @@
+"""How many statements a write sends to PostgreSQL, each in a round trip: independent inserts are sent together."""
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.attachments.service import AttachmentService
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.audit import store
+from support_service.cases.model.requests import Closing, NewCase, NewMessage
+from support_service.cases.service import CaseService
+from support_service.core.clock import utc_now
+from support_service.database.postgres.engine import PostgresDatabase
+from support_service.database.protocols import StatementError
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from tests.support.timings import PATIENT_DATABASE
+
+MESSAGE = {"authorType": "agent", "message": "We are looking into it."}
+NEW = NewCase.model_validate(
+    {
+        "subject": "Parcel has not arrived",
+        "channel": "email",
+        "context": [{"type": "order", "orderId": 101}],
+        "initialMessage": MESSAGE,
+    }
+)
+# BEGIN and COMMIT are two more round trips of each.
+OPENING = 3  # the case, its references, and the rest
+MESSAGE_ADDED = 2  # the case with its new version, and the rest
+CLOSING = 7
+UPLOAD = 4  # and one read before the bytes are sent
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+async def one_chunk():
+    """A file of one chunk."""
+    yield b"hello"
+
+
+@pytest.fixture
+async def database(database_url):
+    """A database, and the statements that it is sent."""
+    database = PostgresDatabase(database_url, timings=PATIENT_DATABASE.postgres)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def sent(database):
+    """The statements that the database has received."""
+    statements = []
+
+    def note(_connection, _cursor, statement, *_):
+        statements.append(statement)
+
+    sa.event.listen(database._engine.sync_engine, "before_cursor_execute", note)
+    return statements
+
+
+async def test_statements_of_a_write_of_a_case(database, instruments, sent):
+    """The message, the event and the audit entry of a change are one statement."""
+    service = CaseService(database, instruments)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    assert len(sent) == OPENING
+    sent.clear()
+    await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
+    assert len(sent) == MESSAGE_ADDED
+    sent.clear()
+    await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
+    assert len(sent) == CLOSING
+
+
+async def test_statements_of_an_upload(database, instruments, sent, tmp_path):
+    """The event and the audit entry of a file are one statement; the ledger's row is locked last."""
+    storage = LocalAttachmentStorage(tmp_path)
+    await storage.open()
+    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    sent.clear()
+    await attachments.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())
+    assert len(sent) == UPLOAD
+    assert "attachment_ledger" in sent[-1]
+    await storage.close()
+
+
+async def test_inserts_of_one_table_stay_in_order(database, instruments):
+    """The two events of a closing have numbers in the order in which they happened."""
+    service = CaseService(database, instruments)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
+    changes = sa.text("SELECT event::json -> 'data' ->> 'changeType' AS change FROM outbox ORDER BY seq")
+    rows = await database.fetch_all(changes)
+    assert [row.change for row in rows] == [None, "conversation.added", "status.changed", None]
+
+
+async def test_an_insert_that_waits_is_rejected_with_the_transaction(database, instruments):
+    """Its error ends the transaction, and nothing of it is kept."""
+    service = CaseService(database, instruments)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    entry = {"at": utc_now(), "actor": "a", "role": "agent", "case_id": case.id, "request_id": None, "changes": "{}"}
+    with pytest.raises(StatementError):
+        await insert(database, {**entry, "action": None})
+    assert (await database.fetch_one(sa.text("SELECT team FROM tickets"))).team is None
+
+
+async def insert(database, entry):
+    """Change all cases, and insert an entry later, in one transaction."""
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
+        await tx.insert_later(store.ADD, entry)
