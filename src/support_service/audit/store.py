@@ -44,7 +44,7 @@ ADD = compiled(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
 HEAD_AND_OLDEST = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST.label("oldest")))
 LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
-TO_SEAL = _select_page(UNSEALED, _L.seq)
+TO_SEAL = compiled(_select_page(UNSEALED, _L.seq))
 SEAL = compiled(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
@@ -143,5 +143,5 @@ async def read_case_entries(
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    entries = [StoredAuditEntry(*(getattr(row, name) for name in FIELD_NAMES)) for row in rows]
+    entries = [StoredAuditEntry(*tuple(row)[: len(FIELD_NAMES)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
     return entries, rows[0].number if rows else 0

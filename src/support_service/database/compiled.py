@@ -62,8 +62,13 @@ class CompiledStatement:
 
     def row(self, raw: Sequence[Any] | None) -> Row | None:
         """Return a driver row with named fields, its values converted to the column types' Python values."""
-        if raw is None:
-            return None
+        return None if raw is None else self._convert(raw)
+
+    def rows(self, raw: Sequence[Sequence[Any]]) -> Sequence[Row]:
+        """Return driver rows, each as `row` does."""
+        return [self._convert(each) for each in raw]
+
+    def _convert(self, raw: Sequence[Any]) -> Row:
         if self._result_processors:
             raw = list(raw)
             for place, processor in self._result_processors:

@@ -32,6 +32,10 @@ class SqliteConnection:
 
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows."""
+        if parameters is None or isinstance(parameters, dict):
+            prepared = self._prepare(statement, parameters)
+            if prepared:
+                return prepared.rows(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchall())
         return self._connection.execute(statement, parameters).all()
 
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
