@@ -10,9 +10,9 @@ changes, SHA-256(salt + changes). So the changes can be erased together with the
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pydantic_core
 
@@ -33,8 +33,7 @@ class ChainHead:
         return f"{self.position} {self.hash.hex()}"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAuditEntry:
+class StoredAuditEntry(NamedTuple):
     """One change: who did what, and when. The fields after `changes` are set when the entry is sealed."""
 
     seq: int
@@ -61,9 +60,8 @@ class StoredAuditEntry:
 def seal_entry(head: ChainHead, entry: StoredAuditEntry, salt: bytes) -> StoredAuditEntry:
     """Return the entry, sealed as the next one of the chain."""
     position, digest = head.position + 1, changes_digest(salt, entry.changes or "")
-    return replace(
-        entry, position=position, salt=salt, digest=digest, hash=entry_hash(head.hash, entry, position, digest)
-    )
+    hash_ = entry_hash(head.hash, entry, position, digest)
+    return entry._replace(position=position, salt=salt, digest=digest, hash=hash_)
 
 
 def changes_digest(salt: bytes, changes: str) -> bytes:

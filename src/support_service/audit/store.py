@@ -1,7 +1,6 @@
 """All SQL for the audit log: changes add entries, the sealer assigns positions, and no entry is deleted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +17,7 @@ from support_service.database.tables import audit_head, audit_log
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
-FIELD_NAMES = [field.name for field in fields(StoredAuditEntry)]
-COLUMNS = [_L[name] for name in FIELD_NAMES]
+COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
 
 
 def _select_page(
@@ -143,5 +141,5 @@ async def read_case_entries(
 async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    entries = [StoredAuditEntry(*tuple(row)[: len(FIELD_NAMES)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
+    entries = [StoredAuditEntry._make(tuple(row)[: len(COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
     return entries, rows[0].number if rows else 0

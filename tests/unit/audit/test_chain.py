@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -149,10 +148,10 @@ def test_rewritten_chain_is_found_by_a_head_noted_before(unprotected_log, tmp_pa
             async with database.transaction() as tx:
                 await tx.execute(audit_log.delete().where(audit_log.c.position > kept))
                 for entry in before[kept:] if rewritten else ():
-                    placed = replace(entry, actor="nobody")
-                    forged = replace(placed, hash=chain.entry_hash(head.hash, placed, placed.position, placed.digest))
+                    placed = entry._replace(actor="nobody")
+                    forged = placed._replace(hash=chain.entry_hash(head.hash, placed, placed.position, placed.digest))
                     head = ChainHead(head.position + 1, forged.hash)
-                    await tx.execute(audit_log.insert(), asdict(forged))
+                    await tx.execute(audit_log.insert(), forged._asdict())
                 await tx.execute(audit_head.update().values(position=head.position, hash=head.hash))
             if rewritten:
                 assert (await verify_chain(database)).flaw is None
@@ -178,8 +177,9 @@ async def test_truncated_chain_is_found_by_its_head(unprotected_log, tmp_path):
 async def test_entry_inserted_before_the_first_is_found(sealed_log, position):
     """The triggers allow inserts. Such an entry would be listed but never sealed."""
     async with sealed_log.transaction() as tx:
-        forged = replace((await store.read_sealed(tx, 0, 1))[0], seq=ENTRIES + 99, actor="nobody", position=position)
-        await tx.execute(audit_log.insert(), asdict(forged))
+        (first,) = await store.read_sealed(tx, 0, 1)
+        forged = first._replace(seq=ENTRIES + 99, actor="nobody", position=position)
+        await tx.execute(audit_log.insert(), forged._asdict())
     assert f"position {position}," in str((await verify_chain(sealed_log)).flaw)
 
 
