@@ -1,65 +1,122 @@
-"""Counters and histograms that pass measurements to the SDK in batches.
+"""Counters and histograms that pass measurements to the SDK in batches, one batch for each series.
 
-The SDK takes 10 us for a single measurement, and half of that for each of several in a row, because its data is then
-in the CPU caches. Batches reduce the CPU time of a read by 5 % and of a message by 8 %.
+The SDK takes 5 to 10 us for a measurement: it copies, checks and hashes the labels, before it adds a number. A series
+that collects its measurements first needs that once for a batch: a read then spends 3 us on its three measurements.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Self
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.util.types import Attributes
 
-BATCH_SIZE = 64  # measurements; a batch takes a third of a millisecond
+BATCH_SIZE = 256  # measurements of one series; a batch takes a quarter of a millisecond
 
-Record = Callable[[float, Attributes], None]
+PassOn = Callable[[list[float]], None]
+"""Passes the measurements of one series to the SDK."""
 
 
-class MeasurementBuffer:
-    """Measurements of one app's instruments that the SDK has not received yet."""
+class HistogramBatch(float):
+    """Measurements of one series of a histogram, as one value for the SDK; `provider.BatchHistogram` counts each.
 
-    def __init__(self) -> None:
-        self._pending: deque[tuple[Record, float, Attributes]] = deque()
+    A batch without values creates the series with all counts at 0.
+    """
 
-    def enqueue(self, record: Record, amount: float, attributes: Attributes) -> None:
-        """Queue a measurement for the next batch; the caller must not modify `attributes` afterwards."""
-        self._pending.append((record, amount, attributes))
+    values: tuple[float, ...]
+
+    def __new__(cls, values: Iterable[float]) -> Self:
+        batch = super().__new__(cls)  # 0.0, which the SDK accepts
+        batch.values = tuple(values)
+        return batch
+
+
+class Series:
+    """Measurements of one series that the SDK has not received yet."""
+
+    __slots__ = ("_pass_on", "_pending")
+
+    def __init__(self, pass_on: PassOn) -> None:
+        self._pending: deque[float] = deque()
+        self._pass_on = pass_on
+
+    def append(self, amount: float) -> None:
+        """Add a measurement; a full batch is passed on."""
+        self._pending.append(amount)
         if len(self._pending) >= BATCH_SIZE:
             self.flush()
 
     def flush(self) -> None:
-        """Pass all queued measurements to the SDK.
+        """Pass on what was measured. Threads may call this at the same time as `append`."""
+        amounts = []
+        try:
+            for _ in range(len(self._pending)):
+                amounts.append(self._pending.popleft())  # noqa: PERF401 - keeps what was taken before an IndexError
+        except IndexError:  # another thread took the last one
+            pass
+        if amounts:
+            self._pass_on(amounts)
 
-        Metric readers call this in their own threads before they collect.
-        """
-        for _ in range(len(self._pending)):
-            try:
-                record, amount, attributes = self._pending.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            record(amount, attributes)
+
+class MeasurementBuffer:
+    """The series of one app's instruments, with the measurements that the SDK has not received yet."""
+
+    def __init__(self) -> None:
+        self._series: list[Series] = []
+
+    def add_series(self, pass_on: PassOn) -> Series:
+        """Return a new series, which `flush` includes from now on."""
+        series = Series(pass_on)
+        self._series.append(series)
+        return series
+
+    def flush(self) -> None:
+        """Pass on the measurements of all series. Metric readers call this in their own threads before they collect."""
+        for series in tuple(self._series):
+            series.flush()
 
 
 class BatchedCounter(Counter):
-    """An SDK counter that receives its measurements in batches."""
+    """An SDK counter that receives the sums of batches."""
 
     def __init__(self, counter: Counter, batches: MeasurementBuffer) -> None:
-        self._add = counter.add
-        self._enqueue = batches.enqueue
+        self._counter = counter
+        self._batches = batches
+        self._series: dict[tuple[object, ...], Series] = {}
 
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
-        """Queue an increment."""
-        self._enqueue(self._add, amount, attributes)
+        """Add an increment to the batch of its series; an amount that the SDK refuses is passed to it at once."""
+        if not 0 <= amount < inf:
+            self._counter.add(amount, attributes)
+            return
+        labels = tuple(attributes.items()) if attributes else ()
+        series = self._series.get(labels)
+        if series is None:
+            counter, attributes = self._counter, dict(attributes or {})
+            series = self._batches.add_series(lambda amounts: counter.add(sum(amounts), attributes))
+            series = self._series.setdefault(labels, series)
+        series.append(amount)
 
 
 class BatchedHistogram(Histogram):
-    """An SDK histogram that receives its measurements in batches."""
+    """An SDK histogram that receives `HistogramBatch`es."""
 
     def __init__(self, histogram: Histogram, batches: MeasurementBuffer) -> None:
-        self._record = histogram.record
-        self._enqueue = batches.enqueue
+        self._histogram = histogram
+        self._batches = batches
+        self._series: dict[tuple[object, ...], Series] = {}
 
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
-        """Queue a measurement."""
-        self._enqueue(self._record, amount, attributes)
+        """Add a measurement to the batch of its series; an amount that the SDK refuses is passed to it at once."""
+        if not 0 <= amount < inf or isinstance(amount, HistogramBatch):
+            self._histogram.record(amount, attributes)
+            return
+        labels = tuple(attributes.items()) if attributes else ()
+        series = self._series.get(labels)
+        if series is None:
+            histogram, attributes = self._histogram, dict(attributes or {})
+            series = self._batches.add_series(lambda amounts: histogram.record(HistogramBatch(amounts), attributes))
+            series = self._series.setdefault(labels, series)
+        series.append(amount)

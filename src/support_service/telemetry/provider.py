@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import uuid4
 
 from opentelemetry.metrics import Histogram, Meter
@@ -28,29 +29,39 @@ from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.telemetry import environment_hidden
-from support_service.telemetry.instruments import EMPTY_MEASUREMENT
+from support_service.telemetry.batches import HistogramBatch
 
 GZIP_MIN_BYTES = 1024  # bytes of a response body
 SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
 
 
-class ZeroedHistogram(ExplicitBucketHistogramAggregation):
-    """A histogram aggregation whose series can exist with a count of 0: a first value of EMPTY_MEASUREMENT creates one.
+class BatchHistogram(ExplicitBucketHistogramAggregation):
+    """A histogram aggregation that counts each value of a HistogramBatch; a batch without values creates its series.
 
-    The API has no call for this. Without it, `rate` misses the first value of a series, because the series only appears
-    with that value. `_create_aggregation` is the SDK's internal extension point; the SDK is pinned to one release.
+    The API has no call for several values, nor for a series without a value. Without the latter, `rate` misses the
+    first value of a series, because the series only appears with that value. `_create_aggregation` is the SDK's
+    internal extension point; the SDK is pinned to one release.
     """
 
     def _create_aggregation(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
         aggregation = super()._create_aggregation(*args, **kwargs)
+        count = aggregation.aggregate
 
-        def first(measurement, should_sample_exemplar=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, FBT002
-            del aggregation.aggregate  # restores the class's method, so that later measurements cost nothing extra
-            if measurement.value is not EMPTY_MEASUREMENT:
-                aggregation.aggregate(measurement, should_sample_exemplar)
+        def aggregate(measurement, should_sample_exemplar=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, FBT002
+            if not isinstance(measurement.value, HistogramBatch):
+                count(measurement, should_sample_exemplar)
+                return
+            for value in measurement.value.values:
+                count(SingleValue(value), False)  # type: ignore[arg-type]
 
-        aggregation.aggregate = first  # type: ignore[method-assign]
+        aggregation.aggregate = aggregate  # type: ignore[method-assign]
         return aggregation
+
+
+class SingleValue(NamedTuple):
+    """What the aggregation of a histogram reads of a measurement, if it samples no exemplar."""
+
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class Metrics:
             resource=resource,
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
-            views=[View(instrument_type=Histogram, aggregation=ZeroedHistogram(record_min_max=False))],
+            views=[View(instrument_type=Histogram, aggregation=BatchHistogram(record_min_max=False))],
         )
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 

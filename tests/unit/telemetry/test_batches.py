@@ -2,24 +2,28 @@
 
 import threading
 
+import pytest
+
 from support_service.telemetry.batches import BATCH_SIZE, MeasurementBuffer
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 
 
 def test_full_batch_is_passed_to_the_sdk():
-    """Measurements reach the SDK in batches and in order; at most one batch is buffered."""
+    """Measurements reach the SDK in batches and in order; at most one batch of a series is buffered."""
     received, batches = [], MeasurementBuffer()
+    series = batches.add_series(received.extend)
     for number in range(2 * BATCH_SIZE + 1):
-        batches.enqueue(lambda amount, attributes: received.append((amount, attributes)), number, {"of": "x"})
+        series.append(number)
         assert len(received) == (number + 1) // BATCH_SIZE * BATCH_SIZE
     batches.flush()
-    assert received == [(number, {"of": "x"}) for number in range(2 * BATCH_SIZE + 1)]
+    assert received == list(range(2 * BATCH_SIZE + 1))
 
 
 def test_concurrent_readers_receive_each_measurement_once():
     """Reader threads flush the buffer while measurements arrive; each measurement arrives once."""
     received, batches, done = [], MeasurementBuffer(), threading.Event()
+    series = batches.add_series(received.extend)
 
     def read():
         while not done.is_set():
@@ -29,12 +33,39 @@ def test_concurrent_readers_receive_each_measurement_once():
     for reader in readers:
         reader.start()
     for number in range(20_000):
-        batches.enqueue(lambda amount, _: received.append(amount), number, None)
+        series.append(number)
     done.set()
     for reader in readers:
         reader.join()
     batches.flush()
     assert sorted(received) == list(range(20_000))
+
+
+def test_series_are_kept_apart_and_counted_exactly():
+    """Series with other labels are separate; counts, sums and buckets are those of the single measurements."""
+    metrics = Metrics(("prometheus",), build_resource())
+    instruments = Instruments(metrics.meter)
+    for number in range(BATCH_SIZE + 10):
+        instruments.ticket_created.add(2, {"channel": "email" if number % 2 else "web"})
+        instruments.db_operation.record(0.003, {"db.system.name": "sqlite", "db.operation.name": "SELECT"})
+    labels = {"db.operation.name": "SELECT", "db.system.name": "sqlite"}  # the same series
+    instruments.db_operation.record(1000.0, labels)
+    for refused in (-1.0, float("nan"), float("inf")):
+        instruments.db_operation.record(refused, labels)
+        instruments.ticket_created.add(refused, {"channel": "email"})
+    text = metrics.render("", "").body.decode()
+    metrics.close()
+    assert f'support_ticket_created_total{{channel="email"}} {float(BATCH_SIZE + 10)}\n' in text
+    assert f'support_ticket_created_total{{channel="web"}} {float(BATCH_SIZE + 10)}\n' in text
+    own = [line for line in text.splitlines() if line.startswith("db_client_operation_duration_seconds_")]
+    buckets = {
+        line.partition('le="')[2].partition('"')[0]: float(line.split()[-1]) for line in own if "_bucket" in line
+    }
+    assert buckets["0.001"] == 0
+    assert buckets["0.005"] == BATCH_SIZE + 10
+    assert buckets["+Inf"] == BATCH_SIZE + 11
+    total = next(float(line.split()[-1]) for line in own if "_sum" in line)
+    assert total == pytest.approx(0.003 * (BATCH_SIZE + 10) + 1000)
 
 
 def test_scrape_contains_the_latest_measurement():

@@ -103,7 +103,7 @@ class Instruments:
             row.name, unit=row.unit, description=row.meaning, explicit_bucket_boundaries_advisory=row.buckets
         )
         for series in row.series():
-            histogram.record(EMPTY_MEASUREMENT, series)  # provider.ZeroedHistogram turns this into an empty series
+            histogram.record(EMPTY_MEASUREMENT, series)  # an empty series
         return BatchedHistogram(histogram, self._batches)
 
     def _build_info(self) -> Observations:
