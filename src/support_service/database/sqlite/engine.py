@@ -104,6 +104,11 @@ class SqliteDatabase:
         """Return the first row, or None, read inline on the event loop; for statements that use an index."""
         with measured(self._measure, "SELECT"):
             try:
+                return self._reader.fetch_one(statement, parameters)  # without the cost of a retry, which is rare
+            except OPERATIONAL_ERRORS as failure:
+                if not _is_busy(failure):
+                    raise _unavailable(failure) from failure
+            try:
                 row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
             except OPERATIONAL_ERRORS as failure:
                 raise _unavailable(failure) from failure
