@@ -3,12 +3,14 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import isinf
 from typing import Any, TypeVar
 
 import pydantic_core
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
+from yarl import URL
 
 from support_service.core.errors import (
     MalformedRequest,
@@ -23,6 +25,7 @@ from support_service.http.component import HTTP_TIMINGS, READINESS
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
+KEPT_QUERIES = 64  # parsed queries that a route keeps; one has at most 4 KiB
 
 # Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
 # an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
@@ -49,16 +52,28 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
     body = await read_body(request)
     document = _parse_json(media_type(request), body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
-        document, query = _in_camel_case(model, document), _in_camel_case(model, _parse_query(request))
+        document, query = (
+            _in_camel_case(model, document),
+            _in_camel_case(model, _parse_query(request.rel_url.raw_query_string)),
+        )
         if document:
             _validate(model, query | document)  # members that the query overrides must be valid too
         document = document | query
     return _validate(model, document)
 
 
-def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
-    """Parse the query into a model; an empty value counts as missing. Raises ValidationFailed."""
-    return _validate(model, _parse_query(request))
+def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
+    """Return a function that parses the query of a request into a model; an empty value counts as missing.
+
+    It keeps the models of some queries, because most requests have no query or a usual one: nobody may change a model.
+    It raises ValidationFailed.
+    """
+
+    @lru_cache(KEPT_QUERIES)
+    def parse(query: str) -> ModelT:
+        return _validate(model, _parse_query(query))
+
+    return lambda request: parse(request.rel_url.raw_query_string)
 
 
 async def read_json(request: web.Request) -> Any:
@@ -111,9 +126,9 @@ async def read_body(request: web.Request) -> bytes:
         raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
 
 
-def _parse_query(request: web.Request) -> dict[str, str]:
-    query = {name: value for name, value in request.query.items() if value}
-    if "%00" in request.rel_url.raw_query_string:
+def _parse_query(raw: str) -> dict[str, str]:
+    query = {name: value for name, value in URL.build(query_string=raw, encoded=True).query.items() if value}
+    if "%00" in raw:
         _refuse_nul(query)
     return query
 

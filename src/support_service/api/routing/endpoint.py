@@ -30,7 +30,7 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.http.instrumentation import REQUEST_ID
-from support_service.http.json_body import json_response, read_body_and_query, read_model, read_query
+from support_service.http.json_body import json_response, query_reader, read_body_and_query, read_model
 
 AUTHORIZATION = istr("Authorization")
 
@@ -126,8 +126,9 @@ def _provider(route: Route, name: str, hint: Any) -> Provider:
         return PROVIDER_BY_TYPE[hint]
     if route.body and hint is route.body:
         return lambda _request, _call, body: body
-    if (query := route.query) and hint is query:
-        return lambda request, _call, _body: read_query(request, query)
+    if route.query and hint is route.query:
+        read = query_reader(route.query)
+        return lambda request, _call, _body: read(request)
     if hint is str and name in route.path_parameters:
         return lambda request, _call, _body: request.match_info[name]
     raise TypeError(f"{route.operation}: the route declares nothing for the handler's parameter {name!r}")

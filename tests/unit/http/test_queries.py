@@ -1,0 +1,39 @@
+"""Queries that a route parses into its model."""
+
+from types import SimpleNamespace
+
+import pytest
+from pydantic import BaseModel
+from yarl import URL
+
+from support_service.core.errors import ValidationFailed
+from support_service.http.json_body import query_reader
+
+
+class Query(BaseModel):
+    """A query."""
+
+    limit: int = 10
+    text: str = ""
+
+
+def request(query):
+    """Return what the reader uses of a request."""
+    return SimpleNamespace(rel_url=URL.build(path="/", query_string=query, encoded=True))
+
+
+def test_same_query_is_parsed_once():
+    """Requests with the same query share its model; values are decoded, and empty ones count as missing."""
+    read = query_reader(Query)
+    first = read(request("limit=5&text=a%20b+c"))
+    assert (first.limit, first.text) == (5, "a b c")
+    assert read(request("limit=5&text=a%20b+c")) is first
+    assert read(request("")) == read(request("limit=&unknown=1")) == Query()
+
+
+@pytest.mark.parametrize("query", ["limit=x", "text=%00"])
+def test_refused_query_is_refused_again(query):
+    read = query_reader(Query)
+    for _ in range(2):
+        with pytest.raises(ValidationFailed):
+            read(request(query))
