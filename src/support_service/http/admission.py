@@ -12,7 +12,13 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
 from support_service.http.readiness import Readiness
 from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
-from support_service.http.unread_answers import STREAM_BYTES, AnsweredConnection, UnreadAnswers
+from support_service.http.unread_answers import (
+    CALLERS,
+    SENT_AT_ONCE_BYTES,
+    STREAM_BYTES,
+    AnsweredConnection,
+    UnreadAnswers,
+)
 from support_service.limits.addresses import TrustedProxies, rate_limit_address
 from support_service.limits.overload import LoadShedder
 from support_service.limits.rates import RateLimiter, RateLimitState
@@ -143,6 +149,8 @@ class Admission:
         is_streamed = not isinstance(response, web.Response) and size != 0
         if is_streamed:
             self._check_unread(request, STREAM_BYTES)
+        elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread.is_read(connection):
+            return  # sent in one step, and counted at its end if the client does not read it
         self.unread.begin(connection, callers, size, is_streamed=is_streamed)
 
     def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:
@@ -191,11 +199,10 @@ def _check_repeated_headers(request: web.Request) -> None:
     A proxy may read another one of its values than the service. aiohttp refuses Host and Content-Length itself, the
     authenticator Authorization.
     """
+    headers = request.headers
     for name in SINGLE_HEADERS:
-        if len(request.headers.getall(name, ())) > 1:
+        if name in headers and len(headers.getall(name)) > 1:
             raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
 
 
-# The callers whose bounds the answer counts against: the client's address, and its principal if known.
-CALLERS = web.RequestKey("callers", tuple[str, ...])
 RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

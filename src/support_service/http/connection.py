@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from support_service.http.chunked_framing import ChunkedFraming
 from support_service.http.connection_limits import ConnectionLimits, ConnectionLimitSettings, DelayReason
-from support_service.http.unread_answers import UnreadAnswers
+from support_service.http.unread_answers import CALLERS, UnreadAnswers
 from support_service.http.unreadable_requests import MAX_HEAD_BYTES, UnreadableRequestResponder
 
 HEAD_END = b"\r\n\r\n"
@@ -144,7 +144,7 @@ class HttpConnection(web.RequestHandler):
             response.body = None
         self._written += request.writer.output_size
         self._answer_writer = None
-        self._unread_answers.end(self)
+        self._unread_answers.end(self, request.get(CALLERS, ()))
         self._idle_since = asyncio.get_running_loop().time()
 
     def handle_error(

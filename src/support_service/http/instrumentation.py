@@ -8,15 +8,17 @@ from time import perf_counter
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from support_service.http.problems import CLIENT_CLOSED_REQUEST
 from support_service.http.readiness import Readiness
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
-from support_service.telemetry.traces import continue_trace
+from support_service.telemetry.traces import continue_trace, end_trace
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER = istr("X-Request-Id")
 
 log = logging.getLogger("support_service.access")
 
@@ -36,8 +38,8 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
-        request_id = request.headers.get("X-Request-Id", "")
-        if not REQUEST_ID_PATTERN.fullmatch(request_id):
+        request_id = request.headers.get(REQUEST_ID_HEADER)
+        if request_id is None or not REQUEST_ID_PATTERN.fullmatch(request_id):
             request_id = new_request_id()
         resource = request.match_info.route.resource
         route = resource.canonical if resource else None
@@ -46,33 +48,34 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         status = 500  # remains if the handler is cancelled at shutdown
         metrics.begin(request.method, route)
         readiness.in_progress += 1
-        with continue_trace(request.headers):
-            try:
-                response = await handler(request)
-                status = response.status
-                if not response.prepared and (request.transport is None or request.transport.is_closing()):
-                    status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
-                if not response.prepared:
-                    response.headers["X-Request-Id"] = request_id
-                    if not readiness.accepting:
-                        response.force_close()
-            finally:
-                readiness.in_progress -= 1
-                seconds = perf_counter() - started
-                metrics.end(
-                    request.method, route, status, seconds, "client_left" if status == CLIENT_CLOSED_REQUEST else None
+        trace = continue_trace(request.headers)
+        try:
+            response = await handler(request)
+            status = response.status
+            if not response.prepared and (request.transport is None or request.transport.is_closing()):
+                status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
+            if not response.prepared:
+                response.headers[REQUEST_ID_HEADER] = request_id
+                if not readiness.accepting:
+                    response.force_close()
+        finally:
+            readiness.in_progress -= 1
+            seconds = perf_counter() - started
+            metrics.end(
+                request.method, route, status, seconds, "client_left" if status == CLIENT_CLOSED_REQUEST else None
+            )
+            if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                log.log(
+                    logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
+                    "%s %s %d",
+                    request.method,
+                    request.path,
+                    status,
+                    extra={"route": route, "status": status, "seconds": round(seconds, 6)},
                 )
-                if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
-                    log.log(
-                        logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
-                        "%s %s %d",
-                        request.method,
-                        request.path,
-                        status,
-                        extra={"route": route, "status": status, "seconds": round(seconds, 6)},
-                    )
-                LOG_REQUEST_ID.reset(tokens[0])
-                LOG_CASE_ID.reset(tokens[1])
+            LOG_REQUEST_ID.reset(tokens[0])
+            LOG_CASE_ID.reset(tokens[1])
+            end_trace(trace)
         return response
 
     return observe

@@ -26,6 +26,7 @@ SERVER = istr("Server")
 SERVER_NAME = "support-service"  # aiohttp would disclose Python's version and its own
 HSTS_HEADER = istr("Strict-Transport-Security")
 HSTS_VALUE = "max-age=31536000"
+HOST = istr("Host")
 ORIGIN = istr("Origin")
 VARY = istr("Vary")
 
@@ -72,7 +73,7 @@ class BrowserPolicy:
         """
         if self._names is None:
             return
-        host = request.headers.get("Host", "").lower()
+        host = request.headers.get(HOST, "").lower()
         if host and not is_loopback(host) and _name(host) not in self._names:
             raise MisdirectedRequest(
                 "host_not_allowed",

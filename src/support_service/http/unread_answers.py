@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from aiohttp import web
+
 from support_service.core.errors import RateLimited, Unavailable
 
 # Bytes that count for an answer that its handler streams: a block of a file, and what the transport takes before the
 # handler has to wait.
 STREAM_BYTES = 320 * 1024
+# Bytes of an answer that fits as a whole into the buffer of a transport without unread bytes (64 KiB): no other request
+# runs between its beginning and its end.
+SENT_AT_ONCE_BYTES = 16 * 1024
 RETRY_AFTER = 1  # seconds
+# The callers whose bounds the answer counts against: the client's address, and its principal if known.
+CALLERS = web.RequestKey("callers", tuple[str, ...])
 
 
 class AnsweredConnection(Protocol):
@@ -97,15 +104,23 @@ class UnreadAnswers:
         for group in groups:
             group.answers.add(answer)
 
-    def end(self, connection: AnsweredConnection) -> None:
+    def is_read(self, connection: AnsweredConnection) -> bool:
+        """Return True if the client has read all answers of the connection."""
+        return connection not in self._by_connection and not connection.unread_bytes()
+
+    def end(self, connection: AnsweredConnection, callers: Sequence[str] = ()) -> None:
         """Note that an answer was handed to the transport as a whole: from now on only what is unread counts."""
         answer = self._by_connection.get(connection)
-        if answer is not None:
-            answer.in_progress = False
-            if unread := connection.unread_bytes():
-                answer.resize(unread)
-            else:
-                self.remove(connection)
+        if answer is None:
+            if not connection.unread_bytes():
+                return
+            self.begin(connection, callers, 0, is_streamed=False)
+            answer = self._by_connection[connection]
+        answer.in_progress = False
+        if unread := connection.unread_bytes():
+            answer.resize(unread)
+        else:
+            self.remove(connection)
 
     def remove(self, connection: AnsweredConnection) -> None:
         """Stop counting the answer of a connection, which has ended or begins its next answer."""

@@ -4,13 +4,15 @@ Without an exporter the trace context of a request is still propagated to upstre
 service stay connected.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from contextvars import Token
+from typing import Protocol, TypeAlias
 
 import aiohttp
 from aiohttp.typedefs import Middleware
+from multidict import istr
 from opentelemetry import context, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -18,6 +20,8 @@ from support_service.telemetry import environment_hidden
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT
 
 PROPAGATOR = TraceContextTextMapPropagator()
+TRACEPARENT = istr("traceparent")
+TraceToken: TypeAlias = Token[Context]
 
 
 class Tracing(Protocol):
@@ -57,16 +61,19 @@ def create_tracing(
     return SdkTracing(exporters, resource, shutdown_timeout)
 
 
-@contextmanager
-def continue_trace(headers: Mapping[str, str]) -> Iterator[None]:
-    """Continue the trace of a request's headers within the block, unless there is none or an own span already does."""
-    if "traceparent" not in headers or trace.get_current_span().get_span_context().is_valid:
-        yield
-        return
-    token = context.attach(PROPAGATOR.extract(headers))
-    try:
-        yield
-    finally:
+def continue_trace(headers: Mapping[str, str]) -> TraceToken | None:
+    """Continue the trace of a request's headers until `end_trace`.
+
+    Return None if there is none, or if an own span already continues it.
+    """
+    if TRACEPARENT not in headers or trace.get_current_span().get_span_context().is_valid:
+        return None
+    return context.attach(PROPAGATOR.extract(headers))
+
+
+def end_trace(token: TraceToken | None) -> None:
+    """End what `continue_trace` began."""
+    if token is not None:
         context.detach(token)
 
 

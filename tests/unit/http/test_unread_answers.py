@@ -107,3 +107,21 @@ def test_nothing_stays_of_answers_that_were_read():
     answers.remove(left)
     answers.remove(left)
     assert not answers.callers
+
+
+def test_answer_that_was_not_counted_when_it_began_counts_at_its_end():
+    """A small answer is handed to the transport in one step; afterwards only what is unread counts."""
+    answers, connection = UnreadAnswers(1000, 100), Connection()
+    assert answers.is_read(connection)
+    answers.end(connection, CALLER)
+    assert not answers.callers
+    connection.unread = 100
+    assert not answers.is_read(connection)
+    answers.end(connection, CALLER)
+    with pytest.raises(RateLimited):
+        answers.check(CALLER)
+    connection.unread = 0
+    assert not answers.is_read(connection)  # its bytes count until its next answer, or its end
+    answers.end(connection, CALLER)
+    assert answers.is_read(connection)
+    assert not answers.callers
