@@ -6,6 +6,7 @@ what is committed. Only a case that has changed is read and encoded again.
 
 import asyncio
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import pydantic_core
@@ -35,6 +36,7 @@ EncodedEntries = list[tuple[str, bytes]]
 """Timeline entries as JSON, each with its timestamp."""
 
 DOCUMENT_BYTES = 1024  # memory of a document besides its JSON
+DECODED_FACTOR = 5  # memory of decoded JSON, as a multiple of its bytes
 ENTRY_BYTES = 256  # memory of a timeline entry besides its JSON
 NO_TIMELINE = b',"timeline":[],"timelineSources":%b}' % pydantic_core.to_json(NOT_REQUESTED)
 LAST = {"timeline", "timeline_sources"}  # members of a case that come last, written apart
@@ -56,6 +58,23 @@ class CaseHistory:
         return sum(ENTRY_BYTES + len(entry) for _, entry in (*self.context, *self.messages_and_files))
 
 
+@dataclass(frozen=True, slots=True)
+class KeptTimeline:
+    """The merged entries of a case as JSON, and the entries of the services that they were made of."""
+
+    parts: list[list[merge.Entry]]
+    entries: bytes
+
+    def is_made_of(self, parts: list[list[merge.Entry]]) -> bool:
+        """Return True if these are the same lists, which nobody changes: the cached answers have not changed."""
+        return len(parts) == len(self.parts) and all(map(is_, parts, self.parts))
+
+    @property
+    def size(self) -> int:
+        """Approximate memory in bytes."""
+        return (1 + DECODED_FACTOR) * len(self.entries)
+
+
 @dataclass(slots=True)
 class CaseDocument:
     """One version of a case in one view: `body` is its JSON without a timeline."""
@@ -63,11 +82,12 @@ class CaseDocument:
     version: int
     body: bytes
     history: CaseHistory | None = None  # added by the first read of the timeline
+    timeline: KeptTimeline | None = None  # of the last read of the timeline
 
     @property
     def size(self) -> int:
         """Approximate memory in bytes."""
-        return DOCUMENT_BYTES + len(self.body) + (self.history.size if self.history else 0)
+        return DOCUMENT_BYTES + len(self.body) + sum(part.size for part in (self.history, self.timeline) if part)
 
 
 class CaseDocuments:
@@ -126,11 +146,16 @@ class CaseDocuments:
         collected = await self._timeline.collect(
             principal, case_id, history.wanted, epoch=stored.timeline_epoch, refresh=refresh
         )
-        entries = self._encode_entries(view, merge.service_entries(history.opened_at, collected.entries))
-        timeline = b",".join(merge.merge(history.context, entries, history.messages_and_files))
+        kept = document.timeline
+        if kept is None or not kept.is_made_of(collected.parts):
+            entries = self._encode_entries(view, merge.service_entries(history.opened_at, collected.entries))
+            merged = merge.merge(history.context, entries, history.messages_and_files)
+            kept = KeptTimeline(collected.parts, b",".join(merged))
+            if not refresh:  # else the next read gets these entries from the cache, as other lists
+                self._extend(view, case_id, document, timeline=kept)
         sources = pydantic_core.to_json(collected.sources)
         head = memoryview(document.body)[: -len(NO_TIMELINE)]
-        return b"".join((head, b',"timeline":[', timeline, b'],"timelineSources":', sources, b"}"))
+        return b"".join((head, b',"timeline":[', kept.entries, b'],"timelineSources":', sources, b"}"))
 
     async def _read_long_case(self, principal: Principal, view: View, case_id: str) -> tuple[StoredCase, CaseDocument]:
         """Read and encode a long case off the event loop, unless another request has done so meanwhile."""
@@ -173,12 +198,27 @@ class CaseDocuments:
                 if document.history:  # another request has added it meanwhile
                     return document.history
                 history = await asyncio.to_thread(encode)
+        self._extend(view, case_id, document, history=history)
+        return history
+
+    def _extend(
+        self,
+        view: View,
+        case_id: str,
+        document: CaseDocument,
+        *,
+        history: CaseHistory | None = None,
+        timeline: KeptTimeline | None = None,
+    ) -> None:
+        """Add a part to a document that is kept; it may need so much more memory that it is no longer kept."""
         if self._kept.get((case_id, view)) is document:
             del self._kept[case_id, view]
-            document.history = history
+            document.history = history or document.history
+            document.timeline = timeline
+            if document.size > self._max_bytes:
+                document.timeline = None
             if document.size <= self._max_bytes:
                 self._kept[case_id, view] = document
-        return history
 
     def _encode(self, view: View, case_id: str, stored: StoredCase) -> CaseDocument:
         head = join_parts(stored, self._with_urls(case_id, stored.attachments or "[]")).encode()

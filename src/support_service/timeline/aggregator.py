@@ -40,10 +40,18 @@ class AggregatorTimings:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntries:
-    """A case's entries from the upstream services, in the order of UPSTREAM_SERVICES, and each service's freshness."""
+    """A case's entries from the upstream services, in the order of UPSTREAM_SERVICES, and each service's freshness.
 
-    entries: list[Entry]
+    A part has the entries of one service. Nobody may change it: while the cached answer stays the same, reads share it.
+    """
+
+    parts: list[list[Entry]]
     sources: dict[UpstreamService, SourceStatus]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of all services."""
+        return [entry for part in self.parts for entry in part]
 
     @property
     def completeness(self) -> str:
@@ -182,7 +190,7 @@ class TimelineAggregator:
         found: FetchResult,
         switched_off: Mapping[UpstreamService, str],
     ) -> TimelineEntries:
-        entries: list[Entry] = []
+        parts: list[list[Entry]] = []
         sources: dict[UpstreamService, SourceStatus] = {}
         for name in UPSTREAM_SERVICES:
             if name not in case.wanted:
@@ -194,8 +202,8 @@ class TimelineAggregator:
                 given, sources[name] = _with_freshness(
                     kept.get(name), found.fetched.get(name), switched_off.get(name), is_current=name in current
                 )
-            entries += given
-        return TimelineEntries(entries, sources)
+            parts.append(given)
+        return TimelineEntries(parts, sources)
 
 
 def _with_freshness(

@@ -1,9 +1,11 @@
 """The snapshot cache when another replica writes concurrently, or when the cache is unavailable."""
 
 import logging
+import time
 
 import pytest
 
+from support_service.core.domain.references import SourceReferences
 from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
@@ -59,3 +61,38 @@ async def test_lost_lease_is_logged_and_raises_nothing(instruments, caplog, oper
     with caplog.at_level(logging.DEBUG):
         await operation(SnapshotCache(UnavailableCache(), instruments), Lease("key", "token"))
     assert [record.message for record in caplog.records] == [message]
+
+
+class ChangingCache:
+    """A cache with one value."""
+
+    value: bytes | None = None
+
+    async def get(self, _):
+        """Return the value."""
+        return self.value
+
+    async def delete(self, _):
+        """Delete the value."""
+        self.value = None
+
+
+async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
+    """Reads of the same value share what it says; a value of another revision, or none, is seen at once."""
+    stored, case = ChangingCache(), SnapshotSubject("case-1", {"order": SourceReferences((1,), ())}, 0)
+    cache = SnapshotCache(stored, instruments)
+
+    async def entries():
+        found = (await cache.read(case)).snapshots
+        return found["order"].entries if found else None
+
+    for number in range(2):
+        snapshot = snapshots.Snapshot(time.time(), case.wanted["order"], 0, [{"type": "order", "number": number}])
+        stored.value = snapshots.encode({"order": snapshot})
+        first = await entries()
+        assert first == snapshot.entries
+        stored.value = bytes(bytearray(stored.value))  # equal, from another answer
+        assert await entries() is first
+    stored.value = b"{"
+    assert await entries() is None
+    assert await entries() is None

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from zlib import crc32
 
+from cachetools import LRUCache
+
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.telemetry.instruments import Instruments
@@ -17,6 +19,8 @@ from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshots,
 
 MAX_CLOCK_SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
 MAX_WRITE_ATTEMPTS = 3  # attempts to write while other replicas write at the same time
+
+MAX_DECODED_BYTES = 4 * 1024 * 1024  # encoded bytes of the snapshots that are kept decoded, in five times the memory
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ class SnapshotCache:
     def __init__(self, cache: SnapshotStore, instruments: Instruments) -> None:
         self._cache = cache
         self._instruments = instruments
+        # By case id, the last value that was read, and what it says: most reads get the value that this process knows.
+        self._decoded: LRUCache[str, tuple[bytes, CachedSnapshots]] = LRUCache(MAX_DECODED_BYTES, _size)
 
     async def read(self, case: SnapshotSubject) -> CachedSnapshots:
         """Return the cached snapshots for the case's present references. Raises CacheUnavailable, which is counted."""
@@ -114,8 +120,9 @@ class SnapshotCache:
     async def _decode(self, case: SnapshotSubject, value: bytes | None) -> CachedSnapshots:
         if value is None:
             return CachedSnapshots()
+        decoded = self._decoded.get(case.id)
         try:
-            cached = snapshots.decode(value)
+            cached = decoded[1] if decoded and decoded[0] == value else self._keep(case.id, value)
         except snapshots.DECODE_ERRORS as failure:
             log.warning("A cached timeline can't be read, and is removed: %s", failure)
             self._instruments.timeline_collection_failures.add(1, {"stage": "cache_decode"})
@@ -129,6 +136,18 @@ class SnapshotCache:
         }
         return CachedSnapshots(usable, cached.revision)
 
+    def _keep(self, case_id: str, value: bytes) -> CachedSnapshots:
+        """Decode a value, and keep the result: nobody may change its entries. Raises one of DECODE_ERRORS."""
+        self._decoded.pop(case_id, None)
+        cached = snapshots.decode(value)
+        if len(value) <= MAX_DECODED_BYTES:
+            self._decoded[case_id] = value, cached
+        return cached
+
     def _count_failure(self) -> None:
         self.count("error")
         self._instruments.timeline_collection_failures.add(1, {"stage": "cache"})
+
+
+def _size(decoded: tuple[bytes, CachedSnapshots]) -> int:
+    return len(decoded[0])
