@@ -9,7 +9,7 @@ from benchmarks.load_generator import Sample
 from benchmarks.measure import LARGE_MIB, Cold, Large, Round
 from benchmarks.offload import FILES, Huge, Offload
 
-LARGE_BUDGET_MIB = 32
+LARGE_BUDGET_MIB = 8
 COLD_BUDGET = 3.0  # multiple of one round trip to an upstream service
 OFFLOAD_BUDGET = 0.5  # multiple of the files per second of a bare copy loop
 HUGE_BUDGET_MIB = 150

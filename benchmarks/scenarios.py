@@ -81,11 +81,11 @@ class Scenario:
 ALL = {
     scenario.name: scenario
     for scenario in (
-        Scenario("get", 5, lambda case, _: plain("GET", f"{CASES}/{case}")),
-        Scenario("timeline_cached", 8, lambda case, _: timeline(case), warm=lambda case: [timeline(case)]),
-        Scenario("timeline_cold", 4, lambda case, _: plain("POST", f"{CASES}/{case}/timeline/refresh")),
-        Scenario("message", 7, lambda case, _: plain("POST", f"{CASES}/{case}/messages", MESSAGE)),
-        Scenario("create", 5, lambda _, number: create(number)),
+        Scenario("get", 3, lambda case, _: plain("GET", f"{CASES}/{case}")),
+        Scenario("timeline_cached", 6, lambda case, _: timeline(case), warm=lambda case: [timeline(case)]),
+        Scenario("timeline_cold", 2.8, lambda case, _: plain("POST", f"{CASES}/{case}/timeline/refresh")),
+        Scenario("message", 5, lambda case, _: plain("POST", f"{CASES}/{case}/messages", MESSAGE)),
+        Scenario("create", 4.5, lambda _, number: create(number)),
         Scenario("upload", 4, lambda case, _: upload(case), limit=4000),
         Scenario("metrics", None, lambda _, __: plain("GET", "/metrics")),
     )
