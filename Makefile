@@ -28,6 +28,7 @@ services: ## Install the Debian packages that tests need, where they are missing
 	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	PATH="$$PATH:/usr/sbin" have haproxy || missing="$$missing haproxy"; \
 	have promtool || missing="$$missing prometheus"; \
 	have amtool || missing="$$missing prometheus-alertmanager"; \
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
@@ -108,7 +109,7 @@ drill: install services ## Break one thing after another and show which alerts c
 dashboards: install ## Write grafana/dashboards/ again, from the tables of panels in grafana/
 	$(BIN)/python -m grafana.generate
 
-bench: install services ## Measure the service against a bare server (ARGS=--help lists the options)
+bench: install services ## Measure the service, a bare server and a FastAPI service (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)

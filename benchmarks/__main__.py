@@ -1,21 +1,24 @@
-"""Measure the service against the baseline server, in one run, and print a table.
+"""Measure the service, a bare server and a FastAPI service on the same requests, in one run, and print a table.
 
-The figure is the server's CPU time per request as a multiple of the baseline's, because absolute times depend on
+The figure is a server's CPU time per request as a multiple of the bare server's, because absolute times depend on
 the machine. A missed budget is reported; a failed request makes the exit status 1.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import authentication, measure, offload, report, scenarios, scrape_delay
+from benchmarks import authentication, configurations, measure, offload, report, scenarios, scrape_delay
+from benchmarks.configurations import Configuration
 from benchmarks.environment import environment
 from benchmarks.load_generator import Failed
 from benchmarks.measure import Load
@@ -28,15 +31,15 @@ METRICS_BUDGET = 1.12  # multiple of the CPU time of a read with metrics off
 
 def main() -> int:
     """Run the selected benchmarks and return the exit status."""
-    arguments = _parser().parse_args()
-    load = Load(arguments.connections, arguments.seconds, arguments.rounds)
+    arguments = _arguments()
+    load = Load(arguments.connections, arguments.seconds, arguments.rounds, arguments.cases)
     gc.disable()  # a collection's pause in the client would count as latency
     results: report.Figures = {"connections": load.connections, "seconds": load.seconds, "rounds": load.rounds}
     try:
         if arguments.scenarios:
-            results["scenarios"] = _scenarios(arguments.scenarios, load)
+            results["scenarios"] = _scenarios(arguments.scenarios, arguments.configurations, load)
         for name, measured in PARTS.items():
-            if getattr(arguments, name):
+            if arguments.all or getattr(arguments, name):
                 results[name] = measured(load)
     except Failed as failure:
         _progress("")
@@ -50,15 +53,46 @@ def main() -> int:
     return 1 if failures else 0
 
 
+def _arguments() -> argparse.Namespace:
+    """Return the arguments with the configurations that they select."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    databases = arguments.database or (["postgresql"] if max(arguments.replicas) > 1 else ["sqlite"])
+    try:
+        selected = configurations.combine(databases, arguments.replicas, protected=arguments.protected)
+    except ValueError as error:
+        parser.error(str(error))
+    arguments.configurations = configurations.ALL if arguments.all else selected
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--scenarios",
-        type=_names,
+        type=partial(_names, "scenario", tuple(scenarios.ALL)),
         default=list(scenarios.ALL),
         metavar="NAME,…",
         help=f"some of {', '.join(scenarios.ALL)} (default: all; empty: none)",
     )
+    parser.add_argument(
+        "--database",
+        type=partial(_names, "database", configurations.DATABASES),
+        metavar="NAME,…",
+        help="sqlite, postgresql or both (default: sqlite; postgresql with several replicas)",
+    )
+    parser.add_argument(
+        "--protected", action="store_true", help="the service requires tokens and counts requests against rate limits"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=_counts,
+        default=[1],
+        metavar="NUMBER,…",
+        help="processes of each server behind one port, such as 2,4 (default: 1)",
+    )
+    every = "; ".join(map(str, configurations.ALL))
+    parser.add_argument("--all", action="store_true", help=f"all that follows, and the scenarios with: {every}")
     parser.add_argument("--large", action="store_true", help=f"also memory during an upload of {measure.LARGE_MIB} MiB")
     parser.add_argument(
         "--backlog", action="store_true", help=f"also uploads with {', '.join(f'{n:,}' for n in LEVELS)} files stored"
@@ -83,29 +117,48 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=int, default=3, help="number of rounds; results are their median (default: %(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="seconds per measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="concurrent connections (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=256, help="cases of each run (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     return parser
 
 
-def _names(text: str) -> list[str]:
+def _names(kind: str, known: Sequence[str], text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
-    unknown = [name for name in names if name not in scenarios.ALL]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(
-            f"unknown scenario {unknown[0]!r}: expected some of {', '.join(scenarios.ALL)}"
-        )
+        raise argparse.ArgumentTypeError(f"unknown {kind} {unknown[0]!r}: expected some of {', '.join(known)}")
     return names
 
 
-def _scenarios(names: list[str], load: Load) -> list[report.Figures]:
+def _counts(text: str) -> list[int]:
+    counts = [int(count) for count in text.split(",") if count.isdecimal()]
+    if len(counts) != len(text.split(",")) or min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"invalid numbers {text!r}: expected whole numbers from 1, such as 2,4")
+    return counts
+
+
+def _scenarios(names: list[str], selected: Sequence[Configuration], load: Load) -> list[report.Figures]:
+    return [result for configuration in selected for result in _configuration(names, configuration, load)]
+
+
+def _configuration(names: list[str], configuration: Configuration, load: Load) -> list[report.Figures]:
     selected = [scenarios.ALL[name] for name in names]
-    with environment() as servers:
+    with contextlib.ExitStack() as stack:
+        auth = None
+        if configuration.protected:
+            auth = stack.enter_context(authentication.authentication(authentication.PROTECTED))
+        servers = stack.enter_context(environment(configuration, auth=auth, peer=True))
         found = measure.rounds(servers, selected, load, _progress)
-    results = [{"scenario": each.name, "budget": each.budget, **report.figures(found[each.name])} for each in selected]
+    results = [
+        {"configuration": str(configuration), "scenario": each.name, "budget": each.budget}
+        | report.figures(found[each.name])
+        for each in selected
+    ]
     _show(
-        report.scenario_table(results), f"CPU of a request at {load.connections} connections, relative to the baseline"
+        report.comparison_table(results),
+        f"{configuration}: CPU of a request at {load.connections} connections, relative to the bare server",
     )
     return results
 
@@ -191,9 +244,8 @@ PARTS: dict[str, Callable[[Load], Any]] = {
 def _failures(results: report.Figures) -> Counter[str]:
     """Count the failed requests of all results by kind."""
     compared = [each for part in ("scenarios", "backlog", "unmeasured", "auth") for each in results.get(part, [])]
-    parts = [each[side] for each in compared for side in ("service", "baseline")]
-    single = [results[part] for part in ("large", "cold") if part in results]
-    return sum((Counter(part["errors"]) for part in (*parts, *single)), Counter())
+    single = [Counter(results[part]["errors"]) for part in ("large", "cold") if part in results]
+    return sum((*map(report.errors, compared), *single), Counter())
 
 
 def _show(text: str, title: str = "") -> None:

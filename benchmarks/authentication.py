@@ -14,12 +14,11 @@ from joserfc.jwk import generate_key
 
 from support_service.access.token_file import TokenEntry, edit_token_file, new_token
 from support_service.access.tokens import hash_token
+from support_service.core.units import MAX_REQUESTS_PER_SECOND
 
 JWT_LIFETIME = 3600  # seconds until a JWT expires
-RATE_LIMIT_VARIABLES = (
-    "SUPPORT_RATE_LIMIT",
-    "SUPPORT_RATE_LIMIT_ADDRESS",
-)  # off, because an open service has no such limits either
+RATE_LIMIT_VARIABLES = ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS")  # off where an open service is compared
+COUNTED = f"{MAX_REQUESTS_PER_SECOND}/s"  # a rate that no benchmark exceeds: requests are counted, and none is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +30,18 @@ class Authentication:
 
 
 def _token(directory: Path) -> Authentication:
+    return _with_token(directory, dict.fromkeys(RATE_LIMIT_VARIABLES, "off"))
+
+
+def _protected(directory: Path) -> Authentication:
+    return _with_token(directory, dict.fromkeys(RATE_LIMIT_VARIABLES, COUNTED))
+
+
+def _with_token(directory: Path, rate_limits: dict[str, str]) -> Authentication:
     token, path = new_token(), directory / "tokens.json"
     with edit_token_file(path) as entries:
         entries.append(TokenEntry(name="load", sha256=hash_token(token), role="supervisor", created=datetime.now(UTC)))
-    return _authentication(token, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    return _authentication(token, rate_limits, SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
 
 
 def _jwt(directory: Path) -> Authentication:
@@ -49,20 +56,20 @@ def _jwt(directory: Path) -> Authentication:
     }
     token = jwt.encode({"alg": "RS256", "kid": "load"}, claims, key)
     issuer_settings = {"SUPPORT_JWT_ISSUER": "load", "SUPPORT_JWT_AUDIENCE": "support"}
-    return _authentication(token, SUPPORT_AUTH="jwt", SUPPORT_JWT_KEYS=str(path), **issuer_settings)
+    rate_limits = dict.fromkeys(RATE_LIMIT_VARIABLES, "off")
+    return _authentication(token, rate_limits, SUPPORT_AUTH="jwt", SUPPORT_JWT_KEYS=str(path), **issuer_settings)
 
 
-def _authentication(token: str, **variables: str) -> Authentication:
-    return Authentication(
-        variables | dict.fromkeys(RATE_LIMIT_VARIABLES, "off"), f"Authorization: Bearer {token}\r\n".encode()
-    )
+def _authentication(token: str, rate_limits: dict[str, str], **variables: str) -> Authentication:
+    return Authentication(variables | rate_limits, f"Authorization: Bearer {token}\r\n".encode())
 
 
-METHODS: dict[str, Callable[[Path], Authentication]] = {"token": _token, "jwt": _jwt}
+METHODS: dict[str, Callable[[Path], Authentication]] = {"token": _token, "jwt": _jwt}  # compared with an open service
+PROTECTED = "protected"  # a token and rate limits
 
 
 @contextlib.contextmanager
 def authentication(method: str) -> Iterator[Authentication]:
-    """Yield the authentication of one of METHODS; its files exist during the `with` block."""
+    """Yield the authentication of one of METHODS, or PROTECTED; its files exist during the `with` block."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        yield METHODS[method](Path(name))
+        yield (METHODS | {PROTECTED: _protected})[method](Path(name))

@@ -1,12 +1,11 @@
 """The baseline server: answers the service's routes with as little work as the HTTP stack allows.
 
-No validation, no schema, no telemetry. A create or a message is one SQLite insert, a read one primary-key lookup, a
+No validation, no schema, no telemetry. A create or a message is one insert, a read one primary-key lookup, a
 cached timeline one Redis GET, a cold one four concurrent calls and a SET, an upload one file written as it arrives.
 """
 
 import asyncio
 import os
-import sqlite3
 import sys
 import uuid
 from collections import deque
@@ -19,6 +18,7 @@ import uvloop
 from aiohttp import web
 
 from benchmarks.bare_server import READ_BUFFER, serve
+from benchmarks.baseline_store import Store, open_store
 
 CASES = "/support/cases"
 SOURCES = ("/orders/101", "/orders/101/events", "/payments/501", "/fulfillment/shipments/301")
@@ -64,17 +64,13 @@ class Redis(asyncio.Protocol):
 class BaselineHandler:
     """A handler that dispatches the routes without a router."""
 
-    def __init__(self, directory: Path, redis: Redis, http: aiohttp.ClientSession) -> None:
+    def __init__(self, directory: Path, store: Store, redis: Redis, http: aiohttp.ClientSession) -> None:
         self._files = directory / "files"
-        self._files.mkdir(parents=True)
+        self._files.mkdir(parents=True, exist_ok=True)  # a replica may have created it
+        self._store = store
         self._redis = redis
         self._http = http
         self._fetches: dict[str, asyncio.Task[bytes]] = {}
-        self._db = sqlite3.connect(directory / "baseline.db", isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("CREATE TABLE cases (id TEXT PRIMARY KEY, doc BLOB) WITHOUT ROWID")
-        self._db.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY, case_id TEXT, doc BLOB)")
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -86,21 +82,21 @@ class BaselineHandler:
             if "includeTimeline" in request.query_string:
                 cached = await self._redis.command(b"GET", case_id.encode())
                 return answer(cached if cached is not None else await self._cold(case_id))
-            row = self._db.execute("SELECT doc FROM cases WHERE id = ?", (case_id,)).fetchone()
-            return answer(row[0]) if row else answer(b"{}", 404)
+            document = await self._store.case(case_id)
+            return answer(document) if document is not None else answer(b"{}", 404)
         if action == "attachments":
             return await self._upload(request)
         if action == "timeline/refresh":
             return answer(await self._cold(case_id))
-        return self._insert(case_id, await request.read())
+        return await self._insert(case_id, await request.read())
 
-    def _insert(self, case_id: str, body: bytes) -> web.Response:
+    async def _insert(self, case_id: str, body: bytes) -> web.Response:
         if case_id:
-            self._db.execute("INSERT INTO messages (case_id, doc) VALUES (?, ?)", (case_id, body))
+            await self._store.add_message(case_id, body)
             return answer(body)
         case_id = str(uuid.uuid4())
         body = b'{"id":"%s",%s' % (case_id.encode(), body[1:])
-        self._db.execute("INSERT INTO cases VALUES (?, ?)", (case_id, body))
+        await self._store.add_case(case_id, body)
         return answer(body, 201)
 
     async def _cold(self, case_id: str) -> bytes:
@@ -149,12 +145,13 @@ def answer(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, headers={"Content-Type": "application/json"})
 
 
-async def main(port: int, directory: Path, redis_port: int, stub_url: str) -> None:
+async def main(port: int, directory: Path, redis_port: int, stub_url: str, database_url: str) -> None:
     """Serve until SIGTERM."""
     redis = await Redis.connect(redis_port)
+    store = await open_store(database_url)
     async with aiohttp.ClientSession(stub_url, connector=aiohttp.TCPConnector(limit=0)) as http:
-        await serve(BaselineHandler(directory, redis, http), port=port)
+        await serve(BaselineHandler(directory, store, redis, http), port=port)
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

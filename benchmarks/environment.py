@@ -1,4 +1,4 @@
-"""The processes of a benchmark: Redis, a stub of the upstream services, the baseline and the service."""
+"""The processes of a benchmark: Redis, a stub of the upstream services, the bare server, the peer and the service."""
 
 import contextlib
 import shutil
@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import process_stats
+from benchmarks import balancer, process_stats
 from benchmarks.authentication import Authentication
+from benchmarks.configurations import DEFAULT, Configuration
+from benchmarks.databases import Databases, databases
 from benchmarks.load_generator import Failed
+from support_service.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
@@ -23,72 +26,157 @@ MAX_UPLOAD = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server under load."""
+    """One server under load: the port of its process, or of the load balancer in front of its replicas."""
 
     name: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
     header: bytes = b""  # sent with each request
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the first replica."""
+        return self.pids[0]
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all replicas in seconds."""
+        return sum(map(process_stats.cpu_seconds, self.pids))
+
+    def resident_mib(self) -> float:
+        """Return the current memory of all replicas in MiB."""
+        return sum(map(process_stats.resident_mib, self.pids))
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The service, the baseline that it is compared with, and the stub of the upstream services."""
+    """The service, the baseline and, unless left out, the peer that it is compared with; the stub; the databases."""
 
     service: Server
     baseline: Server
+    peer: Server | None
     upstream_stub: Server
+    databases: Databases
+
+    @property
+    def compared(self) -> list[Server]:
+        """Return the servers under load."""
+        return [self.service, self.baseline, *([self.peer] if self.peer else [])]
 
 
 @contextlib.contextmanager
 def environment(
-    *, baseline_env: Mapping[str, str] | None = None, auth: Authentication | None = None, delay: float = 0.0
+    configuration: Configuration = DEFAULT,
+    *,
+    baseline_env: Mapping[str, str] | None = None,
+    auth: Authentication | None = None,
+    delay: float = 0.0,
+    peer: bool = False,
 ) -> Iterator[Environment]:
     """Start every process on a free loopback port with empty stores. At the end stop them and remove their files.
 
     The baseline is the bare server, or the service itself with the variables `baseline_env`. With `auth` the
-    service authenticates its callers. The stub upstream services answer after `delay` seconds. Raises Failed if
-    redis-server is missing or a process does not start.
+    service authenticates its callers. The stub upstream services answer after `delay` seconds. With `peer` the FastAPI
+    service runs too. Raises Failed if a server is not installed or a process does not start.
     """
-    redis_server = shutil.which("redis-server")
-    if redis_server is None:
-        raise Failed("redis-server is missing: `make services` installs it")
     var = ROOT / "var"  # on a disk; the system's temporary directory may be in memory
     var.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name, contextlib.ExitStack() as stack:
-        directory = Path(name)
+        starter = _Starter(Path(name), stack, configuration.replicas)
+        store = stack.enter_context(databases(configuration.database, Path(name)))
+        redis_port = starter.redis()
+        stub = starter.upstream_stub(delay)
+        upstream_url = f"http://127.0.0.1:{stub.port}"
 
-        def start(server: str, port: int, command: list[str], cwd: Path, env: dict[str, str]) -> Server:
-            pid = stack.enter_context(running(server, port, command, cwd=cwd, env=env, log=directory / f"{server}.log"))
-            return Server(server, port, pid)
+        def service(name: str, variables: Mapping[str, str], header: bytes = b"") -> Server:
+            url = store.create(name)
+            migrate.upgrade(url)
+            settings = _settings(starter.directory / name, url, redis_port, upstream_url) | dict(variables)
+            serve = [sys.executable, "-m", "support_service", "serve"]
+            return starter.replicas(
+                name, lambda _: serve, lambda port: settings | {"SUPPORT_PORT": str(port)}, starter.directory, header
+            )
 
-        redis_port, stub_port, baseline_port, service_port = (free_port() for _ in range(4))
-        in_memory = ["--bind", "127.0.0.1", "--port", str(redis_port), "--save", "", "--appendonly", "no"]
-        start("redis", redis_port, [redis_server, *in_memory], directory, {})
-        command = [sys.executable, "-m", "benchmarks.upstream_stub", str(stub_port), str(delay)]
-        upstream_stub = start("stub", stub_port, command, ROOT, {})
-        upstream_url = f"http://127.0.0.1:{stub_port}"
-        serve = [sys.executable, "-m", "support_service", "serve"]
         if baseline_env is not None:
-            settings = _settings(directory / "baseline", baseline_port, redis_port, upstream_url) | dict(baseline_env)
-            baseline = start("baseline", baseline_port, serve, directory, settings)
+            baseline = service("baseline", baseline_env)
         else:
-            arguments = [str(baseline_port), str(directory / "baseline"), str(redis_port), upstream_url]
-            command = [sys.executable, "-m", "benchmarks.baseline", *arguments]
-            baseline = start("baseline", baseline_port, command, ROOT, {})
-        settings = _settings(directory / "service", service_port, redis_port, upstream_url)
-        if auth is not None:
-            settings |= auth.variables
-        measured = start("service", service_port, serve, directory, settings)
-        measured = replace(measured, header=auth.header) if auth else measured
-        yield Environment(service=measured, baseline=baseline, upstream_stub=upstream_stub)
+            arguments = [str(starter.directory / "baseline"), str(redis_port), upstream_url, store.create("baseline")]
+            module = [sys.executable, "-m", "benchmarks.baseline"]
+            baseline = starter.replicas("baseline", lambda port: [*module, str(port), *arguments], lambda _: {}, ROOT)
+        yield Environment(
+            service=service("service", auth.variables if auth else {}, auth.header if auth else b""),
+            baseline=baseline,
+            peer=_peer(starter, store.create("peer"), redis_port, upstream_url) if peer else None,
+            upstream_stub=stub,
+            databases=store,
+        )
 
 
-def _settings(directory: Path, port: int, redis: int, upstream_url: str) -> dict[str, str]:
+class _Starter:
+    """Starts the processes of an environment; the exit stack ends them."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack, replicas: int) -> None:
+        self.directory = directory
+        self._stack = stack
+        self._replicas = replicas
+
+    def redis(self) -> int:
+        """Start Redis and return its port."""
+        redis_server = shutil.which("redis-server")
+        if redis_server is None:
+            raise Failed("redis-server is missing: `make services` installs it")
+        port = free_port()
+        in_memory = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+        self._start("redis", port, [redis_server, *in_memory], {}, self.directory)
+        return port
+
+    def upstream_stub(self, delay: float) -> Server:
+        """Start the stub of the upstream services."""
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.upstream_stub", str(port), str(delay)]
+        return Server("stub", port, (self._start("stub", port, command, {}, ROOT),))
+
+    def replicas(
+        self,
+        name: str,
+        command: Callable[[int], list[str]],
+        env: Callable[[int], dict[str, str]],
+        cwd: Path,
+        header: bytes = b"",
+    ) -> Server:
+        """Start the replicas of a server, each by the command and variables for its port, and their load balancer."""
+        ports = [free_port() for _ in range(self._replicas)]
+        pids = tuple(
+            self._start(f"{name}-{number}", port, command(port), env(port), cwd) for number, port in enumerate(ports)
+        )
+        port = ports[0]
+        if self._replicas > 1:
+            port = free_port()
+            balance = balancer.command(self.directory, name, port, ports)
+            self._start(f"{name}-balancer", port, balance, {}, self.directory)
+        return Server(name, port, pids, header)
+
+    def _start(self, name: str, port: int, command: list[str], env: dict[str, str], cwd: Path) -> int:
+        log = self.directory / f"{name}.log"
+        return self._stack.enter_context(running(name, port, command, cwd=cwd, env=env, log=log))
+
+
+def _peer(starter: _Starter, url: str, redis_port: int, upstream_url: str) -> Server:
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    scheme, _, rest = url.partition("://")
+    variables = {
+        "PEER_DATABASE_URL": f"{driver[scheme]}://{rest}",
+        "PEER_REDIS_URL": f"redis://127.0.0.1:{redis_port}/3",
+        "PEER_UPSTREAM_URL": upstream_url,
+        "PEER_ATTACHMENT_DIR": str(starter.directory / "peer"),
+    }
+    serve = [sys.executable, "-m", "uvicorn", "benchmarks.peer.app:app", "--no-access-log", "--log-level", "warning"]
+    return starter.replicas("peer", lambda port: [*serve, "--port", str(port)], lambda _: variables, ROOT)
+
+
+def _settings(directory: Path, url: str, redis: int, upstream_url: str) -> dict[str, str]:
     return {
         "PYTHONPATH": str(ROOT / "src"),  # measure this checkout, whatever is installed
-        "SUPPORT_PORT": str(port),
-        "SUPPORT_DATABASE_URL": f"sqlite:///{directory / 'support.db'}",
+        "SUPPORT_DATABASE_URL": url,
         "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{redis}/1",
         "SUPPORT_ORDER_URL": upstream_url,
         "SUPPORT_PAYMENT_URL": upstream_url,

@@ -31,6 +31,8 @@ class Sample:
     started: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    database_cpu_seconds: float = 0.0  # of PostgreSQL
+    resident_mib: float = 0.0  # memory of the server at the end
     latencies: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -38,6 +40,11 @@ class Sample:
     def cpu_ms(self) -> float:
         """Return the server's CPU time per request, in ms."""
         return self.cpu_seconds * 1000 / max(1, self.started)
+
+    @property
+    def database_cpu_ms(self) -> float:
+        """Return PostgreSQL's CPU time per request, in ms."""
+        return self.database_cpu_seconds * 1000 / max(1, self.started)
 
     def percentile_ms(self, share: float) -> float:
         """Return the latency in ms that `share` of the successful requests did not exceed, or NaN without any."""

@@ -11,10 +11,9 @@ import uvloop
 
 from benchmarks import process_stats, scenarios
 from benchmarks.environment import Environment, Server
-from benchmarks.load_generator import Client, Sample
+from benchmarks.load_generator import Client, Failed, Sample
 from benchmarks.scenarios import Scenario
 
-CASES = 256  # over which the requests of a run are spread
 FILES_PER_CASE = 5  # in a backlog
 BACKLOG_UPLOADS = 1000  # per run on a backlog; few enough that measuring hardly adds to it
 LARGE_MIB = 512
@@ -23,19 +22,21 @@ COLD_READS = 20  # consecutive reads before the other server's turn
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load of a measurement: connections, seconds and rounds."""
+    """The load of a measurement: connections, seconds, rounds, and cases over which the requests are spread."""
 
     connections: int
     seconds: float
     rounds: int
+    cases: int
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One scenario on both servers, one after the other."""
+    """One scenario on each server, one after the other."""
 
     service: Sample
     baseline: Sample
+    peer: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +63,50 @@ Progress = Callable[[str], None]
 def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
     """Run every scenario in every round and return the rounds by scenario name.
 
-    The servers take turns in going first, so that drift affects both alike.
+    The servers take turns in going first, so that drift affects all alike. Raises Failed if an answer of the service
+    or of the peer lacks what the scenario checks.
     """
+    for server in (env.service, *([env.peer] if env.peer else [])):
+        uvloop.run(_check(server, selected))
     found: dict[str, list[Round]] = {scenario.name: [] for scenario in selected}
     for number in range(load.rounds):
         for scenario in selected:
             samples: dict[str, Sample] = {}
-            for server in (env.service, env.baseline) if number % 2 == 0 else (env.baseline, env.service):
+            for server in env.compared if number % 2 == 0 else reversed(env.compared):
                 progress(f"round {number + 1} of {load.rounds}: {scenario.name}, {server.name}")
-                samples[server.name] = uvloop.run(_run(server, scenario, load))
+                samples[server.name] = uvloop.run(_run(env, server, scenario, load))
             found[scenario.name].append(Round(**samples))
     return found
 
 
-async def _run(server: Server, scenario: Scenario, load: Load) -> Sample:
+async def _check(server: Server, selected: list[Scenario]) -> None:
+    """Send each request once, and check what its answer contains."""
+    async with Client(server.port, 1, server.header) as client:
+        for scenario in selected:
+            if (check := scenarios.CHECKS.get(scenario.name)) is None:
+                continue
+            [case] = await _cases(client, 1)
+            await client.bodies(scenario.warm(case))
+            [body] = await client.bodies([scenario.request(case, 0)])
+            found = check(json.loads(body))
+            if found != scenarios.EXPECTED[scenario.name]:
+                raise Failed(f"{server.name}: {scenario.name} answered {found!r}: {body[:500]!r}")
+
+
+async def _run(env: Environment, server: Server, scenario: Scenario, load: Load) -> Sample:
     limit = scenario.limit or math.inf
     async with Client(server.port, load.connections, server.header) as client:
-        cases = await _cases(client, CASES)
+        cases = await _cases(client, load.cases)
         await client.bodies(itertools.chain.from_iterable(map(scenario.warm, cases)))
-        requests = (scenario.request(cases[number % CASES], number) for number in itertools.count())
+        requests = (scenario.request(cases[number % load.cases], number) for number in itertools.count())
         await client.drive(requests, seconds=load.seconds / 4, limit=limit)
-        before = process_stats.cpu_seconds(server.pid)
+        before, database_before = server.cpu_seconds(), env.databases.cpu_seconds()
         sample = await client.drive(requests, seconds=load.seconds, limit=limit)
-        sample.cpu_seconds = process_stats.cpu_seconds(server.pid) - before
+        sample.cpu_seconds = server.cpu_seconds() - before
+        sample.database_cpu_seconds = sum(
+            seconds - database_before.get(pid, 0.0) for pid, seconds in env.databases.cpu_seconds().items()
+        )
+        sample.resident_mib = server.resident_mib()
         return sample
 
 

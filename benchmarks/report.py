@@ -16,15 +16,21 @@ HUGE_BUDGET_MIB = 150
 BACKLOG_BUDGET = 1.10  # multiple of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
+SIDES = ("service", "baseline", "peer")
+LATENCY = ("p50 ms", "p99 ms", "req/s", "errors")
 
 
 def figures(found: list[Round]) -> Figures:
-    """Return the medians over the rounds."""
-    return {
+    """Return the medians over the rounds; those of the peer only if it ran."""
+    result = {
         "ratio": statistics.median(each.service.cpu_ms / each.baseline.cpu_ms for each in found),
         "service": _of([each.service for each in found]),
         "baseline": _of([each.baseline for each in found]),
     }
+    if peers := [(each.peer, each.baseline) for each in found if each.peer is not None]:
+        result["peer_ratio"] = statistics.median(peer.cpu_ms / baseline.cpu_ms for peer, baseline in peers)
+        result["peer"] = _of([peer for peer, _ in peers])
+    return result
 
 
 def _of(samples: list[Sample]) -> Figures:
@@ -33,6 +39,8 @@ def _of(samples: list[Sample]) -> Figures:
 
     return {
         "cpu_ms": median(lambda sample: sample.cpu_ms),
+        "database_cpu_ms": median(lambda sample: sample.database_cpu_ms),
+        "resident_mib": median(lambda sample: sample.resident_mib),
         "p50_ms": median(lambda sample: sample.percentile_ms(0.50)),
         "p99_ms": median(lambda sample: sample.percentile_ms(0.99)),
         "requests_per_second": median(lambda sample: len(sample.latencies) / sample.seconds),
@@ -46,37 +54,37 @@ def verdict(value: float, budget: float | None) -> str:
     return "-" if budget is None else "ok" if value <= budget else "miss"
 
 
-def scenario_table(results: list[Figures]) -> str:
-    """Return one line per scenario: CPU against the baseline and the budget, then the service's latency."""
+def comparison_table(results: list[Figures]) -> str:
+    """Return one line per scenario: CPU of the service, the bare server and the peer, then the service's other figures.
+
+    `database ms` is PostgreSQL's CPU time for a request of the service, `MiB` the memory of the service's processes.
+    """
     head = [
         "scenario",
-        "service ms",
-        "baseline ms",
-        "ratio",
-        "budget",
-        "verdict",
-        "p50 ms",
-        "p99 ms",
-        "req/s",
-        "errors",
+        *("service ms", "bare ms", "peer ms"),
+        *("service/bare", "peer/bare", "budget", "verdict"),
+        *("database ms", "MiB"),
+        *LATENCY,
     ]
+    rows = []
+    for result in results:
+        ratio, budget = result["ratio"], result["budget"]
+        judged = [f"{ratio:.2f}x", f"{result['peer_ratio']:.2f}x", _budget(budget), verdict(ratio, budget)]
+        other = [f"{result['service']['database_cpu_ms']:.3f}", f"{result['service']['resident_mib']:.0f}"]
+        times = _times(result, "service", "baseline", "peer")
+        rows.append([result["scenario"], *times, *judged, *other, *_latency(result)])
+    return _table(head, rows)
+
+
+def scenario_table(results: list[Figures]) -> str:
+    """Return one line per scenario: CPU against the baseline and the budget, then the service's latency."""
+    head = ["scenario", "service ms", "baseline ms", "ratio", "budget", "verdict", *LATENCY]
     return _table(head, [[result["scenario"], *_against_baseline(result), *_latency(result)] for result in results])
 
 
 def backlog_table(results: list[Figures]) -> str:
     """Return one line per level: CPU of an upload relative to the first level, and the baseline, which shows drift."""
-    head = [
-        "stored",
-        "service ms",
-        "baseline ms",
-        "relative",
-        "budget",
-        "verdict",
-        "p50 ms",
-        "p99 ms",
-        "req/s",
-        "errors",
-    ]
+    head = ["stored", "service ms", "baseline ms", "relative", "budget", "verdict", *LATENCY]
     rows = []
     for result in results:
         share = result["service"]["cpu_ms"] / results[0]["service"]["cpu_ms"]
@@ -118,19 +126,28 @@ def huge_line(found: Huge) -> str:
     return f"2 GiB: {rates}; peak memory: {peaks}"
 
 
+def errors(result: Figures) -> Counter[str]:
+    """Count the failed requests of one comparison by kind, on all its servers."""
+    return sum((Counter(result[side]["errors"]) for side in SIDES if side in result), Counter[str]())
+
+
 def _against_baseline(result: Figures) -> list[str]:
-    budget = "-" if result["budget"] is None else f"{result['budget']:.3g}x"
-    return [*_times(result), f"{result['ratio']:.2f}x", budget, verdict(result["ratio"], result["budget"])]
+    ratio, budget = result["ratio"], result["budget"]
+    return [*_times(result), f"{ratio:.2f}x", _budget(budget), verdict(ratio, budget)]
 
 
-def _times(result: Figures) -> list[str]:
-    return [f"{result[side]['cpu_ms']:.3f}" for side in ("service", "baseline")]
+def _budget(budget: float | None) -> str:
+    return "-" if budget is None else f"{budget:.3g}x"
+
+
+def _times(result: Figures, *sides: str) -> list[str]:
+    return [f"{result[side]['cpu_ms']:.3f}" for side in sides or ("service", "baseline")]
 
 
 def _latency(result: Figures) -> list[str]:
-    service, errors = result["service"], sum(sum(result[side]["errors"].values()) for side in ("service", "baseline"))
+    service = result["service"]
     times = [f"{service[key]:.1f}" for key in ("p50_ms", "p99_ms")]
-    return [*times, f"{service['requests_per_second']:.0f}", str(errors)]
+    return [*times, f"{service['requests_per_second']:.0f}", str(errors(result).total())]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -1,9 +1,11 @@
 """The measured requests and the budget of each."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.load_generator import Request
 
@@ -89,4 +91,37 @@ ALL = {
         Scenario("upload", 4, lambda case, _: upload(case), limit=4000),
         Scenario("metrics", None, lambda _, __: plain("GET", "/metrics")),
     )
+}
+
+
+def _case(answer: Any) -> Any:
+    return (
+        answer["subject"],
+        answer["status"],
+        len(answer["context"]),
+        [each["authorType"] for each in answer["messages"]],
+    )
+
+
+def _timeline(answer: Any) -> Any:
+    return sorted(entry["type"] for entry in answer["timeline"])
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {  # what is compared of an answer, by the name of the scenario
+    "get": _case,
+    "timeline_cached": _timeline,
+    "timeline_cold": _timeline,
+    "message": lambda answer: (answer["authorType"], answer["message"]),
+    "create": _case,
+    "upload": lambda answer: (answer["sizeBytes"], answer["sha256"]),
+}
+_OPENED = ("Parcel has not arrived (0)", "open", 3, ["customer"])
+_ENTRIES = ["conversation", *["order"] * 2, *["order-event"] * 3, *["payment"] * 2, *["shipment"] * 2]
+EXPECTED: dict[str, Any] = {
+    "get": _OPENED,
+    "timeline_cached": _ENTRIES,
+    "timeline_cold": _ENTRIES,
+    "message": tuple(json.loads(MESSAGE).values()),
+    "create": _OPENED,
+    "upload": (FILE_BYTES, hashlib.sha256(BLOCK[:FILE_BYTES]).hexdigest()),
 }

@@ -124,15 +124,19 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires."""
+    """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires.
 
-    def __init__(self, folder: Path) -> None:
+    `settings` replace those of the tests, which flush nothing.
+    """
+
+    def __init__(self, folder: Path, **settings: object) -> None:
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
         directories = [str(path) for path in versions]
         self._initdb, self._postgres, self._psql = (
             find_binary(name, *directories) for name in ("initdb", "postgres", "psql")
         )
         self._folder = folder
+        self._settings = settings
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._user: dict[str, str] = {}
@@ -155,12 +159,18 @@ class PostgresServer:
         """Return the URL of a database in this cluster."""
         return f"postgresql://tests@127.0.0.1:{self._port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        """The process id of the running server, the parent of its connections."""
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server unless it runs, with its previous data."""
         if self._process is not None and self._process.poll() is None:
             return
         settings = {"port": self._port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
+        settings |= self._settings
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         log = self._folder / "postgres.log"
         with log.open("ab") as output:
