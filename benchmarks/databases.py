@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +41,16 @@ def databases(kind: str, directory: Path) -> Iterator[Databases]:
     if kind == "sqlite":
         yield Databases(lambda name: f"sqlite:///{directory / name}.db")
         return
-    with postgres_cluster() as server:
+    with postgres_cluster(DURABLE) as server:
         yield Databases(lambda _: server.url(server.create_database()), server.pid)
 
 
 @contextlib.contextmanager
-def postgres_cluster() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL cluster that flushes every commit. Raises Failed if PostgreSQL is not installed."""
+def postgres_cluster(settings: Mapping[str, str]) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL cluster with settings such as DURABLE. Raises Failed if PostgreSQL is not installed."""
     with tempfile.TemporaryDirectory(prefix="benchmark-postgres-", dir=POSTGRES_FOLDER) as name:
         try:
-            server = PostgresServer(Path(name), max_connections=MAX_CONNECTIONS, **DURABLE)
+            server = PostgresServer(Path(name), max_connections=MAX_CONNECTIONS, **settings)
         except MissingServer as missing:
             raise Failed(str(missing)) from missing
         try:
