@@ -3,6 +3,7 @@
 Costs are counted, not timed: pages of PostgreSQL's buffers, and steps of SQLite's virtual machine.
 """
 
+import asyncio
 import itertools
 import shutil
 
@@ -204,6 +205,19 @@ async def test_no_combination_of_filters_reads_a_whole_table(postgres_databases,
             plan = await plan_of(full, {name: FILTERS[name] for name in names}, principal)
             read = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
             assert not read, f"{names}: {read}"
+
+
+async def test_a_search_uses_the_index_right_after_a_bulk_load(postgres_server, postgres_template):
+    """Before the first vacuum PostgreSQL has no statistics of the rows."""
+    url = postgres_server.url(postgres_server.create_database(postgres_template))
+    await asyncio.to_thread(load, url, 5_000, lambda *_: None, analyze=False)
+    database = databases.connect(url)
+    await database.open()
+    for q in (rows.RARE, rows.ABSENT, rows.VOCABULARY[7]):
+        plan = await plan_of(database, {"q": q})
+        read = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+        assert not read, f"{q}: {read}"
+    await database.close()
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
