@@ -227,6 +227,27 @@ async def test_postgresql_reads_as_much_with_many_cases_as_with_few(postgres_dat
     assert many <= max(2 * few, 4000)
 
 
+async def test_a_workload_is_counted_without_reading_the_cases(postgres_databases):
+    """An index has all that the count needs."""
+    _, full = postgres_databases
+    (row,) = await full.fetch_all(Explain(case_list.WORKLOAD), {"agent_id": "agent-1"})
+    (plan,) = next(iter(row._mapping.values()))
+    scans = [node["Node Type"] for node in nodes(plan["Plan"]) if "Relation Name" in node]
+    assert scans == ["Index Only Scan"]
+
+
+def test_a_workload_of_sqlite_is_counted_in_an_index(sqlite_paths):
+    """The index has all that the count needs."""
+    engine = sa.create_engine(f"sqlite+pysqlite:///{sqlite_paths[1]}")
+    with engine.connect() as connection:
+        explained = f"EXPLAIN QUERY PLAN {case_list.WORKLOAD.compile(dialect=engine.dialect)}"
+        (step,) = connection.exec_driver_sql(explained, ("agent-1",)).all()
+    engine.dispose()
+    assert (
+        "SEARCH tickets USING COVERING INDEX ix_tickets_assigned_agent_id_status_seq_synthetic_channel" in step.detail
+    )
+
+
 def steps(path, query):
     """Return the number of steps of SQLite's virtual machine for a page, in thousands."""
     count = 0

@@ -75,6 +75,7 @@ class PostgresDatabase:
                 "server_settings": {
                     "timezone": "UTC",
                     "application_name": "support-service",
+                    "jit": "off",  # compiling a search takes longer than running it: 30 to 50 ms
                     "statement_timeout": str(statement_timeout),
                     "lock_timeout": str(round(timings.lock_timeout * 1000)),
                     "idle_in_transaction_session_timeout": str(statement_timeout),
