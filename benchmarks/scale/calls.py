@@ -43,3 +43,4 @@ CALLS = (
     Call("q and status=open", _list(f"q={rows.RARE}&status=open"), 20, 15),
     Call("workload", lambda number, _: f"/support/agents/agent-{number % rows.AGENTS}/workload"),
 )
+GAUGES = Call("gauges of a replica, each 15 s", lambda _, __: "", 10)  # not a request
