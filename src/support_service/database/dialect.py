@@ -275,27 +275,23 @@ def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(words_match, "postgresql")
 def _(element: words_match, compiler: SQLCompiler, **kw: Any) -> str:
     words, query = (compiler.process(part, **kw) for part in element.clauses)
-    return _tsquery_matches(words, query)
+    return f"{words} @@ {_tsquery(query)}"
 
 
 @compiles(found_documents, "postgresql")
 def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
     query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
-    query = _tsquery(query)
+    ranges = ""
     if cases:
         bits, first = cases
-        query = f"{query} || format(' & (''r%s_%s'' | ''r%s_%s'')', {bits}, {first}, {bits}, {first} + 1)"
+        ranges = f" || format(' & (''r%s_%s'' | ''r%s_%s'')', {bits}, {first}, {bits}, {first} + 1)"
     # The sum hides the key from the planner: reading the key's index up to here would cost more than the search.
     bounded = f"id + 0 < ({newest} + 1) << 20 AND {newest} >= 0"
-    return f"(SELECT id FROM search_documents WHERE words @@ CAST({query} AS TSQUERY) AND {bounded})"  # noqa: S608 - compiled parts, bound values
+    return f"(SELECT id FROM search_documents WHERE words @@ {_tsquery(query, ranges)} AND {bounded})"  # noqa: S608 - compiled parts, bound values
 
 
-def _tsquery_matches(words: str, query: str) -> str:
-    return f"{words} @@ CAST({_tsquery(query)} AS TSQUERY)"
-
-
-def _tsquery(query: str) -> str:
-    """Return the SQL that turns the query of a search into the text of a TSQUERY."""
+def _tsquery(query: str, more: str = "") -> str:
+    """Return a subquery for the TSQUERY of a search with more conditions; PostgreSQL runs it once, not for each row."""
     for own, postgresql in ((" AND ", " & "), (" + ", " <-> "), ("*", ":*"), ('"', "''")):
         query = f"replace({query}, '{own}', '{postgresql}')"
-    return query
+    return f"(SELECT CAST({query}{more} AS TSQUERY))"
