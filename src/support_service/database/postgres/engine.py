@@ -75,7 +75,9 @@ class PostgresDatabase:
                 "server_settings": {
                     "timezone": "UTC",
                     "application_name": "support-service",
-                    "jit": "off",  # compiling a search takes longer than running it: 30 to 50 ms
+                    # Compiling the statement of a search, or starting workers for it, takes longer than running it.
+                    "jit": "off",
+                    "max_parallel_workers_per_gather": "0",
                     "statement_timeout": str(statement_timeout),
                     "lock_timeout": str(round(timings.lock_timeout * 1000)),
                     "idle_in_transaction_session_timeout": str(statement_timeout),
