@@ -156,7 +156,7 @@ async def _store(settings: Settings) -> list[Path]:
         yield os.urandom(SMALL)
 
     for _ in range(FILES):
-        await service.add(SYSTEM_ORIGIN, case.id, "a.bin", None, chunks())
+        await service.uploader.add(SYSTEM_ORIGIN, case.id, "a.bin", None, chunks())
     await local.close()
     await connection.close()
     metrics.close()

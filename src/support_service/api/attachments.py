@@ -64,10 +64,10 @@ async def upload(
     check_may_attach(call.principal, query.visibility)
     services = call.services
     with services.attachments.upload_slots.occupy(call.principal), services.readiness.wait_for_client():
-        await services.attachments.check_upload(call.principal, case_id, expected)
+        await services.attachments.uploader.check_upload(call.principal, case_id, expected)
         incoming = FileUpload(request, services.options.uploads)
         await incoming.open()
-        stored = await services.attachments.add(
+        stored = await services.attachments.uploader.add(
             call.write_origin,
             case_id,
             incoming.filename,

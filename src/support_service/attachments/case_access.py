@@ -4,7 +4,9 @@ from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, case_not_found
+from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.database import Reader
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 
@@ -17,6 +19,15 @@ async def lock_visible_case(
     case = require_visible(principal, case_id, locked)
     expect_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
     return case
+
+
+async def read_visible_case(reader: Reader, principal: Principal, case_id: str) -> CaseForUpload:
+    """Return the fields of a case that an upload needs, without locking it.
+
+    Raises NotFound for an unknown case and for one that the principal may not see.
+    """
+    case = await store.get_case(reader, case_id) if is_valid_id(case_id) else None
+    return require_visible(principal, case_id, case)
 
 
 def require_visible(principal: Principal, case_id: str, case: CaseForUpload | None) -> CaseForUpload:

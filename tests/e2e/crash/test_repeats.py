@@ -36,6 +36,7 @@ WATCHED = {
     for name in (
         "attachments/case_access.py",
         "attachments/service.py",
+        "attachments/upload/uploader.py",
         "audit/log.py",
         "cases/changes.py",
         "cases/service.py",

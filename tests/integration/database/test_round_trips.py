@@ -79,7 +79,7 @@ async def test_statements_of_an_upload(database, instruments, sent, tmp_path):
     case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
     attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
     sent.clear()
-    await attachments.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())
+    await attachments.uploader.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())
     assert len(sent) == UPLOAD
     assert "attachment_ledger" in sent[-1]
     await storage.close()

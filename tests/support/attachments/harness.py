@@ -56,7 +56,7 @@ class AttachmentHarness:
 
     async def add(self, data=b"hello", name="a.txt"):
         """Store a file."""
-        return await self.service.add(SYSTEM_ORIGIN, self.case_id, name, "text/plain", stream(data))
+        return await self.service.uploader.add(SYSTEM_ORIGIN, self.case_id, name, "text/plain", stream(data))
 
     async def offload(self, offloader=None, **options):
         """Move all files that are due; return the outcome of each."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.attachments import ledger
+from support_service.attachments import ledger, store
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
@@ -43,7 +43,8 @@ async def stream(*chunks):
 async def test_the_ledger_counts_what_is_kept_and_removed(service, database, case_id, tmp_path):
     """After each change the ledger is the sum of the rows, and the rows are the files."""
     kept = [
-        await service.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)
+        await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size))
+        for size in (1, 20, 100)
     ]
     assert await ledger.totals(database, "local") == FileTotals(files=3, bytes=121)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
@@ -56,7 +57,7 @@ async def test_the_ledger_counts_what_is_kept_and_removed(service, database, cas
 
 async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
     """An attachment is not found through another case."""
-    kept = await service.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"))
+    kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"))
     assert await service.get(SYSTEM, case_id, kept.id) == kept
     with pytest.raises(NotFound):
         await service.get(SYSTEM, "other", kept.id)
@@ -74,7 +75,7 @@ async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
 async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):
     """A refused file is neither on the disk nor in the database."""
     with pytest.raises(error):
-        await service.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
+        await service.uploader.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
     assert await ledger.totals(database, "local") == FileTotals(files=0, bytes=0)
 
@@ -102,7 +103,7 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
     await storage.open()
     service = AttachmentService(database, {"local": storage}, instruments, UploadLimits(100))
     with pytest.raises(error):
-        await service.add(
+        await service.uploader.add(
             SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(b"x"), before_commit=before_commit
         )
     assert len(stored_files(tmp_path / "files")) == 1
@@ -110,27 +111,30 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
 
 async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_path):
     """A file beyond those that a case may have is refused, beside others too, and kept nowhere; one less makes room."""
-    service._limits = UploadLimits(100, max_files_per_case=3)
+    service.uploader._limits = UploadLimits(100, max_files_per_case=3)
     added = await asyncio.gather(
-        *(service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
+        *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
+        return_exceptions=True,
     )
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
     assert len(kept) == len(stored_files(tmp_path / "files")) == 3
     assert await ledger.totals(database, "local") == FileTotals(files=3, bytes=30)
-    assert (await service.get_case(SYSTEM, case_id)).version == 4
+    assert (await store.get_case(database, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
-        await service.check_upload(SYSTEM, case_id)
+        await service.uploader.check_upload(SYSTEM, case_id)
     other = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))
-    await service.check_upload(SYSTEM, other.id)
+    await service.uploader.check_upload(SYSTEM, other.id)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)
-    await service.check_upload(SYSTEM, case_id)
-    await service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x"))
+    await service.uploader.check_upload(SYSTEM, case_id)
+    await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x"))
 
 
 async def test_many_at_once(service, database, case_id, tmp_path):
     """Uploads and removals at once leave a ledger that is right."""
-    kept = await asyncio.gather(*(service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
+    kept = await asyncio.gather(
+        *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20))
+    )
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
     assert await ledger.totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
@@ -138,7 +142,7 @@ async def test_many_at_once(service, database, case_id, tmp_path):
 
 async def test_removed_twice_at_once_counts_once(service, database, case_id):
     """Two clients that remove one file at once take it off the ledger once."""
-    kept = await service.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
-    await service.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
+    kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
+    await service.uploader.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
     assert await ledger.totals(database, "local") == FileTotals(files=1, bytes=10)

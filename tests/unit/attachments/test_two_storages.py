@@ -117,7 +117,7 @@ async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
     """Bytes that are due there stay listed, which is logged, and files there are not scrubbed."""
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
-    service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service._limits)
+    service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service.uploader._limits)
     await service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
     disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
@@ -210,7 +210,7 @@ async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
     """The backlog is unknown before the first look; without local storage there is no free space to tell."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
-    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service._limits)
+    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service.uploader._limits)
     assert scrape.label_sets(BACKLOG) == []
     await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0

@@ -1,0 +1,176 @@
+"""AttachmentUploader: check an upload, store its file and add it to its case."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from support_service.attachments import store
+from support_service.attachments.backlog import AttachmentBacklog
+from support_service.attachments.case_access import lock_visible_case, read_visible_case, require_accepting_files
+from support_service.attachments.ledger import LEDGER_ROW
+from support_service.attachments.model import (
+    FileTotals,
+    StoredAttachment,
+    attachment_view,
+    audit_fields,
+    content_disposition,
+)
+from support_service.attachments.storage.base import (
+    AttachmentStorage,
+    ResponseHeaders,
+    StoredFile,
+    UnreadableFile,
+    verify,
+)
+from support_service.attachments.upload.validation import UploadLimits, UploadValidator
+from support_service.audit import log as audit
+from support_service.core.clock import time_after, utc_now
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict, Unavailable
+from support_service.core.ids import new_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.database import ContendedRow, Database
+from support_service.events import outbox
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.instruments.attachments import CONTENT_TYPES
+from support_service.telemetry.labels import known_or_other
+
+log = logging.getLogger(__name__)
+
+
+class AttachmentUploader:
+    """Adds files to cases. A file is written first and its row after it, so that every row has its file."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: AttachmentStorage,
+        instruments: Instruments,
+        limits: UploadLimits,
+        backlog: AttachmentBacklog,
+        *,
+        public_url: str,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._instruments = instruments
+        self._limits = limits
+        self._backlog = backlog
+        self._public_url = public_url
+
+    async def check_upload(
+        self, principal: Principal, case_id: str, expected_versions: ExpectedVersions = None
+    ) -> None:
+        """Check that the principal may add a file, before its bytes are sent.
+
+        Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and
+        VersionConflict (the case is not at an expected version).
+        """
+        case = await read_visible_case(self._database, principal, case_id)
+        require_accepting_files(principal, case)
+        expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
+        if case.files >= self._limits.max_files_per_case:
+            raise self._case_full()
+
+    async def add(
+        self,
+        origin: WriteOrigin,
+        case_id: str,
+        filename: str,
+        content_type: str | None,
+        chunks: AsyncIterator[bytes],
+        *,
+        size_hint: int = 0,
+        visibility: str = "public",
+        expected_versions: ExpectedVersions = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> StoredAttachment:
+        """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
+
+        `before_commit` is awaited when the file is stored, before its row is written; if it raises an error, the file
+        is deleted.
+
+        Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage, NotFound, Conflict
+        (the case is full, or closed and the principal is its customer) and VersionConflict (when the row is inserted,
+        the case is not at an expected version).
+        """
+        upload = UploadValidator(filename, content_type, self._limits)
+        response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
+        stored = await self._storage.put(
+            upload.validated(chunks), size_hint=size_hint, response_headers=response_headers
+        )
+        attachment = StoredAttachment(
+            id=new_id(),
+            ticket_id=case_id,
+            filename=upload.filename,
+            content_type=upload.content_type,
+            size_bytes=stored.size,
+            sha256=stored.sha256,
+            storage=self._storage.name,
+            storage_key=stored.key,
+            created_at=utc_now(),
+            detected_type=upload.detected_type,
+            visibility=visibility,
+        )
+        committing = False
+        try:
+            await self._expect_kept(stored)
+            if before_commit is not None:
+                await before_commit()
+            async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
+                attachment, totals, synthetic = await self._insert(work, attachment, expected_versions)
+                committing = True
+        except BaseException as failure:
+            # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
+            if not committing or isinstance(failure, Conflict):
+                with suppress(Unavailable):  # then the sweep deletes the file, and the caller learns of `failure`
+                    await self._storage.delete(stored.key)
+            raise
+        self._backlog.update(attachment.storage, totals)
+        if not synthetic:
+            self._instruments.attachment_stored.add(
+                1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
+            )
+        return attachment
+
+    async def _expect_kept(self, stored: StoredFile) -> None:
+        """Raise Unavailable if a new file reads back otherwise than it was sent."""
+        if not self._storage.reads_back:
+            return
+        try:
+            await verify(self._storage, stored.key, stored.size, stored.sha256)
+        except UnreadableFile as failure:
+            log.error("The storage %s did not keep %s as it was sent: %s", self._storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
+            raise Unavailable(
+                "storage_unavailable", "The storage did not keep the file as it was sent; send it again."
+            ) from failure
+
+    async def _insert(
+        self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
+    ) -> tuple[StoredAttachment, FileTotals, bool]:
+        """Insert an attachment's row, its event and its audit entry.
+
+        Return the attachment with the time of the insert, the content of its storage after the insert, and whether
+        the case is synthetic.
+        """
+        visibility = attachment.visibility
+        case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
+        require_accepting_files(work.origin.principal, case)
+        at = time_after(case.latest)
+        attachment = replace(attachment, created_at=at)
+        view = attachment_view(attachment, self._public_url)
+        await outbox.append_event(
+            work.tx, attachment.ticket_id, outbox.CASE_UPDATED, at, changeType="attachment.added", attachment=view
+        )
+        changes = {name: (None, value) for name, value in audit_fields(attachment).items()}
+        await audit.record(work, attachment.ticket_id, "attachment.added", at, changes)
+        totals = await store.add(work.tx, attachment, self._limits.max_files_per_case)
+        if totals is None:
+            raise self._case_full()
+        return attachment, totals, case.synthetic
+
+    def _case_full(self) -> Conflict:
+        limit = self._limits.max_files_per_case
+        return Conflict("case_full", f"This case has {limit:,} files, as many as it may have; open another case.")
