@@ -7,12 +7,12 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from support_service.api.case_presenter import present_attachment
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
-from support_service.attachments.model import StoredAttachment, content_disposition
+from support_service.api.routing.services import Services
+from support_service.attachments.model import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
@@ -78,7 +78,7 @@ async def upload(
             expected_versions=expected,
             before_commit=call.expect_same_principal,
         )
-    attachment = present_attachment(services, stored)
+    attachment = _present(services, stored)
     return Reply(attachment, {"Location": attachment.uri})
 
 
@@ -89,7 +89,7 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """
     services = call.services
     attachments = await services.attachments.list_by_case(call.principal, case_id)
-    found = [present_attachment(services, stored) for stored in attachments]
+    found = [_present(services, stored) for stored in attachments]
     return Reply([services.masker.attachment(each) for each in found] if call.is_masked else found)
 
 
@@ -152,6 +152,11 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
     """
     await call.services.attachments.remove(call.write_origin, case_id, attachment_id, expected)
     return Reply(None)
+
+
+def _present(services: Services, stored: StoredAttachment) -> Attachment:
+    """Return a stored attachment as its API model."""
+    return Attachment.model_validate(attachment_view(stored, services.options.public_url))
 
 
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:

@@ -5,9 +5,11 @@ what is committed. Only a case that has changed is read and encoded again.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 from cachetools import LRUCache
@@ -15,7 +17,7 @@ from cachetools import LRUCache
 from support_service.api.routing.route import View
 from support_service.attachments.model import attachment_url
 from support_service.cases.masking import CaseMasker
-from support_service.cases.model.case import NOT_REQUESTED
+from support_service.cases.model.case import NOT_REQUESTED, Case
 from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import (
     MAX_INLINE_BYTES,
@@ -38,9 +40,11 @@ EncodedEntries = list[tuple[str, bytes]]
 DOCUMENT_BYTES = 1024  # memory of a document besides its JSON
 DECODED_FACTOR = 5  # memory of decoded JSON, as a multiple of its bytes
 ENTRY_BYTES = 256  # memory of a timeline entry besides its JSON
-NO_TIMELINE = b',"timeline":[],"timelineSources":%b}' % pydantic_core.to_json(NOT_REQUESTED)
+NO_SOURCES = pydantic_core.to_json(NOT_REQUESTED)
+NO_TIMELINE = b',"timeline":[],"timelineSources":%b}' % NO_SOURCES
 LAST = {"timeline", "timeline_sources"}  # members of a case that come last, written apart
 HIT, MISS = {"event": "hit"}, {"event": "miss"}
+Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +157,7 @@ class CaseDocuments:
             kept = KeptTimeline(collected.parts, b",".join(merged))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
                 self._extend(view, case_id, document, timeline=kept)
-        sources = pydantic_core.to_json(collected.sources)
-        head = memoryview(document.body)[: -len(NO_TIMELINE)]
-        return b"".join((head, b',"timeline":[', kept.entries, b'],"timelineSources":', sources, b"}"))
+        return _with_timeline(document.body, kept.entries, pydantic_core.to_json(collected.sources))
 
     async def _read_long_case(self, principal: Principal, view: View, case_id: str) -> tuple[StoredCase, CaseDocument]:
         """Read and encode a long case off the event loop, unless another request has done so meanwhile."""
@@ -177,7 +179,42 @@ class CaseDocuments:
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
-        return stored, self._encode(view, case_id, stored).body
+        document = await self._run(stored.size, partial(self._encode, view, case_id, stored))
+        return stored, document.body
+
+    async def with_own_timeline(self, view: View, case_id: str, stored: StoredCase) -> bytes:
+        """Return the JSON of a case as a write has left it; its timeline has only the entries of the case itself.
+
+        No service is called: `timelineSources` says so.
+        """
+
+        def encode() -> bytes:
+            document = self._encode(view, case_id, stored)
+            history = document.history or self._history(view, pydantic_core.from_json(document.body))
+            return _with_own_timeline(document.body, history)
+
+        return await self._run(stored.size, encode)
+
+    def encode_new(self, view: View, case: Case) -> bytes:
+        """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
+        body = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST)[:-1] + NO_TIMELINE
+        members = {
+            "createdAt": merge.format_time(case.created_at),
+            "context": case.context,
+            "messages": [
+                {**message.model_dump(by_alias=True), "createdAt": merge.format_time(message.created_at)}
+                for message in case.messages
+            ],
+            "attachments": [],  # a new case has none
+        }
+        return _with_own_timeline(body, self._history(view, members))
+
+    async def _run(self, size: int, encode: Callable[[], Encoded]) -> Encoded:
+        """Encode a case, or a part of it, of `size` bytes. A long one is encoded in a thread, one at a time."""
+        if size <= MAX_INLINE_BYTES:
+            return encode()
+        async with self._encoding:
+            return await asyncio.to_thread(encode)
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)
@@ -189,16 +226,12 @@ class CaseDocuments:
         """Add the history to a document, which thereby needs more memory."""
 
         def encode() -> CaseHistory:
-            return self._history(view, pydantic_core.from_json(document.body))
+            # Another request may have added it meanwhile.
+            return document.history or self._history(view, pydantic_core.from_json(document.body))
 
-        if len(document.body) <= MAX_INLINE_BYTES:
-            history = encode()
-        else:
-            async with self._encoding:
-                if document.history:  # another request has added it meanwhile
-                    return document.history
-                history = await asyncio.to_thread(encode)
-        self._extend(view, case_id, document, history=history)
+        history = await self._run(len(document.body), encode)
+        if document.history is None:
+            self._extend(view, case_id, document, history=history)
         return history
 
     def _extend(
@@ -260,3 +293,14 @@ class CaseDocuments:
 
 def _size(document: CaseDocument) -> int:
     return document.size
+
+
+def _with_own_timeline(body: bytes, history: CaseHistory) -> bytes:
+    entries = b",".join(merge.merge(history.context, history.messages_and_files))
+    return _with_timeline(body, entries, NO_SOURCES)
+
+
+def _with_timeline(body: bytes, entries: bytes, sources: bytes) -> bytes:
+    """Return the JSON of a case, which has no timeline in `body`, with a timeline and the freshness of its parts."""
+    head = memoryview(body)[: -len(NO_TIMELINE)]
+    return b"".join((head, b',"timeline":[', entries, b'],"timelineSources":', sources, b"}"))

@@ -5,7 +5,6 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from support_service.api.case_presenter import add_own_timeline
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -52,7 +51,7 @@ class CaseDetailQuery(ApiModel):
         return self
 
 
-async def open_case(call: Call, body: NewCase) -> Reply[Case]:
+async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
     """Open a case, optionally with its first message.
 
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
@@ -61,8 +60,8 @@ async def open_case(call: Call, body: NewCase) -> Reply[Case]:
     """
     case = await call.services.cases.open_case(call.write_origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    add_own_timeline(call.services, case)
-    return Reply(case, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
+    encoded = call.services.documents.encode_new(call.view, case)
+    return Reply(encoded, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
 
 
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:

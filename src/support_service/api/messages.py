@@ -1,6 +1,5 @@
 """Messages of a case, and the changes of its status that may come with one."""
 
-from support_service.api.case_presenter import add_own_timeline
 from support_service.api.cases import CASE, TAG, WRITE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import etag_header
@@ -29,14 +28,14 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
     return Reply(case, etag_header(call, case))
 
 
-async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[Case]:
+async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[bytes]:
     """Close a case, optionally with a last message.
 
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
     of the response has the case's own entries only: context, messages and files.
     """
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
-    return Reply(add_own_timeline(call.services, case), etag_header(call, case))
+    return Reply(await call.services.documents.with_own_timeline(call.view, case_id, case), etag_header(call, case))
 
 
 ROUTES = (

@@ -153,8 +153,8 @@ class CaseService:
 
     async def close_case(
         self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
-    ) -> Case:
-        """Close a case, with a last message if one is given, and return it; a closed case stays closed.
+    ) -> StoredCase:
+        """Close a case, with a last message if one is given, and return it with its JSON; a closed case stays closed.
 
         The last message does not reopen the case. A customer's last message is accepted unless the case was closed
         before. Raises NotFound, Forbidden, VersionConflict, Conflict.
@@ -169,7 +169,8 @@ class CaseService:
                 at = added.message.created_at
                 before = before.model_copy(update={"updated_at": at, "version": added.version})
             after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
-            case = await store.get(work.tx, case_id)
+            public_only = not origin.principal.may_see_visibility("internal")
+            case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only)
         assert case is not None  # noqa: S101 - this transaction has changed it
         self._count_status(before, after)
         if added:

@@ -1,12 +1,14 @@
 """Cases that a replica keeps encoded: whatever changes a case, the next read of any replica shows it."""
 
 import asyncio
+import threading
 
 import pytest
 
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.routing.services import SERVICES
 from support_service.cases.store.case_reading import MAX_INLINE_BYTES
+from support_service.core.domain.principals import SYSTEM
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, upload
 from tests.support.scrape import Scrape
@@ -30,6 +32,19 @@ async def change(client, case, **fields):
 async def replicas(make_client):
     """Two replicas of the service on one database."""
     return await make_client(), await make_client()
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """The threads in which cases were encoded."""
+    found, encode = [], CaseDocuments._encode
+
+    def recorded(self, *arguments):
+        found.append(threading.current_thread())
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(CaseDocuments, "_encode", recorded)
+    return found
 
 
 @both_databases
@@ -123,3 +138,39 @@ async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
     await read_case(client, first)
     assert events(client) == (1, 5)
     assert documents.kept_bytes < 100_000
+
+
+@both_databases
+async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, threads):
+    """A short part is encoded at once, on the event loop."""
+    case = await open_case(client)
+    sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
+    assert (await read_case(client, case, messagesLimit="200"))["messages"] == sent
+    documents: CaseDocuments = client.app[SERVICES].documents
+    await documents.read_page(SYSTEM, "masked", case["id"], None, 200)
+    async with client.post(f"/support/cases/{case['id']}/close") as response:
+        assert (await response.json())["messages"] == sent
+    assert len(threads) == 3
+    assert threading.current_thread() not in threads
+    await read_case(client, case, messagesLimit="1")
+    assert threads[3:] == [threading.current_thread()]
+
+
+@both_databases
+@pytest.mark.parametrize("long", [False, True])
+async def test_timeline_of_a_closed_case_is_that_of_a_read(client, long):
+    """Without services, a case has the same entries wherever they are read."""
+    context = [{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}, {"mood": "calm"}]
+    first = {"authorType": "customer", "message": "Hello", "metadata": {"a": [1, None]}}
+    case = await open_case(client, context=context, initialMessage=first)
+    assert case["timeline"] == (await read_detail(client, case))["timeline"]
+    assert [entry["type"] for entry in case["timeline"]] == ["note", "context", "conversation"]
+    await upload(client, case)
+    for _ in range(5 if long else 1):
+        await add_message(client, case, TEXT)
+    async with client.post(f"/support/cases/{case['id']}/close") as response:
+        closed = await response.json()
+    read = await read_detail(client, case)
+    assert closed["timeline"] == read["timeline"]
+    assert closed | {"timeline": []} == await read_case(client, case)
+    assert {source["status"] for source in closed["timelineSources"].values()} == {"none"}

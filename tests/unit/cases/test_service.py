@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseLimits, CaseService
+from support_service.cases.store.case_reading import to_case
 from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
@@ -64,7 +65,7 @@ async def test_conversation_size_counts_every_message(service, database):
     await service.add_message(
         SYSTEM_ORIGIN, case.id, HELLO.model_copy(update={"message": "đ\t", "metadata": {"a": ["đ"] * 1000}})
     )
-    closed = await service.close_case(SYSTEM_ORIGIN, case.id, Closing(message="Bye"))
+    closed = to_case(await service.close_case(SYSTEM_ORIGIN, case.id, Closing(message="Bye")))
     assert len(closed.messages) == 3
     assert await conversation_bytes(database, case) == json_size(closed.messages)
 
@@ -100,7 +101,7 @@ async def test_message_to_a_full_case_is_refused(service, database, instruments)
         assert refusal.value.code == "case_full"
     assert await stored_case(service, case.id) == full
     assert await conversation_bytes(database, case) == json_size(full.messages)
-    assert (await service.close_case(SYSTEM_ORIGIN, case.id, Closing())).status == "closed"
+    assert to_case(await service.close_case(SYSTEM_ORIGIN, case.id, Closing())).status == "closed"
 
 
 async def test_concurrent_changes_of_different_fields_are_all_applied(service):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
+from support_service.cases.store.case_reading import to_case
 from support_service.core.errors import Conflict
 from support_service.database.tables import outbox
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -123,9 +124,8 @@ async def test_closed_case_refuses_customer_messages(service, case_with_status):
 async def test_closing_may_carry_the_customers_last_message(service, case_with_status, status):
     """This holds for every status except closed."""
     case = await case_with_status(status)
-    closed = await service.close_case(
-        SYSTEM_ORIGIN, case.id, Closing.model_validate({"message": "Thanks", "authorType": "customer"})
-    )
+    closing = Closing.model_validate({"message": "Thanks", "authorType": "customer"})
+    closed = to_case(await service.close_case(SYSTEM_ORIGIN, case.id, closing))
     assert (closed.status, [message.message for message in closed.messages]) == ("closed", ["Thanks"])
 
 

@@ -44,6 +44,11 @@ class StoredCase(NamedTuple):
     attachments: str | None  # a list, oldest first; without `uri`
     more_messages: bool = False  # the case has messages after the requested ones
 
+    @property
+    def size(self) -> int:
+        """The length of the JSON, approximately in bytes."""
+        return sum(len(part) for part in (self.fields, self.messages, self.attachments) if part)
+
 
 _VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
 _FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
