@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list, case_store
+from support_service.cases.store import case_list, case_reading, case_store
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
 from support_service.database import tables
@@ -224,3 +224,36 @@ async def test_every_letter_that_normalization_changes_is_found(database, add_ca
 def batched(values, size):
     """Return the values in lists of `size`."""
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+async def add_files(database, number):
+    """Add rows of files to a case."""
+    row = {"ticket_id": "case-1", "content_type": "a/b", "size_bytes": 1, "sha256": "0" * 64, "storage": "local"}
+    rows = [
+        row | {"id": f"file-{each}", "filename": "a", "storage_key": str(each), "created_at": AT}
+        for each in range(number)
+    ]
+    async with database.transaction() as tx:
+        await tx.execute(tables.attachments.insert(), rows)
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "inline"),
+    [
+        ({"description": "x" * 65_536, "context": [{"a": "x" * 65_000}]}, 100, True),
+        ({"description": "\N{GRINNING FACE}" * 65_536}, 0, False),  # each has four bytes
+        ({"description": "\N{GRINNING FACE}" * 50_000, "context": [{"a": "x" * 65_000}]}, 0, False),
+        ({}, 257, False),
+    ],
+)
+async def test_long_case_without_messages_is_not_read_inline(database, fields, files, inline):
+    """The description, the context and the files count, too."""
+    async with database.transaction() as tx:
+        await case_store.add_case(tx, ticket(**fields), [])
+    if files:
+        await add_files(database, files)
+    stored = await case_reading.read(database, "case-1")
+    assert (stored.version, stored.fields is not None, stored.attachments is not None) == (1, inline, inline)
+    whole = await case_reading.read_any_size(database, "case-1")
+    assert len(json.loads(whole.attachments)) == files
+    assert json.loads(whole.fields)["description"] == fields.get("description")
