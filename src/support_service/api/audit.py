@@ -73,7 +73,7 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await call.services.cases.read_case(call.principal, case_id)
+        await call.services.cases.expect_visible(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
     return Reply(AuditPage.model_construct(items=[_entry(each) for each in page], next_cursor=cursor))
 

@@ -96,6 +96,12 @@ class CaseService:
         """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
         return await self._read(principal, case_id, case_reading.read_any_size)
 
+    async def expect_visible(self, principal: Principal, case_id: str) -> None:
+        """Raise NotFound if there is no such case, or if the principal may not see it."""
+        owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
+        if owner is None or not principal.may_see(owner):
+            raise case_not_found(case_id)
+
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
 

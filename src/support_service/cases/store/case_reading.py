@@ -17,6 +17,7 @@ from support_service.cases.store.projections import (
     PUBLIC_FIELDS_JSON,
     PUBLIC_VERSION,
 )
+from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader
 from support_service.database.compiled import compiled
 from support_service.database.dialect import octets
@@ -54,6 +55,7 @@ class StoredCase(NamedTuple):
 _VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
 _FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
 _OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
+READ_OWNER = compiled(sa.select(*_OWNER).where(tickets.c.id == sa.bindparam("id")))
 _FILES = (
     sa.select(sa.func.count())
     .select_from(attachments)
@@ -135,6 +137,12 @@ _READ_PAGE = {
     for public_only in (False, True)
     for after in (False, True)
 }
+
+
+async def read_owner(reader: Reader, case_id: str) -> CaseOwnership | None:
+    """Return what decides who may see a case, or None for an unknown case."""
+    row = await reader.fetch_one(READ_OWNER, {"id": case_id})
+    return CaseOwnership(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 
 async def read_page(
