@@ -16,6 +16,7 @@ async def refresh_timeline(call: Call, case_id: str) -> Reply[bytes]:
     """
     principal, view, documents = call.principal, call.view, call.services.documents
     case, document = await documents.read(principal, view, case_id)
+    call.services.admission.check_debt(principal.name, len(document.body))
     body = await documents.add_timeline(principal, view, case_id, case, document, refresh=True)
     return Reply(body, live_etag_header(call, case))
 

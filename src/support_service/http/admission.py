@@ -104,6 +104,12 @@ class Admission:
             limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES)
             self._report_rate(request, self.by_principal, limit_state)
 
+    def charge_written(self, request: web.Request, principal: str, size: int) -> None:
+        """Count the answer to a write like `charge_answer`, also if the principal owes requests: it is sent anyway."""
+        if self.by_principal is not None and size > ANSWER_BYTES:
+            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES, may_owe=True)
+            self._report_rate(request, self.by_principal, limit_state)
+
     def check_debt(self, principal: str, size: int) -> None:
         """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
         if self.by_principal is not None and size > ANSWER_BYTES:

@@ -80,16 +80,16 @@ class RateLimiter:
             self._consumed[key] = self._consumed.get(key, 0) + 1
         return RateLimitState(True, int((TOLERANCE - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
 
-    def consume_more(self, key: str, requests: int) -> RateLimitState:
-        """Count an answer that costs as much as some more requests; it is admitted unless the key owes requests.
+    def consume_more(self, key: str, requests: int, *, may_owe: bool = False) -> RateLimitState:
+        """Count an answer that costs as much as some more requests.
 
-        An answer may cost more than the bucket holds: the key then owes the difference, and is refused until the
-        bucket has refilled that much.
+        It is admitted unless the key owes requests; with `may_owe` in any case. An answer may cost more than the bucket
+        holds: the key then owes the difference, and is refused until the bucket has refilled that much.
         """
         now = self.clock()
         full_in = max(self._full_at.get(key, 0.0) - now, 0.0)
         debt = full_in - self.rate.seconds
-        if debt > TOLERANCE:
+        if debt > TOLERANCE and not may_owe:
             return RateLimitState(admitted=False, remaining=0, full_in=full_in, retry_after=debt + self.interval)
         full_in += requests * self.interval
         self._full_at[key] = now + full_in

@@ -175,3 +175,23 @@ async def test_too_many_requests_at_once(make_client, orders):
         async with client.get("/support/cases") as response:
             assert response.status == 200
     assert Scrape(client.app).nonzero(TURNED_AWAY) == {"requests": 1}
+
+
+@both_databases
+async def test_a_long_answer_to_a_change_costs_as_much_and_is_always_sent(make_client):
+    """A caller that owes requests still learns what it has changed."""
+    client = await make_client(SUPPORT_RATE_LIMIT="22/h")
+    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    case = await open_case(client)
+    for _ in range(9):
+        await add_message(client, case, "é" * 65_000)  # 2.3 MB with the timeline: a long answer costs 8 requests more
+    path = f"/support/cases/{case['id']}"
+    async with client.post(f"{path}/timeline/refresh") as response:
+        assert (response.status, response.headers["RateLimit"].partition(";t=")[0]) == (200, '"principal";r=3')
+    headers = [None, {"Idempotency-Key": "k"}]
+    for response in await asyncio.gather(*(client.post(f"{path}/close", headers=each) for each in headers)):
+        async with response:
+            assert (response.status, response.headers["RateLimit"].partition(";t=")[0]) == (200, '"principal";r=0')
+    response = await client.get("/support/cases")
+    assert int(response.headers["Retry-After"]) > 10 * 3600 / 22
+    await expect_problem(response, 429, "rate_limited")

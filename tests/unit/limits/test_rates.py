@@ -137,3 +137,12 @@ def test_what_waits_to_be_settled_is_bounded(clock):
         if number % 10 == 0:
             limiter.pop_consumed(1)
     assert len(limiter.pop_consumed(10_000)) <= 100
+
+
+def test_an_answer_that_is_sent_anyway_adds_to_what_is_owed(clock):
+    """The answer to a change can't be refused any more."""
+    limiter = RateLimiter("principal", Rate(10, 10), clock)
+    assert limiter.consume_more("a", 20, may_owe=True).admitted
+    assert limiter.consume_more("a", 5, may_owe=True).admitted
+    refused = limiter.consume_more("a", 1)
+    assert (refused.admitted, refused.retry_after) == (False, pytest.approx(16))

@@ -80,10 +80,13 @@ def compile_route(route: Route) -> Handler:
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
         call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization)
-        if takes_key and IDEMPOTENCY_KEY in request.headers:
-            return await respond_once(request, call, route, respond)
+        if takes_key:  # its answer reports a change, so it is sent in any case
+            once = IDEMPOTENCY_KEY in request.headers
+            response = await (respond_once(request, call, route, respond) if once else respond(request, call))
+            services.admission.charge_written(request, principal.name, _size(response))
+            return response
         response = await respond(request, call)
-        if not takes_key and (size := _size(response)):
+        if size := _size(response):
             services.admission.check_answer(request, size)
             services.admission.charge_answer(request, principal.name, size)
         return response
