@@ -4,7 +4,8 @@ An answer stays in memory until the client has read nearly all of it. Each calle
 answers need a bound of their own. The bytes in the kernel's buffers do not count.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,8 @@ STREAM_BYTES = 320 * 1024
 # runs between its beginning and its end.
 SENT_AT_ONCE_BYTES = 16 * 1024
 RETRY_AFTER = 1  # seconds
+# Seconds in which a group that has reached its bound is not counted again: a count visits each of its answers.
+COUNT_INTERVAL = 0.1
 # The callers whose bounds the answer counts against: the client's address, and its principal if known.
 CALLERS = web.RequestKey("callers", tuple[str, ...])
 
@@ -38,6 +41,7 @@ class _Group:
     limit: int
     unread: int = 0  # upper bound, because clients read meanwhile
     answers: set["_Answer"] = field(default_factory=set)
+    count_again_at: float = 0.0  # after a count that has found the bound exceeded
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +67,9 @@ class UnreadAnswers:
     when a bound seems to be exceeded, so that a request costs a few dictionary operations.
     """
 
-    def __init__(self, max_total: int, max_per_caller: int) -> None:
+    def __init__(self, max_total: int, max_per_caller: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Set the bounds, in bytes."""
+        self._clock = clock
         self._total = _Group("total", max_total)
         self._max_per_caller = max_per_caller
         self._by_caller: dict[str, _Group] = {}
@@ -82,13 +87,13 @@ class UnreadAnswers:
         """
         for caller in callers:
             group = self._by_caller.get(caller)
-            if group is not None and _is_exceeded(group, size):
+            if group is not None and self._is_exceeded(group, size):
                 raise RateLimited(
                     "answers_unread",
                     f"More than {group.limit} bytes of your answers are unread; read them before you ask for more.",
                     RETRY_AFTER,
                 )
-        if in_total and _is_exceeded(self._total, size):
+        if in_total and self._is_exceeded(self._total, size):
             raise Unavailable("overloaded", "Clients leave too many answers unread; try again in a moment.")
 
     def begin(
@@ -139,12 +144,20 @@ class UnreadAnswers:
             group = self._by_caller[caller] = _Group(caller, self._max_per_caller)
         return group
 
+    def _is_exceeded(self, group: _Group, size: int) -> bool:
+        """Return True if so many bytes more would exceed the limit, after subtracting what clients have read.
 
-def _is_exceeded(group: _Group, size: int) -> bool:
-    """Return True if so many bytes more would exceed the limit, after subtracting what clients have read."""
-    if group.unread + size < group.limit:
-        return False
-    for answer in group.answers:
-        if not answer.in_progress:
-            answer.resize(min(answer.size, answer.connection.unread_bytes()))
-    return group.unread > 0 and group.unread + size >= group.limit
+        While the limit is exceeded, what they have read is subtracted once in `COUNT_INTERVAL`.
+        """
+        if group.unread + size < group.limit:
+            return False
+        now = self._clock()
+        if now >= group.count_again_at:
+            for answer in group.answers:
+                if not answer.in_progress:
+                    answer.resize(min(answer.size, answer.connection.unread_bytes()))
+        elif group.unread > 0:
+            return True
+        exceeded = group.unread > 0 and group.unread + size >= group.limit
+        group.count_again_at = now + COUNT_INTERVAL if exceeded else 0.0
+        return exceeded

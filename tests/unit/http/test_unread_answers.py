@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.errors import RateLimited, Unavailable
-from support_service.http.unread_answers import STREAM_BYTES, UnreadAnswers
+from support_service.http.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
 
 CALLER = ("address 192.0.2.1", "principal agent-1")
 
@@ -13,8 +13,10 @@ class Connection:
 
     def __init__(self):
         self.unread = 0
+        self.asked = 0
 
     def unread_bytes(self):
+        self.asked += 1
         return self.unread
 
 
@@ -125,3 +127,20 @@ def test_answer_that_was_not_counted_when_it_began_counts_at_its_end():
     answers.end(connection, CALLER)
     assert answers.is_read(connection)
     assert not answers.callers
+
+
+def test_answers_are_not_counted_for_each_refused_request():
+    """While a bound is reached, what clients have read is looked up once in a while, however many ask."""
+    times = [0.0]
+    answers = UnreadAnswers(1000, 5000, lambda: times[-1])
+    slow = [begin(answers, 100, (f"address {number}",)) for number in range(10)]
+    for connection in slow:
+        answers.end(connection)
+    for _ in range(50):
+        with pytest.raises(Unavailable):
+            answers.check(("another",))
+    assert sum(connection.asked for connection in slow) == 2 * 10 + 10  # at its beginning, its end, and once more
+    for connection in slow:
+        connection.unread = 10
+    times.append(COUNT_INTERVAL)
+    answers.check(("another",))
