@@ -65,6 +65,38 @@ async def test_field_with_two_values_is_refused(client, body, field):
     assert [error["field"] for error in problem["errors"]] == ["customerId"]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "order", "orderId": 1, "order_id": 2},
+        {"type": "order", "orderId": "1", "order_id": ""},
+        {"type": "payment", "paymentId": "p", "payment_id": "q"},
+        {"type": "payment", "paymentId": "p", "orderId": "1", "order_id": "2"},
+        {"type": "shipment", "trackingNumber": "1", "tracking_number": "2"},
+    ],
+)
+async def test_context_entry_with_two_values_of_an_id_is_refused(client, entry):
+    """No value is chosen silently, neither for a new case nor for a change."""
+    context = [{"type": "note"}, entry]
+    response = await client.post("/support/cases", json=CASE | {"context": context})
+    problem = await expect_problem(response, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["context.1"]
+    case = await open_case(client)
+    response = await client.patch(f"/support/cases/{case['id']}", json={"context": context})
+    await expect_problem(response, 422, "invalid_request")
+
+
+async def test_context_entry_with_one_value_of_an_id_is_accepted(client):
+    """Null is no value, and an entry that refers to no service may have any members."""
+    context = [
+        {"type": "order", "orderId": 1, "order_id": "1"},
+        {"type": "order", "orderId": None, "order_id": 2},
+        {"type": "note", "orderId": 1, "order_id": 2},
+        {"orderId": 1, "order_id": 2},
+    ]
+    assert (await open_case(client, context=context))["context"] == context
+
+
 async def test_field_with_one_value_under_two_names_is_accepted(client):
     """Some clients send both names while they migrate."""
     assert (await open_case(client, customerId="a", customer_id="a"))["customerId"] == "a"

@@ -8,6 +8,7 @@ import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from support_service.core.domain import case_vocabulary
+from support_service.core.domain.references import contradicting_names
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.json_limits import JSON_STRING
 
@@ -27,7 +28,8 @@ MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
 # Characters that no URI has, and that browsers drop or read as others: spaces, controls, invisible marks, backslashes.
 _NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\""
-_HOST = rf"(?:\[[0-9A-Fa-f:.]+\]|[^{_NOT_IN_URI}/?#@:\[\]]+)(?::[0-9]{{1,5}})?"  # without a user name
+_PORT = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # up to 65535
+_HOST = rf"(?:\[[0-9A-Fa-f:.]+\]|[^{_NOT_IN_URI}/?#@:\[\]]+)(?::{_PORT})?"  # without a user name
 # Empty, an http or https URL, or the path of an attachment of this service.
 ATTACHMENT_URI_PATTERN = (
     rf"^(?:[Hh][Tt][Tt][Pp][Ss]?://{_HOST}(?:[/?#][^{_NOT_IN_URI}]*)?"
@@ -56,8 +58,8 @@ def _not_blank(value: str) -> str:
 def _safe_uri(value: str) -> str:
     if not re.fullmatch(ATTACHMENT_URI_PATTERN, value):
         raise ValueError(
-            "must be an http or https URL without a user name, or the `uri` of an attachment of this service; "
-            "percent-encode spaces and backslashes"
+            "must be an http or https URL without a user name and with a port up to 65535, or the `uri` of an "
+            "attachment of this service; percent-encode spaces and backslashes"
         )
     return value
 
@@ -73,6 +75,12 @@ def _bounded(value: AnyJson) -> AnyJson:
     if len(text) > MAX_JSON_BYTES or length_without_exponents(text) > MAX_JSON_BYTES:
         raise ValueError(f"must have at most {MAX_JSON_BYTES:,} bytes as compact JSON")
     return value
+
+
+def _one_name_for_each_id(entry: Json) -> Json:
+    for name, other in contradicting_names(entry):
+        raise ValueError(f"has {name} and {other} with different values; send one of them")
+    return entry
 
 
 def _as_list(value: object) -> object:
@@ -108,7 +116,7 @@ Channel = Annotated[
 ]
 Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_not_blank)]
 Context = Annotated[
-    list[Json],
+    list[Annotated[Json, AfterValidator(_one_name_for_each_id)]],
     Field(  # first, so that the number of entries is checked before any entry is
         max_length=MAX_CONTEXT_ENTRIES,
         description="what the case is about: "

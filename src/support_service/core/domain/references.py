@@ -5,7 +5,7 @@ A context is a list of JSON objects. An object whose `type` is a kind of upstrea
 looked up by order.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
@@ -13,6 +13,9 @@ from typing_extensions import TypedDict  # pydantic takes the standard one from 
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UpstreamService
 
 MAX_REFERENCE_LENGTH = 200  # characters of an id
+TRACKING_NUMBER = ("trackingNumber", "tracking_number")
+# The two names of each id in a context entry.
+ID_NAMES = {kind: (f"{kind}Id", f"{kind}_id") for kind in SERVICE_BY_KIND}
 
 
 class SourceStatus(TypedDict):
@@ -46,8 +49,8 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
         kind = entry.get("type")
         if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
             continue
-        own = _id(entry.get(f"{kind}Id")) or _id(entry.get(f"{kind}_id")) or _id(entry.get("id"))
-        order = _id(entry.get("orderId")) or _id(entry.get("order_id"))
+        own = _first_id(entry, *ID_NAMES[kind], "id")
+        order = _first_id(entry, *ID_NAMES["order"])
         if own:
             ids[kind][own] = None
         elif order:
@@ -73,10 +76,29 @@ def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
             named |= {(kind, value): None for value in wanted[service].ids}
             named |= {("order", value): None for value in wanted[service].of_orders}
     for entry in context:
-        tracking = _id(entry.get("trackingNumber")) or _id(entry.get("tracking_number"))
+        tracking = _first_id(entry, *TRACKING_NUMBER)
         if entry.get("type") == "shipment" and tracking:
             named["tracking", tracking] = None
     return list(named)
+
+
+def contradicting_names(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names under which an object of a context has two different values for one id.
+
+    Only objects that refer to a service are looked at: in others a client may name its members as it likes.
+    """
+    kind = entry.get("type")
+    if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
+        return
+    for name, other in (*ID_NAMES.values(), TRACKING_NUMBER):
+        first, second = entry.get(name), entry.get(other)
+        if first is not None and second is not None and _id(first) != _id(second):
+            yield name, other
+
+
+def _first_id(entry: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of an object's members that is an id, or None."""
+    return next((found for name in names if (found := _id(entry.get(name)))), None)
 
 
 def _id(value: object) -> str | None:
