@@ -117,6 +117,8 @@ async def read_body(request: web.Request) -> bytes:
     reject_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
+    if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
     timeout = request.app[HTTP_TIMINGS].body_timeout
     try:
         with request.app[READINESS].wait_for_client():

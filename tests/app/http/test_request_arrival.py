@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+from contextlib import closing
 
 import pytest
 
@@ -204,3 +205,24 @@ async def test_the_reserve_of_the_disk(make_client, attachment_dir):
     metrics = Scrape(client.app)
     assert metrics.value("support_attachment_rejected_total", reason="storage_full") == 1
     assert metrics.value("support_attachment_disk_free_bytes") > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("", "application/json"),
+        ("/{case}/close", "application/json"),
+        ("/{case}/attachments", "application/json"),
+        ("/{case}/attachments", FORM),
+    ],
+)
+@pytest.mark.parametrize("key", ["", "Idempotency-Key: k\r\n"])
+async def test_a_length_beyond_the_limit(make_client, path, given, key):
+    """It is refused before any byte of the body arrives."""
+    client = await make_client(timings=Timings(http=HttpTimings(body_timeout=1.0, chunk_timeout=1.0)))
+    path = path.format(case=(await open_case(client))["id"])
+    head = f"POST /support/cases{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {given}\r\n{key}"
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    with closing(writer):
+        writer.write(f"{head}Content-Length: {2**63 - 1}\r\n\r\n".encode())
+        assert b" 413 " in await reader.readline()
