@@ -334,3 +334,19 @@ async def test_a_read_that_fails_at_its_first_byte_closes_the_file(storage):
     with pytest.raises(Unavailable):
         await read(storage, kept.key, -1, 1)
     assert not [opened for opened in psutil.Process().open_files() if opened.path.endswith(kept.key)]
+
+
+async def test_directory_in_the_place_of_a_file_that_is_deleted(storage, tmp_path, caplog):
+    """An empty one is removed; one with content stays, with an error in the log, and is not tried again for ever."""
+    files = [await storage.put(stream(b"hello")) for _ in range(2)]
+    empty, full = (tmp_path / file.key for file in files)
+    for path in (empty, full):
+        path.unlink()
+        path.mkdir()
+    (full / "x").touch()
+    for file in files:
+        await storage.delete(file.key)
+    assert not empty.exists()
+    assert full.is_dir()
+    (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert str(full) in line

@@ -1,5 +1,7 @@
 """Calls of the file system for files that are stored locally. They block, and raise OSError: call them in threads."""
 
+import errno
+import logging
 import os
 import stat
 from datetime import UTC, datetime
@@ -7,6 +9,8 @@ from io import FileIO
 from pathlib import Path
 
 from support_service.attachments.storage.base import FileInfo, UnreadableFile, expect_size
+
+log = logging.getLogger(__name__)
 
 
 def open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
@@ -36,8 +40,25 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def unlink(path: Path) -> None:
-    """Delete a file, if it exists."""
-    path.unlink(missing_ok=True)
+    """Delete a file, if it exists.
+
+    An empty directory in its place is deleted, too. One that is not empty stays: the service has not put it there.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):  # macOS says for a directory that the operation is not permitted
+        if not path.is_dir():
+            raise
+        _remove_directory(path)
+
+
+def _remove_directory(path: Path) -> None:
+    try:
+        path.rmdir()
+    except OSError as failure:
+        if failure.errno != errno.ENOTEMPTY:
+            raise
+        log.error("There is a directory in the place of the file %s; it has content and is not deleted", path)  # noqa: TRY400 - the message suffices
 
 
 def stat_file(path: Path, key: str) -> FileInfo | None:
