@@ -1,11 +1,12 @@
 """Settings of the process: listening, limits, authentication, telemetry. An alias is the variable's name."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
+    field_validator,
 )
 
 from support_service.core import units
@@ -67,8 +68,16 @@ class ServerSettings(SettingsSection):
         description="Share of requests that are logged. Server errors are always logged.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", alias="SUPPORT_LOG_LEVEL", description="Lowest level of log lines. Logs are JSON on standard error."
+        "info",
+        alias="SUPPORT_LOG_LEVEL",
+        description="Lowest level of log lines; `warn` is `warning`. Logs are JSON on standard error.",
     )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _read_usual_abbreviation(cls, value: Any) -> Any:
+        """Read `warn`, as many services name the level, as `warning`."""
+        return "warning" if str(value).strip().lower() == "warn" else value
 
 
 class CaseSettings(SettingsSection):

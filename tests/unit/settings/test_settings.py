@@ -385,6 +385,7 @@ def test_opentelemetry_variables_with_effect_give_no_warning(variables):
     ("variable", "given", "read"),
     [
         ("SUPPORT_LOG_LEVEL", "INFO", lambda settings: settings.server.log_level == "info"),
+        ("SUPPORT_LOG_LEVEL", " WARN", lambda settings: settings.server.log_level == "warning"),
         ("SUPPORT_AUTH", "Open", lambda settings: settings.server.auth == "open"),
         ("SUPPORT_SQLITE_SYNCHRONOUS", "full", lambda settings: settings.database.synchronous == "FULL"),
         ("SUPPORT_ATTACHMENT_STORE", "LOCAL", lambda settings: settings.attachments.store == "local"),
