@@ -123,8 +123,6 @@ async def serve(settings: Settings) -> None:
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     settings = fit_connection_limit(settings)
     stopped = asyncio.ensure_future(stop_signal())
-    for line in settings.warnings:
-        log.warning(line)
     async with serving(build(settings), settings.server) as address:
         # Objects alive now live until the end. A full collection, which blocks the event loop, need not visit them.
         gc.collect()

@@ -18,6 +18,8 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Serve the API. A SQLite database is migrated first; raises WrongSetting if another one lacks migrations."""
     settings = Settings.to_serve(environ)
     logs.configure(settings.server.log_level)
+    for line in settings.warnings:  # before the database is opened: one of them may be the reason why it is refused
+        log.warning(line)
     url = settings.database.url
     schema = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.schema_status(url)
     if schema == "older":

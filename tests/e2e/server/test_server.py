@@ -176,6 +176,19 @@ async def test_serve_requires_a_migrated_postgresql(variables, postgres):
     postgres.drop_database(name)
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+async def test_refusal_of_the_earlier_services_database_comes_with_its_variables(variables, tmp_path, command):
+    """Who starts this service with the variables of the earlier one learns their new names, too."""
+    with closing(sqlite3.connect(tmp_path / "earlier.db")) as connection:
+        connection.execute("CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)")
+    given = {"SUPPORT_DATABASE_URL": f"sqlite:///{tmp_path}/earlier.db", "SERVICE_REDIS_URL": "redis://cache/0"}
+    async with running(command, **variables, **given) as service:
+        status, _, errors = await service.wait_for_exit()
+    assert status == 2
+    assert "SERVICE_REDIS_URL is now SUPPORT_REDIS_URL" in errors
+    assert "that of the earlier support-service" in errors
+
+
 @both_databases
 async def test_older_release_works_with_a_newer_schema(variables, session, port, newer_schema):
     """After a rollback the service starts with one warning, its commands work, and `migrate` changes nothing."""
