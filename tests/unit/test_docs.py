@@ -8,6 +8,7 @@ import pytest
 from support_service.settings.earlier_service import NEW_NAMES, PAGE
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
+PACKAGE = ROOT / "src" / "support_service"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "observability").rglob("*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -26,6 +27,25 @@ def test_links_lead_somewhere(page: Path):
 
 def _headings(file: Path) -> list[str]:
     return re.findall(r"^## .+$", file.read_text(), re.MULTILINE) if file.is_file() else []
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_modules_that_a_page_names_exist(page: str):
+    """A name without a folder may be anywhere in the package, as in the row of its folder."""
+    text = (ROOT / "docs" / page).read_text()
+    missing = [
+        name
+        for name in re.findall(r"`([\w./*]+(?:/|\.py))`", text)
+        if not any(list(base.glob(name.strip("/"))) for base in (ROOT, PACKAGE))
+        and ("/" in name.strip("/") or not list(PACKAGE.rglob(name.strip("/"))))
+    ]
+    assert missing == []
+
+
+def test_every_package_is_in_the_architecture():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    packages = [path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*/__init__.py")]
+    assert [str(each) for each in packages if f"{each.name}/`" not in text] == []
 
 
 def test_observability_is_told_in_both_languages():
