@@ -9,7 +9,15 @@ from support_service.audit import log as audit
 from support_service.cases import changes
 from support_service.cases.changes import AddedMessage
 from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
-from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.model.requests import (
+    CaseChange,
+    CaseFilters,
+    CaseQuery,
+    Closing,
+    NewCase,
+    NewMessage,
+    StatusChange,
+)
 from support_service.cases.policy import (
     authorize_new_case,
     check_may_assign,
@@ -123,6 +131,10 @@ class CaseService:
             items=[case for _, case in found.cases],
             next_cursor=pagination.encode_cursor(found.cases[-1][0]) if found.more else None,
         )
+
+    async def count_cases(self, principal: Principal, query: CaseFilters, most: int) -> int:
+        """Return the number of matching cases that the principal may see; at most `most` are counted."""
+        return await case_list.count(self._database, query, principal, most)
 
     async def change_case(
         self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None

@@ -137,17 +137,34 @@ async def test_pages_hold_every_matching_case_once_and_in_order(full_database, s
         assert [case.id for _, case in page.cases] == [id_ for id_ in ids if oldest.get(id_, after) < after]
 
 
-def statement(query, principal):
-    """Return the statement of a page with its parameters."""
+@pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda principal: principal.role)
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+async def test_count_is_the_number_of_matching_cases(full_database, stored, query, principal):
+    """Up to the most that are counted."""
+    number = len(expected(stored, query, principal))
+    for most in (1001, 3):
+        assert await case_list.count(full_database, case_query(query), principal, most) == min(number, most)
+
+
+class Recorded(Exception):
+    """A statement was recorded instead of run."""
+
+
+def statement(query, principal, *, counts=False):
+    """Return the statement of a page, or of a count, with its parameters."""
     run = []
 
     class Recorder:
         async def fetch_all(self, *statement):
             run.append(statement)
-            return []
+            raise Recorded
 
-    with pytest.raises(StopIteration):
-        case_list.find(Recorder(), case_query(query), None, principal).send(None)
+    if counts:
+        call = case_list.count(Recorder(), case_query(query), principal, 1001)
+    else:
+        call = case_list.find(Recorder(), case_query(query), None, principal)
+    with pytest.raises(Recorded):
+        call.send(None)
     return run[0]
 
 
@@ -165,9 +182,9 @@ def _(element, compiler, **kw):
     return f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiler.process(element.statement, **kw)}"
 
 
-async def plan_of(database, query, principal=SYSTEM):
-    """Return PostgreSQL's plan of a page, as JSON."""
-    page, parameters = statement(query, principal)
+async def plan_of(database, query, principal=SYSTEM, *, counts=False):
+    """Return PostgreSQL's plan of a page, or of a count, as JSON."""
+    page, parameters = statement(query, principal, counts=counts)
     (row,) = await database.fetch_all(Explain(page), parameters)
     (plan,) = next(iter(row._mapping.values()))
     return plan["Plan"]
@@ -220,10 +237,11 @@ async def test_a_search_uses_the_index_right_after_a_bulk_load(postgres_server, 
     await database.close()
 
 
+@pytest.mark.parametrize("counts", [False, True], ids=["page", "count"])
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-async def test_postgresql_reads_as_much_with_many_cases_as_with_few(postgres_databases, query):
-    """A page of four times as many cases takes at most twice the buffers, or few."""
-    few, many = [buffers(await plan_of(database, query)) for database in postgres_databases]
+async def test_postgresql_reads_as_much_with_many_cases_as_with_few(postgres_databases, query, counts):
+    """A page, or a count, of four times as many cases takes at most twice the buffers, or few."""
+    few, many = [buffers(await plan_of(database, query, counts=counts)) for database in postgres_databases]
     assert many <= max(2 * few, 4000)
 
 
@@ -248,8 +266,8 @@ def test_a_workload_of_sqlite_is_counted_in_an_index(sqlite_paths):
     )
 
 
-def steps(path, query):
-    """Return the number of steps of SQLite's virtual machine for a page, in thousands."""
+def steps(path, query, *, counts):
+    """Return the number of steps of SQLite's virtual machine for a page or a count, in thousands."""
     count = 0
 
     def step():
@@ -260,15 +278,16 @@ def steps(path, query):
     with engine.connect() as connection:
         raw = connection.connection.driver_connection
         raw.create_function("words_match", 2, matches_query, deterministic=True)
-        page, parameters = statement(query, SYSTEM)
+        page, parameters = statement(query, SYSTEM, counts=counts)
         raw.set_progress_handler(step, 1000)
         connection.execute(page, parameters).all()
     engine.dispose()
     return count
 
 
+@pytest.mark.parametrize("counts", [False, True], ids=["page", "count"])
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_sqlite_does_as_much_with_many_cases_as_with_few(sqlite_paths, query):
-    """A page of four times as many cases takes at most twice the steps, or few."""
-    few, many = (steps(path, query) for path in sqlite_paths)
+def test_sqlite_does_as_much_with_many_cases_as_with_few(sqlite_paths, query, counts):
+    """A page, or a count, of four times as many cases takes at most twice the steps, or few."""
+    few, many = (steps(path, query, counts=counts) for path in sqlite_paths)
     assert many <= max(2 * few, 200)

@@ -154,7 +154,7 @@ class Closing(RequestModel):
         )
 
 
-class CaseQuery(ApiModel):
+class CaseFilters(ApiModel):
     """Which cases to list; every filter given must hold."""
 
     status: Status | None = Field(None, description="only cases in this status")
@@ -170,6 +170,11 @@ class CaseQuery(ApiModel):
             'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is'
         ),
     )
+
+
+class CaseQuery(CaseFilters):
+    """Which cases to list, and which page of them. Filters belong to `CaseFilters`, which saved views take too."""
+
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE,
         description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
-from support_service.cases.model.requests import CaseQuery
+from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.store import search
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
@@ -45,18 +45,15 @@ async def find(
 
     The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes.
     """
-    filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
-    if query.q is not None:
-        words = search_query(query.q)
-        if words is None:
-            return CaseListPage([], more=False)
-        filters["words"] = words
+    filters = _filters(query)
+    if filters is None:
+        return CaseListPage([], more=False)
     if after is not None:
         filters["after"] = after
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    access = {"subject": principal.subject or "", "teams": list(principal.teams)}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
-    rows = await reader.fetch_all(_page_statement(frozenset(filters), principal.role), filters | access | bounds)
+    rows = await reader.fetch_all(
+        _page_statement(frozenset(filters), principal.role), filters | _access(principal) | bounds
+    )
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
@@ -68,9 +65,37 @@ async def find(
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
+async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
+    """Return the number of matching cases that the principal may see; at most `most` are counted."""
+    filters = _filters(query)
+    if filters is None:
+        return 0
+    statement = _count_statement(frozenset(filters), principal.role)
+    # Not `fetch_one`, which SQLite runs on the event loop.
+    (row,) = await reader.fetch_all(statement, filters | _access(principal) | {"one_more": most})
+    return int(row.number)
+
+
 async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     """Return the number of an agent's cases by status; statuses without a case are left out."""
     return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
+
+
+def _filters(query: CaseFilters) -> dict[str, Any] | None:
+    """Return the parameters of the given filters by name; None if no case can match, because `q` has no word."""
+    filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
+    if query.q is not None:
+        words = search_query(query.q)
+        if words is None:
+            return None
+        filters["words"] = words
+    return filters
+
+
+def _access(principal: Principal) -> dict[str, Any]:
+    """Return the parameters of `_access_conditions`."""
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
+    return {"subject": principal.subject or "", "teams": list(principal.teams)}
 
 
 @cache
@@ -80,6 +105,24 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     The database writes JSON for the cases of the page only. The statement is cached for each set of filters, because
     building it takes SQLAlchemy longer than SQLite needs for the page.
     """
+    page = limit_by_bytes(_matches(filters, role), "seq", sa.desc)
+    summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
+    ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
+    return (
+        sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
+        .order_by(page.c.seq.desc())
+        .limit(sa.bindparam("limit"))
+    )
+
+
+@cache
+def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
+    """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of them."""
+    return sa.select(sa.func.count().label("number")).select_from(_matches(filters, role).subquery())
+
+
+def _matches(filters: frozenset[str], role: str) -> sa.Select[Any]:
+    """Return the SELECT of `seq` and `size` of the newest matching cases, at most `one_more`."""
     conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]
     if "channel" not in filters:
         conditions.append(NOT_SYNTHETIC)
@@ -93,15 +136,7 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
         if "after" in filters:
             conditions.append(tickets.c.seq < sa.bindparam("after"))
         found = sa.select(tickets.c.seq, _SIZE.label("size")).where(*conditions).order_by(tickets.c.seq.desc())
-    found = found.limit(sa.bindparam("one_more"))
-    page = limit_by_bytes(found, "seq", sa.desc)
-    summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
-    ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
-    return (
-        sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
-        .order_by(page.c.seq.desc())
-        .limit(sa.bindparam("limit"))
-    )
+    return found.limit(sa.bindparam("one_more"))
 
 
 def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
