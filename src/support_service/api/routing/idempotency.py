@@ -53,10 +53,10 @@ async def respond_once(
     still running or its response was lost.
     """
     claims, key = call.services.idempotency, stored_key(call.principal, _idempotency_key(request))
-    case_id = request.match_info.get("case_id", "")
+    case_id = request.match_info.get("case_id")
     is_upload = route.is_upload and media_type(request).startswith("multipart/")
     digest = await _request_digest(request, with_body=not is_upload)
-    claim = await claims.take(key, digest, case_id if is_valid_id(case_id) else None)
+    claim = await claims.take(key, digest, case_id if case_id and is_valid_id(case_id) else None)
     if isinstance(claim, StoredResponse):
         if claim.case_id is not None and call.scope == "own":
             # The principal may have lost access to the case since.
