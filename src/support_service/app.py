@@ -37,6 +37,8 @@ from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import component as timeline
 from support_service.timeline.component import TimelineTimings
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
+from support_service.views import component as views
+from support_service.views.service import ViewLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Timings:
     cases: GaugeTimings = field(default_factory=GaugeTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
+    views: ViewLimits = field(default_factory=ViewLimits)
     events: EventTimings = field(default_factory=EventTimings)
     api: ApiTimings = field(default_factory=ApiTimings)
 
@@ -84,6 +87,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
+    views.setup(app, timings.views)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
     api.setup(
         app,

@@ -11,7 +11,14 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_P
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, CaseChange, CaseQuery, NewCase
+from support_service.cases.model.requests import (
+    DEFAULT_PAGE_SIZE,
+    MAX_PAGE_SIZE,
+    CaseChange,
+    CaseFilters,
+    CaseQuery,
+    NewCase,
+)
 from support_service.cases.policy import permission_missing
 from support_service.core.ids import LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -70,12 +77,17 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     A case must match every given filter; an empty filter is ignored. `nextCursor` requests the next page, and is null
     on the last one. Synthetic cases are listed only if `channel` asks for theirs.
     """
-    if call.is_masked and (query.q or query.customer_id):
-        raise permission_missing("cases:search", "What is masked can't be searched for.")
+    check_may_search(call, query)
     page = await call.services.cases.list_cases(call.principal, query)
     if call.is_masked:
         page.items = [call.services.masker.summary(case) for case in page.items]
     return Reply(page)
+
+
+def check_may_search(call: Call, query: CaseFilters) -> None:
+    """Raise Forbidden if the query has filters by data that are masked for the caller."""
+    if call.is_masked and (query.q or query.customer_id):
+        raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 
 async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[bytes | None]:

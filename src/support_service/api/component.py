@@ -23,6 +23,7 @@ from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
+from support_service.views.component import VIEW_SERVICE
 
 # Their time series start at 0; those of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
@@ -73,6 +74,7 @@ def setup(
             ),
             timeline=app[TIMELINE_AGGREGATOR],
             attachments=app[ATTACHMENT_SERVICE],
+            views=app[VIEW_SERVICE],
             consumer=app[EVENT_CONSUMER],
             cache=app[TIMELINE_CACHE],
             idempotency=app[IDEMPOTENCY_SERVICE],

@@ -1,6 +1,17 @@
 """Route table: the source of the app's routes and of the OpenAPI document, in the order of the document."""
 
-from support_service.api import agents, api_docs, attachments, audit, cases, events, health, messages, timeline
+from support_service.api import (
+    agents,
+    api_docs,
+    attachments,
+    audit,
+    cases,
+    events,
+    health,
+    messages,
+    timeline,
+    views,
+)
 
 ROUTES = (
     *cases.ROUTES,
@@ -9,6 +20,7 @@ ROUTES = (
     *attachments.ROUTES,
     *audit.ROUTES,
     *agents.ROUTES,
+    *views.ROUTES,
     *events.ROUTES,
     *health.ROUTES,
     *api_docs.ROUTES,

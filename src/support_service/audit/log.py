@@ -21,6 +21,9 @@ Action = Literal[
     "attachment.removed",
     "lever.pulled",
     "lever.released",
+    "view.created",
+    "view.changed",
+    "view.deleted",
     "case.erased",
 ]
 FieldChanges = Mapping[str, tuple[Any, Any]]

@@ -84,6 +84,7 @@ PROBLEM_CODES = (
     ProblemCode("token_missing", 401, "no token was sent"),
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),
+    ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),
     ProblemCode("unsupported_type", 415, "the content type of the request is not supported"),
     ProblemCode(
@@ -91,6 +92,9 @@ PROBLEM_CODES = (
     ),
     ProblemCode("uri_too_long", 414, "the address has more than 8,190 bytes, or its query more than 4,096"),
     ProblemCode("version_not_supported", 505, "the request is neither HTTP/1.0 nor HTTP/1.1"),
+    ProblemCode("view_changed", 412, "the saved view was changed since it was read"),
+    ProblemCode("view_name_taken", 409, "the user, or the team, has another saved view of this name"),
+    ProblemCode("view_not_found", 404, "the saved view does not exist, or the caller may not see it"),
     ProblemCode("writes_waiting", 503, "too many changes wait for the same case, or too many uploads for their turn"),
 )
 PROBLEM_CODES_BY_NAME = {code.name: code for code in PROBLEM_CODES}

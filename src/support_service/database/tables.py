@@ -170,6 +170,23 @@ timeline_levers = sa.Table(
     sa.Column("set_at", UtcDateTime, nullable=False),
 )
 
+# Saved views: the filters of a list of cases. A view belongs to a user or to a team; the other column is NULL.
+views = sa.Table(
+    "views",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("owner", sa.String(128)),  # subject of the user, or the name of one without a subject
+    sa.Column("team", sa.String(36)),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("query", JSON_VALUE, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("owner", "name"),
+    sa.UniqueConstraint("team", "name"),
+)
+
 # Committed events that are not published yet, each stored as the complete outgoing CloudEvent.
 outbox = sa.Table(
     "outbox",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import pydantic_core
 import sqlalchemy as sa
 
 from support_service.database import Transaction
@@ -41,6 +42,14 @@ LARGE_BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0
 )
 _OLDEST = (
     sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
+)
+_NOTHING = {"status": None, "headers": None, "body": None, "large_response_of": None}
+CLEARED = {"state": APPLIED, "until": _K.created_at, **_NOTHING}  # of a key whose response is erased
+ABOUT_NO_CASE = (
+    sa.select(_K.id, _K.body)
+    .where(_K.case_id.is_(None), _K.state == DONE, _K.body.is_not(None), _K.id > sa.bindparam("after"))
+    .order_by(_K.id)
+    .limit(sa.literal_column("100"))
 )
 DELETE_EXPIRED = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
 
@@ -94,10 +103,22 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
     """
     of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
-    nothing = {"status": None, "headers": None, "body": None, "large_response_of": None}
-    cleared = {"state": APPLIED, "until": _K.created_at, **nothing}
     await tx.execute(of_case)
-    await tx.execute(of_case.where(_K.state != CLAIMED).values(cleared))
+    await tx.execute(of_case.where(_K.state != CLAIMED).values(CLEARED))
+
+
+async def erase_responses_naming(tx: Transaction, text: str) -> int:
+    """Delete the stored responses that are about no case and have a text, in any case; return their number.
+
+    Their keys stay applied.
+    """
+    erased, after, sought = 0, "", pydantic_core.to_json(text).strip(b'"').lower()
+    while page := await tx.fetch_all(ABOUT_NO_CASE, {"after": after}):
+        after = page[-1].id
+        for row in page:
+            if sought in row.body.lower():
+                erased += await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))
+    return erased
 
 
 async def delete_expired(tx: Transaction, before: datetime, count: int) -> int:

@@ -1,4 +1,4 @@
-"""Erasure of a customer's personal data from cases, files, events and caches.
+"""Erasure of a customer's personal data from cases, files, saved views, events and caches.
 
 Cases stay for counts and times, without anything that identifies the customer. If an erasure is interrupted, the next
 one for the same customer continues it: a tombstone replaces the customer's id until everything is erased.
@@ -31,6 +31,7 @@ from support_service.telemetry.stores import discard_operation
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.cache.redis import RedisCache
+from support_service.views.erasure import erase_views
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,9 @@ class CustomerErasure:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
             report(case_id)
+        result.add({"views": await erase_views(self._database, origin, customer_id)})
+        async with self._database.transaction() as tx:
+            await idempotency_store.erase_responses_naming(tx, customer_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
         left = [

@@ -43,6 +43,11 @@ REQUESTS = {
     "remove": ("DELETE", "/support/cases/{case}/attachments/{file}", {}),
     "list_audit": ("GET", "/support/cases/{case}/audit", {}),
     "workload": ("GET", "/support/agents/agent-1/workload", {}),
+    "create_view": ("POST", "/support/views", {"json": {"name": "Urgent", "query": {"priority": "urgent"}}}),
+    "list_views": ("GET", "/support/views", {}),
+    "get_view": ("GET", "/support/views/{view}", {}),
+    "change_view": ("PATCH", "/support/views/{view}", {"json": {"name": "Renamed"}}),
+    "delete_view": ("DELETE", "/support/views/{view}", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 
@@ -54,6 +59,7 @@ class Principals:
         self.client = client
         self._path = path
         self._tokens = {}
+        self.views = {}  # the id of a saved view of each principal that may have one
 
     def add(self, name, role, **fields):
         """Create a token for a principal."""
@@ -77,7 +83,7 @@ class Principals:
         """Return a request for an operation on a case and its file."""
         method, path, sent = REQUESTS[operation]
         sent = {"data": form(b"hello")} if sent is None else sent
-        return self.request(name, method, path.format(case=case, file=file), **sent)
+        return self.request(name, method, path.format(case=case, file=file, view=self.views.get(name)), **sent)
 
 
 @pytest.fixture
@@ -90,6 +96,9 @@ async def principals(tmp_path, make_client):
     principals.add("other-agent", "agent", subject="agent-2", teams=["billing"])
     principals.add("other-customer", "customer", subject="customer-2")
     principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+    for role in PERMISSIONS["create_view"].scopes:
+        view = await principals.read_json(role, "POST", "/support/views", json={"name": "Own", "query": {}})
+        principals.views[role] = view["id"]
     return principals
 
 

@@ -43,6 +43,7 @@ PATH_PARAMETERS = {
     ),
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
+    "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
 }
 SECURITY_SCHEMES = {
     "bearer": {

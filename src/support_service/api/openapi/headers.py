@@ -29,7 +29,7 @@ REQUEST_HEADERS = {
         TEXT | {"pattern": "^[!-~]{1,255}$"},
     ),
     "If-Match": Header(
-        "`ETag`s of the case, or `*`: the change is made only if the case still has one of them; otherwise 412.",
+        "`ETag`s of what is changed, or `*`: the change is made only if it still has one of them; otherwise 412.",
         TEXT,
     ),
     "If-None-Match": Header("An `ETag` that the client has: 304 if the resource still has it.", TEXT),

@@ -18,6 +18,7 @@ from support_service.idempotency.claims import IdempotencyService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
+from support_service.views.service import ViewService
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Services:
     documents: CaseDocuments
     timeline: TimelineAggregator
     attachments: AttachmentService
+    views: ViewService
     consumer: EventConsumer
     cache: SnapshotStore
     idempotency: IdempotencyService

@@ -1,0 +1,122 @@
+"""Saved views as clients send and get them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import CURSOR_PATTERN, CaseFilters, RequestModel
+from support_service.cases.model.vocabulary import Identifier, Json, Subject
+from support_service.views.model import Query
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts
+
+NEW_VIEW: Json = {
+    "name": "Urgent deliveries",
+    "query": {"status": "open", "priority": "urgent", "team": "deliveries"},
+    "team": "deliveries",
+}
+SAVED_VIEW: Json = NEW_VIEW | {
+    "id": "2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4",
+    "owner": None,
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T08:30:00.125000Z",
+}
+COUNTED_VIEW: Json = SAVED_VIEW | {"count": 17, "more": False}
+
+
+class ViewFilters(CaseFilters):
+    """The query parameters of `GET /support/cases` without `limit` and `cursor`; null and empty ones are left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, sent: object) -> object:
+        if isinstance(sent, dict):
+            return {name: value for name, value in sent.items() if value not in (None, "")}
+        return sent
+
+    def as_query(self) -> Query:
+        """Return the filters as JSON, by the names of the query parameters."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
+
+class NewView(RequestModel):
+    """A view to save: for the caller, or with `team` for everyone in the team."""
+
+    model_config = example_config(NEW_VIEW)
+
+    name: Subject
+    query: ViewFilters
+    team: Identifier | None = Field(None, description="the team that the view is shared with")
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
+    schema["examples"] = [{"name": "Urgent deliveries, unassigned"}]
+    for field_schema in schema["properties"].values():
+        field_schema.pop("default", None)
+
+
+class ViewChange(ApiModel):
+    """Changes of a saved view; omitted fields stay unchanged."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    name: Subject = ""
+    query: ViewFilters = Field(default_factory=ViewFilters, description="replaces the stored filters as a whole")
+    team: Identifier | None = Field(None, description="the team that gets the view; null makes it the caller's own")
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their names; the query as JSON."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set}
+        return sent | ({"query": self.query.as_query()} if "query" in sent else {})
+
+
+class SavedView(ApiModel):
+    """A saved view, of a user or of a team."""
+
+    model_config = example_config(SAVED_VIEW)
+
+    id: str
+    name: str
+    owner: str | None = Field(description="the user that the view belongs to; null if it belongs to a team")
+    team: str | None = Field(description="the team that the view belongs to; null if it belongs to a user")
+    query: Json = Field(description="the filters, by the names of the query parameters of `GET /support/cases`")
+    created_at: datetime
+    updated_at: datetime
+
+
+class CountedView(SavedView):
+    """A saved view with the number of cases that it shows to the caller."""
+
+    model_config = example_config(COUNTED_VIEW)
+
+    count: int | None = Field(
+        description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
+        "this version of the service does not know one of its filters"
+    )
+    more: bool = Field(description="there are more cases than `count`")
+
+
+class ViewPage(ApiModel):
+    """A page of saved views, newest first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [COUNTED_VIEW], "nextCursor": None})
+
+    items: list[CountedView]
+    next_cursor: str | None
+
+
+class ViewListQuery(ApiModel):
+    """Which page of the saved views to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE, description="maximum number of views on a page"
+    )
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the newest view"
+    )

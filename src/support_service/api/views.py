@@ -1,0 +1,182 @@
+"""Saved views of the list of cases: create, list with counts, read, change, delete."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from support_service.api.cases import check_may_search
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.view_models import (
+    CountedView,
+    NewView,
+    SavedView,
+    ViewChange,
+    ViewFilters,
+    ViewListQuery,
+    ViewPage,
+)
+from support_service.core import pagination
+from support_service.core.errors import Forbidden
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.views import model
+from support_service.views.service import CountCases
+
+TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
+VIEWS = "/support/views"
+VIEW = VIEWS + "/{view_id}"
+
+READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+VIEW_PROBLEMS = (*DATABASE_PROBLEMS, "view_not_found")
+SAVE_PROBLEMS = (*JSON_BODY_PROBLEMS, "too_many_views", "view_name_taken")
+
+
+async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
+    """Save a view of the list of cases.
+
+    A view without `team` belongs to the caller, who alone sees it. A view with `team` belongs to the team: its agents
+    and every supervisor see and change it. `query` has the query parameters of `GET /support/cases` without `limit` and
+    `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
+    """
+    check_may_search(call, body.query)
+    new = model.NewView(body.name, body.query.as_query(), body.team)
+    view = await call.services.views.create(call.write_origin, new)
+    return Reply(_saved(view), {"Location": f"{VIEWS}/{view.id}", **_etag(view)})
+
+
+async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
+    """List the saved views of the caller and of the caller's teams, newest first.
+
+    Each has the number of cases that it shows to the caller, exact up to 1,000. Supervisors see the views of all teams.
+    """
+    before = pagination.decode_cursor(query.cursor)
+    page, last = await call.services.views.list_views(call.principal, before, query.limit, _counter(call))
+    cursor = None if last is None else pagination.encode_cursor(last)
+    return Reply(ViewPage.model_construct(items=list(map(_counted, page)), next_cursor=cursor))
+
+
+async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
+    """Get a saved view with the number of cases that it shows to the caller.
+
+    The number is exact up to 1,000.
+    """
+    found = await call.services.views.read(call.principal, view_id, _counter(call))
+    # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
+    return Reply(_counted(found), {"ETag": f'"{found.view.version}.{call.request_id}"'})
+
+
+async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
+    """Change the name, the query or the team of a saved view.
+
+    Sent fields replace the stored values, `query` as a whole; other fields stay unchanged. With `team` the view is
+    handed to that team; null makes it the caller's own.
+    """
+    if "query" in body.model_fields_set:
+        check_may_search(call, body.query)
+    view = await call.services.views.change(call.write_origin, view_id, body.given(), expected)
+    return Reply(_saved(view), _etag(view))
+
+
+async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
+    """Delete a saved view.
+
+    The cases that it showed stay as they are.
+    """
+    await call.services.views.delete(call.write_origin, view_id, expected)
+    return Reply(None)
+
+
+def _counter(call: Call) -> CountCases:
+    """Return the function that counts the cases of a stored query as the caller."""
+
+    async def count(query: model.Query, most: int) -> int | None:
+        try:
+            filters = ViewFilters.model_validate(query)
+            check_may_search(call, filters)
+        except (ValidationError, Forbidden):
+            return None
+        return await call.services.cases.count_cases(call.principal, filters, most)
+
+    return count
+
+
+def _etag(view: model.StoredView) -> dict[str, str]:
+    return {"ETag": f'"{view.version}"'}
+
+
+def _members(view: model.StoredView) -> dict[str, Any]:
+    return {name: getattr(view, name) for name in SavedView.model_fields}
+
+
+def _saved(view: model.StoredView) -> SavedView:
+    return SavedView.model_construct(**_members(view))
+
+
+def _counted(found: model.CountedView) -> CountedView:
+    return CountedView.model_construct(**_members(found.view), count=found.count, more=found.more)
+
+
+ROUTES = (
+    Route(
+        operation="create_view",
+        tag=TAG,
+        method="POST",
+        path=VIEWS,
+        handler=create_view,
+        access=WRITE,
+        body=NewView,
+        response_model=SavedView,
+        status=201,
+        headers=("ETag", "Location"),
+        problems=SAVE_PROBLEMS,
+        links=(("view_id", "/id"),),
+    ),
+    Route(
+        operation="list_views",
+        tag=TAG,
+        method="GET",
+        path=VIEWS,
+        handler=list_views,
+        access=READ,
+        query=ViewListQuery,
+        response_model=ViewPage,
+        problems=(*DATABASE_PROBLEMS, "invalid_request"),
+    ),
+    Route(
+        operation="get_view",
+        tag=TAG,
+        method="GET",
+        path=VIEW,
+        handler=get_view,
+        access=READ,
+        response_model=CountedView,
+        headers=("ETag",),
+        problems=VIEW_PROBLEMS,
+    ),
+    Route(
+        operation="change_view",
+        tag=TAG,
+        method="PATCH",
+        path=VIEW,
+        handler=change_view,
+        access=WRITE,
+        body=ViewChange,
+        request_headers=("If-Match",),
+        response_model=SavedView,
+        headers=("ETag",),
+        problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"),
+    ),
+    Route(
+        operation="delete_view",
+        tag=TAG,
+        method="DELETE",
+        path=VIEW,
+        handler=delete_view,
+        access=WRITE,
+        request_headers=("If-Match",),
+        status=204,
+        problems=(*VIEW_PROBLEMS, "view_changed"),
+    ),
+)

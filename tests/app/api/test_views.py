@@ -1,0 +1,264 @@
+"""Saved views of the list of cases."""
+
+import pytest
+
+from support_service.cases.model.requests import CaseFilters, CaseQuery
+from support_service.database.component import DATABASE
+from support_service.database.tables import views
+from support_service.views.service import ViewLimits
+from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
+from tests.conftest import both_databases
+from tests.support.calls import expect_problem, list_cases, open_case
+from tests.support.timings import patient_timings
+
+VIEWS = "/support/views"
+
+
+async def save(client, name="Open cases", query=None, **fields):
+    """Save a view."""
+    body = {"name": name, "query": {"status": "open"} if query is None else query} | fields
+    async with client.post(VIEWS, json=body) as response:
+        assert response.status == 201, await response.text()
+        return await response.json()
+
+
+async def read(client, path=VIEWS, **query):
+    """Return the JSON of a view, or of a page of views."""
+    async with client.get(path, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+@both_databases
+async def test_view_is_saved_read_changed_and_deleted(client):
+    """A view without a team belongs to the caller. Its query is replaced as a whole."""
+    query = {"status": "open", "priority": "medium", "customer_id": "c", "q": "", "team": None}
+    async with client.post(VIEWS, json={"name": "Mine", "query": query}) as response:
+        assert response.status == 201
+        saved = await response.json()
+        assert (response.headers["ETag"], response.headers["Location"]) == ('"1"', f"{VIEWS}/{saved['id']}")
+    assert saved.keys() == {"id", "name", "owner", "team", "query", "createdAt", "updatedAt"}
+    assert (saved["name"], saved["owner"], saved["team"]) == ("Mine", "anyone", None)
+    assert saved["query"] == {"status": "open", "priority": "normal", "customerId": "c"}
+    path = f"{VIEWS}/{saved['id']}"
+    assert await read(client, path) == saved | {"count": 0, "more": False}
+    assert await read(client) == {"items": [saved | {"count": 0, "more": False}], "nextCursor": None}
+    async with client.patch(path, json={"query": {"channel": "email"}, "team": "returns"}) as response:
+        assert (response.status, response.headers["ETag"]) == (200, '"2"')
+        changed = await response.json()
+    expected = {"query": {"channel": "email"}, "team": "returns", "owner": None, "updatedAt": changed["updatedAt"]}
+    assert changed == saved | expected
+    assert changed["updatedAt"] > saved["updatedAt"]
+    async with client.delete(path) as response:
+        assert response.status == 204
+    for method in ("GET", "DELETE"):
+        await expect_problem(await client.request(method, path), 404, "view_not_found")
+    await expect_problem(await client.patch(path, json={"name": "x"}), 404, "view_not_found")
+    await expect_problem(await client.get(f"{VIEWS}/%00"), 404, "view_not_found")
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({}, 3),
+        ({"status": "open"}, 3),
+        ({"status": "closed"}, 0),
+        ({"customerId": "c-2"}, 2),
+        ({"channel": "chat", "customerId": "c-2"}, 1),
+        ({"q": "parc"}, 2),
+        ({"q": "parc", "customerId": "c-2"}, 1),
+        ({"q": "?!"}, 0),
+        ({"channel": "synthetic"}, 1),
+    ],
+)
+async def test_count_is_the_number_of_cases_that_the_list_has(client, query, count):
+    """Synthetic cases count only if the query asks for their channel."""
+    await open_case(client, customerId="c-1")
+    await open_case(client, customerId="c-2", channel="chat", subject="A letter")
+    await open_case(client, customerId="c-2")
+    await open_case(client, channel="synthetic")
+    view = await save(client, query=query)
+    found = await read(client, f"{VIEWS}/{view['id']}")
+    assert (found["count"], found["more"]) == (count, False)
+    assert len((await list_cases(client, **query))["items"]) == count
+
+
+@both_databases
+async def test_count_ends_at_its_limit(make_client):
+    """`more` tells that there are more cases than the number says."""
+    client = await make_client(timings=patient_timings(views=ViewLimits(max_count=2)))
+    counts = []
+    for query in ({}, {"q": "parcel"}):
+        await save(client, str(query), query)
+    for _ in range(3):
+        await open_case(client)
+        counts.append([(item["count"], item["more"]) for item in (await read(client))["items"]])
+    assert counts == [[(1, False)] * 2, [(2, False)] * 2, [(2, True)] * 2]
+
+
+def test_every_filter_of_the_list_may_be_saved():
+    """A new filter belongs to `CaseFilters`; only what selects a page stays outside."""
+    assert CaseQuery.model_fields.keys() - CaseFilters.model_fields.keys() == {"limit", "cursor"}
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"query": {"limit": 5, "cursor": "x", "colour": "red"}}, {"query.limit", "query.cursor", "query.colour"}),
+        ({"query": {"status": "lost", "customerId": "c" * 37}}, {"query.status", "query.customerId"}),
+        ({"query": {"customer_id": "a", "customerId": "b"}}, {"query.customerId"}),
+        ({"query": "status=open"}, {"query"}),
+        ({"query": None, "name": " "}, {"query", "name"}),
+        ({"name": "n" * 256, "team": ""}, {"name", "team"}),
+    ],
+)
+async def test_wrong_view_is_refused(client, body, fields):
+    """The errors name the fields, also in a change; nothing is stored."""
+    new = {"name": "Mine", "query": {}} | body
+    problem = await expect_problem(await client.post(VIEWS, json=new), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == fields
+    saved = await save(client)
+    problem = await expect_problem(await client.patch(f"{VIEWS}/{saved['id']}", json=body), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == fields
+    (stored,) = (await read(client))["items"]
+    assert stored.items() >= saved.items()
+
+
+@both_databases
+async def test_change_of_an_older_version_is_refused(client):
+    """The tag of a view with its count is valid in If-Match too, and yields no 304: the count may have changed."""
+    saved = await save(client)
+    path = f"{VIEWS}/{saved['id']}"
+    async with client.get(path) as response:
+        tag = response.headers["ETag"]
+    async with client.get(path, headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+    async with client.patch(path, json={"name": "B"}, headers={"If-Match": tag}) as response:
+        assert (response.status, response.headers["ETag"]) == (200, '"2"')
+    for old in (tag, '"1"', 'W/"2"'):
+        for method, sent in (("PATCH", {"json": {"name": "C"}}), ("DELETE", {})):
+            refused = await client.request(method, path, headers={"If-Match": old}, **sent)
+            await expect_problem(refused, 412, "view_changed")
+    async with client.delete(path, headers={"If-Match": '"1", "2"'}) as response:
+        assert response.status == 204
+
+
+async def test_limits_of_views_and_names(make_client):
+    """A view too many and a name that is taken are conflicts with codes of their own."""
+    client = await make_client(timings=patient_timings(views=ViewLimits(max_views=2)))
+    await save(client, "A")
+    taken = await client.post(VIEWS, json={"name": "A", "query": {}})
+    await expect_problem(taken, 409, "view_name_taken")
+    await save(client, "B")
+    await expect_problem(await client.post(VIEWS, json={"name": "C", "query": {}}), 409, "too_many_views")
+    await save(client, "A", team="returns")
+    assert ViewLimits().max_views == 100
+
+
+@both_databases
+async def test_repeated_creation_is_answered_from_the_store(client):
+    """With an Idempotency-Key, the view is created once."""
+    sent = {"json": {"name": "A", "query": {}}, "headers": {"Idempotency-Key": "k"}}
+    answers = []
+    for _ in range(2):
+        async with client.post(VIEWS, **sent) as response:
+            assert (response.status, response.headers["ETag"]) == (201, '"1"')
+            answers.append(await response.json())
+    assert answers[0] == answers[1]
+    assert len((await read(client))["items"]) == 1
+
+
+@both_databases
+async def test_agent_may_repeat_a_creation(principals):  # noqa: F811 - the fixture's value
+    """The stored answer is about no case, so it does not depend on which cases the agent sees."""
+    sent = {"json": {"name": "A", "query": {}}, "headers": {"Idempotency-Key": "k"}}
+    first, again = [await principals.read_json("agent", "POST", VIEWS, **sent) for _ in range(2)]
+    assert first == again
+
+
+@both_databases
+async def test_views_are_listed_in_pages(client):
+    """Newest first; the last page has no cursor."""
+    for number in range(5):
+        await save(client, f"{number}")
+    found, cursor = [], {}
+    for size in (2, 2, 1):
+        page = await read(client, limit="2", **cursor)
+        assert len(page["items"]) == size
+        found += [item["name"] for item in page["items"]]
+        cursor = {"cursor": page["nextCursor"]}
+    assert (found, cursor) == (["4", "3", "2", "1", "0"], {"cursor": None})
+    for wrong in ({"limit": "101"}, {"limit": "0"}, {"cursor": "x"}):
+        await expect_problem(await client.get(VIEWS, params=wrong), 422, "invalid_request")
+
+
+async def names(principals, name):  # noqa: F811 - the fixture's value
+    """Return the names of the views that a principal sees."""
+    return {item["name"] for item in (await principals.read_json(name, "GET", VIEWS))["items"]} - {"Own"}
+
+
+async def saved_by(principals, name, title, **fields):  # noqa: F811
+    """Save a view as a principal."""
+    body = {"name": title, "query": {"status": "open"}} | fields
+    return await principals.read_json(name, "POST", VIEWS, json=body)
+
+
+@both_databases
+async def test_view_is_seen_by_its_user_or_its_team(principals):  # noqa: F811
+    """For everyone else it does not exist. Supervisors see the views of every team, and no others."""
+    mine = await saved_by(principals, "agent", "mine")
+    shared = await saved_by(principals, "agent", "shared", team="returns")
+    assert (mine["owner"], mine["team"], shared["owner"], shared["team"]) == ("agent-1", None, None, "returns")
+    await saved_by(principals, "supervisor", "boss")
+    await saved_by(principals, "supervisor", "of billing", team="billing")
+    await saved_by(principals, "analyst", "analysis")
+    assert await names(principals, "agent") == {"mine", "shared"}
+    assert await names(principals, "other-agent") == {"of billing"}
+    assert await names(principals, "supervisor") == {"boss", "shared", "of billing"}
+    assert await names(principals, "analyst") == {"analysis"}
+    for view, strangers in ((mine, ("other-agent", "supervisor", "analyst")), (shared, ("other-agent", "analyst"))):
+        for stranger in strangers:
+            for method, sent in (("GET", {}), ("PATCH", {"json": {"name": "x"}}), ("DELETE", {})):
+                refused = await principals.request(stranger, method, f"{VIEWS}/{view['id']}", **sent)
+                await expect_problem(refused, 404, "view_not_found")
+    path = f"{VIEWS}/{shared['id']}"
+    assert (await principals.read_json("supervisor", "PATCH", path, json={"name": "renamed"}))["team"] == "returns"
+    for name, team in (("agent", "billing"), ("analyst", "returns")):
+        refused = await principals.request(name, "POST", VIEWS, json={"name": "x", "query": {}, "team": team})
+        problem = await expect_problem(refused, 403, "permission_missing")
+        assert "'views:share'" in problem["detail"]
+    assert (await principals.read_json("agent", "PATCH", path, json={"team": None}))["owner"] == "agent-1"
+    assert await names(principals, "supervisor") == {"boss", "of billing"}
+
+
+@both_databases
+async def test_count_is_of_the_cases_that_the_caller_may_see(principals):  # noqa: F811
+    """A shared view has another number for each."""
+    for owner in ({"assignedAgentId": "agent-1"}, {"team": "returns"}, {"team": "billing"}, {}):
+        new = {"subject": "A parcel", "channel": "email", **owner}
+        await principals.read_json("supervisor", "POST", "/support/cases", json=new)
+    shared = await saved_by(principals, "agent", "shared", team="returns")
+    for name, count in (("agent", 3), ("supervisor", 4)):
+        found = await principals.read_json(name, "GET", f"{VIEWS}/{shared['id']}")
+        assert found["count"] == count
+
+
+@both_databases
+async def test_analyst_counts_nothing_by_masked_data(principals):  # noqa: F811
+    """Neither a new view nor one of an earlier role tells how many cases a customer has."""
+    await principals.read_json(
+        "supervisor", "POST", "/support/cases", json={"subject": "A", "channel": "email", "customerId": "c"}
+    )
+    view = await saved_by(principals, "analyst", "analysis")
+    for query in ({"customerId": "c"}, {"q": "parcel"}):
+        for method, path in (("POST", VIEWS), ("PATCH", f"{VIEWS}/{view['id']}")):
+            refused = await principals.request("analyst", method, path, json={"name": "x", "query": query})
+            problem = await expect_problem(refused, 403, "permission_missing")
+            assert "'cases:search'" in problem["detail"]
+    assert (await principals.read_json("analyst", "GET", f"{VIEWS}/{view['id']}"))["count"] == 1
+    for stored in ({"customerId": "c"}, {"filterOfALaterRelease": "x"}):
+        async with principals.client.app[DATABASE].transaction() as tx:
+            await tx.execute(views.update().where(views.c.id == view["id"]).values(query=stored))
+        found = await principals.read_json("analyst", "GET", f"{VIEWS}/{view['id']}")
+        assert (found["query"], found["count"], found["more"]) == (stored, None, False)

@@ -1,0 +1,214 @@
+"""The service of saved views: limits that hold across replicas, counts, and what the audit log and the erasure see."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
+from support_service.database.tables import audit_log, outbox
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.views import store
+from support_service.views.erasure import erase_views, names_customer
+from support_service.views.model import NewView, StoredView
+from support_service.views.service import ViewLimits, ViewService
+from tests.conftest import both_databases
+from tests.support.timings import PATIENT_DATABASE
+
+LAN = Principal("lan", "agent", "agent-1", frozenset({"returns"}))
+ANN = Principal("ann", "agent", "agent-2", frozenset({"returns", "billing"}))
+BOSS = Principal("boss", "supervisor")
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def view(name="A view", **query):
+    """Return a view that is not stored."""
+    return StoredView(1, "view-1", "agent-1", None, name, query, 1, AT, AT)
+
+
+@pytest.fixture
+def service(database):
+    """A service with low limits."""
+    return ViewService(database, ViewLimits(max_views=3, max_count=10, counts_at_once=2))
+
+
+@pytest.fixture
+async def other_replica(database_url):
+    """The service of another replica."""
+    database = databases.connect(database_url, timings=PATIENT_DATABASE)
+    await database.open()
+    yield ViewService(database, ViewLimits(max_views=3))
+    await database.close()
+
+
+def create(service, principal, name, team=None, **query):
+    """Save a view."""
+    return service.create(WriteOrigin(principal), NewView(name, query, team))
+
+
+async def names(service, principal):
+    """Return the names of the views that a principal sees, newest first."""
+
+    async def count(_query, _most):
+        return 0
+
+    page, _ = await service.list_views(principal, None, 100, count)
+    return [counted.view.name for counted in page]
+
+
+@both_databases
+async def test_limit_holds_when_replicas_create_views_at_once(service, other_replica):
+    """It is the number of views of a user, and of a team."""
+    for principal, team in ((LAN, None), (BOSS, "returns")):
+        await create(service, principal, "first", team)
+        at_once = (create(each, principal, f"{n}", team) for n in range(4) for each in (service, other_replica))
+        results = await asyncio.gather(*at_once, return_exceptions=True)
+        refused = [each.code for each in results if isinstance(each, Conflict)]
+        assert len([each for each in results if isinstance(each, StoredView)]) == 2
+        assert len(refused) == 6
+        assert "too_many_views" in refused
+    await create(service, ANN, "her own")
+    assert len(await names(service, LAN)) == 6
+    with pytest.raises(Conflict, match="delete one"):
+        await create(service, LAN, "shared", "returns")
+
+
+@both_databases
+async def test_a_name_is_unique_among_the_views_of_a_user_and_of_a_team(service, other_replica):
+    """Of two at once one is created; another user and a team may have a view of the same name."""
+    at_once = (create(each, LAN, "Mine") for each in (service, other_replica))
+    results = await asyncio.gather(*at_once, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in results) == ["Conflict", "StoredView"]
+    shared = await create(service, LAN, "Mine", "returns")
+    await create(service, ANN, "Mine")
+    another = await create(service, LAN, "Another")
+    with pytest.raises(Conflict) as refusal:
+        await service.change(WriteOrigin(LAN), another.id, {"name": "Mine"}, None)
+    assert refusal.value.code == "view_name_taken"
+    with pytest.raises(Conflict, match="Mine"):
+        await service.change(WriteOrigin(LAN), shared.id, {"team": None}, None)
+    renamed = await service.change(WriteOrigin(LAN), shared.id, {"team": None, "name": "Was shared"}, None)
+    assert (renamed.owner, renamed.team, renamed.version) == ("agent-1", None, 2)
+
+
+@both_databases
+async def test_of_two_changes_of_a_version_one_is_made(service, other_replica):
+    """A change without a difference keeps the version; a deleted view is not found."""
+    stored = await create(service, LAN, "Mine", status="open")
+    at_once = (
+        each.change(WriteOrigin(LAN), stored.id, {"query": {"status": status}}, {1})
+        for each, status in ((service, "closed"), (other_replica, "pending"))
+    )
+    results = await asyncio.gather(*at_once, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in results) == ["StoredView", "VersionConflict"]
+    (changed,) = (each for each in results if isinstance(each, StoredView))
+    assert await service.change(WriteOrigin(LAN), stored.id, {"query": dict(changed.query)}, {2}) == changed
+    with pytest.raises(VersionConflict):
+        await service.delete(WriteOrigin(LAN), stored.id, {1})
+    await service.delete(WriteOrigin(LAN), stored.id, {2})
+    with pytest.raises(NotFound):
+        await service.delete(WriteOrigin(LAN), stored.id, None)
+
+
+async def test_a_moved_view_needs_room_where_it_goes(service):
+    """A view that moves to a team counts there, and not with its user any more."""
+    stored = [await create(service, LAN, f"{number}") for number in range(3)]
+    for number in range(3):
+        await create(service, BOSS, f"{number}", "billing")
+    with pytest.raises(Forbidden, match="views:share"):
+        await service.change(WriteOrigin(LAN), stored[0].id, {"team": "billing"}, None)
+    await service.change(WriteOrigin(LAN), stored[0].id, {"team": "returns"}, None)
+    await create(service, LAN, "one more")
+    with pytest.raises(Conflict, match="delete one"):
+        await service.change(WriteOrigin(BOSS), stored[0].id, {"team": "billing", "name": "moved"}, None)
+    assert await names(service, ANN) == ["2", "1", "0", "0"]
+
+
+async def test_views_are_counted_a_few_at_a_time(service):
+    """A number above the limit is the limit and `more`; a query that can't be counted has no number."""
+    numbers, running, most_running = {"a": 10, "b": 11, "c": None}, 0, 0
+    for name in numbers:
+        await create(service, LAN, name, q=name)
+
+    async def count(query, most):
+        nonlocal running, most_running
+        running += 1
+        most_running = max(most_running, running)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        running -= 1
+        assert most == 11
+        return numbers[query["q"]]
+
+    page, last = await service.list_views(LAN, None, 10, count)
+    found = {counted.view.name: (counted.count, counted.more) for counted in page}
+    assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
+    assert (most_running, last) == (2, None)
+
+
+async def test_the_first_error_of_a_count_is_raised(service):
+    """It ends the other counts."""
+    for name, query in (("hangs too", {"q": "x"}), ("hangs", {"q": "x"}), ("fails", {})):
+        await create(service, LAN, name, **query)
+
+    async def count(query, _most):
+        if query:
+            await asyncio.Event().wait()
+        raise Unavailable("database_busy", "busy")
+
+    with pytest.raises(Unavailable, match="busy"):
+        await service.list_views(LAN, None, 10, count)
+
+
+@both_databases
+async def test_audit_log_has_each_change_without_names_and_values(service, database):
+    """Entries without a case can't be erased, so nothing in them names a customer. There are no events."""
+    stored = await create(service, LAN, "Zaphod's cases", customerId="zaphod")
+    changed = {"name": "Zaphod", "query": {"q": "zaphod"}, "team": "returns"}
+    await service.change(WriteOrigin(LAN, "request-1"), stored.id, changed, None)
+    await service.delete(WriteOrigin(BOSS), stored.id, None)
+    rows = await database.fetch_all(sa.select(audit_log).order_by(audit_log.c.seq))
+    assert [(row.action, row.actor, row.case_id) for row in rows] == [
+        ("view.created", "lan", None),
+        ("view.changed", "lan", None),
+        ("view.deleted", "boss", None),
+    ]
+    assert rows[1].request_id == "request-1"
+    assert "zaphod" not in str([tuple(row) for row in rows]).lower()
+    assert '"filters":[["customerId"],["q"]]' in rows[1].changes
+    assert '"changedFields":[null,["name","query","team"]]' in rows[1].changes
+    assert '"owner":["agent-1",null],"team":[null,"returns"]' in rows[1].changes
+    assert await database.fetch_all(sa.select(outbox)) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        (view(customerId="CUS-42"), True),
+        (view(q="late cus-42"), True),
+        (view("Cases of CUS-42"), True),
+        (view(customerId="CUS-421"), False),
+        (view(q="CUS 4"), False),
+        (view(team="CUS-42", status="open"), False),
+        (view(), False),
+    ],
+)
+def test_view_names_a_customer(stored, named):
+    """By the filter, or among the words of the search and of its name."""
+    assert names_customer(stored, "CUS-42") is named
+    assert not names_customer(stored, "--")
+
+
+@both_databases
+async def test_erasure_deletes_the_views_that_name_the_customer(service, database):
+    """Others stay, and an id without letters and digits is found too."""
+    await create(service, LAN, "A", customerId="zaphod")
+    await create(service, LAN, "B", customerId="--")
+    await create(service, LAN, "C", customerId="trillian")
+    assert await erase_views(database, SYSTEM_ORIGIN, "zaphod") == 1
+    assert await erase_views(database, SYSTEM_ORIGIN, "--") == 1
+    assert [each.name for each in await store.read_after(database, 0, 10)] == ["C"]
+    assert await erase_views(database, SYSTEM_ORIGIN, "zaphod") == 0
