@@ -9,6 +9,7 @@ from support_service.access.authenticator import AnonymousAuthenticator
 from support_service.access.component import AUTHENTICATOR
 from support_service.api.admin import admin_server
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.me import permissions_by_role
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
@@ -49,6 +50,7 @@ def setup(
         redirect_downloads=attachments.download == "redirect",
         secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
+    permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)
     for route in ROUTES:
@@ -81,6 +83,7 @@ def setup(
             metrics=app[METRICS],
             metrics_access=metrics_access,
             masker=app[CASE_MASKER],
+            permissions=permissions,
             options=options,
             timings=timings,
         )

@@ -48,6 +48,7 @@ REQUESTS = {
     "get_view": ("GET", "/support/views/{view}", {}),
     "change_view": ("PATCH", "/support/views/{view}", {"json": {"name": "Renamed"}}),
     "delete_view": ("DELETE", "/support/views/{view}", {}),
+    "get_me": ("GET", "/support/me", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 

@@ -1,14 +1,17 @@
 """The parts of the app that endpoints and handlers use, and their options."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from support_service.access.authenticator import Authenticator
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.routing.route import Scope
 from support_service.attachments.service import AttachmentService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseService
+from support_service.core.domain.principals import Role
 from support_service.database import Database
 from support_service.events.consumer import EventConsumer
 from support_service.http.admission import Admission
@@ -66,6 +69,7 @@ class Services:
     metrics: Metrics
     metrics_access: MetricsAccess
     masker: CaseMasker
+    permissions: Mapping[Role, Mapping[str, Scope]]  # of each role: the scope of each of its permissions
     options: ApiOptions
     timings: ApiTimings
 

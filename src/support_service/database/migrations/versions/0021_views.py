@@ -5,7 +5,7 @@ from alembic import op
 
 from support_service.database.dialect import JSON_VALUE, SEQUENCE, UtcDateTime
 
-revision = "0022"
+revision = "0021"
 down_revision = "0020"
 
 

@@ -1,0 +1,76 @@
+"""The caller: who it is, and what it may do."""
+
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.route import Permission, Route, Scope, Tag
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.core.domain.principals import ROLES, Role
+
+TAG = Tag("me", "The caller: who it is, and what it may do.")
+ME = Permission("me:read", dict.fromkeys(ROLES, "own"))
+
+
+class Me(ApiModel):
+    """The caller as the service knows it, and its permissions."""
+
+    model_config = example_config(
+        {
+            "name": "lan",
+            "role": "agent",
+            "subject": "agent-7",
+            "teams": ["deliveries"],
+            "permissions": {"cases:read": "own", "cases:write": "own", "me:read": "own", "views:read": "own"},
+        }
+    )
+
+    name: str = Field(description="the name of the token, or `sub` of the JWT")
+    role: Role
+    subject: str | None = Field(description="the id that cases have for the caller, as agent or customer")
+    teams: list[str] = Field(description="the caller's teams, sorted")
+    permissions: dict[str, Scope] = Field(
+        description="the scope of each permission of the caller: `all` cases, its `own`, or all with customers' data "
+        "`masked`"
+    )
+
+
+def permissions_by_role(routes: Iterable[Route]) -> dict[Role, dict[str, Scope]]:
+    """Return the permissions that each role has, with their scopes, in the order of their names."""
+    permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
+    return {
+        role: {name: permissions[name].scopes[role] for name in sorted(permissions) if role in permissions[name].scopes}
+        for role in ROLES
+    }
+
+
+async def get_me(call: Call) -> Reply[Me]:
+    """Tell the caller who it is and what it may do.
+
+    Each operation that needs a permission names it when it refuses a request. With `SUPPORT_AUTH=open` every caller is
+    the supervisor `anyone`.
+    """
+    principal = call.principal
+    return Reply(
+        Me(
+            name=principal.name,
+            role=principal.role,
+            subject=principal.subject,
+            teams=sorted(principal.teams),
+            permissions=dict(call.services.permissions[principal.role]),
+        )
+    )
+
+
+ROUTES = (
+    Route(
+        operation="get_me",
+        tag=TAG,
+        method="GET",
+        path="/support/me",
+        handler=get_me,
+        access=ME,
+        response_model=Me,
+    ),
+)
