@@ -30,6 +30,7 @@ from support_service.idempotency import component as idempotency
 from support_service.idempotency.claims import IdempotencyTimings
 from support_service.limits import component as limits
 from support_service.limits.rates import RateSyncTimings
+from support_service.macros import component as macros
 from support_service.redis_client import component as redis_client
 from support_service.settings import Settings
 from support_service.telemetry import component as telemetry
@@ -86,6 +87,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     masker = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
+    macros.setup(app)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     views.setup(app, timings.views)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)

@@ -20,6 +20,7 @@ from support_service.events.component import EVENT_CONSUMER
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
+from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
@@ -75,6 +76,7 @@ def setup(
                 max_bytes=case_cache_bytes,
             ),
             timeline=app[TIMELINE_AGGREGATOR],
+            macros=app[MACRO_SERVICE],
             attachments=app[ATTACHMENT_SERVICE],
             views=app[VIEW_SERVICE],
             consumer=app[EVENT_CONSUMER],

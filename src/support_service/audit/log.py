@@ -24,6 +24,9 @@ Action = Literal[
     "view.created",
     "view.changed",
     "view.deleted",
+    "macro.created",
+    "macro.changed",
+    "macro.deleted",
     "case.erased",
 ]
 FieldChanges = Mapping[str, tuple[Any, Any]]

@@ -291,3 +291,17 @@ idempotency_keys = sa.Table(
     sa.Index(None, "case_id"),
     sa.Index(None, "large_response_of"),
 )
+
+# Texts with variables for answers to customers, which supervisors keep.
+macros = sa.Table(
+    "macros",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16)),  # for the cases that it is used in, like the tags
+    sa.Column("tags", JSON_VALUE, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),  # increments with every change; starts at the time of creation
+)

@@ -49,6 +49,12 @@ REQUESTS = {
     "change_view": ("PATCH", "/support/views/{view}", {"json": {"name": "Renamed"}}),
     "delete_view": ("DELETE", "/support/views/{view}", {}),
     "get_me": ("GET", "/support/me", {}),
+    "list_macros": ("GET", "/support/macros", {}),
+    "create_macro": ("POST", "/support/macros", {"json": {"name": "new", "text": "Hello"}}),
+    "get_macro": ("GET", "/support/macros/late", {}),
+    "put_macro": ("PUT", "/support/macros/late", {"json": {"text": "Bye"}}),
+    "delete_macro": ("DELETE", "/support/macros/late", {}),
+    "preview_macro": ("POST", "/support/cases/{case}/macros/late/preview", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 
@@ -127,6 +133,7 @@ async def open_case_with_note_and_file(principals, **owner):
     file = await principals.read_json(
         "supervisor", "POST", f"/support/cases/{case['id']}/attachments", data=form(b"hello")
     )
+    await principals.read_json("supervisor", "PUT", "/support/macros/late", json={"text": "{{case.subject}}"})
     return case["id"], file["id"]
 
 

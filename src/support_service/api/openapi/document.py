@@ -20,6 +20,7 @@ from support_service.api.routing.problem_groups import (
 from support_service.api.routing.route import JSON, PUBLIC, Route
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.http.problems import Problem
+from support_service.macros.model import NAME_PATTERN
 from support_service.telemetry.http import UNMEASURED_PATHS
 
 Json = dict[str, Any]
@@ -42,6 +43,7 @@ PATH_PARAMETERS = {
         "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
     ),
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
+    "macro_name": Header("The macro's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
     "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
 }

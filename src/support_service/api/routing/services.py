@@ -18,6 +18,7 @@ from support_service.http.admission import Admission
 from support_service.http.readiness import Readiness
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.claims import IdempotencyService
+from support_service.macros.service import MacroService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
@@ -61,6 +62,7 @@ class Services:
     cases: CaseService
     documents: CaseDocuments
     timeline: TimelineAggregator
+    macros: MacroService
     attachments: AttachmentService
     views: ViewService
     consumer: EventConsumer

@@ -1,0 +1,79 @@
+"""The preview of a macro for a case: its text with the variables filled, before an agent sends it."""
+
+import pydantic_core
+from pydantic import Field
+
+from support_service.api.cases import CASE
+from support_service.api.macros import TAG
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.core.domain.case_vocabulary import Status
+from support_service.core.domain.references import references_by_service
+from support_service.macros.model import EXAMPLE
+from support_service.macros.variables import CaseValues, Reason, fill, needs_services
+
+
+class UnfilledVariable(ApiModel):
+    """A variable that stays in the text, and why."""
+
+    variable: str
+    reason: Reason = Field(
+        description="`stale`, `unavailable` or `off`: the state of its service in the timeline; `none`: no value"
+    )
+
+
+class FilledMacro(ApiModel):
+    """A macro for one case: `unfilled` lists the variables that stay in the text as they are."""
+
+    model_config = example_config(
+        {
+            "text": "Your order ORD-1001 is shipped. Follow the parcel as {{shipment.trackingNumber}}.",
+            "status": EXAMPLE["status"],
+            "tags": EXAMPLE["tags"],
+            "unfilled": [{"variable": "shipment.trackingNumber", "reason": "unavailable"}],
+        }
+    )
+
+    text: str
+    status: Status | None
+    tags: list[str]
+    unfilled: list[UnfilledVariable]
+
+
+async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[FilledMacro]:
+    """Fill a macro from a case and its timeline.
+
+    The services are asked as for a timeline, and only if the text has a variable that needs one. A value that is not
+    current is never used: the variable stays in the text, and `unfilled` has it with the reason. Nothing is changed, so
+    an `Idempotency-Key` is ignored.
+    """
+    principal, services = call.principal, call.services
+    stored = await services.cases.read_case_page(principal, case_id, None, 1)  # a long conversation is not needed
+    macro = await services.macros.get(macro_name)
+    case = pydantic_core.from_json(stored.fields or "{}")
+    values = CaseValues(case, references_by_service(case["context"]))
+    if needs_services(macro.text):
+        collected = await services.timeline.collect(principal, case_id, values.references, epoch=stored.timeline_epoch)
+        values = CaseValues(case, values.references, collected.entries, collected.sources)
+    filled = fill(macro.text, values)
+    unfilled = [
+        UnfilledVariable.model_construct(variable=name, reason=reason) for name, reason in filled.unfilled.items()
+    ]
+    return Reply(FilledMacro.model_construct(text=filled.text, status=macro.status, tags=macro.tags, unfilled=unfilled))
+
+
+ROUTES = (
+    Route(
+        operation="preview_macro",
+        tag=TAG,
+        method="POST",
+        path=CASE + "/macros/{macro_name}/preview",
+        handler=preview_macro,
+        access=Permission("macros:preview", {"agent": "own", "supervisor": "all"}),
+        stores_response=False,  # it changes nothing
+        response_model=FilledMacro,
+        problems=(*CASE_PROBLEMS, "macro_not_found"),
+    ),
+)

@@ -1,0 +1,186 @@
+"""Macros: list, create, read, replace, delete."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import KnownTags, is_known
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, RequestModel
+from support_service.cases.model.vocabulary import Status, Tags
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.macros.model import EXAMPLE, Macro, MacroFields, MacroName, MacroText
+
+TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
+MACROS = "/support/macros"
+MACRO = MACROS + "/{macro_name}"
+SENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
+
+READ = Permission("macros:read", {"agent": "all", "supervisor": "all"})
+WRITE = Permission("macros:write", {"supervisor": "all"})
+
+
+class MacroQuery(ApiModel):
+    """Which macros to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
+        description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON",
+    )
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the oldest macro"
+    )
+
+
+class MacroContent(RequestModel):
+    """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
+
+    model_config = example_config(SENT_EXAMPLE)
+
+    text: MacroText
+    status: Status | None = None
+    tags: Tags = Field([])
+
+    def to_fields(self) -> MacroFields:
+        """Return the content as the macro service takes it."""
+        return MacroFields(self.text, self.status, self.tags)
+
+
+class NewMacro(MacroContent):
+    """A macro to create."""
+
+    model_config = example_config({"name": EXAMPLE["name"], **SENT_EXAMPLE})
+
+    name: MacroName
+
+
+class MacroPage(ApiModel):
+    """A page of macros, oldest first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": "AAAAAAAAACo"})
+
+    items: list[Macro]
+    next_cursor: str | None
+
+
+async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
+    """List macros, oldest first.
+
+    `nextCursor` requests the next page, and is null on the last one.
+    """
+    found, cursor = await call.services.macros.list_macros(query.cursor, query.limit)
+    return Reply(MacroPage.model_construct(items=found, next_cursor=cursor))
+
+
+async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
+    """Create a macro.
+
+    Variables in its text are names between two braces, such as `{{order.status}}`. An unknown one is refused.
+    """
+    macro = await call.services.macros.create(call.write_origin, body.name, body.to_fields())
+    return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **_etag(macro)})
+
+
+async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macro | None]:
+    """Get a macro.
+
+    The text has its variables as they were saved.
+    """
+    macro = await call.services.macros.get(macro_name)
+    etag = _etag(macro)
+    return Reply(None, etag, 304) if is_known(etag, known) else Reply(macro, etag)
+
+
+async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: ExpectedVersions) -> Reply[Macro]:
+    """Replace a macro, or create it.
+
+    All fields are replaced; those that are not sent get their defaults. The name is that of the path, and does not
+    change.
+    """
+    macro, created = await call.services.macros.put(call.write_origin, macro_name, body.to_fields(), expected)
+    if created:
+        return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **_etag(macro)}, 201)
+    return Reply(macro, _etag(macro))
+
+
+async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) -> Reply[None]:
+    """Delete a macro.
+
+    Messages that were written with it stay as they are.
+    """
+    await call.services.macros.delete(call.write_origin, macro_name, expected)
+    return Reply(None)
+
+
+def _etag(macro: Macro) -> dict[str, str]:
+    return {"ETag": f'"{macro.version}"'}
+
+
+ROUTES = (
+    Route(
+        operation="list_macros",
+        tag=TAG,
+        method="GET",
+        path=MACROS,
+        handler=list_macros,
+        access=READ,
+        query=MacroQuery,
+        response_model=MacroPage,
+        problems=(*DATABASE_PROBLEMS, "invalid_request"),
+    ),
+    Route(
+        operation="create_macro",
+        tag=TAG,
+        method="POST",
+        path=MACROS,
+        handler=create_macro,
+        access=WRITE,
+        body=NewMacro,
+        response_model=Macro,
+        status=201,
+        headers=("ETag", "Location"),
+        problems=(*JSON_BODY_PROBLEMS, "macro_exists", "too_many_macros"),
+        links=(("macro_name", "/name"),),
+    ),
+    Route(
+        operation="get_macro",
+        tag=TAG,
+        method="GET",
+        path=MACRO,
+        handler=get_macro,
+        access=READ,
+        request_headers=("If-None-Match",),
+        response_model=Macro,
+        headers=("ETag",),
+        other_responses=(RouteResponse(304, "The macro has not changed.", headers=("ETag",)),),
+        problems=(*DATABASE_PROBLEMS, "macro_not_found"),
+    ),
+    Route(
+        operation="put_macro",
+        tag=TAG,
+        method="PUT",
+        path=MACRO,
+        handler=put_macro,
+        access=WRITE,
+        body=MacroContent,
+        request_headers=("If-Match",),
+        response_model=Macro,
+        headers=("ETag",),
+        other_responses=(RouteResponse(201, "The macro was created.", Macro, headers=("ETag", "Location")),),
+        problems=(*JSON_BODY_PROBLEMS, "macro_changed", "macro_exists", "too_many_macros"),
+    ),
+    Route(
+        operation="delete_macro",
+        tag=TAG,
+        method="DELETE",
+        path=MACRO,
+        handler=delete_macro,
+        access=WRITE,
+        request_headers=("If-Match",),
+        status=204,
+        problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_not_found"),
+    ),
+)

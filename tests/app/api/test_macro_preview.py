@@ -1,0 +1,169 @@
+"""The preview of a macro: its variables are filled from a case and its timeline, and nothing is changed."""
+
+import pytest
+
+from support_service.core.clock import utc_now
+from support_service.database.component import DATABASE
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.timeline import overrides
+from support_service.timeline.component import TIMELINE_AGGREGATOR
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
+
+pytestmark = pytest.mark.usefixtures("upstream_services")
+CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
+TEXT = (
+    "{{customer.id}}: order {{order.id}} is {{order.status}}, payment {{payment.status}}, "
+    "parcel {{shipment.status}} ({{shipment.trackingNumber}}). {{case.subject}}, {{agent.id}}, {{case.id}}"
+)
+
+
+@pytest.fixture
+def order_in_all_sources(orders, payments, shipments):
+    """Add one order, with a payment and a shipment, to the upstream services."""
+    orders.add("ORD-1", "order.created")
+    payments.add("PAY-1", "ORD-1")
+    shipments.add("SHP-1", "ORD-1")
+
+
+@pytest.fixture
+async def case(client, order_in_all_sources):
+    """A case about that order."""
+    return await open_case(client, customerId="CUS-1", assignedAgentId="agent-7", context=CONTEXT)
+
+
+async def save(client, text, name="late", **fields):
+    """Save a macro."""
+    async with client.put(f"/support/macros/{name}", json={"text": text, **fields}) as response:
+        assert response.status in (200, 201), await response.text()
+
+
+async def preview(client, case, name="late", **headers):
+    """Return the preview of a macro for a case."""
+    async with client.post(f"/support/cases/{case['id']}/macros/{name}/preview", headers=headers) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+def unfilled(filled):
+    """Return the reasons of a preview by variable."""
+    return {each["variable"]: each["reason"] for each in filled["unfilled"]}
+
+
+@both_databases
+async def test_macro_is_filled_from_the_case_and_its_timeline(client, case):
+    """The status and the tags are those of the macro."""
+    await save(client, TEXT, status="pending", tags=["delivery"])
+    assert await preview(client, case) == {
+        "text": "CUS-1: order ORD-1 is paid, payment captured, parcel in_transit (VN1). "
+        f"A parcel, agent-7, {case['id']}",
+        "status": "pending",
+        "tags": ["delivery"],
+        "unfilled": [],
+    }
+
+
+@both_databases
+async def test_preview_changes_nothing(client, case):
+    """An Idempotency-Key is ignored: a repeat fills the text again."""
+    await save(client, "{{case.subject}} {{order.status}}", status="closed", tags=["gone"])
+    before = await read_case(client, case)
+    assert (await preview(client, case, **{"Idempotency-Key": "k"}))["text"] == "A parcel paid"
+    assert await read_case(client, case) == before
+    async with client.patch(f"/support/cases/{case['id']}", json={"subject": "B"}) as response:
+        assert response.status == 200
+    assert (await preview(client, case, **{"Idempotency-Key": "k"}))["text"] == "B paid"
+
+
+async def test_preview_uses_the_cached_timeline(client, case, orders):
+    """A timeline that was read before, and by a preview before, costs no further call."""
+    await save(client, TEXT)
+    await read_detail(client, case)
+    calls = len(orders.calls)
+    for _ in range(2):
+        assert (await preview(client, case))["unfilled"] == []
+    assert len(orders.calls) == calls
+
+
+async def test_macro_without_variables_of_services_calls_none(client, case, orders, payments, shipments):
+    await save(client, "{{customer.id}} {{order.id}} {{agent.id}}")
+    assert (await preview(client, case))["text"] == "CUS-1 ORD-1 agent-7"
+    assert orders.calls == payments.calls == shipments.calls == []
+
+
+async def test_variable_of_an_unavailable_service_stays_in_the_text(client, case, payments, shipments):
+    """All other variables are filled. The next preview asks the service again."""
+    await save(client, TEXT)
+    payments.fail_with(503)
+    shipments.drop()
+    filled = await preview(client, case)
+    assert "is paid, payment {{payment.status}}, parcel {{shipment.status}} ({{shipment.tr" in filled["text"]
+    names = ("payment.status", "shipment.status", "shipment.trackingNumber")
+    assert unfilled(filled) == dict.fromkeys(names, "unavailable")
+    assert [each["variable"] for each in filled["unfilled"]] == list(names)
+    payments.heal()
+    shipments.heal()
+    assert unfilled(await preview(client, case)) == {}
+
+
+async def test_outdated_answer_is_not_used(make_client, order_in_all_sources, orders):
+    """A timeline shows it as stale; a text for a customer does not have it."""
+    client = await make_client(SUPPORT_TIMELINE_CACHE_TTL="0.001")
+    case = await open_case(client, context=CONTEXT)
+    await save(client, "{{order.id}} is {{ order.status }}, {{payment.status}}")
+    assert (await preview(client, case))["text"] == "ORD-1 is paid, captured"
+    orders.fail_with(500)
+    filled = await preview(client, case)
+    assert (filled["text"], unfilled(filled)) == ("ORD-1 is {{ order.status }}, captured", {"order.status": "stale"})
+
+
+async def test_variable_of_a_service_that_is_off_stays_in_the_text(make_client, order_in_all_sources):
+    """A service is off without a URL, or by an override."""
+    client = await make_client(SUPPORT_PAYMENT_URL=None)
+    case = await open_case(client, context=CONTEXT)
+    await save(client, "{{order.status}} {{payment.status}} {{shipment.status}}")
+    now = utc_now()
+    async with unit_of_work(client.app[DATABASE], SYSTEM_ORIGIN) as work:
+        override = overrides.Override("fulfillment", None, "", now.replace(year=now.year + 1), now)
+        await overrides.set_override(work, override)
+    await client.app[TIMELINE_AGGREGATOR].overrides.refresh()
+    filled = await preview(client, case)
+    assert filled["text"] == "paid {{payment.status}} {{shipment.status}}"
+    assert unfilled(filled) == {"payment.status": "off", "shipment.status": "off"}
+
+
+async def test_variable_without_a_value_stays_in_the_text(client):
+    """The case has no customer, no agent and no order, or the service does not know the order."""
+    await save(client, TEXT)
+    filled = await preview(client, await open_case(client))
+    assert set(unfilled(filled).values()) == {"none"}
+    assert len(filled["unfilled"]) == 7
+    unknown = await preview(client, await open_case(client, context=CONTEXT))
+    assert unfilled(unknown).keys() == unfilled(filled).keys() - {"order.id"}
+
+
+async def test_values_are_inserted_as_they_are(client, order_in_all_sources):
+    """A subject that looks like a variable stays what it is."""
+    case = await open_case(client, subject="{{order.status}} \\1 {{case.id}}", context=CONTEXT)
+    await save(client, "{{case.subject}}: {{order.status}}")
+    assert (await preview(client, case))["text"] == "{{order.status}} \\1 {{case.id}}: paid"
+
+
+async def test_case_with_a_long_conversation_is_filled(client, case):
+    """Its messages are not needed."""
+    for _ in range(5):
+        await add_message(client, case, "x" * 65_000)
+    await save(client, "{{case.subject}}")
+    assert (await preview(client, case))["text"] == "A parcel"
+
+
+async def test_unknown_case_or_macro_is_not_found(client, case):
+    """The case comes first."""
+    await save(client, TEXT)
+    for path, code in (
+        (f"{case['id']}/macros/never", "macro_not_found"),
+        (f"{case['id']}/macros/%00", "macro_not_found"),
+        ("never/macros/late", "case_not_found"),
+        ("never/macros/never", "case_not_found"),
+    ):
+        await expect_problem(await client.post(f"/support/cases/{path}/preview"), 404, code)

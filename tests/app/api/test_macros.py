@@ -1,0 +1,166 @@
+"""Macros over HTTP: create, list, read, replace and delete. For roles see test_roles.py."""
+
+import pytest
+
+from tests.conftest import both_databases
+from tests.support.calls import expect_problem
+
+MACROS = "/support/macros"
+TEXT = "Order {{order.id}} is {{ order.status }}."
+KEY = {"Idempotency-Key": "macro-key-1"}
+
+
+async def put(client, macro, text=TEXT, status=200, headers=(), **fields):
+    """Replace or create a macro; return it, and its ETag."""
+    async with client.put(f"{MACROS}/{macro}", json={"text": text, **fields}, headers=dict(headers)) as response:
+        assert response.status == status, await response.text()
+        return await response.json(), response.headers["ETag"]
+
+
+async def read(client, name):
+    """Return a macro and its ETag."""
+    async with client.get(f"{MACROS}/{name}") as response:
+        assert response.status == 200, await response.text()
+        return await response.json(), response.headers["ETag"]
+
+
+async def list_page(client, **query):
+    """Return a page of macros."""
+    async with client.get(MACROS, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+@both_databases
+async def test_macro_is_created_as_sent(client):
+    """The status is read in any case, as that of a case; the answer names the new macro."""
+    sent = {"name": "late.parcel_1", "text": TEXT, "status": "PENDING", "tags": ["delivery", "late"], "unknown": 1}
+    async with client.post(MACROS, json=sent) as response:
+        assert response.status == 201
+        created = await response.json()
+        assert response.headers["Location"] == f"{MACROS}/late.parcel_1"
+        etag = response.headers["ETag"]
+    assert created.keys() == {"name", "text", "status", "tags", "createdAt", "updatedAt"}
+    assert created["createdAt"] == created["updatedAt"]
+    assert created["createdAt"].endswith("Z")
+    expected = {"name": "late.parcel_1", "text": TEXT, "status": "pending", "tags": ["delivery", "late"]}
+    assert expected.items() <= created.items()
+    assert await read(client, "late.parcel_1") == (created, etag)
+    assert (await list_page(client))["items"] == [created]
+    await expect_problem(await client.post(MACROS, json=sent), 409, "macro_exists")
+
+
+@both_databases
+async def test_put_creates_and_replaces_a_macro(client):
+    """All fields are replaced; what is not sent, or null, gets its default. The name in the body does not count."""
+    created, first = await put(client, "late", status=201, tags=["a"])
+    replaced, second = await put(client, "late", "Bye", name="other", tags=None)
+    assert replaced == created | {"text": "Bye", "tags": [], "updatedAt": replaced["updatedAt"]}
+    assert replaced["updatedAt"] > created["updatedAt"]
+    assert first != second
+    assert await put(client, "late", "Bye") == (replaced, second)  # nothing has changed
+    assert await read(client, "late") == (replaced, second)
+
+
+async def test_new_macro_needs_only_a_name_and_a_text(client):
+    async with client.post(MACROS, json={"name": "hello", "text": "Hello", "status": None, "tags": None}) as response:
+        created = await response.json()
+    assert (created["status"], created["tags"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"name": ""}, {"name"}),
+        ({"name": None}, {"name"}),
+        ({"name": "a b"}, {"name"}),
+        ({"name": ".."}, {"name"}),
+        ({"name": "x" * 65}, {"name"}),
+        ({"text": ""}, {"text"}),
+        ({"text": None}, {"text"}),
+        ({"text": "x" * 32_769}, {"text"}),
+        ({"text": "{{order.total}}"}, {"text"}),
+        ({"status": "gone"}, {"status"}),
+        ({"tags": "late"}, {"tags"}),
+        ({"tags": ["x"] * 51}, {"tags"}),
+        ({"tags": ["x" * 65]}, {"tags.0"}),
+    ],
+)
+async def test_every_invalid_field_is_named(client, change, named):
+    """No macro is created."""
+    sent = {"name": "late", "text": TEXT} | change
+    problem = await expect_problem(await client.post(MACROS, json=sent), 422, "invalid_request")
+    assert {error["field"] for error in problem["errors"]} == named
+    if "name" not in change:
+        problem = await expect_problem(await client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
+        assert {error["field"] for error in problem["errors"]} == named
+    assert await list_page(client) == {"items": [], "nextCursor": None}
+
+
+async def test_unknown_variable_is_named(client):
+    """The message lists the known variables, too."""
+    sent = {"text": "{{case.id}} {{ order.total }} {{}}"}
+    problem = await expect_problem(await client.put(f"{MACROS}/late", json=sent), 422, "invalid_request")
+    (error,) = problem["errors"]
+    assert "unknown variables: {{order.total}}, {{}};" in error["message"]
+    assert "{{shipment.trackingNumber}}" in error["message"]
+
+
+@both_databases
+@pytest.mark.parametrize("name", ["never", "a b", "%00", "x" * 65, "%F0%9F%93%A6", "..%2Fa"])
+async def test_unknown_macro_is_not_found(client, name):
+    """A name that no macro can have is unknown, too; only a macro that would be created needs a valid one."""
+    path = f"{MACROS}/{name}"
+    await expect_problem(await client.get(path), 404, "macro_not_found")
+    await expect_problem(await client.delete(path), 404, "macro_not_found")
+    if name != "never":
+        problem = await expect_problem(await client.put(path, json={"text": "a"}), 422, "invalid_request")
+        assert [error["field"] for error in problem["errors"]] == ["name"]
+
+
+@both_databases
+async def test_macros_are_listed_in_pages(client):
+    """Oldest first; each page names the next one."""
+    names = [f"macro-{number}" for number in (3, 1, 2)]
+    for name in names:
+        await put(client, name, status=201)
+    first = await list_page(client, limit="2")
+    second = await list_page(client, limit="2", cursor=first["nextCursor"])
+    assert [macro["name"] for page in (first, second) for macro in page["items"]] == names
+    assert second["nextCursor"] is None
+    for wrong in ({"cursor": "nonsense"}, {"limit": "0"}, {"limit": "201"}):
+        await expect_problem(await client.get(MACROS, params=wrong), 422, "invalid_request")
+
+
+@both_databases
+async def test_etag_is_the_version_of_a_macro(client):
+    """It is valid in If-None-Match while nothing changes, and in If-Match of a change until then."""
+    _, etag = await put(client, "late", status=201)
+    async with client.get(f"{MACROS}/late", headers={"If-None-Match": etag}) as response:
+        assert (response.status, response.headers["ETag"]) == (304, etag)
+    _, newer = await put(client, "late", "Bye", headers={"If-Match": etag})
+    async with client.get(f"{MACROS}/late", headers={"If-None-Match": etag}) as response:
+        assert response.status == 200
+    outdated = {"If-Match": etag}
+    await expect_problem(await client.put(f"{MACROS}/late", json={"text": "a"}, headers=outdated), 412, "macro_changed")
+    await expect_problem(await client.delete(f"{MACROS}/late", headers=outdated), 412, "macro_changed")
+    async with client.delete(f"{MACROS}/late", headers={"If-Match": newer}) as response:
+        assert response.status == 204
+    await expect_problem(await client.get(f"{MACROS}/late"), 404, "macro_not_found")
+    missing = client.put(f"{MACROS}/late", json={"text": "a"}, headers={"If-Match": newer})
+    await expect_problem(await missing, 412, "macro_changed")
+
+
+@both_databases
+async def test_repeated_write_is_executed_once(client):
+    """A repeat with the same Idempotency-Key gets the first answer, also after later changes."""
+    sent = {"name": "late", "text": TEXT}
+    answers = []
+    for _ in range(2):
+        async with client.post(MACROS, json=sent, headers=KEY) as response:
+            answers.append((response.status, await response.text(), response.headers["ETag"]))
+        async with client.delete(f"{MACROS}/late") as response:
+            deleted = response.status
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 201
+    assert deleted == 404  # nothing was created by the repeat

@@ -1,0 +1,136 @@
+"""MacroService on both databases: versions, limits, pages and the audit log."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from pydantic_core import from_json
+
+from support_service import database as databases
+from support_service.core.errors import Conflict, NotFound, VersionConflict
+from support_service.database.tables import audit_log, outbox
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.macros.model import MacroFields
+from support_service.macros.service import MacroLimits, MacroService
+from tests.conftest import both_databases
+from tests.support.timings import PATIENT_DATABASE
+
+pytestmark = both_databases
+FIELDS = MacroFields("Hello {{customer.id}}", "pending", ["delivery"])
+OTHER = MacroFields("Bye", None, [])
+
+
+@pytest.fixture
+def service(database):
+    """The macro service."""
+    return MacroService(database)
+
+
+async def audited(database):
+    """Return (action, case, changes) of each entry of the audit log."""
+    rows = await database.fetch_all(sa.select(audit_log).order_by(audit_log.c.seq))
+    return [(row.action, row.case_id, from_json(row.changes)) for row in rows]
+
+
+async def test_created_macro_equals_the_macro_that_is_read(service):
+    created = await service.create(SYSTEM_ORIGIN, "hello", FIELDS)
+    assert await service.get("hello") == created
+    assert created.fields == FIELDS
+
+
+async def test_every_change_is_in_the_audit_log(service, database):
+    """With the name of the macro and its content before and after; no case has the entry, and no event is published."""
+    await service.put(SYSTEM_ORIGIN, "hello", FIELDS)
+    await service.put(SYSTEM_ORIGIN, "hello", OTHER)
+    await service.put(SYSTEM_ORIGIN, "hello", OTHER)  # changes nothing
+    await service.delete(SYSTEM_ORIGIN, "hello")
+    first, second = (fields._asdict() for fields in (FIELDS, OTHER))
+    assert await audited(database) == [
+        ("macro.created", None, {"hello": [None, first]}),
+        ("macro.changed", None, {"hello": [first, second]}),
+        ("macro.deleted", None, {"hello": [second, None]}),
+    ]
+    assert await database.fetch_all(sa.select(outbox)) == []
+
+
+async def test_replaced_macro_has_the_next_version(service):
+    """Unless nothing changes; the time of creation stays."""
+    created, is_new = await service.put(SYSTEM_ORIGIN, "hello", FIELDS)
+    same, is_new_again = await service.put(SYSTEM_ORIGIN, "hello", FIELDS, {created.version})
+    assert (same, is_new, is_new_again) == (created, True, False)
+    changed, _ = await service.put(SYSTEM_ORIGIN, "hello", OTHER, {created.version})
+    assert changed == await service.get("hello")
+    assert (changed.version, changed.created_at, changed.fields) == (created.version + 1, created.created_at, OTHER)
+    assert changed.updated_at > created.updated_at
+
+
+async def test_change_of_an_outdated_version_is_refused(service):
+    """Also of a macro that is deleted, or that was created again after that."""
+    created = await service.create(SYSTEM_ORIGIN, "hello", FIELDS)
+    changed, _ = await service.put(SYSTEM_ORIGIN, "hello", OTHER)
+    for change in (
+        service.put(SYSTEM_ORIGIN, "hello", FIELDS, {created.version}),
+        service.delete(SYSTEM_ORIGIN, "hello", {created.version}),
+    ):
+        with pytest.raises(VersionConflict):
+            await change
+    assert await service.get("hello") == changed
+    await service.delete(SYSTEM_ORIGIN, "hello", {changed.version})
+    with pytest.raises(VersionConflict):
+        await service.put(SYSTEM_ORIGIN, "hello", FIELDS, {changed.version})
+    with pytest.raises(NotFound):
+        await service.get("hello")
+
+
+async def test_macro_that_is_created_again_has_no_earlier_version(service):
+    """An ETag from before is valid for neither reads nor changes."""
+    versions = set()
+    for _ in range(2):
+        versions.add((await service.create(SYSTEM_ORIGIN, "hello", FIELDS)).version)
+        await service.delete(SYSTEM_ORIGIN, "hello")
+    assert len(versions) == 2
+
+
+async def test_names_are_unique_and_case_sensitive(service):
+    await service.create(SYSTEM_ORIGIN, "hello", FIELDS)
+    with pytest.raises(Conflict) as refusal:
+        await service.create(SYSTEM_ORIGIN, "hello", OTHER)
+    assert refusal.value.code == "macro_exists"
+    await service.create(SYSTEM_ORIGIN, "Hello", OTHER)
+    assert ((await service.get("hello")).fields, (await service.get("Hello")).fields) == (FIELDS, OTHER)
+
+
+async def test_number_of_macros_is_limited(database, database_url):
+    """Also if several replicas create some at the same moment; those that exist can be replaced."""
+    other = databases.connect(database_url, timings=PATIENT_DATABASE)
+    await other.open()
+    replicas = [MacroService(each, MacroLimits(max_macros=3)) for each in (database, other)]
+    await replicas[0].create(SYSTEM_ORIGIN, "macro-0", FIELDS)
+    creating = (replicas[number % 2].put(SYSTEM_ORIGIN, f"macro-{number}", FIELDS) for number in range(1, 7))
+    refused = [each for each in await asyncio.gather(*creating, return_exceptions=True) if isinstance(each, Exception)]
+    assert [each.code for each in refused] == ["too_many_macros"] * 4
+    listed, _ = await replicas[1].list_macros(None, 50)
+    assert len(listed) == 3
+    await replicas[1].put(SYSTEM_ORIGIN, "macro-0", OTHER)
+    await replicas[1].delete(SYSTEM_ORIGIN, "macro-0")
+    await replicas[0].create(SYSTEM_ORIGIN, "macro-9", FIELDS)
+    await other.close()
+
+
+async def test_pages_have_all_macros_once(database):
+    """Oldest first. A page ends early if its texts are long as they are stored, or as JSON."""
+    service = MacroService(database, MacroLimits(max_page_bytes=100))
+    texts = ["short", "also short", "x" * 95, "\x01" * 20, "short again"]
+    for number, text in enumerate(texts):
+        await service.create(SYSTEM_ORIGIN, f"macro-{number}", FIELDS._replace(text=text))
+    cursor, pages = None, []
+    while True:
+        page, cursor = await service.list_macros(cursor, 4)
+        pages.append([texts.index(macro.text) for macro in page])
+        if cursor is None:
+            break
+    assert pages == [[0, 1, 2], [3], [4]]
+    assert await MacroService(database).list_macros(None, 5) == (
+        [await service.get(f"macro-{number}") for number in range(5)],
+        None,
+    )
