@@ -130,7 +130,7 @@ class CaseDocuments:
             return stored, kept
         if stored.fields is None:
             return await self._read_long_case(principal, view, case_id)
-        return stored, self._keep(view, case_id, self._encode(view, case_id, stored))
+        return stored, self._keep(view, case_id, self._encode(view, stored))
 
     async def add_timeline(
         self,
@@ -168,7 +168,7 @@ class CaseDocuments:
                     self._instruments.case_cache_events.add(1, HIT)
                     return stored, kept
             stored = await self._cases.read_long_case(principal, case_id)
-            document = await asyncio.to_thread(self._encode, view, case_id, stored)
+            document = await asyncio.to_thread(self._encode, view, stored)
         return stored, self._keep(view, case_id, document)
 
     async def read_page(
@@ -179,17 +179,17 @@ class CaseDocuments:
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
-        document = await self._run(stored.size, partial(self._encode, view, case_id, stored))
+        document = await self._run(stored.size, partial(self._encode, view, stored))
         return stored, document.body
 
-    async def with_own_timeline(self, view: View, case_id: str, stored: StoredCase) -> bytes:
+    async def with_own_timeline(self, view: View, stored: StoredCase) -> bytes:
         """Return the JSON of a case as a write has left it; its timeline has only the entries of the case itself.
 
         No service is called: `timelineSources` says so.
         """
 
         def encode() -> bytes:
-            document = self._encode(view, case_id, stored)
+            document = self._encode(view, stored)
             history = document.history or self._history(view, pydantic_core.from_json(document.body))
             return _with_own_timeline(document.body, history)
 
@@ -215,6 +215,11 @@ class CaseDocuments:
             return encode()
         async with self._encoding:
             return await asyncio.to_thread(encode)
+
+    async def encode_apart(self, view: View, prepare: Callable[[], StoredCase]) -> bytes:
+        """Return the JSON of the case that `prepare` returns; both run off the event loop, and nothing is kept."""
+        async with self._encoding:
+            return await asyncio.to_thread(lambda: self._encode(view, prepare()).body)
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)
@@ -253,8 +258,8 @@ class CaseDocuments:
             if document.size <= self._max_bytes:
                 self._kept[case_id, view] = document
 
-    def _encode(self, view: View, case_id: str, stored: StoredCase) -> CaseDocument:
-        head = join_parts(stored, self._with_urls(case_id, stored.attachments or "[]")).encode()
+    def _encode(self, view: View, stored: StoredCase) -> CaseDocument:
+        head = join_parts(stored, self._with_urls(stored.attachments or "[]")).encode()
         if view != "masked":
             return CaseDocument(stored.version, head + NO_TIMELINE)
         # The history of a masked case can't be made of its JSON, which has no references any more.
@@ -264,11 +269,11 @@ class CaseDocuments:
         )
         return CaseDocument(stored.version, body[:-1] + NO_TIMELINE, history)
 
-    def _with_urls(self, case_id: str, attachments: str) -> str:
-        """Return the attachments of a case, a JSON list, with the URL of each."""
+    def _with_urls(self, attachments: str) -> str:
+        """Return attachments, a JSON list, with the URL of each."""
         rows: list[dict[str, Any]] = pydantic_core.from_json(attachments)
         for row in rows:
-            row["uri"] = attachment_url(self._public_url, case_id, row["id"], row["filename"])
+            row["uri"] = attachment_url(self._public_url, row["ticketId"], row["id"], row["filename"])
         return pydantic_core.to_json(rows).decode()
 
     def _history(self, view: View, case: dict[str, Any]) -> CaseHistory:

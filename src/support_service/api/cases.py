@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -46,6 +47,11 @@ class CaseDetailQuery(ApiModel):
         "without both, all messages are returned; not with `includeTimeline`",
     )
 
+    include_linked: bool = Field(
+        default=False,
+        description="add the messages and files of the case's duplicates; only alone, without the other parameters",
+    )
+
     @property
     def is_page(self) -> bool:
         """Return whether a part of the conversation is asked for."""
@@ -55,6 +61,8 @@ class CaseDetailQuery(ApiModel):
     def _expect_one_kind(self) -> Self:
         if self.include_timeline and self.is_page:
             raise ValueError("includeTimeline returns the whole conversation, without messagesAfter and messagesLimit")
+        if self.include_linked and (self.include_timeline or self.is_page):
+            raise ValueError("includeLinked can't be combined with includeTimeline, messagesAfter and messagesLimit")
         return self
 
 
@@ -98,6 +106,9 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
     Read a long conversation in parts: `messagesLimit` bounds the messages, and while `moreMessages` is true, the id of
     the last message as `messagesAfter` requests the next part.
+
+    `includeLinked=true` adds the messages and files of up to 20 duplicates that the caller may see, in the order of
+    time; `ticketId` names the case of each.
     """
     principal, view, documents = call.principal, call.view, call.services.documents
     if query.is_page:
@@ -105,6 +116,9 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         case, page = await documents.read_page(principal, view, case_id, query.messages_after, limit)
         etag = etag_header(call, case)
         return Reply(None, etag, 304) if is_known(etag, known) else Reply(page, etag)
+    if query.include_linked:
+        case, body = await read_with_duplicates(call.services, principal, view, case_id)
+        return Reply(body, live_etag_header(call, case))
     case, document = await documents.read(principal, view, case_id)
     if query.include_timeline:
         call.services.admission.check_debt(principal.name, len(document.body))

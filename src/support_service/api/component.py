@@ -14,7 +14,7 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.attachments.component import ATTACHMENT_SERVICE
-from support_service.cases.component import CASE_MASKER, CASE_SERVICE
+from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
 from support_service.database.component import DATABASE
 from support_service.events.component import EVENT_CONSUMER
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
@@ -75,6 +75,7 @@ def setup(
                 public_url=app[PUBLIC_URL],
                 max_bytes=case_cache_bytes,
             ),
+            links=app[LINK_SERVICE],
             timeline=app[TIMELINE_AGGREGATOR],
             macros=app[MACRO_SERVICE],
             attachments=app[ATTACHMENT_SERVICE],

@@ -35,7 +35,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     of the response has the case's own entries only: context, messages and files.
     """
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
-    return Reply(await call.services.documents.with_own_timeline(call.view, case_id, case), etag_header(call, case))
+    return Reply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))
 
 
 ROUTES = (

@@ -8,6 +8,7 @@ from support_service.api import (
     cases,
     events,
     health,
+    links,
     macro_preview,
     macros,
     me,
@@ -19,6 +20,7 @@ from support_service.api import (
 ROUTES = (
     *cases.ROUTES,
     *messages.ROUTES,
+    *links.ROUTES,
     *timeline.ROUTES,
     *attachments.ROUTES,
     *audit.ROUTES,

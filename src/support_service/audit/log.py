@@ -19,6 +19,8 @@ Action = Literal[
     "message.added",
     "attachment.added",
     "attachment.removed",
+    "link.added",
+    "link.removed",
     "lever.pulled",
     "lever.released",
     "view.created",

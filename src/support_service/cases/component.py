@@ -6,6 +6,7 @@ from aiohttp import web
 
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
+from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseChannels, CaseService
 from support_service.core.background import run_every, run_in_background
@@ -15,6 +16,7 @@ from support_service.settings.process import CaseSettings
 from support_service.telemetry.component import INSTRUMENTS
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
+LINK_SERVICE = web.AppKey("link_service", LinkService)
 CASE_MASKER = web.AppKey("case_masker", CaseMasker)
 
 
@@ -26,6 +28,7 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
         app[CASE_SERVICE] = CaseService(database, instruments, channels=channels)
+        app[LINK_SERVICE] = LinkService(database, instruments)
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
         gauges = CaseGauges(database, instruments, timings)
         await gauges.refresh()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, Message
+from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseSummary, Message
 from support_service.core.domain.case_vocabulary import Status
 from support_service.events import outbox
 
@@ -23,7 +23,13 @@ class CaseUpdated(ApiModel):
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     change_type: Literal[
-        "conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"
+        "conversation.added",
+        "status.changed",
+        "attachment.added",
+        "attachment.removed",
+        "case.changed",
+        "link.added",
+        "link.removed",
     ]
     ticket: CaseSummary
     conversation: Message | None = Field(default=None, description="with conversation.added")
@@ -32,6 +38,7 @@ class CaseUpdated(ApiModel):
     attachment: Attachment | None = Field(
         default=None, description="with attachment.added; with attachment.removed its former values"
     )
+    link: CaseLink | None = Field(default=None, description="with link.added; with link.removed its former values")
     changed_fields: list[str] | None = Field(default=None, description="with case.changed")
 
 

@@ -23,13 +23,14 @@ from support_service.cases.policy import (
     check_may_assign,
     permission_missing,
 )
-from support_service.cases.store import case_list, case_reading
+from support_service.cases.status_metrics import count_status
+from support_service.cases.store import case_links, case_list, case_reading
 from support_service.cases.store import case_store as store
 from support_service.cases.store.case_reading import NO_VERSION, StoredCase
 from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
+from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
@@ -225,11 +226,13 @@ class CaseService:
         with the time of the deletion.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+            await case_links.lock_with_linked_cases(work.tx, case_id)
             case = await changes.lock_case(work, case_id, expected)
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             await remove_files(work, at)
+            await case_links.change_linked_cases(work.tx, case_id)
             await store.delete(work.tx, case_id)
             await audit.record(work, case_id, "case.deleted", at, {"status": (case.status, None)})
 
@@ -281,8 +284,4 @@ class CaseService:
             self._instruments.ticket_first_response.record(answered_after)
 
     def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
-        if after.status == before.status or after.synthetic:
-            return
-        self._instruments.ticket_status_changed.add(1, {"status": after.status})
-        if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
-            self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+        count_status(self._instruments, before, after)

@@ -18,6 +18,7 @@ class ProblemCode(NamedTuple):
 
 
 PROBLEM_CODES = (
+    ProblemCode("already_duplicate", 409, "the case is a duplicate of another case"),
     ProblemCode(
         "answers_unread", 429, "the caller leaves more than `SUPPORT_UNREAD_BYTES_PER_CALLER` of answers unread"
     ),
@@ -61,6 +62,8 @@ PROBLEM_CODES = (
     ProblemCode("macro_changed", 412, "the macro was changed or deleted since it was read"),
     ProblemCode("macro_exists", 409, "there is a macro of this name"),
     ProblemCode("macro_not_found", 404, "there is no macro of this name"),
+    ProblemCode("link_cycle", 409, "links of this kind lead from the other case back to this one"),
+    ProblemCode("link_not_found", 404, "the link does not exist, or is not one of this case"),
     ProblemCode("malformed_body", 400, "the body can't be read (encoding, length)"),
     ProblemCode("malformed_checksum", 400, "the checksum header can't be read"),
     ProblemCode("malformed_json", 400, "the body is not JSON, or is nested too deeply"),
@@ -87,6 +90,7 @@ PROBLEM_CODES = (
     ProblemCode("token_missing", 401, "no token was sent"),
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
+    ProblemCode("too_many_links", 409, "one of the cases has 100 links"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),
     ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),

@@ -160,6 +160,13 @@ class found_documents(FunctionElement[Any]):  # noqa: N801 - reads as the SQL fu
     inherit_cache = True
 
 
+class transaction_lock(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function that it is
+    """A lock by number, held until the transaction ends. SQLite, where one transaction writes at a time, needs none."""
+
+    name = "transaction_lock"
+    inherit_cache = True
+
+
 NO_PARTS: list[tuple[str, InternalTraversal]] = []
 
 
@@ -245,6 +252,16 @@ def _(element: latest_time, compiler: SQLCompiler, **kw: Any) -> str:
 def _(element: time_after, compiler: SQLCompiler, **kw: Any) -> str:
     at, before = (compiler.process(part, **kw) for part in element.clauses)
     return f"greatest({at}, {before} + interval '1 microsecond')"
+
+
+@compiles(transaction_lock, "sqlite")
+def _(_element: transaction_lock, _compiler: SQLCompiler, **_: Any) -> str:
+    return "NULL"
+
+
+@compiles(transaction_lock, "postgresql")
+def _(element: transaction_lock, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"pg_advisory_xact_lock({compiler.process(element.clauses, **kw)})"
 
 
 @compiles(search_vector, "sqlite")

@@ -100,6 +100,21 @@ ticket_references = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# Links between two cases, each stored once. Those of `related` have the lesser id first.
+case_links = sa.Table(
+    "case_links",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("case_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),  # what case_id is to other_case_id
+    sa.Column("other_case_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("previous_status", sa.String(16)),  # of a duplicate: its status before the link closed it
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index(None, "case_id", "kind", "other_case_id", unique=True),
+    sa.Index(None, "other_case_id", "kind"),
+)
+
 attachments = sa.Table(
     "attachments",
     metadata,

@@ -42,13 +42,14 @@ class UnitOfWork:
     async def mark_claim(self) -> None:
         """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
 
-        The mark names a case: the changed one if exactly one changed, the addressed one if none did, else none.
+        The mark names a case: the addressed one if it changed or none did, the changed one if it is the only one, else
+        none.
         """
         claim = self.origin.claim
         if claim is None:
             return
         case_id = claim.case_id
-        if self._case_ids:
+        if self._case_ids and case_id not in self._case_ids:
             case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
         if not await store.mark_applied(self.tx, claim.key, claim.owner, case_id):
             raise key_in_use_error()

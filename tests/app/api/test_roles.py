@@ -36,6 +36,8 @@ REQUESTS = {
     "close_case": ("POST", "/support/cases/{case}/close", {}),
     "delete_case": ("DELETE", "/support/cases/{case}", {}),
     "add_message": ("POST", "/support/cases/{case}/messages", {"json": MESSAGE}),
+    "add_link": ("POST", "/support/cases/{case}/links", {"json": {"kind": "related", "caseId": "nobody"}}),
+    "remove_link": ("DELETE", "/support/cases/{case}/links/nobody", {}),
     "refresh_timeline": ("POST", "/support/cases/{case}/timeline/refresh", {}),
     "upload": ("POST", "/support/cases/{case}/attachments", None),
     "list_attachments": ("GET", "/support/cases/{case}/attachments", {}),
@@ -154,8 +156,9 @@ async def test_role_may_do_exactly_what_its_permissions_say(principals, own_case
     response = await principals.perform(role, operation, *own_case)
     if role in PERMISSIONS[operation].scopes:
         async with response:
-            # Only synthetic cases can be deleted, and this case is not synthetic.
-            assert response.status == 409 if operation == "delete_case" else response.status < 300
+            # This case is not synthetic, so it can't be deleted; and there is no other case and no link.
+            refused = {"delete_case": 409, "add_link": 404, "remove_link": 404}
+            assert response.status == refused[operation] if operation in refused else response.status < 300
         return
     before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
     problem = await expect_problem(response, 403, "permission_missing")

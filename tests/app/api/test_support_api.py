@@ -27,7 +27,7 @@ CASE_FIELDS = {
     "createdAt",
     "updatedAt",
 }
-DETAIL_FIELDS = CASE_FIELDS | {"messages", "moreMessages", "timeline", "attachments", "timelineSources"}
+DETAIL_FIELDS = CASE_FIELDS | {"messages", "moreMessages", "timeline", "attachments", "links", "timelineSources"}
 MESSAGE_FIELDS = {
     "id",
     "ticketId",

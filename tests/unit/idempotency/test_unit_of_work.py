@@ -75,10 +75,16 @@ async def test_write_whose_claim_was_taken_over_is_rolled_back(database, idempot
 @both_databases
 @pytest.mark.parametrize(
     ("cases", "marked"),
-    [((), "addressed"), (("changed",), "changed"), (("changed", "changed"), "changed"), (("one", "other"), None)],
+    [
+        ((), "addressed"),
+        (("changed",), "changed"),
+        (("changed", "changed"), "changed"),
+        (("one", "other"), None),
+        (("other", "addressed"), "addressed"),
+    ],
 )
 async def test_claim_names_the_case_that_changed(database, idempotency, cases, marked):
-    """Without a change it names the case of the request, and after changes of several cases none."""
+    """That of the request, if it changed or none did; after changes of several other cases none."""
     await write(database, await idempotency.take("key", "request", "addressed"), cases)
     row = await database.fetch_one(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
     assert tuple(row) == ("applied", marked)

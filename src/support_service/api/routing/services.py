@@ -9,6 +9,7 @@ from support_service.access.authenticator import Authenticator
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.routing.route import Scope
 from support_service.attachments.service import AttachmentService
+from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role
@@ -61,6 +62,7 @@ class Services:
     database: Database
     cases: CaseService
     documents: CaseDocuments
+    links: LinkService
     timeline: TimelineAggregator
     macros: MacroService
     attachments: AttachmentService

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model import examples
+from support_service.cases.model.links import ShownLinkKind
 from support_service.cases.model.vocabulary import Json, Priority, Visibility
 from support_service.core.domain.case_vocabulary import AuthorType, Status
 from support_service.core.domain.references import SourceStatus
@@ -91,6 +92,17 @@ class Attachment(ApiModel):
     created_at: datetime
 
 
+class CaseLink(ApiModel):
+    """A link of a case; `kind` says what the case is to the other one, whose id is `caseId`."""
+
+    model_config = example_config(examples.LINK)
+
+    id: str
+    kind: ShownLinkKind
+    case_id: str
+    created_at: datetime
+
+
 Sources = dict[UpstreamService, SourceStatus]
 NOT_REQUESTED: Sources = dict.fromkeys(
     UPSTREAM_SERVICES, SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
@@ -110,6 +122,10 @@ class Case(CaseSummary):
         "`conversation`, `attachment`, or what an entry of the context says",
     )
     attachments: list[Attachment] = Field(description="oldest first")
+    links: list[CaseLink] = Field(
+        default_factory=list,
+        description="links with other cases, oldest first; customers see duplicates among their own cases only",
+    )
     timeline_sources: Sources = Field(
         default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )

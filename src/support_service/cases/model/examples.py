@@ -66,6 +66,13 @@ ATTACHMENT: Example = {
     "uri": f"/support/cases/{CASE_ID}/attachments/{ATTACHMENT_ID}/label.png",
     "createdAt": "2026-05-12T08:41:07.302000Z",
 }
+LINK: Example = {
+    "id": "5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21",
+    "kind": "related",
+    "caseId": "9a4e2f0b-71c3-4a55-8d52-3a1d4be0c7f8",
+    "createdAt": "2026-05-12T09:02:11.480000Z",
+}
+NEW_LINK: Example = {name: LINK[name] for name in ("kind", "caseId")}
 CASE: Example = CASE_SUMMARY | {
     "messages": [MESSAGE],
     "moreMessages": False,
@@ -90,6 +97,7 @@ CASE: Example = CASE_SUMMARY | {
         },
     ],
     "attachments": [ATTACHMENT],
+    "links": [LINK],
     "timelineSources": {
         "order": {"status": "fresh", "ageSeconds": 0.0, "reason": None},
         "payment": {"status": "cached", "ageSeconds": 41.2, "reason": None},

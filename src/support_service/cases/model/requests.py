@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema
 
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import (
     AttachmentUri,
     AuthorType,
@@ -152,6 +153,15 @@ class Closing(RequestModel):
             metadata=self.metadata,
             visibility=self.visibility,
         )
+
+
+class NewLink(RequestModel):
+    """A link to add to a case: what the case is to the other one, whose id is `caseId`."""
+
+    model_config = example_config(examples.NEW_LINK)
+
+    kind: LinkKind
+    case_id: Identifier = Field(description="id of the other case")
 
 
 class CaseFilters(ApiModel):

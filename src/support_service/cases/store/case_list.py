@@ -52,7 +52,7 @@ async def find(
         filters["after"] = after
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
     rows = await reader.fetch_all(
-        _page_statement(frozenset(filters), principal.role), filters | _access(principal) | bounds
+        _page_statement(frozenset(filters), principal.role), filters | access_parameters(principal) | bounds
     )
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
@@ -65,6 +65,12 @@ async def find(
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
+def access_parameters(principal: Principal) -> dict[str, Any]:
+    """Return the parameters of `access_conditions`."""
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
+    return {"subject": principal.subject or "", "teams": list(principal.teams)}
+
+
 async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
     """Return the number of matching cases that the principal may see; at most `most` are counted."""
     filters = _filters(query)
@@ -72,7 +78,7 @@ async def count(reader: Reader, query: CaseFilters, principal: Principal, most: 
         return 0
     statement = _count_statement(frozenset(filters), principal.role)
     # Not `fetch_one`, which SQLite runs on the event loop.
-    (row,) = await reader.fetch_all(statement, filters | _access(principal) | {"one_more": most})
+    (row,) = await reader.fetch_all(statement, filters | access_parameters(principal) | {"one_more": most})
     return int(row.number)
 
 
@@ -90,12 +96,6 @@ def _filters(query: CaseFilters) -> dict[str, Any] | None:
             return None
         filters["words"] = words
     return filters
-
-
-def _access(principal: Principal) -> dict[str, Any]:
-    """Return the parameters of `_access_conditions`."""
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    return {"subject": principal.subject or "", "teams": list(principal.teams)}
 
 
 @cache
@@ -126,7 +126,7 @@ def _matches(filters: frozenset[str], role: str) -> sa.Select[Any]:
     conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]
     if "channel" not in filters:
         conditions.append(NOT_SYNTHETIC)
-    conditions += _access_conditions(role)
+    conditions += access_conditions(role)
     one_customer = "customer_id" in filters or role == "customer"
     if "words" in filters and not one_customer:
         found = search.newest_matches(conditions, _SIZE, after="after" in filters)
@@ -139,7 +139,7 @@ def _matches(filters: frozenset[str], role: str) -> sa.Select[Any]:
     return found.limit(sa.bindparam("one_more"))
 
 
-def _access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
+def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
     """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
     subject: sa.BindParameter[str] = sa.bindparam("subject")
     if role == "customer":

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.store.link_projections import LINKS_JSON, PUBLIC_LINKS_JSON
 from support_service.database.dialect import json_rows
 from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_object_of, json_text
 from support_service.database.tables import attachments, messages, tickets
@@ -37,7 +38,8 @@ PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
 CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version})
 LOCKED_CASE_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC})
 PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | {"version": PUBLIC_VERSION})
-FIELDS_JSON, PUBLIC_FIELDS_JSON = json_text(CASE_COLUMNS), json_text(_PUBLIC_COLUMNS)
+FIELDS_JSON = json_text(CASE_COLUMNS | {"links": LINKS_JSON})
+PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | {"links": PUBLIC_LINKS_JSON})
 MESSAGES_JSON = partial(
     _rows_of_ticket,
     messages,

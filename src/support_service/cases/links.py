@@ -1,0 +1,173 @@
+"""Links between cases: adding, removing, and the conversations of duplicates.
+
+A link changes both of its cases: each gets a new version, an event and an audit entry.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from support_service.audit import log as audit
+from support_service.cases import changes
+from support_service.cases.model.case import CaseLink, CaseSummary
+from support_service.cases.model.links import DUPLICATE_OF, MAX_LINKS, RELATED
+from support_service.cases.model.requests import NewLink
+from support_service.cases.status_metrics import count_status
+from support_service.cases.store import case_links as store
+from support_service.cases.store.case_links import StoredLink
+from support_service.core.clock import time_after
+from support_service.core.domain.case_vocabulary import Status
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
+from support_service.core.ids import is_valid_id, new_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.database import ContendedRow, Database, Row
+from support_service.events import outbox
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.telemetry.instruments import Instruments
+
+DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
+StatusChange = tuple[CaseSummary, CaseSummary]  # a case before and after
+LockedCases = dict[str, CaseSummary]
+
+
+class LinkService:
+    """Adds and removes links of cases. Metrics are recorded after the commit."""
+
+    def __init__(self, database: Database, instruments: Instruments) -> None:
+        self._database = database
+        self._instruments = instruments
+
+    async def add(
+        self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None
+    ) -> tuple[CaseLink, bool]:
+        """Link a case with another one; return the link, and False if it exists already.
+
+        A link `duplicate-of` closes the case. Raises ValidationFailed if both are the same case, NotFound,
+        VersionConflict, and Conflict for a cycle, for a duplicate of a second case, and for too many links.
+        """
+        if case_id == new.case_id:
+            problem = FieldError("caseId", "must be the id of another case")
+            raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
+        is_directed, closed = new.kind != RELATED, list[StatusChange]()
+        rows = [*([DIRECTED_LINKS] if is_directed else []), *_case_rows(case_id, new.case_id)]
+        async with unit_of_work(self._database, origin, *rows) as work:
+            if is_directed:
+                await store.lock_directed_links(work.tx)
+            cases = await _lock_cases(work, (case_id, new.case_id), expected)
+            link = _new_link(new, cases[case_id], cases[new.case_id])
+            present = await store.of_cases(work.tx, cases)
+            if same := next((each for each in present if each.is_same(link)), None):
+                return same.seen_from(case_id), False
+            _check_numbers(link, present)
+            if is_directed and await store.closes_cycle(work.tx, link):
+                raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
+            await store.add(work.tx, link)
+            cases = await _record(work, link, cases, "link.added", link.created_at)
+            if link.kind == DUPLICATE_OF:
+                closed.append((cases[case_id], await changes.set_status(work, cases[case_id], "closed", None)))
+        self._count(closed)
+        return link.seen_from(case_id), True
+
+    async def remove(self, origin: WriteOrigin, case_id: str, link_id: str, expected: ExpectedVersions = None) -> None:
+        """Remove a link; a duplicate that it closed gets its former status back, unless it has left `closed` since.
+
+        Raises NotFound and VersionConflict.
+        """
+        link = await store.find(self._database, link_id)
+        ends = (link.case_id, link.other_case_id) if link else ()
+        ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
+        reopened = list[StatusChange]()
+        async with unit_of_work(self._database, origin, *_case_rows(*ids)) as work:
+            cases = await _lock_cases(work, ids, expected)
+            if link is None or case_id not in ends or not await store.remove(work.tx, link.id):
+                raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
+            at = time_after(max(case.updated_at for case in cases.values()))
+            cases = await _record(work, link, cases, "link.removed", at)
+            former = link.previous_status
+            if former and former != "closed" and cases[link.case_id].status == "closed":
+                reopened = await _reopen(work, cases[link.case_id], former)
+        self._count(reopened)
+
+    async def read_duplicates(self, principal: Principal, case_id: str) -> Sequence[Row]:
+        """Return the messages and attachments (JSON) of a case's duplicates that the principal may see."""
+        return await store.read_duplicates(self._database, case_id, principal)
+
+    def _count(self, status_changes: Sequence[StatusChange]) -> None:
+        for before, after in status_changes:
+            count_status(self._instruments, before, after)
+
+
+def _case_rows(*case_ids: str) -> list[ContendedRow]:
+    """Return the contended rows of cases in a fixed order, so that transactions do not wait for each other."""
+    return [ContendedRow(case_id) for case_id in sorted(filter(is_valid_id, case_ids))]
+
+
+async def _lock_cases(work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
+    """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
+
+    Raises NotFound and VersionConflict.
+    """
+    cases = await store.lock_cases(work.tx, case_ids)
+    for case_id in case_ids:
+        if case_id not in cases or not work.origin.principal.may_see(cases[case_id]):
+            raise case_not_found(case_id)
+    expect_version(cases[case_ids[0]].version, expected)
+    return {case_id: cases[case_id] for case_id in case_ids}
+
+
+def _new_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink:
+    first, second = case.id, other.id
+    if new.kind == RELATED:  # the same from both sides, so it is stored in one way only
+        first, second = sorted((first, second))
+    previous_status = case.status if new.kind == DUPLICATE_OF else None
+    at = time_after(max(case.updated_at, other.updated_at))
+    return StoredLink(new_id(), first, new.kind, second, previous_status, at)
+
+
+def _check_numbers(link: StoredLink, present: Sequence[StoredLink]) -> None:
+    """Raise Conflict if a case would be a duplicate of two cases, or would have too many links."""
+    if link.kind == DUPLICATE_OF and any(
+        each.kind == DUPLICATE_OF and each.case_id == link.case_id for each in present
+    ):
+        raise Conflict("already_duplicate", "The case is a duplicate of another case; remove that link first.")
+    numbers = Counter(case_id for each in present for case_id in (each.case_id, each.other_case_id))
+    for case_id in (link.case_id, link.other_case_id):
+        if numbers[case_id] >= MAX_LINKS:
+            raise Conflict("too_many_links", f"The case {case_id!r} has {MAX_LINKS} links; remove one first.")
+
+
+async def _record(
+    work: UnitOfWork,
+    link: StoredLink,
+    cases: LockedCases,
+    action: Literal["link.added", "link.removed"],
+    at: datetime,
+) -> LockedCases:
+    """Give both cases a new version, an event and an audit entry; return them as they are then."""
+    first, second = cases[link.case_id], cases[link.other_case_id]
+    # As link_projections.py shows it to customers.
+    is_public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
+    await store.change_cases(work.tx, cases, at, public=is_public)
+    views = {case_id: link.seen_from(case_id) for case_id in cases}
+    events = [(case_id, at, {"changeType": action, "link": view}) for case_id, view in views.items()]
+    await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
+    entries = [(case_id, at, _audit_changes(view, action)) for case_id, view in views.items()]
+    await audit.record_all(work, action, entries)
+    return {
+        case_id: case.model_copy(update={"updated_at": at, "version": case.version + 1})
+        for case_id, case in cases.items()
+    }
+
+
+def _audit_changes(link: CaseLink, action: Literal["link.added", "link.removed"]) -> audit.FieldChanges:
+    values = {"linkId": link.id, "kind": link.kind, "linkedCaseId": link.case_id}
+    return {name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()}
+
+
+async def _reopen(work: UnitOfWork, case: CaseSummary, former: Status) -> list[StatusChange]:
+    """Give a closed case its former status, by the changes that are allowed: a closed case becomes open first."""
+    opened = await changes.set_status(work, case, "open", None)
+    after = await changes.set_status(work, opened, former, None)
+    return [(case, opened), (opened, after)]

@@ -1,0 +1,289 @@
+"""Links between cases as clients add, see and remove them."""
+
+import pytest
+
+from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
+
+
+async def add_link(client, case, other, kind="related", *, status=201, **sent):
+    """Link a case with another one; return the link."""
+    body = {"kind": kind, "caseId": other["id"]}
+    async with client.post(f"/support/cases/{case['id']}/links", json=body, **sent) as response:
+        assert response.status == status, await response.text()
+        link = await response.json()
+        assert response.headers["Location"] == f"/support/cases/{case['id']}/links/{link['id']}"
+        return link
+
+
+async def remove_link(client, case, link, **sent):
+    """Remove a link of a case."""
+    async with client.delete(f"/support/cases/{case['id']}/links/{link['id']}", **sent) as response:
+        assert response.status == 204, await response.text()
+
+
+async def read_etag(client, case):
+    """Return the ETag of a case."""
+    async with client.get(f"/support/cases/{case['id']}") as response:
+        return response.headers["ETag"]
+
+
+@both_databases
+@pytest.mark.parametrize(
+    "kinds", [("related", "related"), ("parent-of", "child-of"), ("duplicate-of", "duplicated-by")]
+)
+async def test_link_is_seen_from_both_cases(make_client, kinds):
+    """On every replica, also on one that keeps both cases; a second request gets the link that is there."""
+    client, reader = await make_client(), await make_client()
+    case, other = await open_case(client), await open_case(client)
+    assert [(await read_case(reader, each))["links"] for each in (case, other)] == [[], []]
+    link = await add_link(client, case, other, kinds[0])
+    assert link.keys() == {"id", "kind", "caseId", "createdAt"}
+    assert (link["kind"], link["caseId"]) == (kinds[0], other["id"])
+    inverse = link | {"kind": kinds[1], "caseId": case["id"]}
+    for query in ({}, {"includeTimeline": "true"}, {"messagesLimit": "1"}, {"includeLinked": "true"}):
+        assert (await read_case(reader, case, **query))["links"] == [link]
+        assert (await read_case(reader, other, **query))["links"] == [inverse]
+    assert await add_link(client, case, other, kinds[0], status=200) == link
+    await remove_link(client, other, link)
+    for each in (case, other):
+        found = await read_case(reader, each)
+        assert (found["links"], found["status"]) == ([], "open")
+    path = f"/support/cases/{case['id']}/links/{link['id']}"
+    await expect_problem(await client.delete(path), 404, "link_not_found")
+
+
+async def test_links_are_listed_from_the_oldest(client):
+    case, *others = [await open_case(client) for _ in range(4)]
+    links = [
+        await add_link(client, case, others[0]),
+        await add_link(client, others[1], case, "parent-of") | {"kind": "child-of", "caseId": others[1]["id"]},
+        await add_link(client, case, others[2]),
+    ]
+    assert (await read_case(client, case))["links"] == links
+
+
+@both_databases
+async def test_link_needs_another_case(client):
+    """That exists, and a kind that is known."""
+    case, other = await open_case(client), await open_case(client)
+    path = f"/support/cases/{case['id']}/links"
+
+    async def expect(status, code, **body):
+        return await expect_problem(await client.post(path, json=body), status, code)
+
+    problem = await expect(422, "invalid_request", kind="related", caseId=case["id"])
+    assert [each["field"] for each in problem["errors"]] == ["caseId"]
+    await expect(422, "invalid_request", kind="child-of", caseId=other["id"])
+    await expect(422, "invalid_request", caseId=other["id"])
+    for unknown in ("nobody", "đ", "a\tb"):
+        await expect(404, "case_not_found", kind="related", caseId=unknown)
+    body = {"kind": "related", "caseId": other["id"]}
+    await expect_problem(await client.post("/support/cases/nobody/links", json=body), 404, "case_not_found")
+    for link_id in ("nobody", "%C4%91"):
+        await expect_problem(await client.delete(f"{path}/{link_id}"), 404, "link_not_found")
+    await expect_problem(await client.delete("/support/cases/nobody/links/x"), 404, "case_not_found")
+    third = await open_case(client)
+    foreign = await add_link(client, other, third)
+    await expect_problem(await client.delete(f"{path}/{foreign['id']}"), 404, "link_not_found")
+    assert (await read_case(client, case))["links"] == []
+    await add_link(client, case, other, "parent-of")
+    body = {"kind": "parent-of", "caseId": case["id"]}
+    response = await client.post(f"/support/cases/{other['id']}/links", json=body)
+    await expect_problem(response, 409, "link_cycle")
+
+
+@both_databases
+async def test_link_is_added_once_and_to_the_expected_version(client):
+    """A repeat with the same key gets the first answer."""
+    case, other = await open_case(client), await open_case(client)
+    etag = await read_etag(client, case)
+    headers = {"If-Match": etag, "Idempotency-Key": "a"}
+    link = await add_link(client, case, other, "duplicate-of", headers=headers)
+    assert await add_link(client, case, other, "duplicate-of", headers=headers) == link
+    path = f"/support/cases/{case['id']}/links/{link['id']}"
+    await expect_problem(await client.delete(path, headers={"If-Match": etag}), 412, "case_changed")
+    for _ in range(2):
+        headers = {"If-Match": '"3"', "Idempotency-Key": "b"}  # the link and the closing are a version each
+        await remove_link(client, case, link, headers=headers)
+    assert (await read_case(client, case))["status"] == "open"
+
+
+async def test_closing_by_a_link_is_counted(client, metrics):
+    """Like any other closing and reopening."""
+    case, other = await open_case(client), await open_case(client)
+    link = await add_link(client, case, other, "duplicate-of")
+    await remove_link(client, case, link)
+    assert metrics.nonzero("support_ticket_status_changed_total") == {"closed": 1, "open": 1}
+    assert metrics.total("support_ticket_resolution_seconds_count") == 1
+
+
+OWN = {"assignedAgentId": "agent-1", "customerId": "customer-1"}
+FOREIGN = {"assignedAgentId": "agent-2", "team": "billing", "customerId": "customer-2"}
+
+
+@pytest.fixture
+def open_owned(principals):  # noqa: F811 - the fixture
+    """Open a case of an owner."""
+
+    async def make(**owner):
+        new = {"subject": "A parcel", "channel": "email"} | owner
+        return await principals.read_json("supervisor", "POST", "/support/cases", json=new)
+
+    return make
+
+
+def link_request(principals, name, case, other, kind="related"):  # noqa: F811 - the fixture
+    body = {"kind": kind, "caseId": other["id"]}
+    return principals.request(name, "POST", f"/support/cases/{case['id']}/links", json=body)
+
+
+@both_databases
+async def test_only_staff_who_see_both_cases_link_them(principals, open_owned):  # noqa: F811 - the fixture
+    """For all others a case that they don't see does not exist, and nothing changes."""
+    mine, another, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)
+    for role in ("customer", "analyst", "service"):
+        await expect_problem(await link_request(principals, role, mine, another), 403, "permission_missing")
+    for one, other in ((mine, foreign), (foreign, mine)):
+        problem = await expect_problem(await link_request(principals, "agent", one, other), 404, "case_not_found")
+        assert foreign["id"] in problem["detail"]
+    async with link_request(principals, "agent", mine, another) as response:
+        assert response.status == 201
+    async with link_request(principals, "supervisor", mine, foreign) as response:
+        link = await response.json()
+    for case in (mine, foreign):
+        path = f"/support/cases/{case['id']}/links/{link['id']}"
+        await expect_problem(await principals.request("agent", "DELETE", path), 404, "case_not_found")
+        await expect_problem(await principals.request("customer", "DELETE", path), 403, "permission_missing")
+    detail = await principals.read_json("agent", "GET", f"/support/cases/{mine['id']}")
+    assert [each["caseId"] for each in detail["links"]] == [another["id"], foreign["id"]]
+
+
+@both_databases
+async def test_retried_link_reveals_nothing_after_access_is_lost(principals, open_owned):  # noqa: F811 - the fixture
+    mine, another = await open_owned(**OWN), await open_owned(**OWN)
+    path, key = f"/support/cases/{mine['id']}/links", {"Idempotency-Key": "a"}
+    sent = {"json": {"kind": "related", "caseId": another["id"]}, "headers": key}
+    assert await principals.read_json("agent", "POST", path, **sent)
+    given = {"assignedAgentId": "agent-2", "team": "billing"}
+    await principals.read_json("supervisor", "PATCH", f"/support/cases/{mine['id']}", json=given)
+    await expect_problem(await principals.request("agent", "POST", path, **sent), 404, "case_not_found")
+
+
+@both_databases
+async def test_customer_sees_duplicates_among_their_own_cases(principals, open_owned):  # noqa: F811 - the fixture
+    """Other links change nothing that the customer sees."""
+    mine, another, foreign, nobodys = [await open_owned(**owner) for owner in (OWN, OWN, FOREIGN, {})]
+    path = f"/support/cases/{mine['id']}"
+
+    async def seen():
+        async with principals.request("customer", "GET", path) as response:
+            case = await response.json()
+            return response.headers["ETag"], case["updatedAt"], case["links"]
+
+    async def link(case, other, kind):
+        async with link_request(principals, "supervisor", case, other, kind) as response:
+            assert response.status == 201
+            return await response.json()
+
+    before = await seen()
+    hidden = [
+        await link(mine, another, "related"),
+        await link(mine, another, "parent-of"),
+        await link(foreign, mine, "duplicate-of"),
+        await link(nobodys, mine, "duplicate-of"),
+    ]
+    assert await seen() == before
+    shown = await link(another, mine, "duplicate-of")
+    etag, at, links = await seen()
+    assert links == [shown | {"kind": "duplicated-by", "caseId": another["id"]}]
+    assert (etag != before[0], at > before[1]) == (True, True)
+    analyst = await principals.read_json("analyst", "GET", path)
+    assert [each["id"] for each in analyst["links"]] == [each["id"] for each in (*hidden, shown)]
+
+    async def remove(link):
+        async with principals.request("supervisor", "DELETE", f"{path}/links/{link['id']}") as response:
+            assert response.status == 204
+
+    for each in hidden:
+        await remove(each)
+    assert await seen() == (etag, at, links)
+    await remove(shown)
+    assert (await seen())[2] == []
+
+
+@both_databases
+async def test_case_is_read_with_its_duplicates(client):
+    """Messages and files of all in the order of time; each names its case, and its file can be downloaded."""
+    original, one, two = [await open_case(client) for _ in range(3)]
+    messages = [await add_message(client, case, str(case is one)) for case in (one, original, two, one, original)]
+    files = [await upload(client, case, filename="a.txt") for case in (two, original, one)]
+    for duplicate in (one, two):
+        await add_link(client, duplicate, original, "duplicate-of")
+    related = await open_case(client, initialMessage={"authorType": "agent", "message": "Not this one"})
+    await add_link(client, related, original)
+    found = await read_case(client, original, includeLinked="true")
+    assert (found["messages"], found["attachments"]) == (messages, files)
+    alone = await read_case(client, original)
+    assert found == alone | {"messages": messages, "attachments": files}
+    assert [each["ticketId"] for each in alone["messages"]] == [original["id"]] * 2
+    for file in found["attachments"]:
+        async with client.get(file["uri"]) as response:
+            assert response.status == 200
+    assert (await read_case(client, one, includeLinked="true"))["messages"] == [messages[0], messages[3]]
+    path = f"/support/cases/{original['id']}"
+    etags = []
+    for _ in range(2):
+        async with client.get(f"{path}?includeLinked=true", headers={"If-None-Match": "*"}) as response:
+            assert response.status == 200
+            etags.append(response.headers["ETag"])
+    assert len({*etags, await read_etag(client, original)}) == 3
+    for more in ("includeTimeline=true", "messagesLimit=1", f"messagesAfter={messages[1]['id']}"):
+        await expect_problem(await client.get(f"{path}?includeLinked=true&{more}"), 422, "invalid_request")
+    await expect_problem(await client.get("/support/cases/nobody?includeLinked=true"), 404, "case_not_found")
+
+
+@both_databases
+async def test_no_more_than_twenty_duplicates_are_read(client):
+    """And no further one after 4 MiB of messages."""
+    original = await open_case(client)
+    text = {"authorType": "agent", "message": "x"}
+    duplicates = [await open_case(client, initialMessage=text) for _ in range(22)]
+    for duplicate in duplicates:
+        await add_link(client, duplicate, original, "duplicate-of")
+    found = await read_case(client, original, includeLinked="true")
+    assert [each["ticketId"] for each in found["messages"]] == [each["id"] for each in duplicates[:20]]
+    assert len(found["links"]) == 22
+    for duplicate in duplicates[:2]:
+        for _ in range(40):
+            await add_message(client, duplicate, "x" * 60_000)
+    found = await read_case(client, original, includeLinked="true")
+    assert {each["ticketId"] for each in found["messages"]} == {each["id"] for each in duplicates[:2]}
+
+
+@both_databases
+async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):  # noqa: F811 - the fixture
+    """Customers get no notes, agents no cases of others, and analysts masked texts."""
+    original, mine, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)
+    for number, case in enumerate((original, mine, foreign)):
+        for visibility in ("public", "internal"):
+            message = {"authorType": "agent", "message": f"{visibility} {number}", "visibility": visibility}
+            path = f"/support/cases/{case['id']}/messages"
+            await principals.read_json("supervisor", "POST", path, json=message)
+    for duplicate in (mine, foreign):
+        async with link_request(principals, "supervisor", duplicate, original, "duplicate-of") as response:
+            assert response.status == 201
+    everything = [f"{visibility} {number}" for number in range(3) for visibility in ("public", "internal")]
+    for reader, expected in {
+        "supervisor": everything,
+        "agent": everything[:4],
+        "customer": ["public 0", "public 1"],
+        "analyst": ["[masked]"] * 6,
+    }.items():
+        path = f"/support/cases/{original['id']}?includeLinked=true"
+        found = await principals.read_json(reader, "GET", path)
+        assert [each["message"] for each in found["messages"]] == expected, reader
+    for reader in ("other-customer", "other-agent"):
+        path = f"/support/cases/{original['id']}?includeLinked=true"
+        await expect_problem(await principals.request(reader, "GET", path), 404, "case_not_found")
