@@ -82,6 +82,7 @@ class CaseMasker:
     def _masked_fields(self, case: CaseSummary) -> dict[str, Any]:
         return {
             "subject": MASKED,
+            "match": None,
             "channel": known_or_other(case.channel, self._channels),
             "description": case.description and MASKED,
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),

@@ -2,14 +2,17 @@
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import filterfalse
+from itertools import accumulate, filterfalse
 
 MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # Bytes of a case's words in the search index. This is enough for the longest text in any script, at three parts of
 # three bytes per letter. A limit is necessary because some characters expand to up to 18 letters, and PostgreSQL
 # accepts at most 1 MiB, to which each word adds five bytes.
 MAX_SEARCH_TEXT_BYTES = 640 * 1024
+WORD_PATTERN = re.compile(r"[^\W_]+")
 
 
 def search_text(*texts: str | None) -> str:
@@ -22,13 +25,72 @@ def search_words(*texts: str | None) -> list[str]:
 
     Each word is cut to `MAX_SEARCH_WORD_LENGTH` letters.
     """
-    bare = " ".join(filter(None, texts))
-    if not bare.isascii():
+    folded = _fold(" ".join(filter(None, texts)))
+    return [word[:MAX_SEARCH_WORD_LENGTH] for word in WORD_PATTERN.findall(folded)]
+
+
+class LocatedWords:
+    """The search words of one text, and where each stands in the text: offsets count characters of the original.
+
+    One character may be several letters of words (`ﬁ`), even of two words (`½`), or none (a mark above a letter).
+    """
+
+    def __init__(self, text: str) -> None:
+        self._ends: list[int] | None = None  # of each character in the folded text; None: each is one letter
+        if text.isascii():
+            folded = _fold(text)
+        else:
+            letters = [_fold_character(character) for character in text]
+            self._ends = list(accumulate(map(len, letters)))
+            folded = "".join(letters)
+        found = list(WORD_PATTERN.finditer(folded))
+        self.words = [match[0][:MAX_SEARCH_WORD_LENGTH] for match in found]
+        self._places = [match.start() for match in found]
+        self._padded = f" {' '.join(self.words)} "
+
+    def find(self, term: str) -> int | None:
+        """Return the index of the first word at which a term of `padded_terms` is found, or None."""
+        start = self._padded.find(term)
+        return self._padded.count(" ", 0, start) if start >= 0 else None
+
+    def find_all(self, term: str, first: int, last: int) -> Iterator[int]:
+        """Yield the indexes at which a term is found within the words from `first` to before `last`."""
+        padded = f" {' '.join(self.words[first:last])} "
+        start = padded.find(term)
+        while start >= 0:
+            yield first + padded.count(" ", 0, start)
+            start = padded.find(term, start + 1)
+
+    def span(self, index: int, length: int) -> tuple[int, int]:
+        """Return where the first `length` letters of a word stand in the text: start and end.
+
+        A character is included whole, with the marks that follow it.
+        """
+        start, end = self._places[index], self._places[index] + length
+        if self._ends is None:
+            return start, end
+        last = bisect_left(self._ends, end)  # the character of the last letter
+        return bisect_right(self._ends, start), bisect_right(self._ends, self._ends[last])
+
+    def between(self, start: int, end: int) -> tuple[int, int]:
+        """Return the indexes of the words that begin in a part of the text: the first, and the one after the last."""
+        return bisect_left(self._places, self._folded(start)), bisect_left(self._places, self._folded(end))
+
+    def _folded(self, offset: int) -> int:
+        if self._ends is None or not offset:
+            return offset
+        return self._ends[offset - 1]
+
+
+def _fold(text: str) -> str:
+    if not text.isascii():
         # Marks are also removed before NFKD, which would sort a long run of them for seconds.
-        bare = _without_marks(unicodedata.normalize("NFKD", _without_marks(bare))[:MAX_SEARCH_TEXT_BYTES])
+        text = _without_marks(unicodedata.normalize("NFKD", _without_marks(text))[:MAX_SEARCH_TEXT_BYTES])
     # Lower case comes after NFKD, which turns letters without a lower case, such as ᴺ, into capitals.
-    folded = bare.casefold().replace("đ", "d")
-    return [word[:MAX_SEARCH_WORD_LENGTH] for word in re.findall(r"[^\W_]+", folded)]
+    return text.casefold().replace("đ", "d")
+
+
+_fold_character = lru_cache(maxsize=4096)(_fold)
 
 
 def search_query(q: str) -> str | None:
@@ -52,11 +114,15 @@ def search_query(q: str) -> str | None:
 def matches_query(words: str, query: str) -> bool:
     """Return whether words, as `search_text` returns them, match a query of `search_query`."""
     padded = f" {words} "
-    return all(term in padded for term in _padded_terms(query))
+    return all(term in padded for term in padded_terms(query))
 
 
 @lru_cache(maxsize=256)
-def _padded_terms(query: str) -> tuple[str, ...]:
+def padded_terms(query: str) -> tuple[str, ...]:
+    """Return the terms of a query of `search_query`, as they are found in words between spaces.
+
+    A term that also matches longer words has no space at its end.
+    """
     bare = query.replace('"', "").replace(" + ", " ")
     return tuple(f" {term} ".replace("* ", "") for term in bare.split(" AND "))
 

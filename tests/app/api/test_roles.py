@@ -601,3 +601,17 @@ async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(prin
     await expect_problem(await principals.request("customer", "GET", start), 422, "invalid_request")
     for unseen in (path, start, note):
         await expect_problem(await principals.request("other-customer", "GET", unseen), 404, "case_not_found")
+
+
+@both_databases
+async def test_match_of_a_search_shows_no_internal_note_to_customers(principals, own_case):
+    """A customer gets the newest public message that matches, and an agent the note after it."""
+    case, _ = own_case
+    note = {"authorType": "agent", "message": "Hello says she, crossly", "visibility": "internal"}
+    await principals.read_json("supervisor", "POST", f"/support/cases/{case}/messages", json=note)
+    for name, snippet in (("customer", "Hello"), ("agent", note["message"]), ("supervisor", note["message"])):
+        (item,) = (await principals.read_json(name, "GET", "/support/cases?q=hello"))["items"]
+        assert item["match"] == {"field": "message", "snippet": snippet, "highlights": [[0, 5]]}
+    for query in ("q=crossly", "q=crossly&customerId=customer-1"):
+        assert (await principals.read_json("customer", "GET", f"/support/cases?{query}"))["items"] == []
+        assert len((await principals.read_json("agent", "GET", f"/support/cases?{query}"))["items"]) == 1

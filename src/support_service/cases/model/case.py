@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -54,6 +55,21 @@ class Message(ApiModel):
     created_at: datetime
 
 
+MatchField = Literal["subject", "description", "customerId", "tags", "message"]
+
+
+class CaseMatch(ApiModel):
+    """Where a case matches `q`."""
+
+    field: MatchField = Field(description="what contains the words: a field of the case, or its newest such message")
+    snippet: str = Field(
+        description="about 160 characters of its text around the first word that matches; `…` where it is cut"
+    )
+    highlights: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
+        description="start and end of each part of `snippet` that matches, in order, counted in Unicode code points"
+    )
+
+
 class CaseSummary(ApiModel):
     """A case without its conversation."""
 
@@ -72,6 +88,9 @@ class CaseSummary(ApiModel):
     tags: list[str]
     created_at: datetime
     updated_at: datetime
+    match: CaseMatch | None = Field(
+        default=None, exclude_if=lambda match: match is None, description="where it matches; only in a list with `q`"
+    )
     synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 
@@ -129,6 +148,7 @@ class Case(CaseSummary):
     timeline_sources: Sources = Field(
         default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )
+    match: SkipJsonSchema[CaseMatch | None] = Field(default=None, exclude=True)  # in lists only
     timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # snapshots of an older epoch are outdated
 
 

@@ -1,5 +1,6 @@
 """SQL of case lists and workloads."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -7,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases import matches
 from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.store import search
@@ -43,7 +45,8 @@ async def find(
 ) -> CaseListPage:
     """Return a page of the cases that match the query and that the principal may see, older than the seq `after`.
 
-    The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes.
+    The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes. The cases of a
+    search have a `match`.
     """
     filters = _filters(query)
     if filters is None:
@@ -62,6 +65,10 @@ async def find(
         for row, size in zip(rows, before, strict=False)
         if size < max_bytes
     ]
+    if page and "words" in filters:
+        texts = [row.message for row, _ in zip(rows, page, strict=False)]
+        # Long texts take too long for the event loop.
+        await asyncio.to_thread(matches.add_matches, filters["words"], [case for _, case in page], texts)
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
@@ -108,11 +115,13 @@ def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     page = limit_by_bytes(_matches(filters, role), "seq", sa.desc)
     summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
     ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
-    return (
-        sa.select(page.c.seq, ticket.label("ticket"), page.c.number)
-        .order_by(page.c.seq.desc())
-        .limit(sa.bindparam("limit"))
-    )
+    columns: list[sa.ColumnElement[Any]] = [page.c.seq, ticket.label("ticket"), page.c.number]
+    if "words" in filters:
+        message = search.matching_message(
+            page.c.seq, page, public_only=role == "customer", length=matches.MAX_MESSAGE_LENGTH
+        )
+        columns.append(message.label("message"))
+    return sa.select(*columns).order_by(page.c.seq.desc()).limit(sa.bindparam("limit"))
 
 
 @cache

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
 from support_service.database.dialect import found_documents, insert_if_new, search_vector, words_match
-from support_service.database.tables import search_documents, tickets
+from support_service.database.tables import messages, search_documents, tickets
 
 POSITION_BITS = 20  # of a document's id; the rest is the seq of its case
 READ_DOCUMENTS = 2_000  # number of documents that are read one by one
@@ -62,6 +62,49 @@ def case_matches(*, public_only: bool) -> sa.ColumnElement[bool]:
     if public_only:
         conditions.append(search_documents.c.internal.is_(sa.false()))
     return sa.exists().where(*conditions)
+
+
+def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_only: bool, length: int) -> Any:
+    """Return a subquery for the beginning, `length` characters, of the newest message of a case that matches.
+
+    It is NULL if the case itself matches the bound query `words`, and if there is no such message. `seq` is the column
+    of `page` that names the case.
+
+    A document does not name its message, but the messages of a case are in the order of their documents: the message
+    has as many newer ones as its document. Messages without a document are older than all others: those of an erasure.
+    """
+    first = seq * _CASE_FACTOR
+    last = first + _MAX_POSITION
+    newer, placed = search_documents.alias("newer"), messages.alias("placed")
+    # A condition that no index has: the planner can't decide to read all documents with the words for each case.
+    matches = sa.case((words_match(search_documents.c.words, _QUERY), _number(1)), else_=_number(0)) == _number(1)
+    document = search_documents.c.id
+    of_case = sa.exists().where(document == first, matches).correlate(page)
+    visible = [search_documents.c.internal.is_(sa.false())] if public_only else []
+    newest = (
+        sa.select(document)
+        .where(document > first, document <= last, matches, *visible)
+        .order_by(document.desc())
+        .limit(_number(1))
+        .correlate(page)
+        .scalar_subquery()
+    )
+    place = sa.select(sa.func.count()).where(newer.c.id >= newest, newer.c.id <= last).correlate(page).scalar_subquery()
+    numbered = (
+        sa.select(placed.c.seq, sa.func.row_number().over(order_by=placed.c.seq.desc()).label("place"))
+        .join(tickets, tickets.c.id == placed.c.ticket_id)
+        .where(tickets.c.seq == seq)
+        .correlate(page)
+        .subquery("numbered")
+    )
+    text = (
+        sa.select(sa.func.substr(messages.c.message, _number(1), _number(length), type_=sa.Text()))
+        .join(numbered, numbered.c.seq == messages.c.seq)
+        .where(numbered.c.place == place, *([messages.c.visibility == "public"] if public_only else []))
+        .correlate(page)
+        .scalar_subquery()
+    )
+    return sa.case((sa.not_(of_case), text))
 
 
 def newest_matches(

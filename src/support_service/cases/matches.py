@@ -1,0 +1,136 @@
+"""Where a case matches a search: the field, a snippet of its text, and the words that match. Pure."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from support_service.cases.model.case import CaseMatch, CaseSummary, MatchField
+from support_service.core.search_words import LocatedWords, padded_terms
+
+MAX_SNIPPET_LENGTH = 160  # characters of the text in a snippet
+MAX_PART = 20  # characters of a word that are left out in order to cut between words
+BEFORE_MATCH = 40  # characters of a snippet before the first word that matches
+MAX_MESSAGE_LENGTH = 16_384  # characters of a message in which its match is looked for
+CUT = "…"
+TAG_SEPARATOR = ", "
+
+Span = tuple[int, int]
+
+
+class SearchedField(NamedTuple):
+    """A field of a case as it is searched, with the index of the first word of each term that it contains."""
+
+    name: MatchField
+    text: str
+    words: LocatedWords
+    found: dict[str, int]
+
+
+def add_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str | None]) -> None:
+    """Set `match` of cases that a query of `search_query` found.
+
+    `messages` has, for each case, the beginning of its newest message that matches, or None if the case itself does.
+    """
+    terms = tuple(dict.fromkeys(padded_terms(query)))
+    for case, message in zip(cases, messages, strict=True):
+        case.match = find_match(terms, case, message)
+
+
+def find_match(terms: Sequence[str], case: CaseSummary, message: str | None) -> CaseMatch | None:
+    """Return where a case, or the message, contains the terms of a query; None if they are not all found.
+
+    Of several fields, it is the one that contains the most terms.
+    """
+    fields = [_search("message", message, terms)] if message is not None else _fields(case, terms)
+    if any(all(term not in field.found for field in fields) for term in terms):
+        if message is None or len(message) < MAX_MESSAGE_LENGTH:
+            return None
+        # The words are in the rest of the message.
+        return _match(fields[0], ())
+    return _match(max(fields, key=lambda field: len(field.found)), terms)
+
+
+def _fields(case: CaseSummary, terms: Sequence[str]) -> list[SearchedField]:
+    texts: dict[MatchField, str | None] = {
+        "subject": case.subject,
+        "description": case.description,
+        "customerId": case.customer_id,
+        "tags": TAG_SEPARATOR.join(case.tags),
+    }
+    return [_search(name, text or "", terms) for name, text in texts.items()]
+
+
+def _search(name: MatchField, text: str, terms: Sequence[str]) -> SearchedField:
+    words = LocatedWords(text)
+    found = {term: index for term in terms if (index := words.find(term)) is not None}
+    return SearchedField(name, text, words, found)
+
+
+def _match(field: SearchedField, terms: Sequence[str]) -> CaseMatch:
+    """Return the snippet around the first of the terms, with each of them that lies in it highlighted."""
+    firsts = [_spans(field.words, term, index)[0] for term, index in field.found.items()] if terms else []
+    start, end = _window(field.text, *min(firsts, default=(0, 0)))
+    within = field.words.between(start, end)
+    spans = {
+        span
+        for term in terms
+        for index in field.words.find_all(term, *within)
+        for span in _spans(field.words, term, index)
+    }
+    before, after = CUT if start else "", CUT if end < len(field.text) else ""
+    return CaseMatch(
+        field=field.name,
+        snippet=f"{before}{field.text[start:end]}{after}",
+        highlights=[
+            [first - start + len(before), last - start + len(before)]
+            for first, last in _merged(spans)
+            if start <= first and last <= end
+        ],
+    )
+
+
+def _spans(words: LocatedWords, term: str, index: int) -> list[Span]:
+    """Return where the words of a term that is found at a word stand in the text."""
+    return [words.span(index + place, len(word)) for place, word in enumerate(term.split())]
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans in order, those that overlap as one."""
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _window(text: str, first: int, last: int) -> Span:
+    """Return the part of a text to show around the span of a word; it is cut between words, if a space is near."""
+    start = max(0, min(first - BEFORE_MATCH, len(text) - MAX_SNIPPET_LENGTH))
+    end = min(len(text), start + MAX_SNIPPET_LENGTH)
+    if start:
+        start = _start_of_word(text, start, first)
+    if end < len(text):
+        end = _end_of_word(text, min(last, end), end)
+    return start, end
+
+
+def _start_of_word(text: str, start: int, first: int) -> int:
+    """Return the start of the first word from `start` on, or `start` if that is far; at most `first`."""
+    for place in range(start, min(first, start + MAX_PART) + 1):
+        if text[place - 1].isspace() and not text[place].isspace():
+            return place
+    while start < first and unicodedata.combining(text[start]):  # a mark belongs to the letter before it
+        start += 1
+    return start
+
+
+def _end_of_word(text: str, last: int, end: int) -> int:
+    """Return the end of the last word up to `end`, or `end` if that is far; at least `last`."""
+    cut = next((place for place in range(end, max(last, end - MAX_PART) - 1, -1) if text[place].isspace()), None)
+    if cut is not None:
+        return last + len(text[last:cut].rstrip())
+    while end > last and unicodedata.combining(text[end]):
+        end -= 1
+    return end

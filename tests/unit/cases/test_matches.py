@@ -1,0 +1,170 @@
+"""Where a case matches a search: the field, the snippet and the highlights."""
+
+import unicodedata
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from support_service.cases.matches import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, add_matches, find_match
+from support_service.cases.model.case import CaseSummary
+from support_service.core.search_words import LocatedWords, padded_terms, search_query, search_words
+
+# Letters that become several, or none, or words of their own when they are folded.
+UNUSUAL = "aáđĐﬁßİ½ﷺǆ가é日本😀\U0001d400\u0301\u0323_-.'"
+PLAIN = "abcốđĐếứ"
+
+
+def texts(alphabet):
+    """Texts of words, also longer than a snippet."""
+    return st.lists(st.text(alphabet, min_size=1, max_size=12), max_size=60).map(" ".join)
+
+
+def case(**fields):
+    """Return a case that has only the fields that are searched."""
+    return CaseSummary.model_construct(**{"subject": "", "description": None, "customer_id": None, "tags": []} | fields)
+
+
+def match_of(q, message=None, **fields):
+    """Return where a case matches a search."""
+    return find_match(padded_terms(search_query(q)), case(**fields), message)
+
+
+def highlighted(match):
+    """Return the highlighted texts of a match."""
+    return [match.snippet[start:end] for start, end in match.highlights]
+
+
+def decomposed(text):
+    """Return a text with its marks as characters of their own."""
+    return unicodedata.normalize("NFD", text)
+
+
+@given(st.text())
+def test_located_words_are_the_words_of_the_search(text):
+    assert LocatedWords(text).words == search_words(text)
+
+
+@given(st.one_of(st.text(), texts(UNUSUAL)))
+def test_each_word_is_in_its_place(text):
+    """What stands there, taken alone, has the word."""
+    words = LocatedWords(text)
+    for index, word in enumerate(words.words):
+        start, end = words.span(index, len(word))
+        assert 0 <= start < end <= len(text)
+        assert any(each.startswith(word) for each in search_words(text[start:end]))
+
+
+@given(texts(UNUSUAL), st.data())
+def test_highlights_lie_in_the_snippet_and_fold_to_words_of_the_query(text, data):
+    """The snippet is a part of the text, and highlights neither overlap nor are empty."""
+    words = search_words(text)
+    assume(words)
+    terms = data.draw(st.lists(st.sampled_from(words), min_size=1, max_size=3))
+    terms[-1] = terms[-1][: data.draw(st.integers(1, len(terms[-1])))]
+    query = " AND ".join(f'"{term}"' for term in terms) + "*"
+    match = find_match(padded_terms(query), case(description=text), None)
+    assert match.field == "description"
+    assert match.snippet.removeprefix("…").removesuffix("…") in text
+    assert len(match.snippet) <= MAX_SNIPPET_LENGTH + 2
+    assert match.highlights
+    before = 0
+    for (start, end), part in zip(match.highlights, highlighted(match), strict=True):
+        assert before <= start < end <= len(match.snippet)
+        assert any(word.startswith(term) for word in search_words(part) for term in terms)
+        before = end
+
+
+@given(texts(PLAIN), st.data())
+def test_each_occurrence_of_a_word_in_the_snippet_is_highlighted(text, data):
+    """What is highlighted folds to the word itself."""
+    words = search_words(text)
+    assume(words)
+    word = data.draw(st.sampled_from(words))
+    match = find_match(padded_terms(f'"{word}"'), case(description=text), None)
+    assert [search_words(part) for part in highlighted(match)] == [[word]] * search_words(match.snippet).count(word)
+
+
+@given(texts(PLAIN))
+def test_snippet_has_whole_words(text):
+    words = text.split()
+    assume(words)
+    match = match_of(f'"{words[-1]}"', description=text)
+    assert set(match.snippet.strip("…").split()) <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("q", "text", "parts"),
+    [
+        ("vet nut", "Màn hình có vết nứt", ["vết", "nứt"]),
+        ("vet nut", decomposed("có vết nứt."), [decomposed("vết"), decomposed("nứt")]),
+        ('"vet nut"', "vết xước, vết nứt", ["vết", "nứt"]),
+        ("DON hang", "Đơn hàng đến", ["Đơn", "hàng"]),
+        ("parc", "Parcels", ["Parc"]),
+        ("parc parcels", "Parcels parc", ["Parcels", "parc"]),
+        ("find", "We ﬁnd it", ["ﬁnd"]),
+        ("f", "We ﬁnd it", ["ﬁ"]),
+        ("strasse", "Die Straße", ["Straße"]),
+        ("2 cups", "1½ cups", ["½", "cups"]),
+        ("caf", "cafe\u0301", ["caf"]),
+        ("cafe", "cafe\u0301s", ["cafe\u0301"]),
+        ("order 4711", "😀 order 4711", ["order", "4711"]),
+        ("x" * 70, "x" * 80, ["x" * 64]),
+    ],
+)  # fmt: skip
+def test_words_are_highlighted_as_they_were_written(q, text, parts):
+    match = match_of(q, description=text)
+    assert (match.snippet, highlighted(match)) == (text, parts)
+
+
+def test_long_text_is_cut_between_words():
+    text = f"{'before ' * 100}the parcel{' after' * 100}"
+    match = match_of("parcel", description=text)
+    assert match.snippet.startswith("…before before ")
+    assert match.snippet.endswith(" after after…")
+    assert highlighted(match) == ["parcel"]
+    assert 140 < len(match.snippet) <= 162
+    unbroken = match_of("ab", description=f"{'日' * 500} ab {'日' * 500}")
+    assert 150 < len(unbroken.snippet) <= 162
+    assert highlighted(unbroken) == ["ab"]
+    assert match_of('"a"', description="a" + "\u0301" * 500).highlights == []
+
+
+@pytest.mark.parametrize(
+    ("q", "field", "snippet"),
+    [
+        ("parcel", "subject", "Late parcel"),
+        ("parcel stuck", "description", "The parcel is stuck"),
+        ("late stuck", "subject", "Late parcel"),
+        ("cus", "customerId", "CUS-42"),
+        ("vip", "tags", "delivery, vip"),
+    ],
+)
+def test_field_is_the_one_with_the_most_words(q, field, snippet):
+    match = match_of(
+        q, subject="Late parcel", description="The parcel is stuck", customer_id="CUS-42", tags=["delivery", "vip"]
+    )
+    assert (match.field, match.snippet) == (field, snippet)
+
+
+def test_match_is_unknown_where_the_words_are_not_found():
+    """A phrase may span two fields, and a message may be another one than the search found."""
+    assert match_of('"late parcel"', subject="It is late", description="Parcel gone") is None
+    assert match_of("parcel", "Another message") is None
+
+
+def test_words_beyond_the_beginning_of_a_message_have_no_place():
+    """The snippet is the beginning."""
+    match = match_of("parcel", "so " * MAX_MESSAGE_LENGTH)
+    assert (match.field, match.highlights) == ("message", [])
+    assert match.snippet.startswith("so so ")
+
+
+def test_each_case_gets_its_own_match():
+    cases = [case(subject="Parcel"), case(subject="Other"), case(subject="None")]
+    add_matches(search_query("parcel"), cases, [None, "my parcel", "nothing"])
+    assert [each.match and (each.match.field, each.match.highlights) for each in cases] == [
+        ("subject", [[0, 6]]),
+        ("message", [[3, 9]]),
+        None,
+    ]
