@@ -15,6 +15,11 @@ from support_service.api import (
     messages,
     timeline,
     views,
+    customers,
+    events,
+    health,
+    messages,
+    timeline,
 )
 
 ROUTES = (
@@ -23,6 +28,7 @@ ROUTES = (
     *links.ROUTES,
     *timeline.ROUTES,
     *attachments.ROUTES,
+    *customers.ROUTES,
     *audit.ROUTES,
     *agents.ROUTES,
     *views.ROUTES,

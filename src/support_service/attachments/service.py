@@ -1,7 +1,7 @@
 """AttachmentService: find, serve and delete the files of cases; uploads are in `upload/uploader.py`."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from support_service.attachments import garbage_queries, store
@@ -60,6 +60,11 @@ class AttachmentService:
         await read_visible_case(self._database, principal, case_id)
         found = await store.list_by_case(self._database, case_id)
         return [each for each in found if principal.may_see_visibility(each.visibility)]
+
+    async def list_by_cases(self, principal: Principal, case_ids: Sequence[str], limit: int) -> list[StoredAttachment]:
+        """Return at most `limit` attachments of cases that the principal may see, newest first."""
+        public_only = not principal.may_see_visibility("internal")
+        return await store.list_by_cases(self._database, case_ids, limit, public_only=public_only) if case_ids else []
 
     async def get(self, principal: Principal, case_id: str, attachment_id: str) -> StoredAttachment:
         """Return one attachment. Raises NotFound if it is unknown or the principal may not see it."""

@@ -114,6 +114,16 @@ async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
     return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
 
 
+async def list_by_cases(
+    reader: Reader, case_ids: Sequence[str], limit: int, *, public_only: bool
+) -> list[StoredAttachment]:
+    """Return at most `limit` attachments of these cases, newest first."""
+    statement = sa.select(*COLUMNS).where(attachments.c.ticket_id.in_(case_ids)).order_by(attachments.c.seq.desc())
+    if public_only:
+        statement = statement.where(attachments.c.visibility == "public")
+    return [to_attachment(row) for row in await reader.fetch_all(statement.limit(limit))]
+
+
 async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
     row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})

@@ -33,6 +33,7 @@ PROBLEM_CODES = (
     ProblemCode("case_not_found", 404, "the case does not exist, or the caller may not see it"),
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
+    ProblemCode("customer_not_found", 404, "the customer has no case that the caller may see"),
     ProblemCode("database_busy", 503, "the data is locked by another writer, or a statement takes too long"),
     ProblemCode("database_file_changed", 503, "the file of SQLite was deleted or replaced while it is open"),
     ProblemCode("database_pool_exhausted", 503, "all connections to PostgreSQL are in use"),

@@ -43,6 +43,7 @@ REQUESTS = {
     "list_attachments": ("GET", "/support/cases/{case}/attachments", {}),
     "download": ("GET", "/support/cases/{case}/attachments/{file}/note.txt", {}),
     "remove": ("DELETE", "/support/cases/{case}/attachments/{file}", {}),
+    "get_customer": ("GET", "/support/customers/customer-1", {}),
     "list_audit": ("GET", "/support/cases/{case}/audit", {}),
     "workload": ("GET", "/support/agents/agent-1/workload", {}),
     "create_view": ("POST", "/support/views", {"json": {"name": "Urgent", "query": {"priority": "urgent"}}}),
@@ -615,3 +616,32 @@ async def test_match_of_a_search_shows_no_internal_note_to_customers(principals,
     for query in ("q=crossly", "q=crossly&customerId=customer-1"):
         assert (await principals.read_json("customer", "GET", f"/support/cases?{query}"))["items"] == []
         assert len((await principals.read_json("agent", "GET", f"/support/cases?{query}"))["items"]) == 1
+
+
+@both_databases
+async def test_customer_has_only_what_the_caller_may_see(principals, own_case, other_case):
+    """Agents get the cases in their scope, customers their own cases without internal files; others look unknown."""
+    case, file = own_case
+    path = f"/support/cases/{case}/attachments?visibility=internal"
+    internal = (await principals.read_json("supervisor", "POST", path, data=form(b"secret")))["id"]
+    foreign = {"subject": "Billing", "channel": "email", "customerId": "customer-1", "team": "billing"}
+    billing = (await principals.read_json("supervisor", "POST", "/support/cases", json=foreign))["id"]
+    for name, cases, files in (
+        ("supervisor", [billing, case], [internal, file]),
+        ("agent", [case], [internal, file]),
+        ("other-agent", [billing], []),
+        ("customer", [billing, case], [file]),
+    ):
+        page = await principals.read_json(name, "GET", "/support/customers/customer-1")
+        assert [each["id"] for each in page["cases"]] == cases, name
+        assert [each["id"] for each in page["files"]] == files, name
+    details = set()
+    for name, customer in (
+        ("agent", "customer-2"),
+        ("customer", "customer-2"),
+        ("other-customer", "customer-1"),
+        ("agent", "nobody"),
+    ):
+        response = await principals.request(name, "GET", f"/support/customers/{customer}")
+        details.add((await expect_problem(response, 404, "customer_not_found"))["detail"].replace(customer, ""))
+    assert len(details) == 1

@@ -43,6 +43,7 @@ PATH_PARAMETERS = {
         "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
     ),
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
+    "customer_id": Header("The customer's id, as in `customerId`.", headers.TEXT | {"examples": ["CUS-42"]}),
     "link_id": Header("The link's id.", headers.TEXT | {"examples": ["5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21"]}),
     "macro_name": Header("The macro's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),

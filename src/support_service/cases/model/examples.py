@@ -105,6 +105,14 @@ CASE: Example = CASE_SUMMARY | {
     },
 }
 CASE_PAGE: Example = {"items": [CASE_SUMMARY], "nextCursor": "AAAAAAAAACo"}
+CUSTOMER_PAGE: Example = {
+    "customerId": "CUS-42",
+    "cases": [CASE_SUMMARY],
+    "references": {"orders": ["ORD-1001"], "payments": [], "shipments": ["SHP-1001"]},
+    "files": [ATTACHMENT],
+    "moreFiles": False,
+    "nextCursor": None,
+}
 WORKLOAD: Example = {"agentId": "agent-7", "open": 4, "pending": 2, "resolved": 11, "closed": 96}
 AUDIT_ENTRY: Example = {
     "at": "2026-05-12T09:02:11.480000Z",

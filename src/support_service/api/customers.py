@@ -1,0 +1,109 @@
+"""Customers: the cases of one customer, what they are about, and their files."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
+
+from support_service.api.case_presenter import present_attachment
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
+from support_service.cases.model import examples
+from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, example_config
+from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, CaseQuery
+from support_service.core.domain import references
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
+from support_service.core.errors import NotFound
+from support_service.core.ids import LENGTH
+
+TAG = Tag("customers", "Customers: their cases, and what these refer to.")
+MAX_FILES = 1000  # files of one page: a case may have as many
+# Other texts are no customer's id, and a database refuses some of them.
+CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
+
+
+class CustomerQuery(ApiModel):
+    """Which of the customer's cases to return."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
+        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
+    )
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+        None, description="`nextCursor` of the previous page; without it the page starts with the newest case"
+    )
+
+
+class CustomerReferences(ApiModel):
+    """The ids that the contexts of the cases name, in the order of the cases, each once."""
+
+    orders: list[str]
+    payments: list[str]
+    shipments: list[str]
+
+
+class CustomerPage(ApiModel):
+    """A page of a customer's cases, newest first, with the references and the files of these cases."""
+
+    model_config = example_config(examples.CUSTOMER_PAGE)
+
+    customer_id: str
+    cases: list[CaseSummary]
+    references: CustomerReferences
+    files: list[Attachment] = Field(description=f"the newest {MAX_FILES:,} files of the cases, newest first")
+    more_files: bool = Field(description="the cases have older files, which are in none of the pages")
+    next_cursor: str | None
+
+
+async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Reply[CustomerPage]:
+    """Get the cases of a customer, with what they refer to and their files.
+
+    Cases and files are the newest first. `references` and `files` are those of the cases of this page; `nextCursor`
+    requests the next page, and is null on the last one. Agents get the cases that they may see, customers only their
+    own; without any, the answer is 404, whether the customer exists or not. Synthetic cases are left out.
+    """
+    services, page = call.services, None
+    if CUSTOMER_ID.fullmatch(customer_id):
+        of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
+        page = await services.cases.list_cases(call.principal, of_customer)
+    if page is None or not (page.items or query.cursor):
+        raise NotFound("customer_not_found", f"There is no case of a customer {customer_id[:64]!r} that you may see.")
+    # A second statement, because the first one is that of all case lists, and ends a page by the size of its cases.
+    files = await services.attachments.list_by_cases(call.principal, [case.id for case in page.items], MAX_FILES + 1)
+    return Reply(
+        CustomerPage.model_construct(
+            customer_id=customer_id,
+            cases=page.items,
+            references=_references(page.items),
+            files=[present_attachment(services, stored) for stored in files[:MAX_FILES]],
+            more_files=len(files) > MAX_FILES,
+            next_cursor=page.next_cursor,
+        )
+    )
+
+
+def _references(cases: Iterable[CaseSummary]) -> CustomerReferences:
+    found: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
+    for case in cases:
+        for kind, value in references.reference_rows(case.context):
+            if kind in found:  # not a tracking number
+                found[kind][value] = None
+    return CustomerReferences.model_validate({f"{kind}s": [*values] for kind, values in found.items()})
+
+
+ROUTES = (
+    Route(
+        operation="get_customer",
+        tag=TAG,
+        method="GET",
+        path="/support/customers/{customer_id}",
+        handler=get_customer,
+        # Analysts have no scope: an answer to a customer's id would say whose pseudonym it has.
+        access=Permission("customers:read", {"agent": "own", "supervisor": "all", "customer": "own"}),
+        query=CustomerQuery,
+        response_model=CustomerPage,
+        problems=(*DATABASE_PROBLEMS, "customer_not_found", "invalid_request"),
+    ),
+)
