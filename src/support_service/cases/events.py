@@ -3,16 +3,23 @@
 from typing import Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
-from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseSummary, Message
+from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseMatch, CaseSummary, Message
 from support_service.core.domain.case_vocabulary import Status
 from support_service.events import outbox
+
+
+class PublishedCase(CaseSummary):
+    """A case without its conversation."""
+
+    match: SkipJsonSchema[CaseMatch | None] = Field(default=None, exclude=True)  # in lists only
 
 
 class CaseOpened(ApiModel):
     """A case was opened."""
 
-    ticket: CaseSummary
+    ticket: PublishedCase
     initial_message: Message | None
 
 
@@ -31,7 +38,7 @@ class CaseUpdated(ApiModel):
         "link.added",
         "link.removed",
     ]
-    ticket: CaseSummary
+    ticket: PublishedCase
     conversation: Message | None = Field(default=None, description="with conversation.added")
     previous_status: Status | None = Field(default=None, description="with status.changed")
     current_status: Status | None = Field(default=None, description="with status.changed")
@@ -45,7 +52,7 @@ class CaseUpdated(ApiModel):
 class CaseClosed(ApiModel):
     """A case was closed."""
 
-    ticket: CaseSummary
+    ticket: PublishedCase
     previous_status: Status
     current_status: Literal["closed"]
 

@@ -10,7 +10,7 @@ from support_service.http.problems import Problem
 
 TEMPLATE = "#/components/schemas/{model}"
 # Models whose schema has another name, which clients rely on: code is generated from it.
-SCHEMA_NAMES = {"CaseSummary": "Ticket"}
+SCHEMA_NAMES = {"CaseSummary": "Ticket", "PublishedCase": "Ticket"}
 Schema = dict[str, Any]
 
 
