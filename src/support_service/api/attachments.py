@@ -78,7 +78,7 @@ async def upload(
             expected_versions=expected,
             before_commit=call.expect_same_principal,
         )
-    attachment = _present(services, stored)
+    attachment = present_attachment(services, stored)
     return Reply(attachment, {"Location": attachment.uri})
 
 
@@ -89,7 +89,7 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """
     services = call.services
     attachments = await services.attachments.list_by_case(call.principal, case_id)
-    found = [_present(services, stored) for stored in attachments]
+    found = [present_attachment(services, stored) for stored in attachments]
     return Reply([services.masker.attachment(each) for each in found] if call.is_masked else found)
 
 
@@ -154,7 +154,7 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
     return Reply(None)
 
 
-def _present(services: Services, stored: StoredAttachment) -> Attachment:
+def present_attachment(services: Services, stored: StoredAttachment) -> Attachment:
     """Return a stored attachment as its API model."""
     return Attachment.model_validate(attachment_view(stored, services.options.public_url))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from support_service.api.case_presenter import present_attachment
+from support_service.api.attachments import present_attachment
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag

@@ -6,6 +6,7 @@ from support_service.api import (
     attachments,
     audit,
     cases,
+    customers,
     events,
     health,
     links,
@@ -15,11 +16,6 @@ from support_service.api import (
     messages,
     timeline,
     views,
-    customers,
-    events,
-    health,
-    messages,
-    timeline,
 )
 
 ROUTES = (
