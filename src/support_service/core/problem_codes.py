@@ -60,11 +60,11 @@ PROBLEM_CODES = (
     ProblemCode(
         "keys_unavailable", 503, "the keys of `SUPPORT_JWT_KEYS` can't be fetched, and no keys were loaded before"
     ),
+    ProblemCode("link_cycle", 409, "links of this kind lead from the other case back to this one"),
+    ProblemCode("link_not_found", 404, "the link does not exist, or is not one of this case"),
     ProblemCode("macro_changed", 412, "the macro was changed or deleted since it was read"),
     ProblemCode("macro_exists", 409, "there is a macro of this name"),
     ProblemCode("macro_not_found", 404, "there is no macro of this name"),
-    ProblemCode("link_cycle", 409, "links of this kind lead from the other case back to this one"),
-    ProblemCode("link_not_found", 404, "the link does not exist, or is not one of this case"),
     ProblemCode("malformed_body", 400, "the body can't be read (encoding, length)"),
     ProblemCode("malformed_checksum", 400, "the checksum header can't be read"),
     ProblemCode("malformed_json", 400, "the body is not JSON, or is nested too deeply"),
@@ -90,8 +90,8 @@ PROBLEM_CODES = (
     ProblemCode("token_invalid", 401, "the token is invalid"),
     ProblemCode("token_missing", 401, "no token was sent"),
     ProblemCode("tokens_unavailable", 503, "`SUPPORT_TOKENS_FILE` can't be read"),
-    ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_links", 409, "one of the cases has 100 links"),
+    ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),
     ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),
