@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from support_service.database.dialect import JSON_VALUE, SEARCH_WORDS, SEQUENCE, STORAGE_KEY, UtcDateTime
+from support_service.database.dialect import JSON_VALUE, SEQUENCE, STORAGE_KEY, UtcDateTime
+from support_service.database.search_dialect import SEARCH_WORDS
 
 metadata = sa.MetaData(
     naming_convention={

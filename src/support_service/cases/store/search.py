@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
-from support_service.database.dialect import found_documents, insert_if_new, search_vector, words_match
+from support_service.database.dialect import insert_if_new
+from support_service.database.search_dialect import POSITION_BITS, found_documents, search_vector, words_match
 from support_service.database.tables import messages, search_documents, tickets
 
-POSITION_BITS = 20  # of a document's id; the rest is the seq of its case
 READ_DOCUMENTS = 2_000  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from support_service.core.search_words import search_text
-from support_service.database.dialect import SEARCH_WORDS
+from support_service.database.search_dialect import SEARCH_WORDS
 
 revision = "0014"
 down_revision = "0013"
