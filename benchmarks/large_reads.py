@@ -69,7 +69,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "SUPPORT_ATTACHMENT_DIR": str(folder / "attachments"),
         "SUPPORT_TOKENS_FILE": str(folder / "tokens.json"),
         "SUPPORT_RATE_LIMIT_ADDRESS": "off",  # all callers have the same address
-        "SUPPORT_SHED_LAG": "0",  # nobody is refused because of the attack
+        "SUPPORT_SHED_LAG": "0",  # no request is refused because of the attack
         "SUPPORT_LOG_LEVEL": "error",
     }
     serve, url = [sys.executable, "-m", "support_service", "serve"], f"http://127.0.0.1:{port}"

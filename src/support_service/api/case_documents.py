@@ -70,7 +70,7 @@ class KeptTimeline:
     entries: bytes
 
     def is_made_of(self, parts: list[list[merge.Entry]]) -> bool:
-        """Return True if these are the same lists, which nobody changes: the cached answers have not changed."""
+        """Return True if these are the same lists, which are never changed: the cached answers have not changed."""
         return len(parts) == len(self.parts) and all(map(is_, parts, self.parts))
 
     @property
@@ -213,13 +213,15 @@ class CaseDocuments:
         """Encode a case, or a part of it, of `size` bytes. A long one is encoded in a thread, one at a time."""
         if size <= MAX_INLINE_BYTES:
             return encode()
+        return await self._run_in_thread(encode)
+
+    async def _run_in_thread(self, encode: Callable[[], Encoded]) -> Encoded:
         async with self._encoding:
             return await asyncio.to_thread(encode)
 
     async def encode_apart(self, view: View, prepare: Callable[[], StoredCase]) -> bytes:
-        """Return the JSON of the case that `prepare` returns; both run off the event loop, and nothing is kept."""
-        async with self._encoding:
-            return await asyncio.to_thread(lambda: self._encode(view, prepare()).body)
+        """Return the JSON of the case that `prepare` returns; both run in a thread, and nothing is kept."""
+        return await self._run_in_thread(lambda: self._encode(view, prepare()).body)
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)

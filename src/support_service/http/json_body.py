@@ -65,7 +65,7 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
 def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
     """Return a function that parses the query of a request into a model; an empty value counts as missing.
 
-    It keeps the models of some queries, because most requests have no query or a usual one: nobody may change a model.
+    It keeps the models of some queries, because most requests have no query or a usual one: models must not change.
     It raises ValidationFailed.
     """
 

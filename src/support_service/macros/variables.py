@@ -2,7 +2,7 @@
 
 A variable is a name between two braces, such as `{{order.status}}`, with or without spaces. A variable of a service
 gets its value only if the service's part of the timeline is current. Otherwise it stays in the text as it is and is
-reported, so that no customer is told an outdated status.
+reported, so that no customer reads an outdated status.
 """
 
 import re
