@@ -26,6 +26,7 @@ from support_service.cases.store.case_reading import (
     join_parts,
     to_case,
 )
+from support_service.core.clock import format_time
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences
@@ -199,10 +200,14 @@ class CaseDocuments:
         """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
         body = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST)[:-1] + NO_TIMELINE
         members = {
-            "createdAt": merge.format_time(case.created_at),
+            "createdAt": format_time(case.created_at),
             "context": case.context,
             "messages": [
-                {**message.model_dump(by_alias=True), "createdAt": merge.format_time(message.created_at)}
+                {
+                    **message.model_dump(by_alias=True),
+                    "createdAt": format_time(message.created_at),
+                    "sentAt": message.sent_at and format_time(message.sent_at),
+                }
                 for message in case.messages
             ],
             "attachments": [],  # a new case has none

@@ -11,6 +11,7 @@ from support_service.api.routing.etags import KnownTags, etag_header, is_known, 
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
+from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -72,11 +73,15 @@ async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
     fulfillment services whenever the timeline is read; `timeline` of this response has the case's own entries only:
     context and message. Unknown fields are ignored.
+
+    A repeat with the same `externalId` in the same channel opens nothing, and returns the existing case with 200.
     """
     case = await call.services.cases.open_case(call.write_origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    encoded = call.services.documents.encode_new(call.view, case)
-    return Reply(encoded, {"Location": f"{CASES}/{case.id}", **etag_header(call, case)})
+    headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case)}
+    if isinstance(case, ExistingCase):
+        return Reply(await call.services.documents.with_own_timeline(call.view, case.stored), headers, 200)
+    return Reply(call.services.documents.encode_new(call.view, case), headers)
 
 
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
@@ -168,7 +173,15 @@ ROUTES = (
         response_model=Case,
         status=201,
         headers=("ETag", "Location"),
-        problems=(*JSON_BODY_PROBLEMS, "case_not_found"),  # a repeat after the caller lost access
+        other_responses=(
+            RouteResponse(
+                200,
+                "The channel has a case with this `externalId`; nothing was opened.",
+                Case,
+                headers=("ETag", "Location", "Idempotency-Replayed"),
+            ),
+        ),
+        problems=(*JSON_BODY_PROBLEMS, "external_id_taken", "case_not_found"),  # a repeat after the caller lost access
         links=(("case_id", "/id"),),
     ),
     Route(

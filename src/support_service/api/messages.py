@@ -15,6 +15,8 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
 
     `authorType` is the type of the author. Upload a file of the message as an attachment first, and reference it by its
     `uri`.
+
+    A repeat with the same `externalId` adds nothing, and returns the existing message.
     """
     return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))
 
@@ -49,7 +51,14 @@ ROUTES = (
         body=NewMessage,
         request_headers=("If-Match",),
         response_model=Message,
-        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
+        problems=(
+            *CASE_PROBLEMS,
+            *JSON_BODY_PROBLEMS,
+            "case_changed",
+            "case_closed",
+            "case_full",
+            "external_id_taken",
+        ),
     ),
     Route(
         operation="set_status",

@@ -38,12 +38,14 @@ class AddedMessage:
     reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
 
 
-async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> None:
-    """Insert a new case, with its first message if it has one."""
+async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> bool:
+    """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
     at = case.created_at
-    await case_store.add_case(work.tx, case, references.reference_rows(case.context), first)
+    if not await case_store.add_case(work.tx, case, references.reference_rows(case.context), first):
+        return False
     await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
     await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
+    return True
 
 
 async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions = None) -> CaseSummary:

@@ -15,11 +15,13 @@ from support_service.database.tables import messages, ticket_references, tickets
 from support_service.telemetry.labels import OTHER, known_or_other
 
 ERASED_TEXT = "[erased]"
-ERASED_MESSAGE_BYTES = 256  # size counted for an erased message, in bytes of JSON
+ERASED_MESSAGE_BYTES = 288  # size counted for an erased message, in bytes of JSON
 # Members of an event's data that may hold personal data: replaced, removed or emptied. All other members say what
 # happened and when, and stay.
 REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
-REMOVED_MEMBERS = frozenset({"description", "customerId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"})
+REMOVED_MEMBERS = frozenset(
+    {"description", "customerId", "externalId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"}
+)
 EMPTIED_MEMBERS = frozenset({"context", "tags"})
 
 
@@ -77,7 +79,7 @@ async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collect
     erased = await tx.execute(
         messages.update()
         .where(messages.c.ticket_id == case_id)
-        .values(message=ERASED_TEXT, attachment_uri=None, sentiment=None, metadata=None)
+        .values(message=ERASED_TEXT, attachment_uri=None, sentiment=None, metadata=None, external_id=None)
     )
     await tx.execute(
         tickets.update()
@@ -86,6 +88,7 @@ async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collect
             subject=ERASED_TEXT,
             description=None,
             customer_id=mark,
+            external_id=None,
             channel=sa.case((tickets.c.channel.in_(channels), tickets.c.channel), else_=OTHER),
             context=[],
             tags=[],

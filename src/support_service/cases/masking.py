@@ -88,6 +88,7 @@ class CaseMasker:
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),
             "context": self.entries(case.context),
             "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in case.tags],
+            "external_id": case.external_id and MASKED,  # may hold an address, as a mail's Message-ID
         }
 
     def _message(self, message: Message) -> Message:
@@ -97,6 +98,7 @@ class CaseMasker:
                 "attachment_uri": message.attachment_uri and MASKED,
                 "sentiment": message.sentiment and _keep_if_matching(message.sentiment, WORD_PATTERN),
                 "metadata": None,
+                "external_id": message.external_id and MASKED,
             }
         )
 

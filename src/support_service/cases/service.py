@@ -6,8 +6,9 @@ from datetime import datetime
 from functools import partial
 
 from support_service.audit import log as audit
-from support_service.cases import changes
+from support_service.cases import changes, external_ids
 from support_service.cases.changes import AddedMessage
+from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
 from support_service.cases.model.requests import (
     CaseChange,
@@ -71,8 +72,12 @@ class CaseService:
         self._limits = limits
         self._channels = channels
 
-    async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case:
-        """Open a case, with its first message if one is given, and return it. Raises Forbidden."""
+    async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
+        """Open a case, with its first message if one is given, and return it.
+
+        If the channel has a case with its external id, that one is returned. Raises Forbidden, and Conflict if the
+        principal may not see that one.
+        """
         synthetic = new.channel in self._channels.synthetic
         new = authorize_new_case(origin.principal, new, synthetic=synthetic)
         at = utc_now()
@@ -87,8 +92,12 @@ class CaseService:
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
         first = changes.build_message(case.id, new.initial_message, at) if new.initial_message else None
+        if first and first.sent_at is None:
+            first.sent_at = new.sent_at
         async with unit_of_work(self._database, origin) as work:
-            await changes.add_case(work, case, first)
+            existing = await external_ids.add_case_once(work, case, first)
+        if existing:
+            return ExistingCase(existing, await self.read_long_case(origin.principal, existing))
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": self._label(case)})
         self._count_messages(case.messages, synthetic=synthetic)
@@ -154,7 +163,7 @@ class CaseService:
                 after = await changes.change_fields(work, before, changed)
             if "context" in changed:
                 await store.replace_references(work.tx, case_id, references.reference_rows(after.context))
-        self._count_status(before, after)
+        count_status(self._instruments, before, after)
         return after
 
     async def set_status(
@@ -167,7 +176,7 @@ class CaseService:
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = await changes.lock_case(work, case_id, expected)
             after = await changes.set_status(work, before, change.status, change.assigned_agent_id)
-        self._count_status(before, after)
+        count_status(self._instruments, before, after)
         return after
 
     async def close_case(
@@ -191,7 +200,7 @@ class CaseService:
             public_only = not origin.principal.may_see_visibility("internal")
             case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only)
         assert case is not None  # noqa: S101 - this transaction has changed it
-        self._count_status(before, after)
+        count_status(self._instruments, before, after)
         if added:
             self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
         return case
@@ -205,11 +214,16 @@ class CaseService:
 
         A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
         messages to a closed case, which stays closed.
+
+        If the case has a message with the external id of the new one, that message is returned, whatever the status and
+        version of the case. Raises Conflict if the principal may not see it.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+            if new.external_id and (existing := await external_ids.lock_and_find_message(work, case_id, new)):
+                return existing
             added = await self._append_message(work, case_id, new, expected)
         if added.reopened:
-            self._count_status(*added.reopened)
+            count_status(self._instruments, *added.reopened)
         self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
         return added.message
 
@@ -282,6 +296,3 @@ class CaseService:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
         if answered_after is not None:
             self._instruments.ticket_first_response.record(answered_after)
-
-    def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
-        count_status(self._instruments, before, after)

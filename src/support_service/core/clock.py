@@ -1,4 +1,4 @@
-"""The current time."""
+"""The current time, and times as text."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,14 @@ def time_after(latest: datetime) -> datetime:
     was waited for, or the clock of another replica, would put it before changes that precede it.
     """
     return max(utc_now(), latest + timedelta(microseconds=1))
+
+
+def format_time(moment: datetime) -> str:
+    """Return a time as ISO 8601 in UTC with microseconds, such as `2026-05-12T08:30:00.125000Z`."""
+    written = moment.isoformat(timespec="microseconds")
+    if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
+        written = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{written[:-6]}Z"
 
 
 def age_in_seconds(since: datetime | None) -> float:

@@ -43,6 +43,7 @@ PROBLEM_CODES = (
     ProblemCode(
         "expectation_failed", 417, "the request has an unsupported `Expect` header; only `100-continue` is supported"
     ),
+    ProblemCode("external_id_taken", 409, "the `externalId` is in use by what the caller may not see"),
     ProblemCode("file_missing", 422, "the form has no part `file`"),
     ProblemCode("file_repeated", 422, "the form has more than one part `file`"),
     ProblemCode("headers_too_large", 431, "more than 100 headers, 8 KiB in one, or 32 KiB in all"),

@@ -31,6 +31,8 @@ CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "team": tickets.c.team,
     "context": tickets.c.context,
     "tags": tickets.c.tags,
+    "externalId": tickets.c.external_id,
+    "sentAt": tickets.c.sent_at,
     "createdAt": tickets.c.created_at,
     "updatedAt": LATEST_CHANGE,
 }

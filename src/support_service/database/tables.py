@@ -14,6 +14,8 @@ metadata = sa.MetaData(
     }
 )
 
+HAS_EXTERNAL_ID = sa.text("external_id IS NOT NULL")
+
 tickets = sa.Table(
     "tickets",
     metadata,
@@ -40,6 +42,8 @@ tickets = sa.Table(
     # Increments with each event of another service about the case: data cached in an older epoch is not current.
     sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON
+    sa.Column("external_id", sa.String(255)),  # what the system that sent the case calls it; unique in the channel
+    sa.Column("sent_at", UtcDateTime),  # time at which that system says that it was sent
     sa.Column("synthetic", sa.Boolean),  # set at opening; NULL in cases of releases without it: see IS_SYNTHETIC
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
@@ -47,6 +51,7 @@ tickets = sa.Table(
     sa.Index(None, "priority", "seq"),
     sa.Index(None, "team", "seq", sqlite_where=sa.text("team IS NOT NULL")),
     sa.Index(None, "channel", "seq"),
+    sa.Index(None, "channel", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
     sa.Index(None, "customer_id", "seq"),
     sa.Index(  # has all that the count of a workload reads
         None,
@@ -77,8 +82,11 @@ messages = sa.Table(
     sa.Column("sentiment", sa.String(32)),
     sa.Column("metadata", JSON_VALUE),
     sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
+    sa.Column("external_id", sa.String(255)),  # what the system that sent the message calls it; unique in the case
+    sa.Column("sent_at", UtcDateTime),  # time at which that system says that it was sent
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Index(None, "ticket_id", "seq"),
+    sa.Index(None, "ticket_id", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
 )
 
 # Words of a case (position 0) or of one of its messages. Triggers keep those of cases in step with `search_text`.

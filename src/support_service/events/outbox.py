@@ -5,12 +5,13 @@ row is read first.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.clock import format_time
 from support_service.core.ids import new_id
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
@@ -55,7 +56,7 @@ async def append_all(
 
 def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
-    time = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    time = format_time(at)
     event = {
         "specversion": "1.0",
         "id": new_id(),

@@ -9,6 +9,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from support_service.core.clock import format_time
+
 Entry = dict[str, Any]
 Dated = tuple[str, Entry]
 """A timestamp, and the entry that has it."""
@@ -43,7 +45,7 @@ def service_entries(opened_at: str, collected: Iterable[Mapping[str, Any]]) -> l
 
 
 def message_entries(messages: Iterable[Mapping[str, Any]]) -> list[Dated]:
-    """Return the entries of messages, which have the members of the API."""
+    """Return the entries of messages, which have the members of the API; one that was sent elsewhere has that time."""
     return [_history_entry("conversation", message, MESSAGE_MEMBERS) for message in messages]
 
 
@@ -58,16 +60,8 @@ def merge(*groups: Iterable[tuple[str, Merged]]) -> list[Merged]:
 
 
 def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:
-    at = row["createdAt"]
+    at = row.get("sentAt") or row["createdAt"]
     return at, {"type": kind, "timestamp": at} | {name: row[name] for name in members}
-
-
-def format_time(moment: datetime) -> str:
-    """Return a time as ISO 8601 in UTC with microseconds, in the form of timeline entries."""
-    written = moment.isoformat(timespec="microseconds")
-    if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
-        written = moment.astimezone(UTC).isoformat(timespec="microseconds")
-    return f"{written[:-6]}Z"
 
 
 def normalise_time(value: object) -> str | None:

@@ -166,6 +166,21 @@ async def test_responses_have_exactly_the_described_fields(client, document):
         assert set(schemas[name]["properties"]) == set(schemas[name]["required"]) == set(answer), name
 
 
+async def test_repeat_of_an_external_id_is_described(document):
+    """Both fields are described in requests and answers, and so is the answer to a repeat."""
+    opening = document["paths"]["/support/cases"]["post"]["responses"]
+    assert response_media({"responses": opening})["schema"] == opening["201"]["content"]["application/json"]["schema"]
+    assert opening["200"]["headers"].keys() == opening["201"]["headers"].keys()
+    schemas = document["components"]["schemas"]
+    for name in ("NewCase", "NewMessage", "Case", "Message", "Ticket"):
+        external_id, sent_at = (schemas[name]["properties"][field]["anyOf"] for field in ("externalId", "sentAt"))
+        assert {"type": "null"} in external_id
+        assert {"type": "null"} in sent_at
+        assert {"type": "string", "format": "date-time"}.items() <= sent_at[0].items(), name
+    (limits,) = [each for each in schemas["NewCase"]["properties"]["externalId"]["anyOf"] if each["type"] == "string"]
+    assert (limits["minLength"], limits["maxLength"]) == (1, 255)
+
+
 async def test_list_filters_are_described(document):
     """Each filter is optional."""
     parameters = [each for each in operations(document)["GET", "/support/cases"]["parameters"] if each["in"] == "query"]

@@ -645,3 +645,70 @@ async def test_customer_has_only_what_the_caller_may_see(principals, own_case, o
         response = await principals.request(name, "GET", f"/support/customers/{customer}")
         details.add((await expect_problem(response, 404, "customer_not_found"))["detail"].replace(customer, ""))
     assert len(details) == 1
+
+
+@both_databases
+async def test_external_id_reveals_nothing_of_what_its_sender_may_not_see(principals, own_case):
+    """A customer or an agent who names that of another case, or of a note, gets 409 without a word of it."""
+    case, _ = own_case
+    path, note = (
+        f"/support/cases/{case}/messages",
+        {"authorType": "agent", "message": "cross", "visibility": "internal"},
+    )
+    mail = {"subject": "Ann", "channel": "email", "customerId": "customer-2", "team": "billing", "externalId": "mail"}
+    other = await principals.read_json("supervisor", "POST", "/support/cases", json=mail)
+    await principals.read_json("supervisor", "POST", path, json=note | {"externalId": "note"})
+    before = await principals.read_json("supervisor", "GET", f"/support/cases/{case}")
+    new, message = {"subject": "B", "channel": "email", "externalId": "mail"}, MESSAGE | {"externalId": "note"}
+    for name, url, sent in (
+        ("customer", "/support/cases", new),
+        ("agent", "/support/cases", new),
+        ("customer", path, message),
+    ):
+        problem = await expect_problem(await principals.request(name, "POST", url, json=sent), 409, "external_id_taken")
+        assert not [word for word in (other["id"], "Ann", "cross", "customer-2") if word in str(problem)]
+    assert await principals.read_json("supervisor", "GET", f"/support/cases/{case}") == before
+    url = f"/support/cases/{other['id']}/messages"
+    await expect_problem(await principals.request("customer", "POST", url, json=message), 404, "case_not_found")
+    as_agent = message | {"authorType": "agent"}
+    await expect_problem(await principals.request("customer", "POST", path, json=as_agent), 403, "permission_missing")
+
+
+@both_databases
+async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals):
+    """The customer gets the own case without notes and with the own version; staff and services get all of it."""
+    new = {"subject": "A parcel", "channel": "web", "externalId": "web-1", "initialMessage": MESSAGE}
+    case = await principals.read_json("customer", "POST", "/support/cases", json=new)
+    path = f"/support/cases/{case['id']}/messages"
+    note = {"authorType": "agent", "message": "cross", "visibility": "internal", "externalId": "n"}
+    await principals.read_json("supervisor", "POST", path, json=note)
+    for name, version, texts in (
+        ("customer", '"1+customer"', ["Hello"]),
+        ("agent", '"2"', ["Hello", "cross"]),
+        ("supervisor", '"2"', ["Hello", "cross"]),
+        ("service", '"2"', ["Hello", "cross"]),
+    ):
+        async with principals.request(name, "POST", "/support/cases", json=new) as response:
+            assert (response.status, response.headers["ETag"]) == (200, version)
+            found = await response.json()
+        assert (found["id"], [each["message"] for each in found["messages"]]) == (case["id"], texts)
+        assert [each["message"] for each in found["timeline"]] == texts
+    again = await principals.read_json("agent", "POST", path, json=note)
+    assert (again["message"], again["visibility"]) == ("cross", "internal")
+
+
+@both_databases
+async def test_analyst_sees_when_something_was_sent_and_not_what_it_is_called(principals):
+    """An external id may hold an address, as a mail's Message-ID does."""
+    named = {"externalId": "<ann@mail.example>", "sentAt": "2026-05-12T08:30:00Z"}
+    new = {"subject": "A", "channel": "email", "initialMessage": MESSAGE | named, **named}
+    case = await principals.read_json("supervisor", "POST", "/support/cases", json=new)
+    await principals.read_json("supervisor", "POST", "/support/cases", json=new | {"externalId": "b"})
+    path = f"/support/cases/{case['id']}"
+    found = await principals.read_json("analyst", "GET", f"{path}?includeTimeline=true")
+    part = await principals.read_json("analyst", "GET", f"{path}?messagesLimit=1")
+    listed = (await principals.read_json("analyst", "GET", "/support/cases"))["items"]
+    for each in (found, *found["messages"], *part["messages"], *listed):
+        assert (each["externalId"], each["sentAt"]) == ("[masked]", "2026-05-12T08:30:00.000000Z")
+    assert found["timeline"][0]["timestamp"] == "2026-05-12T08:30:00.000000Z"
+    assert "ann@" not in str((found, part, listed))

@@ -24,6 +24,8 @@ CASE_FIELDS = {
     "team",
     "context",
     "tags",
+    "externalId",
+    "sentAt",
     "createdAt",
     "updatedAt",
 }
@@ -37,6 +39,8 @@ MESSAGE_FIELDS = {
     "sentiment",
     "metadata",
     "visibility",
+    "externalId",
+    "sentAt",
     "createdAt",
 }
 NEW_CASE = {
@@ -49,6 +53,8 @@ NEW_CASE = {
     "team": "returns",
     "context": [{"type": "order", "orderId": "ORD-1", "nested": {"a": [1, 2.5, None, True]}}],
     "tags": ["late", "vip"],
+    "externalId": "<1@mail.example>",
+    "sentAt": "2026-05-12T08:30:00.000000Z",
 }
 
 

@@ -27,7 +27,9 @@ async def case(variables):
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
         await service.wait_until_ready(address)
-        case = await open_case(session, customerId="zaphod", subject="Zaphod's parcel", priority="high")
+        case = await open_case(
+            session, customerId="zaphod", subject="Zaphod's parcel", priority="high", externalId="<zaphod@mail.example>"
+        )
         await add_message(session, case, "Dear Zaphod")
     return case
 
@@ -101,7 +103,8 @@ async def test_export_is_masked_by_default(case, variables):
     status, out, _ = await run("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
     assert (status, "zaphod" in out.lower()) == (0, False)
     status, out, _ = await run("export", "--unmasked", **variables)
-    assert (status, json.loads(out)["subject"]) == (0, "Zaphod's parcel")
+    exported = json.loads(out)
+    assert (status, exported["subject"], exported["externalId"]) == (0, "Zaphod's parcel", "<zaphod@mail.example>")
 
 
 async def test_export_of_large_cases_is_complete(variables):

@@ -73,3 +73,35 @@ async def test_what_is_published_is_as_described(client, document, redis):
         assert set(schema["required"]) - {"initialMessage"} <= set(event["data"]) <= set(schema["properties"])
         ticket = follow(document, schema["properties"]["ticket"]["$ref"])
         assert set(event["data"]["ticket"]) == set(ticket["properties"])
+
+
+async def test_events_say_what_the_sender_calls_a_case_and_when_it_was_sent(client, document, redis):
+    """In camelCase, in the case and in its messages; a repeat of the request publishes nothing."""
+    named = {"externalId": "<1@mail.example>", "sentAt": "2026-05-12T15:30:00+07:00"}
+    hello = {"authorType": "customer", "message": "Hello"}
+    case = await open_case(client, initialMessage=hello, **named)
+    message = await add_message(client, case, **named)
+    path = f"/support/cases/{case['id']}"
+    for url, sent in (("/support/cases", {"subject": "B", "channel": "email"}), (f"{path}/messages", hello)):
+        async with client.post(url, json=sent | named) as response:
+            assert response.status == 200
+    async with client.post(f"{path}/close") as response:
+        assert response.status == 200
+    async with Redis.from_url(redis.url) as stream:
+        opened, added, *closed = [event["data"] for event in await wait_for_events(stream, 4)]
+    assert [each.get("changeType") for each in (opened, added, *closed)] == [
+        None,
+        "conversation.added",
+        "status.changed",
+        None,
+    ]
+    sent_at = {"sentAt": "2026-05-12T08:30:00.000000Z"}
+    for each in (opened["ticket"], added["ticket"], added["conversation"], closed[1]["ticket"]):
+        assert named | sent_at == {name: each[name] for name in named}
+    assert opened["initialMessage"]["sentAt"] == sent_at["sentAt"]
+    assert opened["initialMessage"]["externalId"] is None
+    assert added["conversation"] == message
+    for name in ("Message", "Ticket"):
+        schema = document["components"]["schemas"][name]["properties"]
+        assert "date-time" in json.dumps(schema["sentAt"])
+        assert schema["externalId"]

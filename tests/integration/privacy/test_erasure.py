@@ -61,7 +61,13 @@ async def two_cases(client):
         customerId=CUSTOMER,
         context=[{"type": "order", "orderId": f"ORD-{WORD}"}, {"note": WORD}],
         tags=[WORD],
-        initialMessage={"authorType": "customer", "message": f"{WORD} speaking", "metadata": {"name": WORD}},
+        externalId=f"<1@{WORD}>",
+        initialMessage={
+            "authorType": "customer",
+            "message": f"{WORD} speaking",
+            "metadata": {"name": WORD},
+            "externalId": f"<2@{WORD}>",
+        },
     )
     await add_message(client, case, f"Dear {WORD}", sentiment=WORD, attachmentUri=f"https://files.test/{WORD}")
     await upload(client, case, FILES[0], filename=f"{WORD}.txt", content_type=f"application/{WORD}")
@@ -133,6 +139,25 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert all(abs(len(to_json(message)) - ERASED_MESSAGE_BYTES) < 16 for message in erased["messages"])
     with pytest.raises(NotFound, match="No case"):
         await erase()
+
+
+@both_databases
+async def test_erasure_keeps_the_time_and_frees_the_external_id(client, erase):
+    """A mail that is delivered again after the erasure opens a new case, and adds a new message."""
+    named = {"channel": "email", "externalId": f"<1@{WORD}>", "sentAt": "2026-05-12T08:30:00Z"}
+    message = {"authorType": "customer", "message": WORD, "externalId": f"<2@{WORD}>"}
+    case = await open_case(client, customerId=CUSTOMER, initialMessage=message, **named)
+    repeat = {"json": {"subject": "A parcel", **named}, "headers": {"Idempotency-Key": "k"}}
+    async with client.post("/support/cases", **repeat) as response:
+        assert response.status == 200
+    await erase()
+    erased = await read_case(client, case)
+    for each in (erased, *erased["messages"]):
+        assert (each["externalId"], each["sentAt"]) == (None, "2026-05-12T08:30:00.000000Z")
+    await expect_problem(await client.post("/support/cases", **repeat), 409, "idempotency_answer_lost")
+    assert (await open_case(client, **named))["id"] != case["id"]
+    again = await add_message(client, case, externalId=message["externalId"])
+    assert again["id"] != case["messages"][0]["id"]
 
 
 async def test_search_index_has_no_erased_words(client, two_cases, erase, database):

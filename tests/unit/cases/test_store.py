@@ -35,6 +35,8 @@ def ticket(number=1, **fields):
         "team": None,
         "context": [],
         "tags": [],
+        "external_id": None,
+        "sent_at": None,
         "created_at": AT,
         "updated_at": AT,
     }

@@ -24,6 +24,7 @@ from support_service.database.timings import MigrationTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread
 
+SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
 
 
@@ -319,6 +320,26 @@ async def test_a_table_that_stays_in_use(busy):
             await asyncio.to_thread(migrate.upgrade, url, timings=timings)
     assert await asyncio.to_thread(revision, url) == "0004"
     assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
+
+
+def test_an_interrupted_index_is_built_again(postgres):
+    """Columns that are committed before their unique index are no obstacle; neither is what is left of the index."""
+    name = postgres.create_database()
+    url = postgres.url(name)
+    (migration,) = (each for each in SCRIPTS.walk_revisions() if each.path.endswith("_external_ids.py"))
+    in_thread(migrate.upgrade, url, migration.down_revision)
+    change(
+        url,
+        [
+            "ALTER TABLE tickets ADD COLUMN external_id VARCHAR(255)",
+            "CREATE INDEX ix_tickets_channel_external_id ON tickets (channel)",
+        ],
+    )
+    in_thread(migrate.upgrade, url)
+    definition = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_tickets_channel_external_id'"
+    found = inspect(url, lambda connection: connection.execute(sa.text(definition)).scalar_one())
+    assert ("UNIQUE" in found, "(channel, external_id) WHERE" in found) == (True, True)
+    postgres.drop_database(name)
 
 
 def test_the_newest_schema_is_left_as_it_is(empty_url):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support_service.core.clock import format_time
 from support_service.timeline import merge
 from support_service.timeline.sources import fulfillment, orders, payments
 from support_service.timeline.sources.base import ContractViolation, page_reader
@@ -51,7 +52,7 @@ answers = json | st.fixed_dictionaries(
 
 def utc(at):
     """Format a time as the readers of the sources do."""
-    return merge.format_time(at.replace(tzinfo=UTC))
+    return format_time(at.replace(tzinfo=UTC))
 
 
 collected = st.lists(st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(utc)}))
@@ -67,18 +68,18 @@ def message_at(at, message="Hello"):
         "sentiment": None,
         "metadata": None,
         "visibility": "internal",
-        "createdAt": merge.format_time(at),
+        "createdAt": format_time(at),
     }
 
 
 def attachment_at(at, filename="a.txt"):
     """Return an attachment with this time."""
-    return {"filename": filename, "uri": f"/{filename}", "visibility": "public", "createdAt": merge.format_time(at)}
+    return {"filename": filename, "uri": f"/{filename}", "visibility": "public", "createdAt": format_time(at)}
 
 
 def merge_entries(opened_at, context, collected, messages, attachments):
     """Return all entries as one timeline."""
-    opening = merge.format_time(opened_at)
+    opening = format_time(opened_at)
     return merge.merge(
         merge.context_entries(opening, context),
         merge.service_entries(opening, collected),
@@ -108,6 +109,14 @@ def test_entries_with_equal_times_keep_their_order(moments_):
     merged = merge_entries(OPENED, [], [], messages, [])
     expected = [str(number) for number, _ in sorted(enumerate(moments_), key=lambda pair: pair[1])]
     assert [entry["message"] for entry in merged] == expected
+
+
+@given(st.lists(st.tuples(moments, st.none() | moments)))
+def test_messages_are_at_the_time_at_which_they_were_sent(times_):
+    """Without one, at the time of arrival."""
+    messages = [message_at(at) | {"sentAt": sent and format_time(sent)} for at, sent in times_]
+    merged = merge_entries(OPENED, [], [], messages, [])
+    assert [entry["timestamp"] for entry in merged] == sorted(format_time(sent or at) for at, sent in times_)
 
 
 @given(contexts)
@@ -145,14 +154,8 @@ def test_entries_with_equal_times_are_ordered_by_kind(given_):
     numbered = {way: [(number, at) for number, (kind, at) in enumerate(given_) if kind == way] for way in KINDS}
     merged = merge_entries(
         OPENED,
-        [
-            {"type": "note", "timestamp": merge.format_time(at), "number": str(number)}
-            for number, at in numbered["context"]
-        ],
-        [
-            {"type": "order", "timestamp": merge.format_time(at), "number": str(number)}
-            for number, at in numbered["service"]
-        ],
+        [{"type": "note", "timestamp": format_time(at), "number": str(number)} for number, at in numbered["context"]],
+        [{"type": "order", "timestamp": format_time(at), "number": str(number)} for number, at in numbered["service"]],
         [message_at(at, str(number)) for number, at in numbered["message"]],
         [attachment_at(at, str(number)) for number, at in numbered["attachment"]],
     )
@@ -182,7 +185,7 @@ def test_merge_does_not_change_its_input(context, known):
 @given(collected)
 def test_each_source_entry_is_in_the_merge_unchanged(known):
     """Each source entry appears unchanged, as often as it was given; a missing timestamp is filled in."""
-    opening = merge.format_time(OPENED)
+    opening = format_time(OPENED)
     expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
     assert _multiset(merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
 

@@ -6,6 +6,7 @@ from typing import NewType
 from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
+from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -20,7 +21,7 @@ KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
 
 
-def etag_header(call: Call, case: CaseSummary | StoredCase) -> dict[str, str]:
+def etag_header(call: Call, case: CaseSummary | StoredCase | ExistingCase) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
     view = {"full": "", "public": "+customer", "masked": "+masked"}[call.view]
     return {"ETag": f'"{case.version}{view}"'}

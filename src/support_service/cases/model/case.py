@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model import examples
+from support_service.cases.model.external import SentAt
 from support_service.cases.model.links import ShownLinkKind
 from support_service.cases.model.vocabulary import Json, Priority, Visibility
 from support_service.core.domain.case_vocabulary import AuthorType, Status
@@ -52,6 +53,10 @@ class Message(ApiModel):
     sentiment: str | None
     metadata: Json | None
     visibility: Visibility
+    external_id: str | None = None
+    sent_at: SentAt | None = Field(
+        default=None, description="when it was sent; in place of `createdAt` in the timeline"
+    )
     created_at: datetime
 
 
@@ -86,6 +91,8 @@ class CaseSummary(ApiModel):
     team: str | None
     context: list[Json]
     tags: list[str]
+    external_id: str | None = None
+    sent_at: SentAt | None = None
     created_at: datetime
     updated_at: datetime
     match: CaseMatch | None = Field(

@@ -7,6 +7,8 @@ Example = dict[str, Any]
 CASE_ID = "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"
 MESSAGE_ID = "f3a4c1d2-58b6-4e0f-8f5e-2f8d1c7b9a30"
 ATTACHMENT_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+EXTERNAL_ID = "<5e1f7a@mail.example>"
+SENT_AT = "2026-05-12T08:29:41.000000Z"
 CONTEXT = [{"type": "order", "orderId": "ORD-1001"}, {"type": "shipment", "shipmentId": "SHP-1001"}]
 
 NEW_MESSAGE: Example = {
@@ -38,6 +40,8 @@ MESSAGE: Example = {
     "attachmentUri": None,
     "metadata": None,
     "visibility": "public",
+    "externalId": EXTERNAL_ID,
+    "sentAt": SENT_AT,
     "createdAt": "2026-05-12T08:30:00.125000Z",
 } | NEW_MESSAGE
 CASE_SUMMARY: Example = {
@@ -52,6 +56,8 @@ CASE_SUMMARY: Example = {
     "team": "deliveries",
     "context": CONTEXT,
     "tags": ["delivery"],
+    "externalId": EXTERNAL_ID,
+    "sentAt": SENT_AT,
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
@@ -87,7 +93,7 @@ CASE: Example = CASE_SUMMARY | {
         },
         {
             "type": "conversation",
-            "timestamp": "2026-05-12T08:30:00.125000Z",
+            "timestamp": SENT_AT,
             "authorType": "customer",
             "message": NEW_MESSAGE["message"],
             "attachmentUri": None,

@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema
 
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.external import ExternalId, NewSentAt
 from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import (
     AttachmentUri,
@@ -81,6 +82,8 @@ class NewMessage(RequestModel):
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"
+    external_id: ExternalId | None = None
+    sent_at: NewSentAt | None = None
 
 
 class NewCase(RequestModel):
@@ -97,6 +100,8 @@ class NewCase(RequestModel):
     team: Identifier | None = None
     context: Context = Field([])
     tags: Tags = Field([])
+    external_id: ExternalId | None = None
+    sent_at: NewSentAt | None = None
     initial_message: NewMessage | None = None
 
 

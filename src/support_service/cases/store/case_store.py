@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
-from support_service.cases.store import case_reading
+from support_service.cases.store import case_reading, external_ids
 from support_service.cases.store.projections import LOCKED_CASE_JSON
 from support_service.cases.store.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
@@ -126,18 +126,26 @@ async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
 
 async def add_case(
     tx: Transaction, case: CaseSummary, references: Sequence[tuple[str, str]], first: Message | None = None
-) -> None:
-    """Insert a new case with its references (kind, value), and its first message if it has one."""
+) -> bool:
+    """Insert a new case with its references (kind, value), and its first message if it has one.
+
+    Return False, without an insert, if its channel has a case with its external id.
+    """
     author = first.author_type if first and first.visibility == "public" else None
     first_message_values = {
         "waiting_since": case.created_at if author == "customer" else None,
         "answered_at": case.created_at if author == "agent" else None,
         "conversation_bytes": _message_size(first) if first else 0,
     }
-    await tx.execute(ADD_CASE, _column_values(case) | _search_values(case) | first_message_values)
+    row = _column_values(case) | _search_values(case) | first_message_values
+    if case.external_id is None:
+        await tx.execute(ADD_CASE, row)
+    elif not await external_ids.add_case_if_new(tx, row):
+        return False
     await _add_references(tx, case.id, references)
     if first:
         await _add_message(tx, first)
+    return True
 
 
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:

@@ -52,6 +52,8 @@ MESSAGES_JSON = partial(
         "sentiment": "sentiment",
         "metadata": "metadata",
         "visibility": "visibility",
+        "externalId": "external_id",
+        "sentAt": "sent_at",
         "createdAt": "created_at",
     },
 )

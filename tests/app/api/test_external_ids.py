@@ -1,0 +1,173 @@
+"""`externalId` over HTTP: a repeat gets the case or the message that exists, and changes nothing."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.database.component import DATABASE
+from support_service.database.tables import audit_log, messages, tickets
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, upload
+
+pytestmark = both_databases
+MAIL = "<5e1f7a@mail.example>"
+NEW = {"subject": "A parcel", "channel": "email", "externalId": MAIL}
+MESSAGE = {"authorType": "customer", "message": "Where is it?", "externalId": "m-1"}
+
+
+async def post(client, path, sent, **headers):
+    """Return the status, the headers and the JSON of the answer to a POST."""
+    async with client.post(path, json=sent, headers=headers) as response:
+        return response.status, response.headers, await response.json()
+
+
+async def count(client, table):
+    """Return the number of rows of a table."""
+    return (await client.app[DATABASE].fetch_one(sa.select(sa.func.count().label("number")).select_from(table))).number
+
+
+async def test_repeat_gets_the_existing_case(client, metrics):
+    """It has 200, the same body, `Location` and `ETag`, whatever else the request says; nothing is added."""
+    sent = NEW | {"initialMessage": MESSAGE, "sentAt": "2026-05-12T08:30:00Z", "context": [{"type": "note"}]}
+    status, headers, case = await post(client, "/support/cases", sent)
+    assert (status, case["externalId"], case["sentAt"]) == (201, MAIL, "2026-05-12T08:30:00.000000Z")
+    before = [await count(client, table) for table in (tickets, messages, audit_log)]
+    for again in (sent, NEW | {"subject": "B", "priority": "high", "initialMessage": MESSAGE | {"externalId": "m-2"}}):
+        status, repeated, existing = await post(client, "/support/cases", again)
+        assert (status, existing) == (200, case)
+        assert [repeated[name] for name in ("Location", "ETag")] == [headers[name] for name in ("Location", "ETag")]
+    assert [await count(client, table) for table in (tickets, messages, audit_log)] == before
+    assert metrics.value("support_ticket_created_total", channel="email") == 1
+    assert metrics.nonzero("support_conversation_added_total") == {"customer": 1}
+
+
+async def test_repeat_gets_the_case_as_it_is_now(client):
+    """Also after it was closed: with its later messages and files, in the current version."""
+    case = await open_case(client, **NEW)
+    await add_message(client, case)
+    await upload(client, case)
+    async with client.post(f"/support/cases/{case['id']}/close", json={"message": "Bye"}) as response:
+        assert response.status == 200
+        closed, etag = await response.json(), response.headers["ETag"]
+    status, headers, existing = await post(client, "/support/cases", NEW)
+    assert (status, existing, headers["ETag"]) == (200, closed, etag)
+    assert (existing["status"], len(existing["messages"]), len(existing["timeline"])) == ("closed", 2, 3)
+
+
+async def test_value_is_unique_in_its_channel(client):
+    """Another channel, another spelling and no value open cases of their own."""
+    case = await open_case(client, **NEW)
+    others = [
+        await open_case(client, **NEW | {"channel": "chat"}),
+        await open_case(client, **NEW | {"externalId": MAIL.upper()}),
+        await open_case(client, **NEW | {"externalId": None}),
+        await open_case(client, **NEW | {"externalId": None}),
+    ]
+    assert len({case["id"], *(other["id"] for other in others)}) == 5
+
+
+async def test_simultaneous_requests_open_one_case(client, metrics):
+    """One of twenty gets 201, all others 200 with the same case."""
+    answers = await asyncio.gather(*(post(client, "/support/cases", NEW | {"subject": str(n)}) for n in range(20)))
+    assert sorted(status for status, _, _ in answers) == [200] * 19 + [201]
+    assert len({case["subject"] for _, _, case in answers}) == 1
+    assert len((await list_cases(client))["items"]) == await count(client, audit_log) == 1
+    assert metrics.value("support_ticket_created_total", channel="email") == 1
+
+
+async def test_repeat_gets_the_existing_message(client, metrics):
+    """On any state and version of the case; in another case the value is free."""
+    case, other = await open_case(client), await open_case(client)
+    path = f"/support/cases/{case['id']}"
+    status, _, message = await post(client, f"{path}/messages", MESSAGE | {"sentAt": "2026-05-12T15:30:00.5+07:00"})
+    assert (status, message["externalId"], message["sentAt"]) == (200, "m-1", "2026-05-12T08:30:00.500000Z")
+    async with client.post(f"{path}/close") as response:
+        assert response.status == 200
+    now = await read_case(client, case)
+    again = MESSAGE | {"message": "Another text", "metadata": {"a": 1}}
+    for headers in ({}, {"If-Match": '"1"'}):
+        status, _, existing = await post(client, f"{path}/messages", again, **headers)
+        assert (status, existing) == (200, message)
+    assert await read_case(client, case) == now
+    assert now["messages"] == [message]
+    await expect_problem(
+        await client.post(f"{path}/messages", json=MESSAGE | {"externalId": "m-2"}), 409, "case_closed"
+    )
+    elsewhere = await add_message(client, other, externalId="m-1")
+    assert elsewhere["id"] != message["id"]
+    assert metrics.total("support_conversation_added_total") == 2
+
+
+async def test_simultaneous_requests_add_one_message(client, metrics):
+    """All of twenty get the same message; the case changes once."""
+    case = await open_case(client)
+    path = f"/support/cases/{case['id']}/messages"
+    answers = await asyncio.gather(*(post(client, path, MESSAGE | {"message": str(n)}) for n in range(20)))
+    assert [status for status, _, _ in answers] == [200] * 20
+    assert (await read_case(client, case))["messages"] == [answers[0][2]]
+    assert {message["id"] for _, _, message in answers} == {answers[0][2]["id"]}
+    assert metrics.total("support_conversation_added_total") == 1
+
+
+async def test_first_message_is_one_of_the_case(client):
+    """A message that is sent again after it had opened the case is not added."""
+    case = await open_case(client, initialMessage=MESSAGE)
+    _, _, message = await post(client, f"/support/cases/{case['id']}/messages", MESSAGE)
+    assert [message] == case["messages"] == (await read_case(client, case))["messages"]
+
+
+async def test_both_ways_to_repeat_work_together(client):
+    """A key replays its first answer with its status; another key gets what exists, and replays that."""
+    first, second = {"Idempotency-Key": "a"}, {"Idempotency-Key": "b"}
+    opened = await post(client, "/support/cases", NEW, **first)
+    found = await post(client, "/support/cases", NEW, **second)
+    path = f"/support/cases/{opened[2]['id']}/messages"
+    added = await post(client, path, MESSAGE, **{"Idempotency-Key": "c"})
+    same = await post(client, path, MESSAGE, **{"Idempotency-Key": "d"})
+    assert (opened[0], found[0], added[0], same[0]) == (201, 200, 200, 200)
+    assert (found[2], same[2]) == (opened[2], added[2])
+    for answer, target, sent, key in (
+        (opened, "/support/cases", NEW, first),
+        (found, "/support/cases", NEW, second),
+        (same, path, MESSAGE, {"Idempotency-Key": "d"}),
+    ):
+        status, headers, body = await post(client, target, sent, **key)
+        assert (status, body, headers["Idempotency-Replayed"]) == (answer[0], answer[2], "true")
+
+
+async def test_value_of_a_deleted_case_is_free(client):
+    """Only synthetic cases can be deleted."""
+    new = NEW | {"channel": "synthetic"}
+    case = await open_case(client, **new)
+    async with client.delete(f"/support/cases/{case['id']}") as response:
+        assert response.status == 204
+    assert (await open_case(client, **new))["id"] != case["id"]
+
+
+@pytest.mark.parametrize("value", ["", "x" * 256, 7, ["a"], {"a": 1}])
+async def test_invalid_value_is_refused(client, value):
+    """It is a text of 1 to 255 characters; the problem names the field."""
+    case = await open_case(client)
+    for path, sent, field in (
+        ("/support/cases", NEW | {"externalId": value}, "externalId"),
+        ("/support/cases", NEW | {"initialMessage": MESSAGE | {"externalId": value}}, "initialMessage.externalId"),
+        (f"/support/cases/{case['id']}/messages", MESSAGE | {"externalId": value}, "externalId"),
+    ):
+        problem = await expect_problem(await client.post(path, json=sent), 422, "invalid_request")
+        assert [error["field"] for error in problem["errors"]] == [field]
+
+
+async def test_longest_value_and_name_in_snake_case(client):
+    """Any characters count, and the field may be named as other fields are."""
+    value = "ế" * 255
+    case = await open_case(client, external_id=value, sent_at="2026-05-12T08:30:00Z")
+    status, _, existing = await post(client, "/support/cases", NEW | {"externalId": value})
+    assert (status, existing["id"], existing["sentAt"]) == (200, case["id"], "2026-05-12T08:30:00.000000Z")
+
+
+async def test_search_does_not_find_it(client):
+    """Neither that of a case nor that of a message."""
+    await open_case(client, **NEW | {"externalId": "zaphod"}, initialMessage=MESSAGE | {"externalId": "zaphod"})
+    assert (await list_cases(client, q="zaphod"))["items"] == []
+    assert len((await list_cases(client, q="parcel"))["items"]) == 1
