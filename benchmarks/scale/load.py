@@ -30,7 +30,7 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
     """Yield (cases so far, rows by table)."""
     for start in range(1, count + 1, BATCH):
         found: dict[str, list[dict[str, Any]]] = {
-            "tickets": [], "messages": [], "ticket_references": [], "search_documents": []
+            "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": []
         }  # fmt: skip
         stop = min(start + BATCH, count + 1)
         for seq in range(start, stop):
@@ -38,6 +38,7 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
             found["tickets"].append(ticket)
             found["messages"] += said
             found["ticket_references"].append(rows.reference(seq))
+            found["ticket_tags"] += [{"tag": tag, "seq": seq} for tag in rows.tags(seq)]
             found["search_documents"] += [
                 {"id": id_, "internal": False, "words": words} for id_, words in rows.documents(ticket, said)
             ]

@@ -1,5 +1,6 @@
 """Rows of cases as a large installation has them: deterministic, a tenth open, a tenth pending, four messages each."""
 
+import json
 import random
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ FREQUENT = "parcel"  # a word in every case
 RARE = "kintsugi"  # a word in RARE_CASES cases, spread evenly
 RARE_CASES = 200
 ABSENT = "xylophone"
+FREQUENT_TAG, RARE_TAG = "delivery", "vip"
 ABSENT_TEAM = "nobody"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CHANNELS = ("email", "chat", "phone", "web")
@@ -50,17 +52,23 @@ def case(seq: int, count: int) -> dict[str, Any]:
         "priority": "urgent" if shuffled // 13 % 1000 == 0 else PRIORITIES[shuffled // 17 % 4],
         "channel": CHANNELS[shuffled // 19 % 4],
         "assigned_agent_id": f"agent-{shuffled // 23 % AGENTS}" if shuffled // 29 % 10 else None,
-        "team": f"team-{shuffled // 31 % TEAMS}",
+        "team": f"team-{shuffled // 31 % TEAMS}" if shuffled // 37 % 50 else None,
         "context": f'[{{"type": "order", "orderId": {seq}}}]',
-        "tags": "[]",
+        "tags": json.dumps(tags(seq)),
         "search_text": f"{subject} {description} {customer.replace('-', ' ')}",
         "created_at": at,
-        "updated_at": at + timedelta(hours=1),
+        "updated_at": at + timedelta(hours=1 + shuffled // 41 % 500),
         "waiting_since": at if status == "open" else None,
         "answered_at": at + timedelta(minutes=30),
         "version": 1 + MESSAGES_PER_CASE,
         "conversation_bytes": 1024 * MESSAGES_PER_CASE,
     }
+
+
+def tags(seq: int) -> list[str]:
+    """Return the tags of case `seq`: a quarter of the cases has a frequent one, one in a thousand a rare one."""
+    shuffled = seq * 2_654_435_761 % (1 << 32)
+    return [FREQUENT_TAG] * (shuffled // 43 % 4 == 0) + [RARE_TAG] * (shuffled // 47 % 1000 == 0)
 
 
 def messages(seq: int) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_P
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.external_ids import ExistingCase
+from support_service.cases.masking import asks_for_masked
 from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -85,7 +86,7 @@ async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
 
 
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
-    """List cases, newest first.
+    """List cases, newest first or in the order of `sort`.
 
     A case must match every given filter; an empty filter is ignored. `nextCursor` requests the next page, and is null
     on the last one. Synthetic cases are listed only if `channel` asks for theirs.
@@ -99,7 +100,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
 
 def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
-    if call.is_masked and (query.q or query.customer_id):
+    if call.is_masked and asks_for_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 

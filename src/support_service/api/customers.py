@@ -11,7 +11,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.cases.model import examples
-from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, example_config
+from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, ListedCase, example_config
 from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, CaseQuery
 from support_service.core.domain import references
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
@@ -50,7 +50,7 @@ class CustomerPage(ApiModel):
     model_config = example_config(examples.CUSTOMER_PAGE)
 
     customer_id: str
-    cases: list[CaseSummary]
+    cases: list[ListedCase]
     references: CustomerReferences
     files: list[Attachment] = Field(description=f"the newest {MAX_FILES:,} files of the cases, newest first")
     more_files: bool = Field(description="the cases have older files, which are in none of the pages")

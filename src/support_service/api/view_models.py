@@ -27,16 +27,23 @@ SAVED_VIEW: Json = NEW_VIEW | {
 COUNTED_VIEW: Json = SAVED_VIEW | {"count": 17, "more": False}
 
 
+def _with_text(schema: dict[str, Any]) -> None:
+    """Describe that several statuses may also be one text, as in the query of a list."""
+    status = schema["properties"]["status"]
+    listed = {name: status.pop(name) for name in ("type", "items")}
+    status["anyOf"] = [{"type": "string", "examples": ["open,pending"]}, listed]
+
+
 class ViewFilters(CaseFilters):
     """The query parameters of `GET /support/cases` without `limit` and `cursor`; null and empty ones are left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_with_text)
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_empty(cls, sent: object) -> object:
         if isinstance(sent, dict):
-            return {name: value for name, value in sent.items() if value not in (None, "")}
+            return {name: value for name, value in sent.items() if value not in (None, "", [])}
         return sent
 
     def as_query(self) -> Query:

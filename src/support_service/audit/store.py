@@ -31,7 +31,7 @@ def _select_page(
     kept = [column for column in COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(direction(place)).limit(sa.bindparam("count"))
-    page = limit_by_bytes(found, place.name, direction)
+    page = limit_by_bytes(found, place.name, direction=direction)
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
     columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
     return sa.select(*columns, page.c.number).order_by(direction(page.c[place.name]))

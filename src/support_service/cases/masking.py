@@ -8,9 +8,10 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from support_service.cases.model.case import Attachment, Case, CaseSummary, Message
+from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
@@ -29,6 +30,9 @@ VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
 )
 # Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "metadata", "filename", "uri"}
+
+
+AnyCase = TypeVar("AnyCase", bound=CaseSummary)
 
 
 class CaseMasker:
@@ -55,7 +59,7 @@ class CaseMasker:
         }
         self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
 
-    def summary(self, case: CaseSummary) -> CaseSummary:
+    def summary(self, case: AnyCase) -> AnyCase:
         """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
         return case.model_copy(update=self._masked_fields(case))
 
@@ -87,7 +91,7 @@ class CaseMasker:
             "description": case.description and MASKED,
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),
             "context": self.entries(case.context),
-            "tags": [tag if WORD_PATTERN.fullmatch(tag) else MASKED for tag in case.tags],
+            "tags": [tag if is_visible_tag(tag) else MASKED for tag in case.tags],
             "external_id": case.external_id and MASKED,  # may hold an address, as a mail's Message-ID
         }
 
@@ -117,6 +121,17 @@ class CaseMasker:
         if name in IDENTIFYING and isinstance(value, str | int):
             return self.pseudonym(str(value))
         return _keep_if_matching(value, pattern)
+
+
+def asks_for_masked(query: CaseFilters) -> bool:
+    """Return whether the answer to a query would tell who a masked case is about."""
+    personal = (query.q, query.customer_id, query.order_id, query.payment_id, query.shipment_id)
+    return any(personal) or not all(map(is_visible_tag, query.tag))
+
+
+def is_visible_tag(tag: str) -> bool:
+    """Return whether a tag is shown where cases are masked: it is one word, without a number of a person."""
+    return WORD_PATTERN.fullmatch(tag) is not None
 
 
 def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:

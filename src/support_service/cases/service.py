@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from support_service.audit import log as audit
-from support_service.cases import changes, external_ids
+from support_service.cases import changes, external_ids, list_cursor
 from support_service.cases.changes import AddedMessage
 from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
@@ -28,7 +28,6 @@ from support_service.cases.status_metrics import count_status
 from support_service.cases.store import case_links, case_list, case_reading
 from support_service.cases.store import case_store as store
 from support_service.cases.store.case_reading import NO_VERSION, StoredCase
-from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
@@ -131,15 +130,16 @@ class CaseService:
         return stored
 
     async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
-        """Return a page of the matching cases that the principal may see, newest first.
+        """Return a page of the matching cases that the principal may see, in the order of the query's sort.
 
         Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
         `next_cursor` continues after the last one.
         """
-        found = await case_list.find(self._database, query, pagination.decode_cursor(query.cursor), principal)
+        after = list_cursor.decode(query.sort, query.cursor)
+        found = await case_list.find(self._database, query, after, principal)
         return CasePage.model_construct(
             items=[case for _, case in found.cases],
-            next_cursor=pagination.encode_cursor(found.cases[-1][0]) if found.more else None,
+            next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
         )
 
     async def count_cases(self, principal: Principal, query: CaseFilters, most: int) -> int:

@@ -85,8 +85,8 @@ async def _export(settings: Settings, *, masked: bool) -> None:
         while more:
             page = await case_list.find(maintenance.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
             more = page.more
-            for seq, summary in page.cases:
-                after = seq
+            for place, summary in page.cases:
+                after = place
                 case = await case_store.get(maintenance.database, summary.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.case(case) if masked else case

@@ -25,6 +25,11 @@ def decode_cursor(cursor: str | None) -> int | None:
         raw = b""
     seq = int.from_bytes(raw, signed=True)
     if len(raw) != CURSOR_BYTES or seq < 0:
-        problem = FieldError("cursor", "was not issued by this list; start again without a cursor")
-        raise ValidationFailed("invalid_request", "The cursor is invalid.", [problem])
+        raise invalid_cursor()
     return seq
+
+
+def invalid_cursor() -> ValidationFailed:
+    """Return the error of a cursor that a list did not issue."""
+    problem = FieldError("cursor", "was not issued by this list; start again without a cursor")
+    return ValidationFailed("invalid_request", "The cursor is invalid.", [problem])

@@ -123,6 +123,17 @@ class transaction_lock(FunctionElement[Any]):  # noqa: N801 - reads as the SQL f
     inherit_cache = True
 
 
+class unindexed(FunctionElement[str]):  # noqa: N801 - reads as the SQL operator that it is
+    """A text column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
+
+    PostgreSQL's statistics know them; there it is the column.
+    """
+
+    name = "unindexed"
+    type = sa.Text()
+    inherit_cache = True
+
+
 NO_PARTS: list[tuple[str, InternalTraversal]] = []
 
 
@@ -213,6 +224,16 @@ def _(element: time_after, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(transaction_lock, "sqlite")
 def _(_element: transaction_lock, _compiler: SQLCompiler, **_: Any) -> str:
     return "NULL"
+
+
+@compiles(unindexed, "sqlite")
+def _(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"+{compiler.process(element.clauses, **kw)}"
+
+
+@compiles(unindexed, "postgresql")
+def _(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
 
 
 @compiles(transaction_lock, "postgresql")

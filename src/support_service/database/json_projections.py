@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.core.domain.case_vocabulary import SYNTHETIC
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.database.dialect import json_object, latest_time
 from support_service.database.tables import tickets
 
@@ -18,6 +18,11 @@ IS_SYNTHETIC: sa.ColumnElement[bool] = sa.func.coalesce(
     tickets.c.synthetic, tickets.c.channel == sa.literal_column(f"'{SYNTHETIC}'")
 )
 """True for a synthetic case, which is in no list and in no count. Older releases say so by the channel only."""
+
+IS_ACTIVE: sa.ColumnElement[bool] = tickets.c.status.in_(
+    [sa.literal_column(f"'{status}'", sa.String()) for status in ACTIVE_STATUSES]
+)
+"""True for a case that is still being worked on. Literals, because a partial index has the same condition."""
 
 CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "id": tickets.c.id,

@@ -58,6 +58,24 @@ tickets = sa.Table(
         *("assigned_agent_id", "status", "seq", "synthetic", "channel"),
         sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
     ),
+    sa.Index(
+        None,
+        "waiting_since",
+        "seq",
+        sqlite_where=sa.text("waiting_since IS NOT NULL AND status IN ('open', 'pending')"),
+    ),
+    sa.Index("ix_tickets_without_agent", "seq", sqlite_where=sa.text("assigned_agent_id IS NULL")),
+    sa.Index("ix_tickets_without_team", "seq", sqlite_where=sa.text("team IS NULL")),
+    # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq.
+)
+
+# The tags of each case, kept by triggers on `tickets`: lists read the cases of a tag in order.
+ticket_tags = sa.Table(
+    "ticket_tags",
+    metadata,
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),  # of the case
+    sqlite_with_rowid=False,
 )
 
 # The number of cases by status and priority without synthetic ones, kept by triggers on `tickets`. On PostgreSQL

@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from math import isinf
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import pydantic_core
 from aiohttp import web
@@ -65,13 +65,21 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
 def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
     """Return a function that parses the query of a request into a model; an empty value counts as missing.
 
+    A field that is a list or a tuple gets the values of all parameters of its name, any other the last one.
+
     It keeps the models of some queries, because most requests have no query or a usual one: models must not change.
     It raises ValidationFailed.
     """
+    repeatable = frozenset(
+        given
+        for name, field in model.model_fields.items()
+        if get_origin(field.annotation) in (list, tuple)
+        for given in (name, field.alias or name)
+    )
 
     @lru_cache(KEPT_QUERIES)
     def parse(query: str) -> ModelT:
-        return _validate(model, _parse_query(query))
+        return _validate(model, _parse_query(query, repeatable))
 
     return lambda request: parse(request.rel_url.raw_query_string)
 
@@ -128,8 +136,11 @@ async def read_body(request: web.Request) -> bytes:
         raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
 
 
-def _parse_query(raw: str) -> dict[str, str]:
-    query = {name: value for name, value in URL.build(query_string=raw, encoded=True).query.items() if value}
+def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
+    given = URL.build(query_string=raw, encoded=True).query
+    query: dict[str, Any] = {name: value for name, value in given.items() if value}
+    for name in query.keys() & repeatable:
+        query[name] = [value for value in given.getall(name) if value]
     if "%00" in raw:
         _refuse_nul(query)
     return query

@@ -13,7 +13,7 @@ from support_service.views.audited import audited_changes
 from support_service.views.model import StoredView
 
 PAGE = 500  # views that are read at once
-PERSONAL_FILTERS = ("customerId", "q")  # filters whose values may name a customer
+PERSONAL_FILTERS = ("customerId", "q", "tag")  # filters whose values may name a customer
 
 
 async def erase_views(database: Database, origin: WriteOrigin, customer_id: str) -> int:

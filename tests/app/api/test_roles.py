@@ -467,6 +467,29 @@ async def test_only_a_supervisor_takes_a_case_from_an_agent(principals, way):
     assert (await principals.read_json("supervisor", "GET", f"/support/cases/{case}"))["assignedAgentId"] == "agent-2"
 
 
+async def test_customer_filters_own_cases(principals, own_case, other_case):
+    """No sort and no filter tells a customer of a note, or of the cases of others."""
+    note = {"authorType": "agent", "message": "Still cross.", "visibility": "internal"}
+
+    async def listed(name, **query):
+        return (await principals.read_json(name, "GET", "/support/cases", params=query))["items"]
+
+    before = await listed("customer")
+    messages = (await principals.read_json("customer", "GET", f"/support/cases/{own_case[0]}"))["messages"]
+    assert [(case["id"], case["lastMessageAt"]) for case in before] == [(own_case[0], messages[-1]["createdAt"])]
+    await principals.read_json("supervisor", "POST", f"/support/cases/{own_case[0]}/messages", json=note)
+    for sort in ("newest", "updated", "waiting"):
+        assert await listed("customer", sort=sort) == before
+        for query in ({"status": "open,pending"}, {"assignedAgentId": "agent-1"}, {"customerId": "customer-1"}):
+            assert await listed("customer", sort=sort, **query) == before
+        for query in ({"assignedAgentId": "none"}, {"tag": "vip"}, {"customerId": "customer-2"}, {"orderId": "1"}):
+            assert await listed("customer", sort=sort, **query) == []
+    after = {"updatedAfter": before[0]["updatedAt"]}
+    assert await listed("customer", **after) == []
+    assert own_case[0] in [case["id"] for case in await listed("supervisor", **after)]
+    assert [case["id"] for case in await listed("agent", sort="updated", **after)] == [own_case[0]]
+
+
 async def test_analyst_sees_masked_cases(principals, own_case):
     """A customer has one pseudonym, and masked fields cannot be searched."""
     case = await principals.read_json("analyst", "GET", f"/support/cases/{own_case[0]}?includeTimeline=true")
@@ -478,7 +501,7 @@ async def test_analyst_sees_masked_cases(principals, own_case):
     assert case["customerId"] == page["items"][0]["customerId"]
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
     assert files[0]["sizeBytes"] == 5
-    for query in ("q=Ann", "customerId=customer-1"):
+    for query in ("q=Ann", "customerId=customer-1", "orderId=1", "payment_id=1", "shipmentId=1", "tag=a&tag=Ann+Smith"):
         await expect_problem(
             await principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing"
         )

@@ -8,7 +8,7 @@ from support_service.database.tables import views
 from support_service.views.service import ViewLimits
 from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
-from tests.support.calls import expect_problem, list_cases, open_case
+from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.timings import patient_timings
 
 VIEWS = "/support/views"
@@ -32,14 +32,14 @@ async def read(client, path=VIEWS, **query):
 @both_databases
 async def test_view_is_saved_read_changed_and_deleted(client):
     """A view without a team belongs to the caller. Its query is replaced as a whole."""
-    query = {"status": "open", "priority": "medium", "customer_id": "c", "q": "", "team": None}
+    query = {"status": ["pending", "OPEN"], "priority": "medium", "customer_id": "c", "q": "", "team": None, "tag": []}
     async with client.post(VIEWS, json={"name": "Mine", "query": query}) as response:
         assert response.status == 201
         saved = await response.json()
         assert (response.headers["ETag"], response.headers["Location"]) == ('"1"', f"{VIEWS}/{saved['id']}")
     assert saved.keys() == {"id", "name", "owner", "team", "query", "createdAt", "updatedAt"}
     assert (saved["name"], saved["owner"], saved["team"]) == ("Mine", "anyone", None)
-    assert saved["query"] == {"status": "open", "priority": "normal", "customerId": "c"}
+    assert saved["query"] == {"status": "open,pending", "priority": "normal", "customerId": "c"}
     path = f"{VIEWS}/{saved['id']}"
     assert await read(client, path) == saved | {"count": 0, "more": False}
     assert await read(client) == {"items": [saved | {"count": 0, "more": False}], "nextCursor": None}
@@ -70,11 +70,23 @@ async def test_view_is_saved_read_changed_and_deleted(client):
         ({"q": "parc", "customerId": "c-2"}, 1),
         ({"q": "?!"}, 0),
         ({"channel": "synthetic"}, 1),
+        ({"status": "open,pending"}, 3),
+        ({"tag": ["late"]}, 1),
+        ({"tag": ["late", "vip"], "team": "none"}, 1),
+        ({"assignedAgentId": "none", "sort": "updated"}, 3),
+        ({"sort": "waiting"}, 1),
+        ({"sort": "waiting", "status": "pending,closed"}, 0),
+        ({"orderId": "ORD-1", "q": "parcel", "sort": "updated"}, 1),
+        ({"updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),
+        ({"updatedAfter": "9999-01-01T00:00:00Z"}, 0),
     ],
 )
 async def test_count_is_the_number_of_cases_that_the_list_has(client, query, count):
     """Synthetic cases count only if the query asks for their channel."""
-    await open_case(client, customerId="c-1")
+    asked = await open_case(
+        client, customerId="c-1", tags=["late", "vip"], context=[{"type": "order", "orderId": "ORD-1"}]
+    )
+    await add_message(client, asked, authorType="customer")
     await open_case(client, customerId="c-2", channel="chat", subject="A letter")
     await open_case(client, customerId="c-2")
     await open_case(client, channel="synthetic")
@@ -107,6 +119,8 @@ def test_every_filter_of_the_list_may_be_saved():
     [
         ({"query": {"limit": 5, "cursor": "x", "colour": "red"}}, {"query.limit", "query.cursor", "query.colour"}),
         ({"query": {"status": "lost", "customerId": "c" * 37}}, {"query.status", "query.customerId"}),
+        ({"query": {"status": ["open", 5], "sort": "due-date"}}, {"query.status", "query.sort"}),
+        ({"query": {"tag": "vip", "updatedAfter": "yesterday"}}, {"query.tag", "query.updatedAfter"}),
         ({"query": {"customer_id": "a", "customerId": "b"}}, {"query.customerId"}),
         ({"query": "status=open"}, {"query"}),
         ({"query": None, "name": " "}, {"query", "name"}),
@@ -251,7 +265,7 @@ async def test_analyst_counts_nothing_by_masked_data(principals):  # noqa: F811
         "supervisor", "POST", "/support/cases", json={"subject": "A", "channel": "email", "customerId": "c"}
     )
     view = await saved_by(principals, "analyst", "analysis")
-    for query in ({"customerId": "c"}, {"q": "parcel"}):
+    for query in ({"customerId": "c"}, {"q": "parcel"}, {"orderId": "1"}, {"tag": ["Ann Smith"]}):
         for method, path in (("POST", VIEWS), ("PATCH", f"{VIEWS}/{view['id']}")):
             refused = await principals.request("analyst", method, path, json={"name": "x", "query": query})
             problem = await expect_problem(refused, 403, "permission_missing")

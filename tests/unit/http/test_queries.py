@@ -15,6 +15,7 @@ class Query(BaseModel):
 
     limit: int = 10
     text: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def request(query):
@@ -29,6 +30,15 @@ def test_same_query_is_parsed_once():
     assert (first.limit, first.text) == (5, "a b c")
     assert read(request("limit=5&text=a%20b+c")) is first
     assert read(request("")) == read(request("limit=&unknown=1")) == Query()
+
+
+def test_repeated_parameter():
+    """A field with several values gets all of them, any other the last one."""
+    read = query_reader(Query)
+    assert read(request("tags=a&tags=&tags=b")).tags == ("a", "b")
+    assert read(request("tags=a%2Cb")).tags == ("a,b",)
+    assert read(request("tags=")).tags == ()
+    assert read(request("limit=1&limit=2")).limit == 2
 
 
 @pytest.mark.parametrize("query", ["limit=x", "text=%00"])

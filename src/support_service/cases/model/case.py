@@ -102,6 +102,19 @@ class CaseSummary(ApiModel):
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 
 
+class ListedCase(CaseSummary):
+    """A case in a list."""
+
+    model_config = example_config(examples.LISTED_CASE, title="ListedTicket")
+
+    waiting_since: datetime | None = Field(
+        description="since when the customer of an open or pending case waits for an answer of an agent, or null"
+    )
+    last_message_at: datetime | None = Field(
+        description="when the last message arrived that is no internal note, or null"
+    )
+
+
 class Attachment(ApiModel):
     """A file of a case; `uri` is the address of its content, `sha256` is in hex."""
 
@@ -160,11 +173,11 @@ class Case(CaseSummary):
 
 
 class CasePage(ApiModel):
-    """A page of cases, newest first; `nextCursor` requests the next page, and is null on the last one."""
+    """A page of cases in the order of its sort; `nextCursor` requests the next page, and is null on the last one."""
 
     model_config = example_config(examples.CASE_PAGE)
 
-    items: list[CaseSummary]
+    items: list[ListedCase]
     next_cursor: str | None
 
 

@@ -61,6 +61,10 @@ CASE_SUMMARY: Example = {
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
+LISTED_CASE: Example = CASE_SUMMARY | {
+    "waitingSince": "2026-05-12T08:30:00.125000Z",
+    "lastMessageAt": "2026-05-12T08:30:00.125000Z",
+}
 ATTACHMENT: Example = {
     "id": ATTACHMENT_ID,
     "ticketId": CASE_ID,
@@ -110,10 +114,10 @@ CASE: Example = CASE_SUMMARY | {
         "fulfillment": {"status": "unavailable", "ageSeconds": None, "reason": "timeout"},
     },
 }
-CASE_PAGE: Example = {"items": [CASE_SUMMARY], "nextCursor": "AAAAAAAAACo"}
+CASE_PAGE: Example = {"items": [LISTED_CASE], "nextCursor": "AAAAAAAAACo"}
 CUSTOMER_PAGE: Example = {
     "customerId": "CUS-42",
-    "cases": [CASE_SUMMARY],
+    "cases": [LISTED_CASE],
     "references": {"orders": ["ORD-1001"], "payments": [], "shipments": ["SHP-1001"]},
     "files": [ATTACHMENT],
     "moreFiles": False,

@@ -13,23 +13,32 @@ from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import (
     AttachmentUri,
     AuthorType,
+    CaseSort,
     Channel,
     Context,
     Description,
     Identifier,
     Metadata,
+    Moment,
     Priority,
     Sentiment,
     Status,
+    Statuses,
     Subject,
+    Tag,
     Tags,
     Text,
     Visibility,
 )
+from support_service.core.domain.references import MAX_REFERENCE_LENGTH
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
 CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
+# Or 17 bytes, of a sort by time: see list_cursor.py.
+CASE_CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}([A-Za-z0-9_-]{12})?$"
+MAX_QUERY_TAGS = 10  # tags in one query
+NONE = "none"  # as an agent or a team: cases without one
 
 
 def _without_required(schema: dict[str, Any]) -> None:
@@ -43,6 +52,9 @@ def _without_defaults(schema: dict[str, Any]) -> None:
     schema["examples"] = [examples.CASE_CHANGE]
     for field_schema in schema["properties"].values():
         field_schema.pop("default", None)
+
+
+Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH)]
 
 
 class RequestModel(ApiModel):
@@ -170,20 +182,36 @@ class NewLink(RequestModel):
 
 
 class CaseFilters(ApiModel):
-    """Which cases to list; every filter given must hold."""
+    """Which cases to list, and in which order; every filter given must hold."""
 
-    status: Status | None = Field(None, description="only cases in this status")
+    status: Statuses = Field((), description="only cases in one of these statuses, separated by commas or repeated")
     customer_id: Identifier | None = Field(None, description="only cases of this customer")
-    assigned_agent_id: Identifier | None = Field(None, description="only cases of this agent")
-    team: Identifier | None = Field(None, description="only cases of this team")
+    assigned_agent_id: Identifier | None = Field(
+        None, description="only cases of this agent; `none`: only cases without an agent"
+    )
+    team: Identifier | None = Field(None, description="only cases of this team; `none`: only cases without a team")
     priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
     channel: Channel | None = Field(None, description="only cases of this channel")
+    tag: Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)] = Field(
+        (), description=f"only cases with this tag; repeated up to {MAX_QUERY_TAGS} times: with all of these tags"
+    )
+    order_id: Reference | None = Field(None, description="only cases whose context refers to this order")
+    payment_id: Reference | None = Field(None, description="only cases whose context refers to this payment")
+    shipment_id: Reference | None = Field(None, description="only cases whose context refers to this shipment")
+    updated_after: Moment | None = Field(
+        None, description="only cases with an `updatedAt` after this time (RFC 3339, with `+` as `%2B`)"
+    )
     q: Annotated[str, Field(max_length=200)] | None = Field(
         None,
         description=(
             "words that the case (subject, description, customer, tags) or one of its messages must contain, ignoring "
             'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is'
         ),
+    )
+    sort: CaseSort = Field(
+        "newest",
+        description="`newest`: latest opened first; `updated`: latest change first; `waiting`: only open and pending "
+        "cases with a customer who waits for an answer, the longest-waiting first",
     )
 
 
@@ -194,6 +222,7 @@ class CaseQuery(CaseFilters):
         DEFAULT_PAGE_SIZE,
         description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
-        None, description="`nextCursor` of the previous page; without it the list starts with the newest case"
+    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CASE_CURSOR_PATTERN})] | None = Field(
+        None,
+        description="`nextCursor` of the previous page, of the same sort; without it the list starts at its first case",
     )

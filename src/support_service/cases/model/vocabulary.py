@@ -1,11 +1,12 @@
 """Field types of cases: allowed values, limits and descriptions. Pure."""
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
 
 from support_service.core.domain import case_vocabulary
 from support_service.core.domain.references import contradicting_names
@@ -26,6 +27,7 @@ MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 # Starts with the letter, which makes the search five times as fast.
 EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
+RFC_3339_PATTERN = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
 # Characters that no URI has, and that browsers drop or read as others: spaces, controls, invisible marks, backslashes.
 _NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\""
 _PORT = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # up to 65535
@@ -96,6 +98,31 @@ def _priority(value: object) -> object:
     return "normal" if word == "medium" else word
 
 
+def _statuses(value: object) -> object:
+    """Return the statuses of a query, which separates them by commas or repeats its parameter."""
+    if not isinstance(value, str | list | tuple):
+        return value
+    parts = [value] if isinstance(value, str) else value
+    words = {word.strip().lower(): None for part in parts for word in str(part).split(",") if word.strip()}
+    if words.keys() - {*case_vocabulary.STATUSES}:
+        known = ", ".join(case_vocabulary.STATUSES)
+        raise ValueError(f"must be one or more of {known}, separated by commas")
+    return tuple(sorted(words))
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, str) and not RFC_3339_PATTERN.fullmatch(value):
+        raise ValueError("must be an RFC 3339 time such as 2026-05-12T08:30:00Z; write + as %2B")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be between the years 1 and 9999 in UTC") from None
+
+
 NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
@@ -131,7 +158,15 @@ Metadata = Annotated[
     Field(description="anything else about the message; at most 64 KiB as compact JSON, numbers without exponents"),
     AfterValidator(_bounded),
 ]
-Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+Tags = Annotated[list[Tag], Field(max_length=50)]
+CaseSort = Literal["newest", "updated", "waiting"]  # a new one comes last: cursors have the number of their sort
+Statuses = Annotated[  # in alphabetical order
+    tuple[case_vocabulary.Status, ...],
+    BeforeValidator(_statuses),
+    PlainSerializer(",".join, return_type=str, when_used="json"),
+]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
 AttachmentUri = Annotated[
     Annotated[
         str, Field(max_length=2048, json_schema_extra={"pattern": ATTACHMENT_URI_PATTERN}), AfterValidator(_safe_uri)

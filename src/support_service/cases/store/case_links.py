@@ -15,7 +15,7 @@ from support_service.cases.model.links import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
-from support_service.cases.store.case_list import access_conditions, access_parameters
+from support_service.cases.store.case_filters import access_conditions, access_parameters
 from support_service.cases.store.projections import ATTACHMENTS_JSON, LOCKED_CASE_JSON, MESSAGES_JSON, PUBLIC
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal

@@ -2,66 +2,64 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.cases import matches
-from support_service.cases.model.case import MAX_PAGE_BYTES, CaseSummary
+from support_service.cases.list_cursor import Place
+from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import CaseFilters, CaseQuery
-from support_service.cases.store import search
+from support_service.cases.model.vocabulary import CaseSort
+from support_service.cases.store import case_filters, search
+from support_service.cases.store.case_filters import NOT_SYNTHETIC, access_parameters
+from support_service.cases.store.case_sorts import order_of, order_of_count
+from support_service.cases.store.matching import first_matches
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
-from support_service.core.search_words import search_query
 from support_service.database import Reader
-from support_service.database.dialect import octets
-from support_service.database.json_projections import IS_SYNTHETIC
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import tickets
 
-NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
+STATEMENTS = 1024  # statements that are kept; clients choose the set of filters
 WORKLOAD = (
     sa.select(tickets.c.status, sa.func.count().label("number"))
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
     .group_by(tickets.c.status)
 )
-FILTER_COLUMNS = ("status", "customer_id", "assigned_agent_id", "team", "priority", "channel")
-# Size in bytes of the columns that may be long.
-_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class CaseListPage:
-    """A page of (seq, case), newest first; `more` is True if older matching cases follow."""
+    """A page of (place, case) in the order of the list; `more` is True if matching cases follow."""
 
-    cases: list[tuple[int, CaseSummary]]
+    cases: list[tuple[Place, ListedCase]]
     more: bool
 
 
 async def find(
-    reader: Reader, query: CaseQuery, after: int | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
+    reader: Reader, query: CaseQuery, after: Place | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
 ) -> CaseListPage:
-    """Return a page of the cases that match the query and that the principal may see, older than the seq `after`.
+    """Return a page of the cases that match the query and that the principal may see, of those after a place.
 
     The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes. The cases of a
     search have a `match`.
     """
-    filters = _filters(query)
+    filters = case_filters.parameters(query)
     if filters is None:
         return CaseListPage([], more=False)
     if after is not None:
-        filters["after"] = after
+        filters |= {"after": after.seq, "after_at": after.at} if after.at else {"after": after.seq}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
-    rows = await reader.fetch_all(
-        _page_statement(frozenset(filters), principal.role), filters | access_parameters(principal) | bounds
-    )
+    statement = _page_statement(frozenset(filters), principal.role, query.sort)
+    rows = await reader.fetch_all(statement, filters | access_parameters(principal) | bounds)
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
     page = [
-        (row.seq, CaseSummary.model_validate_json(row.ticket))
+        (Place(row.seq, row.at), ListedCase.model_validate_json(row.ticket))
         for row, size in zip(rows, before, strict=False)
         if size < max_bytes
     ]
@@ -72,18 +70,12 @@ async def find(
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
-def access_parameters(principal: Principal) -> dict[str, Any]:
-    """Return the parameters of `access_conditions`."""
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    return {"subject": principal.subject or "", "teams": list(principal.teams)}
-
-
 async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
-    """Return the number of matching cases that the principal may see; at most `most` are counted."""
-    filters = _filters(query)
+    """Return the number of cases in the list that the principal may see; at most `most` are counted."""
+    filters = case_filters.parameters(query)
     if filters is None:
         return 0
-    statement = _count_statement(frozenset(filters), principal.role)
+    statement = _count_statement(frozenset(filters), principal.role, query.sort)
     # Not `fetch_one`, which SQLite runs on the event loop.
     (row,) = await reader.fetch_all(statement, filters | access_parameters(principal) | {"one_more": most})
     return int(row.number)
@@ -94,70 +86,30 @@ async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
     return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
 
 
-def _filters(query: CaseFilters) -> dict[str, Any] | None:
-    """Return the parameters of the given filters by name; None if no case can match, because `q` has no word."""
-    filters: dict[str, Any] = {name: value for name in FILTER_COLUMNS if (value := getattr(query, name)) is not None}
-    if query.q is not None:
-        words = search_query(query.q)
-        if words is None:
-            return None
-        filters["words"] = words
-    return filters
+@lru_cache(STATEMENTS)
+def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
+    """Return the SELECT of one page: `seq`, `at`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
 
-
-@cache
-def _page_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the SELECT of one page: `seq`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
-
-    The database writes JSON for the cases of the page only. The statement is cached for each set of filters, because
-    building it takes SQLAlchemy longer than SQLite needs for the page.
+    `at` is the time by which a case is sorted, or NULL. The database writes JSON for the cases of the page only. The
+    statement is cached for each set of filters, because building it takes SQLAlchemy longer than SQLite needs for the
+    page.
     """
-    page = limit_by_bytes(_matches(filters, role), "seq", sa.desc)
+    order = order_of(sort, role)
+    page = limit_by_bytes(first_matches(filters, role, order), *order.columns, direction=order.direction)
     summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
     ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
-    columns: list[sa.ColumnElement[Any]] = [page.c.seq, ticket.label("ticket"), page.c.number]
+    at = sa.null().label("at") if order.at is None else page.c.at
+    columns: list[sa.ColumnElement[Any]] = [page.c.seq, at, ticket.label("ticket"), page.c.number]
     if "words" in filters:
         message = search.matching_message(
             page.c.seq, page, public_only=role == "customer", length=matches.MAX_MESSAGE_LENGTH
         )
         columns.append(message.label("message"))
-    return sa.select(*columns).order_by(page.c.seq.desc()).limit(sa.bindparam("limit"))
+    return sa.select(*columns).order_by(*order.columns_of(page)).limit(sa.bindparam("limit"))
 
 
-@cache
-def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of them."""
-    return sa.select(sa.func.count().label("number")).select_from(_matches(filters, role).subquery())
-
-
-def _matches(filters: frozenset[str], role: str) -> sa.Select[Any]:
-    """Return the SELECT of `seq` and `size` of the newest matching cases, at most `one_more`."""
-    conditions = [tickets.c[name] == sa.bindparam(name) for name in FILTER_COLUMNS if name in filters]
-    if "channel" not in filters:
-        conditions.append(NOT_SYNTHETIC)
-    conditions += access_conditions(role)
-    one_customer = "customer_id" in filters or role == "customer"
-    if "words" in filters and not one_customer:
-        found = search.newest_matches(conditions, _SIZE, after="after" in filters)
-    else:
-        if "words" in filters:
-            conditions.append(search.case_matches(public_only=role == "customer"))
-        if "after" in filters:
-            conditions.append(tickets.c.seq < sa.bindparam("after"))
-        found = sa.select(tickets.c.seq, _SIZE.label("size")).where(*conditions).order_by(tickets.c.seq.desc())
-    return found.limit(sa.bindparam("one_more"))
-
-
-def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
-    subject: sa.BindParameter[str] = sa.bindparam("subject")
-    if role == "customer":
-        return [tickets.c.customer_id == subject]
-    if role == "agent":
-        of_agent = sa.or_(
-            tickets.c.assigned_agent_id == subject,
-            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
-            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
-        )
-        return [of_agent]
-    return []
+@lru_cache(STATEMENTS)
+def _count_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
+    """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of each status."""
+    counted = first_matches(filters, role, order_of_count(sort, role, searched="words" in filters))
+    return sa.select(sa.func.count().label("number")).select_from(counted.subquery())

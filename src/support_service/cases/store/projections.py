@@ -7,7 +7,13 @@ import sqlalchemy as sa
 
 from support_service.cases.store.link_projections import LINKS_JSON, PUBLIC_LINKS_JSON
 from support_service.database.dialect import json_rows
-from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_object_of, json_text
+from support_service.database.json_projections import (
+    CASE_COLUMNS,
+    IS_ACTIVE,
+    IS_SYNTHETIC,
+    json_object_of,
+    json_text,
+)
 from support_service.database.tables import attachments, messages, tickets
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
@@ -32,12 +38,22 @@ def _rows_of_ticket(
     return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
 
 
+# Internal notes do not count, for any caller: a note is no answer, and customers don't learn of it.
+_LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
+    sa.select(messages.c.created_at)
+    .where(messages.c.ticket_id == tickets.c.id, messages.c.visibility == PUBLIC)
+    .order_by(messages.c.seq.desc())
+    .limit(1)
+    .correlate(tickets)
+    .scalar_subquery()
+)
+_LISTED_COLUMNS = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since)), "lastMessageAt": _LAST_MESSAGE_AT}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
-CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version})
+CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version})
 LOCKED_CASE_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC})
-PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | {"version": PUBLIC_VERSION})
+PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION})
 FIELDS_JSON = json_text(CASE_COLUMNS | {"links": LINKS_JSON})
 PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | {"links": PUBLIC_LINKS_JSON})
 MESSAGES_JSON = partial(

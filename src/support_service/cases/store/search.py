@@ -27,7 +27,9 @@ def _number(value: int) -> sa.ColumnElement[int]:
     return sa.literal_column(str(value), sa.BigInteger())
 
 
-_QUERY = sa.bindparam("words", type_=sa.Text())
+QUERY = sa.bindparam("words", type_=sa.Text())
+# A condition that no index has: the planner can't decide to read all documents with the words for each case.
+_READ_MATCH = sa.case((words_match(search_documents.c.words, QUERY), _number(1)), else_=_number(0)) == _number(1)
 _CASE_FACTOR = _number(1 << POSITION_BITS)
 _MAX_POSITION = _number((1 << POSITION_BITS) - 1)
 _POSITION = sa.case((tickets.c.version < _MAX_POSITION, tickets.c.version), else_=_MAX_POSITION)
@@ -57,11 +59,17 @@ def case_matches(*, public_only: bool) -> sa.ColumnElement[bool]:
     first = tickets.c.seq * _CASE_FACTOR
     conditions = [
         search_documents.c.id.between(first, first + _MAX_POSITION),
-        words_match(search_documents.c.words, _QUERY),
+        words_match(search_documents.c.words, QUERY),
     ]
     if public_only:
         conditions.append(search_documents.c.internal.is_(sa.false()))
     return sa.exists().where(*conditions)
+
+
+def case_has_match(seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Return the condition that one document, public or internal, of the case with a seq matches the bound query."""
+    first = seq * _CASE_FACTOR
+    return sa.exists().where(search_documents.c.id.between(first, first + _MAX_POSITION), _READ_MATCH)
 
 
 def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_only: bool, length: int) -> Any:
@@ -76,14 +84,12 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
     first = seq * _CASE_FACTOR
     last = first + _MAX_POSITION
     newer, placed = search_documents.alias("newer"), messages.alias("placed")
-    # A condition that no index has: the planner can't decide to read all documents with the words for each case.
-    matches = sa.case((words_match(search_documents.c.words, _QUERY), _number(1)), else_=_number(0)) == _number(1)
     document = search_documents.c.id
-    of_case = sa.exists().where(document == first, matches).correlate(page)
+    of_case = sa.exists().where(document == first, _READ_MATCH).correlate(page)
     visible = [search_documents.c.internal.is_(sa.false())] if public_only else []
     newest = (
         sa.select(document)
-        .where(document > first, document <= last, matches, *visible)
+        .where(document > first, document <= last, _READ_MATCH, *visible)
         .order_by(document.desc())
         .limit(_number(1))
         .correlate(page)
@@ -115,7 +121,7 @@ def newest_matches(
     With `after`, only cases older than the bound seq `after`. The caller adds the limit; `one_more` must be bound too.
     """
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
-    matches = words_match(search_documents.c.words, _QUERY).label("matches")
+    matches = words_match(search_documents.c.words, QUERY).label("matches")
     newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
     read = _materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")
     # The oldest case that was read may have more documents, so that the next step begins with it.
@@ -126,9 +132,9 @@ def newest_matches(
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
         first_range = newest_left.bitwise_rshift(_number(bits)) - _number(1)
-        steps.append(_indexed(found_documents(_QUERY, newest_left, _number(bits), first_range)))
+        steps.append(cases_of(found_documents(QUERY, newest_left, _number(bits), first_range)))
         newest_left = first_range.bitwise_lshift(_number(bits)) - _number(1)
-    steps.append(_indexed(found_documents(_QUERY, newest_left)))
+    steps.append(cases_of(found_documents(QUERY, newest_left)))
     found = sa.union_all(*(_existing(step, conditions, size) for step in steps)).subquery()
     return sa.select(found.c.seq, found.c.size)
 
@@ -141,7 +147,8 @@ def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     return document_id.bitwise_rshift(_number(POSITION_BITS))
 
 
-def _indexed(found: found_documents) -> sa.Select[Any]:
+def cases_of(found: found_documents) -> sa.Select[Any]:
+    """Return the SELECT of `seq`, that of the case of each document."""
     return sa.select(_case(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 
 

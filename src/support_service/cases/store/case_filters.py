@@ -1,0 +1,112 @@
+"""Filters of the case list: the parameters of a query by name, and the SQL conditions of these names."""
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.model.requests import NONE, CaseFilters
+from support_service.core.domain.case_vocabulary import STATUSES
+from support_service.core.domain.principals import Principal
+from support_service.core.search_words import search_query
+from support_service.database.dialect import UtcDateTime, unindexed
+from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
+from support_service.database.tables import ticket_references, ticket_tags, tickets
+
+NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
+COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
+MAY_BE_NONE = ("assigned_agent_id", "team")
+FEW_VALUES = ("status", "priority", "channel")  # columns with few values, one of which may be that of most cases
+REFERENCES = {"order_id": "order", "payment_id": "payment", "shipment_id": "shipment"}  # with their kind
+WITHOUT, STATUS, TAG = "without_", "status_", "tag_"  # prefixes of names; a number follows the last two
+
+
+def parameters(query: CaseFilters) -> dict[str, Any] | None:
+    """Return the value of each filter of a query by the name that stands for its condition.
+
+    None if no case can match, because `q` has no word.
+    """
+    named = (*COLUMNS, *REFERENCES, "updated_after")
+    found: dict[str, Any] = {name: value for name in named if (value := getattr(query, name)) is not None}
+    for name in MAY_BE_NONE:
+        if found.get(name) == NONE:
+            found[WITHOUT + name] = found.pop(name)
+    if len(query.status) == 1:
+        found["status"] = query.status[0]
+    elif len(query.status) < len(STATUSES):
+        found |= {f"{STATUS}{number}": status for number, status in enumerate(query.status)}
+    if query.q is not None:
+        words = search_query(query.q)
+        if words is None:
+            return None
+        found["words"] = words
+    return found | {f"{TAG}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
+
+
+def numbered(names: Collection[str], prefix: str) -> list[str]:
+    """Return the names that begin with a prefix, in order."""
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def conditions(names: Collection[str], role: str, *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of the named filters, and of what a role may see. Tags and several statuses are left out.
+
+    With `read_in_order`, columns with few values are not looked up: the list is read in the order of its sort.
+    """
+
+    def column(name: str) -> sa.ColumnElement[Any]:
+        return unindexed(tickets.c[name]) if read_in_order and name in FEW_VALUES else tickets.c[name]
+
+    found = [column(name) == sa.bindparam(name) for name in ("status", *COLUMNS) if name in names]
+    found += [tickets.c[name].is_(None) for name in MAY_BE_NONE if WITHOUT + name in names]
+    found += [_refers_to(name, kind) for name, kind in REFERENCES.items() if name in names]
+    if "updated_after" in names:
+        # Customers don't learn from it when a note was added to their cases.
+        latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
+        found.append(latest_change > sa.bindparam("updated_after", type_=UtcDateTime()))
+    if "channel" not in names:
+        found.append(NOT_SYNTHETIC)
+    return found + access_conditions(role)
+
+
+def one_of_statuses(names: Collection[str], *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that a case is in one of several statuses; an empty list without this filter."""
+    statuses = [sa.bindparam(name, type_=sa.String()) for name in numbered(names, STATUS)]
+    status = unindexed(tickets.c.status) if read_in_order else tickets.c.status
+    return [status.in_(statuses)] if statuses else []
+
+
+def has_tags(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
+    """Return the condition of each named tag."""
+    return [
+        sa.exists().where(ticket_tags.c.tag == sa.bindparam(name, type_=sa.Text()), ticket_tags.c.seq == tickets.c.seq)
+        for name in names
+    ]
+
+
+def _refers_to(name: str, kind: str) -> sa.ColumnElement[bool]:
+    reference = ticket_references.c
+    # Few cases refer to one object: they are looked up first.
+    named = sa.select(reference.ticket_id).where(reference.kind == kind, reference.value == sa.bindparam(name))
+    return tickets.c.id.in_(named)
+
+
+def access_parameters(principal: Principal) -> dict[str, Any]:
+    """Return the parameters of `access_conditions`."""
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
+    return {"subject": principal.subject or "", "teams": list(principal.teams)}
+
+
+def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
+    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
+    subject: sa.BindParameter[str] = sa.bindparam("subject")
+    if role == "customer":
+        return [tickets.c.customer_id == subject]
+    if role == "agent":
+        of_agent = sa.or_(
+            tickets.c.assigned_agent_id == subject,
+            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
+            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
+        )
+        return [of_agent]
+    return []

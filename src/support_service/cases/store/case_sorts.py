@@ -1,0 +1,64 @@
+"""Sorts of the case list: the order of each, in one table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from support_service.cases.model.vocabulary import CaseSort
+from support_service.database.dialect import UtcDateTime
+from support_service.database.json_projections import IS_ACTIVE, LATEST_CHANGE
+from support_service.database.pages import Direction
+from support_service.database.tables import tickets
+
+
+class Order(NamedTuple):
+    """An order of cases: by a time, if there is one, then by seq.
+
+    `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that the list
+    has; they imply that the time is not NULL. Each time needs an index on it and seq.
+    """
+
+    at: sa.ColumnElement[Any] | None
+    direction: Direction = sa.desc
+    conditions: Sequence[sa.ColumnElement[bool]] = ()
+    public_at: sa.ColumnElement[Any] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns by which pages are ordered."""
+        return ["seq"] if self.at is None else ["at", "seq"]
+
+    def columns_of(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        """Return `ORDER BY` for rows that have these columns."""
+        return [self.direction(rows.c[name]) for name in self.columns]
+
+    def is_after(self, seq: sa.ColumnElement[Any], at: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
+        """Return the condition that a case is after the place of the parameters `after` and `after_at`."""
+        place: list[sa.ColumnElement[Any]] = [sa.bindparam("after", type_=sa.BigInteger())]
+        key = [seq]
+        if at is not None:
+            place, key = [sa.bindparam("after_at", type_=UtcDateTime()), *place], [at, seq]
+        left, right = sa.tuple_(*key), sa.tuple_(*place)
+        return left < right if self.direction is sa.desc else left > right
+
+
+ORDERS: Mapping[CaseSort, Order] = {
+    "newest": Order(None),
+    # Customers don't learn from the order when a note was added to their cases.
+    "updated": Order(LATEST_CHANGE, public_at=tickets.c.updated_at),
+    "waiting": Order(tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE)),
+}
+
+
+def order_of(sort: CaseSort, role: str) -> Order:
+    """Return the order of a sort for a role."""
+    order = ORDERS[sort]
+    return order._replace(at=order.public_at) if role == "customer" and order.public_at is not None else order
+
+
+def order_of_count(sort: CaseSort, role: str, *, searched: bool) -> Order:
+    """Return the order in which the cases of a list, or of a search, are counted: the fastest with the same cases."""
+    order = order_of(sort, role)
+    # A count reads more cases than a page, and a search reads most cases at once in the order of their opening.
+    return order if order.conditions and not searched else Order(None, conditions=order.conditions)

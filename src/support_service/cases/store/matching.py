@@ -1,0 +1,68 @@
+"""SQL of the cases that match the filters of a list and that a role may see, in the order of the list."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.store import case_filters, search
+from support_service.cases.store.case_filters import STATUS, TAG
+from support_service.cases.store.case_sorts import Order
+from support_service.cases.store.sorted_search import sorted_matches
+from support_service.database.dialect import octets
+from support_service.database.tables import ticket_tags, tickets
+
+# Size in bytes of the columns that may be long.
+_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
+
+
+def first_matches(filters: frozenset[str], role: str, order: Order) -> sa.Select[Any]:
+    """Return the SELECT of the first matching cases, at most `one_more`: `seq`, `size`, and `at` if ordered by it.
+
+    `filters` are the names of `case_filters.parameters`, with `after` if the cases must be after a place.
+    """
+    tags = case_filters.numbered(filters, TAG)
+    read_in_order = order.at is not None or bool(tags)
+    conditions = [*order.conditions, *case_filters.conditions(filters, role, read_in_order=read_in_order)]
+    statuses = case_filters.one_of_statuses(filters, read_in_order=read_in_order)
+    limit: sa.BindParameter[int] = sa.bindparam("one_more")
+    if "words" in filters:
+        after = "after" in filters
+        conditions += statuses
+        if "customer_id" in filters or role == "customer":
+            conditions.append(search.case_matches(public_only=role == "customer"))
+            return _in_order(conditions + case_filters.has_tags(tags), filters, order).limit(limit)
+        if order.at is None:
+            return search.newest_matches(conditions + case_filters.has_tags(tags), _SIZE, after=after).limit(limit)
+        first = _in_order(conditions, filters, order, tags)
+        return sorted_matches(first, conditions + case_filters.has_tags(tags), order, _SIZE, after=after)
+    if statuses and not read_in_order:
+        # The first cases of each status, by its index: that of several statuses at once is not in order.
+        each = [
+            _in_order([*conditions, tickets.c.status == sa.bindparam(name)], filters, order).limit(limit)
+            for name in case_filters.numbered(filters, STATUS)
+        ]
+        merged = sa.union_all(*(sa.select(first.subquery()) for first in each)).subquery()
+        return sa.select(merged).order_by(*order.columns_of(merged)).limit(limit)
+    return _in_order(conditions + statuses, filters, order, tags).limit(limit)
+
+
+def _in_order(
+    conditions: Sequence[sa.ColumnElement[bool]], filters: frozenset[str], order: Order, tags: Sequence[str] = ()
+) -> sa.Select[Any]:
+    """Return the SELECT of the cases with these conditions and tags in order, of those of the first tag if any."""
+    tagged = ticket_tags.alias("tagged")
+    seq: sa.ColumnElement[int] = tagged.c.seq if tags else tickets.c.seq
+    columns: list[sa.ColumnElement[Any]] = [seq.label("seq"), _SIZE.label("size")]
+    key: list[sa.ColumnElement[Any]] = [seq]
+    if order.at is not None:
+        columns.append(order.at.label("at"))
+        key = [order.at, seq]
+    found = sa.select(*columns).where(*conditions)
+    if tags:
+        found = found.join(tagged, tagged.c.seq == tickets.c.seq).where(
+            tagged.c.tag == sa.bindparam(tags[0], type_=sa.Text()), *case_filters.has_tags(tags[1:])
+        )
+    if "after" in filters:
+        found = found.where(order.is_after(seq, order.at))
+    return found.order_by(*map(order.direction, key))

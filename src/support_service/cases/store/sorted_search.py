@@ -1,0 +1,75 @@
+"""SQL of a search whose cases are sorted by a time: by the latest change, or by the longest wait.
+
+A word is in few cases or in very many, and the databases can't tell. So the first cases of the sorted list are searched
+one by one. Only if they have too few matches for a page, and more cases follow, the search index is asked for all
+matching cases: the word is in few of them then. One statement holds both steps; the second one runs only if needed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.store import search
+from support_service.cases.store.case_sorts import Order
+from support_service.database.search_dialect import found_documents
+from support_service.database.tables import tickets
+
+READ_CASES = 1_000  # number of cases that are searched one by one
+_READ_CASES: sa.ColumnElement[int] = sa.literal_column(str(READ_CASES), sa.BigInteger())
+_NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # a seq above that of every case
+_NONE: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
+
+
+def sorted_matches(
+    first: sa.Select[Any],
+    conditions: Sequence[sa.ColumnElement[bool]],
+    order: Order,
+    size: sa.ColumnElement[int],
+    *,
+    after: bool,
+) -> sa.Select[Any]:
+    """Return the SELECT of `seq`, `size` and `at` of the first `one_more` cases that match the bound query `words`.
+
+    `first` selects these columns of the cases that meet the conditions and are `after` the bound place, in order and
+    without a limit. The order has a time.
+    """
+    read = _materialized(first.limit(_READ_CASES), "read")
+    # In the order in which they were read, so that the rest is not searched if the page is full.
+    near = _materialized(
+        sa.select(read).where(search.case_has_match(read.c.seq)).limit(sa.bindparam("one_more")), "near"
+    )
+    is_full = _number_of(near) >= sa.bindparam("one_more", type_=sa.BigInteger())
+    ends_here = sa.or_(is_full, _number_of(read) < _READ_CASES)
+    newest: sa.ColumnElement[int] = sa.select(sa.case((ends_here, _NONE), else_=_NEWEST)).scalar_subquery()
+    far = _found_by_index(newest, conditions, order, size, after=after)
+    both = sa.union_all(sa.select(near).where(newest < 0), far).subquery()
+    return sa.select(both).order_by(*order.columns_of(both)).limit(sa.bindparam("one_more"))
+
+
+def _found_by_index(
+    newest: sa.ColumnElement[int],
+    conditions: Sequence[sa.ColumnElement[bool]],
+    order: Order,
+    size: sa.ColumnElement[int],
+    *,
+    after: bool,
+) -> sa.Select[Any]:
+    """Return the SELECT of the first cases that the search index has; each is looked up by its key."""
+    documents = search.cases_of(found_documents(search.QUERY, newest)).distinct().subquery()
+    at: Any = order.at
+    at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
+    placed = _materialized(sa.select(documents.c.seq, at_of.label("at")), "placed")
+    left = [order.is_after(placed.c.seq, placed.c.at)] if after else []
+    found = sa.select(placed).where(placed.c.at.is_not(None), *left)
+    limited = found.order_by(*order.columns_of(placed)).limit(sa.bindparam("one_more")).subquery()
+    size_of = sa.select(size).where(tickets.c.seq == limited.c.seq).correlate(limited).scalar_subquery()
+    return sa.select(limited.c.seq, size_of.label("size"), limited.c.at)
+
+
+def _materialized(rows: sa.Select[Any], name: str) -> Any:
+    return rows.cte(name).prefix_with("MATERIALIZED")
+
+
+def _number_of(rows: sa.FromClause) -> sa.ColumnElement[int]:
+    return sa.select(sa.func.count()).select_from(rows).scalar_subquery()

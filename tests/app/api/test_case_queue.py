@@ -1,0 +1,155 @@
+"""Lists of cases as agents' tools and other systems use them: more filters, and the orders by time."""
+
+import pytest
+
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case
+
+pytestmark = both_databases
+
+
+@pytest.fixture
+async def cases(client):
+    """Four cases, the last of which is closed."""
+    order = {"type": "order", "orderId": "ORD-1"}
+    payment = {"type": "payment", "paymentId": "PAY-1"}
+    cases = [
+        await open_case(client, subject="A", assignedAgentId="a-1", tags=["vip", "late"], context=[order, payment]),
+        await open_case(client, subject="B", team="returns", tags=["vip"], context=[order]),
+        await open_case(client, subject="C", context={"type": "shipment", "shipmentId": 4711}, tags=["VIP", "x,y"]),
+        await open_case(client, subject="D", assignedAgentId="a-1", team="returns"),
+    ]
+    await client.post(f"/support/cases/{cases[1]['id']}/status?status=pending")
+    await client.post(f"/support/cases/{cases[3]['id']}/close")
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("query", "subjects"),
+    [
+        ("assignedAgentId=none", "CB"),
+        ("team=none", "CA"),
+        ("assignedAgentId=none&team=none", "C"),
+        ("assigned_agent_id=none", "CB"),
+        ("status=open,pending", "CBA"),
+        ("status=open&status=PENDING", "CBA"),
+        ("status=open,closed,", "DCA"),
+        ("status=closed,pending,open,resolved", "DCBA"),
+        ("status=pending,closed&team=returns", "DB"),
+        ("tag=vip", "BA"),
+        ("tag=vip&tag=late", "A"),
+        ("tag=late&tag=late", "A"),
+        ("tag=VIP", "C"),
+        ("tag=x,y", "C"),
+        ("tag=", "DCBA"),
+        ("tag=vip&tag=nothing", ""),
+        ("tag=vip&status=pending,closed", "B"),
+        ("orderId=ORD-1", "BA"),
+        ("orderId=ORD-1&paymentId=PAY-1", "A"),
+        ("payment_id=PAY-1", "A"),
+        ("shipmentId=4711", "C"),
+        ("orderId=ORD-1&tag=late", "A"),
+        ("q=vip&tag=late", "A"),
+        ("q=vip&status=open,pending&sort=newest", "CBA"),
+        ("q=vip&status=open,pending&sort=updated", "BCA"),
+        ("q=vip&tag=vip&sort=updated", "BA"),
+        ("q=vip&sort=waiting", ""),
+        ("orderId=4711", ""),
+    ],
+)
+async def test_listed_cases_match_all_given_filters(client, cases, query, subjects):
+    """Values of one filter that are separated by commas are alternatives; repeated tags are not."""
+    async with client.get(f"/support/cases?{query}") as response:
+        assert response.status == 200, await response.text()
+        assert [case["subject"] for case in (await response.json())["items"]] == list(subjects)
+
+
+async def test_cases_that_changed_after_a_time(client, cases):
+    """An internal note is a change too. The time may have an offset."""
+    at = (await list_cases(client, sort="updated"))["items"][0]["updatedAt"]
+    assert await list_subjects(client, updatedAfter=at) == []
+    await add_message(client, cases[0], visibility="internal")
+    assert await list_subjects(client, updatedAfter=at) == ["A"]
+    assert await list_subjects(client, updated_after=at.replace("Z", "+00:00")) == ["A"]
+    assert await list_subjects(client, updatedAfter="1969-12-31T23:59:59+07:00", status="closed") == ["D"]
+
+
+async def test_latest_change_first(client, cases):
+    await add_message(client, cases[0])
+    assert await list_subjects(client, sort="updated") == list("ADBC")
+    await add_message(client, cases[2], visibility="internal")
+    assert await list_subjects(client, sort="updated") == list("CADB")
+    assert await list_subjects(client, sort="updated", tag="vip") == list("AB")
+
+
+async def test_longest_waiting_customer_first(client, cases):
+    """Cases that are settled, and cases without a waiting customer, are left out."""
+    for number in (1, 2, 0):
+        await add_message(client, cases[number], authorType="customer")
+    assert await list_subjects(client, sort="waiting") == list("BCA")
+    await add_message(client, cases[1], authorType="customer")
+    await add_message(client, cases[1], visibility="internal")
+    assert await list_subjects(client, sort="waiting") == list("BCA")
+    await add_message(client, cases[1])
+    assert await list_subjects(client, sort="waiting") == list("CA")
+    await client.post(f"/support/cases/{cases[2]['id']}/status?status=resolved")
+    assert await list_subjects(client, sort="waiting") == list("A")
+    assert await list_subjects(client, sort="waiting", status="resolved") == []
+
+
+async def test_times_of_a_listed_case(client, cases):
+    """An internal note is no message, and no answer. A settled case has no waiting customer."""
+
+    async def times():
+        (case,) = (await list_cases(client, tag="late"))["items"]
+        return case["waitingSince"], case["lastMessageAt"]
+
+    assert await times() == (None, None)
+    asked = await add_message(client, cases[0], authorType="customer")
+    again = await add_message(client, cases[0], authorType="customer")
+    await add_message(client, cases[0], visibility="internal")
+    assert await times() == (asked["createdAt"], again["createdAt"])
+    await client.post(f"/support/cases/{cases[0]['id']}/status?status=resolved")
+    assert await times() == (None, again["createdAt"])
+    answer = await add_message(client, cases[0])
+    assert await times() == (None, answer["createdAt"])
+
+
+@pytest.mark.parametrize("sort", ["newest", "updated", "waiting"])
+async def test_pages_follow_each_other(client, cases, sort):
+    """A cursor leads to the next page of its own list only."""
+    for case in cases[:3]:
+        await add_message(client, case, authorType="customer")
+    everything = await list_subjects(client, sort=sort)
+    found, cursor = [], {}
+    while cursor is not None:
+        page = await list_cases(client, sort=sort, limit="1", **cursor)
+        found += [case["subject"] for case in page["items"]]
+        cursor = page["nextCursor"] and {"cursor": page["nextCursor"]}
+        for other in {"newest", "updated", "waiting"} - {sort} if cursor else ():
+            response = await client.get("/support/cases", params=cursor | {"sort": other})
+            problem = await expect_problem(response, 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == ["cursor"]
+    assert found == everything
+    assert len(found) == (3 if sort == "waiting" else 4)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("sort=oldest", "sort"),
+        ("status=open,lost", "status"),
+        ("status=open&status=lost", "status"),
+        ("updatedAfter=yesterday", "updatedAfter"),
+        ("updatedAfter=1778574600", "updatedAfter"),
+        ("updatedAfter=2026-05-12T08:30:00", "updatedAfter"),
+        ("updatedAfter=2026-05-12T08:30:00+07:00", "updatedAfter"),
+        ("updatedAfter=0001-01-01T00:00:00%2B07:00", "updatedAfter"),
+        ("orderId=" + "x" * 201, "orderId"),
+        ("tag=" + "x" * 65, "tag.0"),
+        ("&".join(f"tag={number}" for number in range(11)), "tag"),
+    ],
+)
+async def test_invalid_filter_is_refused(client, query, field):
+    problem = await expect_problem(await client.get(f"/support/cases?{query}"), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]

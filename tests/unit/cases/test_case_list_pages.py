@@ -1,0 +1,235 @@
+"""Pages of the case list in each sort, compared with a list in memory while cases are added and changed."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases import list_cursor
+from support_service.cases.model.case import CaseSummary, Message
+from support_service.cases.model.requests import CaseQuery
+from support_service.cases.store import case_list, case_store
+from support_service.core.domain.principals import SYSTEM, Principal
+from support_service.database.tables import ticket_tags, tickets
+from tests.conftest import both_databases
+
+pytestmark = both_databases
+AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ACTIVE = ("open", "pending")
+AGENT = Principal("agent", "agent", "agent-1", frozenset({"team-1"}))
+CUSTOMER = Principal("customer", "customer", "customer-1")
+QUERIES = [
+    {},
+    {"status": "open,pending"},
+    {"status": "open"},
+    {"assignedAgentId": "none"},
+    {"team": "none"},
+    {"tag": ["a"]},
+    {"tag": ["a", "b"]},
+    {"tag": ["a"], "status": "open,resolved,closed"},
+    {"orderId": "1"},
+    {"q": "parc"},
+    {"q": "hello parcel", "status": "open,pending", "tag": ["a"]},
+]
+SORTS = ("newest", "updated", "waiting")
+
+
+class Cases:
+    """Cases in a database and in memory, which change by chance. Several changes have the same time."""
+
+    def __init__(self, database, seed):
+        self.database = database
+        self.chance = random.Random(seed)
+        self.known = {}
+        self.changed = set()  # ids of cases that were changed since the set was emptied
+        self.now = AT
+        self.messages = 0
+
+    async def open(self):
+        """Open a case."""
+        self._pass_time()
+        number = len(self.known) + 1
+        case = CaseSummary.model_construct(
+            id=f"case-{number}",
+            subject="A",
+            description=None,
+            customer_id=self.chance.choice(["customer-1", "customer-2"]),
+            status=self.chance.choice(["open", "open", "pending", "resolved", "closed"]),
+            priority="normal",
+            channel="email",
+            assigned_agent_id=self.chance.choice([None, "agent-1", "agent-2"]),
+            team=self.chance.choice([None, "team-1", "team-2"]),
+            context=[],
+            tags=self.chance.sample(["a", "b", "c"], self.chance.randint(0, 3)),
+            created_at=self.now,
+            updated_at=self.now,
+        )
+        order = self.chance.choice(["1", "2"])
+        first = self._message(case.id, "customer", "public") if self.chance.random() < 0.5 else None
+        async with self.database.transaction() as tx:
+            await case_store.add_case(tx, case, [("order", order)], first)
+        waiting = last = self.now if first else None
+        self.known[case.id] = {
+            **{
+                name: getattr(case, name)
+                for name in ("id", "customer_id", "status", "assigned_agent_id", "team", "tags")
+            },
+            "seq": number,
+            "order": order,
+            "updated": self.now,
+            "public": self.now,
+            "waiting": waiting,
+            "last": last,
+            "said": [first] if first else [],
+        }
+        self.changed.add(case.id)
+
+    async def change(self):
+        """Add a message to a case, or change its status or tags."""
+        self._pass_time()
+        case = self.chance.choice(list(self.known.values()))
+        self.changed.add(case["id"])
+        if self.chance.random() < 0.6:
+            await self._say(case)
+            return
+        async with self.database.transaction() as tx:
+            stored = await case_store.lock(tx, case["id"])
+            at = max(self.now, case["updated"] + timedelta(microseconds=1))
+            new = {"status": self.chance.choice(["open", "pending", "closed"]), "tags": self.chance.sample("abc", 2)}
+            await case_store.update(tx, stored.model_copy(update=new | {"updated_at": at}), new)
+        case |= new | {"updated": at, "public": at}
+
+    async def _say(self, case):
+        author, visibility = self.chance.choice(
+            [("customer", "public"), ("agent", "public"), ("agent", "internal"), ("bot", "public")]
+        )
+        message = self._message(case["id"], author, visibility)
+        async with self.database.transaction() as tx:
+            await case_store.add_message(tx, message)
+        case["updated"] = at = message.created_at
+        case["said"].append(message)
+        if visibility == "internal":
+            return
+        case["public"] = case["last"] = at
+        if author == "customer":
+            case["waiting"] = case["waiting"] or at
+        elif author == "agent":
+            case["waiting"] = None
+
+    def _message(self, case_id, author, visibility):
+        self.messages += 1
+        return Message.model_construct(
+            id=f"message-{self.messages}",
+            ticket_id=case_id,
+            author_type=author,
+            message=self.chance.choice(["Hello", "Hello", "Hello, my parcel"]),
+            attachment_uri=None,
+            sentiment=None,
+            metadata=None,
+            visibility=visibility,
+            created_at=self.now,
+        )
+
+    def _pass_time(self):
+        self.now += timedelta(microseconds=self.chance.choice([0, 0, 1, 1000]))
+
+    def expected(self, query, sort, principal):
+        """Return the cases that a list has, in order."""
+        found = [case for case in self.known.values() if self._matches(case, query, principal)]
+        if sort == "newest":
+            return sorted(found, key=lambda case: -case["seq"])
+        if sort == "updated":
+            time = "public" if principal.role == "customer" else "updated"
+            return sorted(found, key=lambda case: (case[time], case["seq"]), reverse=True)
+        waiting = [case for case in found if case["waiting"] and case["status"] in ACTIVE]
+        return sorted(waiting, key=lambda case: (case["waiting"], case["seq"]))
+
+    def _matches(self, case, query, principal):
+        return (
+            principal.may_see(type("Owner", (), case))
+            and ("status" not in query or case["status"] in query["status"].split(","))
+            and ("assignedAgentId" not in query or case["assigned_agent_id"] is None)
+            and ("team" not in query or case["team"] is None)
+            and set(query.get("tag", ())) <= set(case["tags"])
+            and ("orderId" not in query or case["order"] == query["orderId"])
+            and ("q" not in query or any(self._finds(message, principal) for message in case["said"]))
+        )
+
+    def _finds(self, message, principal):
+        return "parcel" in message.message and (message.visibility == "public" or principal.role != "customer")
+
+    async def page(self, query, sort, cursor, principal, limit=4):
+        """Return the cases of a page, and the cursor of the next one."""
+        asked = CaseQuery.model_validate(query | {"sort": sort, "limit": limit})
+        page = await case_list.find(self.database, asked, list_cursor.decode(sort, cursor), principal)
+        after = list_cursor.encode(sort, page.cases[-1][0]) if page.more else None
+        return [case for _, case in page.cases], after
+
+    async def all_pages(self, query, sort, principal, *, between=None):
+        """Return the cases of all pages; `between` is called between two of them."""
+        found, cursor = await self.page(query, sort, None, principal)
+        while cursor:
+            if between:
+                await between()
+            more, cursor = await self.page(query, sort, cursor, principal)
+            found += more
+        return found
+
+
+@pytest.fixture(params=[1, 2])
+async def cases(database, request):
+    """Sixty cases with a history of changes."""
+    cases = Cases(database, request.param)
+    for _ in range(60):
+        await cases.open()
+    for _ in range(80):
+        await cases.change()
+    return cases
+
+
+@pytest.mark.parametrize("principal", [SYSTEM, AGENT, CUSTOMER], ids=lambda each: each.role)
+async def test_pages_are_the_list_in_its_order(cases, principal):
+    """Every case is on one page, with the times that its reader may know of."""
+    for sort in SORTS:
+        for query in QUERIES:
+            found = await cases.all_pages(query, sort, principal)
+            expected = cases.expected(query, sort, principal)
+            assert [case.id for case in found] == [case["id"] for case in expected], (query, sort)
+            for case, known in zip(found, expected, strict=True):
+                assert case.updated_at == known["public" if principal.role == "customer" else "updated"]
+                assert case.last_message_at == known["last"]
+                assert case.waiting_since == (known["waiting"] if known["status"] in ACTIVE else None)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("principal", [SYSTEM, AGENT, CUSTOMER], ids=lambda each: each.role)
+async def test_pages_miss_no_case_while_cases_change(cases, principal, sort):
+    """A case that does not change is on exactly one page. One that changes is found by its new time."""
+    for query in ({}, {"status": "open,pending"}, {"tag": ["a"]}, {"q": "parcel"}):
+        before = cases.expected(query, sort, principal)
+        cases.changed.clear()
+        newest = max(case["updated"] for case in cases.known.values())
+        cases.now = newest + timedelta(microseconds=1)
+
+        async def between():
+            await cases.open()
+            for _ in range(3):
+                await cases.change()
+
+        found = [case.id for case in await cases.all_pages(query, sort, principal, between=between)]
+        unchanged = [case["id"] for case in before if case["id"] not in cases.changed]
+        assert [case for case in found if case not in cases.changed] == unchanged, query
+        since = {"updatedAfter": newest.isoformat()}
+        again = [case.id for case in await cases.all_pages(query | since, "updated", principal)]
+        assert {case["id"] for case in cases.expected(query, sort, principal)} <= {*found, *again}, query
+
+
+async def test_tags_of_a_case_are_kept_by_triggers(cases, database):
+    """After each change, and after cases are deleted."""
+    async with database.transaction() as tx:
+        await case_store.delete(tx, "case-1")
+    del cases.known["case-1"]
+    ids = {row.seq: row.id for row in await database.fetch_all(sa.select(tickets.c.seq, tickets.c.id))}
+    kept = {(ids[row.seq], row.tag) for row in await database.fetch_all(sa.select(ticket_tags))}
+    assert kept == {(case["id"], tag) for case in cases.known.values() for tag in case["tags"]}

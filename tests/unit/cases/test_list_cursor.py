@@ -1,0 +1,55 @@
+"""Cursors of the case list."""
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support_service.cases import list_cursor
+from support_service.cases.list_cursor import Place
+from support_service.cases.model.requests import CASE_CURSOR_PATTERN
+from support_service.core.errors import ValidationFailed
+
+SORTS = ("newest", "updated", "waiting")
+seqs = st.integers(0, 2**63 - 1)
+times = st.datetimes(timezones=st.just(UTC))
+
+
+def place(sort, seq, at):
+    """Return a place in a list of a sort."""
+    return Place(seq) if sort == "newest" else Place(seq, at)
+
+
+@given(st.sampled_from(SORTS), seqs, times)
+def test_cursor_leads_to_its_place(sort, seq, at):
+    """It matches the pattern that the API documents."""
+    cursor = list_cursor.encode(sort, place(sort, seq, at))
+    assert re.fullmatch(CASE_CURSOR_PATTERN, cursor)
+    assert list_cursor.decode(sort, cursor) == place(sort, seq, at)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("other", SORTS)
+def test_cursor_of_another_sort_is_refused(sort, other):
+    cursor = list_cursor.encode(sort, place(sort, 7, datetime(2026, 5, 12, tzinfo=UTC)))
+    if sort == other:
+        assert list_cursor.decode(other, cursor)
+        return
+    with pytest.raises(ValidationFailed):
+        list_cursor.decode(other, cursor)
+
+
+@given(st.sampled_from(SORTS), st.text(max_size=64) | st.from_regex(CASE_CURSOR_PATTERN, fullmatch=True))
+def test_any_text_is_a_cursor_or_refused(sort, cursor):
+    """No text fails in another way, such as a time beyond the year 9999."""
+    with suppress(ValidationFailed):
+        found = list_cursor.decode(sort, cursor)
+        assert found
+        assert found.seq >= 0
+
+
+def test_list_begins_without_a_cursor():
+    assert list_cursor.decode("updated", None) is None
