@@ -40,6 +40,11 @@ async def read_timeline(client: TestClient, case: Case) -> list[dict[str, Any]]:
     return (await read_detail(client, case))["timeline"]
 
 
+def without_case_events(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of a timeline that are no changes of the case."""
+    return [entry for entry in timeline if entry["type"] != "case-event"]
+
+
 async def refresh(client: TestClient, case: Case) -> Case:
     """Refresh the timeline of a case; return the case with it."""
     async with client.post(f"/support/cases/{case['id']}/timeline/refresh") as response:

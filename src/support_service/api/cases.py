@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from support_service.api.case_events import new_history
 from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
@@ -73,7 +74,7 @@ async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
 
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
     fulfillment services whenever the timeline is read; `timeline` of this response has the case's own entries only:
-    context and message. Unknown fields are ignored.
+    context, message and the opening. Unknown fields are ignored.
 
     A repeat with the same `externalId` in the same channel opens nothing, and returns the existing case with 200.
     """
@@ -82,7 +83,7 @@ async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
     headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case)}
     if isinstance(case, ExistingCase):
         return Reply(await call.services.documents.with_own_timeline(call.view, case.stored), headers, 200)
-    return Reply(call.services.documents.encode_new(call.view, case), headers)
+    return Reply(call.services.documents.encode_new(call.view, case, new_history(call.principal, case)), headers)
 
 
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
@@ -109,6 +110,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
     `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
     call; `timelineSources` reports the freshness of each part. If a service is down, only its entries are missing.
+    Changes of the case are entries of the type `case-event`; if `moreCaseEvents` is true, it has older ones.
 
     Read a long conversation in parts: `messagesLimit` bounds the messages, and while `moreMessages` is true, the id of
     the last message as `messagesAfter` requests the next part.
@@ -125,7 +127,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     if query.include_linked:
         case, body = await read_with_duplicates(call.services, principal, view, case_id)
         return Reply(body, live_etag_header(call, case))
-    case, document = await documents.read(principal, view, case_id)
+    case, document = await documents.read(principal, view, case_id, with_history=query.include_timeline)
     if query.include_timeline:
         call.services.admission.check_debt(principal.name, len(document.body))
         body = await documents.add_timeline(principal, view, case_id, case, document)

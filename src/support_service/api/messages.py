@@ -34,7 +34,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     """Close a case, optionally with a last message.
 
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
-    of the response has the case's own entries only: context, messages and files.
+    of the response has the case's own entries only: context, changes, messages and files.
     """
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
     return Reply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))

@@ -15,7 +15,7 @@ async def refresh_timeline(call: Call, case_id: str) -> Reply[bytes]:
     Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
     principal, view, documents = call.principal, call.view, call.services.documents
-    case, document = await documents.read(principal, view, case_id)
+    case, document = await documents.read(principal, view, case_id, with_history=True)
     call.services.admission.check_debt(principal.name, len(document.body))
     body = await documents.add_timeline(principal, view, case_id, case, document, refresh=True)
     return Reply(body, live_etag_header(call, case))

@@ -8,6 +8,7 @@ import pydantic_core
 
 from support_service.audit import sealer, store
 from support_service.audit.chain import CASE_ERASED
+from support_service.core.domain.principals import Principal
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 Action = Literal[
@@ -48,9 +49,7 @@ async def record_all(
     if not changed:
         return
     principal = work.origin.principal
-    actor, by = principal.name[:MAX_ACTOR], {}
-    if principal.role == "customer":  # a customer's name must be erasable, like the changes
-        actor, by = "customer", {"by": (None, principal.name)}
+    actor, by = actor_of(principal), {"by": (None, principal.name)} if principal.role == "customer" else {}
     entries = [
         {
             "at": at,
@@ -67,6 +66,11 @@ async def record_all(
     for case_id, _, _ in changed:
         if case_id is not None:
             work.note_case(case_id)
+
+
+def actor_of(principal: Principal) -> str:
+    """Return the actor that an entry names: no customer's name, because that must be erasable, like the changes."""
+    return "customer" if principal.role == "customer" else principal.name[:MAX_ACTOR]
 
 
 async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:

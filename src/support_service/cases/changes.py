@@ -20,7 +20,7 @@ from support_service.database import Transaction
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
 
-AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id")
+AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id", "team", "tags")
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 
 
@@ -44,7 +44,7 @@ async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> bool:
     if not await case_store.add_case(work.tx, case, references.reference_rows(case.context), first):
         return False
     await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
-    await audit.record(work, case.id, "case.opened", at, _opening_changes(case, first))
+    await audit.record(work, case.id, "case.opened", at, opening_changes(case, first))
     return True
 
 
@@ -145,13 +145,15 @@ def _audit_action(before: CaseSummary, after: CaseSummary) -> audit.Action:
     return "case.closed" if after.status == "closed" else "case.reopened"
 
 
-def _opening_changes(case: Case, first: Message | None) -> audit.FieldChanges:
+def opening_changes(case: Case, first: Message | None = None) -> audit.FieldChanges:
     """Return the audit log's changes for an opened case.
 
     Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
     """
     changes = {
-        _JSON_NAMES[name]: (None, getattr(case, name)) for name in AUDITED_AT_OPENING if getattr(case, name) is not None
+        _JSON_NAMES[name]: (None, value)
+        for name in AUDITED_AT_OPENING
+        if (value := getattr(case, name)) not in (None, [])
     }
     return {**changes, **_message_changes(first)} if first else changes
 

@@ -79,6 +79,16 @@ class CaseMasker:
         kind = known_or_other(attachment.content_type, KNOWN_CONTENT_TYPES)
         return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
 
+    def changes(self, changes: Mapping[str, list[Any]]) -> Json:
+        """Return a copy of changed fields, each as [before, after], with masked tags.
+
+        `model/history.py` says which fields analysts see at all.
+        """
+        return {
+            name: [value and _masked_tags(value) for value in values] if name == "tags" else values
+            for name, values in changes.items()
+        }
+
     def pseudonym(self, identifier: str) -> str:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
@@ -91,7 +101,7 @@ class CaseMasker:
             "description": case.description and MASKED,
             "customer_id": case.customer_id and self.pseudonym(case.customer_id),
             "context": self.entries(case.context),
-            "tags": [tag if is_visible_tag(tag) else MASKED for tag in case.tags],
+            "tags": _masked_tags(case.tags),
             "external_id": case.external_id and MASKED,  # may hold an address, as a mail's Message-ID
         }
 
@@ -132,6 +142,10 @@ def asks_for_masked(query: CaseFilters) -> bool:
 def is_visible_tag(tag: str) -> bool:
     """Return whether a tag is shown where cases are masked: it is one word, without a number of a person."""
     return WORD_PATTERN.fullmatch(tag) is not None
+
+
+def _masked_tags(tags: Iterable[str]) -> list[str]:
+    return [tag if is_visible_tag(tag) else MASKED for tag in tags]
 
 
 def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:

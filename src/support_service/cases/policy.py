@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from support_service.cases.model.history import ENTRY_TYPE
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain import references
@@ -10,8 +11,8 @@ from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import ENTRY_TYPES
 from support_service.core.errors import Forbidden
 
-RESERVED_ENTRY_TYPES = frozenset({*ENTRY_TYPES, "conversation", "attachment"})
-"""Timeline entry types that only services or the conversation may provide; customers may not use them."""
+RESERVED_ENTRY_TYPES = frozenset({*ENTRY_TYPES, "conversation", "attachment", ENTRY_TYPE})
+"""Timeline entry types that only services, the conversation or changes may provide; customers may not use them."""
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:

@@ -96,22 +96,22 @@ class CaseService:
         async with unit_of_work(self._database, origin) as work:
             existing = await external_ids.add_case_once(work, case, first)
         if existing:
-            return ExistingCase(existing, await self.read_long_case(origin.principal, existing))
+            return ExistingCase(existing, await self.read_long_case(origin.principal, existing, with_history=True))
         case.messages = [first] if first else []
         self._instruments.ticket_created.add(1, {"channel": self._label(case)})
         self._count_messages(case.messages, synthetic=synthetic)
         return case
 
-    async def read_case(self, principal: Principal, case_id: str, known_version: int = NO_VERSION) -> StoredCase:
-        """Return a case with the JSON of the messages and attachments that the principal may read. Raises NotFound.
+    async def read_case(
+        self, principal: Principal, case_id: str, known_version: int = NO_VERSION, known_history: int | None = None
+    ) -> StoredCase:
+        """Return a case with what the principal may read of it, as `case_reading.read` does. Raises NotFound."""
+        read = partial(case_reading.read, known_version=known_version, known_history=known_history)
+        return await self._read(principal, case_id, read)
 
-        The JSON is left out if the case is at `known_version`, and if it is long; see `read_long_case`.
-        """
-        return await self._read(principal, case_id, partial(case_reading.read, known_version=known_version))
-
-    async def read_long_case(self, principal: Principal, case_id: str) -> StoredCase:
+    async def read_long_case(self, principal: Principal, case_id: str, *, with_history: bool = False) -> StoredCase:
         """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
-        return await self._read(principal, case_id, case_reading.read_any_size)
+        return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
 
     async def expect_visible(self, principal: Principal, case_id: str) -> None:
         """Raise NotFound if there is no such case, or if the principal may not see it."""
@@ -182,10 +182,10 @@ class CaseService:
     async def close_case(
         self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
     ) -> StoredCase:
-        """Close a case, with a last message if one is given, and return it with its JSON; a closed case stays closed.
+        """Close a case, with a last message if one is given; return it with its JSON and history.
 
-        The last message does not reopen the case. A customer's last message is accepted unless the case was closed
-        before. Raises NotFound, Forbidden, VersionConflict, Conflict.
+        The last message reopens no case; a customer's is accepted unless the case was closed before. Raises NotFound,
+        Forbidden, VersionConflict, Conflict.
         """
         last = closing.last_message()
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
@@ -198,7 +198,7 @@ class CaseService:
                 before = before.model_copy(update={"updated_at": at, "version": added.version})
             after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
-            case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only)
+            case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
         assert case is not None  # noqa: S101 - this transaction has changed it
         count_status(self._instruments, before, after)
         if added:

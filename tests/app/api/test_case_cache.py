@@ -118,7 +118,7 @@ async def test_long_case_is_encoded_once_for_concurrent_readers(client):
     assert [answer["messages"] for answer in answers] == [sent] * 8
     assert events(client) == (7, 1)
     details = await asyncio.gather(*(read_detail(client, case) for _ in range(4)))
-    types = ["note", *["conversation"] * len(sent)]
+    types = ["note", "case-event", *["conversation"] * len(sent)]
     assert [[entry["type"] for entry in each["timeline"]] for each in details] == [types] * 4
     assert events(client) == (11, 1)
 
@@ -164,7 +164,7 @@ async def test_timeline_of_a_closed_case_is_that_of_a_read(client, long):
     first = {"authorType": "customer", "message": "Hello", "metadata": {"a": [1, None]}}
     case = await open_case(client, context=context, initialMessage=first)
     assert case["timeline"] == (await read_detail(client, case))["timeline"]
-    assert [entry["type"] for entry in case["timeline"]] == ["note", "context", "conversation"]
+    assert [entry["type"] for entry in case["timeline"]] == ["note", "context", "case-event", "conversation"]
     await upload(client, case)
     for _ in range(5 if long else 1):
         await add_message(client, case, TEXT)

@@ -8,7 +8,15 @@ import sqlalchemy as sa
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log, messages, tickets
 from tests.conftest import both_databases
-from tests.support.calls import add_message, expect_problem, list_cases, open_case, read_case, upload
+from tests.support.calls import (
+    add_message,
+    expect_problem,
+    list_cases,
+    open_case,
+    read_case,
+    upload,
+    without_case_events,
+)
 
 pytestmark = both_databases
 MAIL = "<5e1f7a@mail.example>"
@@ -52,7 +60,8 @@ async def test_repeat_gets_the_case_as_it_is_now(client):
         closed, etag = await response.json(), response.headers["ETag"]
     status, headers, existing = await post(client, "/support/cases", NEW)
     assert (status, existing, headers["ETag"]) == (200, closed, etag)
-    assert (existing["status"], len(existing["messages"]), len(existing["timeline"])) == ("closed", 2, 3)
+    assert (existing["status"], len(existing["messages"])) == ("closed", 2)
+    assert len(without_case_events(existing["timeline"])) == 3
 
 
 async def test_value_is_unique_in_its_channel(client):

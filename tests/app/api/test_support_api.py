@@ -29,7 +29,15 @@ CASE_FIELDS = {
     "createdAt",
     "updatedAt",
 }
-DETAIL_FIELDS = CASE_FIELDS | {"messages", "moreMessages", "timeline", "attachments", "links", "timelineSources"}
+DETAIL_FIELDS = CASE_FIELDS | {
+    "messages",
+    "moreMessages",
+    "timeline",
+    "attachments",
+    "links",
+    "timelineSources",
+    "moreCaseEvents",
+}
 MESSAGE_FIELDS = {
     "id",
     "ticketId",
@@ -208,13 +216,13 @@ async def test_opened_and_closed_case_has_its_own_entries_as_timeline(client, or
     """No service is asked, which `timelineSources` says. A GET without `includeTimeline` has no timeline."""
     context = [{"type": "order", "orderId": "ORD-1"}, {"type": "note", "timestamp": "2026-01-01T00:00:00Z"}]
     opened = await open_case(client, context=context, initialMessage={"authorType": "customer", "message": "Late"})
-    assert [entry["type"] for entry in opened["timeline"]] == ["note", "order", "conversation"]
+    assert [entry["type"] for entry in opened["timeline"]] == ["note", "order", "case-event", "conversation"]
     file = await upload(client, opened, filename="a.txt")
     async with client.post(f"/support/cases/{opened['id']}/close", json={"message": "Bye"}) as response:
         closed = await response.json()
-    assert [entry.get("message", entry.get("uri")) for entry in closed["timeline"]] == [
-        *(None, None, "Late"),
-        *(file["uri"], "Bye"),
+    assert [entry.get("message") or entry.get("uri") or entry.get("action") for entry in closed["timeline"]] == [
+        *(None, None, "case.opened", "Late"),
+        *("attachment.added", file["uri"], "Bye", "case.closed"),
     ]
     for case in (opened, closed):
         sources = {(each["status"], each["reason"]) for each in case["timelineSources"].values()}

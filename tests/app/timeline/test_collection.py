@@ -30,7 +30,9 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
         "payment",
         "shipment",
         "order",  # the context entry has no timestamp: it gets the time at which the case was opened
+        "case-event",
         "conversation",
+        "case-event",
         "attachment",
     ]
     by_type = {entry["type"]: entry for entry in reversed(timeline)}
@@ -148,7 +150,7 @@ async def test_not_found_is_a_fresh_and_cached_answer(client, metrics):
     """A 404 means that the source has no entries: the source is fresh, and the answer is cached."""
     case = await open_case(client, context=[ORDER, {"type": "payment", "paymentId": "PAY-9"}])
     detail = await read_detail(client, case)
-    assert [entry["type"] for entry in detail["timeline"]] == ["order", "payment"]  # the context alone
+    assert [entry["type"] for entry in detail["timeline"]] == ["order", "payment", "case-event"]  # the case alone
     assert {source["status"] for source in detail["timelineSources"].values()} == {"fresh"}
     assert metrics.nonzero("support_timeline_collection_failures_total") == {}
     assert metrics.value("support_timeline_source_seconds_count", service="order", outcome="not_found") == 2
@@ -168,7 +170,8 @@ async def test_rejected_id_is_a_fresh_answer_with_a_reason(client, metrics, orde
             "ageSeconds": 0.0,
             "reason": f"id rejected with status {status}",
         }
-        assert {entry["type"] for entry in detail["timeline"]} == {"order", "payment"}  # the context, and its payment
+        # The context and the opening, and the payment.
+        assert {entry["type"] for entry in detail["timeline"]} == {"order", "case-event", "payment"}
     cached = (await read_detail(client, case))["timelineSources"]["order"]
     assert (cached["status"], cached["reason"]) == ("cached", f"id rejected with status {status}")
     assert metrics.nonzero("support_timeline_collection_failures_total") == {}

@@ -60,7 +60,7 @@ async def test_concurrent_readers_of_one_replica_share_four_calls(client, metric
     case = await open_case(client, context=CONTEXT)
     details = await asyncio.gather(*(read_detail(client, case) for _ in range(READERS)))
     assert call_count(services) == 4
-    assert {len(detail["timeline"]) for detail in details} == {5}
+    assert {len(detail["timeline"]) for detail in details} == {6}
     assert metrics.value(EVENTS, event="hit") + metrics.value(EVENTS, event="miss") == READERS
     assert metrics.value(EVENTS, event="write") == 1
 
@@ -88,7 +88,7 @@ async def test_concurrent_readers_of_two_replicas_share_four_calls(services, red
         reads = (read_detail(replica, case) for _ in range(READERS // 2) for replica in replicas)
         details = await asyncio.gather(*reads)
     assert call_count(services) == 4
-    assert {len(detail["timeline"]) for detail in details} == {5}
+    assert {len(detail["timeline"]) for detail in details} == {6}
     assert all(statuses(detail) <= {"fresh", "cached"} for detail in details)
 
 

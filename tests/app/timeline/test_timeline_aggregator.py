@@ -108,7 +108,7 @@ async def test_timeline_is_partial_when_payment_service_is_down(client, case, me
     """A failing source is unavailable with a reason and counts one http failure; other sources are complete."""
     payments.fail_with(503)
     detail = await read_detail(client, case)
-    assert {entry["type"] for entry in detail["timeline"]} == {"order", "order-event", "shipment"}
+    assert {entry["type"] for entry in detail["timeline"]} == {"order", "order-event", "shipment", "case-event"}
     assert statuses(detail) == {"order": "fresh", "payment": "unavailable", "fulfillment": "fresh"}
     assert metrics.nonzero(READS) == {"partial": 1}
     assert detail["timelineSources"]["payment"]["reason"] == "status 503"

@@ -216,6 +216,18 @@ async def test_saved_views_that_name_the_customer_are_deleted(
     assert (await verify_chain(database)).flaw is None
 
 
+@both_databases
+async def test_timeline_has_no_erased_changes(client, two_cases, erase):
+    """What happened stays in it: the opening, and files that were added and removed, without the changed fields."""
+    case, _ = two_cases
+    before = [entry for entry in (await read_detail(client, case))["timeline"] if entry["type"] == "case-event"]
+    assert WORD in str(before)
+    await erase()
+    after = [entry for entry in (await read_detail(client, case))["timeline"] if entry["type"] == "case-event"]
+    assert after[:-1] == [entry | {"changes": {}} for entry in before]
+    assert (after[-1]["action"], after[-1]["changes"]) == ("attachment.removed", {})
+
+
 async def test_response_in_progress_during_an_erasure_is_not_stored(make_client, erase, database, payments):
     """A refresh stores no response at all, and what it collects afterwards is erased."""
     generous_timeouts = {"SUPPORT_TIMELINE_DEADLINE": "20", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "20"}

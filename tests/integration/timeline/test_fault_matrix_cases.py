@@ -44,7 +44,7 @@ async def test_case_history_is_served_when_all_sources_are_down(harness, service
     for service in services.values():
         await service.close()
     detail = await harness.read()
-    assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
+    assert [entry["type"] for entry in detail["timeline"]] == ["order", "case-event"]  # context and opening
     assert set(source_freshness(detail).values()) == {("unavailable", "connection failed")}
     assert harness.metric_changes(FAILURES) == {"http": 4}
     assert harness.metric_changes(EVENTS) == {"miss": 1}

@@ -179,7 +179,7 @@ async def test_case_history_is_served_when_redis_and_all_sources_fail(harness, s
     for service in services.values():
         await service.close()
     detail = await harness.read()
-    assert [entry["type"] for entry in detail["timeline"]] == ["order"]  # the context
+    assert [entry["type"] for entry in detail["timeline"]] == ["order", "case-event"]  # context and opening
     assert set(source_freshness(detail).values()) == {("unavailable", "connection failed")}
     assert harness.metric_changes(EVENTS)["miss"] == 1
     assert harness.metric_changes(FAILURES)["cache"] == 1  # the lease if Redis is readable; there is nothing to write

@@ -121,6 +121,10 @@ async def test_children_go_with_their_case(database):
 HOT = {
     "a case": (case_reading.READ[False], {"id": "case-1", "known_version": 0, "max_bytes": 1000}),
     "a case that is known": (case_reading.READ[True], {"id": "case-1", "known_version": 1, "max_bytes": 1000}),
+    "a case with its history": (
+        case_reading.READ_WITH_HISTORY[False],
+        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, "count": 10, "bytes": 1000},
+    ),
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
     "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
     "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model import examples
 from support_service.cases.model.external import SentAt
+from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
 from support_service.cases.model.links import ShownLinkKind
 from support_service.cases.model.vocabulary import Json, Priority, Visibility
 from support_service.core.domain.case_vocabulary import AuthorType, Status
@@ -142,6 +143,7 @@ class CaseLink(ApiModel):
     created_at: datetime
 
 
+TimelineEntry = Annotated[Json, WithJsonSchema({"anyOf": [ENTRY_SCHEMA, {"type": "object"}]})]
 Sources = dict[UpstreamService, SourceStatus]
 NOT_REQUESTED: Sources = dict.fromkeys(
     UPSTREAM_SERVICES, SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
@@ -155,10 +157,14 @@ class Case(CaseSummary):
 
     messages: list[Message] = Field(description="the conversation, oldest first")
     more_messages: bool = Field(default=False, description="messages follow; only if `messagesLimit` asked for a part")
-    timeline: list[Json] = Field(
+    timeline: list[TimelineEntry] = Field(
         default_factory=list,
         description=f"entries by `timestamp`; `type` is {', '.join(f'`{each}`' for each in ENTRY_TYPES)}, "
-        "`conversation`, `attachment`, or what an entry of the context says",
+        f"`conversation`, `attachment`, `{ENTRY_TYPE}`, or what an entry of the context says. A `{ENTRY_TYPE}` is a "
+        f"change of the case; the newest {MAX_ENTRIES:,} are returned at most",
+    )
+    more_case_events: bool = Field(
+        default=False, description="true if the case has older changes than those in `timeline`"
     )
     attachments: list[Attachment] = Field(description="oldest first")
     links: list[CaseLink] = Field(

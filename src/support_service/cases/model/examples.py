@@ -105,7 +105,15 @@ CASE: Example = CASE_SUMMARY | {
             "metadata": None,
             "visibility": "public",
         },
+        {
+            "type": "case-event",
+            "timestamp": "2026-05-12T09:02:11.480000Z",
+            "action": "case.changed",
+            "actor": "lan",
+            "changes": {"assignedAgentId": [None, "agent-7"]},
+        },
     ],
+    "moreCaseEvents": False,
     "attachments": [ATTACHMENT],
     "links": [LINK],
     "timelineSources": {

@@ -1,7 +1,8 @@
 """The statement that reads a case with its conversation and attachments, as JSON that the database writes.
 
 What decides who may see the case stands in columns beside the JSON. A reader that already has the JSON of a version
-names it, and the database writes the JSON only if the case is at another version.
+names it, and the database writes the JSON only if the case is at another version. The history, which only timelines
+need, is read by the same statement if it is asked for.
 """
 
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case
+from support_service.cases.store.history_projections import HISTORY_JSON, LIMITS, PUBLIC_HISTORY_JSON
 from support_service.cases.store.projections import (
     ATTACHMENTS_JSON,
     FIELDS_JSON,
@@ -45,11 +47,12 @@ class StoredCase(NamedTuple):
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
     more_messages: bool = False  # the case has messages after the requested ones
+    history: str | None = None  # for `model.history.parse_history`; None unless asked for
 
     @property
     def size(self) -> int:
         """The length of the JSON, approximately in bytes."""
-        return sum(len(part) for part in (self.fields, self.messages, self.attachments) if part)
+        return sum(len(part) for part in (self.fields, self.messages, self.attachments, self.history) if part)
 
 
 _VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
@@ -72,27 +75,34 @@ _SIZE = (
 )
 
 
-def _statement(*, public_only: bool) -> sa.Select[Any]:
-    wanted = sa.and_(
-        _VERSION[public_only] != sa.bindparam("known_version"),
-        sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _SIZE,
-    )
+def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
+    version = _VERSION[public_only]
+    known: sa.BindParameter[int] = sa.bindparam("known_version")
+    is_short = sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _SIZE
+    wanted = sa.and_(version != known, is_short)
     parts = {
         "fields": _FIELDS[public_only],
         "messages": MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()),
         "attachments": ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()),
     }
-    return compiled(
-        sa.select(
-            _VERSION[public_only].label("version"),
-            tickets.c.timeline_epoch,
-            *_OWNER,
-            *(sa.case((wanted, part)).label(name) for name, part in parts.items()),
-        ).where(tickets.c.id == sa.bindparam("id"))
-    )
+    columns = [
+        version.label("version"),
+        tickets.c.timeline_epoch,
+        *_OWNER,
+        *(sa.case((wanted, part)).label(name) for name, part in parts.items()),
+    ]
+    if with_history:  # of a long case with the JSON, which another statement reads
+        known_history: sa.BindParameter[int] = sa.bindparam("known_history")
+        history_wanted = sa.and_(version != known_history, sa.or_(version == known, is_short))
+        history = PUBLIC_HISTORY_JSON if public_only else HISTORY_JSON
+        columns += [sa.false().label("more_messages"), sa.case((history_wanted, history)).label("history")]
+    return compiled(sa.select(*columns).where(tickets.c.id == sa.bindparam("id")))
 
 
-READ = {public_only: _statement(public_only=public_only) for public_only in (False, True)}
+READ = {public_only: _statement(public_only=public_only, with_history=False) for public_only in (False, True)}
+READ_WITH_HISTORY = {
+    public_only: _statement(public_only=public_only, with_history=True) for public_only in (False, True)
+}
 
 
 def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
@@ -158,21 +168,39 @@ async def read_page(
 
 
 async def read(
-    reader: Reader, case_id: str, *, public_only: bool = False, known_version: int = NO_VERSION
+    reader: Reader,
+    case_id: str,
+    *,
+    public_only: bool = False,
+    known_version: int = NO_VERSION,
+    known_history: int | None = None,
 ) -> StoredCase | None:
-    """Return a case, or None; its JSON only if it is not at `known_version` and has at most `MAX_INLINE_BYTES`."""
-    row = await reader.fetch_one(
-        READ[public_only], {"id": case_id, "known_version": known_version, "max_bytes": MAX_INLINE_BYTES}
-    )
+    """Return a case, or None; its JSON only if it is not at `known_version` and has at most `MAX_INLINE_BYTES`.
+
+    `known_history` asks for the history, unless the case is at that version: `NO_VERSION` if no history is known. The
+    history of a long case is left out together with its JSON.
+    """
+    known = {"known_version": known_version, "max_bytes": MAX_INLINE_BYTES}
+    row = await reader.fetch_one(*_select(case_id, known, known_history, public_only=public_only))
     return StoredCase(*row) if row else None  # type: ignore[misc]  # a row is a tuple
 
 
-async def read_any_size(reader: Reader, case_id: str, *, public_only: bool = False) -> StoredCase | None:
-    """Return a case with its JSON, or None; SQLite reads it in a thread."""
-    rows = await reader.fetch_all(
-        READ[public_only], {"id": case_id, "known_version": NO_VERSION, "max_bytes": _NO_LIMIT}
-    )
+async def read_any_size(
+    reader: Reader, case_id: str, *, public_only: bool = False, with_history: bool = False
+) -> StoredCase | None:
+    """Return a case with its JSON, and its history if that is wanted, or None; SQLite reads it in a thread."""
+    known = {"known_version": NO_VERSION, "max_bytes": _NO_LIMIT}
+    known_history = NO_VERSION if with_history else None
+    rows = await reader.fetch_all(*_select(case_id, known, known_history, public_only=public_only))
     return StoredCase(*rows[0]) if rows else None  # type: ignore[misc]  # a row is a tuple
+
+
+def _select(
+    case_id: str, known: dict[str, int], known_history: int | None, *, public_only: bool
+) -> tuple[sa.Select[Any], dict[str, Any]]:
+    if known_history is None:
+        return READ[public_only], {"id": case_id, **known}
+    return READ_WITH_HISTORY[public_only], {"id": case_id, **known, **LIMITS, "known_history": known_history}
 
 
 def to_case(stored: StoredCase) -> Case:

@@ -1,0 +1,111 @@
+"""The history of a case: which recorded changes its timeline shows, and what each audience sees of them. Pure.
+
+Only the actions and fields that are named here are shown. Texts and the customer's data are in no row: subject,
+description, channel, customer and context of a case. Another action needs a row only; the database selects by the same
+table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import pydantic_core
+
+from support_service.cases.model.vocabulary import Json
+
+ENTRY_TYPE = "case-event"  # `type` of the timeline entries
+MAX_ENTRIES = 1000  # the newest ones; an answer has no more
+MAX_BYTES = 256 * 1024  # of recorded changes, plus the oldest entry: texts that no audience sees are among them
+
+Audience = Literal["full", "masked", "public"]  # staff, analysts, customers
+Fields = tuple[str, ...]
+
+
+class RecordedChange(NamedTuple):
+    """An entry of the audit log, without what a timeline does not need."""
+
+    at: str  # ISO 8601 in UTC with microseconds, as in timeline entries
+    actor: str
+    action: str
+    changes: str | None  # JSON, {field: [before, after]}; None once erased
+
+
+class History(NamedTuple):
+    """The recorded changes of a case, oldest first, and whether it has older ones."""
+
+    changes: list[RecordedChange]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAction:
+    """The fields that each audience sees of an action; an audience without fields sees nothing of it.
+
+    `is_event`: the action says what happened, so it is shown without fields too, such as after an erasure. Other
+    actions are shown only if a field that is shown has changed.
+    """
+
+    full: Fields
+    masked: Fields = ()
+    public: Fields = ()
+    is_event: bool = False
+
+
+_STATUS: Fields = ("status",)
+_CASE: Fields = (*_STATUS, "priority", "assignedAgentId", "team", "tags")
+_FILE: Fields = ("attachmentId", "filename", "visibility")
+_FILE_WITHOUT_NAME: Fields = ("attachmentId", "visibility")
+_FILE_OF_MESSAGE: Fields = ("attachmentVisibility",)
+_LINK: Fields = ("linkId", "kind", "linkedCaseId")
+
+SHOWN_ACTIONS: Mapping[str, ShownAction] = {
+    "case.opened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "case.changed": ShownAction(_CASE, _CASE, _STATUS),
+    "case.closed": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "case.reopened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "attachment.added": ShownAction(_FILE, _FILE_WITHOUT_NAME, is_event=True),
+    "attachment.removed": ShownAction(_FILE, _FILE_WITHOUT_NAME, is_event=True),
+    "link.added": ShownAction(_LINK, _LINK, is_event=True),
+    "link.removed": ShownAction(_LINK, _LINK, is_event=True),
+    "message.added": ShownAction(_FILE_OF_MESSAGE, _FILE_OF_MESSAGE),  # the message has an entry of its own
+}
+_NOT_SHOWN = ShownAction(())
+
+ENTRY_SCHEMA: Json = {
+    "title": "CaseEvent",
+    "description": "A change of the case: the fields that the caller may see, each with its values before and after.",
+    "type": "object",
+    "properties": {
+        "type": {"const": ENTRY_TYPE, "type": "string"},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "action": {"type": "string", "enum": list(SHOWN_ACTIONS)},
+        "actor": {"type": "string", "description": "who made the change; for staff only"},
+        "changes": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {}, "minItems": 2, "maxItems": 2},
+        },
+    },
+    "required": ["type", "timestamp", "action", "changes"],
+}
+"""JSON Schema of the entries."""
+
+
+def shown_changes(change: RecordedChange, audience: Audience) -> dict[str, list[Any]] | None:
+    """Return the fields that an audience sees of a change, each as [before, after]; None if it sees nothing of it."""
+    action = SHOWN_ACTIONS.get(change.action, _NOT_SHOWN)
+    fields: Fields = getattr(action, audience)
+    if not fields:
+        return None
+    recorded: Mapping[str, Any] = pydantic_core.from_json(change.changes) if change.changes else {}
+    shown = {name: recorded[name] for name in fields if name in recorded}
+    return shown if shown or action.is_event else None
+
+
+def parse_history(stored: str) -> History:
+    """Return a history from the JSON that the database writes: `found`, and the newest `entries`, oldest first.
+
+    `found` counts one entry more than may be shown, if there is one, and those beyond the limit of bytes.
+    """
+    read = pydantic_core.from_json(stored)
+    entries = [RecordedChange(**entry) for entry in read["entries"][-MAX_ENTRIES:]]
+    return History(entries, more=read["found"] > len(entries))

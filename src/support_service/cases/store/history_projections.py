@@ -1,0 +1,66 @@
+"""SQL expressions that return the history of a case as JSON, from the audit log."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS, Audience
+from support_service.database.dialect import json_object, json_rows, octets
+from support_service.database.json_projections import json_object_of
+from support_service.database.pages import limit_by_bytes
+from support_service.database.tables import audit_log
+
+LIMITS = {"count": MAX_ENTRIES + 1, "bytes": MAX_BYTES}
+"""Parameters of a statement with a history."""
+
+_L = audit_log.c
+
+
+def _text(value: str) -> sa.ColumnClause[str]:
+    return sa.literal_column(f"'{value}'", sa.String)
+
+
+def _is_shown(audience: Audience) -> sa.ColumnElement[bool]:
+    """Return whether an audience sees an entry, by the table of actions.
+
+    A field is found by its name in the JSON: in a text, the quotation marks would be escaped.
+    """
+    events = list[str]()
+    conditions = list[sa.ColumnElement[bool]]()
+    for action, row in SHOWN_ACTIONS.items():
+        fields = getattr(row, audience)
+        if not fields:
+            continue
+        if row.is_event:
+            events.append(action)
+        else:
+            shown = sa.or_(*(_L.changes.like(_text(f'%"{name}":%')) for name in fields))
+            conditions.append(sa.and_(_L.action == _text(action), shown))
+    return sa.or_(_L.action.in_([_text(action) for action in events]), *conditions)
+
+
+def _history_json(audience: Audience) -> sa.Cast[str]:
+    """Return a subquery for the history of the case `:id`, as JSON for `model.history.parse_history`."""
+    size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
+    found = (
+        sa.select(_L.seq, size)
+        .where(_L.case_id == sa.bindparam("id"), _is_shown(audience))
+        .order_by(_L.seq.desc())
+        .limit(sa.bindparam("count"))
+    )
+    page = limit_by_bytes(found, "seq", direction=sa.desc)
+    # The changes are read only for the entries within the limits.
+    rows = (
+        sa.select(_L.at, _L.actor, _L.action, _L.changes, page.c.number)
+        .where(_L.seq == page.c.seq)
+        .order_by(_L.seq)
+        .subquery()
+    )
+    members: dict[str, Any] = {name: rows.c[name] for name in ("at", "actor", "action", "changes")}
+    number = sa.func.coalesce(sa.func.max(rows.c.number), sa.literal_column("0"))
+    history = json_object(_text("found"), number, _text("entries"), json_rows(json_object_of(members)))
+    return sa.cast(sa.select(history).scalar_subquery(), sa.Text)
+
+
+HISTORY_JSON = _history_json("full")  # analysts see a part of the same entries
+PUBLIC_HISTORY_JSON = _history_json("public")

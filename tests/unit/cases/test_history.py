@@ -1,0 +1,98 @@
+"""The table of actions: which recorded changes a timeline shows, and what each audience sees of them."""
+
+from typing import get_args
+
+import pydantic_core
+import pytest
+
+from support_service.api.routing.route import View
+from support_service.audit.log import Action
+from support_service.cases.masking import MASKED, CaseMasker
+from support_service.cases.model.history import SHOWN_ACTIONS, Audience, RecordedChange, shown_changes
+
+AT = "2026-01-01T00:00:00.000000Z"
+HARMLESS = {
+    "status",
+    "priority",
+    "assignedAgentId",
+    "team",
+    "tags",
+    "attachmentId",
+    "visibility",
+    "attachmentVisibility",
+    "linkId",
+    "kind",
+    "linkedCaseId",
+}
+OPENED = {"status": [None, "open"], "priority": [None, "high"], "customerId": [None, "c"], "channel": [None, "Ann"]}
+ADDED = {"attachmentId": [None, "f"], "filename": [None, "ann.txt"], "sha256": [None, "0"], "by": [None, "Ann"]}
+HIDDEN = {"messageId": [None, "m"], "attachmentVisibility": ["public", "internal"]}
+
+
+def see(audience, action, changes):
+    """Return what an audience sees of a recorded change."""
+    recorded = None if changes is None else pydantic_core.to_json(changes).decode()
+    return shown_changes(RecordedChange(AT, "lan", action, recorded), audience)
+
+
+def test_every_row_is_an_audited_action():
+    """The audiences are the views of the API."""
+    assert SHOWN_ACTIONS.keys() <= set(get_args(Action))
+    assert set(get_args(Audience)) == set(get_args(View))
+
+
+@pytest.mark.parametrize("action", SHOWN_ACTIONS)
+def test_no_row_shows_personal_fields(action):
+    """The names of files are for staff, and customers see the status only."""
+    row = SHOWN_ACTIONS[action]
+    assert {*row.full} <= HARMLESS | {"filename"}
+    assert {*row.masked} <= HARMLESS
+    assert {*row.public} <= {"status"}
+
+
+@pytest.mark.parametrize(
+    ("action", "changes", "staff", "analysts", "customers"),
+    [
+        (
+            *("case.opened", OPENED),
+            *[{"status": [None, "open"], "priority": [None, "high"]}] * 2,
+            {"status": [None, "open"]},
+        ),
+        (
+            *("case.changed", {"subject": ["A", "Ann"], "team": ["a", None]}),
+            *[{"team": ["a", None]}] * 2,
+            None,
+        ),
+        ("case.changed", {"subject": ["A", "Ann"], "description": [None, "Ann"]}, None, None, None),
+        ("case.changed", {"status": ["open", "pending"]}, *[{"status": ["open", "pending"]}] * 3),
+        ("case.closed", {"status": ["open", "closed"]}, *[{"status": ["open", "closed"]}] * 3),
+        (
+            *("attachment.added", ADDED),
+            {"attachmentId": [None, "f"], "filename": [None, "ann.txt"]},
+            {"attachmentId": [None, "f"]},
+            None,
+        ),
+        ("link.added", {"kind": [None, "related"]}, *[{"kind": [None, "related"]}] * 2, None),
+        ("message.added", HIDDEN, *[{"attachmentVisibility": ["public", "internal"]}] * 2, None),
+        ("message.added", {"messageId": [None, "m"]}, None, None, None),
+        ("case.erased", {"erasedPositions": [None, [1]]}, None, None, None),
+        ("case.opened", None, {}, {}, {}),  # erased
+        ("attachment.removed", None, {}, {}, None),
+        ("case.changed", None, None, None, None),
+        ("message.added", None, None, None, None),
+    ],
+)
+def test_each_audience_sees_its_fields(action, changes, staff, analysts, customers):
+    """An entry without fields is shown if its action says what happened."""
+    seen = {audience: see(audience, action, changes) for audience in get_args(Audience)}
+    assert seen == {"full": staff, "masked": analysts, "public": customers}
+
+
+def test_tags_are_masked_as_those_of_a_case():
+    """A tag that may be personal data is masked; other fields stay."""
+    changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"]}
+    assert CaseMasker("key", {}, (), ()).changes(changes | {}) == {
+        "tags": [["late", MASKED], []],
+        "team": [None, "returns"],
+    }
+    assert changes["tags"][0] == ["late", "0901234567"]
