@@ -1,8 +1,6 @@
 """AttachmentUploader: check an upload, store its file and add it to its case."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from support_service.attachments import store
@@ -14,21 +12,14 @@ from support_service.attachments.model import (
     StoredAttachment,
     attachment_view,
     audit_fields,
-    content_disposition,
 )
-from support_service.attachments.storage.base import (
-    AttachmentStorage,
-    ResponseHeaders,
-    StoredFile,
-    UnreadableFile,
-    verify,
-)
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.audit import log as audit
-from support_service.core.clock import time_after, utc_now
+from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, Unavailable
-from support_service.core.ids import new_id
+from support_service.core.errors import Conflict
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.database import ContendedRow, Database
 from support_service.events import outbox
@@ -36,8 +27,6 @@ from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, un
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.attachments import CONTENT_TYPES
 from support_service.telemetry.labels import known_or_other
-
-log = logging.getLogger(__name__)
 
 
 class AttachmentUploader:
@@ -97,26 +86,11 @@ class AttachmentUploader:
         the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
-        response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
-        stored = await self._storage.put(
-            upload.validated(chunks), size_hint=size_hint, response_headers=response_headers
-        )
-        attachment = StoredAttachment(
-            id=new_id(),
-            ticket_id=case_id,
-            filename=upload.filename,
-            content_type=upload.content_type,
-            size_bytes=stored.size,
-            sha256=stored.sha256,
-            storage=self._storage.name,
-            storage_key=stored.key,
-            created_at=utc_now(),
-            detected_type=upload.detected_type,
-            visibility=visibility,
+        attachment = await store_file(
+            self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility
         )
         committing = False
         try:
-            await self._expect_kept(stored)
             if before_commit is not None:
                 await before_commit()
             async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
@@ -125,8 +99,7 @@ class AttachmentUploader:
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
             if not committing or isinstance(failure, Conflict):
-                with suppress(Unavailable):  # then the sweep deletes the file, and the caller learns of `failure`
-                    await self._storage.delete(stored.key)
+                await discard_bytes(self._storage, attachment.storage_key)
             raise
         self._backlog.update(attachment.storage, totals)
         if not synthetic:
@@ -134,18 +107,6 @@ class AttachmentUploader:
                 1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
             )
         return attachment
-
-    async def _expect_kept(self, stored: StoredFile) -> None:
-        """Raise Unavailable if a new file reads back otherwise than it was sent."""
-        if not self._storage.reads_back:
-            return
-        try:
-            await verify(self._storage, stored.key, stored.size, stored.sha256)
-        except UnreadableFile as failure:
-            log.error("The storage %s did not keep %s as it was sent: %s", self._storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
-            raise Unavailable(
-                "storage_unavailable", "The storage did not keep the file as it was sent; send it again."
-            ) from failure
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
