@@ -8,6 +8,7 @@ from support_service.arguments import (
     demo,
     documents,
     events,
+    importing,
     privacy,
     probe,
     server,
@@ -30,6 +31,19 @@ def parser() -> Parser:
     program.add_argument("--version", action="version", version=f"support-service {__version__}")
     program.set_defaults(refused=USAGE_ERROR_STATUS)
     commands = Subcommands(program, "COMMAND")
-    for noun in (server, database, documents, demo, timeline, attachments, events, audit, privacy, tokens, probe):
+    for noun in (
+        server,
+        database,
+        documents,
+        demo,
+        timeline,
+        attachments,
+        events,
+        audit,
+        importing,
+        privacy,
+        tokens,
+        probe,
+    ):
         noun.add_to(commands)
     return program

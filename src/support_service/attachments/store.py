@@ -60,6 +60,7 @@ ADD = compiled(
     )
     .inline()
 )
+ADD_ALL = compiled(attachments.insert().inline())
 OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).where(
     attachments.c.storage == sa.bindparam("of")
 )
@@ -159,6 +160,12 @@ async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> 
     if not await tx.execute(ADD, values | {"most": max_files}):
         return None
     return await ledger.add(tx, attachment.storage, 1, attachment.size_bytes)
+
+
+async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:
+    """Insert rows of attachments of new cases. Count them with `ledger.add` at the end of the transaction."""
+    rows = [{name: getattr(attachment, name) for name in FIELD_NAMES} for attachment in added]
+    await tx.execute(ADD_ALL, rows)
 
 
 async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[StoredAttachment]:

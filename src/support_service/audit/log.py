@@ -13,6 +13,7 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 
 Action = Literal[
     "case.opened",
+    "case.imported",
     "case.changed",
     "case.closed",
     "case.reopened",

@@ -145,7 +145,7 @@ def _audit_action(before: CaseSummary, after: CaseSummary) -> audit.Action:
     return "case.closed" if after.status == "closed" else "case.reopened"
 
 
-def opening_changes(case: Case, first: Message | None = None) -> audit.FieldChanges:
+def opening_changes(case: CaseSummary, first: Message | None = None) -> audit.FieldChanges:
     """Return the audit log's changes for an opened case.
 
     Texts are left out: the case holds them, and the first change of a text records the old one as `before`.

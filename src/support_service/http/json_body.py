@@ -150,6 +150,14 @@ def _parse_json(content_type: str, body: bytes) -> Any:
     # A request that a browser sends to another origin without a preflight never has a JSON type.
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise UnsupportedMediaType("unsupported_type", "Send JSON, with the header Content-Type: application/json.")
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON within the limits that hold for all JSON that is stored.
+
+    Raises MalformedRequest, and ValidationFailed (NUL characters).
+    """
     if has_too_many_containers(body):
         raise MalformedRequest(
             "malformed_json", f"The JSON body has more than {MAX_CONTAINERS:,} objects and lists, the limit."

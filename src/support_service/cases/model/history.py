@@ -60,6 +60,7 @@ _LINK: Fields = ("linkId", "kind", "linkedCaseId")
 
 SHOWN_ACTIONS: Mapping[str, ShownAction] = {
     "case.opened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
+    "case.imported": ShownAction(_CASE, _CASE, is_event=True),
     "case.changed": ShownAction(_CASE, _CASE, _STATUS),
     "case.closed": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
     "case.reopened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),

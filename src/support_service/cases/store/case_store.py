@@ -135,9 +135,9 @@ async def add_case(
     first_message_values = {
         "waiting_since": case.created_at if author == "customer" else None,
         "answered_at": case.created_at if author == "agent" else None,
-        "conversation_bytes": _message_size(first) if first else 0,
+        "conversation_bytes": message_size(first) if first else 0,
     }
-    row = _column_values(case) | _search_values(case) | first_message_values
+    row = column_values(case) | search_values(case) | first_message_values
     if case.external_id is None:
         await tx.execute(ADD_CASE, row)
     elif not await external_ids.add_case_if_new(tx, row):
@@ -151,11 +151,9 @@ async def add_case(
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:
     """Update the named fields, the version and `updated_at` of a case that this transaction has locked."""
     changed = set(fields)
-    values = {
-        name: value for name, value in _column_values(case).items() if name in changed | {"updated_at", "version"}
-    }
+    values = {name: value for name, value in column_values(case).items() if name in changed | {"updated_at", "version"}}
     if changed & {"subject", "description", "tags"}:
-        values |= _search_values(case)
+        values |= search_values(case)
     await tx.execute(tickets.update().where(tickets.c.id == case.id).values(values))
 
 
@@ -257,21 +255,24 @@ async def _add_references(tx: Transaction, case_id: str, references: Sequence[tu
         await tx.execute(ADD_REFERENCE, rows)
 
 
-def _column_values(case: CaseSummary) -> dict[str, Any]:
+def column_values(case: CaseSummary) -> dict[str, Any]:
+    """Return the values of a case's fields by their columns."""
     attributes = case.__dict__  # iterating over the model takes three times as long
     return {name: attributes[name] for name in _STORED_FIELDS}
 
 
 def _message_parameters(message: Message) -> dict[str, Any]:
     """Return the statement parameters by which a message changes its case."""
-    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": _message_size(message)}
+    return {"case_id": message.ticket_id, "at": message.created_at, "more_bytes": message_size(message)}
 
 
-def _message_size(message: Message) -> int:
+def message_size(message: Message) -> int:
+    """Return the size counted for a message, in bytes of JSON."""
     text = pydantic_core.to_json(message, by_alias=True, inf_nan_mode="null")
     # Only the metadata can hold numbers.
     return max(MIN_MESSAGE_BYTES, len(text) if message.metadata is None else length_without_exponents(text))
 
 
-def _search_values(case: CaseSummary) -> dict[str, str]:
+def search_values(case: CaseSummary) -> dict[str, str]:
+    """Return the value of the column by which a case is searched."""
     return {"search_text": search_text(case.subject, case.description, case.customer_id, *case.tags)}

@@ -1,0 +1,130 @@
+"""SQL that inserts cases with their whole conversation, many at once, as they were in another system."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.cases.model.case import CaseSummary, Message
+from support_service.cases.store.case_store import (
+    ADD_MESSAGE,
+    ADD_REFERENCE,
+    column_values,
+    message_size,
+    search_values,
+)
+from support_service.core.domain import references
+from support_service.core.search_words import search_text
+from support_service.database import Reader, Transaction
+from support_service.database.compiled import compiled
+from support_service.database.dialect import insert_if_new
+from support_service.database.search_dialect import POSITION_BITS, search_vector
+from support_service.database.tables import search_documents, tickets
+
+ADD_CASES = insert_if_new(tickets).returning(tickets.c.id, tickets.c.seq)
+ADD_DOCUMENTS = compiled(
+    search_documents.insert().values(
+        id=sa.bindparam("document", type_=sa.BigInteger()),
+        internal=sa.bindparam("is_internal", type_=sa.Boolean()),
+        words=search_vector(
+            sa.bindparam("document_words", type_=sa.Text()), sa.bindparam("case_seq", type_=sa.BigInteger())
+        ),
+    )
+)
+
+
+@dataclass(slots=True)
+class CaseHistory:
+    """A case with all its messages, oldest first, and the times of files that customers and only agents see."""
+
+    case: CaseSummary
+    messages: list[Message]
+    public_files: list[datetime]
+    internal_files: list[datetime]
+    conversation_bytes: int = 0  # the size counted for the messages, in bytes of JSON
+
+    def __post_init__(self) -> None:
+        """Count the messages."""
+        self.conversation_bytes = sum(map(message_size, self.messages))
+
+    def name_attachment(self, message: Message, uri: str) -> None:
+        """Let a message name a file."""
+        self.conversation_bytes -= message_size(message)
+        message.attachment_uri = uri
+        self.conversation_bytes += message_size(message)
+
+
+async def find_known(reader: Reader, names: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those (channel, external id) by which there is a case."""
+    by_channel: dict[str, list[str]] = {}
+    for channel, external_id in names:
+        by_channel.setdefault(channel, []).append(external_id)
+    named = [
+        sa.and_(tickets.c.channel == channel, tickets.c.external_id.in_(ids)) for channel, ids in by_channel.items()
+    ]
+    if not named:
+        return set()
+    rows = await reader.fetch_all(sa.select(tickets.c.channel, tickets.c.external_id).where(sa.or_(*named)))
+    return {(row.channel, row.external_id) for row in rows}
+
+
+async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> set[str]:
+    """Insert cases with their messages, references and search documents. Return the ids of the inserted cases.
+
+    A case is not inserted if its channel has one with its external id, or if there is a case with its id.
+    """
+    rows = await tx.fetch_all(ADD_CASES, [_case_row(history) for history in histories])
+    seqs: dict[str, int] = {row.id: row.seq for row in rows}
+    added = [history for history in histories if history.case.id in seqs]
+    named = [
+        {"ticket_id": history.case.id, "kind": kind, "value": value}
+        for history in added
+        for kind, value in references.reference_rows(history.case.context)
+    ]
+    if named:
+        await tx.execute(ADD_REFERENCE, named)
+    messages = [message.__dict__ for history in added for message in history.messages]
+    if messages:
+        await tx.execute(ADD_MESSAGE, messages)
+        await tx.execute(ADD_DOCUMENTS, [row for history in added for row in _documents(history, seqs)])
+    return set(seqs)
+
+
+def _case_row(history: CaseHistory) -> dict[str, Any]:
+    """Return the row that the case would have if each message and file had been added by a request of its own."""
+    case, said = history.case, history.messages
+    answered_at = waiting_since = None
+    for message in said:
+        if message.visibility == "internal":
+            continue
+        if message.author_type == "agent":
+            answered_at, waiting_since = answered_at or message.created_at, None
+        elif message.author_type == "customer":
+            waiting_since = waiting_since or message.created_at
+    internal = [message.created_at for message in said if message.visibility == "internal"] + history.internal_files
+    return {
+        **column_values(case),
+        **search_values(case),
+        "answered_at": answered_at,
+        "waiting_since": waiting_since,
+        "internal_updated_at": max(internal, default=None),
+        "version": 1 + len(said) + len(history.public_files) + len(history.internal_files),
+        "internal_changes": len(internal),
+        "conversation_bytes": history.conversation_bytes,
+    }
+
+
+def _documents(history: CaseHistory, seqs: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the search documents of the messages; the position of each is the version that it gave the case."""
+    seq = seqs[history.case.id]
+    return [
+        {
+            "document": (seq << POSITION_BITS) + version,
+            "case_seq": seq,
+            "is_internal": message.visibility == "internal",
+            "document_words": search_text(message.message),
+        }
+        for version, message in enumerate(history.messages, 2)
+    ]

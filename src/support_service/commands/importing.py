@@ -1,0 +1,161 @@
+"""The `support-service import` command: cases from a file, or from the database of the earlier service."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import TypeAdapter, ValidationError
+
+from support_service.attachments.component import configured_storages
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.commands.runtime.cli_principal import cli_principal
+from support_service.commands.runtime.database import load_migrated_settings
+from support_service.commands.runtime.event_loop import run
+from support_service.commands.runtime.progress import show_progress
+from support_service.core.errors import ValidationFailed
+from support_service.database import connect
+from support_service.idempotency.unit_of_work import WriteOrigin
+from support_service.importing import chatwoot, dataflow, zammad
+from support_service.importing.attachments import ImportedFiles
+from support_service.importing.earlier_database import open_earlier_database
+from support_service.importing.entries import Entries, Mapper
+from support_service.importing.importer import Importer, ImportTotals
+from support_service.importing.json_array import read_array
+from support_service.importing.json_lines import as_it_is, read_lines
+from support_service.importing.refusals import RefusalFile
+from support_service.settings import Settings
+from support_service.settings.values import DatabaseUrl
+
+REFUSED_STATUS = 1  # exit status if cases were refused
+STANDARD_INPUT = "-"
+MAPPERS: Mapping[str | None, Mapper] = {
+    None: as_it_is,
+    "zammad": zammad.map_ticket,
+    "chatwoot": chatwoot.map_conversation,
+    "dataflow": dataflow.map_ticket,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is imported, with the folder of its files, and its total for the progress: None if unknown."""
+
+    entries: Entries
+    folder: Path
+    total: int | None
+    unit: str = "B"
+
+
+def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Import cases and print one line of JSON with the totals. Exit with status 1 if some were refused.
+
+    Raises ValidationFailed for arguments that do not fit together, and the errors of the file, the databases and the
+    storage.
+    """
+    if arguments.files is not None and arguments.system != "dataflow":
+        raise ValidationFailed(
+            "wrong_arguments", "--files is for --from dataflow: other files are read below the folder of FILE"
+        )
+    refused = arguments.refused_cases
+    if refused is not None and refused.exists() and Path(arguments.file).exists() and refused.samefile(arguments.file):
+        raise ValidationFailed("wrong_arguments", "--refused names FILE itself, which it would replace")
+    sys.exit(run(_import(load_migrated_settings(environ), arguments)))
+
+
+async def _import(settings: Settings, arguments: argparse.Namespace) -> int:
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(_opened(arguments))
+        database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
+        stack.push_async_callback(database.close)
+        await database.open()
+        storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
+        stack.push_async_callback(storage.close)
+        await storage.open()
+        files = ImportedFiles(
+            opened.folder,
+            storage,
+            UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
+            public_url=settings.server.public_url or "",
+            skip_missing=arguments.skip_missing_files,
+        )
+        refusals = stack.enter_context(RefusalFile(arguments.refused_cases or _refusal_path(arguments)))
+        importer = Importer(
+            database,
+            files,
+            WriteOrigin(cli_principal()),
+            synthetic_channels=settings.cases.synthetic_channels,
+            dry_run=arguments.dry_run,
+            refuse=lambda entry, failure: refusals.add(entry.place, entry.document, failure),
+        )
+        try:
+            with show_progress("import", opened.total, opened.unit) as bar:
+                await importer.run(opened.entries, MAPPERS[arguments.system], bar.advance)
+        finally:
+            print(json.dumps(_summary(importer.totals, files, refusals, dry_run=arguments.dry_run)), flush=True)
+    return REFUSED_STATUS if importer.totals.refused else 0
+
+
+def _summary(totals: ImportTotals, files: ImportedFiles, refusals: RefusalFile, *, dry_run: bool) -> dict[str, object]:
+    """Return the last line of the command: what was done, also before an error."""
+    summary: dict[str, object] = {"dryRun": True} if dry_run else {}
+    summary |= asdict(totals)
+    if files.missing:
+        summary["missingFiles"] = files.missing
+    if refusals.count:
+        summary["refusedFile"] = str(refusals.path)
+    return summary
+
+
+def _refusal_path(arguments: argparse.Namespace) -> Path:
+    """Return the default file for refused cases: beside FILE, or in the working directory."""
+    if arguments.system == "dataflow" or arguments.file == STANDARD_INPUT:
+        return Path(f"{arguments.system or 'import'}.refused.jsonl")
+    return Path(f"{arguments.file}.refused.jsonl")
+
+
+@asynccontextmanager
+async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
+    if arguments.system == "dataflow":
+        async with open_earlier_database(_database_url(arguments.file)) as earlier:
+            number = await dataflow.count_files(earlier)
+            if number and arguments.files is None:
+                raise ValidationFailed(
+                    "wrong_arguments",
+                    f"The earlier service has {number} files: name its attachment directory with --files",
+                )
+            folder = arguments.files or Path()
+            ids = await dataflow.read_ids(earlier)
+            yield _Opened(dataflow.read_tickets(earlier, ids, folder), folder, len(ids), " cases")
+    elif arguments.file == STANDARD_INPUT:
+        yield _Opened(_read(sys.stdin.buffer, arguments.system), Path(), None)
+    else:
+        with _open(arguments.file) as file:
+            size = os.fstat(file.fileno()).st_size
+            yield _Opened(_read(file, arguments.system), Path(arguments.file).parent, size)
+
+
+def _open(name: str) -> BinaryIO:
+    return open(name, "rb")  # noqa: PTH123 - the caller closes it
+
+
+async def _read(file: BinaryIO, system: str | None) -> Entries:
+    """Return the cases of a file: JSON Lines, or one list of another system."""
+    start = file.peek(1)[:1] if system else b""  # type: ignore[attr-defined]  # a buffered reader
+    async for entry in read_array(file) if start == b"[" else read_lines(file):
+        yield entry
+
+
+def _database_url(text: str) -> str:
+    try:
+        return TypeAdapter(DatabaseUrl).validate_python(text)
+    except ValidationError:  # its text would show the password
+        raise ValidationFailed(
+            "wrong_arguments",
+            "FILE is not the URL of a database: expected sqlite:///PATH or postgresql://USER@HOST/NAME",
+        ) from None

@@ -1,0 +1,155 @@
+"""The earlier support-service: its tables `support_tickets`, `support_conversations` and `support_attachments`.
+
+Cases and attachments keep their ids, so that addresses of cases stay valid. The files are those below the attachment
+directory of the earlier service, or in the folder `archive` there, to which its offload script moved old ones.
+
+Left out: cached timelines, events, and whatever else the database has. The file that a message names stays named if it
+is an attachment of the case or has an http URL; any other address goes into the metadata of the message.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import sqlalchemy as sa
+
+from support_service.cases.model.vocabulary import Json
+from support_service.importing import fields
+from support_service.importing.earlier_database import EarlierDatabase
+from support_service.importing.entries import Entries, KeptIds, checked
+
+BATCH = 200  # cases that are read at once
+ARCHIVE = "archive"
+AUTHORS = {"system": "bot", "user": "customer"}
+STATUSES = {"new": "open", "in_progress": "open", "waiting": "pending", "solved": "resolved"}
+_TICKETS = sa.table(
+    "support_tickets",
+    *map(
+        sa.column,
+        ("id", "subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id"),
+    ),
+    *map(sa.column, ("context_json", "created_at", "updated_at")),
+)
+_MESSAGES = sa.table(
+    "support_conversations",
+    *map(sa.column, ("id", "ticket_id", "author_type", "message", "attachment_uri", "sentiment", "metadata_json")),
+    sa.column("created_at"),
+)
+_FILES = sa.table(
+    "support_attachments",
+    *map(sa.column, ("id", "ticket_id", "filename", "content_type", "storage_path", "uri", "created_at")),
+)
+Rows = Mapping[str, Sequence[Json]]
+"""Rows by the id of their ticket."""
+
+
+async def read_tickets(database: EarlierDatabase, ids: Sequence[str], folder: Path) -> Entries:
+    """Yield the tickets with these ids, each with its messages and files, whose folder is given."""
+    place = 0
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        tickets = {row["id"]: row for row in await database.read(sa.select(_TICKETS).where(_TICKETS.c.id.in_(batch)))}
+        messages = await _rows_by_ticket(database, _MESSAGES, batch)
+        files = await _rows_by_ticket(database, _FILES, batch)
+        for ticket_id in batch:
+            place += 1
+            if ticket_id in tickets:  # pragma: no branch - else it was deleted meanwhile
+                found = _files(files.get(ticket_id, ()), folder)
+                document = {**tickets[ticket_id], "messages": messages.get(ticket_id, ()), "files": found}
+                kept = KeptIds(ticket_id, {file["path"]: file["id"] for file in found})
+                yield checked(place, 1, document, kept)
+
+
+async def read_ids(database: EarlierDatabase) -> list[str]:
+    """Return the ids of all tickets, oldest first."""
+    order = (_TICKETS.c.created_at, _TICKETS.c.id)
+    return [row["id"] for row in await database.read(sa.select(_TICKETS.c.id).order_by(*order))]
+
+
+async def count_files(database: EarlierDatabase) -> int:
+    """Return the number of attachments."""
+    count = sa.select(sa.func.count().label("number")).select_from(_FILES)
+    return int((await database.read(count))[0]["number"])
+
+
+def map_ticket(ticket: Json) -> Json:
+    """Return a ticket with its messages and files as a case. Raises ValueError for JSON that can't be read."""
+    status = str(ticket["status"]).lower()
+    context = _json(ticket["context_json"])
+    files: list[Json] = ticket["files"]
+    return fields.filled(
+        {
+            "externalId": f"dataflow:{ticket['id']}",
+            "subject": (ticket["subject"] or "").strip() or f"Ticket {ticket['id']}",
+            "description": ticket["description"],
+            "customerId": ticket["customer_id"],
+            "status": STATUSES.get(status, status),
+            "priority": ticket["priority"],
+            "channel": ticket["channel"],
+            "assignedAgentId": ticket["assigned_agent_id"],
+            "context": context if isinstance(context, list) else [context] if isinstance(context, dict) else [],
+            "sentAt": fields.time(ticket["created_at"]),
+            "closedAt": fields.time(ticket["updated_at"]),
+            "messages": [part for row in ticket["messages"] for part in fields.split_message(_message(row, files))],
+            "attachments": [
+                {name: file[name] for name in ("path", "filename", "contentType", "sentAt")} for file in files
+            ],
+        }
+    )
+
+
+def _message(row: Json, files: Sequence[Json]) -> Json:
+    metadata = _json(row["metadata_json"])
+    if metadata is not None and not isinstance(metadata, dict):
+        metadata = {"value": metadata}
+    uri = row["attachment_uri"]
+    named = next((file["path"] for file in files if uri and uri in (file["uri"], file["path"])), None)
+    kept = uri if uri and named is None and uri.startswith(("http://", "https://")) else None
+    if uri and not named and not kept:
+        metadata = {**(metadata or {}), "attachmentUri": uri}
+    author = str(row["author_type"]).lower()
+    message = {
+        "externalId": row["id"],
+        "authorType": AUTHORS.get(author, author),
+        "sentiment": row["sentiment"],
+        "metadata": metadata,
+        "attachment": named,
+        "attachmentUri": quote(unquote(kept), safe="/:?#[]@!$&'()*+,;=%~") if kept else None,
+        "sentAt": fields.time(row["created_at"]),
+    }
+    return fields.filled(message) | {"message": row["message"]}
+
+
+def _files(rows: Sequence[Json], folder: Path) -> list[Json]:
+    """Return the attachments of a ticket with the paths of their files, which may be in the archive."""
+    found = []
+    for row in rows:
+        path = str(row["storage_path"]).lstrip("/")
+        archived = f"{ARCHIVE}/{path}"
+        if not (folder / path).exists() and (folder / archived).exists():
+            path = archived
+        found.append(
+            {
+                "id": row["id"],
+                "path": path,
+                "uri": row["uri"],
+                "filename": row["filename"],
+                "contentType": row["content_type"],
+                "sentAt": fields.time(row["created_at"]),
+            }
+        )
+    return found
+
+
+async def _rows_by_ticket(database: EarlierDatabase, table: sa.TableClause, ids: Sequence[str]) -> Rows:
+    found: dict[str, list[Json]] = {}
+    ordered = sa.select(table).where(table.c.ticket_id.in_(ids)).order_by(table.c.created_at, table.c.id)
+    for row in await database.read(ordered):
+        found.setdefault(row["ticket_id"], []).append(row)
+    return found
+
+
+def _json(text: str | None) -> Any:
+    return json.loads(text) if text else None

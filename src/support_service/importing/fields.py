@@ -1,0 +1,119 @@
+"""Values of other systems as fields of cases: texts within their limits, times, ids."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
+from support_service.core.clock import format_time
+from support_service.core.ids import LENGTH
+
+MAX_SUBJECT_LENGTH = 255
+MAX_TAGS, MAX_TAG_LENGTH = 50, 64
+NO_TEXT = "(no text)"  # of a message that has only files
+LINE_TAGS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "blockquote", "hr", "h1", "h2", "h3", "h4"})
+UNSEEN_TAGS = frozenset({"script", "style", "head", "title"})
+
+
+def shortened(text: str, length: int) -> str:
+    """Return a text that is cut to a length, with an ellipsis if it was longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def identifier(value: object, system: str, number: object) -> str | None:
+    """Return an id of a customer or an agent: the value if it fits, otherwise the system and the number; or None."""
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if 0 < len(text) <= LENGTH:
+        return text
+    return f"{system}-{number}"[:LENGTH] if text or number else None
+
+
+def tags(values: object) -> list[str]:
+    """Return tags within their limits; further ones are left out."""
+    found = dict.fromkeys(str(value).strip()[:MAX_TAG_LENGTH] for value in values) if isinstance(values, list) else {}
+    return [tag for tag in found if tag][:MAX_TAGS]
+
+
+def parts(text: str | None) -> list[str]:
+    """Return a text in parts that messages can hold, cut at ends of lines where possible; never none."""
+    rest = (text or "").strip() or NO_TEXT
+    found = []
+    while len(rest) > MAX_TEXT_LENGTH:
+        end = rest.rfind("\n", MAX_TEXT_LENGTH // 2, MAX_TEXT_LENGTH)
+        cut = MAX_TEXT_LENGTH if end < 0 else end
+        found.append(rest[:cut])
+        rest = rest[cut:].lstrip("\n")
+    return [part if part.strip() else NO_TEXT for part in (*found, rest or NO_TEXT)]
+
+
+def split_message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a message as one or more, if its text is too long for one; later ones have `#2` and so on in their id."""
+    for number, part in enumerate(parts(message["message"]), 1):
+        if number == 1:
+            yield message | {"message": part}
+        else:
+            more = {name: message[name] for name in ("authorType", "visibility", "sentAt") if name in message}
+            yield more | {"message": part, "externalId": f"{message['externalId']}#{number}"}
+
+
+def filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that have a value: neither null nor empty."""
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def time(value: object) -> str | None:
+    """Return a time as RFC 3339, of text (without an offset it is UTC) or of seconds since 1970; None for others."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _of_seconds(value)
+    if isinstance(value, datetime):
+        return format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
+    if not isinstance(value, str) or not value.strip():
+        return None
+    text = re.sub(r"\s+UTC$", "+00:00", value.strip())
+    try:
+        return time(datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00")))
+    except ValueError:
+        return value  # refused with the reason when the case is validated
+
+
+def _of_seconds(value: float) -> str | None:
+    try:
+        return format_time(datetime.fromtimestamp(value, UTC)) if value > 0 else None
+    except (OverflowError, OSError, ValueError):
+        return str(value)  # refused as well
+
+
+class _TextOfHtml(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text: list[str] = []
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in UNSEEN_TAGS:
+            self._unseen += 1
+        elif tag in LINE_TAGS:
+            self.text.append("\n")
+        elif tag == "img":
+            self.text.append(f"[{dict(attrs).get('alt') or 'image'}]")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in UNSEEN_TAGS:
+            self._unseen = max(0, self._unseen - 1)
+        elif tag in LINE_TAGS and tag != "br":
+            self.text.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.text.append(re.sub(r"\s+", " ", data))
+
+
+def text_of_html(html: str) -> str:
+    """Return the text of HTML, with lines where blocks begin and end; formats, links and images are left out."""
+    parser = _TextOfHtml()
+    parser.feed(html)
+    parser.close()
+    lines = (line.strip() for line in "".join(parser.text).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

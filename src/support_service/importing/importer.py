@@ -1,0 +1,189 @@
+"""The import: entries are validated, and stored in batches of one transaction each."""
+
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from support_service.audit import log as audit
+from support_service.cases.changes import opening_changes
+from support_service.cases.store import case_import
+from support_service.core.clock import utc_now
+from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
+from support_service.database import Database
+from support_service.database.protocols import StatementError
+from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.importing import history
+from support_service.importing.attachments import ImportedFiles, StoredFiles
+from support_service.importing.entries import Entries, Entry, Mapper, to_case
+from support_service.importing.history import CaseToImport
+
+BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
+BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB
+# SQLite's errors are its driver's, or those of SQLAlchemy around them.
+REFUSALS_OF_THE_DATABASE = (StatementError, sa.exc.DBAPIError, sqlite3.Error)
+
+
+@dataclass(slots=True)
+class ImportTotals:
+    """How many cases were read, and what became of them. `known` ones were there before, and stay as they are."""
+
+    read: int = 0
+    imported: int = 0
+    known: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A valid case of the batch, with the entry that it came from."""
+
+    entry: Entry
+    wanted: CaseToImport
+    stored: StoredFiles = field(default_factory=StoredFiles)
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The channel and the external id, by which a case is known."""
+        return (self.wanted.case.channel, self.wanted.case.external_id or "")
+
+
+class Importer:
+    """Imports cases without events, service levels or metrics; the audit log gets one entry for each.
+
+    A case with all its messages and files is committed at once, so that a second run after an interruption finds it
+    complete, or not at all.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: ImportedFiles,
+        origin: WriteOrigin,
+        *,
+        synthetic_channels: Collection[str] = (),
+        dry_run: bool = False,
+        refuse: Callable[[Entry, SupportError], None],
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._origin = origin
+        self._synthetic_channels = synthetic_channels
+        self._dry_run = dry_run
+        self._report_refusal = refuse
+        self._progress: Callable[[int], None] = lambda _: None
+        self._batch: dict[tuple[str, str], _Pending] = {}
+        self._bytes = 0
+        self.totals = ImportTotals()
+
+    async def run(self, entries: Entries, mapper: Mapper, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Import all entries. `totals` counts also what was done before an error.
+
+        `progress` is called with the size of what was done.
+
+        Raises MalformedRequest where a list can't be read any further, after the import of what precedes it, and
+        Unavailable and InsufficientStorage.
+        """
+        self._progress = progress
+        ended_early: MalformedRequest | None = None
+        try:
+            async for entry in entries:
+                self.totals.read += 1
+                pending = self._prepare(entry, mapper)
+                if pending is not None:
+                    await self._add(pending)
+        except MalformedRequest as failure:
+            ended_early = failure
+        await self._store_batch()
+        if ended_early is not None:
+            raise ended_early
+
+    def _prepare(self, entry: Entry, mapper: Mapper) -> _Pending | None:
+        """Return the case of an entry, or refuse it and return None."""
+        try:
+            if entry.refusal is not None:
+                raise entry.refusal
+            return _Pending(entry, history.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels))
+        except SupportError as failure:
+            self._refuse(entry, failure)
+            self._progress(entry.size)
+            return None
+
+    async def _add(self, pending: _Pending) -> None:
+        """Add a case to the batch, after the batch is stored if it has a case of the same name."""
+        if pending.name in self._batch:
+            await self._store_batch()
+        self._batch[pending.name] = pending
+        self._bytes += pending.wanted.history.conversation_bytes
+        if len(self._batch) >= BATCH_CASES or self._bytes >= BATCH_BYTES:
+            await self._store_batch()
+
+    async def _store_batch(self) -> None:
+        batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
+        known = await case_import.find_known(self._database, [each.name for each in batch])
+        new = [each for each in batch if each.name not in known]
+        self.totals.known += len(batch) - len(new)
+        if self._dry_run:
+            accepted = [each for each in new if self._accept(each, self._files.check(each.wanted))]
+            self.totals.imported += len(accepted)
+        else:
+            failures = await self._files.store_all([each.wanted for each in new], [each.stored for each in new])
+            await self._store(
+                [each for each, failure in zip(new, failures, strict=True) if self._accept(each, failure)]
+            )
+        self._progress(sum(each.entry.size for each in batch))
+
+    async def _store(self, batch: list[_Pending]) -> None:
+        """Store cases in one transaction; if the database refuses it, each in one of its own."""
+        if not batch:
+            return
+        try:
+            added = await self._commit(batch)
+        except REFUSALS_OF_THE_DATABASE as failure:
+            if len(batch) > 1:
+                for each in batch:
+                    await self._store([each])
+                return
+            await self._files.discard(batch[0].stored)
+            kind = type(getattr(failure, "orig", failure)).__name__  # without its text, which may quote values
+            self._refuse(
+                batch[0].entry, ValidationFailed("invalid_request", f"The database does not accept the case: {kind}.")
+            )
+            return
+        self.totals.imported += len(added)
+        for each in batch:
+            if each.wanted.case.id not in added:  # another process added it meanwhile
+                self.totals.known += 1
+                await self._files.discard(each.stored)
+
+    async def _commit(self, batch: Sequence[_Pending]) -> set[str]:
+        """Store cases with their files and audit entries; return the ids of those that were not there before."""
+        rows = self._files.ledger_rows(each.stored for each in batch)
+        async with unit_of_work(self._database, self._origin, *rows) as work:
+            added = await case_import.add_histories(work.tx, [each.wanted.history for each in batch])
+            new = [each for each in batch if each.wanted.case.id in added]
+            await self._audit(work, new)
+            await self._files.add_rows(work.tx, [each.stored for each in new])  # last: it locks the ledger
+        return added
+
+    async def _audit(self, work: UnitOfWork, imported: Sequence[_Pending]) -> None:
+        at = utc_now()
+        await audit.record_all(
+            work, "case.imported", [(each.wanted.case.id, at, _recorded(each.wanted)) for each in imported]
+        )
+
+    def _accept(self, pending: _Pending, failure: SupportError | None) -> bool:
+        if failure is not None:
+            self._refuse(pending.entry, failure)
+        return failure is None
+
+    def _refuse(self, entry: Entry, failure: SupportError) -> None:
+        self.totals.refused += 1
+        self._report_refusal(entry, failure)
+
+
+def _recorded(wanted: CaseToImport) -> audit.FieldChanges:
+    """Return the audit log's changes for an imported case: those of an opening, and how much was imported."""
+    counts = {"messages": len(wanted.history.messages), "attachments": len(wanted.files)}
+    return {**opening_changes(wanted.case), **{name: (None, count) for name, count in counts.items()}}

@@ -1,0 +1,141 @@
+"""`import` as a process: its last line, its exit status, the file of refused cases, and the standard input."""
+
+import asyncio
+import json
+import os
+import pty
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.importing import write_lines
+from tests.support.process import running
+
+pytestmark = pytest.mark.usefixtures("processes")
+SAMPLES = Path(__file__).parents[2] / "data" / "importing"
+
+
+@pytest.fixture
+async def variables(tmp_path):
+    """The variables of a service with a migrated database in a folder of its own."""
+    variables = {"cwd": tmp_path, "SUPPORT_LOG_LEVEL": "warning"}
+    async with running("migrate", **variables) as process:
+        assert (await process.wait_for_exit(60))[0] == 0
+    return variables
+
+
+def new(number, **fields):
+    """Return a small case."""
+    return {"externalId": str(number), "subject": f"Case {number}", "channel": "email", **fields}
+
+
+async def run(*arguments, sent=None, **variables):
+    """Run a command; return its status, its last line as JSON, and its errors."""
+    more = {} if sent is None else {"stdin": asyncio.subprocess.PIPE}
+    async with running("import", *map(str, arguments), **variables, **more) as process:
+        if sent is not None:
+            process._process.stdin.write(sent)
+            process._process.stdin.write_eof()
+        status, out, errors = await process.wait_for_exit(60)
+    return status, json.loads(out.splitlines()[-1]) if out else None, errors
+
+
+async def test_status_and_last_line(variables, tmp_path):
+    """0 if all cases are there, 1 if some were refused, with the reasons in a file that only its owner reads."""
+    good = write_lines(tmp_path / "good.jsonl", [new(1), new(2)])
+    assert await run(good, "--dry-run", **variables) == (
+        0, {"dryRun": True, "read": 2, "imported": 2, "known": 0, "refused": 0}, ""
+    )  # fmt: skip
+    assert await run(good, **variables) == (0, {"read": 2, "imported": 2, "known": 0, "refused": 0}, "")
+    refused = tmp_path / "good.jsonl.refused.jsonl"
+    assert not refused.exists()
+    bad = write_lines(tmp_path / "bad.jsonl", [new(1), new(3), new(4, status="done"), b"no json"])
+    summary = {"read": 4, "imported": 1, "known": 1, "refused": 2, "refusedFile": f"{bad}.refused.jsonl"}
+    assert await run(bad, **variables) == (1, summary, "")
+    refused = tmp_path / "bad.jsonl.refused.jsonl"
+    assert stat.S_IMODE(refused.stat().st_mode) == 0o600
+    first, second = map(json.loads, refused.read_text().splitlines())
+    assert (first["line"], first["code"], first["case"]) == (3, "invalid_request", new(4, status="done"))
+    assert [each["field"] for each in first["errors"]] == ["status"]
+    assert (second["line"], second["code"], "case" in second) == (4, "malformed_json", False)
+    status, summary, _ = await run(bad, "--refused", tmp_path / "other.jsonl", **variables)
+    assert (status, summary["refusedFile"]) == (1, str(tmp_path / "other.jsonl"))
+
+
+async def test_standard_input(variables, tmp_path):
+    """Files are read below the working directory."""
+    (tmp_path / "a.txt").write_text("a")
+    lines = write_lines(tmp_path / "x", [new(1, attachments=["a.txt"]), new(2, attachments=["b.txt"])]).read_bytes()
+    status, summary, _ = await run("-", sent=lines, **variables)
+    assert (status, summary["imported"], summary["refused"]) == (1, 1, 1)
+    assert (tmp_path / "import.refused.jsonl").exists()
+    status, summary, _ = await run("-", "--skip-missing-files", sent=lines, **variables)
+    assert (status, summary) == (0, {"read": 2, "imported": 1, "known": 1, "refused": 0, "missingFiles": 1})
+
+
+@pytest.mark.parametrize(("system", "messages"), [("zammad", 4), ("chatwoot", 5)])
+@pytest.mark.parametrize("form", ["list", "lines"])
+async def test_exports_of_other_systems(variables, tmp_path, system, messages, form):
+    """One list of cases, or one case per line; files lie in the folder of the export."""
+    (tmp_path / "label.txt").write_text("To Ann")
+    cases = json.loads((SAMPLES / f"{system}.json").read_text())
+    export = tmp_path / "export.json"
+    if form == "list":
+        export.write_text(json.dumps(cases))
+    else:
+        write_lines(export, cases)
+    assert await run(export, "--from", system, **variables) == (
+        0, {"read": 2, "imported": 2, "known": 0, "refused": 0}, ""
+    )  # fmt: skip
+    with sqlite3.connect(tmp_path / "var" / "support.db") as database:
+        assert database.execute("SELECT count(*) FROM messages").fetchone() == (messages,)
+        assert database.execute("SELECT filename, size_bytes FROM attachments").fetchall() == [("label.txt", 6)]
+
+
+async def test_list_that_ends_early(variables, tmp_path):
+    """What precedes the end is imported; the error is one line, and the totals are printed before it."""
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(json.loads((SAMPLES / "zammad.json").read_text())[1:])[:-1] + ', {"id":')
+    status, summary, errors = await run(export, "--from", "zammad", **variables)
+    assert (status, summary["imported"]) == (2, 1)
+    assert (errors.count("\n"), "after 1 cases" in errors) == (1, True)
+
+
+async def test_refused_cases_do_not_replace_the_file(variables, tmp_path):
+    """It may be the only copy."""
+    cases = write_lines(tmp_path / "cases.jsonl", [new(1)])
+    before = cases.read_bytes()
+    status, _, errors = await run(cases, "--refused", cases, **variables)
+    assert (status, "--refused names FILE itself" in errors, cases.read_bytes()) == (2, True, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["none.jsonl"], "none.jsonl"),
+        (["a", "--from", "other"], "invalid choice"),
+        (["a", "--files", "b"], "--files is for --from dataflow"),
+        (["mysql://user:secret@host/x", "--from", "dataflow"], "is not the URL of a database"),
+        (["sqlite:///none.db", "--from", "dataflow"], "can't be read"),
+        (["."], "Is a directory"),
+    ],
+)
+async def test_arguments_that_do_not_fit(variables, arguments, text):
+    """Status 2, and no password in the error."""
+    status, _, errors = await run(*arguments, **variables)
+    assert (status, text in errors, "secret" in errors) == (2, True, False), errors
+
+
+async def test_progress_bar_on_a_terminal(variables, tmp_path):
+    """It counts the bytes of the file; the last line is the same JSON."""
+    cases = write_lines(tmp_path / "cases.jsonl", [new(number) for number in range(500)])
+    controller, terminal = pty.openpty()
+    async with running("import", str(cases), **variables, output=terminal) as process:
+        _, _, errors = await process.wait_for_exit(60)
+    os.close(terminal)
+    shown = os.read(controller, 100_000).decode()
+    os.close(controller)
+    assert "import: 100%" in errors
+    assert json.loads(shown.splitlines()[-1])["imported"] == 500

@@ -1,0 +1,68 @@
+"""Imports that tests run, and exports that they import."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import SupportError
+from support_service.database import Database
+from support_service.idempotency.unit_of_work import WriteOrigin
+from support_service.importing.attachments import ImportedFiles
+from support_service.importing.entries import Entries, Entry, Mapper
+from support_service.importing.importer import Importer, ImportTotals
+from support_service.importing.json_lines import as_it_is, read_lines
+
+OPERATOR = WriteOrigin(Principal("operator ann", "supervisor"))
+Refusals = list[tuple[int, str, list[str]]]
+"""The place, the code and the fields of each refused case."""
+
+
+def write_lines(path: Path, cases: Iterable[Any]) -> Path:
+    """Write cases as JSON Lines; a case may be given as bytes."""
+    lines = (case if isinstance(case, bytes) else json.dumps(case).encode() for case in cases)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+class ImportRunner:
+    """Runs imports into one database and one storage, with files from one folder."""
+
+    def __init__(self, database: Database, folder: Path, directory: Path) -> None:
+        self.database, self.folder = database, folder
+        self.storage: AttachmentStorage = LocalAttachmentStorage(directory)
+        self.refusals: Refusals = []
+        self.missing = 0
+
+    async def run_lines(self, cases: Iterable[Any], **options: Any) -> ImportTotals:
+        """Import cases from a file of JSON Lines; return the totals."""
+        path = write_lines(self.folder / "cases.jsonl", cases)
+        with path.open("rb") as file:
+            return await self.run(read_lines(file), as_it_is, **options)
+
+    async def run(
+        self, entries: Entries, mapper: Mapper, *, skip_missing: bool = False, dry_run: bool = False, **limits: Any
+    ) -> ImportTotals:
+        """Import entries; return the totals."""
+        await self.storage.open()
+        self.refusals = []
+        upload_limits = UploadLimits(**({"max_bytes": 1_000_000} | limits))
+        files = ImportedFiles(self.folder, self.storage, upload_limits, skip_missing=skip_missing)
+        importer = Importer(
+            self.database,
+            files,
+            OPERATOR,
+            synthetic_channels=("synthetic",),
+            dry_run=dry_run,
+            refuse=self._note_refusal,
+        )
+        await importer.run(entries, mapper)
+        self.missing = files.missing
+        return importer.totals
+
+    def _note_refusal(self, entry: Entry, failure: SupportError) -> None:
+        self.refusals.append((entry.place, failure.code, [field.field for field in failure.fields]))

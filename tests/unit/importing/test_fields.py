@@ -1,0 +1,90 @@
+"""Values of other systems as fields of cases."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
+from support_service.importing import fields
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1_700_000_000, "2023-11-14T22:13:20.000000Z"),
+        (1_700_000_000.5, "2023-11-14T22:13:20.500000Z"),
+        ("2021-11-03T02:57:19.141Z", "2021-11-03T02:57:19.141000Z"),
+        ("2021-11-03T02:57:19+07:00", "2021-11-02T19:57:19.000000Z"),
+        ("2021-11-03 02:57:19", "2021-11-03T02:57:19.000000Z"),
+        ("2021-11-03 02:57:19 UTC", "2021-11-03T02:57:19.000000Z"),
+        (datetime(2021, 11, 3, tzinfo=UTC), "2021-11-03T00:00:00.000000Z"),
+        ("yesterday", "yesterday"),
+        (0, None),
+        ("", None),
+        (None, None),
+        (True, None),
+    ],
+)
+def test_times_of_any_form_become_rfc_3339(value, expected):
+    """A time that can't be read stays as it is, and is refused when the case is validated."""
+    assert fields.time(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "expected"),
+    [
+        ("ann@mail.example", 7, "ann@mail.example"),
+        (7, 7, "7"),
+        ("x" * 37, 7, "zammad-7"),
+        ("", 7, "zammad-7"),
+        (None, 7, "zammad-7"),
+        (None, None, None),
+    ],
+)
+def test_ids_that_do_not_fit_are_replaced_by_numbers(value, number, expected):
+    """An id has at most 36 characters here."""
+    assert fields.identifier(value, "zammad", number) == expected
+
+
+def test_long_text_is_split_into_messages_without_a_loss():
+    """At the end of a line, if there is one."""
+    lines = [f"{number}: {'x' * 90}" for number in range(2000)]
+    parts = fields.parts("\n".join(lines))
+    assert len(parts) > 2
+    assert max(map(len, parts)) <= MAX_TEXT_LENGTH
+    assert "\n".join(parts).split("\n") == lines
+    assert "".join(fields.parts("y" * 200_000)) == "y" * 200_000
+    sent = {"externalId": "7", "message": "z" * 70_000, "authorType": "agent", "attachment": "a"}
+    first, second = fields.split_message(sent)
+    assert (first["externalId"], second["externalId"], "attachment" in second) == ("7", "7#2", False)
+
+
+@pytest.mark.parametrize("text", [None, "", "  \n", "\u00a0"])
+def test_message_without_a_text_gets_one(text):
+    """The API refuses blank messages, and other systems have them: of files only."""
+    assert fields.parts(text) == [fields.NO_TEXT]
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("a<br>b", "a\nb"),
+        ("<p>a &amp; b</p><p>c</p>", "a & b\n\nc"),
+        ("<ul><li>a</li><li>b</li></ul>", "a\n\nb"),
+        ("<style>p {}</style><script>x</script>a", "a"),
+        ('a <img src="x" alt="logo"> b', "a [logo] b"),
+        ("a <b>b", "a b"),
+        ("<" * 1000, "<" * 1000),
+        ("plain", "plain"),
+    ],
+)
+def test_html_becomes_text(html, text):
+    """Blocks become lines; scripts and styles are left out."""
+    assert fields.text_of_html(html) == text
+
+
+def test_tags_are_within_their_limits():
+    """At most 50, each once, of at most 64 characters."""
+    assert fields.tags(["a", "a", " b ", "", "x" * 70]) == ["a", "b", "x" * 64]
+    assert len(fields.tags([str(number) for number in range(60)])) == 50
+    assert fields.tags(None) == []

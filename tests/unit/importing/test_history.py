@@ -1,0 +1,119 @@
+"""Imported cases keep their original times, and have the order and visibility that they had."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support_service.core.clock import utc_now
+from support_service.core.errors import Conflict, ValidationFailed
+from support_service.importing.entries import KeptIds, to_case
+from support_service.importing.history import build
+
+NO_IDS = KeptIds()
+
+
+def built(*messages, kept=NO_IDS, **fields):
+    """Return a case of these messages and fields."""
+    sent = {"externalId": "1", "subject": "A", "channel": "email", "messages": list(messages), **fields}
+    return build(to_case(sent, lambda document: document), kept, {"synthetic"})
+
+
+def message(day=None, author="customer", **fields):
+    """Return a message of a day in January 2024."""
+    sent_at = {} if day is None else {"sentAt": f"2024-01-{day:02}T12:00:00Z"}
+    return {"authorType": author, "message": "Hello", **sent_at, **fields}
+
+
+def january(day):
+    """Return noon of a day."""
+    return datetime(2024, 1, day, 12, tzinfo=UTC)
+
+
+def test_times_are_the_original_ones():
+    """The case begins when it was sent or with its first message, and was last changed by the latest public message."""
+    wanted = built(
+        message(3), message(5, "agent"), message(9, "agent", visibility="internal"), sentAt="2024-01-02T12:00:00Z"
+    )
+    assert (wanted.case.created_at, wanted.case.sent_at, wanted.case.updated_at) == (january(2), january(2), january(5))
+    assert [each.created_at for each in wanted.history.messages] == [january(3), january(5), january(9)]
+    assert built(message(3)).case.created_at == january(3)
+    assert built(message(1), sentAt="2024-01-02T12:00:00Z").case.created_at == january(1)
+    assert built(message(1), closedAt="2024-01-20T12:00:00Z", status="closed").case.updated_at == january(20)
+
+
+def test_messages_are_in_the_order_of_their_times():
+    """One without a time follows the message before it."""
+    texts = [
+        each.message
+        for each in built(
+            message(5, message="c"),
+            message(2, message="a"),
+            message(None, message="b"),
+            message(5, message="d"),
+            initialMessage=message(1, message="first"),
+        ).history.messages
+    ]
+    assert texts == ["first", "a", "b", "c", "d"]
+
+
+def test_without_times_the_case_is_new():
+    """It has the time of the import."""
+    wanted = built(message())
+    assert utc_now() - wanted.case.created_at < timedelta(minutes=1)
+    assert wanted.history.messages[0].created_at == wanted.case.created_at == wanted.case.updated_at
+
+
+def test_clock_that_is_ahead_makes_nothing_later_than_now():
+    """Five minutes are accepted, and a case that waits from the future on would have a negative age."""
+    ahead = (utc_now() + timedelta(minutes=4)).isoformat()
+    wanted = built({"authorType": "customer", "message": "a", "sentAt": ahead}, sentAt=ahead)
+    assert wanted.case.created_at <= utc_now()
+    assert wanted.history.messages[0].created_at <= utc_now()
+
+
+def test_file_named_only_by_notes_is_internal():
+    """Unless the file says otherwise; it has the time of the message that names it."""
+    note, answer = message(2, "agent", visibility="internal"), message(3, "agent")
+    for messages, fields, visibility in (
+        ([note | {"attachment": "a"}], {}, "internal"),
+        ([note | {"attachment": "a"}, answer | {"attachment": "a"}], {}, "public"),
+        ([note, answer], {}, "public"),
+        ([note | {"attachment": "a"}], {"visibility": "public"}, "public"),
+    ):
+        wanted = built(*messages, attachments=[{"path": "a", **fields}])
+        assert wanted.files[0].visibility == visibility
+        assert wanted.files[0].created_at == january(2)
+
+
+def test_kept_ids():
+    """Cases of the earlier service keep their ids, others get random ones."""
+    wanted = built(kept=KeptIds("case-1", {"a": "file-1"}), attachments=["a", "b"])
+    assert (wanted.case.id, wanted.files[0].id) == ("case-1", "file-1")
+    assert len(wanted.files[1].id) == 36
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"attachments": ["a", "a"]}, "attachments"),
+        ({"messages": [message(externalId="7"), message(externalId="7")]}, "messages"),
+        ({"messages": [message(attachment="b")], "attachments": ["a"]}, "messages"),
+    ],
+)
+def test_contradictions_are_refused(fields, field):
+    """A path or an external id that is given twice, and a message that names another file."""
+    with pytest.raises(ValidationFailed) as refused:
+        built(**fields)
+    assert [each.field for each in refused.value.fields] == [field]
+
+
+def test_conversation_that_the_api_would_refuse_is_refused():
+    """Each message counts at least 1 KiB."""
+    with pytest.raises(Conflict) as refused:
+        built(*[{"authorType": "bot", "message": "a"}] * 4097)
+    assert refused.value.code == "case_full"
+
+
+def test_synthetic_channel_makes_a_synthetic_case():
+    """As at an opening."""
+    assert built(channel="synthetic").case.synthetic

@@ -1,0 +1,55 @@
+"""A list of cases in one JSON document: read case by case, up to the place where it is no JSON any more."""
+
+import io
+import json
+
+import pytest
+
+from support_service.core.errors import MalformedRequest
+from support_service.importing import json_array
+from support_service.importing.json_array import read_array
+
+
+async def test_elements_have_places_and_sizes_that_add_up_to_the_file():
+    """The sizes are those of the blocks that were read."""
+    data = json.dumps([{"a": "x" * 50_000}, {"a": 2.5}, {"a": [None, True]}]).encode()
+    entries = [entry async for entry in read_array(io.BytesIO(data))]
+    assert [each.place for each in entries] == [1, 2, 3]
+    assert entries[1].document == {"a": 2.5}
+    assert sum(each.size for each in entries) == len(data)
+
+
+async def test_element_beyond_the_limits_of_json_is_refused_and_the_next_one_is_read():
+    """NUL characters and depth, as in requests."""
+    deep = "[" * 2000 + "]" * 2000
+    data = f'[{{"a":"\\u0000"}},{{"a":{deep}}},{{"a":1}}]'.encode()
+    codes = [entry.refusal and entry.refusal.code async for entry in read_array(io.BytesIO(data))]
+    assert codes == ["invalid_request", "malformed_json", None]
+
+
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [(b'[{"a":1},{"a":', 1), (b'[{"a":1},{"a":2}', 2), (b'[{"a":1} {"a":2}]', 1), (b'[{"a":1},{"a":"\xff"}]', 1)],
+)
+async def test_end_of_valid_json_is_an_error_after_the_cases_before_it(data, number):
+    """What follows can't be found."""
+    source = read_array(io.BytesIO(data))
+    for _ in range(number):
+        await anext(source)
+    with pytest.raises(MalformedRequest, match=f"after {number} cases"):
+        await anext(source)
+
+
+async def test_element_that_is_too_large_for_the_memory_ends_the_import(monkeypatch):
+    """The reader stops soon after the limit."""
+    monkeypatch.setattr(json_array, "MAX_ELEMENT_BYTES", 100_000)
+    file = io.BytesIO(b'[{"a":"' + b"x" * 10_000_000 + b'"}]')
+    with pytest.raises(MalformedRequest, match="more than 100,000 bytes"):
+        _ = [entry async for entry in read_array(file)]
+    assert file.tell() < 300_000
+
+
+async def test_empty_file_is_an_error():
+    """It is an export that failed."""
+    with pytest.raises(MalformedRequest):
+        _ = [entry async for entry in read_array(io.BytesIO(b""))]

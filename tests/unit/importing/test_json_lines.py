@@ -1,0 +1,79 @@
+"""JSON Lines: a line that can't be read is refused, and the next one is read."""
+
+import io
+import json
+
+import pytest
+
+from support_service.importing.json_lines import MAX_LINE_BYTES, read_lines
+
+
+async def read(data):
+    """Return the entries of a file with these bytes."""
+    return [entry async for entry in read_lines(io.BytesIO(data))]
+
+
+def line_of(size):
+    """Return a line of JSON of this size, without its end."""
+    return b'{"a":"' + b"x" * (size - 8) + b'"}'
+
+
+async def test_lines_have_numbers_and_sizes_that_add_up_to_the_file():
+    """Blank lines are left out but counted, as editors number lines."""
+    data = b'{"a":1}\r\n\n  \n{"a":2}\n{"a":3}'
+    entries = await read(data)
+    assert [(each.place, each.document) for each in entries] == [(1, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
+    assert [each.size for each in entries] == [9, 8, 7]
+
+
+async def test_byte_order_mark_is_left_out():
+    """Some editors begin a file with one."""
+    assert [each.document for each in await read(b'\xef\xbb\xbf{"a":1}\n')] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+async def test_line_of_one_mebibyte_is_read(end):
+    """The line's end does not count."""
+    (entry,) = await read(line_of(MAX_LINE_BYTES) + end)
+    assert entry.refusal is None
+
+
+@pytest.mark.parametrize(
+    "size", [MAX_LINE_BYTES + 1, MAX_LINE_BYTES + 2, MAX_LINE_BYTES + 3, 2 * MAX_LINE_BYTES, 5_000_000]
+)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+async def test_longer_line_is_refused_and_the_next_one_is_read(size, end):
+    """However long it is: it is not kept in memory."""
+    long, after = await read(line_of(size) + end + b'{"a":1}')
+    assert (long.refusal.code, long.size, long.document) == ("line_too_long", size + len(end), None)
+    assert (after.place, after.document) == (2, {"a": 1})
+
+
+async def test_last_line_that_is_too_long_and_has_no_end():
+    """It is refused too."""
+    (entry,) = await read(line_of(2 * MAX_LINE_BYTES))
+    assert (entry.refusal.code, entry.size) == ("line_too_long", 2 * MAX_LINE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"not json", "malformed_json"),
+        (b'{"a": 1', "malformed_json"),
+        (b'{"a": "\xff\xfe"}', "malformed_json"),
+        (b'{"a": "\xed\xa0\x80"}', "malformed_json"),  # a surrogate
+        (b'{"a": "\\ud800"}', "malformed_json"),
+        (b'{"a": NaN}', "malformed_json"),
+        (b'{"a": 1e400}', "malformed_json"),
+        (b'{"a": "\\u0000"}', "invalid_request"),
+        (b'{"\\u0000": 1}', "invalid_request"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "malformed_json"),
+        (b"[" * 100_000 + b"]" * 100_000, "malformed_json"),
+        (b"[" + b"{}," * 20_000 + b"{}]", "malformed_json"),
+    ],
+)
+async def test_what_the_api_refuses_as_a_body_is_refused_as_a_line(line, code):
+    """Bad UTF-8, NUL characters, numbers and depths that a database can't hold."""
+    refused, after = await read(line + b"\n" + json.dumps({"a": 1}).encode())
+    assert refused.refusal.code == code
+    assert after.document == {"a": 1}

@@ -1,0 +1,158 @@
+"""Exports of other systems become cases of the API, with their times, authors, notes and files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support_service.core.errors import ValidationFailed
+from support_service.importing import chatwoot, zammad
+from support_service.importing.entries import to_case
+from support_service.importing.model import ImportedCase
+
+SAMPLES = Path(__file__).parents[2] / "data" / "importing"
+
+
+def sample(name):
+    """Return the documents of a sample."""
+    return json.loads((SAMPLES / f"{name}.json").read_text())
+
+
+def said(case):
+    """Return what each message says, by whom, for whom, and when."""
+    return [
+        (each.author_type, each.visibility, each.message, each.sent_at and f"{each.sent_at:%d %H:%M:%S}")
+        for each in case.messages
+    ]
+
+
+def test_zammad_ticket():
+    """Articles are sorted by their times; HTML becomes text; files without a path are named in the metadata."""
+    case = to_case(sample("zammad")[0], zammad.map_ticket)
+    assert case.model_dump(exclude={"messages", "attachments", "sent_at", "closed_at", "initial_message"}) == {
+        "external_id": "zammad:7",
+        "subject": "Parcel 4711 did not arrive",
+        "description": "Zammad ticket 22007\nCalled twice",
+        "customer_id": "ann@mail.example",
+        "channel": "email",
+        "priority": "high",
+        "assigned_agent_id": "chris@shop.example",
+        "team": "Delivery",
+        "tags": ["delivery", "late"],
+        "context": [{"type": "zammad", "ticketNumber": "22007", "state": "closed"}],
+        "status": "closed",
+    }
+    assert f"{case.sent_at:%F %T} {case.closed_at:%F %T}" == "2021-11-03 02:57:19 2021-11-05 17:48:52"
+    assert said(case) == [
+        ("customer", "public", "Where is it?", "03 02:57:19"),
+        ("agent", "public", "Hello Ann,\nit is on its way.", "03 05:42:19"),
+        ("agent", "internal", "She is impatient", "03 05:43:00"),
+        ("bot", "public", "(no text)", "05 17:48:52"),
+    ]
+    answer = case.messages[1]
+    assert (answer.external_id, answer.attachment) == ("19", "label.txt")
+    assert answer.metadata == {
+        "from": "Chris <chris@shop.example>",
+        "to": "ann@mail.example",
+        "subject": "Re: Parcel",
+        "type": "email",
+        "filesLeftOut": ["logo.png"],
+    }
+    (file,) = case.attachments
+    assert (file.path, file.filename, file.content_type, file.visibility) == (
+        "label.txt",
+        "label.txt",
+        "text/plain",
+        "public",
+    )
+
+
+def test_zammad_ticket_without_owner_title_and_known_state():
+    """A state of one's own is open until the ticket is closed; an address that does not fit becomes a number."""
+    case = to_case(sample("zammad")[1], zammad.map_ticket)
+    assert (case.subject, case.status, case.priority) == ("Zammad ticket 22008", "open", "normal")
+    assert (case.assigned_agent_id, case.customer_id, case.channel) == (None, "zammad-11", "web")
+
+
+def test_chatwoot_conversation():
+    """Activities are left out, private messages are internal notes, bots are bots."""
+    case = to_case(sample("chatwoot")[0], chatwoot.map_conversation)
+    assert case.model_dump(exclude={"messages", "attachments", "sent_at", "closed_at", "initial_message"}) == {
+        "external_id": "chatwoot:1:12",
+        "subject": "Conversation 12",
+        "description": None,
+        "customer_id": "customer-31",
+        "channel": "chat",
+        "priority": "normal",
+        "assigned_agent_id": "chris@shop.example",
+        "team": "delivery",
+        "tags": ["delivery", "late"],
+        "context": [{"type": "chatwoot", "conversationId": 12, "customAttributes": {"order": "4711"}}],
+        "status": "resolved",
+    }
+    assert said(case) == [
+        ("customer", "public", "Where is my parcel?", "14 22:13:20"),
+        ("agent", "public", "It is on its way.", "14 22:15:00"),
+        ("agent", "internal", "She is impatient", "14 22:15:50"),
+        ("bot", "public", "Anything else?", "14 22:16:40"),
+        ("customer", "public", "(no text)", "14 22:17:30"),
+    ]
+    assert case.messages[0].attachment_uri == "https://chat.example/rails/blob/photo.png"
+    assert (case.messages[4].attachment, case.messages[4].attachment_uri) == ("label.txt", None)
+    assert [file.path for file in case.attachments] == ["label.txt"]
+    assert f"{case.closed_at:%T}" == "22:18:20"
+
+
+def test_chatwoot_mail():
+    """The subject of a mail is that of the case; without an identifier the customer is a number."""
+    case = to_case(sample("chatwoot")[1], chatwoot.map_conversation)
+    assert (case.subject, case.status, case.customer_id, case.channel) == (
+        "An invoice",
+        "pending",
+        "chatwoot-32",
+        "email",
+    )
+
+
+@pytest.mark.parametrize("mapper", [zammad.map_ticket, chatwoot.map_conversation])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        [],
+        "x",
+        None,
+        {"id": 1},
+        {"id": 1, "state": "open", "status": "open", "articles": 5, "messages": 5},
+        {"id": 1, "state": "open", "status": "open", "articles": ["x"], "messages": ["x"]},
+        {"id": 1, "state": "open", "status": "open", "meta": 5, "articles": [{}], "messages": [{}]},
+        {"id": 1, "state": "open", "status": "open", "created_at": "yesterday"},
+        {"id": 1, "state": "open", "status": "open", "created_at": 1e300},
+    ],
+)
+def test_document_of_another_form_is_refused_with_a_reason(mapper, document):
+    """It does not end the import."""
+    with pytest.raises(ValidationFailed):
+        to_case(document, mapper)
+
+
+def test_unknown_fields_are_refused():
+    """A misspelled field would be lost, and the case could not be imported again."""
+    new = {"externalId": "1", "subject": "A", "channel": "email"}
+    for fields in ({"mesages": []}, {"messages": [{"authorType": "agent", "message": "a", "text": "b"}]}):
+        with pytest.raises(ValidationFailed) as refused:
+            to_case(new | fields, lambda document: document)
+        assert refused.value.fields[0].message == "Extra inputs are not permitted"
+
+
+def test_names_of_fields_may_be_in_snake_case():
+    """As in requests; an external id is required."""
+    message = {"author_type": "agent", "message": "a", "sent_at": "2024-01-01T00:00:00Z"}
+    case = to_case(
+        {"external_id": "1", "subject": "A", "channel": "email", "messages": [message]}, lambda document: document
+    )
+    assert isinstance(case, ImportedCase)
+    assert case.messages[0].sent_at.year == 2024
+    with pytest.raises(ValidationFailed) as refused:
+        to_case({"subject": "A", "channel": "email"}, lambda document: document)
+    assert [each.field for each in refused.value.fields] == ["externalId"]
