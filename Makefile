@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale slow-clients siege lock clean
+.PHONY: help install services run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak-timeline: install services ## Let upstream services and Redis fail at rando
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
 	CRASH_KILLS=45 $(LONG) tests/e2e/crash -s $(ARGS)
 
+import-kills: install services ## Kill an import at 100 steps on each database: a second run completes it
+	IMPORT_KILLS=100 $(LONG) tests/e2e/crash/test_import_kills.py -s $(ARGS)
+
 schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
 	SCHEMATHESIS_SECONDS=300 $(LONG) tests/e2e/api/test_schemathesis.py -s $(ARGS)
 
@@ -114,6 +117,9 @@ bench: install services ## Measure the service, a bare server and a FastAPI serv
 
 bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-import: install services ## Measure the import, and the API beside it (ARGS="--cases 5000 --api-cases 500" is shorter)
+	@$(BIN)/python -m benchmarks.import_rate $(ARGS)
 
 slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
 	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)

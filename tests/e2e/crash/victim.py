@@ -13,11 +13,11 @@ from pathlib import Path
 
 import support_service
 from support_service import cli
-from support_service.commands import attachments, offload, server
+from support_service.commands import attachments, importing, offload, server
 
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
-COMMANDS = (attachments, offload, server)
+COMMANDS = (attachments, importing, offload, server)
 WATCHED = {
     *(str(path) for path in (PACKAGE / "attachments").rglob("*.py")),
     str(PACKAGE / "database" / "sqlite" / "engine.py"),

@@ -1,0 +1,197 @@
+"""An import that is killed at any step: a second run completes it, and nothing is lost or there twice.
+
+IMPORT_KILLS is the number of kills on each database: a few in every test run, and many in `make import-kills`.
+"""
+
+import asyncio
+import json
+import os
+import signal
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.attachments import ledger
+from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments.maintenance.reconcile import Reconciler
+from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.audit import sealer
+from support_service.audit.verify import verify_chain
+from support_service.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
+from tests.conftest import both_databases
+from tests.e2e.crash import victim
+from tests.e2e.crash.test_crash import RUN_TIMEOUT, print_figures, spread
+from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
+from tests.support.forks import context
+from tests.support.importing import write_lines
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+KILLS = int(os.environ.get("IMPORT_KILLS", "3"))  # on each database
+CASES, MESSAGES, EVERY = 450, 3, 15  # three batches; each 15th case has a file
+WATCHED = {
+    *(str(path) for path in (victim.PACKAGE / "importing").glob("*.py")),
+    *(str(path) for path in (victim.PACKAGE / "database").glob("*/engine.py")),
+    *(str(path) for path in (victim.PACKAGE / "database").glob("*/transaction.py")),
+    *(
+        str(victim.PACKAGE / name)
+        for name in (
+            "attachments/ledger.py",
+            "attachments/storage/durable_write.py",
+            "attachments/storage/local.py",
+            "attachments/store.py",
+            "attachments/upload/stored_file.py",
+            "audit/log.py",
+            "audit/store.py",
+            "cases/store/case_import.py",
+            "idempotency/unit_of_work.py",
+        )
+    ),
+}
+
+
+def lines():
+    """Yield the cases: some with a file, and one that is refused in each run."""
+    for number in range(CASES):
+        case = {
+            "externalId": f"c{number}",
+            "subject": f"Case {number}",
+            "channel": "email",
+            "context": [{"type": "order", "orderId": f"O{number}"}],
+            "messages": [
+                {"authorType": "customer", "message": f"{number}.{place}", "externalId": f"m{place}"}
+                for place in range(MESSAGES)
+            ],
+        }
+        yield case | {"attachments": [f"{number}.txt"]} if number % EVERY == 0 else case
+    yield b"no json"
+
+
+class KilledImports:
+    """Runs imports that are killed, each into a database and a folder of its own."""
+
+    def __init__(self, folder, new_database, instruments):
+        self._folder, self._new_database, self._instruments = folder, new_database, instruments
+        self._number = 0
+        self.orphans = 0
+        self.known = []  # the number of cases that the second run found
+
+    async def run(self, point=None, *, record=None):
+        """Import with a kill at a point, complete the import, and check it; return whether it was killed."""
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        url = self._new_database(folder)
+        write_lines(folder / "cases.jsonl", lines())
+        for number in range(0, CASES, EVERY):
+            (folder / f"{number}.txt").write_text(f"file {number}")
+        killed = await self._import(folder, url, point, record) == -signal.SIGKILL
+        if killed:
+            assert await self._import(folder, url, None, None) == 1
+        log = (folder / "victim.log").read_text()
+        totals = json.loads([line for line in log.splitlines() if line.startswith("{")][-1])
+        assert (totals["read"], totals["imported"] + totals["known"], totals["refused"]) == (CASES + 1, CASES, 1), log
+        self.known.append(totals["known"])
+        assert len((folder / "cases.jsonl.refused.jsonl").read_text().splitlines()) == 1
+        await self._check(folder, url)
+        return killed
+
+    async def _import(self, folder, url, point, record):
+        variables = {"SUPPORT_DATABASE_URL": url, "SUPPORT_ATTACHMENT_DIR": str(folder / "files")}
+        arguments = (("import", str(folder / "cases.jsonl")), variables, folder, point, record, WATCHED)
+        process = context.Process(target=victim.run, args=arguments)
+        process.start()
+        async with asyncio.timeout(RUN_TIMEOUT):
+            await asyncio.to_thread(process.join)
+        assert process.exitcode in (1, -signal.SIGKILL), (point, (folder / "victim.log").read_text()[-3000:])
+        return process.exitcode
+
+    async def _check(self, folder, url):
+        database, storage = databases.connect(url), LocalAttachmentStorage(folder / "files")
+        await database.open()
+        await storage.open()
+        try:
+            await self._check_rows(database)
+            await self._check_files(database, storage)
+        finally:
+            await storage.close()
+            await database.close()
+
+    async def _check_rows(self, database):
+        """Every case once, with all its messages in order, one audit entry, and its words in the search index."""
+        found = await database.fetch_all(sa.select(tickets.c.external_id, tickets.c.id))
+        assert sorted(row.external_id for row in found) == sorted(f"c{number}" for number in range(CASES))
+        said = await database.fetch_all(sa.select(messages.c.ticket_id, messages.c.message).order_by(messages.c.seq))
+        by_case = {row.id: [each.message for each in said if each.ticket_id == row.id] for row in found}
+        for row in found:
+            assert by_case[row.id] == [f"{row.external_id[1:]}.{place}" for place in range(MESSAGES)]
+        entries = await database.fetch_all(sa.select(audit_log.c.case_id, audit_log.c.action))
+        assert {row.action for row in entries} == {"case.imported"}
+        assert sorted(row.case_id for row in entries) == sorted(by_case)
+        assert len(await database.fetch_all(sa.select(search_documents.c.id))) == CASES * (1 + MESSAGES)
+        assert await database.fetch_all(sa.select(outbox.c.seq)) == []
+        async with database.transaction() as tx:
+            await sealer.seal_all(tx)
+        chain = await verify_chain(database)
+        assert (chain.flaw, chain.head.position) == (None, CASES)
+
+    async def _check_files(self, database, storage):
+        """Every row has its file; the sweep deletes the others, and finds the ledger right."""
+        rows = await database.fetch_all(sa.select(attachments.c.filename, attachments.c.storage_key))
+        assert sorted(row.filename for row in rows) == sorted(f"{number}.txt" for number in range(0, CASES, EVERY))
+        named = {row.storage_key for row in rows}
+        stored = {file.key async for file in storage.list()}
+        assert named <= stored
+        self.orphans += len(stored - named)
+        (totals,) = [each for each in await ledger.compare(database) if each.storage == "local"]
+        assert totals.ledger == totals.rows
+        storages = {"local": storage}
+        garbage = GarbageCollector(database, storages, later)
+        await Reconciler(database, storages, garbage, self._instruments, later).run()
+        assert {file.key async for file in storage.list()} == named
+
+
+def later():
+    """Return a time at which files without a row are old enough to be deleted."""
+    return datetime.now(UTC) + ALL_CLAIMS_EXPIRED
+
+
+@pytest.fixture
+def new_database(request, backend):
+    """Create a migrated, empty database; return its URL."""
+    if backend == "sqlite":
+        template = request.getfixturevalue("sqlite_template")
+
+        def create(folder):
+            (folder / "support.db").write_bytes(template.read_bytes())
+            return f"sqlite:///{folder / 'support.db'}"
+
+        yield create
+        return
+    server, template, created = request.getfixturevalue("postgres"), request.getfixturevalue("postgres_template"), []
+
+    def create_on_server(_):
+        created.append(server.create_database(template))
+        return server.url(created[-1])
+
+    yield create_on_server
+    for name in created:
+        server.drop_database(name)
+
+
+@both_databases
+async def test_second_run_completes_an_import_that_was_killed(tmp_path, new_database, instruments):
+    """Killed before a line that reads, checks or stores, also in the middle of a transaction and of its commit."""
+    imports = KilledImports(tmp_path, new_database, instruments)
+    record = tmp_path / "points.json"
+    assert not await imports.run(record=record)
+    executed = json.loads(record.read_text())
+    points = spread(executed, KILLS)
+    killed = [point for point in points if await imports.run(point)]
+    print_figures(
+        f"import: {len(killed)} kills at {len(points)} of {len(executed)} lines; the second runs found "
+        f"{imports.known[1:]} of {CASES} cases, and {imports.orphans} files without a row"
+    )
+    assert len(killed) >= len(points) * 0.9, points
