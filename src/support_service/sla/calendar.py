@@ -1,0 +1,123 @@
+"""Working time: which parts of the time count for a clock. Pure.
+
+A calendar has spans of local time for each weekday. An instant is working time if the local time at that instant lies
+in a span of its weekday and its date is no holiday. When clocks change, this stays so: an hour that is skipped does
+not count, and an hour that occurs twice counts twice if it lies in a span.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from cachetools import LRUCache
+
+Span = tuple[timedelta, timedelta]
+"""The begin and the end of a span of a day, as time after midnight; the end does not belong to it."""
+Interval = tuple[datetime, datetime]
+NOTHING = timedelta(0)
+DAY = timedelta(days=1)
+KEPT_DAYS = 1000  # of each calendar
+
+
+class WorkingTime(Protocol):
+    """What clocks need of a calendar. Instants are in UTC."""
+
+    def add(self, at: datetime, amount: timedelta) -> datetime:
+        """Return the first instant at which `amount` of working time has passed since `at`."""
+
+    def between(self, start: datetime, end: datetime) -> timedelta:
+        """Return the working time from one instant to another; nothing if the end is not later."""
+
+
+class AllHours:
+    """The working time without a calendar: all of the time."""
+
+    def add(self, at: datetime, amount: timedelta) -> datetime:
+        """Return the instant that is `amount` later."""
+        return at + amount
+
+    def between(self, start: datetime, end: datetime) -> timedelta:
+        """Return the time from one instant to another; nothing if the end is not later."""
+        return max(NOTHING, end - start)
+
+
+class Calendar:
+    """The working time of a time zone. `spans` has the spans of each weekday (0 is Monday) in order, none overlapping.
+
+    At least one weekday must have a span. Work grows with the days between two instants, not with their length in
+    minutes.
+    """
+
+    def __init__(
+        self, time_zone: ZoneInfo, spans: Mapping[int, Sequence[Span]], holidays: frozenset[date] = frozenset()
+    ) -> None:
+        self._zone = time_zone
+        self._spans = spans
+        self._holidays = holidays
+        self._days: LRUCache[date, tuple[Interval, ...]] = LRUCache(KEPT_DAYS)
+
+    def add(self, at: datetime, amount: timedelta) -> datetime:
+        """Return the first instant at which `amount` of working time has passed since `at`."""
+        if amount <= NOTHING:
+            return at
+        for begin, end in self._intervals(at):
+            if end - begin >= amount:
+                return begin + amount
+            amount -= end - begin
+        raise OverflowError("a calendar without working time")  # pragma: no cover - the intervals are endless
+
+    def between(self, start: datetime, end: datetime) -> timedelta:
+        """Return the working time from one instant to another; nothing if the end is not later."""
+        worked = NOTHING
+        for begin, stop in self._intervals(start):
+            if begin >= end:
+                break
+            worked += min(stop, end) - begin
+        return worked
+
+    def _intervals(self, start: datetime) -> Iterator[Interval]:
+        """Yield the working time after an instant, in order and without an end."""
+        day = start.astimezone(UTC).date()
+        while True:
+            for begin, end in self._of_day(day):
+                if end > start:
+                    yield max(begin, start), end
+            day += DAY
+
+    def _of_day(self, day: date) -> tuple[Interval, ...]:
+        """Return the working time of a day of UTC."""
+        intervals = self._days.get(day)
+        if intervals is None:
+            intervals = self._days[day] = tuple(self._find_intervals(day))
+        return intervals
+
+    def _find_intervals(self, day: date) -> Iterator[Interval]:
+        start = datetime.combine(day, time.min, UTC)
+        for begin, end in self._split_at_change(start, start + DAY):
+            offset = self._offset(begin)
+            local_day = (begin + offset).date()
+            while (midnight := datetime.combine(local_day, time.min, UTC) - offset) < end:
+                for first, last in () if local_day in self._holidays else self._spans.get(local_day.weekday(), ()):
+                    opening, closing = max(begin, midnight + first), min(end, midnight + last)
+                    if opening < closing:
+                        yield opening, closing
+                local_day += DAY
+
+    def _split_at_change(self, start: datetime, end: datetime) -> tuple[Interval, ...]:
+        """Split a day of UTC where the offset of local time changes; no zone has two such changes within a day."""
+        before = self._offset(start)
+        if before == self._offset(end):
+            return ((start, end),)
+        low, high = 0, round((end - start).total_seconds())
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._offset(start + timedelta(seconds=middle)) == before:
+                low = middle
+            else:
+                high = middle
+        change = start + timedelta(seconds=high)
+        return ((start, change), (change, end)) if change < end else ((start, end),)
+
+    def _offset(self, at: datetime) -> timedelta:
+        return at.astimezone(self._zone).utcoffset() or NOTHING

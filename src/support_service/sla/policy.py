@@ -1,0 +1,271 @@
+"""The model of service level policies: which cases one is for, its targets, its calendar. No I/O."""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, NamedTuple, Protocol, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
+
+from support_service.core.domain.case_vocabulary import Priority
+from support_service.core.domain.service_levels import TARGETS
+from support_service.sla.calendar import NOTHING, AllHours, Calendar, Span
+from support_service.sla.case_clocks import Terms
+
+# A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
+NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MAX_VALUES = 100  # of a match list
+MAX_SPANS = 12  # of a weekday
+MAX_HOLIDAYS = 400
+MAX_TARGET = timedelta(days=366)
+MAX_WEEKS = 104  # within which the spans of a calendar must have the time of each target
+DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"
+_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
+TIME_PATTERN = "^(?:[01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+EXAMPLE_FIELDS: dict[str, Any] = {
+    "match": {"priority": ["high", "urgent"], "channel": ["email"]},
+    "targets": {"firstResponse": "PT1H", "nextResponse": "PT4H", "resolution": "PT16H"},
+    "calendar": {
+        "timeZone": "Asia/Ho_Chi_Minh",
+        "spans": {day: [["08:00", "12:00"], ["13:00", "17:30"]] for day in WEEKDAYS[:5]},
+        "holidays": ["2026-09-02"],
+    },
+    "public": False,
+}
+EXAMPLE: dict[str, Any] = {
+    "name": "10-urgent",
+    **EXAMPLE_FIELDS,
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T09:02:11.480000Z",
+}
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration in ISO 8601, in hours, minutes and whole seconds, such as `PT26H5M`."""
+    minutes, seconds = divmod(int(max(duration, NOTHING).total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if number]
+    return f"PT{''.join(parts) or '0S'}"
+
+
+def _to_duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value):
+        raise ValueError(
+            "must be a duration of ISO 8601 in weeks, or in days, hours, minutes and seconds: PT4H, P2DT12H"
+        )
+    match = _DURATION.fullmatch(value)
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0,) * 5
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _expect_bounded(value: timedelta) -> timedelta:
+    if not NOTHING < value <= MAX_TARGET:
+        raise ValueError("must be longer than nothing, and at most P366D")
+    return value
+
+
+def _expect_known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # unknown, not a name of a zone, the name of a folder
+        raise ValueError("is no time zone of the IANA database, such as Europe/Berlin") from None
+    return value
+
+
+def _minutes(value: str) -> int:
+    hours, minutes = value.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _expect_ordered(spans: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    ordered = sorted(spans)
+    if any(begin >= end for begin, end in ordered):
+        raise ValueError("a span must end after its begin; one over midnight is two spans")
+    if any(earlier[1] > later[0] for earlier, later in itertools.pairwise(ordered)):
+        raise ValueError("spans of a day must not overlap")
+    return ordered
+
+
+PolicyName = Annotated[
+    str,
+    Field(
+        pattern=NAME_PATTERN,
+        description="1 to 64 letters of `a-z` and `A-Z`, digits, `-`, `_` and `.`, beginning with a letter or a digit",
+    ),
+]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
+    AfterValidator(_expect_bounded),
+    PlainSerializer(format_duration, return_type=str),
+]
+_Values = Field(min_length=1, max_length=MAX_VALUES)
+_Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
+_Time = Annotated[str, Field(pattern=TIME_PATTERN)]
+_Spans = Annotated[list[tuple[_Time, _Time]], Field(max_length=MAX_SPANS), AfterValidator(_expect_ordered)]
+
+
+class PolicyModel(BaseModel):
+    """JSON in camelCase. Unknown members are refused: a condition that is ignored would match other cases."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+
+class MatchedCase(Protocol):
+    """What a policy may ask of a case."""
+
+    @property
+    def priority(self) -> str: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def team(self) -> str | None: ...
+    @property
+    def tags(self) -> Sequence[str]: ...
+
+
+class PolicyMatch(PolicyModel):
+    """Which cases a policy is for: every list that is given must have the value of the case, or one of its tags."""
+
+    priority: Annotated[list[Priority], _Values] | None = None
+    channel: _Texts | None = None
+    team: _Texts | None = None
+    tag: _Texts | None = None
+
+    def matches(self, case: MatchedCase) -> bool:
+        """Return whether a case is one of them."""
+        return (
+            (self.priority is None or case.priority in self.priority)
+            and (self.channel is None or case.channel in self.channel)
+            and (self.team is None or case.team in self.team)
+            and (self.tag is None or not set(self.tag).isdisjoint(case.tags))
+        )
+
+
+class PolicyTargets(PolicyModel):
+    """The working time until something must have happened; at least one. A day is 24 hours of it."""
+
+    first_response: Duration | None = Field(None, description="from opening to the first message of an agent")
+    next_response: Duration | None = Field(
+        None, description="from a customer's message after the first answer to the next message of an agent"
+    )
+    resolution: Duration | None = Field(
+        None, description="from opening until the case is resolved or closed, without the time in which it is pending"
+    )
+
+    @model_validator(mode="after")
+    def _expect_one(self) -> Self:
+        if not any(self.given()):
+            raise ValueError(f"one of {', '.join(TARGETS)} is needed")
+        return self
+
+    def given(self) -> list[timedelta]:
+        """Return the durations that are given."""
+        return [each for each in (self.first_response, self.next_response, self.resolution) if each is not None]
+
+
+class WeekSpans(PolicyModel):
+    """Spans of local time, `[begin, end]`, of each weekday; none on a day that is left out."""
+
+    mon: _Spans = Field([])
+    tue: _Spans = Field([])
+    wed: _Spans = Field([])
+    thu: _Spans = Field([])
+    fri: _Spans = Field([])
+    sat: _Spans = Field([])
+    sun: _Spans = Field([])
+
+    def by_weekday(self) -> dict[int, list[Span]]:
+        """Return the spans by the number of the weekday, 0 for Monday."""
+        return {
+            number: [(timedelta(minutes=_minutes(begin)), timedelta(minutes=_minutes(end))) for begin, end in spans]
+            for number, day in enumerate(WEEKDAYS)
+            if (spans := getattr(self, day))
+        }
+
+
+class PolicyCalendar(PolicyModel):
+    """The working time: spans in local time, and dates without any."""
+
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_expect_known_zone)] = Field(
+        description="name of a time zone of the IANA database, such as `Europe/Berlin`"
+    )
+    spans: WeekSpans
+    holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field([])
+
+    def weekly(self) -> timedelta:
+        """Return the working time of a week without holidays."""
+        spans = [span for day in self.spans.by_weekday().values() for span in day]
+        return sum((end - begin for begin, end in spans), NOTHING)
+
+    def to_calendar(self) -> Calendar:
+        """Return the calendar that computes with it."""
+        return Calendar(ZoneInfo(self.time_zone), self.spans.by_weekday(), frozenset(self.holidays))
+
+
+class PolicyContent(PolicyModel):
+    """What supervisors set of a policy, besides its name."""
+
+    match: PolicyMatch = Field(default_factory=PolicyMatch)
+    targets: PolicyTargets
+    calendar: PolicyCalendar | None = Field(None, description="without it, all of the time counts")
+    public: bool = Field(default=False, description="whether customers see `sla` of their cases")
+
+    @model_validator(mode="after")
+    def _expect_time_enough(self) -> Self:
+        if self.calendar and max(self.targets.given()) > MAX_WEEKS * self.calendar.weekly():
+            raise ValueError(f"the spans of the calendar must have the time of each target within {MAX_WEEKS} weeks")
+        return self
+
+    def to_terms(self) -> Terms:
+        """Return what the policy demands of a case."""
+        durations = (self.targets.first_response, self.targets.next_response, self.targets.resolution)
+        given = {target: each for target, each in zip(TARGETS, durations, strict=True) if each is not None}
+        return Terms(given, self.calendar.to_calendar() if self.calendar else AllHours())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it is stored: members with the value None are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Policy(PolicyContent):
+    """A service level policy."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_serialization_defaults_required=True,
+        json_schema_extra={"examples": [EXAMPLE]},
+        title="SlaPolicy",
+    )
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
+
+
+class PolicyVersion(NamedTuple):
+    """One version of a policy, by which the cases that were opened under it are measured."""
+
+    id: int
+    name: str
+    content: PolicyContent
+    terms: Terms
+
+
+def first_match(policies: Iterable[PolicyVersion], case: MatchedCase) -> PolicyVersion | None:
+    """Return the first policy, in the given order, that a case matches."""
+    return next((policy for policy in policies if policy.content.match.matches(case)), None)
+
+
+def is_valid_name(name: str) -> bool:
+    """Return whether a text can be the name of a policy."""
+    return re.fullmatch(NAME_PATTERN, name) is not None

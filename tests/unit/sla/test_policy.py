@@ -1,0 +1,135 @@
+"""Policies: what they accept, which one applies."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from support_service.sla.policy import EXAMPLE_FIELDS, PolicyContent, PolicyVersion, first_match, format_duration
+
+WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
+
+
+@dataclass
+class SomeCase:
+    """A case as policies see it."""
+
+    priority: str = "normal"
+    channel: str = "email"
+    team: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+def policy(**fields: Any) -> PolicyContent:
+    """Return the content of a policy."""
+    return PolicyContent.model_validate({"targets": {"firstResponse": "PT1H"}, **fields})
+
+
+def calendar(**fields: Any) -> dict[str, Any]:
+    """Return a calendar as clients send it."""
+    return {"timeZone": "Europe/Berlin", "spans": WORK_WEEK, **fields}
+
+
+def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
+    """Durations in hours, minutes and seconds."""
+    assert PolicyContent.model_validate(EXAMPLE_FIELDS).to_json() == {
+        **EXAMPLE_FIELDS,
+        "calendar": {
+            **EXAMPLE_FIELDS["calendar"],
+            "spans": {**{key: [] for key in ("sat", "sun")}, **EXAMPLE_FIELDS["calendar"]["spans"]},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "duration"),
+    [
+        ("PT4H", timedelta(hours=4)),
+        ("PT90M", timedelta(hours=1.5)),
+        ("P2DT12H", timedelta(hours=60)),
+        ("P1W", timedelta(days=7)),
+        ("PT30S", timedelta(seconds=30)),
+    ],
+)
+def test_durations(sent: str, duration: timedelta) -> None:
+    """ISO 8601."""
+    assert policy(targets={"resolution": sent}).targets.resolution == duration
+
+
+@pytest.mark.parametrize(
+    "sent", ["4h", "PT", "P", "", "P1M", "P1Y", "PT0S", "-PT1H", "P400D", "PT1.5H", 3600, "P1WT1H"]
+)
+def test_what_is_no_duration_is_refused(sent: object) -> None:
+    """Months and years are too: nobody knows their length."""
+    with pytest.raises(ValidationError):
+        policy(targets={"resolution": sent})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"targets": {}},
+        {"targets": {"firstAnswer": "PT1H"}},
+        {"match": {"priorities": ["high"]}},
+        {"match": {"priority": []}},
+        {"match": {"priority": ["critical"]}},
+        {"calendar": calendar(timeZone="Europe/Atlantis")},
+        {"calendar": calendar(timeZone="../etc/passwd")},
+        {"calendar": calendar(timeZone="Europe")},
+        {"calendar": calendar(spans={})},
+        {"calendar": calendar(spans={"mon": [["17:00", "09:00"]]})},
+        {"calendar": calendar(spans={"mon": [["09:00", "12:00"], ["11:00", "17:00"]]})},
+        {"calendar": calendar(spans={"mon": [["9:00", "12:00"]]})},
+        {"calendar": calendar(spans={"monday": [["09:00", "12:00"]]})},
+        {"calendar": calendar(holidays=["2026-02-30"])},
+        # One minute of each week would need a hundred years.
+        {"targets": {"resolution": "P4D"}, "calendar": calendar(spans={"mon": [["09:00", "09:01"]]})},
+    ],
+)
+def test_what_no_policy_can_be_is_refused(fields: dict[str, Any]) -> None:
+    """A condition that is ignored would match other cases."""
+    with pytest.raises(ValidationError):
+        policy(**fields)
+
+
+@pytest.mark.parametrize(
+    ("match", "case", "expected"),
+    [
+        ({}, SomeCase(), True),
+        ({"priority": ["high", "urgent"]}, SomeCase(priority="urgent"), True),
+        ({"priority": ["high", "urgent"]}, SomeCase(), False),
+        ({"channel": ["email"], "team": ["returns"]}, SomeCase(team="returns"), True),
+        ({"channel": ["email"], "team": ["returns"]}, SomeCase(), False),
+        ({"tag": ["vip", "gold"]}, SomeCase(tags=["late", "gold"]), True),
+        ({"tag": ["vip", "gold"]}, SomeCase(tags=["late"]), False),
+    ],
+)
+def test_a_policy_matches_if_each_list_has_a_value_of_the_case(
+    match: dict[str, Any],
+    case: SomeCase,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    """Of tags, one is enough."""
+    assert policy(match=match).match.matches(case) is expected
+
+
+def test_the_first_policy_in_order_applies() -> None:
+    """And none if none matches."""
+    contents = [policy(match={"priority": ["urgent"]}), policy(match={"channel": ["email"]})]
+    versions = [PolicyVersion(number, str(number), each, each.to_terms()) for number, each in enumerate(contents)]
+    assert first_match(versions, SomeCase(priority="urgent")) == versions[0]
+    assert first_match(versions, SomeCase()) == versions[1]
+    assert first_match(versions, SomeCase(channel="chat")) is None
+
+
+def test_durations_are_written_in_hours() -> None:
+    """A day of working time is not a day, so no days are written."""
+    assert [format_duration(timedelta(seconds=each)) for each in (0, 59.9, 3600, 93_784, -5)] == [
+        "PT0S",
+        "PT59S",
+        "PT1H",
+        "PT26H3M4S",
+        "PT0S",
+    ]
