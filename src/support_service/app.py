@@ -33,6 +33,8 @@ from support_service.limits.rates import RateSyncTimings
 from support_service.macros import component as macros
 from support_service.redis_client import component as redis_client
 from support_service.settings import Settings
+from support_service.sla import component as sla
+from support_service.sla.component import SlaTimings
 from support_service.telemetry import component as telemetry
 from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import component as timeline
@@ -53,6 +55,7 @@ class Timings:
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
     idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
+    sla: SlaTimings = field(default_factory=SlaTimings)
     cases: GaugeTimings = field(default_factory=GaugeTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
@@ -85,6 +88,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     audit.setup(app, timings.audit)
     channels = settings.cases.known_channels
     masker = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
+    sla.setup(app, timings.sla)
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     macros.setup(app)

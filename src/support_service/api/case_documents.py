@@ -14,7 +14,14 @@ import pydantic_core
 from cachetools import LRUCache
 
 from support_service.api.case_events import change_entries
-from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, KeptTimeline, OwnEntries
+from support_service.api.kept_documents import (
+    CaseChanges,
+    CaseDocument,
+    EncodedEntries,
+    KeptTimeline,
+    OwnEntries,
+    with_clocks,
+)
 from support_service.api.routing.route import View
 from support_service.attachments.model import attachment_url
 from support_service.cases.masking import CaseMasker
@@ -31,13 +38,15 @@ from support_service.cases.store.case_reading import (
 from support_service.core.clock import format_time
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
+from support_service.sla.book import PolicyBook
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
 NO_SOURCES = pydantic_core.to_json(NOT_REQUESTED)
 NO_TIMELINE = b',"timeline":[],"moreCaseEvents":false,"timelineSources":%b}' % NO_SOURCES
-LAST = {"timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart
+NO_CLOCKS = b',"sla":null'
+LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart
 HIT, MISS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
 
@@ -51,6 +60,7 @@ class CaseDocuments:
         timeline: TimelineAggregator,
         masker: CaseMasker,
         instruments: Instruments,
+        policies: PolicyBook,
         *,
         public_url: str,
         max_bytes: int,
@@ -59,6 +69,7 @@ class CaseDocuments:
         self._timeline = timeline
         self._masker = masker
         self._instruments = instruments
+        self._policies = policies
         self._public_url = public_url
         self._max_bytes = max_bytes
         self._kept: LRUCache[tuple[str, View], CaseDocument] = LRUCache(max_bytes, _size)
@@ -81,7 +92,9 @@ class CaseDocuments:
             return stored, kept
         if stored.fields is None:
             return await self._read_long_case(principal, view, case_id, with_history=with_history)
-        return stored, self._keep(view, case_id, self._encode(view, stored))
+        document = self._encode(view, stored)
+        document.clocks = await self._policies.measured(stored.clocks)
+        return stored, self._keep(view, case_id, document)
 
     async def add_timeline(
         self,
@@ -108,7 +121,8 @@ class CaseDocuments:
             kept = KeptTimeline(collected.parts, b",".join(merge.merge(context, entries, *others)))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
                 self._extend(view, case_id, document, timeline=kept)
-        return _with_timeline(document.body, own, kept.entries, pydantic_core.to_json(collected.sources))
+        body = _with_timeline(document.body, own, kept.entries, pydantic_core.to_json(collected.sources))
+        return with_clocks(body, document.clocks)
 
     async def _read_changed(
         self, principal: Principal, view: View, case_id: str, *, with_history: bool
@@ -133,18 +147,20 @@ class CaseDocuments:
                     return stored, kept
             stored = await self._cases.read_long_case(principal, case_id, with_history=with_history)
             document = await asyncio.to_thread(self._encode, view, stored)
+            document.clocks = await self._policies.measured(stored.clocks)
         return stored, self._keep(view, case_id, document)
 
     async def read_page(
         self, principal: Principal, view: View, case_id: str, after: str | None, limit: int
-    ) -> tuple[StoredCase, bytes]:
-        """Return a case, and its JSON with at most `limit` messages: the first ones, or those after a message.
+    ) -> tuple[StoredCase, CaseDocument]:
+        """Return a case, and its document with at most `limit` messages: the first ones, or those after a message.
 
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
         document = await self._run(stored.size, partial(self._encode, view, stored))
-        return stored, document.body
+        document.clocks = await self._policies.measured(stored.clocks)
+        return stored, document
 
     async def with_own_timeline(self, view: View, stored: StoredCase) -> bytes:
         """Return the JSON of a case as a write has left it, read with its history.
@@ -156,11 +172,14 @@ class CaseDocuments:
             document = self._encode(view, stored)
             return _with_own_timeline(document.body, self._all_own_entries(view, stored, document))
 
-        return await self._run(stored.size, encode)
+        body = await self._run(stored.size, encode)
+        return with_clocks(body, await self._policies.measured(stored.clocks))
 
     def encode_new(self, view: View, case: Case, history: History) -> bytes:
         """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
-        body = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST)[:-1] + NO_TIMELINE
+        body = (
+            pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST - {"sla"})[:-1] + NO_TIMELINE
+        )
         members = {
             "createdAt": format_time(case.created_at),
             "context": case.context,
@@ -189,7 +208,9 @@ class CaseDocuments:
 
     async def encode_apart(self, view: View, prepare: Callable[[], StoredCase]) -> bytes:
         """Return the JSON of the case that `prepare` returns; both run in a thread, and nothing is kept."""
-        return await self._run_in_thread(lambda: self._encode(view, prepare()).body)
+        stored = await self._run_in_thread(prepare)
+        clocks = await self._policies.measured(stored.clocks)
+        return with_clocks(await self._run_in_thread(lambda: self._encode(view, stored).body), clocks)
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)
@@ -237,14 +258,15 @@ class CaseDocuments:
 
     def _encode(self, view: View, stored: StoredCase) -> CaseDocument:
         head = join_parts(stored, self._with_urls(stored.attachments or "[]")).encode()
+        tail = NO_TIMELINE if stored.has_clocks else NO_CLOCKS + NO_TIMELINE
         if view != "masked":
-            return CaseDocument(stored.version, head + NO_TIMELINE)
+            return CaseDocument(stored.version, head + tail)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
         own = self._own_entries(view, pydantic_core.from_json(head + b"}"))
         body = pydantic_core.to_json(
             self._masker.case(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
         )
-        return CaseDocument(stored.version, body[:-1] + NO_TIMELINE, own)
+        return CaseDocument(stored.version, body[:-1] + tail, own)
 
     def _with_urls(self, attachments: str) -> str:
         """Return attachments, a JSON list, with the URL of each."""

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from support_service.api.case_events import new_history
+from support_service.api.kept_documents import CaseDocument
 from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
@@ -24,6 +25,7 @@ from support_service.cases.model.requests import (
     NewCase,
 )
 from support_service.cases.policy import permission_missing
+from support_service.cases.store.case_reading import StoredCase
 from support_service.core.ids import LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
@@ -121,9 +123,8 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     principal, view, documents = call.principal, call.view, call.services.documents
     if query.is_page:
         limit = query.messages_limit or DEFAULT_PAGE_SIZE
-        case, page = await documents.read_page(principal, view, case_id, query.messages_after, limit)
-        etag = etag_header(call, case)
-        return Reply(None, etag, 304) if is_known(etag, known) else Reply(page, etag)
+        case, document = await documents.read_page(principal, view, case_id, query.messages_after, limit)
+        return _reply(call, case, document, known)
     if query.include_linked:
         case, body = await read_with_duplicates(call.services, principal, view, case_id)
         return Reply(body, live_etag_header(call, case))
@@ -132,8 +133,13 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         call.services.admission.check_debt(principal.name, len(document.body))
         body = await documents.add_timeline(principal, view, case_id, case, document)
         return Reply(body, live_etag_header(call, case))
-    etag = etag_header(call, case)
-    return Reply(None, etag, 304) if is_known(etag, known) else Reply(document.body, etag)
+    return _reply(call, case, document, known)
+
+
+def _reply(call: Call, case: StoredCase, document: CaseDocument, known: KnownTags) -> Reply[bytes | None]:
+    """Return a case without a timeline. While a clock runs, `remaining` changes without the case: the tag is unique."""
+    etag = live_etag_header(call, case) if document.changes_with_time else etag_header(call, case)
+    return Reply(None, etag, 304) if is_known(etag, known) else Reply(document.encoded(), etag)
 
 
 async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[CaseSummary]:

@@ -23,6 +23,7 @@ from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
+from support_service.sla.component import CASE_CLOCKS, POLICY_SERVICE
 from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from support_service.views.component import VIEW_SERVICE
@@ -72,12 +73,14 @@ def setup(
                 app[TIMELINE_AGGREGATOR],
                 app[CASE_MASKER],
                 app[INSTRUMENTS],
+                app[CASE_CLOCKS].book,
                 public_url=app[PUBLIC_URL],
                 max_bytes=case_cache_bytes,
             ),
             links=app[LINK_SERVICE],
             timeline=app[TIMELINE_AGGREGATOR],
             macros=app[MACRO_SERVICE],
+            policies=app[POLICY_SERVICE],
             attachments=app[ATTACHMENT_SERVICE],
             views=app[VIEW_SERVICE],
             consumer=app[EVENT_CONSUMER],

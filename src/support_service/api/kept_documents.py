@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from operator import is_
 
+import pydantic_core
+
+from support_service.core.clock import utc_now
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
+from support_service.sla.shown import MeasuredClocks
 from support_service.timeline import merge
 
 EncodedEntries = list[tuple[str, bytes]]
@@ -68,12 +72,22 @@ class KeptTimeline:
 
 @dataclass(slots=True)
 class CaseDocument:
-    """One version of a case in one view: `body` is its JSON without a timeline."""
+    """One version of a case in one view: `body` is its JSON without a timeline and without the clocks."""
 
     version: int
     body: bytes
     own: OwnEntries | None = None  # added by the first read of the timeline; before that, it lacks the changes
     timeline: KeptTimeline | None = None  # of the last read of the timeline
+    clocks: MeasuredClocks | None = None
+
+    @property
+    def changes_with_time(self) -> bool:
+        """Whether the JSON changes although the case does not: a clock is running."""
+        return self.clocks is not None and self.clocks.change_with_time
+
+    def encoded(self) -> bytes:
+        """Return the JSON of the case without a timeline, as it is now."""
+        return with_clocks(self.body, self.clocks)
 
     @property
     def all_own(self) -> OwnEntries | None:
@@ -84,3 +98,11 @@ class CaseDocument:
     def size(self) -> int:
         """Approximate memory in bytes."""
         return DOCUMENT_BYTES + len(self.body) + sum(part.size for part in (self.own, self.timeline) if part)
+
+
+def with_clocks(body: bytes, clocks: MeasuredClocks | None) -> bytes:
+    """Return the JSON of a case with its clocks as they are now, if it has any."""
+    if clocks is None:
+        return body
+    shown = pydantic_core.to_json(clocks.shown(utc_now()), by_alias=True)
+    return b"".join((memoryview(body)[:-1], b',"sla":', shown, b"}"))

@@ -14,6 +14,7 @@ from support_service.api import (
     macros,
     me,
     messages,
+    sla_policies,
     timeline,
     views,
 )
@@ -31,6 +32,7 @@ ROUTES = (
     *me.ROUTES,
     *macros.ROUTES,
     *macro_preview.ROUTES,
+    *sla_policies.ROUTES,
     *events.ROUTES,
     *health.ROUTES,
     *api_docs.ROUTES,

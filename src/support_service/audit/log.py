@@ -31,6 +31,10 @@ Action = Literal[
     "macro.created",
     "macro.changed",
     "macro.deleted",
+    "sla-policy.created",
+    "sla-policy.changed",
+    "sla-policy.deleted",
+    "sla.breached",
     "case.erased",
 ]
 FieldChanges = Mapping[str, tuple[Any, Any]]

@@ -19,6 +19,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.database import Transaction
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.sla.tracker import CaseClocks
 
 AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id", "team", "tags")
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
@@ -38,11 +39,20 @@ class AddedMessage:
     reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
 
 
-async def add_case(work: UnitOfWork, case: Case, first: Message | None) -> bool:
+async def add_case(work: UnitOfWork, clocks: CaseClocks, case: Case, first: Message | None) -> bool:
     """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
     at = case.created_at
-    if not await case_store.add_case(work.tx, case, references.reference_rows(case.context), first):
+    author = first.author_type if first and first.visibility == "public" else None
+    started = None if case.synthetic else clocks.start(case, at, author)
+    due_at = None
+    if started:
+        case.sla_policy, due_at = started.policy.id, started.first_due
+        if started.policy.content.public or work.origin.principal.may_see_visibility("internal"):
+            case.sla = started.measured.shown(at)
+    if not await case_store.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
         return False
+    if started:
+        await started.add(work.tx, case.id)
     await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
     await audit.record(work, case.id, "case.opened", at, opening_changes(case, first))
     return True
@@ -59,6 +69,7 @@ async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions =
 
 async def append_message(
     work: UnitOfWork,
+    clocks: CaseClocks,
     case_id: str,
     new: NewMessage,
     expected: ExpectedVersions = None,
@@ -90,21 +101,31 @@ async def append_message(
         work.tx, case_id, outbox.CASE_UPDATED, state.at, changeType="conversation.added", conversation=message
     )
     await audit.record(work, case_id, "message.added", state.at, recorded)
+    if (
+        state.sla_policy is not None
+        and message.visibility == "public"
+        and not (closing and message.author_type == "customer")
+    ):
+        is_answered = state.answered_at is not None
+        author = message.author_type
+        await clocks.message_added(work, case_id, state.sla_policy, author, state.at, is_answered=is_answered)
     if message.author_type == "customer" and not closing and state.status == "resolved":
         before = await lock_case(work, case_id)
-        reopened = before, await change_fields(work, before, {"status": "open"})
+        reopened = before, await change_fields(work, clocks, before, {"status": "open"})
     first_answer = message.author_type == "agent" and state.answered_at == state.at
     answered_after = (state.at - state.created_at).total_seconds() if first_answer else None
     return AddedMessage(message, state.synthetic, state.version, answered_after, reopened)
 
 
-async def set_status(work: UnitOfWork, before: CaseSummary, status: Status, agent_id: str | None) -> CaseSummary:
+async def set_status(
+    work: UnitOfWork, clocks: CaseClocks, before: CaseSummary, status: Status, agent_id: str | None
+) -> CaseSummary:
     """Set the status and, if given, the agent; return the new case, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
     if all(getattr(before, name) == value for name, value in wanted.items()):
         return before
     check_may_assign(work.origin.principal, before.assigned_agent_id, agent_id or before.assigned_agent_id)
-    return await change_fields(work, before, wanted)
+    return await change_fields(work, clocks, before, wanted)
 
 
 def changed_fields(before: CaseSummary, change: CaseChange) -> dict[str, Any]:
@@ -112,7 +133,9 @@ def changed_fields(before: CaseSummary, change: CaseChange) -> dict[str, Any]:
     return {name: value for name, value in change.given().items() if not _is_same_json(getattr(before, name), value)}
 
 
-async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str, Any]) -> CaseSummary:
+async def change_fields(
+    work: UnitOfWork, clocks: CaseClocks, before: CaseSummary, changed: dict[str, Any]
+) -> CaseSummary:
     """Change the fields of a locked case and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:
         check_status_change(before.status, changed["status"])
@@ -122,6 +145,7 @@ async def change_fields(work: UnitOfWork, before: CaseSummary, changed: dict[str
     await _append_change_events(work.tx, before, after, changed)
     changes = {_JSON_NAMES[name]: (getattr(before, name), value) for name, value in changed.items()}
     await audit.record(work, after.id, _audit_action(before, after), after.updated_at, changes)
+    await clocks.status_changed(work, before, after)
     return after
 
 

@@ -1,5 +1,6 @@
 """Payload models of the case events, for the AsyncAPI document; events/outbox.py writes the events."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseMatch, CaseSummary, Message
 from support_service.core.domain.case_vocabulary import Status
+from support_service.core.domain.service_levels import Target
 from support_service.events import outbox
 
 
@@ -57,8 +59,17 @@ class CaseClosed(ApiModel):
     current_status: Literal["closed"]
 
 
+class CaseSlaBreached(ApiModel):
+    """A target of a service level was not reached in time; reported once for each clock that was started."""
+
+    target: Target
+    due_at: datetime = Field(description="when the time was up")
+    ticket: PublishedCase
+
+
 PAYLOADS: dict[str, type[ApiModel]] = {
     outbox.CASE_OPENED: CaseOpened,
     outbox.CASE_UPDATED: CaseUpdated,
     outbox.CASE_CLOSED: CaseClosed,
+    outbox.CASE_SLA_BREACHED: CaseSlaBreached,
 }

@@ -10,6 +10,7 @@ from support_service.cases.store import external_ids
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.errors import Conflict
 from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.sla.tracker import CaseClocks
 
 
 class ExistingCase(NamedTuple):
@@ -24,12 +25,12 @@ class ExistingCase(NamedTuple):
         return self.stored.version
 
 
-async def add_case_once(work: UnitOfWork, case: Case, first: Message | None) -> str | None:
+async def add_case_once(work: UnitOfWork, clocks: CaseClocks, case: Case, first: Message | None) -> str | None:
     """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
 
     Raises Conflict if the principal may not see that one.
     """
-    while not await changes.add_case(work, case, first):
+    while not await changes.add_case(work, clocks, case, first):
         existing = await external_ids.find_case(work.tx, case.channel, case.external_id)
         if existing is None:
             continue  # it was deleted after it had prevented the insert

@@ -25,6 +25,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.database import ContendedRow, Database, Row
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.sla.tracker import CaseClocks
 from support_service.telemetry.instruments import Instruments
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
@@ -35,9 +36,10 @@ LockedCases = dict[str, CaseSummary]
 class LinkService:
     """Adds and removes links of cases. Metrics are recorded after the commit."""
 
-    def __init__(self, database: Database, instruments: Instruments) -> None:
+    def __init__(self, database: Database, instruments: Instruments, clocks: CaseClocks | None = None) -> None:
         self._database = database
         self._instruments = instruments
+        self._clocks = clocks or CaseClocks.without_policies(database, instruments)
 
     async def add(
         self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None
@@ -66,7 +68,8 @@ class LinkService:
             await store.add(work.tx, link)
             cases = await _record(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:
-                closed.append((cases[case_id], await changes.set_status(work, cases[case_id], "closed", None)))
+                case = cases[case_id]
+                closed.append((case, await changes.set_status(work, self._clocks, case, "closed", None)))
         self._count(closed)
         return link.seen_from(case_id), True
 
@@ -87,7 +90,7 @@ class LinkService:
             cases = await _record(work, link, cases, "link.removed", at)
             former = link.previous_status
             if former and former != "closed" and cases[link.case_id].status == "closed":
-                reopened = await _reopen(work, cases[link.case_id], former)
+                reopened = await _reopen(work, self._clocks, cases[link.case_id], former)
         self._count(reopened)
 
     async def read_duplicates(self, principal: Principal, case_id: str) -> Sequence[Row]:
@@ -166,8 +169,8 @@ def _audit_changes(link: CaseLink, action: Literal["link.added", "link.removed"]
     return {name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()}
 
 
-async def _reopen(work: UnitOfWork, case: CaseSummary, former: Status) -> list[StatusChange]:
+async def _reopen(work: UnitOfWork, clocks: CaseClocks, case: CaseSummary, former: Status) -> list[StatusChange]:
     """Give a closed case its former status, by the changes that are allowed: a closed case becomes open first."""
-    opened = await changes.set_status(work, case, "open", None)
-    after = await changes.set_status(work, opened, former, None)
+    opened = await changes.set_status(work, clocks, case, "open", None)
+    after = await changes.set_status(work, clocks, opened, former, None)
     return [(case, opened), (opened, after)]

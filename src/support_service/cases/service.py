@@ -37,6 +37,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.sla.tracker import CaseClocks
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import OTHER, known_or_other
 
@@ -65,11 +66,13 @@ class CaseService:
         instruments: Instruments,
         limits: CaseLimits = CaseLimits(),
         channels: CaseChannels = CaseChannels(),
+        clocks: CaseClocks | None = None,
     ) -> None:
         self._database = database
         self._instruments = instruments
         self._limits = limits
         self._channels = channels
+        self._clocks = clocks or CaseClocks.without_policies(database, instruments)
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
@@ -94,7 +97,7 @@ class CaseService:
         if first and first.sent_at is None:
             first.sent_at = new.sent_at
         async with unit_of_work(self._database, origin) as work:
-            existing = await external_ids.add_case_once(work, case, first)
+            existing = await external_ids.add_case_once(work, self._clocks, case, first)
         if existing:
             return ExistingCase(existing, await self.read_long_case(origin.principal, existing, with_history=True))
         case.messages = [first] if first else []
@@ -137,8 +140,12 @@ class CaseService:
         """
         after = list_cursor.decode(query.sort, query.cursor)
         found = await case_list.find(self._database, query, after, principal)
+        cases, at = [case for _, case in found.cases], utc_now()
+        for case in cases:
+            if measured := await self._clocks.book.measured(case.clocks):
+                case.sla = measured.shown(at)
         return CasePage.model_construct(
-            items=[case for _, case in found.cases],
+            items=cases,
             next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
         )
 
@@ -160,7 +167,7 @@ class CaseService:
             if "assigned_agent_id" in changed:
                 check_may_assign(origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
             if changed:
-                after = await changes.change_fields(work, before, changed)
+                after = await changes.change_fields(work, self._clocks, before, changed)
             if "context" in changed:
                 await store.replace_references(work.tx, case_id, references.reference_rows(after.context))
         count_status(self._instruments, before, after)
@@ -175,7 +182,7 @@ class CaseService:
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = await changes.lock_case(work, case_id, expected)
-            after = await changes.set_status(work, before, change.status, change.assigned_agent_id)
+            after = await changes.set_status(work, self._clocks, before, change.status, change.assigned_agent_id)
         count_status(self._instruments, before, after)
         return after
 
@@ -196,7 +203,7 @@ class CaseService:
             if added:
                 at = added.message.created_at
                 before = before.model_copy(update={"updated_at": at, "version": added.version})
-            after = await changes.set_status(work, before, "closed", closing.assigned_agent_id)
+            after = await changes.set_status(work, self._clocks, before, "closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
         assert case is not None  # noqa: S101 - this transaction has changed it
@@ -279,7 +286,9 @@ class CaseService:
         closing: bool = False,
     ) -> AddedMessage:
         max_bytes = self._limits.max_conversation_bytes
-        return await changes.append_message(work, case_id, new, expected, max_bytes=max_bytes, closing=closing)
+        return await changes.append_message(
+            work, self._clocks, case_id, new, expected, max_bytes=max_bytes, closing=closing
+        )
 
     def _label(self, case: CaseSummary) -> str:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""

@@ -44,6 +44,8 @@ tickets = sa.Table(
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0"),  # size of its messages as JSON
     sa.Column("external_id", sa.String(255)),  # what the system that sent the case calls it; unique in the channel
     sa.Column("sent_at", UtcDateTime),  # time at which that system says that it was sent
+    sa.Column("sla_policy", sa.BigInteger),  # seq of the version of the service level policy that applies
+    sa.Column("sla_due_at", UtcDateTime),  # first due time of its clocks that run, also of breached ones
     sa.Column("synthetic", sa.Boolean),  # set at opening; NULL in cases of releases without it: see IS_SYNTHETIC
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "waiting_since"),
@@ -53,6 +55,7 @@ tickets = sa.Table(
     sa.Index(None, "channel", "seq"),
     sa.Index(None, "channel", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
     sa.Index(None, "customer_id", "seq"),
+    sa.Index(None, "sla_due_at", "seq", sqlite_where=sa.text("sla_due_at IS NOT NULL")),
     sa.Index(  # has all that the count of a workload reads
         None,
         *("assigned_agent_id", "status", "seq", "synthetic", "channel"),
@@ -346,4 +349,49 @@ macros = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),  # increments with every change; starts at the time of creation
+)
+
+# Versions of service level policies. One of each name is current, unless the policy was deleted; the others stay,
+# because cases are measured by the version that applied when they were opened.
+sla_policies = sa.Table(
+    "sla_policies",
+    metadata,
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("content", JSON_VALUE, nullable=False),
+    sa.Column("is_current", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),  # increments with every change; starts at the time of creation
+    sa.Index(None, "name", unique=True, sqlite_where=sa.text("is_current")),
+)
+
+# The clocks of cases, one for each target of the policy that has been started. Durations are in microseconds.
+case_clocks = sa.Table(
+    "case_clocks",
+    metadata,
+    sa.Column("case_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("target", sa.String(16), primary_key=True),
+    sa.Column("policy", sa.BigInteger, nullable=False),  # seq of the version of the policy
+    sa.Column("public", sa.Boolean, nullable=False),  # customers see it
+    sa.Column("state", sa.String(16), nullable=False),  # running, paused, met, breached
+    sa.Column("allowance", sa.BigInteger, nullable=False),
+    sa.Column("used", sa.BigInteger, nullable=False),  # before `running_since`
+    sa.Column("running_since", UtcDateTime),  # NULL while it stands
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),  # time of what it measures
+    sa.Index("ix_case_clocks_running", "due_at", sqlite_where=sa.text("state = 'running'")),
+    sa.Index(
+        "ix_case_clocks_overdue",
+        *("target", "due_at"),
+        sqlite_where=sa.text("state = 'breached' AND running_since IS NOT NULL"),
+    ),
+)
+
+# The number of running clocks by target, kept by triggers on `case_clocks`, like `case_counts`.
+clock_counts = sa.Table(
+    "clock_counts",
+    metadata,
+    sa.Column("target", sa.String(16), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
 )

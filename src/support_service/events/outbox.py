@@ -22,6 +22,7 @@ SOURCE = "/support-service"
 CASE_OPENED = "support.case.opened.v1"
 CASE_UPDATED = "support.case.updated.v1"
 CASE_CLOSED = "support.case.closed.v1"
+CASE_SLA_BREACHED = "support.case.sla-breached.v1"
 
 APPEND = compiled(
     outbox.insert().from_select(

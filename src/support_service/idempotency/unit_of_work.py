@@ -3,7 +3,7 @@
 Every write of a request runs in one. So a claim is marked if and only if the write is committed.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,16 +28,26 @@ SYSTEM_ORIGIN = WriteOrigin(SYSTEM)  # origin of the changes of background jobs
 class UnitOfWork:
     """A transaction, the origin of its changes, and the cases that they change."""
 
-    __slots__ = ("_case_ids", "origin", "tx")
+    __slots__ = ("_after_commit", "_case_ids", "origin", "tx")
 
     def __init__(self, tx: Transaction, origin: WriteOrigin) -> None:
         self.tx = tx
         self.origin = origin
         self._case_ids: set[str] = set()
+        self._after_commit: list[Callable[[], None]] = []
 
     def note_case(self, case_id: str) -> None:
         """Note that this unit of work changes a case."""
         self._case_ids.add(case_id)
+
+    def after_commit(self, record: Callable[[], None]) -> None:
+        """Call a function once the changes are committed, such as one that records a metric. It must not raise."""
+        self._after_commit.append(record)
+
+    def run_after_commit(self) -> None:
+        """Call what waits for the commit."""
+        for record in self._after_commit:
+            record()
 
     async def mark_claim(self) -> None:
         """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
@@ -57,8 +67,12 @@ class UnitOfWork:
 
 @asynccontextmanager
 async def unit_of_work(database: Database, origin: WriteOrigin, *rows: ContendedRow) -> AsyncIterator[UnitOfWork]:
-    """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied."""
+    """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied.
+
+    Functions that wait for the commit are called after it.
+    """
     async with database.transaction(*rows) as tx:
         work = UnitOfWork(tx, origin)
         yield work
         await work.mark_claim()
+    work.run_after_commit()

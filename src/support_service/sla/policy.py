@@ -80,6 +80,10 @@ def _expect_known_zone(value: str) -> str:
     return value
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _minutes(value: str) -> int:
     hours, minutes = value.split(":")
     return int(hours) * 60 + int(minutes)
@@ -101,12 +105,12 @@ PolicyName = Annotated[
         description="1 to 64 letters of `a-z` and `A-Z`, digits, `-`, `_` and `.`, beginning with a letter or a digit",
     ),
 ]
-Duration = Annotated[
+TimeSpan = Annotated[
     timedelta,
     BeforeValidator(_to_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
-    AfterValidator(_expect_bounded),
     PlainSerializer(format_duration, return_type=str),
 ]
+Duration = Annotated[TimeSpan, AfterValidator(_expect_bounded)]
 _Values = Field(min_length=1, max_length=MAX_VALUES)
 _Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
 _Time = Annotated[str, Field(pattern=TIME_PATTERN)]
@@ -135,10 +139,10 @@ class MatchedCase(Protocol):
 class PolicyMatch(PolicyModel):
     """Which cases a policy is for: every list that is given must have the value of the case, or one of its tags."""
 
-    priority: Annotated[list[Priority], _Values] | None = None
-    channel: _Texts | None = None
-    team: _Texts | None = None
-    tag: _Texts | None = None
+    priority: Annotated[list[Priority], _Values] | None = Field(None, exclude_if=_is_none)
+    channel: _Texts | None = Field(None, exclude_if=_is_none)
+    team: _Texts | None = Field(None, exclude_if=_is_none)
+    tag: _Texts | None = Field(None, exclude_if=_is_none)
 
     def matches(self, case: MatchedCase) -> bool:
         """Return whether a case is one of them."""
@@ -153,12 +157,18 @@ class PolicyMatch(PolicyModel):
 class PolicyTargets(PolicyModel):
     """The working time until something must have happened; at least one. A day is 24 hours of it."""
 
-    first_response: Duration | None = Field(None, description="from opening to the first message of an agent")
+    first_response: Duration | None = Field(
+        None, exclude_if=_is_none, description="from opening to the first message of an agent"
+    )
     next_response: Duration | None = Field(
-        None, description="from a customer's message after the first answer to the next message of an agent"
+        None,
+        exclude_if=_is_none,
+        description="from a customer's message after the first answer to the next message of an agent",
     )
     resolution: Duration | None = Field(
-        None, description="from opening until the case is resolved or closed, without the time in which it is pending"
+        None,
+        exclude_if=_is_none,
+        description="from opening until the case is resolved or closed, without the time in which it is pending",
     )
 
     @model_validator(mode="after")
@@ -250,6 +260,10 @@ class Policy(PolicyContent):
     created_at: datetime
     updated_at: datetime
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
+
+    def content_json(self) -> dict[str, Any]:
+        """Return its content as it is stored."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PolicyContent.model_fields))
 
 
 class PolicyVersion(NamedTuple):

@@ -28,7 +28,7 @@ async def test_list_has_the_newest_case_first(client, cases):
     assert [item["id"] for item in page["items"]] == [case["id"] for case in reversed(cases)]
     assert "messages" not in page["items"][0]
     listed = page["items"][0]
-    assert (listed.pop("waitingSince"), listed.pop("lastMessageAt")) == (None, None)
+    assert (listed.pop("waitingSince"), listed.pop("lastMessageAt"), listed["sla"]) == (None, None, None)
     assert listed.items() <= cases[-1].items()
     assert page["nextCursor"] is None
 

@@ -186,6 +186,7 @@ async def test_list_filters_are_described(document):
     parameters = [each for each in operations(document)["GET", "/support/cases"]["parameters"] if each["in"] == "query"]
     names = {parameter["name"] for parameter in parameters}
     filters = {"status", "customerId", "assignedAgentId", "team", "priority", "channel", "q", "tag", "updatedAfter"}
+    filters |= {"dueBefore", "dueWithin"}
     assert names == filters | {"orderId", "paymentId", "shipmentId", "sort", "limit", "cursor"}
     assert not any(parameter["required"] for parameter in parameters)
 

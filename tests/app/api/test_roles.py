@@ -58,6 +58,10 @@ REQUESTS = {
     "put_macro": ("PUT", "/support/macros/late", {"json": {"text": "Bye"}}),
     "delete_macro": ("DELETE", "/support/macros/late", {}),
     "preview_macro": ("POST", "/support/cases/{case}/macros/late/preview", {}),
+    "list_sla_policies": ("GET", "/support/sla-policies", {}),
+    "get_sla_policy": ("GET", "/support/sla-policies/all", {}),
+    "put_sla_policy": ("PUT", "/support/sla-policies/all", {"json": {"targets": {"resolution": "PT9H"}}}),
+    "delete_sla_policy": ("DELETE", "/support/sla-policies/all", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 
@@ -137,6 +141,8 @@ async def open_case_with_note_and_file(principals, **owner):
         "supervisor", "POST", f"/support/cases/{case['id']}/attachments", data=form(b"hello")
     )
     await principals.read_json("supervisor", "PUT", "/support/macros/late", json={"text": "{{case.subject}}"})
+    policy = {"targets": {"firstResponse": "PT1H"}}
+    await principals.read_json("supervisor", "PUT", "/support/sla-policies/all", json=policy)
     return case["id"], file["id"]
 
 
@@ -189,6 +195,28 @@ async def test_case_outside_the_scope_looks_nonexistent(principals, other_case, 
     assert await principals.read_json("supervisor", "GET", f"/support/cases/{other_case[0]}") == before
     audit = await principals.read_json("supervisor", "GET", f"/support/cases/{other_case[0]}/audit")
     assert {entry["actor"] for entry in audit["items"]} == {"supervisor"}
+
+
+async def test_customer_sees_service_levels_of_public_policies_only(principals):
+    """Neither a field nor a list tells when other cases are due."""
+    policy = {"targets": {"firstResponse": "PT1H"}}
+    public = policy | {"public": True, "match": {"priority": ["urgent"]}}
+    await principals.read_json("supervisor", "PUT", "/support/sla-policies/10", json=public)
+    await principals.read_json("supervisor", "PUT", "/support/sla-policies/20", json=policy)
+    new = {"subject": "A parcel", "channel": "web"}
+    hidden = await principals.read_json("customer", "POST", "/support/cases", json=new)
+    shown = await principals.read_json("customer", "POST", "/support/cases", json=new | {"priority": "urgent"})
+    assert (bool(hidden["sla"]), bool(shown["sla"])) == (False, True)
+    for name, expected in (("customer", [False, True]), ("supervisor", [True, True]), ("analyst", [True, True])):
+        read = [await principals.read_json(name, "GET", f"/support/cases/{case['id']}") for case in (hidden, shown)]
+        assert [bool(case["sla"]) for case in read] == expected
+        listed = (await principals.read_json(name, "GET", "/support/cases"))["items"]
+        assert {case["id"]: bool(case["sla"]) for case in listed} == dict(
+            zip((hidden["id"], shown["id"]), expected, strict=True)
+        )
+        for query in ("sort=due", "dueWithin=P1D", "sort=due&dueWithin=P1D"):
+            due = (await principals.read_json(name, "GET", f"/support/cases?{query}"))["items"]
+            assert len(due) == sum(expected)
 
 
 async def test_customer_acts_only_in_their_own_name(principals):

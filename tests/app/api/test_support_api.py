@@ -37,6 +37,7 @@ DETAIL_FIELDS = CASE_FIELDS | {
     "links",
     "timelineSources",
     "moreCaseEvents",
+    "sla",
 }
 MESSAGE_FIELDS = {
     "id",

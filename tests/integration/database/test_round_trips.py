@@ -13,6 +13,10 @@ from support_service.core.clock import utc_now
 from support_service.database.postgres.engine import PostgresDatabase
 from support_service.database.protocols import StatementError
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.sla.book import PolicyBook
+from support_service.sla.policy import PolicyContent
+from support_service.sla.service import PolicyService
+from support_service.sla.tracker import CaseClocks
 from tests.support.timings import PATIENT_DATABASE
 
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}
@@ -70,6 +74,23 @@ async def test_statements_of_a_write_of_a_case(database, instruments, sent):
     sent.clear()
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
     assert len(sent) == CLOSING
+
+
+async def test_statements_of_a_case_with_service_levels(database, instruments, sent):
+    """Opening sends as many as without a policy; an answer reads the clocks, and writes those that it changes."""
+    book = PolicyBook(database)
+    policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})
+    await PolicyService(database, book).put(SYSTEM_ORIGIN, "all", policy)
+    service = CaseService(database, instruments, clocks=CaseClocks(book, instruments))
+    sent.clear()
+    case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": None}))
+    assert len(sent) == OPENING
+    sent.clear()
+    await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
+    assert len(sent) == MESSAGE_ADDED + 3  # the clocks, the one that has ended, and the next due time of the case
+    sent.clear()
+    await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE | {"visibility": "internal"}))
+    assert len(sent) == MESSAGE_ADDED
 
 
 async def test_statements_of_an_upload(database, instruments, sent, tmp_path):

@@ -23,6 +23,8 @@ HARMLESS = {
     "linkId",
     "kind",
     "linkedCaseId",
+    "target",
+    "dueAt",
 }
 OPENED = {"status": [None, "open"], "priority": [None, "high"], "customerId": [None, "c"], "channel": [None, "Ann"]}
 ADDED = {"attachmentId": [None, "f"], "filename": [None, "ann.txt"], "sha256": [None, "0"], "by": [None, "Ann"]}

@@ -50,6 +50,11 @@ CONTRACT = {
     "support.ticket.oldest_unanswered": ("gauge", "s", set()),
     "support.ticket.first_response": ("histogram", "s", set()),
     "support.ticket.resolution": ("histogram", "s", set()),
+    "support.sla.breached": ("counter", "{clock}", {"target"}),
+    "support.sla.running": ("gauge", "{clock}", {"target"}),
+    "support.sla.oldest_overdue": ("gauge", "s", {"target"}),
+    "support.sla.used_share": ("histogram", "1", {"target"}),
+    "support.sla.unreported_age": ("gauge", "s", set()),
     "support.case.cache_events": ("counter", "{event}", {"event"}),
     "db.client.operation.duration": ("histogram", "s", {"db.system.name", "db.operation.name", "error.type"}),
     "db.client.connections": (

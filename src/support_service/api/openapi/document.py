@@ -46,6 +46,7 @@ PATH_PARAMETERS = {
     "customer_id": Header("The customer's id, as in `customerId`.", headers.TEXT | {"examples": ["CUS-42"]}),
     "link_id": Header("The link's id.", headers.TEXT | {"examples": ["5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21"]}),
     "macro_name": Header("The macro's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
+    "policy_name": Header("The policy's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["10-urgent"]}),
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
     "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
 }

@@ -20,6 +20,7 @@ from support_service.http.readiness import Readiness
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.claims import IdempotencyService
 from support_service.macros.service import MacroService
+from support_service.sla.service import PolicyService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
@@ -65,6 +66,7 @@ class Services:
     links: LinkService
     timeline: TimelineAggregator
     macros: MacroService
+    policies: PolicyService
     attachments: AttachmentService
     views: ViewService
     consumer: EventConsumer

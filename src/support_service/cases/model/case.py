@@ -17,6 +17,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, Status
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
+from support_service.sla.shown import ShownClocks
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
@@ -99,8 +100,15 @@ class CaseSummary(ApiModel):
     match: CaseMatch | None = Field(
         default=None, exclude_if=lambda match: match is None, description="where it matches; only in a list with `q`"
     )
+    sla_policy: SkipJsonSchema[int | None] = Field(default=None, exclude=True)  # read with the lock of a case only
     synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
+
+
+Sla = Annotated[
+    ShownClocks | None,
+    Field(description="clocks of the service levels; null if no policy applies, or if the caller may not see them"),
+]
 
 
 class ListedCase(CaseSummary):
@@ -114,6 +122,8 @@ class ListedCase(CaseSummary):
     last_message_at: datetime | None = Field(
         description="when the last message arrived that is no internal note, or null"
     )
+    sla: Sla = None
+    clocks: SkipJsonSchema[list[Json] | None] = Field(default=None, exclude=True)  # as they are stored
 
 
 class Attachment(ApiModel):
@@ -171,6 +181,7 @@ class Case(CaseSummary):
         default_factory=list,
         description="links with other cases, oldest first; customers see duplicates among their own cases only",
     )
+    sla: Sla = None
     timeline_sources: Sources = Field(
         default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from support_service.sla.shown import EXAMPLE as SLA
+
 Example = dict[str, Any]
 
 CASE_ID = "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"
@@ -64,6 +66,7 @@ CASE_SUMMARY: Example = {
 LISTED_CASE: Example = CASE_SUMMARY | {
     "waitingSince": "2026-05-12T08:30:00.125000Z",
     "lastMessageAt": "2026-05-12T08:30:00.125000Z",
+    "sla": SLA,
 }
 ATTACHMENT: Example = {
     "id": ATTACHMENT_ID,
@@ -116,6 +119,7 @@ CASE: Example = CASE_SUMMARY | {
     "moreCaseEvents": False,
     "attachments": [ATTACHMENT],
     "links": [LINK],
+    "sla": SLA,
     "timelineSources": {
         "order": {"status": "fresh", "ageSeconds": 0.0, "reason": None},
         "payment": {"status": "cached", "ageSeconds": 41.2, "reason": None},

@@ -57,6 +57,7 @@ _FILE: Fields = ("attachmentId", "filename", "visibility")
 _FILE_WITHOUT_NAME: Fields = ("attachmentId", "visibility")
 _FILE_OF_MESSAGE: Fields = ("attachmentVisibility",)
 _LINK: Fields = ("linkId", "kind", "linkedCaseId")
+_SLA: Fields = ("target", "dueAt")
 
 SHOWN_ACTIONS: Mapping[str, ShownAction] = {
     "case.opened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
@@ -68,6 +69,7 @@ SHOWN_ACTIONS: Mapping[str, ShownAction] = {
     "attachment.removed": ShownAction(_FILE, _FILE_WITHOUT_NAME, is_event=True),
     "link.added": ShownAction(_LINK, _LINK, is_event=True),
     "link.removed": ShownAction(_LINK, _LINK, is_event=True),
+    "sla.breached": ShownAction(_SLA, _SLA, is_event=True),
     "message.added": ShownAction(_FILE_OF_MESSAGE, _FILE_OF_MESSAGE),  # the message has an entry of its own
 }
 _NOT_SHOWN = ShownAction(())

@@ -31,6 +31,7 @@ from support_service.cases.model.vocabulary import (
     Visibility,
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
+from support_service.sla.policy import TimeSpan
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
@@ -201,6 +202,13 @@ class CaseFilters(ApiModel):
     updated_after: Moment | None = Field(
         None, description="only cases with an `updatedAt` after this time (RFC 3339, with `+` as `%2B`)"
     )
+    due_before: Moment | None = Field(
+        None, description="only cases with a running or breached clock that is due before this time (RFC 3339)"
+    )
+    due_within: TimeSpan | None = Field(
+        None,
+        description="only cases with a clock that is overdue, or due within this duration (ISO 8601); `PT0S`: overdue",
+    )
     q: Annotated[str, Field(max_length=200)] | None = Field(
         None,
         description=(
@@ -211,7 +219,8 @@ class CaseFilters(ApiModel):
     sort: CaseSort = Field(
         "newest",
         description="`newest`: latest opened first; `updated`: latest change first; `waiting`: only open and pending "
-        "cases with a customer who waits for an answer, the longest-waiting first",
+        "cases with a customer who waits for an answer, the longest-waiting first; `due`: only cases with a clock that "
+        "runs, the one that is due first at the start",
     )
 
 

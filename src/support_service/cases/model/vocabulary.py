@@ -160,7 +160,7 @@ Metadata = Annotated[
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Tags = Annotated[list[Tag], Field(max_length=50)]
-CaseSort = Literal["newest", "updated", "waiting"]  # a new one comes last: cursors have the number of their sort
+CaseSort = Literal["newest", "updated", "waiting", "due"]  # a new one comes last: cursors have the number of their sort
 Statuses = Annotated[  # in alphabetical order
     tuple[case_vocabulary.Status, ...],
     BeforeValidator(_statuses),

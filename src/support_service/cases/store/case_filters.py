@@ -1,17 +1,20 @@
 """Filters of the case list: the parameters of a query by name, and the SQL conditions of these names."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.cases.model.requests import NONE, CaseFilters
+from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.search_words import search_query
 from support_service.database.dialect import UtcDateTime, unindexed
 from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.database.tables import ticket_references, ticket_tags, tickets
+from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
@@ -35,12 +38,19 @@ def parameters(query: CaseFilters) -> dict[str, Any] | None:
         found["status"] = query.status[0]
     elif len(query.status) < len(STATUSES):
         found |= {f"{STATUS}{number}": status for number, status in enumerate(query.status)}
+    if due_before := _due_before(query):
+        found["due_before"] = due_before
     if query.q is not None:
         words = search_query(query.q)
         if words is None:
             return None
         found["words"] = words
     return found | {f"{TAG}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
+
+
+def _due_before(query: CaseFilters) -> datetime | None:
+    within = None if query.due_within is None else utc_now() + query.due_within
+    return min((limit for limit in (query.due_before, within) if limit is not None), default=None)
 
 
 def numbered(names: Collection[str], prefix: str) -> list[str]:
@@ -64,6 +74,10 @@ def conditions(names: Collection[str], role: str, *, read_in_order: bool) -> lis
         # Customers don't learn from it when a note was added to their cases.
         latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
         found.append(latest_change > sa.bindparam("updated_after", type_=UtcDateTime()))
+    if "due_before" in names:
+        found.append(tickets.c.sla_due_at < sa.bindparam("due_before", type_=UtcDateTime()))
+        if role == "customer":
+            found.append(HAS_PUBLIC_CLOCKS)
     if "channel" not in names:
         found.append(NOT_SYNTHETIC)
     return found + access_conditions(role)

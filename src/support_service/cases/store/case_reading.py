@@ -24,6 +24,7 @@ from support_service.database import Reader
 from support_service.database.compiled import compiled
 from support_service.database.dialect import octets
 from support_service.database.tables import attachments, messages, tickets
+from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 # Cases of more bytes are neither read nor encoded on the event loop: SQLite needs 3 ms for 1 MiB.
 MAX_INLINE_BYTES = 256 * 1024
@@ -46,8 +47,14 @@ class StoredCase(NamedTuple):
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
+    clocks: str | None = None  # a list of the clocks that the reader may see; see sla/projections.py
     more_messages: bool = False  # the case has messages after the requested ones
     history: str | None = None  # for `model.history.parse_history`; None unless asked for
+
+    @property
+    def has_clocks(self) -> bool:
+        """Whether there are clocks that the reader may see."""
+        return self.clocks not in (None, "[]")
 
     @property
     def size(self) -> int:
@@ -56,6 +63,7 @@ class StoredCase(NamedTuple):
 
 
 _VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
+_CLOCKS = {False: sa.cast(CLOCKS_JSON, sa.Text), True: sa.cast(PUBLIC_CLOCKS_JSON, sa.Text)}
 _FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
 _OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
 READ_OWNER = compiled(sa.select(*_OWNER).where(tickets.c.id == sa.bindparam("id")))
@@ -84,6 +92,7 @@ def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
         "fields": _FIELDS[public_only],
         "messages": MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()),
         "attachments": ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()),
+        "clocks": _CLOCKS[public_only],
     }
     columns = [
         version.label("version"),
@@ -136,6 +145,7 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         _FIELDS[public_only].label("fields"),
         (sa.case((after_seq.is_not(None), page)) if after else page).label("messages"),
         ATTACHMENTS_JSON(files).label("attachments"),
+        _CLOCKS[public_only].label("clocks"),
         (sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")).label(
             "more_messages"
         ),

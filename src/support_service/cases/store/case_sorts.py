@@ -10,19 +10,22 @@ from support_service.database.dialect import UtcDateTime
 from support_service.database.json_projections import IS_ACTIVE, LATEST_CHANGE
 from support_service.database.pages import Direction
 from support_service.database.tables import tickets
+from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 
 
 class Order(NamedTuple):
     """An order of cases: by a time, if there is one, then by seq.
 
     `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that the list
-    has; they imply that the time is not NULL. Each time needs an index on it and seq.
+    has, with `public_conditions` for customers; they imply that the time is not NULL. Each time needs an index on it
+    and seq.
     """
 
     at: sa.ColumnElement[Any] | None
     direction: Direction = sa.desc
     conditions: Sequence[sa.ColumnElement[bool]] = ()
     public_at: sa.ColumnElement[Any] | None = None
+    public_conditions: Sequence[sa.ColumnElement[bool]] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -48,13 +51,22 @@ ORDERS: Mapping[CaseSort, Order] = {
     # Customers don't learn from the order when a note was added to their cases.
     "updated": Order(LATEST_CHANGE, public_at=tickets.c.updated_at),
     "waiting": Order(tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE)),
+    "due": Order(
+        tickets.c.sla_due_at,
+        sa.asc,
+        (tickets.c.sla_due_at.is_not(None),),
+        public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
+    ),
 }
 
 
 def order_of(sort: CaseSort, role: str) -> Order:
     """Return the order of a sort for a role."""
     order = ORDERS[sort]
-    return order._replace(at=order.public_at) if role == "customer" and order.public_at is not None else order
+    if role != "customer":
+        return order
+    conditions = (*order.conditions, *order.public_conditions)
+    return order._replace(at=order.at if order.public_at is None else order.public_at, conditions=conditions)
 
 
 def order_of_count(sort: CaseSort, role: str, *, searched: bool) -> Order:

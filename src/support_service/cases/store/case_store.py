@@ -38,6 +38,7 @@ class CaseState(NamedTuple):
     version: int
     internal_changes: int
     conversation_bytes: int
+    sla_policy: int | None
 
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
@@ -125,9 +126,13 @@ async def lock(tx: Transaction, case_id: str) -> CaseSummary | None:
 
 
 async def add_case(
-    tx: Transaction, case: CaseSummary, references: Sequence[tuple[str, str]], first: Message | None = None
+    tx: Transaction,
+    case: CaseSummary,
+    references: Sequence[tuple[str, str]],
+    first: Message | None = None,
+    due_at: datetime | None = None,
 ) -> bool:
-    """Insert a new case with its references (kind, value), and its first message if it has one.
+    """Insert a new case with its references (kind, value), its first message if it has one, and its first due time.
 
     Return False, without an insert, if its channel has a case with its external id.
     """
@@ -136,6 +141,7 @@ async def add_case(
         "waiting_since": case.created_at if author == "customer" else None,
         "answered_at": case.created_at if author == "agent" else None,
         "conversation_bytes": message_size(first) if first else 0,
+        "sla_due_at": due_at,
     }
     row = column_values(case) | search_values(case) | first_message_values
     if case.external_id is None:

@@ -15,6 +15,7 @@ from support_service.database.json_projections import (
     json_text,
 )
 from support_service.database.tables import attachments, messages, tickets
+from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
 
@@ -51,9 +52,13 @@ _LISTED_COLUMNS = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
-CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version})
-LOCKED_CASE_JSON = json_text(CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC})
-PUBLIC_CASE_SUMMARY_JSON = json_text(_PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION})
+CASE_SUMMARY_JSON = json_text(CASE_COLUMNS | _LISTED_COLUMNS | {"version": tickets.c.version, "clocks": CLOCKS_JSON})
+LOCKED_CASE_JSON = json_text(
+    CASE_COLUMNS | {"version": tickets.c.version, "synthetic": IS_SYNTHETIC, "slaPolicy": tickets.c.sla_policy}
+)
+PUBLIC_CASE_SUMMARY_JSON = json_text(
+    _PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON}
+)
 FIELDS_JSON = json_text(CASE_COLUMNS | {"links": LINKS_JSON})
 PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | {"links": PUBLIC_LINKS_JSON})
 MESSAGES_JSON = partial(

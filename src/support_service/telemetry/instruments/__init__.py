@@ -21,6 +21,7 @@ from support_service.telemetry.instruments import (
     http,
     probe,
     process,
+    sla,
     stores,
     timeline,
 )
@@ -42,7 +43,7 @@ def _rows(*modules: ModuleType) -> tuple[InstrumentSpec, ...]:
     return tuple(row for module in modules for row in vars(module).values() if isinstance(row, InstrumentSpec))
 
 
-INSTRUMENTS = _rows(timeline, attachments, cases, http, stores, events, access, audit, process)
+INSTRUMENTS = _rows(timeline, attachments, cases, sla, http, stores, events, access, audit, process)
 PROBE_INSTRUMENTS = _rows(probe)
 
 
@@ -75,6 +76,8 @@ class Instruments:
         self.ticket_first_response = self._histogram(cases.TICKET_FIRST_RESPONSE)
         self.ticket_resolution = self._histogram(cases.TICKET_RESOLUTION)
         self.case_cache_events = self._counter(cases.CASE_CACHE_EVENTS)
+        self.sla_breached = self._counter(sla.SLA_BREACHED)
+        self.sla_used_share = self._histogram(sla.SLA_USED_SHARE)
         self.http_server_duration = self._histogram(http.HTTP_SERVER_DURATION)
         self.db_operation = self._histogram(stores.DB_OPERATION)
         self.events_published = self._counter(events.EVENTS_PUBLISHED)

@@ -3,7 +3,12 @@
 from support_service.telemetry.instruments.spec import InstrumentSpec
 from support_service.telemetry.labels import OTHER
 
-EVENTS_OUT = ("support.case.opened.v1", "support.case.updated.v1", "support.case.closed.v1")
+EVENTS_OUT = (
+    "support.case.opened.v1",
+    "support.case.updated.v1",
+    "support.case.closed.v1",
+    "support.case.sla-breached.v1",
+)
 EVENTS_IN = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
 # applied: to at least one case; unmatched: no open case refers to its order; failed: retried later; dead: given up.
 CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")

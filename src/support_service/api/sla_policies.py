@@ -1,0 +1,127 @@
+"""Service level policies: list, read, replace, delete."""
+
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import KnownTags, is_known
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.sla.policy import EXAMPLE, EXAMPLE_FIELDS, Policy, PolicyContent
+
+TAG = Tag("service levels", "Service level policies: how soon cases are answered and resolved.")
+POLICIES = "/support/sla-policies"
+POLICY = POLICIES + "/{policy_name}"
+
+READ = Permission("sla-policies:read", {"agent": "all", "supervisor": "all"})
+WRITE = Permission("sla-policies:write", {"supervisor": "all"})
+
+
+class SlaPolicyContent(PolicyContent):
+    """The content of a policy."""
+
+    model_config = example_config(EXAMPLE_FIELDS)
+
+
+class SlaPolicyList(ApiModel):
+    """All policies, in the order in which they are tried."""
+
+    model_config = example_config({"items": [EXAMPLE]})
+
+    items: list[Policy]
+
+
+async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
+    """List service level policies.
+
+    They are in the order of their names, by code points: the first that matches a new case applies to it.
+    """
+    return Reply(SlaPolicyList.model_construct(items=await call.services.policies.list_policies()))
+
+
+async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Reply[Policy | None]:
+    """Get a service level policy.
+
+    Durations are in hours, minutes and seconds, whatever they were sent in.
+    """
+    policy = await call.services.policies.get(policy_name)
+    etag = _etag(policy)
+    return Reply(None, etag, 304) if is_known(etag, known) else Reply(policy, etag)
+
+
+async def put_sla_policy(
+    call: Call, policy_name: str, body: SlaPolicyContent, expected: ExpectedVersions
+) -> Reply[Policy]:
+    """Replace a service level policy, or create it.
+
+    It applies to cases that are opened from now on, on other replicas after some seconds at most. Cases that are open
+    keep the version that applied when they were opened.
+    """
+    policy, created = await call.services.policies.put(call.write_origin, policy_name, body, expected)
+    if created:
+        return Reply(policy, {"Location": f"{POLICIES}/{policy.name}", **_etag(policy)}, 201)
+    return Reply(policy, _etag(policy))
+
+
+async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVersions) -> Reply[None]:
+    """Delete a service level policy.
+
+    Cases that it applies to keep their clocks.
+    """
+    await call.services.policies.delete(call.write_origin, policy_name, expected)
+    return Reply(None)
+
+
+def _etag(policy: Policy) -> dict[str, str]:
+    return {"ETag": f'"{policy.version}"'}
+
+
+ROUTES = (
+    Route(
+        operation="list_sla_policies",
+        tag=TAG,
+        method="GET",
+        path=POLICIES,
+        handler=list_sla_policies,
+        access=READ,
+        response_model=SlaPolicyList,
+        problems=DATABASE_PROBLEMS,
+    ),
+    Route(
+        operation="get_sla_policy",
+        tag=TAG,
+        method="GET",
+        path=POLICY,
+        handler=get_sla_policy,
+        access=READ,
+        request_headers=("If-None-Match",),
+        response_model=Policy,
+        headers=("ETag",),
+        other_responses=(RouteResponse(304, "The policy has not changed.", headers=("ETag",)),),
+        problems=(*DATABASE_PROBLEMS, "sla_policy_not_found"),
+    ),
+    Route(
+        operation="put_sla_policy",
+        tag=TAG,
+        method="PUT",
+        path=POLICY,
+        handler=put_sla_policy,
+        access=WRITE,
+        body=SlaPolicyContent,
+        request_headers=("If-Match",),
+        response_model=Policy,
+        headers=("ETag",),
+        other_responses=(RouteResponse(201, "The policy was created.", Policy, headers=("ETag", "Location")),),
+        problems=(*JSON_BODY_PROBLEMS, "sla_policy_changed", "too_many_sla_policies"),
+    ),
+    Route(
+        operation="delete_sla_policy",
+        tag=TAG,
+        method="DELETE",
+        path=POLICY,
+        handler=delete_sla_policy,
+        access=WRITE,
+        request_headers=("If-Match",),
+        status=204,
+        problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_not_found"),
+    ),
+)

@@ -1,0 +1,63 @@
+"""The policies that a replica knows: those for new cases, and versions that apply to earlier ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydantic_core
+from cachetools import LRUCache
+
+from support_service.database import Database, Reader
+from support_service.sla import policy_store
+from support_service.sla.policy import MatchedCase, PolicyVersion, first_match
+from support_service.sla.projections import to_clocks
+from support_service.sla.shown import MeasuredClocks
+
+KEPT_VERSIONS = 500
+
+
+class PolicyBook:
+    """Keeps policies in memory, so that opening a case reads none.
+
+    A change by another replica is known after the next `refresh`; until then new cases here get the version before it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._current: Sequence[PolicyVersion] = ()
+        self._versions: LRUCache[int, PolicyVersion] = LRUCache(KEPT_VERSIONS)  # versions never change
+        self._is_used = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a policy, or was one, so that cases may have clocks."""
+        return self._is_used
+
+    async def refresh(self) -> None:
+        """Read the policies if they have changed."""
+        seqs = await policy_store.current_versions(self._database)
+        if seqs != {version.id for version in self._current}:
+            self._current = await policy_store.read_current(self._database)
+            self._versions.update({version.id: version for version in self._current})
+        self._is_used = self._is_used or bool(seqs) or await policy_store.any_exists(self._database)
+
+    def for_new_case(self, case: MatchedCase) -> PolicyVersion | None:
+        """Return the policy that applies to a new case, or None."""
+        return first_match(self._current, case)
+
+    async def version(self, reader: Reader, version: int) -> PolicyVersion:
+        """Return a version of a policy, which is read once."""
+        known = self._versions.get(version)
+        if known is None:
+            known = await policy_store.read_version(reader, version)
+            if known is None:
+                raise LookupError(f"there is no version {version} of a service level policy")
+            self._versions[version] = known
+        return known
+
+    async def measured(self, clocks: str | Sequence[Mapping[str, Any]] | None) -> MeasuredClocks | None:
+        """Return the clocks that CLOCKS_JSON has read, as text or as a list; None if there is none."""
+        rows = pydantic_core.from_json(clocks) if isinstance(clocks, str) else clocks
+        if not rows:
+            return None
+        version = await self.version(self._database, rows[0]["policy"])
+        return MeasuredClocks(to_clocks(rows), version.terms.calendar)

@@ -1,0 +1,61 @@
+"""The service levels component: policies, the clocks of cases, and the job that reports breaches."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from support_service.core.background import run_every, run_in_background
+from support_service.database.component import DATABASE
+from support_service.sla.book import PolicyBook
+from support_service.sla.detector import BreachDetector, DetectorTimings
+from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
+from support_service.sla.service import PolicyLimits, PolicyService
+from support_service.sla.tracker import CaseClocks
+from support_service.telemetry.component import INSTRUMENTS
+
+POLICY_SERVICE = web.AppKey("policy_service", PolicyService)
+CASE_CLOCKS = web.AppKey("case_clocks", CaseClocks)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SlaTimings:
+    """Intervals and limits of the service levels component."""
+
+    policy_refresh_interval: float = 2.0  # seconds until a policy that another replica has changed applies here
+    detector: DetectorTimings = field(default_factory=DetectorTimings)
+    gauges: SlaGaugeTimings = field(default_factory=SlaGaugeTimings)
+    limits: PolicyLimits = field(default_factory=PolicyLimits)
+
+
+def setup(app: web.Application, timings: SlaTimings) -> None:
+    """Add the policy service and the clocks of cases; report breaches in the background, at first at the start."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        database, instruments = app[DATABASE], app[INSTRUMENTS]
+        book = PolicyBook(database)
+        await book.refresh()
+        app[POLICY_SERVICE] = PolicyService(database, book, timings.limits)
+        app[CASE_CLOCKS] = CaseClocks(book, instruments)
+        detector = BreachDetector(database, book, instruments, timings.detector)
+        gauges = SlaGauges(database, instruments, timings.gauges)
+        await gauges.refresh()
+        jobs = (
+            run_every(timings.policy_refresh_interval, book.refresh, "Reading service level policies"),
+            run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
+            run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
+        )
+        async with AsyncExitStack() as stack:
+            for job in jobs:
+                await stack.enter_async_context(run_in_background(job))
+            yield
+        try:
+            await detector.close()
+        except Exception as error:  # noqa: BLE001 - a shutdown must not fail
+            log.warning("The lease of the breach detector was not released: %r", error)
+
+    app.cleanup_ctx.append(run)

@@ -1,0 +1,104 @@
+"""Keeps the clocks of cases in step with their changes, in the transaction of each change."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Protocol
+
+from support_service.core.domain.case_vocabulary import AuthorType, Status
+from support_service.database import Database, Transaction
+from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.sla import breaches, case_clocks, clock_store
+from support_service.sla.book import PolicyBook
+from support_service.sla.breaches import Breach
+from support_service.sla.case_clocks import Clocks, Terms
+from support_service.sla.policy import MatchedCase, PolicyVersion
+from support_service.sla.shown import MeasuredClocks
+from support_service.telemetry.instruments import Instruments
+
+
+class ChangedCase(Protocol):
+    """What a change of the status of a case is measured by."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def sla_policy(self) -> int | None: ...
+    @property
+    def updated_at(self) -> datetime: ...
+
+
+class StartedClocks:
+    """The clocks of a case that is being opened."""
+
+    def __init__(self, policy: PolicyVersion, clocks: Clocks) -> None:
+        self.policy = policy
+        self.clocks = clocks
+        self.first_due = clock_store.first_due(clocks)
+
+    @property
+    def measured(self) -> MeasuredClocks:
+        """The clocks, as they are shown."""
+        return MeasuredClocks(self.clocks, self.policy.terms.calendar)
+
+    async def add(self, tx: Transaction, case_id: str) -> None:
+        """Insert the clocks, after the row of their case."""
+        await clock_store.add(tx, case_id, self.policy, list(self.clocks.values()))
+
+
+class CaseClocks:
+    """Starts, stops and ends the clocks of cases. For a case without a policy no statement is sent."""
+
+    def __init__(self, book: PolicyBook, instruments: Instruments) -> None:
+        self.book = book
+        self._instruments = instruments
+
+    @classmethod
+    def without_policies(cls, database: Database, instruments: Instruments) -> "CaseClocks":
+        """Return clocks that start for no case: the policies are not read."""
+        return cls(PolicyBook(database), instruments)
+
+    def start(self, case: MatchedCase, at: datetime, first_author: AuthorType | None) -> StartedClocks | None:
+        """Return the clocks of a new case, or None if no policy matches it.
+
+        `first_author` wrote its first message, if that is public.
+        """
+        policy = self.book.for_new_case(case)
+        return policy and StartedClocks(policy, case_clocks.case_opened(policy.terms, at, first_author))
+
+    async def message_added(
+        self, work: UnitOfWork, case_id: str, policy: int, author: AuthorType, at: datetime, *, is_answered: bool
+    ) -> None:
+        """Note a public message in a case that has clocks; `is_answered` if an agent has written one before."""
+        if author == "agent":
+            await self._change(work, case_id, policy, at, partial(case_clocks.agent_answered, at=at))
+        elif author == "customer":
+            wrote = partial(case_clocks.customer_wrote, at=at, is_answered=is_answered)
+            await self._change(work, case_id, policy, at, wrote)
+
+    async def status_changed(self, work: UnitOfWork, before: ChangedCase, after: ChangedCase) -> None:
+        """Note a change of the status of a case, if it has clocks."""
+        if after.sla_policy is not None and before.status != after.status:
+            at = after.updated_at
+            change = partial(case_clocks.status_changed, at=at, before=before.status, after=after.status)
+            await self._change(work, after.id, after.sla_policy, at, change)
+
+    async def _change(
+        self, work: UnitOfWork, case_id: str, policy_id: int, at: datetime, change: Callable[[Terms, Clocks], Clocks]
+    ) -> None:
+        policy = await self.book.version(work.tx, policy_id)
+        before = await clock_store.read(work.tx, case_id)
+        after = change(policy.terms, before)
+        await clock_store.save(work.tx, case_id, policy, before, after)
+        breached = [
+            Breach(case_id, target, clock.due_at, at)
+            for target, clock in after.items()
+            if clock.state == "breached" and before[target].state != "breached" and clock.due_at
+        ]
+        await breaches.report(work, self._instruments, breached)
+        for target, clock in after.items():
+            if clock.ended_at is not None and before[target].ended_at is None:
+                record = self._instruments.sla_used_share.record
+                work.after_commit(partial(record, clock.share, {"target": target}))
