@@ -19,13 +19,27 @@ from grafana.build import ANNOTATIONS, overview
 from grafana.cases import TRAFFIC
 from grafana.events import EVENTS, SYNTHETIC
 from grafana.process import PROCESS
+from grafana.service_levels import SERVICE_LEVELS
 from grafana.timeline import FIRST, READING, SOURCES
 
 ROOT = Path(__file__).parent.parent
 UID = "support-overview"
 FILE = ROOT / "grafana" / "dashboards" / f"{UID}.json"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
-ROWS = (FIRST, READING, TRAFFIC, OBJECTIVES, API, SOURCES, ATTACHMENTS, EVENTS, ACCESS, PROCESS, SYNTHETIC)
+ROWS = (
+    FIRST,
+    READING,
+    TRAFFIC,
+    SERVICE_LEVELS,
+    OBJECTIVES,
+    API,
+    SOURCES,
+    ATTACHMENTS,
+    EVENTS,
+    ACCESS,
+    PROCESS,
+    SYNTHETIC,
+)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from observability.alerts import attachments, events, objectives, service, timeline, traffic
+from observability.alerts import attachments, events, objectives, service, service_levels, timeline, traffic
 from observability.alerts.alert import OVERVIEW, Alert, of
 from observability.rule_tests import days, faults
 
@@ -21,6 +21,7 @@ GROUPS: dict[str, ModuleType] = {
     "timeline": timeline,
     "attachments": attachments,
     "events": events,
+    "service-levels": service_levels,
     "service": service,
     "traffic": traffic,
     "objectives": objectives,

@@ -55,6 +55,12 @@ STREAM_BEHIND = 5000  # waiting events in any case; more than a consumer takes i
 DEAD_LETTERS = 0  # events; each is a change that a case has not received
 EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
 
+# Service levels
+SLA_WINDOW = "15m"  # long enough that a share of the clocks that end means something
+SLA_BREACHES = 10  # breaches in SLA_WINDOW; fewer are for the team of the cases, who learn of each by its event
+SLA_BREACH_SHARE = 0.2  # share of all clocks that end; targets that are met in four of five cases are met usually
+SLA_UNREPORTED_AGE = 120  # s; a breach is reported within 5 s, and after a failover within 10 s
+
 # Traffic, compared with the same hour of the past seven days
 TRAFFIC_SPIKE = 4  # multiple of the second highest of the seven days; sales and Mondays stay below three
 TRAFFIC_SPIKE_FLOOR = 20  # additional cases in SPIKE_WINDOW, so that a handful in a quiet night is not a spike

@@ -33,6 +33,8 @@ BUSY = {
     'support_attachment_offloaded_total{to="s3",outcome="failed"}': 0.2,
     'support_events_consumed_total{outcome="applied"}': 40.0,
     'support_ticket_created_total{channel="email"}': 2.0,
+    'support_sla_breached_total{target="firstResponse"}': 0.1,
+    'support_sla_used_share_bucket{target="firstResponse",le="1.0"}': 2.0,
 }
 BUSY |= {
     f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
@@ -58,6 +60,7 @@ AT_REST = {
     "support_events_dead_letters": 0,
     "support_audit_unsealed_age_seconds": 0,
     'support_attachment_unrepaired{kind="missing"}': 0,
+    "support_sla_unreported_age_seconds": 0,
 }
 # A gauge's values in the noisy day: (minutes, value), repeated.
 RESTLESS = {
@@ -65,6 +68,7 @@ RESTLESS = {
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
     "support_events_stream_lag": ((57, 3), (3, 400)),
     "support_audit_unsealed_age_seconds": ((115, 1), (1, 290), (4, 350)),
+    "support_sla_unreported_age_seconds": ((58, 2), (1, 90), (1, 130)),
 }
 
 

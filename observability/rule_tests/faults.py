@@ -187,6 +187,30 @@ FAULTS = {
     "the probe is gone": Fault(
         ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
     ),
+    "clocks are breached": Fault(
+        ("SupportSlaBreaching",),
+        {
+            'support_sla_breached_total{target="resolution"}': Counter(0.1, 3),
+            'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(6, 6),
+        },
+    ),
+    "all clocks are breached, and edges of buckets are named as OTLP does": Fault(
+        ("SupportSlaBreaching",),
+        {
+            'support_sla_breached_total{target="firstResponse"}': Counter(0, 3),
+            'support_sla_used_share_bucket{target="firstResponse",le="1"}': Counter(3, 0),
+        },
+    ),
+    "as many clocks are breached as always, of many that end": Fault(
+        (),
+        {
+            'support_sla_breached_total{target="resolution"}': Counter(1, 3),
+            'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(20, 20),
+        },
+    ),
+    "breaches are not reported": Fault(
+        ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": Gauge(0, 60, 60)}
+    ),
     "the service is down": Fault(("SupportServiceDown",), {'up{job="support-service",instance="a"}': Gauge(1, 0)}),
     "the audit log is not sealed": Fault(
         ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import redis.asyncio as redis
 
@@ -185,6 +186,28 @@ async def sealing_is_refused(environment: DrillEnvironment) -> AsyncIterator[Non
     await environment.service.change_database(
         "CREATE TRIGGER drill BEFORE UPDATE ON audit_head BEGIN SELECT RAISE(ABORT, 'a drill'); END"
     )
+    yield
+    await environment.service.change_database("DROP TRIGGER drill")
+
+
+@asynccontextmanager
+async def answers_come_late(environment: DrillEnvironment) -> AsyncIterator[None]:
+    """Nobody answers cases in time; then all that wait are answered."""
+    await environment.traffic.promise_answers()
+    async with repeatedly(partial(environment.traffic.open_case, read=False, tags=["promised"]), 0.25):
+        yield
+    await environment.service.change_database("UPDATE case_clocks SET state = 'met' WHERE state = 'running'")
+
+
+@asynccontextmanager
+async def breaches_are_not_reported(environment: DrillEnvironment) -> AsyncIterator[None]:
+    """The state of a clock can't be set to breached, as after a restore with other permissions."""
+    await environment.service.change_database(
+        "CREATE TRIGGER drill BEFORE UPDATE ON case_clocks WHEN new.state = 'breached' "
+        "BEGIN SELECT RAISE(ABORT, 'a drill'); END"
+    )
+    await environment.traffic.promise_answers()
+    await environment.traffic.open_case(tags=["promised"])
     yield
     await environment.service.change_database("DROP TRIGGER drill")
 

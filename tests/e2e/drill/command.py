@@ -17,6 +17,9 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.probe import check
+from support_service.sla.component import SlaTimings
+from support_service.sla.detector import DetectorTimings
+from support_service.sla.gauges import SlaGaugeTimings
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
@@ -43,6 +46,12 @@ server.build = partial(
                 max_open_for=DEFAULTS.timeline.breaker.max_open_for / TIME,
             ),
             redis=RedisCacheTimings(reconnect_interval=DEFAULTS.timeline.redis.reconnect_interval / TIME),
+        ),
+        sla=SlaTimings(
+            detector=DetectorTimings(
+                interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME)
+            ),
+            gauges=SlaGaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
         ),
         audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),
         events=EventTimings(

@@ -85,6 +85,8 @@ FAULTS = (
     _fault("service killed", "SupportServiceDown", breaking.service_is_killed),
     _fault("event loop blocked", "SupportEventLoopLag", breaking.event_loop_is_blocked),
     _fault("audit log not sealed", "SupportAuditUnsealed", breaking.sealing_is_refused),
+    _fault("answers come late", "SupportSlaBreaching", breaking.answers_come_late),
+    _fault("breaches not reported", "SupportSlaClockStalled", breaking.breaches_are_not_reported),
     _fault("5 % of requests fail", f"SupportApiErrorBudgetBurnFast {PROBE}", breaking_files.uploads_fail),
     _fault("many new cases", "SupportTicketTrafficAnomaly[spike]", breaking.case_volume_is_high),
     _fault("no new cases", "SupportTicketTrafficAnomaly[silence]", breaking.no_cases_are_opened),

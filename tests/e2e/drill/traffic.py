@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -44,9 +44,15 @@ class Traffic:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def open_case(self, *, read: bool = True) -> str:
+    async def promise_answers(self) -> None:
+        """Make a service level policy for cases with the tag `promised`: an answer within a second."""
+        policy = {"match": {"tag": ["promised"]}, "targets": {"firstResponse": "PT1S"}}
+        async with self._session.put("/support/sla-policies/drill", json=policy):
+            pass
+
+    async def open_case(self, *, read: bool = True, tags: Sequence[str] = ()) -> str:
         """Open a case about its own order; `read` reads it once."""
-        body = {"subject": "A parcel", "channel": "email"}
+        body: dict[str, object] = {"subject": "A parcel", "channel": "email", "tags": list(tags)}
         body["context"] = [{"type": "order", "orderId": f"ORD-{random.randrange(10**9)}"}]
         async with self._session.post("/support/cases", json=body) as response:
             case = str((await response.json())["id"])

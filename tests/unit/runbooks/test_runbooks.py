@@ -83,6 +83,14 @@ SAID = {
     "support-service-down.md": (t.DOWN_FOR,),
     "support-event-loop-lag.md": (f"{t.LOOP_LAG_P95:g} s", t.SYMPTOM_FOR),
     "support-audit-unsealed.md": (f"{t.AUDIT_AGE} s", t.SYMPTOM_FOR),
+    "support-sla-breaching.md": (
+        f"{t.SLA_BREACHES} ",
+        f"{t.SLA_BREACH_SHARE * 100:g} %",
+        t.SLA_WINDOW,
+        t.WINDOW,
+        t.CAUSE_FOR,
+    ),
+    "support-sla-clock-stalled.md": (f"{t.SLA_UNREPORTED_AGE} s", t.EVENTS_FOR),
     "support-ticket-traffic-anomaly.md": (
         f"{t.TRAFFIC_SPIKE} ",
         f"{t.TRAFFIC_SILENCE * 100:g} %",
