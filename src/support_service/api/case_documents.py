@@ -14,18 +14,12 @@ import pydantic_core
 from cachetools import LRUCache
 
 from support_service.api.case_events import change_entries
-from support_service.api.kept_documents import (
-    CaseChanges,
-    CaseDocument,
-    EncodedEntries,
-    KeptTimeline,
-    OwnEntries,
-    with_clocks,
-)
+from support_service.api.case_json import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_clocks, with_timeline
+from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, KeptTimeline, OwnEntries
 from support_service.api.routing.route import View
 from support_service.attachments.model import attachment_url
 from support_service.cases.masking import CaseMasker
-from support_service.cases.model.case import NOT_REQUESTED, Case
+from support_service.cases.model.case import Case
 from support_service.cases.model.history import History, parse_history
 from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import (
@@ -43,9 +37,6 @@ from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
-NO_SOURCES = pydantic_core.to_json(NOT_REQUESTED)
-NO_TIMELINE = b',"timeline":[],"moreCaseEvents":false,"timelineSources":%b}' % NO_SOURCES
-NO_CLOCKS = b',"sla":null'
 LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart
 HIT, MISS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
@@ -92,9 +83,7 @@ class CaseDocuments:
             return stored, kept
         if stored.fields is None:
             return await self._read_long_case(principal, view, case_id, with_history=with_history)
-        document = self._encode(view, stored)
-        document.clocks = await self._policies.measured(stored.clocks)
-        return stored, self._keep(view, case_id, document)
+        return stored, self._keep(view, case_id, await self._add_clocks(stored, self._encode(view, stored)))
 
     async def add_timeline(
         self,
@@ -121,7 +110,9 @@ class CaseDocuments:
             kept = KeptTimeline(collected.parts, b",".join(merge.merge(context, entries, *others)))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
                 self._extend(view, case_id, document, timeline=kept)
-        body = _with_timeline(document.body, own, kept.entries, pydantic_core.to_json(collected.sources))
+        body = with_timeline(
+            document.body, kept.entries, pydantic_core.to_json(collected.sources), more=own.more_changes
+        )
         return with_clocks(body, document.clocks)
 
     async def _read_changed(
@@ -146,8 +137,7 @@ class CaseDocuments:
                 if kept:
                     return stored, kept
             stored = await self._cases.read_long_case(principal, case_id, with_history=with_history)
-            document = await asyncio.to_thread(self._encode, view, stored)
-            document.clocks = await self._policies.measured(stored.clocks)
+            document = await self._add_clocks(stored, await asyncio.to_thread(self._encode, view, stored))
         return stored, self._keep(view, case_id, document)
 
     async def read_page(
@@ -158,9 +148,7 @@ class CaseDocuments:
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
-        document = await self._run(stored.size, partial(self._encode, view, stored))
-        document.clocks = await self._policies.measured(stored.clocks)
-        return stored, document
+        return stored, await self._add_clocks(stored, await self._run(stored.size, partial(self._encode, view, stored)))
 
     async def with_own_timeline(self, view: View, stored: StoredCase) -> bytes:
         """Return the JSON of a case as a write has left it, read with its history.
@@ -177,9 +165,8 @@ class CaseDocuments:
 
     def encode_new(self, view: View, case: Case, history: History) -> bytes:
         """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
-        body = (
-            pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST - {"sla"})[:-1] + NO_TIMELINE
-        )
+        head = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST - {"sla"})
+        body = head[:-1] + NO_TIMELINE
         members = {
             "createdAt": format_time(case.created_at),
             "context": case.context,
@@ -211,6 +198,10 @@ class CaseDocuments:
         stored = await self._run_in_thread(prepare)
         clocks = await self._policies.measured(stored.clocks)
         return with_clocks(await self._run_in_thread(lambda: self._encode(view, stored).body), clocks)
+
+    async def _add_clocks(self, stored: StoredCase, document: CaseDocument) -> CaseDocument:
+        document.clocks = await self._policies.measured(stored.clocks)
+        return document
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
         self._instruments.case_cache_events.add(1, MISS)
@@ -304,13 +295,4 @@ def _size(document: CaseDocument) -> int:
 
 
 def _with_own_timeline(body: bytes, own: OwnEntries) -> bytes:
-    return _with_timeline(body, own, b",".join(merge.merge(*own.groups)), NO_SOURCES)
-
-
-def _with_timeline(body: bytes, own: OwnEntries, entries: bytes, sources: bytes) -> bytes:
-    """Return the JSON of a case, which has no timeline in `body`, with a timeline and the freshness of its parts."""
-    head = memoryview(body)[: -len(NO_TIMELINE)]
-    more = b"true" if own.more_changes else b"false"
-    return b"".join(
-        (head, b',"timeline":[', entries, b'],"moreCaseEvents":', more, b',"timelineSources":', sources, b"}")
-    )
+    return with_timeline(body, b",".join(merge.merge(*own.groups)), NO_SOURCES, more=own.more_changes)

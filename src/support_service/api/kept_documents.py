@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from operator import is_
 
-import pydantic_core
-
-from support_service.core.clock import utc_now
+from support_service.api.case_json import with_clocks
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.sla.shown import MeasuredClocks
@@ -98,11 +96,3 @@ class CaseDocument:
     def size(self) -> int:
         """Approximate memory in bytes."""
         return DOCUMENT_BYTES + len(self.body) + sum(part.size for part in (self.own, self.timeline) if part)
-
-
-def with_clocks(body: bytes, clocks: MeasuredClocks | None) -> bytes:
-    """Return the JSON of a case with its clocks as they are now, if it has any."""
-    if clocks is None:
-        return body
-    shown = pydantic_core.to_json(clocks.shown(utc_now()), by_alias=True)
-    return b"".join((memoryview(body)[:-1], b',"sla":', shown, b"}"))

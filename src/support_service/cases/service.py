@@ -140,12 +140,10 @@ class CaseService:
         """
         after = list_cursor.decode(query.sort, query.cursor)
         found = await case_list.find(self._database, query, after, principal)
-        cases, at = [case for _, case in found.cases], utc_now()
-        for case in cases:
-            if measured := await self._clocks.book.measured(case.clocks):
-                case.sla = measured.shown(at)
+        for _, case in found.cases:
+            case.sla = await self._clocks.book.shown_now(case.clocks)
         return CasePage.model_construct(
-            items=cases,
+            items=[case for _, case in found.cases],
             next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
         )
 
@@ -158,8 +156,7 @@ class CaseService:
     ) -> CaseSummary:
         """Change the given fields and return the case; fields with an unchanged value have no effect.
 
-        Raises NotFound, Forbidden, VersionConflict (the case is not at an expected version), and Conflict for a
-        status change that is not allowed.
+        Raises NotFound, Forbidden, VersionConflict, and Conflict for a status change that is not allowed.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             before = after = await changes.lock_case(work, case_id, expected)
@@ -219,8 +216,7 @@ class CaseService:
 
         Raises NotFound, Forbidden, VersionConflict, and Conflict for a full case.
 
-        A customer's message reopens a resolved case, and raises Conflict for a closed case. Agents and bots may add
-        messages to a closed case, which stays closed.
+        A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed.
 
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
@@ -243,8 +239,7 @@ class CaseService:
     ) -> None:
         """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for any other case.
 
-        `remove_files` deletes the rows of its attachments first, in the same transaction; it is called
-        with the time of the deletion.
+        `remove_files` deletes the rows of its attachments first, with the time of the deletion.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             await case_links.lock_with_linked_cases(work.tx, case_id)
@@ -285,10 +280,8 @@ class CaseService:
         *,
         closing: bool = False,
     ) -> AddedMessage:
-        max_bytes = self._limits.max_conversation_bytes
-        return await changes.append_message(
-            work, self._clocks, case_id, new, expected, max_bytes=max_bytes, closing=closing
-        )
+        limit, clocks = self._limits.max_conversation_bytes, self._clocks
+        return await changes.append_message(work, clocks, case_id, new, expected, max_bytes=limit, closing=closing)
 
     def _label(self, case: CaseSummary) -> str:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""

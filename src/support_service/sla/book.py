@@ -6,11 +6,12 @@ from typing import Any
 import pydantic_core
 from cachetools import LRUCache
 
+from support_service.core.clock import utc_now
 from support_service.database import Database, Reader
 from support_service.sla import policy_store
 from support_service.sla.policy import MatchedCase, PolicyVersion, first_match
 from support_service.sla.projections import to_clocks
-from support_service.sla.shown import MeasuredClocks
+from support_service.sla.shown import MeasuredClocks, ShownClocks
 
 KEPT_VERSIONS = 500
 
@@ -61,3 +62,8 @@ class PolicyBook:
             return None
         version = await self.version(self._database, rows[0]["policy"])
         return MeasuredClocks(to_clocks(rows), version.terms.calendar)
+
+    async def shown_now(self, clocks: Sequence[Mapping[str, Any]] | None) -> ShownClocks | None:
+        """Return the clocks that CLOCKS_JSON has read as clients see them now; None if there is none."""
+        measured = await self.measured(clocks)
+        return measured and measured.shown(utc_now())

@@ -1,32 +1,25 @@
 """The model of service level policies: which cases one is for, its targets, its calendar. No I/O."""
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, Self
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.core.domain.case_vocabulary import Priority
 from support_service.core.domain.service_levels import TARGETS
-from support_service.sla.calendar import NOTHING, AllHours, Calendar, Span
+from support_service.sla.calendar import AllHours
 from support_service.sla.case_clocks import Terms
+from support_service.sla.durations import Duration
+from support_service.sla.policy_calendar import WEEKDAYS, PolicyCalendar, PolicyModel
 
 # A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_VALUES = 100  # of a match list
-MAX_SPANS = 12  # of a weekday
-MAX_HOLIDAYS = 400
-MAX_TARGET = timedelta(days=366)
 MAX_WEEKS = 104  # within which the spans of a calendar must have the time of each target
-DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"
-_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
-TIME_PATTERN = "^(?:[01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 EXAMPLE_FIELDS: dict[str, Any] = {
     "match": {"priority": ["high", "urgent"], "channel": ["email"]},
@@ -46,56 +39,8 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def format_duration(duration: timedelta) -> str:
-    """Return a duration in ISO 8601, in hours, minutes and whole seconds, such as `PT26H5M`."""
-    minutes, seconds = divmod(int(max(duration, NOTHING).total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if number]
-    return f"PT{''.join(parts) or '0S'}"
-
-
-def _to_duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value):
-        raise ValueError(
-            "must be a duration of ISO 8601 in weeks, or in days, hours, minutes and seconds: PT4H, P2DT12H"
-        )
-    match = _DURATION.fullmatch(value)
-    weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0,) * 5
-    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _expect_bounded(value: timedelta) -> timedelta:
-    if not NOTHING < value <= MAX_TARGET:
-        raise ValueError("must be longer than nothing, and at most P366D")
-    return value
-
-
-def _expect_known_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):  # unknown, not a name of a zone, the name of a folder
-        raise ValueError("is no time zone of the IANA database, such as Europe/Berlin") from None
-    return value
-
-
 def _is_none(value: object) -> bool:
     return value is None
-
-
-def _minutes(value: str) -> int:
-    hours, minutes = value.split(":")
-    return int(hours) * 60 + int(minutes)
-
-
-def _expect_ordered(spans: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    ordered = sorted(spans)
-    if any(begin >= end for begin, end in ordered):
-        raise ValueError("a span must end after its begin; one over midnight is two spans")
-    if any(earlier[1] > later[0] for earlier, later in itertools.pairwise(ordered)):
-        raise ValueError("spans of a day must not overlap")
-    return ordered
 
 
 PolicyName = Annotated[
@@ -105,22 +50,8 @@ PolicyName = Annotated[
         description="1 to 64 letters of `a-z` and `A-Z`, digits, `-`, `_` and `.`, beginning with a letter or a digit",
     ),
 ]
-TimeSpan = Annotated[
-    timedelta,
-    BeforeValidator(_to_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
-    PlainSerializer(format_duration, return_type=str),
-]
-Duration = Annotated[TimeSpan, AfterValidator(_expect_bounded)]
 _Values = Field(min_length=1, max_length=MAX_VALUES)
 _Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
-_Time = Annotated[str, Field(pattern=TIME_PATTERN)]
-_Spans = Annotated[list[tuple[_Time, _Time]], Field(max_length=MAX_SPANS), AfterValidator(_expect_ordered)]
-
-
-class PolicyModel(BaseModel):
-    """JSON in camelCase. Unknown members are refused: a condition that is ignored would match other cases."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
 class MatchedCase(Protocol):
@@ -180,45 +111,6 @@ class PolicyTargets(PolicyModel):
     def given(self) -> list[timedelta]:
         """Return the durations that are given."""
         return [each for each in (self.first_response, self.next_response, self.resolution) if each is not None]
-
-
-class WeekSpans(PolicyModel):
-    """Spans of local time, `[begin, end]`, of each weekday; none on a day that is left out."""
-
-    mon: _Spans = Field([])
-    tue: _Spans = Field([])
-    wed: _Spans = Field([])
-    thu: _Spans = Field([])
-    fri: _Spans = Field([])
-    sat: _Spans = Field([])
-    sun: _Spans = Field([])
-
-    def by_weekday(self) -> dict[int, list[Span]]:
-        """Return the spans by the number of the weekday, 0 for Monday."""
-        return {
-            number: [(timedelta(minutes=_minutes(begin)), timedelta(minutes=_minutes(end))) for begin, end in spans]
-            for number, day in enumerate(WEEKDAYS)
-            if (spans := getattr(self, day))
-        }
-
-
-class PolicyCalendar(PolicyModel):
-    """The working time: spans in local time, and dates without any."""
-
-    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_expect_known_zone)] = Field(
-        description="name of a time zone of the IANA database, such as `Europe/Berlin`"
-    )
-    spans: WeekSpans
-    holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field([])
-
-    def weekly(self) -> timedelta:
-        """Return the working time of a week without holidays."""
-        spans = [span for day in self.spans.by_weekday().values() for span in day]
-        return sum((end - begin for begin, end in spans), NOTHING)
-
-    def to_calendar(self) -> Calendar:
-        """Return the calendar that computes with it."""
-        return Calendar(ZoneInfo(self.time_zone), self.spans.by_weekday(), frozenset(self.holidays))
 
 
 class PolicyContent(PolicyModel):

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from support_service.core.domain.service_levels import ClockState
 from support_service.sla.calendar import WorkingTime
 from support_service.sla.case_clocks import Clocks
-from support_service.sla.policy import format_duration
+from support_service.sla.durations import format_duration
 
 EXAMPLE: dict[str, Any] = {
     "firstResponse": {"dueAt": "2026-05-12T09:30:00.125000Z", "state": "met", "remaining": "PT26M14S"},

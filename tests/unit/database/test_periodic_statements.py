@@ -13,6 +13,7 @@ from support_service.audit import store as audit_store
 from support_service.cases.store import case_counts
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.idempotency import store as idempotency_store
+from support_service.sla import clock_counts, clock_store, policy_store
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
@@ -54,6 +55,11 @@ FILL = (
     SELECT 'key-' || n, '', '', at, 'done', at FROM numbers
     """,
 )
+CLOCKS = """
+    INSERT INTO case_clocks (case_id, target, policy, public, state, allowance, used, running_since, due_at)
+    SELECT 'case-' || n, 'resolution', 1, false, (ARRAY['met', 'met', 'breached', 'running'])[1 + n % 4], 1, 0,
+           CASE WHEN n % 100 = 3 THEN at END, at FROM numbers
+    """
 NUMBERS = f"""
 WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '1 minute' AS at FROM generate_series(1, {ROWS}) n)
 """
@@ -72,9 +78,12 @@ PERIODIC = {
     "unsealed entries": (audit_store.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (audit_store.HEAD_AND_OLDEST, {}),
     "old idempotency keys": (idempotency_store.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "due clocks": (clock_store.DUE, {"now": OLD, "count": 200}),
+    "the oldest clocks": (clock_counts.OLDEST, {}),
+    "policies": (policy_store.CURRENT_SEQS, {}),
     "the lease": (lease_store.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
-SMALL = {"attachment_ledger", "audit_head", "leases"}  # a few rows, whatever happens
+SMALL = {"attachment_ledger", "audit_head", "leases", "sla_policies"}  # a few rows, whatever happens
 
 
 class Recorder:
@@ -93,7 +102,7 @@ def plans_of(postgres_server, postgres_template):
     """Return a function for the plan of a statement in a database with many rows in each table that grows."""
     postgres_server.start()
     name = postgres_server.create_database(postgres_template)
-    for statement in FILL:
+    for statement in (*FILL, CLOCKS):
         postgres_server.run(NUMBERS + statement, name)
     postgres_server.run("VACUUM ANALYZE", name)
 

@@ -31,7 +31,7 @@ from support_service.cases.model.vocabulary import (
     Visibility,
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
-from support_service.sla.policy import TimeSpan
+from support_service.sla.durations import TimeSpan
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
