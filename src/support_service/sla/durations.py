@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from support_service.sla.calendar import NOTHING
 
@@ -44,7 +44,8 @@ def _expect_bounded(value: timedelta) -> timedelta:
 
 TimeSpan = Annotated[
     timedelta,
-    BeforeValidator(_to_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)]),
+    BeforeValidator(_to_duration),
     PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
 ]
 Duration = Annotated[TimeSpan, AfterValidator(_expect_bounded)]

@@ -38,7 +38,7 @@ class CaseState(NamedTuple):
     version: int
     internal_changes: int
     conversation_bytes: int
-    sla_policy: int | None
+    sla_policy: int | None = None
 
 
 _BY_ID = tickets.c.id == sa.bindparam("id")
