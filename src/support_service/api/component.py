@@ -16,7 +16,7 @@ from support_service.api.routing.services import SERVICES, ApiOptions, ApiTiming
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
 from support_service.database.component import DATABASE
-from support_service.events.component import EVENT_CONSUMER
+from support_service.events.component import DEAD_LETTERS, EVENT_CONSUMER, WEBHOOK_DELIVERIES
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
@@ -25,7 +25,7 @@ from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.sla.component import CASE_CLOCKS, POLICY_SERVICE
 from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
+from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from support_service.views.component import VIEW_SERVICE
 
 # Their time series start at 0; those of other statuses appear when they occur.
@@ -83,7 +83,10 @@ def setup(
             policies=app[POLICY_SERVICE],
             attachments=app[ATTACHMENT_SERVICE],
             views=app[VIEW_SERVICE],
+            overrides=app[OVERRIDE_SERVICE],
             consumer=app[EVENT_CONSUMER],
+            dead_letters=app[DEAD_LETTERS],
+            deliveries=app[WEBHOOK_DELIVERIES],
             cache=app[TIMELINE_CACHE],
             idempotency=app[IDEMPOTENCY_SERVICE],
             metrics=app[METRICS],

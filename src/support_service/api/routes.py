@@ -7,6 +7,7 @@ from support_service.api import (
     audit,
     cases,
     customers,
+    dead_letters,
     events,
     health,
     links,
@@ -14,9 +15,11 @@ from support_service.api import (
     macros,
     me,
     messages,
+    overrides,
     sla_policies,
     timeline,
     views,
+    webhook_deliveries,
 )
 
 ROUTES = (
@@ -34,6 +37,9 @@ ROUTES = (
     *macro_preview.ROUTES,
     *sla_policies.ROUTES,
     *events.ROUTES,
+    *overrides.ROUTES,
+    *dead_letters.ROUTES,
+    *webhook_deliveries.ROUTES,
     *health.ROUTES,
     *api_docs.ROUTES,
 )

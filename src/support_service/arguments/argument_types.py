@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import TypeVar
 
 from support_service.core import units, urls
+from support_service.events.broker.base import ENTRY_ID
 
 LAST_PORT = 65_535
 REQUEST_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
 HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
-STREAM_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+STREAM_ENTRY = re.compile(ENTRY_ID)
 
 Value = TypeVar("Value")
 

@@ -35,6 +35,10 @@ Action = Literal[
     "sla-policy.changed",
     "sla-policy.deleted",
     "sla.breached",
+    "dead-letter.replayed",
+    "dead-letter.dropped",
+    "webhook.replayed",
+    "webhook.dropped",
     "case.erased",
 ]
 FieldChanges = Mapping[str, tuple[Any, Any]]

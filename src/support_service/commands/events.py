@@ -13,6 +13,7 @@ from support_service.database import Database
 from support_service.events import webhook_store
 from support_service.events.broker.base import BrokerError, DeadLetter
 from support_service.events.broker.redis import RedisBroker
+from support_service.events.dead_letters import shown_event
 from support_service.settings import Settings, WrongSetting
 
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
@@ -47,9 +48,8 @@ def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str])
 async def _list_dead_letters(settings: Settings) -> None:
     async with _broker(settings) as (broker, stream):
         async for letter in _all_dead_letters(broker, stream):
-            event = letter.event.decode(errors="replace")
             shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
-            print(json.dumps(shown | {"event": event[:2000]}, ensure_ascii=False))
+            print(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False))
 
 
 async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from support_service.commands.runtime.cli_principal import cli_principal
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.tables import print_table
-from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import ValidationFailed
@@ -16,11 +15,9 @@ from support_service.database import Database
 from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.settings import Settings
 from support_service.timeline import overrides
+from support_service.timeline.override_rules import check_ttl, clean_reason, parse_override_duration
 from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override
 
-MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
-TTL_RANGE = (1, 86_400)  # seconds
-REASON_LENGTH = 200  # characters; agents read the reason
 PROPAGATION_NOTE = f"Every replica applies it within about {REFRESH_INTERVAL:g} s."
 
 
@@ -45,20 +42,19 @@ def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     Raises ValidationFailed for a wrong number of seconds, reason or duration.
     """
     settings = Settings.load(environ)
-    low, high = TTL_RANGE
     text = arguments.seconds
-    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0
-    if not low <= seconds <= high:
-        raise ValidationFailed("wrong_ttl", f"invalid TTL {text!r}: expected a number of seconds from {low} to {high}")
+    try:
+        seconds = check_ttl(float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0)
+    except ValueError as expected:
+        raise ValidationFailed("wrong_ttl", f"invalid TTL {text!r}: expected {expected}") from None
     _set_override(settings, TTL_OVERRIDE, seconds, arguments)
 
 
 def _set_override(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
-    reason = " ".join(arguments.reason.split())
-    if len(reason) > REASON_LENGTH or not reason.isprintable():
-        raise ValidationFailed(
-            "wrong_reason", f"invalid --reason: expected at most {REASON_LENGTH} printable characters"
-        )
+    try:
+        reason = clean_reason(arguments.reason)
+    except ValueError as expected:
+        raise ValidationFailed("wrong_reason", f"invalid --reason: expected {expected}") from None
     now = utc_now()
     override = Override(name, value, reason, now + _duration(arguments.time), now)
 
@@ -119,12 +115,6 @@ def _format_time(at: datetime) -> str:
 
 def _duration(text: str) -> timedelta:
     try:
-        time = units.parse_duration(text)
-    except ValueError:
-        time = timedelta(0)
-    if not timedelta(0) < time <= MAX_OVERRIDE_DURATION:
-        raise ValidationFailed(
-            "wrong_duration",
-            f"invalid --for {text!r}: expected a number with a unit, such as 90s, 30m, 2h or 1d, up to 7d",
-        )
-    return time
+        return parse_override_duration(text)
+    except ValueError as expected:
+        raise ValidationFailed("wrong_duration", f"invalid --for {text!r}: expected {expected}") from None

@@ -1,10 +1,16 @@
 """Pagination cursors: the sequence number after which a page begins, as opaque text that clients send back."""
 
 import base64
+import struct
+from datetime import UTC, datetime, timedelta
 
 from support_service.core.errors import FieldError, ValidationFailed
 
 CURSOR_BYTES = 8
+TIMED_CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{21}$"  # of `encode_timed_cursor`
+_TIMED = struct.Struct(">qq")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def encode_cursor(seq: int) -> str:
@@ -27,6 +33,29 @@ def decode_cursor(cursor: str | None) -> int | None:
     if len(raw) != CURSOR_BYTES or seq < 0:
         raise invalid_cursor()
     return seq
+
+
+def encode_timed_cursor(at: datetime, seq: int) -> str:
+    """Return the cursor of a list by time: the page begins after the row with this time and sequence number."""
+    timed = _TIMED.pack((at - _EPOCH) // _MICROSECOND, seq)
+    return base64.urlsafe_b64encode(timed).decode().rstrip("=")
+
+
+def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
+    """Return time and sequence number of the row after which a page begins, or None without a cursor.
+
+    Raises ValidationFailed for a cursor that this service did not issue.
+    """
+    if cursor is None:
+        return None
+    try:
+        micros, seq = _TIMED.unpack(base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        at = _EPOCH + micros * _MICROSECOND
+    except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
+        raise invalid_cursor() from None
+    if seq < 0:
+        raise invalid_cursor()
+    return at, seq
 
 
 def invalid_cursor() -> ValidationFailed:

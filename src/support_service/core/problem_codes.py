@@ -27,6 +27,7 @@ PROBLEM_CODES = (
     ProblemCode("attachment_unreadable", 503, "the bytes of the file can't be read"),
     ProblemCode("body_too_large", 413, "the request is over its limit"),
     ProblemCode("body_too_slow", 408, "the body did not arrive in time"),
+    ProblemCode("broker_unavailable", 503, "the Redis of events can't be reached"),
     ProblemCode("case_changed", 412, "the case was changed since it was read"),
     ProblemCode("case_closed", 409, "customers can't add messages or files to a closed case"),
     ProblemCode("case_full", 409, "the case would have more than 4 MiB of messages, or 1,000 files"),
@@ -38,6 +39,10 @@ PROBLEM_CODES = (
     ProblemCode("database_file_changed", 503, "the file of SQLite was deleted or replaced while it is open"),
     ProblemCode("database_pool_exhausted", 503, "all connections to PostgreSQL are in use"),
     ProblemCode("database_unavailable", 503, "the database can't be reached"),
+    ProblemCode(
+        "dead_letter_not_found", 404, "the dead letter does not exist: it was replayed, dropped or never there"
+    ),
+    ProblemCode("delivery_not_found", 404, "the webhook delivery does not exist, or was deleted"),
     ProblemCode("event_too_large", 400, "an event is over its limit"),
     ProblemCode("events_busy", 503, "too many events are waiting in memory"),
     ProblemCode(
@@ -80,6 +85,8 @@ PROBLEM_CODES = (
         "the event loop lag exceeds `SUPPORT_SHED_LAG`, `SUPPORT_REQUESTS` requests are in progress, or clients leave "
         "more than `SUPPORT_UNREAD_BYTES` of answers unread",
     ),
+    ProblemCode("override_changed", 412, "the override was changed since it was read"),
+    ProblemCode("override_not_found", 404, "there is no override of this name, or it is not in effect"),
     ProblemCode("permission_missing", 403, "the role of the caller lacks the permission that `detail` names"),
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),
     ProblemCode("rate_limited", 429, "the caller exceeded its rate limit; `Retry-After` says when to retry"),

@@ -15,6 +15,8 @@ from support_service.events import inbox
 from support_service.events.broker.base import Broker, RedisBrokerTimings
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventConsumer
+from support_service.events.dead_letters import DeadLetterService
+from support_service.events.delivery_service import DeliveryService
 from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
@@ -26,6 +28,8 @@ from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
+DEAD_LETTERS = web.AppKey("dead_letters", DeadLetterService)
+WEBHOOK_DELIVERIES = web.AppKey("webhook_deliveries", DeliveryService)
 # Applies an inbound event; the cases component sets it.
 INBOUND_EVENT_APPLIER = web.AppKey[ApplyEvent]("inbound_event_applier")
 
@@ -58,6 +62,8 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
             ping=database.ping,
             timings=timings.consumer,
         )
+        app[DEAD_LETTERS] = DeadLetterService(database, broker, settings.inbound_stream)
+        app[WEBHOOK_DELIVERIES] = DeliveryService(database)
         relay = OutboxRelay(
             database,
             broker,

@@ -52,11 +52,18 @@ UPDATE_DELIVERY = (
     .values({name: sa.bindparam(f"new_{name}", type_=_D[name].type) for name in ("state", "tries", "due", "reason")})
 )
 COUNT_PENDING = sa.select(sa.func.count().label("number")).select_from(webhook_deliveries).where(_D.state == "pending")
-DELIVERIES = (
-    sa.select(_D.seq.label("id"), _D.endpoint, _D.type, _D.state, _D.tries, _D.since, _D.due, _D.reason)
-    .order_by(_D.seq.desc())
-    .limit(sa.bindparam("count"))
+_SHOWN = sa.select(_D.seq.label("id"), _D.endpoint, _D.type, _D.state, _D.tries, _D.since, _D.due, _D.reason)
+DELIVERIES = _SHOWN.order_by(_D.seq.desc()).limit(sa.bindparam("count"))
+_BEFORE = sa.tuple_(sa.bindparam("due", type_=UtcDateTime()), sa.bindparam("seq", type_=sa.BigInteger))
+# In the order of the index on state and due, so that a page of any state is read without sorting the others.
+IN_STATE = (
+    _SHOWN.where(_D.state == sa.bindparam("wanted")).order_by(_D.due.desc(), _D.seq.desc()).limit(sa.bindparam("count"))
 )
+IN_STATE_BEFORE = IN_STATE.where(
+    _D.due <= sa.bindparam("due", type_=UtcDateTime()), sa.tuple_(_D.due, _D.seq) < _BEFORE
+)
+LOCK_DELIVERY = sa.select(_D.seq, _D.endpoint, _D.state).where(_D.seq == sa.bindparam("delivery")).with_for_update()
+DELETE_DELIVERY = webhook_deliveries.delete().where(_D.seq == sa.bindparam("delivery"))
 _FINISHED = (
     sa.select(_D.seq)
     .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
@@ -115,6 +122,30 @@ async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequ
     """
     statement = DELIVERIES if state is None else DELIVERIES.where(webhook_deliveries.c.state == state)
     return await reader.fetch_all(statement, {"count": count})
+
+
+async def page_of_deliveries(
+    reader: Reader, state: str, before: tuple[datetime, int] | None, count: int
+) -> Sequence[Row]:
+    """Return deliveries in a state with the columns of `list_deliveries`, latest `due` first.
+
+    `before` is `due` and `id` of the delivery after which they begin.
+    """
+    if before is None:
+        return await reader.fetch_all(IN_STATE, {"wanted": state, "count": count})
+    return await reader.fetch_all(
+        IN_STATE_BEFORE, {"wanted": state, "count": count, "due": before[0], "seq": before[1]}
+    )
+
+
+async def lock_delivery(tx: Transaction, seq: int) -> Row | None:
+    """Lock a delivery and return its seq, endpoint and state, or None."""
+    return await tx.fetch_one(LOCK_DELIVERY, {"delivery": seq})
+
+
+async def delete_delivery(tx: Transaction, seq: int) -> None:
+    """Delete a delivery."""
+    await tx.execute(DELETE_DELIVERY, {"delivery": seq})
 
 
 async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] | None) -> int:

@@ -17,12 +17,14 @@ from support_service.timeline.aggregator import AggregatorTimings, TimelineAggre
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
+from support_service.timeline.override_service import OverrideService
 from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides
 from support_service.timeline.sources.client import SourceClient, breaker_states
 from support_service.timeline.sources.registry import SOURCES
 from support_service.timeline.sources.session import create_session
 
 TIMELINE_AGGREGATOR = web.AppKey("timeline_aggregator", TimelineAggregator)
+OVERRIDE_SERVICE = web.AppKey("override_service", OverrideService)
 TIMELINE_CACHE = web.AppKey("timeline_cache", SnapshotStore)
 
 
@@ -49,6 +51,7 @@ def setup(
         cache = app[TIMELINE_CACHE] = _create_cache(app, settings, timings.redis)
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
+        app[OVERRIDE_SERVICE] = OverrideService(app[DATABASE], overrides)
         instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(upstream_urls))
         async with create_session(app[TRACING].of_clients()) as session:
             sources = [

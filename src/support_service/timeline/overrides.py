@@ -7,7 +7,7 @@ expired.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
-from support_service.database import Database, Reader
+from support_service.database import Database, Reader, Transaction
 from support_service.database.tables import timeline_levers
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.instruments import Observations
@@ -24,6 +24,7 @@ from support_service.telemetry.instruments import Observations
 REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change
 TTL_OVERRIDE = "ttl"
 OVERRIDE_NAMES = (*UPSTREAM_SERVICES, TTL_OVERRIDE)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ class Override:
     reason: str
     until: datetime
     set_at: datetime
+
+    @property
+    def version(self) -> int:
+        """The time when it was set in microseconds, which grows with each change."""
+        return (self.set_at - _EPOCH) // timedelta(microseconds=1)
 
     @property
     def text(self) -> str:
@@ -61,6 +67,7 @@ class Override:
 
 COLUMNS = [timeline_levers.c[field.name] for field in fields(Override)]
 SELECT_OVERRIDES = sa.select(*COLUMNS).order_by(timeline_levers.c.name)
+LOCK_OVERRIDE = sa.select(*COLUMNS).where(timeline_levers.c.name == sa.bindparam("name")).with_for_update()
 # Both databases accept this upsert; SQLAlchemy only has a separate construct for each database.
 UPSERT_OVERRIDE = sa.text("""
     INSERT INTO timeline_levers (name, value, reason, until, set_at) VALUES (:name, :value, :reason, :until, :set_at)
@@ -83,6 +90,12 @@ async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Over
     for override in cleared:
         await audit.record(work, None, "lever.released", utc_now(), {override.name: (override, None)})
     return cleared
+
+
+async def lock_override(tx: Transaction, name: str) -> Override | None:
+    """Lock and return the override of a name, which may have expired, or None."""
+    row = await tx.fetch_one(LOCK_OVERRIDE, {"name": name})
+    return Override(**row._asdict()) if row else None
 
 
 async def read_overrides(reader: Reader) -> list[Override]:

@@ -62,7 +62,27 @@ REQUESTS = {
     "get_sla_policy": ("GET", "/support/sla-policies/all", {}),
     "put_sla_policy": ("PUT", "/support/sla-policies/all", {"json": {"targets": {"resolution": "PT9H"}}}),
     "delete_sla_policy": ("DELETE", "/support/sla-policies/all", {}),
+    "set_override": ("PUT", "/support/overrides/payment", {"json": {"reason": "down", "duration": "PT30M"}}),
+    "clear_override": ("DELETE", "/support/overrides/order", {}),
+    "list_dead_letters": ("GET", "/support/dead-letters", {}),
+    "replay_dead_letter": ("POST", "/support/dead-letters/1-0/replay", {}),
+    "drop_dead_letter": ("DELETE", "/support/dead-letters/1-0", {}),
+    "list_deliveries": ("GET", "/support/webhook-deliveries", {}),
+    "replay_delivery": ("POST", "/support/webhook-deliveries/1/replay", {}),
+    "drop_delivery": ("DELETE", "/support/webhook-deliveries/1", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
+}
+
+# The case is not synthetic, so it can't be deleted; and the other objects of these requests do not exist.
+REFUSED = {
+    "delete_case": 409,
+    "add_link": 404,
+    "remove_link": 404,
+    "clear_override": 404,
+    "replay_dead_letter": 404,
+    "drop_dead_letter": 404,
+    "replay_delivery": 404,
+    "drop_delivery": 404,
 }
 
 
@@ -163,9 +183,7 @@ async def test_role_may_do_exactly_what_its_permissions_say(principals, own_case
     response = await principals.perform(role, operation, *own_case)
     if role in PERMISSIONS[operation].scopes:
         async with response:
-            # This case is not synthetic, so it can't be deleted; and there is no other case and no link.
-            refused = {"delete_case": 409, "add_link": 404, "remove_link": 404}
-            assert response.status == refused[operation] if operation in refused else response.status < 300
+            assert response.status == REFUSED[operation] if operation in REFUSED else response.status < 300
         return
     before = await principals.read_json("supervisor", "GET", f"/support/cases/{own_case[0]}")
     problem = await expect_problem(response, 403, "permission_missing")

@@ -8,8 +8,8 @@ import pytest
 from support_service.arguments import argument_types
 from support_service.arguments.parser import parser
 from support_service.arguments.subcommands import LazyCommand
-from support_service.commands import timeline
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
+from support_service.timeline.override_rules import TTL_RANGE
 from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.command_list import every_command
 
@@ -31,7 +31,7 @@ def test_help_of_overrides_names_every_service_and_the_bounds():
     helps = {words: each.format_help() for words, each in every_command()}
     assert ", ".join(UPSTREAM_SERVICES) in helps["timeline", "degrade"]
     assert f"{', '.join(OVERRIDE_NAMES)} or all" in helps["timeline", "clear"]
-    low, high = timeline.TTL_RANGE
+    low, high = TTL_RANGE
     assert f"{low} to {high}" in helps["timeline", "ttl"]
 
 

@@ -44,9 +44,12 @@ PATH_PARAMETERS = {
     ),
     "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
     "customer_id": Header("The customer's id, as in `customerId`.", headers.TEXT | {"examples": ["CUS-42"]}),
+    "delivery_id": Header("The webhook delivery's id.", headers.TEXT | {"examples": ["1042"]}),
+    "letter_id": Header("The dead letter's id.", headers.TEXT | {"examples": ["1778587200000-0"]}),
     "link_id": Header("The link's id.", headers.TEXT | {"examples": ["5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21"]}),
     "macro_name": Header("The macro's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
     "policy_name": Header("The policy's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["10-urgent"]}),
+    "override_name": Header("The name of a service, or `ttl`.", headers.TEXT | {"examples": ["payment"]}),
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
     "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
 }

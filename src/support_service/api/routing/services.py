@@ -15,6 +15,8 @@ from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role
 from support_service.database import Database
 from support_service.events.consumer import EventConsumer
+from support_service.events.dead_letters import DeadLetterService
+from support_service.events.delivery_service import DeliveryService
 from support_service.http.admission import Admission
 from support_service.http.readiness import Readiness
 from support_service.http.uploads import UploadOptions
@@ -24,6 +26,7 @@ from support_service.sla.service import PolicyService
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
+from support_service.timeline.override_service import OverrideService
 from support_service.views.service import ViewService
 
 
@@ -69,7 +72,10 @@ class Services:
     policies: PolicyService
     attachments: AttachmentService
     views: ViewService
+    overrides: OverrideService
     consumer: EventConsumer
+    dead_letters: DeadLetterService
+    deliveries: DeliveryService
     cache: SnapshotStore
     idempotency: IdempotencyService
     metrics: Metrics

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+ENTRY_ID: Final = "[0-9]{1,19}-[0-9]{1,19}"  # regular expression of the ids of stream entries and dead letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,12 @@ class Broker(Protocol):
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         """Return up to `count` dead letters, oldest first, starting after the id `after`."""
+
+    async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
+        """Return the dead letter with an id of the form ENTRY_ID, or None."""
+
+    async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
+        """Delete dead letters. Return the number deleted."""
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         """Move dead letters back to the end of their stream. Return the number of ids found."""

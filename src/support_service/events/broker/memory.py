@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Collection, Sequence
+from itertools import islice
 from time import monotonic
 
 from support_service.events.broker.base import (
@@ -23,7 +24,7 @@ class _Stream:
 
     def __init__(self) -> None:
         self.entries: deque[Delivery] = deque()
-        self.last_id = 0
+        self.last_id = self.last_dead_letter = 0
         self.fence = 0
         self.pending: OrderedDict[str, tuple[Delivery, float]] = OrderedDict()
         self.dead: OrderedDict[str, DeadLetter] = OrderedDict()
@@ -94,13 +95,22 @@ class InMemoryBroker:
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         state = self._streams[stream]
-        state.dead[delivery.id] = DeadLetter(delivery.id, delivery.event, reason, delivery.tries, at)
+        state.last_dead_letter += 1
+        letter_id = f"{state.last_dead_letter}-0"  # a new one, as in Redis, so that ids ascend
+        state.dead[letter_id] = DeadLetter(letter_id, delivery.event, reason, delivery.tries, at)
         state.pending.pop(delivery.id, None)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
+        last = _number(after) if after else 0
+        newer = (letter for letter in self._streams[stream].dead.values() if _number(letter.id) > last)
+        return list(islice(newer, count))
+
+    async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
+        return self._streams[stream].dead.get(letter_id)
+
+    async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
         dead = self._streams[stream].dead
-        start = list(dead).index(after) + 1 if after in dead else 0
-        return list(dead.values())[start : start + count]
+        return sum(dead.pop(each, None) is not None for each in ids)
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         dead = self._streams[stream].dead
@@ -122,3 +132,7 @@ class InMemoryBroker:
         if unfinished:
             log.warning("%d events are unfinished and are lost with this process", unfinished)
         self._streams.clear()
+
+
+def _number(letter_id: str) -> int:
+    return int(letter_id.partition("-")[0])

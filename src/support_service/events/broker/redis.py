@@ -119,6 +119,11 @@ class RedisBroker:
             )
         return [_dead_letter(key, fields) for key, fields in entries]
 
+    async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
+        async with self._operation("XRANGE"):
+            entries = await self._redis.xrange(_dead_letter_stream(stream), min=letter_id, max=letter_id)
+        return _dead_letter(*entries[0]) if entries else None
+
     async def last_dead_letter(self, stream: str) -> str | None:
         """Return the id of the newest dead letter, or None."""
         async with self._operation("XRANGE"):
@@ -145,8 +150,7 @@ class RedisBroker:
             return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
-        """Delete dead letters. Return the number deleted."""
-        async with self._operation(""):  # not measured: only the command line uses it
+        async with self._operation(""):  # not measured: only on-call uses it
             return int(await self._redis.xdel(_dead_letter_stream(stream), *ids))
 
     async def trim(self, stream: str) -> None:

@@ -1,0 +1,135 @@
+"""Webhook deliveries: on-call lists, replays and drops them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from support_service.api.overrides import TAG
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Route
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.core import pagination
+
+DELIVERIES = "/support/webhook-deliveries"
+DELIVERY = DELIVERIES + "/{delivery_id}"
+EXAMPLE = {
+    "id": 1042,
+    "endpoint": "warehouse",
+    "type": "support.case.opened.v1",
+    "state": "failed",
+    "tries": 9,
+    "since": "2026-05-11T12:00:00Z",
+    "due": "2026-05-12T12:00:00Z",
+    "reason": "The endpoint responded 500.",
+}
+
+READ = Permission("webhooks:read", {"supervisor": "all"})
+WRITE = Permission("webhooks:write", {"supervisor": "all"})
+WRITE_PROBLEMS = (*DATABASE_PROBLEMS, "delivery_not_found")
+
+DeliveryState = Literal["failed", "pending", "delivered"]
+
+
+class DeliveryQuery(ApiModel):
+    """Which deliveries to list."""
+
+    state: DeliveryState = Field("failed", description="which deliveries: failed ones are not tried again")
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE, description="maximum number of deliveries on a page"
+    )
+    cursor: (
+        Annotated[str, Field(max_length=64, json_schema_extra={"pattern": pagination.TIMED_CURSOR_PATTERN})] | None
+    ) = Field(None, description="`nextCursor` of the previous page of the same state")
+
+
+class ShownDelivery(ApiModel):
+    """The delivery of an event to a webhook endpoint, without the event."""
+
+    model_config = example_config(EXAMPLE)
+
+    id: int
+    endpoint: str
+    type: str = Field(description="the type of its event")
+    state: DeliveryState
+    tries: int
+    since: datetime = Field(description="start of the day in which it is retried")
+    due: datetime = Field(description="time of the next try, or of the end of the delivery")
+    reason: str | None = Field(description="why the last try failed")
+
+
+class DeliveryPage(ApiModel):
+    """A page of deliveries, latest `due` first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": None})
+
+    items: list[ShownDelivery]
+    next_cursor: str | None
+
+
+async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPage]:
+    """List webhook deliveries in a state, latest `due` first.
+
+    The events are not shown: they hold the data of cases. Failed deliveries are kept for 30 days, delivered ones for
+    a day.
+    """
+    before = pagination.decode_timed_cursor(query.cursor)
+    rows, more = await call.services.deliveries.page(query.state, before, query.limit)
+    items = [ShownDelivery.model_construct(**row._asdict()) for row in rows]
+    cursor = pagination.encode_timed_cursor(items[-1].due, items[-1].id) if more else None
+    return Reply(DeliveryPage.model_construct(items=items, next_cursor=cursor))
+
+
+async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
+    """Schedule a webhook delivery again from now on.
+
+    It is retried for a day, also if it was delivered before: the endpoint gets the same event id again.
+    """
+    await call.services.deliveries.replay(call.write_origin, delivery_id)
+    return Reply(None)
+
+
+async def drop_delivery(call: Call, delivery_id: str) -> Reply[None]:
+    """Delete a webhook delivery.
+
+    It is not tried again; a try in progress is completed.
+    """
+    await call.services.deliveries.drop(call.write_origin, delivery_id)
+    return Reply(None)
+
+
+ROUTES = (
+    Route(
+        operation="list_deliveries",
+        tag=TAG,
+        method="GET",
+        path=DELIVERIES,
+        handler=list_deliveries,
+        access=READ,
+        query=DeliveryQuery,
+        response_model=DeliveryPage,
+        problems=(*DATABASE_PROBLEMS, "invalid_request"),
+    ),
+    Route(
+        operation="replay_delivery",
+        tag=TAG,
+        method="POST",
+        path=DELIVERY + "/replay",
+        handler=replay_delivery,
+        access=WRITE,
+        status=204,
+        problems=WRITE_PROBLEMS,
+    ),
+    Route(
+        operation="drop_delivery",
+        tag=TAG,
+        method="DELETE",
+        path=DELIVERY,
+        handler=drop_delivery,
+        access=WRITE,
+        status=204,
+        problems=WRITE_PROBLEMS,
+    ),
+)

@@ -1,0 +1,116 @@
+"""Dead letters by the API: listed, replayed and dropped, on both brokers."""
+
+import pytest
+import sqlalchemy as sa
+from redis.asyncio import Redis
+
+from support_service.database.component import DATABASE
+from support_service.database.tables import audit_log
+from support_service.events.broker.base import Delivery
+from support_service.events.component import DEAD_LETTERS
+from tests.support.calls import eventually, expect_problem
+
+LETTERS = "/support/dead-letters"
+
+
+@pytest.fixture(params=["in-process", "redis"])
+async def service(request, make_client):
+    """A client of a service on each broker that consumes no events, and a function that adds dead letters."""
+    variables = {"SUPPORT_EVENTS_CONSUME": "false"}
+    if request.param == "redis":
+        variables["SUPPORT_REDIS_URL"] = request.getfixturevalue("redis").url
+    client = await make_client(**variables)
+    letters = client.app[DEAD_LETTERS]
+
+    async def give_up(*events):
+        for event in events:
+            delivery = Delivery("1-1", event.encode(), 5)
+            await letters._broker.backlog(letters._stream)  # creates the stream's group
+            await letters._broker.move_to_dead_letters(
+                letters._stream, delivery, "no good", "2026-05-12T12:00:00+00:00"
+            )
+
+    async def waiting():
+        return (await letters._broker.backlog(letters._stream)).waiting
+
+    return client, give_up, waiting
+
+
+async def page(client, **query):
+    """Return a page of dead letters."""
+    async with client.get(LETTERS, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def audited(client):
+    """Return the actions of the audit log."""
+    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
+    return [(row.action, row.changes) for row in rows]
+
+
+async def test_dead_letters_are_listed_in_pages(service):
+    """Oldest first; a page begins after the last one, also when that was replayed meanwhile."""
+    client, give_up, _ = service
+    assert await page(client) == {"items": [], "nextCursor": None}
+    await give_up("1", "2", "x" * 2001)
+    first = await page(client, limit="2")
+    assert [each["event"] for each in first["items"]] == ["1", "2"]
+    assert {(each["reason"], each["tries"], each["truncated"]) for each in first["items"]} == {("no good", 5, False)}
+    async with client.delete(f"{LETTERS}/{first['items'][1]['id']}") as response:
+        assert response.status == 204
+    last = await page(client, cursor=first["nextCursor"])
+    assert [(each["event"], each["truncated"]) for each in last["items"]] == [("x" * 2000, True)]
+    assert last["nextCursor"] is None
+
+
+async def test_dead_letter_is_replayed_once(service):
+    """It goes back to its stream and is recorded; a repeat with the same key changes nothing."""
+    client, give_up, waiting = service
+    await give_up("1", "2")
+    one, two = (each["id"] for each in (await page(client))["items"])
+    for _ in range(2):
+        async with client.post(f"{LETTERS}/{one}/replay", headers={"Idempotency-Key": "k"}) as response:
+            assert response.status == 204
+    assert await waiting() == 1
+    assert [each["id"] for each in (await page(client))["items"]] == [two]
+    await expect_problem(await client.post(f"{LETTERS}/{one}/replay"), 404, "dead_letter_not_found")
+    assert await audited(client) == [("dead-letter.replayed", f'{{"deadLetterId":["{one}",null]}}')]
+
+
+async def test_dead_letter_is_dropped(service):
+    client, give_up, waiting = service
+    await give_up("1")
+    ((letter,), _) = (await page(client)).values()
+    async with client.delete(f"{LETTERS}/{letter['id']}") as response:
+        assert response.status == 204
+    assert (await page(client))["items"] == []
+    assert await waiting() == 0
+    await expect_problem(await client.delete(f"{LETTERS}/{letter['id']}"), 404, "dead_letter_not_found")
+    assert await audited(client) == [("dead-letter.dropped", f'{{"deadLetterId":["{letter["id"]}",null]}}')]
+
+
+@pytest.mark.parametrize("letter", ["1", "abc", "-", "1-0-0", "9" * 20 + "-0", "%00"])
+async def test_what_is_no_id_is_not_found(service, letter):
+    client, give_up, _ = service
+    await give_up("1")
+    await expect_problem(await client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")
+    await expect_problem(await client.get(LETTERS, params={"cursor": letter}), 422, "invalid_request")
+
+
+async def test_redis_out_of_reach_is_told(make_client, redis):
+    """Reading and changing are refused with a code of their own, and nothing is recorded."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    async with Redis.from_url(redis.url) as stream:
+        await stream.xadd("support.inbound.dead", {"event": "x", "reason": "why", "tries": 1, "at": "then"})
+    assert (await page(client))["items"][0]["at"] == "then"
+    redis.kill()
+
+    async def refused():
+        async with client.get(LETTERS) as response:
+            return response.status == 503
+
+    await eventually(refused)
+    await expect_problem(await client.get(LETTERS), 503, "broker_unavailable")
+    await expect_problem(await client.delete(f"{LETTERS}/1-0"), 503, "broker_unavailable")
+    assert await audited(client) == []

@@ -1,0 +1,118 @@
+"""Overrides by the API: set and cleared by on-call, shared by replicas, recorded in the audit log."""
+
+from datetime import datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.core.clock import utc_now
+from support_service.database.component import DATABASE
+from support_service.database.tables import audit_log
+from support_service.timeline.component import TIMELINE_AGGREGATOR
+from tests.conftest import both_databases
+from tests.support.calls import eventually, expect_problem
+
+PAYMENT = "/support/overrides/payment"
+DOWN = {"reason": " being\n restored ", "duration": "PT30M"}
+
+
+async def put(client, name, body, **headers):
+    """Set an override; return its JSON."""
+    async with client.put(f"/support/overrides/{name}", json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        found = await response.json()
+        assert response.headers["ETag"] == f'"{found["version"]}"'
+        return found
+
+
+def in_effect(client, name):
+    """Return the override in effect on a replica."""
+    return client.app[TIMELINE_AGGREGATOR].overrides.in_effect(name)
+
+
+@both_databases
+async def test_override_is_set_and_cleared(client):
+    """It is in effect on this replica before the answer arrives, and is recorded both times."""
+    found = await put(client, "payment", DOWN)
+    until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
+    assert until - at == timedelta(minutes=30)
+    assert (found["name"], found["value"], found["reason"]) == ("payment", None, "being restored")
+    assert found["effect"].startswith("switched off until ")
+    assert in_effect(client, "payment").until == until
+    async with client.delete(PAYMENT) as response:
+        assert response.status == 204
+    assert in_effect(client, "payment") is None
+    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.actor, audit_log.c.case_id))
+    assert [tuple(row) for row in rows] == [("lever.pulled", "anyone", None), ("lever.released", "anyone", None)]
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT1.5S", 1.5)])
+async def test_duration_is_iso_8601_or_as_on_the_command_line(client, duration, seconds):
+    found = await put(client, "ttl", {"value": 900, "duration": duration})
+    until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
+    assert (until - at).total_seconds() == seconds
+    assert (found["value"], found["reason"]) == (900, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "field"),
+    [
+        ("payment", {"duration": "PT30M"}, "reason"),
+        ("payment", {"duration": "PT30M", "reason": "  "}, "reason"),
+        ("payment", DOWN | {"reason": "x" * 201}, "reason"),
+        ("payment", DOWN | {"value": 5}, "value"),
+        ("payment", DOWN | {"duration": "P8D"}, "duration"),
+        ("payment", DOWN | {"duration": "-PT5M"}, "duration"),
+        ("payment", DOWN | {"duration": "0s"}, "duration"),
+        ("payment", DOWN | {"duration": "30"}, "duration"),
+        ("payment", {"reason": "down"}, "duration"),
+        ("ttl", DOWN, "value"),
+        ("ttl", DOWN | {"value": 0}, "value"),
+        ("ttl", DOWN | {"value": 86_401}, "value"),
+    ],
+)
+async def test_wrong_override_is_refused(client, name, body, field):
+    """The refusal names the field, and nothing is in effect."""
+    response = await client.put(f"/support/overrides/{name}", json=body)
+    problem = await expect_problem(response, 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert in_effect(client, name) is None
+
+
+async def test_unknown_or_inactive_override_is_not_found(client):
+    """An unknown name can be neither set nor cleared; an expired override can't be cleared."""
+    await expect_problem(await client.put("/support/overrides/all", json=DOWN), 404, "override_not_found")
+    await expect_problem(await client.delete("/support/overrides/all"), 404, "override_not_found")
+    await expect_problem(await client.delete(PAYMENT), 404, "override_not_found")
+    await put(client, "payment", DOWN | {"duration": "0.001s"})
+    await eventually(lambda: in_effect(client, "payment") is None)
+    await expect_problem(await client.delete(PAYMENT), 404, "override_not_found")
+
+
+@both_databases
+async def test_override_of_another_on_call_is_not_replaced_unseen(client):
+    """With If-Match, a change of an override that has changed, ended or never was is refused."""
+    await expect_problem(await client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
+    first = await put(client, "payment", DOWN)
+    read = {"If-Match": f'"{first["version"]}"'}
+    second = await put(client, "payment", DOWN | {"reason": "still down"}, **read)
+    assert second["version"] > first["version"]
+    await expect_problem(await client.put(PAYMENT, json=DOWN, headers=read), 412, "override_changed")
+    await expect_problem(await client.delete(PAYMENT, headers=read), 412, "override_changed")
+    async with client.delete(PAYMENT, headers={"If-Match": f'"{second["version"]}"'}) as response:
+        assert response.status == 204
+
+
+async def test_repeated_request_sets_an_override_once(client):
+    """A repeat with the same key gets the first answer, and does not prolong the override."""
+    first = await put(client, "payment", DOWN, **{"Idempotency-Key": "k"})
+    again = await put(client, "payment", DOWN, **{"Idempotency-Key": "k"})
+    assert first == again
+    assert in_effect(client, "payment").until <= utc_now() + timedelta(minutes=30)
+
+
+async def test_other_replicas_apply_an_override(make_client):
+    """The override is shared by the database."""
+    one, other = await make_client(), await make_client()
+    await put(one, "order", DOWN)
+    await eventually(lambda: in_effect(other, "order"))

@@ -1,0 +1,108 @@
+"""Webhook deliveries by the API: listed by state, replayed and dropped, on both databases."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.database.component import DATABASE
+from support_service.database.tables import audit_log, webhook_deliveries
+from tests.conftest import both_databases
+from tests.support.calls import expect_problem
+
+DELIVERIES = "/support/webhook-deliveries"
+NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
+FAR = datetime(2126, 5, 12, 12, tzinfo=UTC)  # due in a hundred years: no sender touches it
+
+
+async def store(client, *rows):
+    """Store deliveries to an endpoint; each row is (state, due). Return their ids."""
+    database = client.app[DATABASE]
+    before = await database.fetch_all(sa.select(webhook_deliveries.c.seq))
+    async with database.transaction() as tx:
+        for state, due in rows:
+            row = {"endpoint": "desk", "type": "t", "event": '{"secret": 1}', "state": state, "tries": 9}
+            row |= {"since": due, "due": due, "reason": "why"}
+            await tx.execute(webhook_deliveries.insert(), row)
+    found = await database.fetch_all(sa.select(webhook_deliveries.c.seq).order_by(webhook_deliveries.c.seq))
+    return [row.seq for row in found][len(before) :]
+
+
+async def page(client, **query):
+    """Return a page of deliveries."""
+    async with client.get(DELIVERIES, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def states(client):
+    """Return the state of each delivery."""
+    rows = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries).order_by(webhook_deliveries.c.seq))
+    return [(row.seq, row.state, row.tries, row.reason) for row in rows]
+
+
+async def audited(client):
+    """Return the audit log."""
+    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
+    return [(row.action, row.changes) for row in rows]
+
+
+@both_databases
+async def test_deliveries_are_listed_by_state_in_pages(client):
+    """Failed ones by default, latest first; each is on one page, also those that ended at the same time."""
+    late, later = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
+    ids = await store(client, *(("failed", due) for due in (later, NOON, late, late, late)), ("pending", FAR))
+    seen, cursor = [], {}
+    while not seen or cursor["cursor"]:
+        found = await page(client, limit="2", **cursor)
+        seen += [each["id"] for each in found["items"]]
+        cursor = {"cursor": found["nextCursor"]}
+    assert seen == [ids[each] for each in (0, 4, 3, 2, 1)]
+    (pending,) = (await page(client, state="pending"))["items"]
+    assert pending == {
+        "id": ids[5],
+        "endpoint": "desk",
+        "type": "t",
+        "state": "pending",
+        "tries": 9,
+        "since": "2126-05-12T12:00:00Z",
+        "due": "2126-05-12T12:00:00Z",
+        "reason": "why",
+    }
+    assert (await page(client, state="delivered"))["items"] == []
+
+
+@both_databases
+async def test_delivery_is_replayed(client):
+    """It is pending again, from now on, and is recorded."""
+    first, second = await store(client, ("failed", NOON), ("failed", NOON))
+    for _ in range(2):
+        path = f"{DELIVERIES}/{first}/replay"
+        async with client.post(path, headers={"Idempotency-Key": "k"}) as response:
+            assert response.status == 204
+    assert (second, "failed", 9, "why") in await states(client)
+    assert (first, "failed", 9, "why") not in await states(client)
+    changes = f'{{"deliveryId":[{first},{first}],"endpoint":["desk","desk"],"state":["failed","pending"]}}'
+    assert await audited(client) == [("webhook.replayed", changes)]
+
+
+@both_databases
+async def test_delivery_is_dropped(client):
+    first, second = await store(client, ("pending", FAR), ("failed", NOON))
+    async with client.delete(f"{DELIVERIES}/{first}") as response:
+        assert response.status == 204
+    assert await states(client) == [(second, "failed", 9, "why")]
+    await expect_problem(await client.delete(f"{DELIVERIES}/{first}"), 404, "delivery_not_found")
+    changes = f'{{"deliveryId":[{first},null],"endpoint":["desk",null],"state":["pending",null]}}'
+    assert await audited(client) == [("webhook.dropped", changes)]
+
+
+@pytest.mark.parametrize("delivery", ["0", "-1", "abc", "1_0", "9" * 19, "9" * 20, "1.0"])
+async def test_unknown_delivery_is_not_found(client, delivery):
+    await expect_problem(await client.post(f"{DELIVERIES}/{delivery}/replay"), 404, "delivery_not_found")
+    await expect_problem(await client.delete(f"{DELIVERIES}/{delivery}"), 404, "delivery_not_found")
+
+
+@pytest.mark.parametrize("query", [{"state": "lost"}, {"limit": "201"}, {"cursor": "x"}, {"cursor": "_" * 22}])
+async def test_wrong_query_is_refused(client, query):
+    await expect_problem(await client.get(DELIVERIES, params=query), 422, "invalid_request")
