@@ -22,6 +22,9 @@ from support_service.core.ids import is_valid_id
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 
 
+READ = Permission("audit:read", {"supervisor": "all"})
+
+
 class AuditQuery(ApiModel):
     """Which entries to list."""
 
@@ -75,22 +78,23 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
         # The case may be older than the audit log. Raises if there is no such case.
         await call.services.cases.expect_visible(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
-    return Reply(AuditPage.model_construct(items=[_entry(each) for each in page], next_cursor=cursor))
-
-
-def _entry(entry: StoredAuditEntry) -> AuditEntry:
-    return AuditEntry.model_validate(
-        {
-            "at": entry.at,
-            "actor": entry.actor,
-            "role": entry.role,
-            "action": entry.action,
-            "requestId": entry.request_id,
-            "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
-            "position": entry.position,
-            "hash": entry.hash.hex() if entry.hash else None,
-        }
+    return Reply(
+        AuditPage.model_construct(items=[AuditEntry.model_validate(members(each)) for each in page], next_cursor=cursor)
     )
+
+
+def members(entry: StoredAuditEntry) -> dict[str, Any]:
+    """Return the members of an entry as the API shows it."""
+    return {
+        "at": entry.at,
+        "actor": entry.actor,
+        "role": entry.role,
+        "action": entry.action,
+        "requestId": entry.request_id,
+        "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
+        "position": entry.position,
+        "hash": entry.hash.hex() if entry.hash else None,
+    }
 
 
 ROUTES = (
@@ -100,7 +104,7 @@ ROUTES = (
         method="GET",
         path=CASE + "/audit",
         handler=list_audit,
-        access=Permission("audit:read", {"supervisor": "all"}),
+        access=READ,
         query=AuditQuery,
         response_model=AuditPage,
         problems=(*CASE_PROBLEMS, "invalid_request"),

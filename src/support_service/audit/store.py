@@ -20,8 +20,8 @@ _L = audit_log.c
 COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
 
 
-def _select_page(
-    condition: sa.ColumnElement[bool] | sa.TextClause, place: sa.Column[Any], direction: Direction = sa.asc
+def select_page(
+    condition: sa.ColumnElement[bool] | sa.TextClause, *order: sa.Column[Any], direction: Direction = sa.asc
 ) -> sa.Select[Any]:
     """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
 
@@ -30,11 +30,11 @@ def _select_page(
     # The column `changes` is read only for the entries within the limit.
     kept = [column for column in COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
-    found = sa.select(*kept, size).where(condition).order_by(direction(place)).limit(sa.bindparam("count"))
-    page = limit_by_bytes(found, place.name, direction=direction)
+    found = sa.select(*kept, size).where(condition).order_by(*map(direction, order)).limit(sa.bindparam("count"))
+    page = limit_by_bytes(found, *(column.name for column in order), direction=direction)
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
     columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
-    return sa.select(*columns, page.c.number).order_by(direction(page.c[place.name]))
+    return sa.select(*columns, page.c.number).order_by(*(direction(page.c[column.name]) for column in order))
 
 
 UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
@@ -42,7 +42,7 @@ ADD = compiled(audit_log.insert().inline())
 _OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
 HEAD_AND_OLDEST = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST.label("oldest")))
 LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
-TO_SEAL = compiled(_select_page(UNSEALED, _L.seq))
+TO_SEAL = compiled(select_page(UNSEALED, _L.seq))
 SEAL = compiled(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
@@ -53,9 +53,11 @@ UPDATE_HEAD = compiled(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
 )
-SEALED = _select_page(_L.position > sa.bindparam("after"), _L.position)
-OF_CASE = _select_page(
-    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)), _L.seq, sa.desc
+SEALED = select_page(_L.position > sa.bindparam("after"), _L.position)
+OF_CASE = select_page(
+    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)),
+    _L.seq,
+    direction=sa.desc,
 )
 STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
 _ERASABLE = sa.and_(
@@ -94,7 +96,7 @@ async def lock_head(tx: Transaction) -> ChainHead:
 
 async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[StoredAuditEntry]:
     """Return the first `count` unsealed entries, in the order in which they were added."""
-    return (await _read(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
+    return (await read_page(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
 
 
 async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> None:
@@ -110,7 +112,7 @@ async def read_sealed(
     reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
 ) -> list[StoredAuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
-    return (await _read(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
+    return (await read_page(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
 
 
 async def find_stray_position(reader: Reader) -> int | None:
@@ -133,13 +135,13 @@ async def read_case_entries(
 ) -> tuple[list[StoredAuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
     newer = MAX_INTEGER if before is None else before
-    found, number = await _read(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
+    found, number = await read_page(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
     page = found[:limit]
     return page, number > len(page)
 
 
-async def _read(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
-    """Run a statement of `_select_page`. Return its entries, and their number without the limit of bytes."""
+async def read_page(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
+    """Run a statement of `select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
     entries = [StoredAuditEntry._make(tuple(row)[: len(COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
     return entries, rows[0].number if rows else 0

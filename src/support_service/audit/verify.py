@@ -1,10 +1,12 @@
-"""Verification of the whole chain, up to the first invalid entry."""
+"""Verification of the chain, as a whole or in parts, up to the first invalid entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from support_service.audit import chain, store
 from support_service.audit.chain import GENESIS, ChainHead
+from support_service.core.errors import FieldError, ValidationFailed
 from support_service.database import Database
 
 
@@ -14,6 +16,9 @@ class VerifyLimits:
 
     page_size: int = 1000  # entries
     page_bytes: int = store.MAX_PAGE_BYTES  # of changes, plus the last entry
+
+
+PART_LIMITS = VerifyLimits(page_size=200)  # a request must not keep the event loop busy for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,62 @@ async def verify_chain(
             head, f"the changes at position {unexplained[0]} are missing, and no entry records their erasure"
         )
     return ChainVerification(head, await _check_ends(database, head))
+
+
+@dataclass(frozen=True, slots=True)
+class PartVerification:
+    """The result of the verification of a part: its ends, the first flaw, and the end of the whole chain."""
+
+    start: int  # position of the entry that was taken as valid; 0 for the beginning of the chain
+    head: ChainHead  # the last valid one
+    end: ChainHead
+    flaw: str | None
+    oldest_unsealed: datetime | None
+
+
+async def verify_part(
+    database: Database, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
+) -> PartVerification:
+    """Verify up to `count` entries after a position, by default the last ones.
+
+    The entry at `after` is taken as valid. A part can't tell whether an erasure explains missing changes, nor whether
+    the chain before it was rewritten: that takes the verification of the whole chain. Raises ValidationFailed if the
+    chain is shorter than `after`.
+    """
+    end, oldest = await store.read_head_and_oldest_unsealed(database)
+    start = max(0, end.position - count) if after is None else after
+    if start > end.position:
+        problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
+        raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
+    head = await _head_at(database, start)
+    if head is None:
+        return PartVerification(start, ChainHead(0, GENESIS), end, f"there is no entry at position {start}", oldest)
+    until = min(end.position, start + count)
+    while head.position < until:
+        most = min(limits.page_size, until - head.position)
+        page = await store.read_sealed(database, head.position, most, limits.page_bytes)
+        if not page:
+            return PartVerification(start, head, end, f"entries are missing after position {head.position}", oldest)
+        for entry in page:
+            reason = chain.find_flaw(head, entry)
+            if reason is not None or entry.hash is None:
+                return PartVerification(start, head, end, reason, oldest)
+            head = ChainHead(head.position + 1, entry.hash)
+    flaw = None
+    if head.position == end.position and head.hash != end.hash:
+        flaw = f"the head says {end}, which is not the last entry"
+    return PartVerification(start, head, end, flaw, oldest)
+
+
+async def _head_at(database: Database, position: int) -> ChainHead | None:
+    """Return the head that the chain had at a position, or None if there is no such entry."""
+    if position == 0:
+        return ChainHead(0, GENESIS)
+    found = await store.read_sealed(database, position - 1, 1)
+    entry = found[0] if found else None
+    if entry is None or entry.position != position or entry.hash is None:
+        return None
+    return ChainHead(position, entry.hash)
 
 
 async def _check_ends(database: Database, head: ChainHead) -> str | None:

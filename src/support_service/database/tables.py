@@ -304,6 +304,9 @@ audit_log = sa.Table(
     sa.Column("digest", sa.LargeBinary),  # hash of salt and changes
     sa.Column("hash", sa.LargeBinary),  # hash of the previous entry's hash and this entry
     sa.Index(None, "case_id", "seq"),
+    sa.Index(None, "at", "seq"),
+    sa.Index(None, "actor", "at", "seq"),
+    sa.Index(None, "action", "at", "seq"),
     sa.Index(None, "position", unique=True),
     sa.Index("ix_audit_log_unsealed", "seq", sqlite_where=sa.text("position IS NULL")),
 )

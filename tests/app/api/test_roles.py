@@ -70,6 +70,8 @@ REQUESTS = {
     "list_deliveries": ("GET", "/support/webhook-deliveries", {}),
     "replay_delivery": ("POST", "/support/webhook-deliveries/1/replay", {}),
     "drop_delivery": ("DELETE", "/support/webhook-deliveries/1", {}),
+    "list_audit_log": ("GET", "/support/audit", {}),
+    "verify_audit_log": ("GET", "/support/audit/verification", {}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 

@@ -1,0 +1,153 @@
+"""The audit log across cases by the API: filters, pages, and the verification of parts of the chain."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.audit.sealer import Sealer
+from support_service.database.component import DATABASE
+from support_service.database.tables import audit_head, audit_log
+from tests.conftest import both_databases
+from tests.support.calls import add_message, expect_problem, open_case
+
+LOG = "/support/audit"
+NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
+
+
+async def read(client, path=LOG, **query):
+    """Return the JSON of an answer."""
+    async with client.get(path, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def store(database, *entries):
+    """Store entries; each is (minutes after noon, actor, action, case)."""
+    async with database.transaction() as tx:
+        for minutes, actor, action, case in entries:
+            entry = {"at": NOON + timedelta(minutes=minutes), "actor": actor, "role": "agent", "action": action}
+            await tx.execute(audit_log.insert(), entry | {"case_id": case, "changes": "{}"})
+
+
+@both_databases
+async def test_entries_are_found_by_each_filter(client):
+    """Newest first; several filters must all match, and the end of the time is exclusive."""
+    await store(
+        client.app[DATABASE],
+        (0, "lan", "case.opened", "a"),
+        (1, "lan", "case.closed", "a"),
+        (2, "minh", "case.closed", "b"),
+        (3, "minh", "lever.pulled", None),
+    )
+
+    async def minutes(**query):
+        times = [datetime.fromisoformat(each["at"]) for each in (await read(client, **query))["items"]]
+        return [(at - NOON) // timedelta(minutes=1) for at in times]
+
+    assert await minutes() == [3, 2, 1, 0]
+    assert await minutes(actor="lan") == [1, 0]
+    assert await minutes(action="case.closed") == [2, 1]
+    assert await minutes(actor="lan", action="case.closed") == [1]
+    assert await minutes(caseId="a") == await minutes(case_id="a") == [1, 0]
+    assert await minutes(**{"from": "2026-05-12T12:01:00Z"}) == [3, 2, 1]
+    assert await minutes(**{"from": "2026-05-12T12:01:00Z", "to": "2026-05-12T14:03:00+02:00"}) == [2, 1]
+    assert await minutes(actor="nobody") == []
+    newest = (await read(client))["items"][0]
+    assert (newest["caseId"], newest["changes"]) == (None, {})
+
+
+@both_databases
+async def test_pages_have_each_entry_once(client):
+    """Also entries of the same time, and while entries are added."""
+    database = client.app[DATABASE]
+    await store(
+        database, *((minutes, str(number), "case.opened", "a") for number, minutes in enumerate((5, 1, 1, 1, 0)))
+    )
+    seen, cursor = [], {}
+    while not seen or cursor["cursor"]:
+        found = await read(client, limit="2", action="case.opened", **cursor)
+        seen += [each["actor"] for each in found["items"]]
+        cursor = {"cursor": found["nextCursor"]}
+        await store(database, (9, "new", "case.opened", "a"))
+    assert seen == ["0", "3", "2", "1", "4"]
+
+
+@pytest.mark.parametrize(
+    "query", [{"action": "case.lost"}, {"from": "noon"}, {"limit": "0"}, {"cursor": "x"}, {"actor": "x" * 256}]
+)
+async def test_wrong_query_is_refused(client, query):
+    await expect_problem(await client.get(LOG, params=query), 422, "invalid_request")
+
+
+@pytest.fixture
+async def sealed(client, instruments):
+    """A client of a service whose chain has five entries."""
+    case = await open_case(client)
+    for _ in range(4):
+        await add_message(client, case)
+    await Sealer(client.app[DATABASE], instruments).run()
+    return client
+
+
+async def verify(client, **query):
+    """Return the result of a verification."""
+    return await read(client, f"{LOG}/verification", **query)
+
+
+@both_databases
+async def test_part_of_the_chain_is_verified(sealed):
+    """By default up to its end; from a position, as many entries as are asked for."""
+    whole = await verify(sealed)
+    entries = (await read(sealed))["items"]
+    assert whole == {
+        "holds": True,
+        "flaw": None,
+        "after": 0,
+        "verifiedTo": 5,
+        "more": False,
+        "head": {"position": 5, "hash": entries[0]["hash"]},
+        "oldestUnsealedAt": None,
+    }
+    part = await verify(sealed, after="1", limit="2")
+    assert (part["holds"], part["after"], part["verifiedTo"], part["more"]) == (True, 1, 3, True)
+    last = await verify(sealed, limit="2")
+    assert (last["holds"], last["after"], last["verifiedTo"], last["more"]) == (True, 3, 5, False)
+    response = await sealed.get(f"{LOG}/verification", params={"after": "6"})
+    problem = await expect_problem(response, 422, "invalid_request")
+    assert problem["errors"][0]["field"] == "after"
+
+
+async def test_empty_chain_holds(client):
+    assert (await verify(client))["verifiedTo"] == 0
+
+
+async def change(client, statement):
+    """Change the audit log in a way that its triggers prevent."""
+    async with client.app[DATABASE].transaction() as tx:
+        rows = await tx.fetch_all(
+            sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'")
+        )
+        for row in rows:
+            await tx.execute(sa.text(f"DROP TRIGGER {row.name}"))
+        await tx.execute(statement)
+
+
+async def test_altered_entry_is_found(sealed):
+    """The flaw names its position; parts after it are valid on their own."""
+    await change(sealed, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
+    found = await verify(sealed)
+    assert (found["holds"], found["verifiedTo"]) == (False, 2)
+    assert "position 3" in found["flaw"]
+    assert (await verify(sealed, after="3"))["holds"] is True
+
+
+async def test_missing_entries_and_another_head_are_found(sealed):
+    """An entry that is gone, at the start of a part, inside or at its end; and a head that is not the last entry."""
+    await change(sealed, audit_head.update().values(hash=b"x" * 32))
+    assert "not the last entry" in (await verify(sealed))["flaw"]
+    await change(sealed, audit_log.delete().where(audit_log.c.position == 5))
+    assert "missing after position 4" in (await verify(sealed))["flaw"]
+    await change(sealed, audit_log.delete().where(audit_log.c.position == 2))
+    assert "no entry at position 2" in (await verify(sealed))["flaw"]
+    assert "no entry at position 2" in (await verify(sealed, after="2"))["flaw"]

@@ -1,0 +1,83 @@
+"""Lists of the audit log across cases read by an index, in its order, on both databases."""
+
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+
+from support_service.audit import search
+from support_service.audit.search import AuditFilters
+from tests.conftest import both_databases
+
+ENTRIES = 20_000
+FILL = """
+    INSERT INTO audit_log (at, actor, role, action, case_id, changes)
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {entries})
+    SELECT {at}, 'agent-' || (n % 50), 'agent',
+        CASE WHEN n % 5000 = 0 THEN 'lever.pulled' WHEN n % 3 = 0 THEN 'case.opened' ELSE 'message.added' END,
+        'case-' || (n / 10), '{{"subject":[null,"A parcel"]}}'
+    FROM numbers
+"""
+AT = {
+    "sqlite": "strftime('%Y-%m-%dT%H:%M:%f000+00:00', '2026-01-01', n || ' seconds')",
+    "postgresql": "TIMESTAMPTZ '2026-01-01Z' + n * INTERVAL '1 second'",
+}
+
+
+class Plan(sa.Executable, sa.ClauseElement):
+    """A statement that returns the database's plan of another."""
+
+    inherit_cache = False
+
+    def __init__(self, statement):
+        self.statement = statement
+
+
+@compiles(Plan)
+def _(element, compiler, **kw):
+    prefix = "EXPLAIN QUERY PLAN" if compiler.dialect.name == "sqlite" else "EXPLAIN"
+    return f"{prefix} {compiler.process(element.statement, **kw)}"
+
+
+class Recorder:
+    """A reader that records its statement and finds nothing."""
+
+    async def fetch_all(self, statement, parameters):
+        """Record the statement."""
+        self.recorded = statement, parameters
+        return []
+
+
+@pytest.fixture
+async def filled(database, backend):
+    """A database with many entries."""
+    async with database.transaction() as tx:
+        await tx.execute(sa.text(FILL.format(entries=ENTRIES, at=AT[backend]).replace(":", r"\:")))
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("ANALYZE audit_log"))
+    return database
+
+
+@both_databases
+@pytest.mark.parametrize("before", [None, (datetime(2026, 1, 1, 3, tzinfo=UTC), 10_000)])
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        (AuditFilters(), "ix_audit_log_at_seq"),
+        (AuditFilters(start=datetime(2026, 1, 1, 2, tzinfo=UTC)), "ix_audit_log_at_seq"),
+        (AuditFilters(actor="agent-7"), "ix_audit_log_actor_at_seq"),
+        (AuditFilters(action="lever.pulled"), "ix_audit_log_action_at_seq"),
+        (AuditFilters(action="macro.deleted"), "ix_audit_log_action_at_seq"),
+        (AuditFilters(case_id="case-7"), "ix_audit_log_case_id_seq"),
+    ],
+)
+async def test_page_is_read_by_an_index(filled, filters, index, before):
+    """The page's rows are found by the index of the filter, and the table is not read from end to end."""
+    recorder = Recorder()
+    await search.find_entries(recorder, filters, before, 50)
+    statement, parameters = recorder.recorded
+    plan = "\n".join(str(row[-1]) for row in await filled.fetch_all(Plan(statement), parameters))
+    assert index in plan, plan
+    assert "Seq Scan" not in plan, plan
+    assert "SCAN audit_log\n" not in plan, plan
