@@ -101,6 +101,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
         settings.attachments,
         settings.events,
         timings.api,
+        links=settings.links,
         case_cache_bytes=settings.database.case_cache,
     )
     return app

@@ -10,21 +10,29 @@ from support_service.access.component import AUTHENTICATOR
 from support_service.api.admin import admin_server
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.me import permissions_by_role
+from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.attachments.component import ATTACHMENT_SERVICE
+from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
 from support_service.database.component import DATABASE
-from support_service.events.component import DEAD_LETTERS, EVENT_CONSUMER, WEBHOOK_DELIVERIES
+from support_service.events.component import (
+    DEAD_LETTERS,
+    EVENT_CONSUMER,
+    OUTBOX_RELAY,
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_SENDER,
+)
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
-from support_service.settings.resources import AttachmentSettings, EventSettings
+from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.sla.component import CASE_CLOCKS, POLICY_SERVICE
-from support_service.telemetry.component import INSTRUMENTS, METRICS, REQUEST_METRICS
+from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from support_service.views.component import VIEW_SERVICE
 
@@ -39,6 +47,7 @@ def setup(
     events: EventSettings,
     timings: ApiTimings,
     *,
+    links: LinkSettings,
     case_cache_bytes: int,
 ) -> None:
     """Add every route, and serve metrics and health on the admin port if there is one. GET routes also answer HEAD.
@@ -84,6 +93,18 @@ def setup(
             attachments=app[ATTACHMENT_SERVICE],
             views=app[VIEW_SERVICE],
             overrides=app[OVERRIDE_SERVICE],
+            on_call=OnCallParts(
+                timeline=app[TIMELINE_AGGREGATOR],
+                cache=app[TIMELINE_CACHE],
+                backlog=app[ATTACHMENT_SERVICE].backlog,
+                relay=app[OUTBOX_RELAY],
+                consumer=app[EVENT_CONSUMER],
+                webhooks=app[WEBHOOK_SENDER],
+                sealer=app[AUDIT_SEALER],
+                loop_lag=app[LOOP_LAG],
+                runbooks_url=links.runbooks_url,
+                grafana_url=links.grafana_url,
+            ),
             consumer=app[EVENT_CONSUMER],
             dead_letters=app[DEAD_LETTERS],
             deliveries=app[WEBHOOK_DELIVERIES],

@@ -60,7 +60,7 @@ async def readyz(call: Call) -> Reply[Ready]:
 
     The service is ready while the database answers and no shutdown has begun; the cache is not required.
     """
-    database, cache = await asyncio.gather(_database_status(call.services), _cache_status(call.services))
+    database, cache = await asyncio.gather(database_status(call.services), _cache_status(call.services))
     if not call.services.readiness.accepting:
         return Reply(Ready(status="stopping", database=database, cache=cache), status=503)
     if database != "ok":
@@ -91,7 +91,7 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def _database_status(services: Services) -> DatabaseStatus:
+async def database_status(services: Services) -> DatabaseStatus:
     """Ping the database in a separate task, because cancelling a hanging ping takes longer than its timeout.
 
     At most one ping runs at a time; concurrent requests share it.

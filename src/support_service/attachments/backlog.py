@@ -1,12 +1,14 @@
 """The attachment backlog: files on local storage that wait for the offload, and their gauges."""
 
 import asyncio
-from datetime import datetime
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from support_service.attachments import ledger, store
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.core.clock import age_in_seconds
+from support_service.core.clock import age_in_seconds, utc_now
 from support_service.database import Database
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.attachments import (
@@ -17,6 +19,19 @@ from support_service.telemetry.instruments.attachments import (
 )
 
 LOCAL = "local"
+HISTORY = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
+MIN_HISTORY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogStatus:
+    """What this replica last read of the local storage."""
+
+    read_at: datetime
+    totals: FileTotals
+    oldest: datetime | None
+    disk_free: int | None  # bytes
+    full_in: float | None  # seconds until the disk is full at the rate of the last hour; None if it does not fill
 
 
 class AttachmentBacklog:
@@ -31,6 +46,8 @@ class AttachmentBacklog:
         self._totals: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
+        self._free_history: deque[tuple[datetime, int]] = deque()
+        self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_AGE, self._age)
@@ -53,6 +70,27 @@ class AttachmentBacklog:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
         self._totals = await ledger.totals(self._database, LOCAL)
         self._oldest = await store.oldest_created_at(self._database, LOCAL) if self._totals.files else None
+
+        self._read_at = utc_now()
+        if self._disk_free is not None:
+            self._free_history.append((self._read_at, self._disk_free))
+        while self._free_history and self._free_history[0][0] < self._read_at - HISTORY:
+            self._free_history.popleft()
+
+    @property
+    def status(self) -> BacklogStatus | None:
+        """What was last read, or None before that."""
+        if self._read_at is None or self._totals is None:
+            return None
+        return BacklogStatus(self._read_at, self._totals, self._oldest, self._disk_free, self._full_in())
+
+    def _full_in(self) -> float | None:
+        if not self._free_history:
+            return None
+        (first_at, first), (last_at, last) = self._free_history[0], self._free_history[-1]
+        if last_at - first_at < MIN_HISTORY or last >= first:
+            return None
+        return last * (last_at - first_at).total_seconds() / (first - last)
 
     def _age(self) -> Observations:
         if self._totals is None:

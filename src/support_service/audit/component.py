@@ -9,12 +9,15 @@ from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.telemetry.component import INSTRUMENTS
 
+AUDIT_SEALER = web.AppKey("audit_sealer", Sealer)
+
 
 def setup(app: web.Application, timings: SealerTimings) -> None:
     """Seal new entries in the background."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         sealer = Sealer(app[DATABASE], app[INSTRUMENTS], timings)
+        app[AUDIT_SEALER] = sealer
         await sealer.refresh_gauges()
         async with run_in_background(run_every(timings.seal_interval, sealer.run, "Sealing the audit log")):
             yield

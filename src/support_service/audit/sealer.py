@@ -9,7 +9,7 @@ from datetime import datetime
 
 from support_service.audit import chain, store
 from support_service.audit.chain import ChainHead
-from support_service.core.clock import age_in_seconds
+from support_service.core.clock import age_in_seconds, utc_now
 from support_service.database import Database, Transaction
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.audit import AUDIT_SEALED, AUDIT_UNSEALED_AGE
@@ -24,6 +24,16 @@ class SealerTimings:
     batch_bytes: int = store.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
 
 
+@dataclass(frozen=True, slots=True)
+class SealerStatus:
+    """What this replica last read of the chain."""
+
+    read_at: datetime
+    length: int
+    oldest_unsealed: datetime | None
+    last_sealed_at: datetime | None  # when this replica last saw the chain grow
+
+
 class Sealer:
     """Background sealing of entries, with metrics: the length of the chain and the age of the oldest unsealed entry."""
 
@@ -31,6 +41,7 @@ class Sealer:
         self._database = database
         self._timings = timings
         self._length: int | None = None
+        self.status: SealerStatus | None = None
         self._oldest: datetime | None = None
         instruments.observe(AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
         instruments.observe(AUDIT_UNSEALED_AGE, self._age)
@@ -38,6 +49,10 @@ class Sealer:
     async def refresh_gauges(self) -> None:
         """Read the length of the chain and the time of the oldest unsealed entry."""
         head, self._oldest = await store.read_head_and_oldest_unsealed(self._database)
+        last, now = self.status, utc_now()
+        grown = last is not None and head.position > last.length
+        sealed_at = now if grown else last.last_sealed_at if last else None
+        self.status = SealerStatus(now, head.position, self._oldest, sealed_at)
         self._length = head.position
 
     async def run(self) -> None:

@@ -28,6 +28,8 @@ from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
+OUTBOX_RELAY = web.AppKey("outbox_relay", OutboxRelay)
+WEBHOOK_SENDER = web.AppKey("webhook_sender", WebhookSender)
 DEAD_LETTERS = web.AppKey("dead_letters", DeadLetterService)
 WEBHOOK_DELIVERIES = web.AppKey("webhook_deliveries", DeliveryService)
 # Applies an inbound event; the cases component sets it.
@@ -64,7 +66,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
         )
         app[DEAD_LETTERS] = DeadLetterService(database, broker, settings.inbound_stream)
         app[WEBHOOK_DELIVERIES] = DeliveryService(database)
-        relay = OutboxRelay(
+        relay = app[OUTBOX_RELAY] = OutboxRelay(
             database,
             broker,
             instruments,
@@ -78,7 +80,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(connector=LimitedConnector(), cookie_jar=aiohttp.DummyCookieJar())
             )
-            webhooks = WebhookSender(
+            webhooks = app[WEBHOOK_SENDER] = WebhookSender(
                 database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks
             )
             await asyncio.gather(relay.refresh_backlog(), consumer.refresh_backlog(), webhooks.refresh())

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from support_service.core.clock import utc_now
@@ -82,6 +83,7 @@ class EventConsumer:
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._backlog: StreamBacklog | None = None
+        self.backlog_read_at: datetime | None = None
         instruments.observe(EVENTS_STREAM_LAG, self._observe_lag)
         instruments.observe(EVENTS_DEAD_LETTERS, lambda: [(self._backlog.dead, {})] if self._backlog else [])
 
@@ -108,11 +110,17 @@ class EventConsumer:
 
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
+        self.backlog_read_at = utc_now()
         try:
             await self._broker.trim(self._stream)
             self._backlog = await self._broker.backlog(self._stream)
         except BrokerError:
             self._backlog = None
+
+    @property
+    def backlog(self) -> StreamBacklog | None:
+        """The backlog as it was last read; None while the broker is down."""
+        return self._backlog
 
     async def finish(self, until: float) -> None:
         """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""

@@ -69,6 +69,7 @@ class OutboxRelay:
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
+        self.backlog_read_at: datetime | None = None
         instruments.observe(EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
         instruments.observe(EVENTS_OUTBOX_OLDEST, self._observe_oldest)
 
@@ -104,6 +105,15 @@ class OutboxRelay:
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
         self._backlog = await outbox_store.backlog(self._database)
+        self.backlog_read_at = utc_now()
+
+    @property
+    def backlog(self) -> tuple[int, float] | None:
+        """The number of events in the outbox and the age of the oldest in seconds; None before the first reading."""
+        if self._backlog is None:
+            return None
+        number, oldest = self._backlog
+        return number, _age(oldest) if oldest else 0.0
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""
@@ -180,10 +190,7 @@ class OutboxRelay:
             self._instruments.events_relay_lag.record(_age(events[0].at))
 
     def _observe_oldest(self) -> Observations:
-        if self._backlog is None:
-            return []
-        _, oldest = self._backlog
-        return [(_age(oldest) if oldest else 0.0, {})]
+        return [] if self.backlog is None else [(self.backlog[1], {})]
 
 
 def _age(at: str) -> float:

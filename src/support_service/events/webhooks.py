@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 
@@ -82,7 +82,18 @@ class WebhookSender:
         self._is_leader = is_leader
         self._timings = timings
         self._pending: int | None = None
+        self.pending_read_at: datetime | None = None
         instruments.observe(WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
+
+    @property
+    def pending(self) -> int | None:
+        """The number of pending deliveries as it was last read."""
+        return self._pending
+
+    @property
+    def endpoint_names(self) -> list[str]:
+        """The names of the configured endpoints."""
+        return list(self._endpoints)
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
@@ -100,6 +111,7 @@ class WebhookSender:
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         self._pending = await webhook_store.count_pending_deliveries(self._database)
+        self.pending_read_at = utc_now()
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
 

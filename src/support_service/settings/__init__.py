@@ -26,6 +26,7 @@ from support_service.settings.resources import (
     AttachmentSettings,
     DatabaseSettings,
     EventSettings,
+    LinkSettings,
     ObjectStoreSettings,
     TimelineSettings,
     UpstreamSettings,
@@ -70,6 +71,7 @@ class Settings(BaseModel):
     events: EventSettings
     telemetry: TelemetrySettings
     access: AccessSettings
+    links: LinkSettings
     warnings: tuple[str, ...] = ()  # variables that are set and have no effect
 
     @property
@@ -117,6 +119,7 @@ class Settings(BaseModel):
             events=read_section(EventSettings, environ),
             telemetry=telemetry,
             access=read_section(AccessSettings, environ),
+            links=read_section(LinkSettings, environ),
             warnings=(
                 *opentelemetry.ineffective_warnings(environ, telemetry.metrics, telemetry.traces),
                 *_warn_unconsumed_events(environ),

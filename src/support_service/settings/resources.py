@@ -213,3 +213,18 @@ class EventSettings(SettingsSection):
         validate_default=False,
         description="Endpoints: a list of objects with `name`, `url`, `secret` and optional `types`.",
     )
+
+
+class LinkSettings(SettingsSection):
+    """Where the runbooks and the dashboards of this service are: `GET /support/oncall` links them."""
+
+    runbooks_url: BaseUrl | None = Field(
+        None,
+        alias="SUPPORT_RUNBOOKS_URL",
+        description="Where this repository's `runbooks/` is served. Unset: on-call gets no links to runbooks.",
+    )
+    grafana_url: BaseUrl | None = Field(
+        None,
+        alias="SUPPORT_GRAFANA_URL",
+        description="Address of the Grafana with the dashboard. Unset: on-call gets no links to panels.",
+    )

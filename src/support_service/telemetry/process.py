@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from collections import deque
 from collections.abc import Callable
 
 import psutil
@@ -19,6 +20,8 @@ from support_service.telemetry.instruments.process import (
 )
 
 MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
+
+RECENT_SAMPLES = 240  # the samples of a minute
 
 
 def observe_process(instruments: Instruments) -> None:
@@ -48,6 +51,7 @@ class LoopLagSampler:
     """Sampler of the event loop's lag. Each of its listeners is called with each sample, in seconds."""
 
     def __init__(self, lag: Histogram, interval: float) -> None:
+        self.recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
         self.listeners: list[Callable[[float], None]] = []
         self._lag = lag
         self._interval = interval
@@ -67,3 +71,4 @@ class LoopLagSampler:
                 listener(late)
             for missed in range(min(int(late / self._interval), MAX_MISSED_SAMPLES) + 1):
                 self._lag.record(late - missed * self._interval)
+                self.recent.append(late - missed * self._interval)

@@ -142,6 +142,11 @@ class TimelineAggregator:
         self._instruments.timeline_read.record(elapsed, {"completeness": collected.completeness})
         return collected
 
+    @property
+    def default_ttl(self) -> float:
+        """Seconds for which answers are fresh without an override."""
+        return self._ttl
+
     async def invalidate(self, case_id: str) -> None:
         """Delete the cached snapshots of a case, for a change of its references."""
         await self._cache.forget(case_id)

@@ -62,6 +62,7 @@ REQUESTS = {
     "get_sla_policy": ("GET", "/support/sla-policies/all", {}),
     "put_sla_policy": ("PUT", "/support/sla-policies/all", {"json": {"targets": {"resolution": "PT9H"}}}),
     "delete_sla_policy": ("DELETE", "/support/sla-policies/all", {}),
+    "get_oncall": ("GET", "/support/oncall", {}),
     "set_override": ("PUT", "/support/overrides/payment", {"json": {"reason": "down", "duration": "PT30M"}}),
     "clear_override": ("DELETE", "/support/overrides/order", {}),
     "list_dead_letters": ("GET", "/support/dead-letters", {}),

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from support_service.access.authenticator import Authenticator
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.route import Scope
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
@@ -73,6 +74,7 @@ class Services:
     attachments: AttachmentService
     views: ViewService
     overrides: OverrideService
+    on_call: OnCallParts
     consumer: EventConsumer
     dead_letters: DeadLetterService
     deliveries: DeliveryService

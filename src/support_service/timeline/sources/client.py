@@ -29,6 +29,7 @@ from support_service.timeline.sources.answers import (
     rejected_id,
 )
 from support_service.timeline.sources.base import Source, SourceCall
+from support_service.timeline.sources.recent_calls import RecentCalls
 
 MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
@@ -64,6 +65,7 @@ class SourceClient:
     ) -> None:
         self.name = source.service
         self.breaker = CircuitBreaker(breaker_timings)
+        self.recent = RecentCalls()
         self._source_calls = source.calls
         self._base_url = base_url
         self._session = session
@@ -102,7 +104,7 @@ class SourceClient:
 
     def _count_outcome(self, answer: SourceAnswer) -> SourceAnswer:
         if answer.outcome == "open":
-            self._instruments.timeline_source.record(0, {"service": self.name, "outcome": "open"})
+            self._record(0, "open")
         if answer.failure and answer.failure.stage:
             self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
         return answer
@@ -158,9 +160,12 @@ class SourceClient:
         except (aiohttp.ClientError, OSError) as failure:
             self._log.warning("%s broke off its answer: %s", self.name, type(failure).__name__)
             answer = failed_answer("error", "http", "connection failed", good=False)
-        outcome = answer.outcome if answer else "error"
-        self._instruments.timeline_source.record(loop.time() - started, {"service": self.name, "outcome": outcome})
+        self._record(loop.time() - started, answer.outcome if answer else "error")
         return answer
+
+    def _record(self, seconds: float, outcome: str) -> None:
+        self._instruments.timeline_source.record(seconds, {"service": self.name, "outcome": outcome})
+        self.recent.record(seconds, outcome)
 
     async def _ask(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:
         url = URL(self._base_url + call.path, encoded=True)  # the path is percent-encoded already

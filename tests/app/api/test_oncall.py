@@ -1,0 +1,176 @@
+"""The state of the service for on-call: every part, also while one of them is down."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support_service.api import oncall
+from support_service.api.oncall_parts import LINKS
+from support_service.attachments.component import ATTACHMENT_SERVICE
+from support_service.core.clock import utc_now
+from support_service.core.errors import Unavailable
+from support_service.database.component import DATABASE
+from support_service.timeline.component import TIMELINE_AGGREGATOR
+from support_service.timeline.sources.recent_calls import RecentCalls
+from tests.conftest import both_databases
+from tests.support.calls import eventually, open_case
+
+ROOT = Path(__file__).parents[3]
+CARDS = [
+    "sources",
+    "cache",
+    "database",
+    "backlog",
+    "outbox",
+    "stream",
+    "deadLetters",
+    "webhooks",
+    "probe",
+    "auditSealer",
+    "eventLoop",
+]
+REPLICA = {"sources", "database", "eventLoop"}
+
+
+async def state(client):
+    """Return the state of the service's parts."""
+    async with client.get("/support/oncall") as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+@both_databases
+async def test_every_part_has_a_card(client):
+    """A healthy service says so; the probe is not known to this process. Cards name whose figures they show."""
+    await open_case(client)
+
+    async def all_read():
+        found = await state(client)
+        return found if found["eventLoop"]["lagSeconds"] is not None else None
+
+    found = await eventually(all_read)
+    assert list(found) == ["replica", "version", "at", *CARDS]
+    assert {name for name in CARDS if found[name]["status"] == "ok"} == {*CARDS} - {"probe"}
+    assert found["probe"]["status"] == "unknown"
+    assert {name for name in CARDS if found[name]["scope"] == "replica"} == REPLICA
+    assert [each["service"] for each in found["sources"]["items"]] == ["order", "payment", "fulfillment"]
+    assert found["cache"]["ttlSeconds"] == found["cache"]["defaultTtlSeconds"] == 300
+    assert found["deadLetters"]["count"] == found["backlog"]["files"] == 0
+    assert found["database"]["answerSeconds"] >= 0
+    assert {found[name]["runbook"] for name in CARDS} == {found[name]["panel"] for name in CARDS} == {None}
+
+
+async def test_cards_link_runbooks_and_panels(make_client):
+    """Each runbook exists, and each number is that of a panel of the dashboard."""
+    client = await make_client(SUPPORT_RUNBOOKS_URL="https://ops/runbooks/", SUPPORT_GRAFANA_URL="https://grafana")
+    found = await state(client)
+    assert found["stream"]["runbook"] == "https://ops/runbooks/support-events-consumer-stalled.md"
+    assert found["stream"]["panel"] == "https://grafana/d/support-overview?viewPanel=51"
+    dashboard = json.loads((ROOT / "grafana/dashboards/support-overview.json").read_text())
+    titles = {panel["id"]: panel["title"] for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))}
+    assert {card: titles[number].removeprefix("Support ") for card, (_, number) in LINKS.items()} == {
+        "sources": "timeline sources",
+        "cache": "timeline cache events",
+        "database": "database and Redis errors",
+        "backlog": "attachment backlog",
+        "outbox": "events",
+        "stream": "events lag",
+        "dead_letters": "events consumed",
+        "webhooks": "webhooks",
+        "probe": "probe",
+        "audit_sealer": "audit log",
+        "event_loop": "event loop lag",
+    }
+    assert all((ROOT / "runbooks" / runbook).exists() for runbook, _ in LINKS.values())
+
+
+async def test_failing_source_and_its_override_are_shown(make_client, upstream_services):
+    """The card has the breaker, the share of errors and the last answer; with an override it is not a fault."""
+    client = await make_client()
+    payment = client.app[TIMELINE_AGGREGATOR].sources["payment"]
+    payment.recent.record(0.1, "ok")
+    for _ in range(3):
+        payment.recent.record(2.5, "timeout")
+    for _ in range(5):
+        payment.breaker.report(payment.breaker.admit(), good=False)
+    sources = (await state(client))["sources"]
+    shown = sources["items"][1]
+    assert (sources["status"], sources["error"]) == ("unavailable", "The circuit breaker rejects calls to: payment.")
+    assert (shown["breaker"], shown["calls"], shown["errorShare"], shown["p95Seconds"]) == ("open", 4, 0.75, 2.5)
+    assert utc_now() - datetime.fromisoformat(shown["lastAnswerAt"]) < timedelta(minutes=1)
+    override = {"reason": "being restored", "duration": "PT30M"}
+    async with client.put("/support/overrides/payment", json=override) as response:
+        set_override = await response.json()
+    async with client.put("/support/overrides/ttl", json={"value": 900, "duration": "1h"}):
+        pass
+    found = await state(client)
+    assert found["sources"]["status"] == "ok"
+    assert found["sources"]["items"][1]["override"] == set_override
+    assert (found["cache"]["ttlSeconds"], found["cache"]["override"]["value"]) == (900, 900)
+
+
+def test_recent_calls_are_summarized():
+    """Calls that the breaker rejected count as errors, and not in the times."""
+    recent = RecentCalls()
+    assert (recent.summary().error_share, recent.summary().p95, recent.summary().last_answer_at) == (None, None, None)
+    for seconds in range(1, 21):
+        recent.record(seconds, "not_found")
+    for _ in range(20):
+        recent.record(0, "open")
+    found = recent.summary()
+    assert (found.calls, found.error_share, found.p95) == (40, 0.5, 19)
+
+
+async def test_old_figures_are_stale(client, monkeypatch):
+    """A card whose figures are no longer read says so, and when they were read."""
+    monkeypatch.setattr(oncall, "STALE_AFTER", timedelta(seconds=-1))
+    found = await state(client)
+    assert {name for name in CARDS if found[name]["status"] == "stale"} >= {"backlog", "outbox", "auditSealer"}
+    assert all(found[name]["asOf"] for name in ("backlog", "outbox", "auditSealer"))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_database_that_is_down_is_told(client, monkeypatch, silent):
+    """The answer arrives, whether the database refuses or never answers; the other cards have their figures."""
+
+    async def ping():
+        if silent:
+            await asyncio.Event().wait()
+        raise Unavailable("database_unavailable", "It can't be reached.")
+
+    monkeypatch.setattr(client.app[DATABASE], "ping", ping)
+    found = await state(client)
+    assert (found["database"]["status"], found["database"]["answerSeconds"]) == ("unavailable", None)
+    assert found["database"]["error"] == "The database does not answer."
+    assert found["cache"]["status"] == found["auditSealer"]["status"] == "ok"
+
+
+async def test_redis_that_is_down_is_told(make_client, redis):
+    """Cache, stream and dead letters are unavailable; the other cards have their figures."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    found = await state(client)
+    assert found["cache"]["status"] == found["stream"]["status"] == found["deadLetters"]["status"] == "ok"
+    redis.kill()
+
+    async def told():
+        found = await state(client)
+        down = {name for name in CARDS if found[name]["status"] == "unavailable"}
+        return found if down == {"cache", "stream", "deadLetters"} else None
+
+    found = await eventually(told)
+    assert found["deadLetters"]["count"] is None
+    assert found["database"]["status"] == "ok"
+
+
+async def test_time_until_the_disk_is_full(client):
+    """It follows from the free space of the last hour; a disk that does not fill has none."""
+    backlog = client.app[ATTACHMENT_SERVICE].backlog
+    now = utc_now()
+    backlog._free_history.clear()
+    backlog._free_history.extend([(now - timedelta(minutes=10), 4_000), (now, 1_000)])
+    assert (await state(client))["backlog"]["fullInSeconds"] == 200
+    backlog._free_history.append((now, 4_000))
+    assert (await state(client))["backlog"]["fullInSeconds"] is None
