@@ -71,6 +71,17 @@ async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     return [row.id for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
 
 
+async def references_of_customer(reader: Reader, customer_id: str) -> frozenset[tuple[str, str]]:
+    """Return what a customer's cases refer to, as query parameters of a list: (name, value), such as `orderId`."""
+    named = ticket_references.c
+    of_customer = (
+        sa.select(named.kind, named.value)
+        .join(tickets, tickets.c.id == named.ticket_id)
+        .where(tickets.c.customer_id == customer_id)
+    )
+    return frozenset((f"{row.kind}Id", row.value) for row in await reader.fetch_all(of_customer))
+
+
 async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collection[str]) -> int:
     """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages.
 

@@ -1,6 +1,6 @@
 """All SQL for the keys of idempotent requests."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -107,16 +107,17 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     await tx.execute(of_case.where(_K.state != CLAIMED).values(CLEARED))
 
 
-async def erase_responses_naming(tx: Transaction, text: str) -> int:
-    """Delete the stored responses that are about no case and have a text, in any case; return their number.
+async def erase_responses_naming(tx: Transaction, text: str, members: Collection[tuple[str, str]] = ()) -> int:
+    """Delete the stored responses that are about no case and have a text, in any case, or one of the JSON members.
 
-    Their keys stay applied.
+    Return their number. Their keys stay applied.
     """
     erased, after, sought = 0, "", pydantic_core.to_json(text).strip(b'"').lower()
+    named = [pydantic_core.to_json({name: value})[1:-1] for name, value in members]
     while page := await tx.fetch_all(ABOUT_NO_CASE, {"after": after}):
         after = page[-1].id
         for row in page:
-            if sought in row.body.lower():
+            if sought in row.body.lower() or any(member in row.body for member in named):
                 erased += await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))
     return erased
 

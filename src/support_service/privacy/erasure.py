@@ -88,6 +88,7 @@ class CustomerErasure:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
         result = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
+        await self._erase_without_case(origin, customer_id, result)
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
@@ -97,9 +98,6 @@ class CustomerErasure:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
             report(case_id)
-        result.add({"views": await erase_views(self._database, origin, customer_id)})
-        async with self._database.transaction() as tx:
-            await idempotency_store.erase_responses_naming(tx, customer_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
         left = [
@@ -121,6 +119,13 @@ class CustomerErasure:
             async with self._database.transaction() as tx:
                 await cases.clear_tombstone(tx, mark)
         return result
+
+    async def _erase_without_case(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
+        """Erase what names the customer outside of cases: this comes first, while the cases have their references."""
+        references = await cases.references_of_customer(self._database, customer_id)
+        result.add({"views": await erase_views(self._database, origin, customer_id, references)})
+        async with self._database.transaction() as tx:
+            await idempotency_store.erase_responses_naming(tx, customer_id, references)
 
     async def _erase_case(
         self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult

@@ -1,7 +1,9 @@
-"""Erasure of a customer from saved views: views that name the customer are deleted.
+"""Erasure of a customer from saved views: views that name the customer, or what their cases are about, are deleted.
 
 Without the filter, a view would show other cases than its name says.
 """
+
+from collections.abc import Set as AbstractSet
 
 from support_service.audit import log as audit
 from support_service.core.clock import time_after
@@ -14,15 +16,23 @@ from support_service.views.model import StoredView
 
 PAGE = 500  # views that are read at once
 PERSONAL_FILTERS = ("customerId", "q", "tag")  # filters whose values may name a customer
+REFERENCE_FILTERS = ("orderId", "paymentId", "shipmentId")
+References = AbstractSet[tuple[str, str]]
+"""What cases refer to, as query parameters: (name, value)."""
 
 
-async def erase_views(database: Database, origin: WriteOrigin, customer_id: str) -> int:
-    """Delete the views that name a customer, each in a transaction of its own; return their number."""
+async def erase_views(
+    database: Database, origin: WriteOrigin, customer_id: str, references: References = frozenset()
+) -> int:
+    """Delete the views that name a customer or one of the references of the customer's cases; return their number.
+
+    Each is deleted in a transaction of its own.
+    """
     erased = after = 0
     while page := await store.read_after(database, after, PAGE):
         after = page[-1].seq
         for view in page:
-            if not names_customer(view, customer_id):
+            if not (names_customer(view, customer_id) or names_reference(view, references)):
                 continue
             async with unit_of_work(database, origin) as work:
                 if await store.delete(work.tx, view.id):
@@ -39,3 +49,8 @@ def names_customer(view: StoredView, customer_id: str) -> bool:
     return any(
         text == customer_id or (words.strip() and words in f" {' '.join(search_words(text))} ") for text in texts
     )
+
+
+def names_reference(view: StoredView, references: References) -> bool:
+    """Return whether a filter of a view is one of the references."""
+    return any((name, view.query.get(name)) in references for name in REFERENCE_FILTERS)

@@ -198,19 +198,21 @@ async def test_audit_log_and_stored_responses_have_no_erased_data(
 async def test_saved_views_that_name_the_customer_are_deleted(
     client, two_cases, erase, database, attachment_dir, redis
 ):
-    """So are the stored responses that have them. Other views stay."""
+    """So are those for an order of the customer's cases, and the stored responses that have them. Other views stay."""
     await wait_until_published(redis, 6)
     sent = {"json": {"name": "One customer", "query": {"customerId": CUSTOMER}}, "headers": {"Idempotency-Key": "k"}}
-    another = {"json": {"name": "Another", "query": {"customerId": "trillian"}}, "headers": {"Idempotency-Key": "l"}}
-    for each in (sent, another):
+    order = {"json": {"name": "One order", "query": {"orderId": f"ORD-{WORD}"}}, "headers": {"Idempotency-Key": "o"}}
+    another = {"json": {"name": "Another", "query": {"orderId": "ORD-1"}}, "headers": {"Idempotency-Key": "l"}}
+    for each in (sent, order, another):
         async with client.post("/support/views", **each) as response:
             assert response.status == 201
     receipt = await erase()
-    assert receipt.erased["views"] == 1
+    assert receipt.erased["views"] == 2
     assert WORD not in await stored_text(database, attachment_dir, redis)
     async with client.get("/support/views") as response:
         assert [view["name"] for view in (await response.json())["items"]] == ["Another"]
-    await expect_problem(await client.post("/support/views", **sent), 409, "idempotency_answer_lost")
+    for each in (sent, order):
+        await expect_problem(await client.post("/support/views", **each), 409, "idempotency_answer_lost")
     async with client.post("/support/views", **another) as response:
         assert response.headers["Idempotency-Replayed"] == "true"
     assert (await verify_chain(database)).flaw is None
