@@ -18,8 +18,12 @@ class Call:
     sqlite_budget_ms: float | None = None
 
 
+def _path(path: str) -> Callable[[int, int], str]:
+    return lambda _, __: path
+
+
 def _list(query: str = "") -> Callable[[int, int], str]:
-    return lambda _, __: f"{CASES}?{query}"
+    return _path(f"{CASES}?{query}")
 
 
 CALLS = (
@@ -32,22 +36,48 @@ CALLS = (
     Call("team", lambda number, _: f"{CASES}?team=team-{number % rows.TEAMS}", 20),
     Call("channel=fax", _list("channel=fax"), 20),
     Call("channel=email&status=pending", _list("channel=email&status=pending"), 20),
-    Call("agent", lambda number, _: f"{CASES}?assignedAgentId=agent-{number % rows.AGENTS}", 20),
-    Call("agent, open", lambda number, _: f"{CASES}?assignedAgentId=agent-{number % rows.AGENTS}&status=open", 20),
+    Call("agent", lambda number, _: f"{CASES}?assignedAgentId={rows.agent(number)}", 20),
+    Call("agent, open", lambda number, _: f"{CASES}?assignedAgentId={rows.agent(number)}&status=open", 20),
     Call("customer", lambda number, _: f"{CASES}?customerId=customer-{number * 7919 % rows.CUSTOMERS}", 20),
     Call("open and pending", _list("status=open,pending"), 20),
     Call("without agent", _list("assignedAgentId=none&status=open"), 20),
     Call("tag of many cases", _list(f"tag={rows.FREQUENT_TAG}"), 20),
     Call("tag of few cases", _list(f"tag={rows.RARE_TAG}"), 20),
     Call("order", lambda number, count: f"{CASES}?orderId={1 + number * 7919 % count}", 20),
-    Call("latest change first", _list("sort=updated&status=closed"), 20),
-    Call("longest waiting first", _list("sort=waiting"), 20),
+    Call("two tags", _list(f"tag={rows.FREQUENT_TAG}&tag={rows.RARE_TAG}"), 20),
+    Call("updatedAfter: all", _list("updatedAfter=2024-01-01T00:00:00Z"), 20),
+    Call("updatedAfter: none", _list("updatedAfter=2100-01-01T00:00:00Z"), 20),
+    Call("sort=updated", _list("sort=updated"), 20),
+    Call("sort=updated, closed", _list("sort=updated&status=closed"), 20),
+    Call("sort=updated, open and pending", _list("sort=updated&status=open,pending"), 20),
+    Call("sort=updated, urgent", _list("sort=updated&priority=urgent"), 20),
+    Call("sort=updated, agent", lambda n, _: f"{CASES}?sort=updated&assignedAgentId={rows.agent(n)}", 20),
+    Call("sort=updated, team=nobody", _list(f"sort=updated&team={rows.ABSENT_TEAM}"), 20),
+    Call("sort=updated, tag of few cases", _list(f"sort=updated&tag={rows.RARE_TAG}"), 20),
+    Call("sort=updated, tag of many cases", _list(f"sort=updated&tag={rows.FREQUENT_TAG}"), 20),
+    Call("sort=waiting", _list("sort=waiting"), 20),
+    Call("sort=waiting, without agent", _list("sort=waiting&assignedAgentId=none"), 20),
+    Call("sort=waiting, agent", lambda n, _: f"{CASES}?sort=waiting&assignedAgentId={rows.agent(n)}", 20),
+    Call("sort=waiting, team", lambda n, _: f"{CASES}?sort=waiting&team=team-{n % rows.TEAMS}", 20),
+    Call("sort=waiting, team=nobody", _list(f"sort=waiting&team={rows.ABSENT_TEAM}"), 20),
+    Call("sort=waiting, team=none", _list("sort=waiting&team=none"), 20),
+    Call("sort=waiting, urgent", _list("sort=waiting&priority=urgent"), 20),
+    Call("sort=waiting, pending", _list("sort=waiting&status=pending"), 20),
+    Call("sort=waiting, channel=fax", _list("sort=waiting&channel=fax"), 20),
+    Call("sort=waiting, tag of few cases", _list(f"sort=waiting&tag={rows.RARE_TAG}"), 20),
+    Call("q, sort=updated: in every case", _list(f"q={rows.FREQUENT}&sort=updated"), 20, 15),
+    Call("q, sort=updated: in 200 cases", _list(f"q={rows.RARE}&sort=updated"), 20, 15),
+    Call("q, sort=updated: in none", _list(f"q={rows.ABSENT}&sort=updated"), 20, 15),
+    Call("q, sort=waiting: in every case", _list(f"q={rows.FREQUENT}&sort=waiting"), 20, 15),
+    Call("q, sort=waiting: in 200 cases", _list(f"q={rows.RARE}&sort=waiting"), 20, 15),
+    Call("customer's page", lambda number, count: f"/support/customers/{rows.customer_of(number, count)}", 20),
+    *(Call(f"view: {name}", _path(f"/support/views/{view_id}"), 20) for name, view_id in rows.VIEW_IDS.items()),
     Call("q: word in every case", _list(f"q={rows.FREQUENT}"), 20, 15),
     Call("q: word in 200 cases", _list(f"q={rows.RARE}"), 20, 15),
     Call("q: word in none", _list(f"q={rows.ABSENT}"), 10, 15),
     Call("q: word of some messages", lambda n, _: f"{CASES}?q={rows.VOCABULARY[n % rows.WORDS]}", 20, 15),
     Call("q: two words", lambda n, _: f"{CASES}?q={rows.FREQUENT}+{rows.VOCABULARY[n % rows.WORDS]}", 20, 15),
     Call("q and status=open", _list(f"q={rows.RARE}&status=open"), 20, 15),
-    Call("workload", lambda number, _: f"/support/agents/agent-{number % rows.AGENTS}/workload"),
+    Call("workload", lambda number, _: f"/support/agents/{rows.agent(number)}/workload"),
 )
 GAUGES = Call("gauges of a replica, each 15 s", lambda _, __: "", 10)  # not a request

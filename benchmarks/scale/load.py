@@ -32,6 +32,8 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
         found: dict[str, list[dict[str, Any]]] = {
             "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": []
         }  # fmt: skip
+        if start == 1:
+            found["views"] = list(rows.views())
         stop = min(start + BATCH, count + 1)
         for seq in range(start, stop):
             ticket, said = rows.case(seq, count), list(rows.messages(seq))

@@ -27,6 +27,43 @@ VOCABULARY = ["".join(_texts.choices("abcdefghijklmnopqrstuvwxyz", k=_texts.rand
 BODIES = [" ".join(_texts.choices(VOCABULARY, k=_texts.randint(6, 30))) for _ in range(5000)]
 
 
+VIEWS: dict[str, dict[str, Any]] = {  # filters of saved views by name
+    "all": {},
+    "open and pending": {"status": ["open", "pending"]},
+    "waiting, without agent": {"sort": "waiting", "assignedAgentId": "none"},
+    "waiting, urgent": {"sort": "waiting", "priority": "urgent"},
+    "urgent and open": {"status": ["open"], "priority": "urgent"},
+    "tag of few cases": {"tag": [RARE_TAG]},
+    "two tags": {"tag": [FREQUENT_TAG, RARE_TAG]},
+    "no team": {"team": ABSENT_TEAM},
+    "q of a frequent word": {"q": FREQUENT},
+}
+VIEW_IDS = {name: str(uuid.UUID(int=(0x4000 << 64) | (0xA << 60) | number)) for number, name in enumerate(VIEWS)}
+
+
+def agent(number: int) -> str:
+    """Return the id of the n-th agent."""
+    return f"agent-{number % AGENTS}"
+
+
+def customer_of(number: int, count: int) -> str:
+    """Return the customer of one of `count` cases."""
+    return str(case(1 + number * 7919 % count, count)["customer_id"])
+
+
+def views() -> Iterator[dict[str, Any]]:
+    """Yield the rows of views, which belong to a team: supervisors read them."""
+    for name, query in VIEWS.items():
+        yield {
+            "id": VIEW_IDS[name],
+            "team": "team-0",
+            "name": name,
+            "query": json.dumps(query),
+            "created_at": START,
+            "updated_at": START,
+        }
+
+
 def case_id(seq: int) -> str:
     """Return the id of a case."""
     return str(uuid.UUID(int=(0x4000 << 64) | (0x8 << 60) | seq))
