@@ -16,6 +16,8 @@ metadata = sa.MetaData(
 
 HAS_EXTERNAL_ID = sa.text("external_id IS NOT NULL")
 
+IS_WAITING = sa.text("waiting_since IS NOT NULL AND status IN ('open', 'pending')")
+
 tickets = sa.Table(
     "tickets",
     metadata,
@@ -48,7 +50,6 @@ tickets = sa.Table(
     sa.Column("sla_due_at", UtcDateTime),  # first due time of its clocks that run, also of breached ones
     sa.Column("synthetic", sa.Boolean),  # set at opening; NULL in cases of releases without it: see IS_SYNTHETIC
     sa.Index(None, "status", "seq"),
-    sa.Index(None, "status", "waiting_since"),
     sa.Index(None, "status", "priority", "seq"),
     sa.Index(None, "priority", "seq"),
     sa.Index(None, "team", "seq", sqlite_where=sa.text("team IS NOT NULL")),
@@ -61,12 +62,11 @@ tickets = sa.Table(
         *("assigned_agent_id", "status", "seq", "synthetic", "channel"),
         sqlite_where=sa.text("assigned_agent_id IS NOT NULL"),
     ),
-    sa.Index(
-        None,
-        "waiting_since",
-        "seq",
-        sqlite_where=sa.text("waiting_since IS NOT NULL AND status IN ('open', 'pending')"),
-    ),
+    sa.Index(None, "waiting_since", "seq", sqlite_where=IS_WAITING),
+    sa.Index(None, "status", "waiting_since", "seq", sqlite_where=IS_WAITING),
+    sa.Index(None, "assigned_agent_id", "waiting_since", "seq", sqlite_where=IS_WAITING),
+    sa.Index(None, "team", "waiting_since", "seq", sqlite_where=IS_WAITING),
+    sa.Index(None, "priority", "waiting_since", "seq", sqlite_where=IS_WAITING),
     sa.Index("ix_tickets_without_agent", "seq", sqlite_where=sa.text("assigned_agent_id IS NULL")),
     sa.Index("ix_tickets_without_team", "seq", sqlite_where=sa.text("team IS NULL")),
     # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq.

@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from support_service import database as databases
 from support_service.cases.list_cursor import Place
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list
+from support_service.cases.store import case_counts, case_list
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from tests.support.sessions import in_thread
@@ -35,6 +35,13 @@ FILTERS = {
     "customer_id": "customer-1",
     "q": rows.RARE,
 }
+WAITING_BY = [
+    ("status", "pending"),
+    ("assigned_agent_id", "agent-1"),
+    ("team", "team-1"),
+    ("team", "nobody"),
+    ("priority", "urgent"),
+]
 QUERIES = [
     *({name: value} for name, value in FILTERS.items()),
     {"q": rows.FREQUENT},
@@ -45,6 +52,12 @@ QUERIES = [
     {"q": f'"{rows.RARE} {rows.FREQUENT}"'},
     {"q": rows.RARE, "status": "open"},
     {"q": "customer 1", "customer_id": "customer-1"},
+    {"q": rows.FREQUENT, "team": "nobody"},
+    {"q": rows.FREQUENT, "priority": "urgent"},
+    {"q": rows.FREQUENT, "status": "open,pending", "channel": "fax"},
+    {"q": rows.FREQUENT, "assigned_agent_id": "agent-1"},
+    {"q": rows.FREQUENT, "tag": [rows.RARE_TAG]},
+    {"q": rows.ABSENT, "status": "closed"},
     {"team": "nobody"},
     {"channel": "fax"},
     {"status": "open", "priority": "urgent"},
@@ -75,6 +88,8 @@ QUERIES = [
     {"sort": "waiting", "status": "open", "channel": "email"},
     {"sort": "waiting", "status": "closed"},
     {"sort": "waiting", "assigned_agent_id": "none"},
+    {"sort": "waiting", "team": "none"},
+    *({"sort": "waiting", column: value} for column, value in WAITING_BY),
 ]  # fmt: skip
 # SQLite reads all cases of a tag, and all cases that changed after a time, because it can't tell how many they are.
 SLOWER_ON_SQLITE = [
@@ -343,6 +358,34 @@ async def test_postgresql_reads_as_much_with_many_cases_as_with_few(postgres_dat
     """A page, or a count, of four times as many cases takes at most twice the buffers, or few."""
     few, many = [buffers(await plan_of(database, query, counts=counts)) for database in postgres_databases]
     assert many <= max(2 * few, 10_000 if counts else 4500)
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["page", "count"])
+@pytest.mark.parametrize(("column", "value"), WAITING_BY, ids=str)
+async def test_waiting_cases_of_one_value_are_found_by_an_index(postgres_databases, column, value, counts):
+    """The page and the count don't read the other waiting cases, which are many in a backlog."""
+    _, full = postgres_databases
+    plan = await plan_of(full, {"sort": "waiting", column: value}, counts=counts)
+    assert f"ix_tickets_{column}_waiting_since_seq" in {node.get("Index Name") for node in nodes(plan)}
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["page", "count"])
+@pytest.mark.parametrize(("column", "value"), WAITING_BY[1:], ids=str)
+def test_waiting_cases_of_one_value_are_found_by_an_index_of_sqlite(sqlite_paths, column, value, counts):
+    """Here the index also gives their order."""
+    page, parameters = statement({"sort": "waiting", column: value}, SYSTEM, counts=counts)
+    with connected(sqlite_paths[1]) as connection:
+        plan = connection.execute(Plan(page), parameters).cursor.fetchall()
+    assert any(f"USING INDEX ix_tickets_{column}_waiting_since_seq ({column}=" in detail for *_, detail in plan)
+
+
+async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_databases):
+    """Each replica reads it every few seconds, however many customers wait, and whatever the status of their cases."""
+    _, full = postgres_databases
+    (row,) = await full.fetch_all(Explain(case_counts.OLDEST_WAITING))
+    (plan,) = next(iter(row._mapping.values()))
+    assert "ix_tickets_waiting_since_seq" in {node.get("Index Name") for node in nodes(plan["Plan"])}
+    assert buffers(plan["Plan"]) < 10
 
 
 async def test_a_workload_is_counted_without_reading_the_cases(postgres_databases):

@@ -1,13 +1,12 @@
 """SQL of the number of cases, which triggers keep, and of the customer who waits longest: neither reads all cases."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.database import Database, Reader
-from support_service.database.json_projections import IS_SYNTHETIC
+from support_service.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.database.tables import case_counts, tickets
 
 _KEY = (case_counts.c.status, case_counts.c.priority)
@@ -28,13 +27,13 @@ FOLD = sa.text("""
 """)
 
 
-def _oldest_waiting(status: str) -> sa.ScalarSelect[Any]:
-    """Return the first entry of a status in the index of waiting customers."""
-    waits = (tickets.c.status == status, tickets.c.waiting_since.is_not(None), sa.not_(IS_SYNTHETIC))
-    return sa.select(tickets.c.waiting_since).where(*waits).order_by(tickets.c.waiting_since).limit(1).scalar_subquery()
-
-
-OLDEST_WAITING = sa.select(*(_oldest_waiting(status).label(status) for status in ACTIVE_STATUSES))
+# The first entry of the index of waiting customers, which has the cases of both active statuses.
+OLDEST_WAITING = (
+    sa.select(tickets.c.waiting_since)
+    .where(tickets.c.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
+    .order_by(tickets.c.waiting_since, tickets.c.seq)
+    .limit(sa.literal_column("1"))
+)
 
 
 class CaseCounts(NamedTuple):
@@ -59,4 +58,4 @@ async def fold(database: Database) -> None:
 async def oldest_waiting(reader: Reader) -> datetime | None:
     """Return since when the longest waiting customer of an unsettled case waits, or None if no customer waits."""
     row = await reader.fetch_one(OLDEST_WAITING)
-    return min((since for since in (row._asdict().values() if row else ()) if since is not None), default=None)
+    return row.waiting_since if row else None

@@ -58,14 +58,18 @@ def numbered(names: Collection[str], prefix: str) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def conditions(names: Collection[str], role: str, *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
+def conditions(
+    names: Collection[str], role: str, *, read_in_order: bool, indexed: Collection[str] = ()
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of the named filters, and of what a role may see. Tags and several statuses are left out.
 
-    With `read_in_order`, columns with few values are not looked up: the list is read in the order of its sort.
+    With `read_in_order`, columns with few values are not looked up, except the `indexed` ones, whose index has the
+    order of the list: the list is read in this order.
     """
 
     def column(name: str) -> sa.ColumnElement[Any]:
-        return unindexed(tickets.c[name]) if read_in_order and name in FEW_VALUES else tickets.c[name]
+        looked_up = not read_in_order or name not in FEW_VALUES or name in indexed
+        return tickets.c[name] if looked_up else unindexed(tickets.c[name])
 
     found = [column(name) == sa.bindparam(name) for name in ("status", *COLUMNS) if name in names]
     found += [tickets.c[name].is_(None) for name in MAY_BE_NONE if WITHOUT + name in names]

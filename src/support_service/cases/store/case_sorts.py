@@ -1,6 +1,6 @@
 """Sorts of the case list: the order of each, in one table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ class Order(NamedTuple):
 
     `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that the list
     has, with `public_conditions` for customers; they imply that the time is not NULL. Each time needs an index on it
-    and seq.
+    and seq. `indexed` are the columns with an index of their own in this order.
     """
 
     at: sa.ColumnElement[Any] | None
@@ -26,6 +26,7 @@ class Order(NamedTuple):
     conditions: Sequence[sa.ColumnElement[bool]] = ()
     public_at: sa.ColumnElement[Any] | None = None
     public_conditions: Sequence[sa.ColumnElement[bool]] = ()
+    indexed: Collection[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -50,7 +51,12 @@ ORDERS: Mapping[CaseSort, Order] = {
     "newest": Order(None),
     # Customers don't learn from the order when a note was added to their cases.
     "updated": Order(LATEST_CHANGE, public_at=tickets.c.updated_at),
-    "waiting": Order(tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE)),
+    "waiting": Order(
+        tickets.c.waiting_since,
+        sa.asc,
+        (tickets.c.waiting_since.is_not(None), IS_ACTIVE),
+        indexed=("assigned_agent_id", "team", "priority"),
+    ),
     "due": Order(
         tickets.c.sla_due_at,
         sa.asc,

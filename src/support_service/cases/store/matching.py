@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from support_service.cases.store import case_filters, search
 from support_service.cases.store.case_filters import STATUS, TAG
 from support_service.cases.store.case_sorts import Order
-from support_service.cases.store.sorted_search import sorted_matches
+from support_service.cases.store.sorted_search import filtered_matches, sorted_matches
 from support_service.database.dialect import octets
 from support_service.database.tables import ticket_tags, tickets
 
+UNFILTERED = {"words", "after"}  # names without a condition on columns of cases
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
@@ -23,7 +24,8 @@ def first_matches(filters: frozenset[str], role: str, order: Order) -> sa.Select
     """
     tags = case_filters.numbered(filters, TAG)
     read_in_order = order.at is not None or bool(tags)
-    conditions = [*order.conditions, *case_filters.conditions(filters, role, read_in_order=read_in_order)]
+    named = case_filters.conditions(filters, role, read_in_order=read_in_order, indexed=() if tags else order.indexed)
+    conditions = [*order.conditions, *named]
     statuses = case_filters.one_of_statuses(filters, read_in_order=read_in_order)
     limit: sa.BindParameter[int] = sa.bindparam("one_more")
     if "words" in filters:
@@ -32,10 +34,13 @@ def first_matches(filters: frozenset[str], role: str, order: Order) -> sa.Select
         if "customer_id" in filters or role == "customer":
             conditions.append(search.case_matches(public_only=role == "customer"))
             return _in_order(conditions + case_filters.has_tags(tags), filters, order).limit(limit)
-        if order.at is None:
-            return search.newest_matches(conditions + case_filters.has_tags(tags), _SIZE, after=after).limit(limit)
         first = _in_order(conditions, filters, order, tags)
-        return sorted_matches(first, conditions + case_filters.has_tags(tags), order, _SIZE, after=after)
+        conditions += case_filters.has_tags(tags)
+        if order.at is not None:
+            return sorted_matches(first, conditions, order, _SIZE, after=after)
+        if role == "agent" or filters - UNFILTERED:
+            return filtered_matches(first, conditions, _SIZE, after=after)
+        return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:
         # The first cases of each status, by its index: that of several statuses at once is not in order.
         each = [

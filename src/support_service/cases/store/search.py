@@ -114,13 +114,19 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
 
 
 def newest_matches(
-    conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
+    conditions: Sequence[sa.ColumnElement[bool]],
+    size: sa.ColumnElement[int],
+    *,
+    after: bool,
+    only_if: sa.ColumnElement[bool] | None = None,
 ) -> sa.Select[Any]:
     """Return the SELECT of `seq` and `size` of the cases that match the bound query and the conditions, newest first.
 
-    With `after`, only cases older than the bound seq `after`. The caller adds the limit; `one_more` must be bound too.
+    With `after`, only cases older than the bound seq `after`; with `only_if`, none if that is false. The caller adds
+    the limit; `one_more` must be bound too.
     """
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
+    below += [] if only_if is None else [only_if]
     matches = words_match(search_documents.c.words, QUERY).label("matches")
     newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
     read = _materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")

@@ -1,8 +1,9 @@
-"""SQL of a search whose cases are sorted by a time: by the latest change, or by the longest wait.
+"""SQL of a search in a list that has filters, or that is sorted by a time: by the latest change, or the longest wait.
 
 A word is in few cases or in very many, and the databases can't tell. So the first cases of the sorted list are searched
 one by one. Only if they have too few matches for a page, and more cases follow, the search index is asked for all
-matching cases: the word is in few of them then. One statement holds both steps; the second one runs only if needed.
+matching cases: the word is in few of them then. So a frequent word does not make a list slow whose filters match few
+cases. One statement holds both steps; the second one runs only if needed.
 """
 
 from collections.abc import Sequence
@@ -34,17 +35,37 @@ def sorted_matches(
     `first` selects these columns of the cases that meet the conditions and are `after` the bound place, in order and
     without a limit. The order has a time.
     """
-    read = _materialized(first.limit(_READ_CASES), "read")
+    near, ends_here = _search_first(first)
+    newest: sa.ColumnElement[int] = sa.select(sa.case((ends_here, _NONE), else_=_NEWEST)).scalar_subquery()
+    far = _found_by_index(newest, conditions, order, size, after=after)
+    both = sa.union_all(sa.select(near).where(newest < 0), far).subquery()
+    return sa.select(both).order_by(*order.columns_of(both)).limit(sa.bindparam("one_more"))
+
+
+def filtered_matches(
+    first: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
+) -> sa.Select[Any]:
+    """Return the SELECT of `seq` and `size` of the newest `one_more` cases that match the bound query `words`.
+
+    `first` selects these columns of the cases that meet the conditions and are `after` the bound place, newest first
+    and without a limit.
+    """
+    near, ends_here = _search_first(first)
+    ended: sa.ColumnElement[bool] = sa.select(ends_here).scalar_subquery()
+    far = search.newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(sa.bindparam("one_more"))
+    both = sa.union_all(sa.select(near).where(ended), sa.select(far.subquery())).subquery()
+    return sa.select(both).order_by(both.c.seq.desc()).limit(sa.bindparam("one_more"))
+
+
+def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
+    """Return the matching cases among the first `READ_CASES`, and whether these are a full page, or all there are."""
+    read = _materialized(first.limit(_READ_CASES), "first")
     # In the order in which they were read, so that the rest is not searched if the page is full.
     near = _materialized(
         sa.select(read).where(search.case_has_match(read.c.seq)).limit(sa.bindparam("one_more")), "near"
     )
     is_full = _number_of(near) >= sa.bindparam("one_more", type_=sa.BigInteger())
-    ends_here = sa.or_(is_full, _number_of(read) < _READ_CASES)
-    newest: sa.ColumnElement[int] = sa.select(sa.case((ends_here, _NONE), else_=_NEWEST)).scalar_subquery()
-    far = _found_by_index(newest, conditions, order, size, after=after)
-    both = sa.union_all(sa.select(near).where(newest < 0), far).subquery()
-    return sa.select(both).order_by(*order.columns_of(both)).limit(sa.bindparam("one_more"))
+    return near, sa.or_(is_full, _number_of(read) < _READ_CASES)
 
 
 def _found_by_index(
