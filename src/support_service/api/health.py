@@ -13,7 +13,7 @@ from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess, Services
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
-from support_service.database.protocols import DATABASE_FILE_CHANGED
+from support_service.database.failures import DATABASE_FILE_CHANGED
 from support_service.timeline.cache.base import CacheUnavailable
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")

@@ -35,9 +35,15 @@ PROBLEM_CODES = (
     ProblemCode("case_not_synthetic", 409, "only synthetic cases can be deleted"),
     ProblemCode("checksum_mismatch", 422, "the checksum of the received file differs from the sent one"),
     ProblemCode("customer_not_found", 404, "the customer has no case that the caller may see"),
-    ProblemCode("database_busy", 503, "the data is locked by another writer, or a statement takes too long"),
+    ProblemCode("database_busy", 503, "another session of the database, or another writer of SQLite, holds a lock"),
+    ProblemCode(
+        "database_connections_exhausted", 503, "PostgreSQL has reached `max_connections` or another such limit"
+    ),
     ProblemCode("database_file_changed", 503, "the file of SQLite was deleted or replaced while it is open"),
-    ProblemCode("database_pool_exhausted", 503, "all connections to PostgreSQL are in use"),
+    ProblemCode("database_full", 503, "the disk of the database is full"),
+    ProblemCode("database_pool_exhausted", 503, "all connections of this replica to PostgreSQL are in use"),
+    ProblemCode("database_read_only", 503, "the database accepts reads, but no changes"),
+    ProblemCode("database_slow", 503, "a statement takes longer than 15 s"),
     ProblemCode("database_unavailable", 503, "the database can't be reached"),
     ProblemCode(
         "dead_letter_not_found", 404, "the dead letter does not exist: it was replayed, dropped or never there"

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from support_service.database.protocols import unusable_database_error
+from support_service.database.failures import unusable_database_error
 
 
 def upgrade(connection: sa.Connection, migrations: Path, revision: str) -> None:

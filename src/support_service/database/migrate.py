@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import invalid_url_error, unusable_database_error
+from support_service.database.failures import invalid_url_error, unusable_database_error
 from support_service.database.timings import MigrationTimings
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -10,27 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
-from support_service.core.os_errors import describe_os_error
-from support_service.core.urls import format_host
+from support_service.database.failures import BUSY_CODES
 from support_service.telemetry.instruments.stores import OTHER_ERROR
 from support_service.telemetry.stores import RecordOperation
 
-# Problem codes of a database that is reachable: a lock or a statement takes too long; all connections are in use; too
-# many transactions of this process wait for one row.
-DATABASE_BUSY = "database_busy"
-DATABASE_POOL_EXHAUSTED = "database_pool_exhausted"
-WRITES_WAITING = "writes_waiting"
-DATABASE_FILE_CHANGED = "database_file_changed"  # the file that is open has lost its name
-UNAVAILABLE_CODES = frozenset({"database_unavailable", DATABASE_FILE_CHANGED})
-BUSY_CODES = frozenset({DATABASE_BUSY, DATABASE_POOL_EXHAUSTED, WRITES_WAITING})
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
-
-class StatementError(Exception):
-    """A statement that the database rejected; the text has the kind of error and its place, not the database's text.
-
-    The database's text quotes values, such as the text of a message, and this exception's text is logged.
-    """
 
 
 class ContendedRow(NamedTuple):
@@ -38,44 +22,6 @@ class ContendedRow(NamedTuple):
 
     name: str
     at_once: int = 1
-
-
-def busy_error() -> Unavailable:
-    """Return the error for a lock that is not released in time, and for a statement that takes too long."""
-    return Unavailable(DATABASE_BUSY, "The database is busy; try again")
-
-
-def pool_exhausted_error() -> Unavailable:
-    """Return the error for a transaction or a read that gets no connection in time."""
-    return Unavailable(DATABASE_POOL_EXHAUSTED, "All connections to the database are in use; try again in a moment.")
-
-
-def invalid_url_error(failure: Exception) -> Unavailable:
-    """Return the error for a URL that the driver can't parse, without the driver's text: it may quote the password."""
-    return Unavailable(
-        "database_unavailable", f"The URL in SUPPORT_DATABASE_URL can't be used: {type(failure).__name__}"
-    )
-
-
-def unusable_database_error(cause: BaseException | str, url: str | None = None) -> Unavailable:
-    """Return the error for a database that can't be reached or migrated, or whose schema version can't be read.
-
-    With `url` it names the host or the file, but no user and no password.
-    """
-    cause = getattr(cause, "orig", None) or cause
-    text = describe_os_error(cause) if isinstance(cause, OSError) else str(cause)
-    reason = text.partition("\n")[0]  # later lines may quote a row
-    where = "SUPPORT_DATABASE_URL" if url is None else f"{_place(url)} (SUPPORT_DATABASE_URL)"
-    return Unavailable("database_unavailable", f"The database at {where} can't be used: {reason}")
-
-
-def _place(url: str) -> str:
-    """Return the host and port of a PostgreSQL database, or the path of a SQLite file."""
-    if url.startswith("sqlite:"):
-        return url.removeprefix("sqlite:///")
-    parsed = sa.make_url(url)
-    host = parsed.host or str(parsed.query.get("host", "localhost"))
-    return f"{format_host(host)}:{parsed.port}" if parsed.port else host
 
 
 class measured:  # noqa: N801 - named like a function; a class costs half of what a generator-based context manager does

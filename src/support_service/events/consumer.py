@@ -22,7 +22,7 @@ from typing import Literal
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.database.protocols import BUSY_CODES, UNAVAILABLE_CODES
+from support_service.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
@@ -199,7 +199,7 @@ class EventConsumer:
         return True
 
     async def _apply_when_database_available(self, delivery: Delivery, event: InboundEvent) -> ApplyOutcome:
-        """Apply an event; wait while the database is unavailable, or busy for up to `lock_wait`.
+        """Apply an event; wait while the database is unavailable or refuses changes, or busy for up to `lock_wait`.
 
         Raises Unavailable if it is busy for longer, or if the database responds and rejects this event alone.
         """
@@ -216,7 +216,9 @@ class EventConsumer:
                     with suppress(BrokerError):
                         await self._broker.renew_claim(self._stream, self._name, delivery)
                 # The database responds, so it rejected this event alone: count a try.
-                elif failure.code not in UNAVAILABLE_CODES or await self._database_available():
+                elif failure.code not in REFUSING_CODES and (
+                    failure.code not in UNAVAILABLE_CODES or await self._database_available()
+                ):
                     raise
                 if not failures:
                     log.warning("Events wait for the database: %s", failure)

@@ -12,7 +12,7 @@ from support_service.cases.store import case_import
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.database import Database
-from support_service.database.protocols import StatementError
+from support_service.database.failures import StatementError
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.importing import history
 from support_service.importing.attachments import ImportedFiles, StoredFiles

@@ -10,8 +10,8 @@ from support_service.audit import store
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
+from support_service.database.failures import StatementError
 from support_service.database.postgres.engine import PostgresDatabase
-from support_service.database.protocols import StatementError
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.sla.book import PolicyBook
 from support_service.sla.policy import PolicyContent

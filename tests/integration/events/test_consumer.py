@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import DATABASE_BUSY
+from support_service.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
 from support_service.events import envelope
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
@@ -118,6 +118,23 @@ async def test_a_lock_is_waited_for(stream, broker, instruments):
     await send_inbound(stream, shipment_event())
     async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
+
+
+async def test_database_that_refuses_all_changes_is_waited_for(stream, broker, instruments):
+    """While the database answers but is read-only, events wait, and none counts a try."""
+    tries, applied = [], asyncio.Event()
+
+    async def apply(_event):
+        tries.append(1)
+        if len(tries) <= 2 * MAX_TRIES:
+            raise Unavailable(DATABASE_READ_ONLY, "no")
+        applied.set()
+        return "applied"
+
+    await send_inbound(stream, shipment_event())
+    async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
+        await applied.wait()
+        assert await broker.dead_letters(STREAM, 9) == []
 
 
 async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments):

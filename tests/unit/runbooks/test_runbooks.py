@@ -15,7 +15,7 @@ from observability import thresholds as t
 import support_service
 from support_service.arguments.parser import parser
 from support_service.core import errors, problem_codes
-from support_service.database.protocols import BUSY_CODES, DATABASE_FILE_CHANGED
+from support_service.database.failures import DATABASE_CODES
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
 from tests.support.promql import NAME, ROOT, RULES, known_series, queried_series, series_family
 
@@ -297,7 +297,7 @@ def raised():
     statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
     found = {
         ("http_error", None),
-        *((code, STATUS_BY_ERROR[errors.Unavailable]) for code in (*BUSY_CODES, DATABASE_FILE_CHANGED)),
+        *((code, STATUS_BY_ERROR[errors.Unavailable]) for code in DATABASE_CODES),
         *((code, key) for key, code in CODE_BY_STATUS.items()),
     }
     for path in Path(support_service.__file__).parent.rglob("*.py"):

@@ -26,8 +26,12 @@ IDEMPOTENCY_PROBLEMS = (
 # The rows of these operations name the group.
 DATABASE_PROBLEMS = (
     "database_busy",
+    "database_connections_exhausted",
     "database_file_changed",
+    "database_full",
     "database_pool_exhausted",
+    "database_read_only",
+    "database_slow",
     "database_unavailable",
     "writes_waiting",
 )

@@ -13,24 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
-from support_service.core.errors import Unavailable
 from support_service.database.dialect import to_json
+from support_service.database.failures import (
+    DATABASE_POOL_EXHAUSTED,
+    DATABASE_UNAVAILABLE,
+    StatementError,
+    code_of_sqlstate,
+    database_error,
+)
 from support_service.database.postgres.transaction import PostgresTransaction
 from support_service.database.postgres.write_slots import WriteSlots
-from support_service.database.protocols import (
-    ContendedRow,
-    Parameters,
-    Row,
-    StatementError,
-    busy_error,
-    measured,
-    pool_exhausted_error,
-)
+from support_service.database.protocols import ContendedRow, Parameters, Row, measured
 from support_service.database.timings import PostgresTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
-RETRYABLE_STATES = ("40001", "40P01")  # serialization failure, deadlock
-TIMEOUT_STATES = ("55P03", "57014")  # lock timeout, statement timeout
+LATER_THAN_SERVER = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ class PostgresDatabase:
             hide_parameters=True,  # exception texts are logged
             connect_args={
                 "timeout": timings.connect_timeout,
-                "command_timeout": timings.statement_timeout,
+                "command_timeout": timings.statement_timeout + LATER_THAN_SERVER,
                 # A replica that loses its network must not keep its locks: all uploads wait for the same row.
                 "server_settings": {
                     "timezone": "UTC",
@@ -160,15 +157,16 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as failure:
-        raise pool_exhausted_error() from failure
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-        raise Unavailable("database_unavailable", "The database can't be reached; try again") from failure
+        raise database_error(DATABASE_POOL_EXHAUSTED) from failure
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:  # of a new connection
+        code = code_of_sqlstate(getattr(failure, "sqlstate", None))
+        raise database_error(code or DATABASE_UNAVAILABLE) from failure
     except sa.exc.DBAPIError as failure:
-        state = getattr(failure.orig, "sqlstate", None) or ""
-        if state in TIMEOUT_STATES:
-            raise busy_error() from failure
-        if failure.connection_invalidated or state in RETRYABLE_STATES or state[:2] in ("08", "53", "57"):
-            raise Unavailable("database_unavailable", "The database can't answer now; try again") from failure
+        code = code_of_sqlstate(getattr(failure.orig, "sqlstate", None))
+        if code is None and failure.connection_invalidated:
+            code = DATABASE_UNAVAILABLE
+        if code is not None:
+            raise database_error(code) from failure
         raise _statement_error(failure) from None
 
 

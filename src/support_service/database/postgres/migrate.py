@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from support_service.database.failures import invalid_url_error, unusable_database_error
 from support_service.database.postgres.engine import driver_url
-from support_service.database.protocols import invalid_url_error, unusable_database_error
 from support_service.database.timings import MigrationTimings
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another

@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import (
+from support_service.database.failures import (
     DATABASE_BUSY,
+    DATABASE_POOL_EXHAUSTED,
     WRITES_WAITING,
-    ContendedRow,
-    pool_exhausted_error,
+    database_error,
 )
+from support_service.database.protocols import ContendedRow
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class WriteSlots:
         async with AsyncExitStack() as occupied:
             for row in rows:
                 await occupied.enter_async_context(self._turn(row, deadline))
-            await _acquire(self._slots, deadline, pool_exhausted_error())
+            await _acquire(self._slots, deadline, database_error(DATABASE_POOL_EXHAUSTED))
             occupied.callback(self._slots.release)
             yield
 

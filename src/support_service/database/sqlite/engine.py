@@ -22,7 +22,13 @@ from sqlalchemy.sql.base import Executable
 from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
 from support_service.database.dialect import to_json
-from support_service.database.protocols import ContendedRow, Parameters, Row, busy_error, measured
+from support_service.database.failures import (
+    DATABASE_BUSY,
+    code_of_sqlite_error,
+    database_error,
+    original,
+)
+from support_service.database.protocols import ContendedRow, Parameters, Row, measured
 from support_service.database.sqlite.connection import SqliteConnection, SqliteTransaction
 from support_service.database.sqlite.file_identity import FileIdentity
 from support_service.database.sqlite.group_commit import GroupCommit
@@ -83,7 +89,7 @@ class SqliteDatabase:
             await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
             self._file.remember()
         except (OSError, sa.exc.OperationalError) as failure:
-            raise Unavailable("database_unavailable", f"Can't open {self._path}: {_original(failure)}") from failure
+            raise Unavailable("database_unavailable", f"Can't open {self._path}: {original(failure)}") from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def close(self) -> None:
@@ -196,7 +202,7 @@ class SqliteDatabase:
                 if not _is_busy(failure):
                     raise
                 if loop.time() > deadline:
-                    raise busy_error() from failure
+                    raise database_error(DATABASE_BUSY) from failure
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 0.1)
 
@@ -237,16 +243,11 @@ class SqliteDatabase:
         connection.create_function("words_match", 2, matches_query, deterministic=True)
 
 
-def _original(failure: Exception) -> BaseException:
-    return getattr(failure, "orig", None) or failure
-
-
 def _is_busy(failure: Exception) -> bool:
-    code = getattr(_original(failure), "sqlite_errorcode", 0)
-    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return code_of_sqlite_error(failure) == DATABASE_BUSY
 
 
 def _unavailable(failure: Exception) -> Unavailable:
     """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
-    log.info("SQLite failed: %s", getattr(_original(failure), "sqlite_errorname", type(failure).__name__))
-    return Unavailable("database_unavailable", "The database can't answer now; try again")
+    log.info("SQLite failed: %s", getattr(original(failure), "sqlite_errorname", type(failure).__name__))
+    return database_error(code_of_sqlite_error(failure))

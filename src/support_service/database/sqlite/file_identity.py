@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import DATABASE_FILE_CHANGED
+from support_service.database.failures import DATABASE_FILE_CHANGED
 
 WAL_SUFFIX = "-wal"
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from support_service.core.errors import Unavailable
-from support_service.database.protocols import WRITES_WAITING, busy_error
+from support_service.database.failures import DATABASE_BUSY, WRITES_WAITING, database_error, sqlite_error
 
 
 class GroupCommit:
@@ -43,7 +43,7 @@ class GroupCommit:
         except BaseException as failure:
             self._transactions -= 1
             if isinstance(failure, TimeoutError):
-                raise busy_error() from None
+                raise database_error(DATABASE_BUSY) from None
             raise
 
     def end_turn(self) -> None:
@@ -78,7 +78,9 @@ class GroupCommit:
     def roll_back(self, failure: BaseException) -> None:
         """Undo the block that has raised `failure`."""
         if not self._connection.in_transaction:  # SQLite has rolled back everything, as it does after a disk error
-            self._resolve_waiters(sqlite3.OperationalError(f"rolled back with another transaction: {failure}"))
+            lost = sqlite3.OperationalError(f"rolled back with another transaction: {failure}")
+            lost.sqlite_errorcode = sqlite_error(failure)
+            self._resolve_waiters(lost)
         elif self._waiters:
             self._connection.execute("ROLLBACK TO one")
             self._connection.execute("RELEASE one")

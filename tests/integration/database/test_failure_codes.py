@@ -1,0 +1,146 @@
+"""Each fault of a database that answers has a problem code of its own, with status 503."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.core.errors import Unavailable
+from support_service.database import DatabaseTimings
+from support_service.database.component import DATABASE
+from support_service.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
+from support_service.database.timings import PostgresTimings
+from tests.support.calls import expect_problem, open_case, read_case
+from tests.support.timings import PATIENT_DATABASE, patient_timings
+
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+NEW_CASE = {"subject": "A", "channel": "email"}
+SHORT = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2, statement_timeout=0.3))
+
+
+@pytest.fixture
+def run_sql(postgres, database_url):
+    """Runs a statement in the service's database, as another session."""
+    return lambda sql: postgres.run(sql, database_url.rpartition("/")[2])
+
+
+@on_postgresql
+async def test_locked_table_is_busy(make_client, database_url):
+    """While another session locks `tickets`, reads and writes of cases are `database_busy`."""
+    client = await make_client(timings=patient_timings(database=SHORT))
+    case = await open_case(client)
+    other = databases.connect(database_url, timings=PATIENT_DATABASE)
+    async with other.transaction() as tx:
+        await tx.execute(sa.text("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))
+        await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_busy")
+        await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_busy")
+    await other.close()
+    assert (await read_case(client, case))["id"] == case["id"]
+
+
+@on_postgresql
+async def test_read_only_database_refuses_changes_only(client, postgres, database_url):
+    """Cases are read; each change is `database_read_only`, and succeeds once the database accepts changes."""
+    name = database_url.rpartition("/")[2]
+
+    def set_read_only(value):
+        postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
+        postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    case = await open_case(client)
+    set_read_only("on")
+    assert (await read_case(client, case))["id"] == case["id"]
+    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_read_only")
+    response = await client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "A"})
+    await expect_problem(response, 503, "database_read_only")
+    set_read_only("off")
+    assert (await read_case(client, case))["id"] == case["id"]
+    await open_case(client)
+
+
+@on_postgresql
+async def test_server_without_free_connections(database_url):
+    """A replica that gets no connection because of `max_connections` says so, for reads and changes."""
+    database = databases.connect(database_url, timings=PATIENT_DATABASE)
+    async with AsyncExitStack() as others:
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                other = await asyncpg.connect(database_url)
+                others.push_async_callback(other.close)
+        with pytest.raises(Unavailable) as refusal:
+            await database.fetch_one(sa.text("SELECT 1"))
+        assert refusal.value.code == "database_connections_exhausted"
+        with pytest.raises(Unavailable) as refusal:
+            async with database.transaction():
+                pass
+        assert refusal.value.code == "database_connections_exhausted"
+    await database.close()
+
+
+@on_postgresql
+async def test_pool_in_use(make_client):
+    """Requests that get no connection of this replica in time are `database_pool_exhausted`."""
+    client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=SHORT))
+    released = asyncio.Event()
+
+    async def hold():
+        async with client.app[DATABASE].transaction() as tx:
+            await tx.fetch_one(sa.text("SELECT 1"))
+            held.set()
+            await released.wait()
+
+    held = asyncio.Event()
+    holder = asyncio.create_task(hold())
+    await held.wait()
+    await expect_problem(await client.get("/support/cases/c"), 503, "database_pool_exhausted")
+    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_pool_exhausted")
+    released.set()
+    await asyncio.wait([holder])
+
+
+@on_postgresql
+async def test_slow_statement(database_url):
+    """A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout."""
+    database = databases.connect(database_url, timings=SHORT)
+    with pytest.raises(Unavailable) as refusal:
+        await database.fetch_one(sa.text("SELECT pg_sleep(60)"))
+    assert refusal.value.code == "database_slow"
+    await database.close()
+
+
+@on_postgresql
+@pytest.mark.parametrize("state", ["53100", "40P01", "53200"])
+async def test_state_that_the_server_raises(client, run_sql, state):
+    """A full disk has a code; so has a deadlock; states without a row of the table follow their class."""
+    run_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$; "
+        "CREATE TRIGGER refuse BEFORE INSERT ON tickets FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    code = {"53100": "database_full", "40P01": "database_busy", "53200": "database_unavailable"}[state]
+    await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, code)
+
+
+@pytest.mark.parametrize("pragma", [("max_page_count=1", "database_full"), ("query_only=1", "database_read_only")])
+async def test_sqlite_that_can_not_write(client, pragma):
+    """A full disk and a read-only file are named; reads continue, and so do writes after that."""
+    case = await open_case(client)
+    statement, code = pragma
+    writer = client.app[DATABASE]._writer.raw
+    writer.execute(f"PRAGMA {statement}")
+    body = {"subject": "A", "channel": "email", "description": "x" * 60_000}
+    await expect_problem(await client.post("/support/cases", json=body), 503, code)
+    assert (await read_case(client, case))["id"] == case["id"]
+    writer.execute("PRAGMA max_page_count=1000000")
+    writer.execute("PRAGMA query_only=0")
+    await open_case(client)
+
+
+@pytest.mark.usefixtures("backend")
+def test_states_without_a_code():
+    """Errors of a statement, and failures without a state, have none."""
+    assert [code_of_sqlstate(state) for state in ("23505", "42P01", "", None)] == [None] * 4
+    assert all(code_of_sqlstate(state) == code for state, code in CODE_BY_SQLSTATE.items())
