@@ -66,7 +66,11 @@ PROBLEM_CODES = (
     ProblemCode("idempotency_key_in_use", 409, "a request with the same key is in progress"),
     ProblemCode("idempotency_key_invalid", 422, "the key does not have 1 to 255 visible characters"),
     ProblemCode("idempotency_key_reused", 422, "the key was used for another request"),
-    ProblemCode("internal_error", 500, "a defect in the service; the log has the trace under `requestId`"),
+    ProblemCode(
+        "internal_error",
+        500,
+        "a defect in the service; the log has its place under `requestId`, and its traceback once a minute",
+    ),
     ProblemCode("invalid_event", 422, "an event violates its contract"),
     ProblemCode("invalid_request", 422, "fields are invalid; `errors` lists them"),
     ProblemCode(

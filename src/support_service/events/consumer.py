@@ -221,7 +221,7 @@ class EventConsumer:
                 ):
                     raise
                 if not failures:
-                    log.warning("Events wait for the database: %s", failure)
+                    log.warning("Events wait for the database: %s", failure, exc_info=failure)
                 failures += 1
             await asyncio.sleep(self._timings.backoff.delay(failures))
 

@@ -38,7 +38,7 @@ async def poll_with_backoff(
             await work()
         except (BrokerError, Unavailable) as failure:
             if not failures:
-                log.warning("%s is interrupted and is retried: %s", name, failure)
+                log.warning("%s is interrupted and is retried: %s", name, failure, exc_info=failure)
             failures += 1
         except Exception:
             log.exception("%s failed and is retried", name)

@@ -26,10 +26,11 @@ from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.http.client_errors import describe_client_error
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.events import WEBHOOK_PENDING
+from support_service.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(WEBHOOK_LOGGER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +155,19 @@ class WebhookSender:
             state, due = "delivered", now
         elif endpoint is None or reason == GONE_REASON or due > delivery.since + timings.retry_period:
             state, due = "failed", now
-            log.warning("A webhook delivery to %s failed and is not retried: %s", name, reason)
+            self._log(name).warning("A webhook delivery to %s failed and is not retried: %s", name, reason)
         else:
             state = "pending"
+            self._log(name).warning("A webhook delivery to %s failed and is retried: %s", name, reason)
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
         self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
             await webhook_store.store_delivery_result(tx, {"delivery": delivery.seq, **result})
+
+    def _log(self, name: str) -> logging.Logger:
+        """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
+        return log.getChild(name) if name in self._endpoints else log
 
     async def _post(self, endpoint: WebhookEndpoint, event: str) -> str | None:
         """POST an event to an endpoint. Return None if it was accepted, else the reason."""

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
-from support_service.http.problems import CLIENT_CLOSED_REQUEST
+from support_service.http.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
 from support_service.http.readiness import Readiness
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
@@ -46,12 +46,13 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         request[REQUEST_ID] = request_id
         tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
+        code: str | None = None
         metrics.begin(request.method, route)
         readiness.in_progress += 1
         trace = continue_trace(request.headers)
         try:
             response = await handler(request)
-            status = response.status
+            status, code = response.status, response.get(PROBLEM_CODE)
             if not response.prepared and (request.transport is None or request.transport.is_closing()):
                 status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
             if not response.prepared:
@@ -71,7 +72,7 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
                     request.method,
                     request.path,
                     status,
-                    extra={"route": route, "status": status, "seconds": round(seconds, 6)},
+                    extra={"route": route, "status": status, "code": code, "seconds": round(seconds, 6)},
                 )
             LOG_REQUEST_ID.reset(tokens[0])
             LOG_CASE_ID.reset(tokens[1])

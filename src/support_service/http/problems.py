@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
-from support_service.telemetry.logs import LOG_REQUEST_ID
+from support_service.telemetry.causes import cause_chain, describe_cause
+from support_service.telemetry.logs import LOG_REQUEST_ID, UNAVAILABLE_LOGGER
 
 STATUS_BY_ERROR: dict[type[SupportError], int] = {
     errors.NotFound: 404,
@@ -44,6 +45,8 @@ DETAIL_BY_STATUS = {
     413: "The body exceeds the size limit of this request.",
 }
 
+PROBLEM_CODE = web.ResponseKey("problem_code", str)  # the code of a problem response, for the access log
+
 log = logging.getLogger(__name__)
 
 
@@ -72,14 +75,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except SupportError as error:
-        response = problem_response(_status(error), error.code, error.message, error.fields)
-        if isinstance(error, errors.RequestTimeout):
-            response.force_close()
-        if isinstance(error, errors.Unauthenticated):
-            response.headers["WWW-Authenticate"] = _challenge(error)
-        if isinstance(error, errors.RateLimited):
-            response.headers["Retry-After"] = str(error.retry_after)
-        return response
+        return _answer(error)
     except web.HTTPException as refusal:
         response = problem_response(
             refusal.status,
@@ -102,6 +98,26 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem_response(
             500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
         )
+
+
+def _answer(error: SupportError) -> web.Response:
+    """Return the response of an error; what is unavailable is logged."""
+    response = problem_response(_status(error), error.code, error.message, error.fields)
+    if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
+        _log_unavailable(error)
+    if isinstance(error, errors.RequestTimeout):
+        response.force_close()
+    if isinstance(error, errors.Unauthenticated):
+        response.headers["WWW-Authenticate"] = _challenge(error)
+    if isinstance(error, errors.RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _log_unavailable(error: SupportError) -> None:
+    """Log the code and the innermost cause, which the response omits; telemetry/logs.py passes a line a minute."""
+    cause = f" ({describe_cause(error)})" if len(cause_chain(error)) > 1 else ""
+    logging.getLogger(f"{UNAVAILABLE_LOGGER}.{error.code}").warning("%s%s", error.message.rstrip("."), cause)
 
 
 def _status(error: SupportError) -> int:
@@ -129,9 +145,11 @@ def problem_response(status: int, code: str, detail: str, fields: Sequence[Field
         errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
     )
     headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None
-    return web.Response(
+    response = web.Response(
         body=pydantic_core.to_json(document, exclude_none=True),
         status=status,
         headers=headers,
         content_type="application/problem+json",
     )
+    response[PROBLEM_CODE] = code
+    return response

@@ -9,14 +9,20 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
+from support_service.core.errors import SupportError
+from support_service.telemetry.causes import cause_chain, describe_cause, is_outage, place
 from support_service.telemetry.traces import trace_id
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
 UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
+# Loggers of webhook deliveries, and of requests that a dependency or a limit makes unavailable, each in their children.
+WEBHOOK_LOGGER = "support_service.events.webhooks"
+UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MAX_KINDS = 64
 CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
+LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
 LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
@@ -46,43 +52,77 @@ class ClientErrorFilter(logging.Filter):
 
 
 class RateLimitFilter(logging.Filter):
-    """Passes one record per minute and kind from the given packages, without its traceback.
+    """Limits what an outage, a defect or a client can write: one record or one traceback per minute and kind.
 
-    An exporter logs each failed attempt, and a client may send invalid input all day. A kind is a logger's message
-    before its arguments are filled in. Beyond MAX_KINDS, all further kinds share one slot, which bounds the memory.
+    - Records of the given packages, and records with an exception that an outage of a dependency has caused, pass once
+      per minute and kind: with the innermost cause and the number of records left out, without a traceback.
+    - Records with another exception, a defect, all pass: with the traceback once per minute and kind, else with the
+      exception's type and place.
+
+    A kind is a logger, its message before its arguments are filled in, and the types of the exceptions. Beyond
+    MAX_KINDS, all further kinds share one slot, which bounds the memory.
     """
 
     def __init__(self, *packages: str) -> None:
         super().__init__()
         self._packages = [logging.Filter(package) for package in packages]
         self._kinds: dict[
-            tuple[str, str], tuple[float, int]
+            tuple[str, ...], tuple[float, int]
         ] = {}  # time of the next pass (monotonic), records suppressed since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not any(package.filter(record) for package in self._packages):
+        failure = record.exc_info[1] if record.exc_info else None
+        if any(package.filter(record) for package in self._packages):
+            return self._pass_limited(record, (), type(failure).__name__ if failure else "")
+        if failure is None:
             return True
-        kind = (record.name, str(record.msg))
+        if is_outage(failure):
+            kinds = tuple(type(each).__name__ for each in cause_chain(failure))
+            at = "" if isinstance(failure, SupportError) else place(failure)
+            return self._pass_limited(record, kinds, f"{describe_cause(failure)}{at and f' at {at}'}")
+        self._shorten_repeated_defect(record, failure)
+        return True
+
+    def _pass_limited(self, record: logging.LogRecord, kinds: tuple[str, ...], cause: str) -> bool:
+        held = self._take((record.name, _first_line(str(record.msg)), *kinds))
+        if held is None:
+            return False
+        message = _first_line(record.getMessage()) if cause else record.getMessage()
+        message = f"{message}: {cause}" if cause else message
+        record.msg, record.args = (f"{message} ({held} more since the last such line)" if held else message), None
+        record.exc_info = record.exc_text = None
+        return True
+
+    def _shorten_repeated_defect(self, record: logging.LogRecord, failure: BaseException) -> None:
+        kind = type(failure).__name__
+        at = place(failure)
+        if self._take((record.name, _first_line(str(record.msg)), kind, at)) is None:
+            message = f"{_first_line(record.getMessage())}: {kind} at {at or 'an unknown place'}"
+            record.msg, record.args = f"{message}; an earlier line has the traceback", None
+            record.exc_info = record.exc_text = None
+
+    def _take(self, kind: tuple[str, ...]) -> int | None:
+        """Return None if the kind had a record in the last minute, else the number of records left out since."""
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-            kind = ("", "")
+            kind = ("",)
         due, held = self._kinds.get(kind, (0.0, 0))
         now = time.monotonic()
         if now < due:
             self._kinds[kind] = (due, held + 1)
-            return False
+            return None
         self._kinds[kind] = (now + REPORT_EVERY, 0)
-        cause = record.exc_info[1] if record.exc_info else None
-        message = f"{record.getMessage()}: {type(cause).__name__}" if cause else record.getMessage()
-        record.msg, record.args = (f"{message} ({held} more since the last such line)" if held else message), None
-        record.exc_info = record.exc_text = None
-        return True
+        return held
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def configure(level: str) -> None:
     """Log to standard error as JSON, from the given level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
-    handler.addFilter(RateLimitFilter("opentelemetry", CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS))
+    handler.addFilter(RateLimitFilter("opentelemetry", *LIMITED_LOGGERS))
     handler.setFormatter(
         JsonFormatter(
             "{levelname}{name}{message}{requestId}{traceId}{caseId}",

@@ -102,13 +102,15 @@ async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics
 
 
 @both_databases
-async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics):
-    """A delivery that fails comes again later with the same id; after a day it is given up."""
+async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics, caplog):
+    """A delivery that fails comes again later with the same id; after a day it is given up. Each try is logged."""
     endpoint.status = 503
     await open_case(client)
     await endpoint.got(2)
     await eventually(lambda: metrics.value(DELIVERIES, outcome="retried") >= 2)
     assert await states(client) == ["pending"] * 2
+    retries = {(each.name.rpartition(".")[2], each.getMessage()) for each in caplog.records if "retried" in each.msg}
+    assert ("all", "A webhook delivery to all failed and is retried: The endpoint responded 503.") in retries
     await change(client, due=datetime.now(UTC), since=datetime.now(UTC) - timedelta(days=1))
     events = await endpoint.got(4)
     assert len({event["id"] for event in events}) == 1

@@ -147,6 +147,27 @@ async def test_message_rejected_by_the_database_is_not_logged(
     assert "add_message" in failure["exc_info"]
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_outage_of_the_database_is_a_few_lines(serve, session, port, database_url, postgres):
+    """Each refused request has one line with its code; the cause is logged once, and nothing has a traceback."""
+
+    async def act(session):
+        await open_case(session)
+        postgres.stop()
+        for _ in range(20):
+            await expect_problem(await session.get("/support/cases/c"), 503, "database_unavailable")
+
+    lines, log = await log_of(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
+    requests = [line for line in lines if line["logger"] == "support_service.access" and line["status"] == 503]
+    assert [line["code"] for line in requests] == ["database_unavailable"] * 20
+    causes = [line["message"] for line in lines if line["logger"] == "support_service.unavailable.database_unavailable"]
+    assert len(causes) == 1
+    assert "Connect" in causes[0]
+    assert "Traceback" not in log
+    assert not [line for line in lines if "exc_info" in line]
+    assert len(lines) < 20 + 30
+
+
 def test_client_error_is_logged_without_its_content():
     """A client error that aiohttp logs with a traceback becomes one INFO line; other errors stay errors."""
     for failure, level, message in (

@@ -1,0 +1,80 @@
+"""What an outage and a defect may write to the log."""
+
+import logging
+
+import pytest
+
+from support_service.core.errors import Unavailable
+from support_service.telemetry.logs import REPORT_EVERY, RateLimitFilter
+
+JOB = "support_service.core.background"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands until it is turned."""
+    now = [1000.0]
+    monkeypatch.setattr("support_service.telemetry.logs.time.monotonic", lambda: now[0])
+    return now
+
+
+def record(failure, message="%s failed", *arguments):
+    """A record as `log.exception` makes it."""
+    cause = (type(failure), failure, failure.__traceback__)
+    return logging.LogRecord(JOB, logging.ERROR, "", 0, message, arguments, cause)
+
+
+def raised(failure, cause=None):
+    """An exception as it is caught, with a traceback and a cause."""
+    try:
+        raise failure from cause
+    except type(failure) as caught:
+        return caught
+
+
+def outage():
+    refused = raised(ConnectionRefusedError(111, "Connection refused"))
+    return raised(Unavailable("database_unavailable", "The database can't answer now"), refused)
+
+
+def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
+    """All jobs of one loop share the line; the next says how many were left out. No line has a traceback."""
+    gate = RateLimitFilter()
+    first = record(outage(), "%s failed", "The sweep")
+    assert gate.filter(first)
+    assert first.getMessage() == "The sweep failed: ConnectionRefusedError: [Errno 111] Connection refused"
+    assert first.exc_info is None
+    assert not any(gate.filter(record(outage(), "%s failed", f"Job {number}")) for number in range(100))
+    assert gate.filter(record(OSError(24, "Too many open files"), "%s failed", "The sweep"))  # another cause
+    clock[0] += REPORT_EVERY
+    later = record(outage(), "%s failed", "The sweep")
+    assert gate.filter(later)
+    assert later.getMessage().endswith("Connection refused (100 more since the last such line)")
+
+
+def test_outage_in_a_group_and_in_many_lines(clock):
+    """A group is described by its first exception; only first lines are logged, because others may quote data."""
+    failure = ExceptionGroup("unhandled", [raised(ConnectionResetError("reset\nsecret"))])
+    line = record(failure, "Task failed\nfuture: <Task>")
+    assert RateLimitFilter().filter(line)
+    assert line.getMessage() == "Task failed: ConnectionResetError: reset"
+
+
+def test_defect_has_its_traceback_once_a_minute(clock):
+    """Each occurrence is a line, with its own ids; those without a traceback name the exception."""
+    gate = RateLimitFilter()
+    lines = [record(raised(KeyError("a")), "GET /x failed") for _ in range(3)]
+    assert all(map(gate.filter, lines))
+    assert [bool(line.exc_info) for line in lines] == [True, False, False]
+    assert lines[1].getMessage() == "GET /x failed: KeyError at an unknown place; an earlier line has the traceback"
+    clock[0] += REPORT_EVERY
+    again = record(raised(KeyError("a")), "GET /x failed")
+    assert gate.filter(again)
+    assert again.exc_info
+
+
+def test_lines_without_an_exception_are_not_limited(clock):
+    gate = RateLimitFilter()
+    line = logging.LogRecord(JOB, logging.INFO, "", 0, "Listening", (), None)
+    assert all(gate.filter(line) for _ in range(3))
+    assert line.getMessage() == "Listening"
