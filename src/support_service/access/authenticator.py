@@ -9,6 +9,10 @@ from support_service.core.domain.principals import ANONYMOUS, Principal
 class Authenticator(Protocol):
     """The interface of authenticators, which identify callers by their Authorization headers."""
 
+    @property
+    def fault(self) -> str | None:
+        """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
+
     async def open(self) -> None:
         """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
 
@@ -24,6 +28,8 @@ class Authenticator(Protocol):
 
 class AnonymousAuthenticator:
     """The authenticator of a service without authentication: every request is anonymous."""
+
+    fault = None
 
     async def open(self) -> None:
         pass

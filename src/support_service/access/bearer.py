@@ -15,6 +15,10 @@ ACCEPTED_LABELS = {"outcome": "accepted"}
 class TokenVerifier(Protocol):
     """The interface of token verifiers."""
 
+    @property
+    def fault(self) -> str | None:
+        """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
+
     async def open(self) -> None:
         """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
 
@@ -34,6 +38,10 @@ class BearerAuthenticator:
     def __init__(self, verifier: TokenVerifier, authentications: Counter) -> None:
         self._verifier = verifier
         self._authentications = authentications
+
+    @property
+    def fault(self) -> str | None:
+        return self._verifier.fault
 
     async def open(self) -> None:
         await self._verifier.open()

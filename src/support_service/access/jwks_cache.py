@@ -50,6 +50,11 @@ class JwksCache:
         """Seconds since the keys were last read, or since the start if they never were."""
         return self._clock() - self._read_at
 
+    @property
+    def fault(self) -> str | None:
+        """The problem code of the last attempt to read the keys, or None if it succeeded."""
+        return "keys_unavailable" if self._last_error else None
+
     async def open(self) -> None:
         """Read the keys, and start to refresh them in the background.
 

@@ -67,6 +67,10 @@ class JwtVerifier:
             sub={"essential": True},
         )
 
+    @property
+    def fault(self) -> str | None:
+        return self.keys.fault
+
     async def open(self) -> None:
         """Read the keys, and start to refresh them in the background.
 

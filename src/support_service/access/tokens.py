@@ -46,6 +46,10 @@ class FileTokenVerifier:
         self._last_error = ""
         self._background = AsyncExitStack()
 
+    @property
+    def fault(self) -> str | None:
+        return "tokens_unavailable" if self._last_error else None
+
     async def open(self) -> None:
         """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)

@@ -5,6 +5,7 @@ import hmac
 from typing import Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from support_service.access.bearer import extract_bearer_token
 from support_service.api.routing.call import Call, Reply
@@ -13,12 +14,13 @@ from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess, Services
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
-from support_service.database.failures import DATABASE_FILE_CHANGED
+from support_service.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.timeline.cache.base import CacheUnavailable
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
-ComponentStatus = Literal["ok", "unavailable"]
-DatabaseStatus = Literal["ok", "unavailable", "file_changed"]  # the file of SQLite was deleted or replaced
+OK = "ok"
+CACHE_UNAVAILABLE = "cache_unavailable"
+SERVES_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
 
 
 class Health(ApiModel):
@@ -30,13 +32,17 @@ class Health(ApiModel):
 
 
 class Ready(ApiModel):
-    """Whether the service is ready, and the status of each part."""
+    """Whether the service is ready, and the status of each dependency: `ok`, or a code."""
 
-    model_config = example_config({"status": "ready", "database": "ok", "cache": "ok"})
+    model_config = example_config({"status": "ready", "database": "ok", "cache": "ok", "storage": "ok", "access": "ok"})
 
     status: Literal["ready", "unavailable", "stopping"]
-    database: DatabaseStatus
-    cache: ComponentStatus
+    database: str = Field(description="`ok`, or the problem code of requests, such as `database_read_only`")
+    cache: str = Field(description="`ok`, or `cache_unavailable`: Redis does not answer")
+    storage: str = Field(description="`ok`, or the problem code of the last upload, such as `storage_unavailable`")
+    access: str = Field(
+        description="`ok`, `keys_unavailable` or `tokens_unavailable`: those that were read before stay valid"
+    )
 
 
 async def health() -> Reply[Health]:
@@ -58,14 +64,22 @@ async def livez() -> Reply[Health]:
 async def readyz(call: Call) -> Reply[Ready]:
     """Check readiness.
 
-    The service is ready while the database answers and no shutdown has begun; the cache is not required.
+    The service is ready while the database answers reads and no shutdown has begun. The other dependencies are
+    reported, and not required.
     """
-    database, cache = await asyncio.gather(database_status(call.services), _cache_status(call.services))
-    if not call.services.readiness.accepting:
-        return Reply(Ready(status="stopping", database=database, cache=cache), status=503)
-    if database != "ok":
-        return Reply(Ready(status="unavailable", database=database, cache=cache), status=503)
-    return Reply(Ready(status="ready", database=database, cache=cache))
+    services = call.services
+    database, cache = await asyncio.gather(database_status(services), _cache_status(services))
+    status: Literal["ready", "unavailable", "stopping"] = "ready" if database in SERVES_READS else "unavailable"
+    if not services.readiness.accepting:
+        status = "stopping"
+    ready = Ready(
+        status=status,
+        database=database,
+        cache=cache,
+        storage=services.attachments.uploader.store_fault or OK,
+        access=services.authenticator.fault or OK,
+    )
+    return Reply(ready, status=200 if status == "ready" else 503)
 
 
 async def metrics(call: Call, headers: Headers) -> web.Response:
@@ -91,10 +105,11 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
-async def database_status(services: Services) -> DatabaseStatus:
-    """Ping the database in a separate task, because cancelling a hanging ping takes longer than its timeout.
+async def database_status(services: Services) -> str:
+    """Ping the database; return OK or a problem code.
 
-    At most one ping runs at a time; concurrent requests share it.
+    A ping is a separate task, because cancelling a hanging one takes longer than its timeout. At most one runs at a
+    time; concurrent requests share it.
     """
     readiness = services.readiness
     if readiness.ping is None or readiness.ping.done():
@@ -105,12 +120,11 @@ async def database_status(services: Services) -> DatabaseStatus:
         if not ping.cancelling():
             ping.cancel()
             ping.add_done_callback(_retrieve_exception)
-        return "unavailable"
+        return DATABASE_UNAVAILABLE
     failure = asyncio.CancelledError() if ping.cancelled() else ping.exception()
     if failure is None:
-        return "ok"
-    changed = isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED
-    return "file_changed" if changed else "unavailable"
+        return OK
+    return failure.code if isinstance(failure, Unavailable) else DATABASE_UNAVAILABLE
 
 
 def _retrieve_exception(ping: asyncio.Task[None]) -> None:
@@ -119,12 +133,12 @@ def _retrieve_exception(ping: asyncio.Task[None]) -> None:
         ping.exception()
 
 
-async def _cache_status(services: Services) -> ComponentStatus:
+async def _cache_status(services: Services) -> str:
     try:
         await services.cache.ping()
     except CacheUnavailable:
-        return "unavailable"
-    return "ok"
+        return CACHE_UNAVAILABLE
+    return OK
 
 
 ROUTES = (

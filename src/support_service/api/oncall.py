@@ -36,6 +36,7 @@ from support_service.api.routing.route import Permission, Route
 from support_service.api.routing.services import Services
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.overrides import TTL_OVERRIDE
 
@@ -83,13 +84,9 @@ async def _database(services: Services) -> DatabaseCard:
     started = time.perf_counter()
     status = await database_status(services)
     seconds = time.perf_counter() - started
-    errors = {
-        "unavailable": "The database does not answer.",
-        "file_changed": "The file of the database was deleted or replaced.",
-    }
     return DatabaseCard.model_construct(
         status="ok" if status == "ok" else "unavailable",
-        error=errors.get(status),
+        error=None if status == "ok" else PROBLEM_CODES_BY_NAME[status].meaning,
         scope="replica",
         as_of=utc_now(),
         answer_seconds=round(seconds, 6) if status == "ok" else None,

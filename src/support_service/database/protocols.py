@@ -94,7 +94,10 @@ class Database(Reader, Protocol):
         """Close all connections."""
 
     async def ping(self) -> None:
-        """Make one round trip, on a connection of its own; raises Unavailable without an answer."""
+        """Make one round trip, on a connection of its own.
+
+        Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
+        """
 
     def connections(self) -> tuple[int, int]:
         """Return the (used, idle) connections of the pool."""

@@ -5,12 +5,16 @@ import gc
 
 import pytest
 
+from support_service.access.timings import AccessTimings
 from support_service.api.routing.services import ApiTimings
+from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
-from tests.support.calls import eventually, expect_problem
+from tests.support.calls import eventually, expect_problem, form, open_case, upload
 from tests.support.timings import patient_timings
+
+ALL_OK = {"database": "ok", "cache": "ok", "storage": "ok", "access": "ok"}
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
@@ -24,7 +28,7 @@ async def test_health_of_a_running_service_is_ok(client, path):
 async def test_readiness_reports_each_part(client):
     async with client.get("/readyz") as response:
         assert response.status == 200
-        assert await response.json() == {"status": "ready", "database": "ok", "cache": "ok"}
+        assert await response.json() == {"status": "ready", **ALL_OK}
 
 
 async def test_readiness_does_not_need_redis(make_client, redis):
@@ -33,7 +37,7 @@ async def test_readiness_does_not_need_redis(make_client, redis):
     redis.kill()
     async with client.get("/readyz") as response:
         assert response.status == 200
-        assert await response.json() == {"status": "ready", "database": "ok", "cache": "unavailable"}
+        assert await response.json() == {"status": "ready", **ALL_OK, "cache": "cache_unavailable"}
 
 
 async def test_request_id_of_the_client_is_returned(client):
@@ -62,7 +66,45 @@ async def test_stopping_service_is_not_ready(client):
     client.app[READINESS].accepting = False
     async with client.get("/readyz") as response:
         assert response.status == 503
-        assert await response.json() == {"status": "stopping", "database": "ok", "cache": "ok"}
+        assert await response.json() == {"status": "stopping", **ALL_OK}
+
+
+async def test_readiness_reports_the_storage(client, monkeypatch):
+    """A store that refuses uploads is reported until it accepts one; the replica stays ready."""
+    case = await open_case(client)
+
+    async def refuse(*_arguments, **_options):
+        raise Unavailable("storage_unavailable", "It is out of reach.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalAttachmentStorage, "put", refuse)
+        path = f"/support/cases/{case['id']}/attachments"
+        await expect_problem(await client.post(path, data=form(b"a")), 503, "storage_unavailable")
+    async with client.get("/readyz") as response:
+        assert (response.status, (await response.json())["storage"]) == (200, "storage_unavailable")
+    await upload(client, case)
+    async with client.get("/readyz") as response:
+        assert (response.status, (await response.json())["storage"]) == (200, "ok")
+
+
+async def test_readiness_reports_the_tokens(make_client, tmp_path):
+    """A token file that can't be read any more is reported; the tokens read before stay valid."""
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"tokens": []}')
+    client = await make_client(
+        SUPPORT_AUTH="token",
+        SUPPORT_TOKENS_FILE=str(tokens),
+        timings=patient_timings(access=AccessTimings(token_file_check_interval=0.01)),
+    )
+    tokens.write_text("not JSON")
+
+    async def access(expected):
+        async with client.get("/readyz") as response:
+            return (response.status, (await response.json())["access"]) == (200, expected)
+
+    await eventually(lambda: access("tokens_unavailable"))
+    tokens.write_text('{"tokens": [] }')
+    await eventually(lambda: access("ok"))
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -82,7 +124,7 @@ async def test_late_end_of_a_database_ping_is_not_reported_as_an_error(make_clie
 
     monkeypatch.setattr(client.app[DATABASE], "ping", hang)
     async with client.get("/readyz") as response:
-        assert (response.status, (await response.json())["database"]) == (503, "unavailable")
+        assert (response.status, (await response.json())["database"]) == (503, "database_unavailable")
     readiness = client.app[READINESS]
     await eventually(readiness.ping.done)
     await asyncio.sleep(0)

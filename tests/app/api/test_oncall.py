@@ -12,6 +12,7 @@ from support_service.api.oncall_parts import LINKS
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.sources.recent_calls import RecentCalls
@@ -144,7 +145,7 @@ async def test_database_that_is_down_is_told(client, monkeypatch, silent):
     monkeypatch.setattr(client.app[DATABASE], "ping", ping)
     found = await state(client)
     assert (found["database"]["status"], found["database"]["answerSeconds"]) == ("unavailable", None)
-    assert found["database"]["error"] == "The database does not answer."
+    assert found["database"]["error"] == PROBLEM_CODES_BY_NAME["database_unavailable"].meaning
     assert found["cache"]["status"] == found["auditSealer"]["status"] == "ok"
 
 

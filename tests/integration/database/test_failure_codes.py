@@ -56,6 +56,9 @@ async def test_read_only_database_refuses_changes_only(client, postgres, databas
     await expect_problem(await client.post("/support/cases", json=NEW_CASE), 503, "database_read_only")
     response = await client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "A"})
     await expect_problem(response, 503, "database_read_only")
+    async with client.get("/readyz") as response:
+        body = await response.json()
+        assert (response.status, body["status"], body["database"]) == (200, "ready", "database_read_only")
     set_read_only("off")
     assert (await read_case(client, case))["id"] == case["id"]
     await open_case(client)

@@ -19,7 +19,7 @@ from support_service.attachments.upload.validation import UploadLimits, UploadVa
 from support_service.audit import log as audit
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict
+from support_service.core.errors import Conflict, InsufficientStorage, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.database import ContendedRow, Database
 from support_service.events import outbox
@@ -48,6 +48,7 @@ class AttachmentUploader:
         self._limits = limits
         self._backlog = backlog
         self._public_url = public_url
+        self.store_fault: str | None = None  # the problem code of the last upload that its storage refused
 
     async def check_upload(
         self, principal: Principal, case_id: str, expected_versions: ExpectedVersions = None
@@ -86,9 +87,14 @@ class AttachmentUploader:
         the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
-        attachment = await store_file(
-            self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility
-        )
+        try:
+            attachment = await store_file(
+                self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility
+            )
+        except (Unavailable, InsufficientStorage) as failure:
+            self.store_fault = failure.code
+            raise
+        self.store_fault = None
         committing = False
         try:
             if before_commit is not None:

@@ -16,6 +16,7 @@ from sqlalchemy.sql.base import Executable
 from support_service.database.dialect import to_json
 from support_service.database.failures import (
     DATABASE_POOL_EXHAUSTED,
+    DATABASE_READ_ONLY,
     DATABASE_UNAVAILABLE,
     StatementError,
     code_of_sqlstate,
@@ -28,6 +29,9 @@ from support_service.database.timings import PostgresTimings
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
 LATER_THAN_SERVER = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
+
+# By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
+_IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +89,7 @@ class PostgresDatabase:
         return engine
 
     async def open(self) -> None:
-        await self.ping()
+        await self._read(self._pinging, _IS_READ_ONLY, None)  # a replica that starts meanwhile can serve reads
 
     async def close(self) -> None:
         """Close connections gracefully for at most `close_timeout`, then terminate the others.
@@ -101,7 +105,9 @@ class PostgresDatabase:
                 connection.terminate()
 
     async def ping(self) -> None:
-        await self._read(self._pinging, sa.text("SELECT 1"), None)
+        rows = await self._read(self._pinging, _IS_READ_ONLY, None)
+        if rows[0].read_only == "on":
+            raise database_error(DATABASE_READ_ONLY)
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
         rows = await self._read(self._reading, statement, parameters)
