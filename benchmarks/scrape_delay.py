@@ -41,7 +41,8 @@ async def measure_scrape_delay() -> LoopDelay:
     """Run SCRAPES concurrent scrapes, and measure the event loop's delay meanwhile."""
     sys.setswitchinterval(server.THREAD_SWITCH_INTERVAL)
     metrics = Metrics(("prometheus",), build_resource())
-    requests = RequestMetrics(Instruments(metrics.meter).http_server_duration)
+    instruments = Instruments(metrics.meter)
+    requests = RequestMetrics(instruments.http_server_duration, instruments.request_received)
     number = 0
     while (series := _series(metrics)) < SERIES:
         requests.expect("GET", f"/benchmark/{number}", 200)

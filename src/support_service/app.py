@@ -19,6 +19,8 @@ from support_service.audit.sealer import SealerTimings
 from support_service.cases import component as cases
 from support_service.cases.gauges import GaugeTimings
 from support_service.cases.masking import CaseMasker
+from support_service.certificates import component as certificates
+from support_service.certificates.component import CertificateTimings
 from support_service.database import component as database
 from support_service.database.timings import DatabaseTimings
 from support_service.events import component as events
@@ -60,6 +62,7 @@ class Timings:
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)
+    certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
     api: ApiTimings = field(default_factory=ApiTimings)
 
@@ -71,7 +74,13 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     WrongSetting if a server that is configured as Redis answers in another way.
     """
     app = web.Application(client_max_size=MAX_JSON_BODY_BYTES)
-    telemetry.setup(app, settings.telemetry, timings.telemetry, channels=settings.cases.known_channels)
+    telemetry.setup(
+        app,
+        settings.telemetry,
+        timings.telemetry,
+        channels=settings.cases.known_channels,
+        webhooks=[each.name for each in settings.events.webhooks],
+    )
     redis_client.setup(app, settings.redis_urls)
     limits.setup(
         app,
@@ -95,6 +104,10 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     views.setup(app, timings.views)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
+    jwt_keys = settings.access.jwt_keys if settings.server.auth == "jwt" else None
+    certificates.setup(
+        app, settings.upstream_urls, settings.events, settings.s3, jwt_keys=jwt_keys, timings=timings.certificates
+    )
     api.setup(
         app,
         settings.access,

@@ -11,7 +11,7 @@ from support_service.access.timings import AccessTimings
 from support_service.settings.process import AccessSettings
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE
+from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE, ACCESS_TOKENS_AGE
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 
@@ -34,14 +34,17 @@ def _authenticator(
     settings: AccessSettings, auth: str, instruments: Instruments, timings: AccessTimings
 ) -> Authenticator:
     if auth == "jwt":
+        instruments.observe(ACCESS_TOKENS_AGE, lambda: [(0, {})])  # without a token file
         verifier = _jwt_verifier(settings, instruments, timings)
     else:
         instruments.observe(ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
         if auth == "open":
+            instruments.observe(ACCESS_TOKENS_AGE, lambda: [(0, {})])
             return AnonymousAuthenticator()
         from support_service.access.tokens import FileTokenVerifier
 
-        verifier = FileTokenVerifier(settings.tokens_file, timings=timings)
+        tokens = verifier = FileTokenVerifier(settings.tokens_file, timings=timings)
+        instruments.observe(ACCESS_TOKENS_AGE, lambda: [(tokens.age, {})])
     return BearerAuthenticator(verifier, instruments.access_authentications)
 
 

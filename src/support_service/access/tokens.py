@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -36,7 +37,11 @@ class FileTokenVerifier:
     """A verifier of the tokens in a file. While the file is invalid, the tokens that were read last stay valid."""
 
     def __init__(
-        self, path: Path, now: Callable[[], datetime] = utc_now, timings: AccessTimings = AccessTimings()
+        self,
+        path: Path,
+        now: Callable[[], datetime] = utc_now,
+        timings: AccessTimings = AccessTimings(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._now = now
@@ -44,7 +49,14 @@ class FileTokenVerifier:
         self._credentials: dict[str, _Credential] = {}
         self._loaded_stamp: tuple[int, ...] = ()
         self._last_error = ""
+        self._checked_at = clock()  # when the file was last read, or found to be unchanged
+        self._clock = clock
         self._background = AsyncExitStack()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the file was last read or found to be unchanged."""
+        return self._clock() - self._checked_at
 
     @property
     def fault(self) -> str | None:
@@ -81,6 +93,7 @@ class FileTokenVerifier:
                 self._load()
                 log.info("The token file changed; it has %d tokens that are not revoked", len(self._credentials))
             self._last_error = ""
+            self._checked_at = self._clock()
         except (OSError, Unavailable) as failure:
             if str(failure) != self._last_error:
                 log.error("%s; the tokens read before stay valid", failure)  # noqa: TRY400 - the message suffices

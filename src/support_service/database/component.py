@@ -1,13 +1,18 @@
 """The database component."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from support_service.core.background import run_every, run_in_background
 from support_service.database import Database, connect
+from support_service.database.clock import REFRESH_INTERVAL as CLOCK_INTERVAL
+from support_service.database.clock import ClockOffset
 from support_service.database.timings import DatabaseTimings
 from support_service.settings.resources import DatabaseSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
+from support_service.telemetry.instruments.process import CLOCK_OFFSET
 from support_service.telemetry.instruments.stores import DATABASE_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
 
@@ -28,7 +33,16 @@ def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTim
         )
         await database.open()
         app[CONNECTION_POOLS]["database"] = database.connections
-        yield
+        offset = ClockOffset(database)
+        if system == "sqlite":
+            offset.seconds = 0.0
+        app[INSTRUMENTS].observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
+        async with AsyncExitStack() as stack:
+            if system != "sqlite":
+                await offset.refresh()
+                reading = run_every(CLOCK_INTERVAL, offset.refresh, "Reading the clock of the database")
+                await stack.enter_async_context(run_in_background(reading))
+            yield
         await database.close()
 
     app.cleanup_ctx.append(run)

@@ -12,7 +12,7 @@ from sqlalchemy.sql.base import Executable
 from support_service.core.errors import SupportError, Unavailable
 from support_service.database.failures import BUSY_CODES
 from support_service.telemetry.instruments.stores import OTHER_ERROR
-from support_service.telemetry.stores import RecordOperation
+from support_service.telemetry.stores import PoolState, RecordOperation
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -99,8 +99,8 @@ class Database(Reader, Protocol):
         Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
         """
 
-    def connections(self) -> tuple[int, int]:
-        """Return the (used, idle) connections of the pool."""
+    def connections(self) -> PoolState:
+        """Return the state of the pool."""
 
     def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[Transaction]:
         """Return a transaction, committed at the end of the block and rolled back on an exception.

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp import web
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events import inbox
-from support_service.events.broker.base import Broker, RedisBrokerTimings
+from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventConsumer
 from support_service.events.dead_letters import DeadLetterService
@@ -22,10 +23,14 @@ from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
 from support_service.http.client_connections import LimitedConnector
 from support_service.http.component import READINESS
+from support_service.redis_client.server_state import monitored_server
 from support_service.settings.resources import EventSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS
 from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 from support_service.telemetry.stores import OperationMetrics
+
+if TYPE_CHECKING:
+    from support_service.events.broker.redis import RedisBroker
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
 OUTBOX_RELAY = web.AppKey("outbox_relay", OutboxRelay)
@@ -86,6 +91,8 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
             await asyncio.gather(relay.refresh_backlog(), consumer.refresh_backlog(), webhooks.refresh())
             refresh_every = partial(run_every, timings.backlog_refresh_interval)
             purge = partial(inbox.delete_expired, database, timings.inbox)
+            if not isinstance(broker, InMemoryBroker):
+                await stack.enter_async_context(monitored_server(app[REDIS_SERVERS], "events", broker.client))
             for work in (
                 relay.run(),
                 refresh_every(relay.refresh_backlog, "Reading the outbox backlog"),
@@ -105,7 +112,9 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
     app.cleanup_ctx.append(run)
 
 
-def _create_broker(app: web.Application, redis_url: str | None, timings: RedisBrokerTimings) -> Broker:
+def _create_broker(
+    app: web.Application, redis_url: str | None, timings: RedisBrokerTimings
+) -> "InMemoryBroker | RedisBroker":
     if redis_url is None:
         return InMemoryBroker()
     from support_service.events.broker.redis import RedisBroker

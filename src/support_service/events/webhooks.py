@@ -26,6 +26,7 @@ from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.http.client_errors import describe_client_error
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.events import WEBHOOK_PENDING
+from support_service.telemetry.labels import OTHER
 from support_service.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
@@ -160,7 +161,7 @@ class WebhookSender:
             state = "pending"
             self._log(name).warning("A webhook delivery to %s failed and is retried: %s", name, reason)
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
-        self._instruments.webhook_deliveries.add(1, {"outcome": outcome})
+        self._instruments.webhook_deliveries.add(1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
             await webhook_store.store_delivery_result(tx, {"delivery": delivery.seq, **result})

@@ -19,6 +19,7 @@ from support_service.telemetry.traces import continue_trace, end_trace
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER = istr("X-Request-Id")
+USER_AGENT = istr("User-Agent")
 
 log = logging.getLogger("support_service.access")
 
@@ -47,7 +48,7 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
         code: str | None = None
-        metrics.begin(request.method, route)
+        metrics.begin(request.method, route, request.headers.get(USER_AGENT, ""))
         readiness.in_progress += 1
         trace = continue_trace(request.headers)
         try:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,9 +13,11 @@ from uuid import uuid4
 
 import aiohttp
 
+from support_service import __version__
 from support_service.core.clock import utc_now
 from support_service.http.client_errors import describe_client_error
 from support_service.probe.report import CheckReport, Step
+from support_service.telemetry.http import PROBE_USER_AGENT
 from support_service.telemetry.instruments.probe import PROBE_STEPS
 
 FILE_BYTES = 64 * 1024
@@ -26,7 +29,12 @@ ACCEPTED_SOURCE_STATUSES = ("fresh", "cached", "off", "none")  # acceptable stat
 
 
 class UnexpectedAnswer(Exception):
-    """An answer to a step is not as expected."""
+    """An answer to a step is not as expected; `code` is its problem code, if it has one."""
+
+    def __init__(self, message: str, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class SyntheticCheck:
@@ -37,7 +45,7 @@ class SyntheticCheck:
     ) -> None:
         """`channel` is one of the service's channels of synthetic cases."""
         self._base_url = base_url.rstrip("/")
-        self._headers = dict(headers)
+        self._headers = {"User-Agent": f"{PROBE_USER_AGENT}{__version__}"} | dict(headers)
         self._channel = channel
         self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
         self._case = ""
@@ -72,7 +80,7 @@ class SyntheticCheck:
                 await getattr(self, f"_{step.step}")(session)
             step.verdict = "good"
         except UnexpectedAnswer as wrong:
-            step.verdict, step.detail = "wrong", str(wrong)
+            step.verdict, step.detail, step.status, step.code = "wrong", str(wrong), wrong.status, wrong.code
         except TimeoutError:
             missing = TIMEOUT_MESSAGES.get(step.step, "no response within")
             step.verdict, step.detail = "wrong", f"{missing} {step.threshold + STEP_TIMEOUT_MARGIN:g} s"
@@ -165,13 +173,24 @@ class SyntheticCheck:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with session.request(method, self._base_url + path, **body) as response:
             if response.status != status:
-                text = " ".join((await response.text(errors="replace")).split())[:200]
-                raise UnexpectedAnswer(f"{method} returned {response.status}, expected {status}: {text}")
+                text = await response.text(errors="replace")
+                shown = " ".join(text.split())[:200]
+                message = f"{method} returned {response.status}, expected {status}: {shown}"
+                raise UnexpectedAnswer(message, response.status, _problem_code(text))
             yield response
 
     def _compare(self, digest: str, what: str) -> None:
         if digest != hashlib.sha256(self._file).hexdigest():
             raise UnexpectedAnswer(f"{what} differs from the uploaded one")
+
+
+def _problem_code(text: str) -> str | None:
+    """Return the code of a problem; None for another answer, such as that of a proxy."""
+    try:
+        code = json.loads(text)["code"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return code if isinstance(code, str) and re.fullmatch(r"[a-z_]{1,64}", code) else None
 
 
 def _expect_sources(case: dict[str, Any]) -> None:

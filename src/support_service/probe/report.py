@@ -8,13 +8,18 @@ StepVerdict = Literal["good", "slow", "wrong", "skipped"]
 
 @dataclass(slots=True)
 class Step:
-    """One step. Times are in seconds; `detail` says what is wrong."""
+    """One step. Times are in seconds; `detail` says what is wrong.
+
+    `status` and `code` are those of an answer that was not expected: its HTTP status and problem code.
+    """
 
     step: str
     threshold: float
     seconds: float = 0.0
     verdict: StepVerdict = "skipped"
     detail: str | None = None
+    status: int | None = None
+    code: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,7 +11,12 @@ from support_service.probe.report import CheckReport
 from support_service.server import serving, stop_signal
 from support_service.settings import ServerSettings
 from support_service.telemetry.instruments import Observations, observe
-from support_service.telemetry.instruments.probe import PROBE_LAST_SUCCESS, PROBE_STEP, PROBE_SUCCESS
+from support_service.telemetry.instruments.probe import (
+    PROBE_LAST_SUCCESS,
+    PROBE_STEP,
+    PROBE_STEP_SUCCESS,
+    PROBE_SUCCESS,
+)
 from support_service.telemetry.provider import Metrics, build_resource
 
 
@@ -51,6 +56,7 @@ class CheckMetrics:
         self._last_good: float | None = None
         observe(self._metrics.meter, PROBE_SUCCESS, self._success)
         observe(self._metrics.meter, PROBE_STEP, self._steps)
+        observe(self._metrics.meter, PROBE_STEP_SUCCESS, self._step_success)
         observe(
             self._metrics.meter, PROBE_LAST_SUCCESS, lambda: [] if self._last_good is None else [(self._last_good, {})]
         )
@@ -82,3 +88,7 @@ class CheckMetrics:
     def _steps(self) -> Observations:
         steps = self._last.steps if self._last else []
         return [(step.seconds, {"step": step.step}) for step in steps if step.verdict != "skipped"]
+
+    def _step_success(self) -> Observations:
+        steps = self._last.steps if self._last else []
+        return [(int(step.verdict == "good"), {"step": step.step}) for step in steps if step.verdict != "skipped"]

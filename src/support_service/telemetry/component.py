@@ -11,10 +11,18 @@ from support_service.settings.process import TelemetrySettings
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.http import HTTP_SERVER_ACTIVE
-from support_service.telemetry.instruments.stores import DB_CONNECTIONS
+from support_service.telemetry.instruments.stores import (
+    DB_CONNECTION_LIMIT,
+    DB_CONNECTION_WAITING,
+    DB_CONNECTIONS,
+    REDIS_EVICTED_KEYS,
+    REDIS_EVICTION_POLICY,
+    REDIS_MEMORY,
+    REDIS_MEMORY_LIMIT,
+)
 from support_service.telemetry.process import LoopLagSampler, observe_process
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
-from support_service.telemetry.stores import connection_counts
+from support_service.telemetry.stores import PoolMetrics, PoolState, RedisServerMetrics, RedisServerState
 from support_service.telemetry.traces import Tracing, create_tracing
 
 METRICS = web.AppKey("metrics", Metrics)
@@ -22,8 +30,9 @@ INSTRUMENTS = web.AppKey("instruments", Instruments)
 TRACING = web.AppKey("tracing", Tracing)
 REQUEST_METRICS = web.AppKey("request_metrics", RequestMetrics)
 LOOP_LAG = web.AppKey("loop_lag", LoopLagSampler)
-# The (used, idle) connections of each database and Redis pool, by pool name.
-CONNECTION_POOLS = web.AppKey("connection_pools", dict[str, Callable[[], tuple[int, int]]])
+# The state of each database and Redis pool, by pool name, and of each Redis server; None while it is unknown.
+CONNECTION_POOLS = web.AppKey("connection_pools", dict[str, Callable[[], PoolState]])
+REDIS_SERVERS = web.AppKey("redis_servers", dict[str, Callable[[], RedisServerState | None]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +44,34 @@ class TelemetryTimings:
 
 
 def setup(
-    app: web.Application, settings: TelemetrySettings, timings: TelemetryTimings, *, channels: Sequence[str]
+    app: web.Application,
+    settings: TelemetrySettings,
+    timings: TelemetryTimings,
+    *,
+    channels: Sequence[str],
+    webhooks: Sequence[str],
 ) -> None:
-    """Add telemetry; `channels` of cases have a metric label of their own.
+    """Add telemetry; `channels` of cases, and endpoints of `webhooks`, have metric labels of their own.
 
     It stops last, so that the telemetry of every other component's shutdown is exported too.
     """
     resource = build_resource()
     metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout)
     tracing = app[TRACING] = create_tracing(settings.traces, resource, timings.shutdown_timeout)
-    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels)
-    requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration)
-    pools = app[CONNECTION_POOLS] = {}
+    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels, webhooks)
+    requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration, instruments.request_received)
+    connection_pools = app[CONNECTION_POOLS] = {}
+    redis_servers = app[REDIS_SERVERS] = {}
+    pools, redis = PoolMetrics(connection_pools), RedisServerMetrics(redis_servers)
     lag = app[LOOP_LAG] = LoopLagSampler(instruments.event_loop_lag, timings.lag_sample_interval)
     instruments.observe(HTTP_SERVER_ACTIVE, requests.active)
-    instruments.observe(DB_CONNECTIONS, lambda: connection_counts(pools))
+    instruments.observe(DB_CONNECTIONS, pools.connections)
+    instruments.observe(DB_CONNECTION_LIMIT, pools.limits)
+    instruments.observe(DB_CONNECTION_WAITING, pools.waiting)
+    instruments.observe(REDIS_EVICTION_POLICY, redis.policies)
+    instruments.observe(REDIS_EVICTED_KEYS, redis.evicted)
+    instruments.observe(REDIS_MEMORY, redis.memory)
+    instruments.observe(REDIS_MEMORY_LIMIT, redis.memory_limits)
     observe_process(instruments)
     app.middlewares.extend(tracing.of_servers())
 

@@ -1,6 +1,6 @@
 """HTTP server metrics by the semantic conventions: request duration and active requests, with closed label values."""
 
-from opentelemetry.metrics import Histogram
+from opentelemetry.metrics import Counter, Histogram
 
 from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
 from support_service.telemetry.instruments.http import METHODS, OTHER_METHOD
@@ -10,11 +10,16 @@ from support_service.telemetry.labels import OTHER
 UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})
 
 
+PROBE_USER_AGENT = "support-service-probe/"  # the beginning of the User-Agent of `support-service probe`
+FROM_PROBE, FROM_OTHERS = {"synthetic": "probe"}, {"synthetic": "other"}
+
+
 class RequestMetrics:
     """Recorder of request metrics. `route` is a route template, or None if no route matched."""
 
-    def __init__(self, duration: Histogram) -> None:
+    def __init__(self, duration: Histogram, received: Counter) -> None:
         self._duration = duration
+        self._received = received
         self._active = dict.fromkeys(METHODS, 0)
 
     def expect(self, method: str, route: str, status: int) -> None:
@@ -22,9 +27,10 @@ class RequestMetrics:
         if route not in UNMEASURED_PATHS:
             self._record(method, route, status, EMPTY_MEASUREMENT, None)
 
-    def begin(self, method: str, route: str | None) -> None:
-        """Count a request as active; the caller must call `end` afterwards."""
+    def begin(self, method: str, route: str | None, user_agent: str) -> None:
+        """Count a request as received and as active; the caller must call `end` afterwards."""
         if route not in UNMEASURED_PATHS:
+            self._received.add(1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS)
             self._active[_method(method, route)] += 1
 
     def end(self, method: str, route: str | None, status: int, seconds: float, error: str | None = None) -> None:

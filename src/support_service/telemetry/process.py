@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import resource
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 from opentelemetry.metrics import Histogram
@@ -14,11 +16,14 @@ from support_service.telemetry.instruments.process import (
     GC_COLLECTIONS,
     PROCESS_CPU,
     PROCESS_FILES,
+    PROCESS_FILES_LIMIT,
     PROCESS_MEMORY,
+    PROCESS_MEMORY_LIMIT,
     PROCESS_THREADS,
     PROCESS_UPTIME,
 )
 
+CGROUPS = Path("/sys/fs/cgroup")
 MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
 RECENT_SAMPLES = 240  # the samples of a minute
@@ -41,10 +46,33 @@ def observe_process(instruments: Instruments) -> None:
 
     instruments.observe(PROCESS_CPU, cpu)
     instruments.observe(PROCESS_MEMORY, lambda: [(process.memory_info().rss, {})])
+    memory_limit = read_memory_limit()
+    instruments.observe(PROCESS_MEMORY_LIMIT, lambda: [(memory_limit, {})])
+    instruments.observe(PROCESS_FILES_LIMIT, _files_limit)
     instruments.observe(PROCESS_THREADS, lambda: [(process.num_threads(), {})])
     instruments.observe(PROCESS_FILES, lambda: [(process.num_fds(), {})])
     instruments.observe(PROCESS_UPTIME, lambda: [(time.time() - started, {})])
     instruments.observe(GC_COLLECTIONS, collections)
+
+
+def read_memory_limit(root: Path = CGROUPS) -> int:
+    """Return the memory in bytes that this process may use: its cgroup's limit, or the memory of the machine.
+
+    A container sees its own cgroup at the root of the file system, with either version of cgroups.
+    """
+    machine = psutil.virtual_memory().total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = int((root / name).read_text())
+        except (OSError, ValueError):  # no such version, or `max`
+            continue
+        return min(limit, machine)
+    return machine
+
+
+def _files_limit() -> Observations:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [] if limit == resource.RLIM_INFINITY else [(limit, {})]
 
 
 class LoopLagSampler:

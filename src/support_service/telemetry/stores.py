@@ -1,13 +1,16 @@
 """Metrics of database and Redis operations and of their connection pools, by the semantic conventions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from opentelemetry.metrics import Histogram
 
 from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
-from support_service.telemetry.instruments.stores import CONNECTION_STATES, OTHER_ERROR
-from support_service.telemetry.labels import OTHER
+from support_service.telemetry.instruments.stores import CONNECTION_STATES, EVICTION_POLICIES, OTHER_ERROR
+from support_service.telemetry.labels import OTHER, known_or_other
+
+POOL_NAME = "db.client.connection.pool.name"
+UNLIMITED = 1_000_000  # redis-py's default number of connections is higher
 
 
 class RecordOperation(Protocol):
@@ -38,15 +41,78 @@ class OperationMetrics:
         self._duration.record(seconds, labels)
 
 
-def redis_pool_usage(pool: Any) -> tuple[int, int]:
-    """Return the (used, idle) connections of a redis-py pool, which has no public method for this."""
-    return len(pool._in_use_connections), len(pool._available_connections)  # noqa: SLF001
+class PoolState(NamedTuple):
+    """The connections of a pool. `limit` is None without a limit; `waiting` operations wait for a connection."""
+
+    used: int
+    idle: int
+    limit: int | None = None
+    waiting: int = 0
 
 
-def connection_counts(pools: Mapping[str, Callable[[], tuple[int, int]]]) -> Observations:
-    """Return the used and idle connections of each pool, by pool name."""
-    return [
-        (number, {"db.client.connection.pool.name": name, "db.client.connection.state": state})
-        for name, count in pools.items()
-        for state, number in zip(CONNECTION_STATES, count(), strict=True)
-    ]
+def redis_pool_state(pool: Any) -> PoolState:
+    """Return the state of a redis-py pool, which has no public method for this; who gets no connection fails."""
+    limit = pool.max_connections if pool.max_connections < UNLIMITED else None
+    return PoolState(len(pool._in_use_connections), len(pool._available_connections), limit)  # noqa: SLF001
+
+
+class PoolMetrics:
+    """The observations of the pools that `pools` has by name; each is read once per scrape and instrument."""
+
+    def __init__(self, pools: Mapping[str, Callable[[], PoolState]]) -> None:
+        self._pools = pools
+
+    def connections(self) -> Observations:
+        """Return the used and idle connections of each pool."""
+        return [
+            (number, {POOL_NAME: name, "db.client.connection.state": state})
+            for name, read in self._pools.items()
+            for state, number in zip(CONNECTION_STATES, read()[:2], strict=True)
+        ]
+
+    def limits(self) -> Observations:
+        """Return the limit of each pool that has one."""
+        limits = [(name, read().limit) for name, read in self._pools.items()]
+        return [(limit, {POOL_NAME: name}) for name, limit in limits if limit is not None]
+
+    def waiting(self) -> Observations:
+        """Return how many operations wait for a connection of each pool."""
+        return [(read().waiting, {POOL_NAME: name}) for name, read in self._pools.items()]
+
+
+class RedisServerState(NamedTuple):
+    """What a Redis server says of itself. `memory` and `memory_limit` are in bytes; a limit of 0 means none."""
+
+    policy: str
+    evicted: int
+    memory: int
+    memory_limit: int
+
+
+class RedisServerMetrics:
+    """The observations of the Redis servers whose state `servers` has by name; None is an unknown state."""
+
+    def __init__(self, servers: Mapping[str, Callable[[], RedisServerState | None]]) -> None:
+        self._servers = servers
+
+    def policies(self) -> Observations:
+        """Return 1 for the eviction policy of each server."""
+        return [
+            (1, {"server": name, "policy": known_or_other(state.policy, EVICTION_POLICIES)})
+            for name, state in self._known()
+        ]
+
+    def evicted(self) -> Observations:
+        """Return the number of keys that each server has evicted."""
+        return [(state.evicted, {"server": name}) for name, state in self._known()]
+
+    def memory(self) -> Observations:
+        """Return the memory that each server uses."""
+        return [(state.memory, {"server": name}) for name, state in self._known()]
+
+    def memory_limits(self) -> Observations:
+        """Return the memory limit of each server."""
+        return [(state.memory_limit, {"server": name}) for name, state in self._known()]
+
+    def _known(self) -> list[tuple[str, RedisServerState]]:
+        return [(name, state) for name, read in self._servers.items() if (state := read()) is not None]

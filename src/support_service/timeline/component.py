@@ -1,15 +1,18 @@
 """The timeline component: the clients of the upstream services, the cache, the overrides and the aggregator."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
 from support_service.core.background import run_every, run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
+from support_service.redis_client.server_state import monitored_server
 from support_service.settings.resources import TimelineSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, TRACING
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, TRACING
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
 from support_service.telemetry.stores import OperationMetrics
@@ -48,7 +51,8 @@ def setup(
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         instruments = app[INSTRUMENTS]
-        cache = app[TIMELINE_CACHE] = _create_cache(app, settings, timings.redis)
+        cache, redis = _create_cache(app, settings, timings.redis)
+        app[TIMELINE_CACHE] = cache
         overrides = Overrides(app[DATABASE])
         await overrides.refresh()
         app[OVERRIDE_SERVICE] = OverrideService(app[DATABASE], overrides)
@@ -78,7 +82,10 @@ def setup(
                 timings=timings.aggregator,
             )
             refresh = run_every(timings.override_refresh_interval, overrides.refresh, "Reading the timeline overrides")
-            async with run_in_background(refresh):
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(run_in_background(refresh))
+                if redis is not None:
+                    await stack.enter_async_context(monitored_server(app[REDIS_SERVERS], "cache", redis))
                 yield
             await timeline.close()
         await cache.close()
@@ -86,12 +93,15 @@ def setup(
     app.cleanup_ctx.append(run)
 
 
-def _create_cache(app: web.Application, settings: TimelineSettings, timings: RedisCacheTimings) -> SnapshotStore:
+def _create_cache(
+    app: web.Application, settings: TimelineSettings, timings: RedisCacheTimings
+) -> tuple[SnapshotStore, Any]:
+    """Return the cache, and the client of its Redis; None without one."""
     if settings.redis_url is None:
-        return InProcessCache()
+        return InProcessCache(), None
     from support_service.timeline.cache.redis import RedisCache
 
     measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
     cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)
     app[CONNECTION_POOLS]["cache"] = cache.connection.usage
-    return cache
+    return cache, cache.connection.client

@@ -10,6 +10,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry.instruments import INSTRUMENTS
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
+from support_service.telemetry.instruments.process import CERTIFICATE_EXPIRES
+from support_service.telemetry.instruments.stores import (
+    REDIS_EVICTED_KEYS,
+    REDIS_EVICTION_POLICY,
+    REDIS_MEMORY,
+    REDIS_MEMORY_LIMIT,
+)
 from support_service.telemetry.instruments.timeline import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
 from tests.support.scrape import Scrape, parse
@@ -47,9 +54,11 @@ async def test_contract_series_are_zero_on_the_first_scrape(client, name):
 
 
 async def test_first_scrape_has_every_instrument(client):
-    """Each instrument is exposed with its meaning from the first scrape on, except the results of a reconcile."""
+    """Each is exposed with its meaning from the first scrape on, except those of a reconcile and of other servers."""
     text, _ = await scrape(client)
-    assert [row for row in INSTRUMENTS if row.meaning not in text] == [ATTACHMENT_UNREPAIRED]
+    of_redis = [REDIS_EVICTION_POLICY, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
+    later = [ATTACHMENT_UNREPAIRED, *of_redis, CERTIFICATE_EXPIRES]
+    assert [row for row in INSTRUMENTS if row.meaning not in text] == later
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
@@ -90,6 +99,15 @@ async def test_requests_are_labelled_by_route_template(client, metrics):
     nowhere = {"http_request_method": "_OTHER", "http_route": "other"}
     assert metrics.value(HTTP, **nowhere, http_response_status_code="404") == 1
     assert metrics.total(HTTP) == 4
+
+
+async def test_requests_of_the_probe_are_counted_apart(client, metrics):
+    """By their User-Agent; health checks and scrapes are not counted."""
+    name = "support_request_received_total"
+    for agent in ("support-service-probe/1.0", "curl/8", "my support-service-probe/1.0"):
+        await (await client.get("/support/cases", headers={"User-Agent": agent})).read()
+    await (await client.get("/livez")).read()
+    assert metrics.nonzero(name) == {"probe": 1, "other": 2}
 
 
 async def test_values_chosen_by_clients_become_other(client, metrics):

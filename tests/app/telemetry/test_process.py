@@ -4,11 +4,14 @@ import asyncio
 import gc
 import os
 import platform
+import resource
 import time
 
+import psutil
 import pytest
 
 from support_service import __version__
+from support_service.telemetry.process import read_memory_limit
 from tests.support.calls import eventually, open_case
 
 LAG = "support_event_loop_lag_seconds"
@@ -42,6 +45,30 @@ async def test_memory_threads_and_open_files_are_measured(metrics, tmp_path):
             break
     else:
         pytest.fail(f"ten files made {before} {more}, and then {after}")
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "1048576\n"}, 1_048_576),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "2097152\n"}, 2_097_152),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({}, None),
+    ],
+)
+def test_memory_limit_is_that_of_the_container(tmp_path, files, limit):
+    """With either version of cgroups; without a limit it is the memory of the machine."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert read_memory_limit(tmp_path) == (limit or psutil.virtual_memory().total)
+
+
+async def test_limits_of_memory_and_open_files_are_exposed(metrics):
+    assert metrics.value("process_memory_limit_bytes") == read_memory_limit()
+    assert metrics.value("process_unix_file_descriptor_limit") == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert metrics.value("support_clock_offset_seconds") == 0
 
 
 async def test_uptime_increases(metrics):

@@ -163,6 +163,29 @@ async def test_response_of_another_shape_is_wrong(tmp_path):
     assert deleted == ["/support/cases/c-1"]
 
 
+@pytest.mark.parametrize("text", ['{"code": "database_read_only"}', "Bad Gateway", '{"code": "<b>"}'])
+async def test_status_and_code_of_a_refusal_are_reported(tmp_path, text):
+    """The step names the HTTP status, and the problem code unless something else than the service answered."""
+    agents = []
+
+    async def answer(request):
+        agents.append(request.headers["User-Agent"])
+        await request.read()
+        if request.path == "/support/cases":
+            return web.json_response({"id": "c-1"}, status=201)
+        return web.Response(status=204 if request.method == "DELETE" else 503, text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(app) as server:
+        _, report, steps = await run_probe(str(server.make_url("")).rstrip("/"), tmp_path, *GENEROUS_THRESHOLDS)
+    assert report["verdict"] == "wrong"
+    code = "database_read_only" if "read_only" in text else None
+    assert (steps["message"]["verdict"], steps["message"]["status"], steps["message"]["code"]) == ("wrong", 503, code)
+    assert (steps["open"]["status"], steps["open"]["code"]) == (None, None)
+    assert agents[0].startswith("support-service-probe/")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -224,9 +247,12 @@ async def test_interval_mode_exposes_the_last_check_as_metrics(client, orders, a
         good = await metrics_after(1)
         assert good["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         assert {step for name, step in good if name == "support_probe_step_seconds"} == set(PROBE_STEPS)
+        assert {good["support_probe_step_success", step] for step in PROBE_STEPS} == {1}
         orders.fail_with(503)
         await process.read_output(until='"wrong"')
         bad = await metrics_after(0)
+        steps = {step: value for (name, step), value in bad.items() if name == "support_probe_step_success"}
+        assert (steps["open"], steps["timeline"], steps.get("refresh")) == (1, 0, None)
         assert bad["support_probe_last_success_timestamp_seconds", None] > 1_700_000_000
         process.stop()
         assert (await process.wait_for_exit(COMMAND_TIMEOUT))[0] == 0

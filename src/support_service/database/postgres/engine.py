@@ -26,7 +26,7 @@ from support_service.database.postgres.transaction import PostgresTransaction
 from support_service.database.postgres.write_slots import WriteSlots
 from support_service.database.protocols import ContendedRow, Parameters, Row, measured
 from support_service.database.timings import PostgresTimings
-from support_service.telemetry.stores import RecordOperation, discard_operation
+from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation
 
 LATER_THAN_SERVER = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 
@@ -49,6 +49,7 @@ class PostgresDatabase:
     ) -> None:
         self._measure = measure
         self._timings = timings
+        self._operations = 0  # in progress, with or without a connection
         self._connections: WeakSet[asyncpg.Connection] = WeakSet()
         self._engine = self._create_engine(url, pool_size)
         # Outside of a transaction a read is one round trip instead of three.
@@ -110,19 +111,21 @@ class PostgresDatabase:
             raise database_error(DATABASE_READ_ONLY)
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        rows = await self._read(self._reading, statement, parameters)
+        rows = await self.fetch_all(statement, parameters)
         return rows[0] if rows else None
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        return await self._read(self._reading, statement, parameters)
+        with self._counted():
+            return await self._read(self._reading, statement, parameters)
 
-    def connections(self) -> tuple[int, int]:
+    def connections(self) -> PoolState:
         pool: Any = self._engine.pool
-        return pool.checkedout(), pool.checkedin()
+        used = pool.checkedout()
+        return PoolState(used, pool.checkedin(), pool.size(), max(0, self._operations - used))
 
     @asynccontextmanager
     async def transaction(self, *rows: ContendedRow) -> AsyncIterator[PostgresTransaction]:
-        with measured(self._measure, "TRANSACTION"), _translate_errors():
+        with self._counted(), measured(self._measure, "TRANSACTION"), _translate_errors():
             async with self._write_slots.occupy(rows), self._engine.begin() as connection:
                 tx = PostgresTransaction(connection)
                 yield tx
@@ -130,6 +133,14 @@ class PostgresDatabase:
 
     async def purge_search_index(self) -> None:
         """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._operations += 1
+        try:
+            yield
+        finally:
+            self._operations -= 1
 
     def _track(self, connection: Any, _: ConnectionPoolEntry) -> None:
         self._connections.add(connection.driver_connection)

@@ -33,7 +33,7 @@ from support_service.database.sqlite.connection import SqliteConnection, SqliteT
 from support_service.database.sqlite.file_identity import FileIdentity
 from support_service.database.sqlite.group_commit import GroupCommit
 from support_service.database.timings import SqliteTimings
-from support_service.telemetry.stores import RecordOperation, discard_operation
+from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation
 
 THREADS = 4
 PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for point reads
@@ -135,10 +135,10 @@ class SqliteDatabase:
                 raise _unavailable(failure) from failure
             return rows
 
-    def connections(self) -> tuple[int, int]:
+    def connections(self) -> PoolState:
         pool: Any = self._engine.pool
         used = pool.checkedout() - PERMANENT_CONNECTIONS
-        return max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS
+        return PoolState(max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS, pool.size(), self._commits.waiting)
 
     @asynccontextmanager
     async def transaction(self, *_rows: ContendedRow) -> AsyncIterator[SqliteTransaction]:

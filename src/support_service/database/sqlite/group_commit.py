@@ -24,6 +24,11 @@ class GroupCommit:
         self._connection = connection
         self._waiters: list[asyncio.Future[None]] = []
 
+    @property
+    def waiting(self) -> int:
+        """The number of transactions that wait for their turn."""
+        return max(0, self._transactions - 1)
+
     # The steps of a transaction are separate methods: as context managers they would cost twice as much.
 
     async def take_turn(self, deadline: float) -> None:

@@ -26,7 +26,7 @@ from support_service.events.broker.base import (
 from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
 from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.labels import OTHER
-from support_service.telemetry.stores import RecordOperation, discard_operation, redis_pool_usage
+from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
 
 GROUP = "support-service"
 CONNECTIONS = 16
@@ -56,9 +56,9 @@ class RedisBroker:
             max_connections=CONNECTIONS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis: Any = redis.Redis.from_pool(self._pool)
+        self.client: Any = redis.Redis.from_pool(self._pool)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
-            self._redis.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)
+            self.client.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)
         )
 
     async def publish(
@@ -73,7 +73,7 @@ class RedisBroker:
         async with self._operation(""):
             answer = await self._with_group(
                 stream,
-                lambda: self._redis.xreadgroup(
+                lambda: self.client.xreadgroup(
                     GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(block_seconds * 1000))
                 ),
             )
@@ -86,7 +86,7 @@ class RedisBroker:
         async with self._operation("XCLAIM"):
             pending = await self._with_group(
                 stream,
-                lambda: self._redis.xpending_range(
+                lambda: self.client.xpending_range(
                     stream, GROUP, "-", "+", self._timings.max_pending_read, idle=min_idle_ms
                 ),
             )
@@ -95,17 +95,17 @@ class RedisBroker:
             if not taken:
                 return []
             tries = {each.id: each.tries + 1 for each in taken}
-            entries = await self._redis.xclaim(stream, GROUP, consumer, min_idle_ms, list(tries))
+            entries = await self.client.xclaim(stream, GROUP, consumer, min_idle_ms, list(tries))
             return _deliveries(entries, tries)
 
     async def renew_claim(self, stream: str, consumer: str, delivery: Delivery) -> None:
         async with self._operation("XCLAIM"):
-            await self._redis.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
+            await self.client.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
             async with self._operation("XACK"):
-                await self._redis.xack(stream, GROUP, *ids)
+                await self.client.xack(stream, GROUP, *ids)
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
         async with self._operation("XADD"):
@@ -114,26 +114,26 @@ class RedisBroker:
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
         async with self._operation("XRANGE"):
-            entries = await self._redis.xrange(
+            entries = await self.client.xrange(
                 _dead_letter_stream(stream), min=f"({after}" if after else "-", count=count
             )
         return [_dead_letter(key, fields) for key, fields in entries]
 
     async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
         async with self._operation("XRANGE"):
-            entries = await self._redis.xrange(_dead_letter_stream(stream), min=letter_id, max=letter_id)
+            entries = await self.client.xrange(_dead_letter_stream(stream), min=letter_id, max=letter_id)
         return _dead_letter(*entries[0]) if entries else None
 
     async def last_dead_letter(self, stream: str) -> str | None:
         """Return the id of the newest dead letter, or None."""
         async with self._operation("XRANGE"):
-            entries = await self._redis.xrevrange(_dead_letter_stream(stream), count=1)
+            entries = await self.client.xrevrange(_dead_letter_stream(stream), count=1)
         return entries[0][0].decode() if entries else None
 
     async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
         """Return up to `count` entries of a stream, oldest first, starting after the id `after`."""
         async with self._operation("XRANGE"):
-            found = await self._redis.xrange(stream, min=f"({after}" if after else "-", count=count)
+            found = await self.client.xrange(stream, min=f"({after}" if after else "-", count=count)
         return _deliveries(found, {})
 
     async def remove(self, stream: str, ids: Collection[str]) -> int:
@@ -141,7 +141,7 @@ class RedisBroker:
         if not ids:
             return 0
         async with self._operation("XDEL"):
-            return int(await self._redis.xdel(stream, *ids))
+            return int(await self.client.xdel(stream, *ids))
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:
@@ -150,20 +150,21 @@ class RedisBroker:
             return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
+        """Delete dead letters. Return the number deleted."""
         async with self._operation(""):  # not measured: only on-call uses it
-            return int(await self._redis.xdel(_dead_letter_stream(stream), *ids))
+            return int(await self.client.xdel(_dead_letter_stream(stream), *ids))
 
     async def trim(self, stream: str) -> None:
         async with self._operation("XTRIM"):
-            groups = await self._with_group(stream, lambda: self._redis.xinfo_groups(stream))
+            groups = await self._with_group(stream, lambda: self.client.xinfo_groups(stream))
             if all(group["name"] != GROUP.encode() for group in groups):
                 return  # only other groups exist so far; our group has yet to read the entries they have read
             floors = []
             for group in groups:  # the oldest pending entry, or else the last delivered one: later entries are newer
-                pending = await self._redis.xpending(stream, group["name"])
+                pending = await self.client.xpending(stream, group["name"])
                 floors.append(pending["min"] or group["last-delivered-id"])
             floor = min(floors, key=lambda each: tuple(map(int, each.split(b"-"))))
-            await self._redis.xtrim(stream, minid=floor, approximate=False)
+            await self.client.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
             await self._forget_consumers_script(
                 keys=[stream], args=[GROUP, round(self._timings.consumer_expiry * 1000)]
@@ -172,21 +173,21 @@ class RedisBroker:
     async def backlog(self, stream: str) -> StreamBacklog:
         async with self._operation("XINFO"):
             groups, dead = await asyncio.gather(
-                self._with_group(stream, lambda: self._redis.xinfo_groups(stream)),
-                self._redis.xlen(_dead_letter_stream(stream)),
+                self._with_group(stream, lambda: self.client.xinfo_groups(stream)),
+                self.client.xlen(_dead_letter_stream(stream)),
             )
             own_groups = [each for each in groups if each["name"] == GROUP.encode()]
             if not own_groups:  # the group does not exist yet
-                return StreamBacklog(await self._redis.xlen(stream), dead)
+                return StreamBacklog(await self.client.xlen(stream), dead)
         lag = own_groups[0]["lag"]
         return StreamBacklog(None if lag is None else lag + own_groups[0]["pending"], dead)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self.client.aclose()
 
-    def connections(self) -> tuple[int, int]:
+    def connections(self) -> PoolState:
         """Return the number of (used, idle) connections of the pool."""
-        return redis_pool_usage(self._pool)
+        return redis_pool_state(self._pool)
 
     async def _with_group(self, stream: str, command: Any) -> Any:
         """Run `command`; if the stream or its group is missing, e.g. after Redis lost its data, create it and retry."""
@@ -196,7 +197,7 @@ class RedisBroker:
             if not str(failure).startswith(("NOGROUP", "no such key")):
                 raise
         try:
-            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            await self.client.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except ResponseError as failure:  # pragma: no cover - another replica made the group in the same moment
             if not str(failure).startswith("BUSYGROUP"):
                 raise

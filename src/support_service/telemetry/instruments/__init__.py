@@ -50,10 +50,10 @@ PROBE_INSTRUMENTS = _rows(probe)
 class Instruments:
     """The instruments of one app, created once; every series of a closed label vocabulary starts at 0.
 
-    `channels` have a metric label of their own.
+    `channels` of cases and endpoints of `webhooks` have metric labels of their own.
     """
 
-    def __init__(self, meter: Meter, channels: Sequence[str] = CHANNELS) -> None:
+    def __init__(self, meter: Meter, channels: Sequence[str] = CHANNELS, webhooks: Sequence[str] = ()) -> None:
         self._meter = meter
         self._batches = MeasurementBuffer()
         self.timeline_collect = self._histogram(timeline.TIMELINE_COLLECT)
@@ -84,9 +84,10 @@ class Instruments:
         self.events_relay_lag = self._histogram(events.EVENTS_RELAY_LAG)
         self.events_consumed = self._counter(events.EVENTS_CONSUMED)
         self.events_delivery_lag = self._histogram(events.EVENTS_DELIVERY_LAG)
-        self.webhook_deliveries = self._counter(events.WEBHOOK_DELIVERIES)
+        self.webhook_deliveries = self._counter(events.webhook_deliveries(webhooks))
         self.access_authentications = self._counter(access.ACCESS_AUTHENTICATIONS)
         self.connection_cut = self._counter(http.CONNECTION_CUT)
+        self.request_received = self._counter(http.REQUEST_RECEIVED)
         self.request_turned_away = self._counter(http.REQUEST_TURNED_AWAY)
         self.event_loop_lag = self._histogram(process.EVENT_LOOP_LAG)
         self.observe(process.BUILD_INFO, self._build_info)

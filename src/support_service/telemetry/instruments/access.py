@@ -10,6 +10,13 @@ ACCESS_AUTHENTICATIONS = InstrumentSpec(
     "SUPPORT_AUTH=open",
     {"outcome": ("accepted", "missing", "invalid", "expired", "unavailable")},
 )
+ACCESS_TOKENS_AGE = InstrumentSpec(
+    "support.access.tokens_age",
+    "gauge",
+    "s",
+    "Time since the token file was last read, or found to be unchanged; 0 without SUPPORT_AUTH=token",
+    {},
+)
 ACCESS_KEYS_AGE = InstrumentSpec(
     "support.access.keys_age",
     "gauge",

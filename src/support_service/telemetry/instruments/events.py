@@ -1,5 +1,7 @@
 """Instruments of events: the outbox, the relay, the consumer, and webhooks."""
 
+from collections.abc import Sequence
+
 from support_service.telemetry.instruments.spec import InstrumentSpec
 from support_service.telemetry.labels import OTHER
 
@@ -64,13 +66,21 @@ EVENTS_DEAD_LETTERS = InstrumentSpec(
     "Inbound events in the dead letters",
     {},
 )
-WEBHOOK_DELIVERIES = InstrumentSpec(
-    "support.webhook.deliveries",
-    "counter",
-    "{delivery}",
-    "Attempts to deliver an event to a webhook; retried: will be repeated, failed: no more attempts",
-    {"outcome": ("delivered", "retried", "failed")},
-)
+
+
+def webhook_deliveries(endpoints: Sequence[str]) -> InstrumentSpec:
+    """Return the counter of deliveries, with a label for each of these endpoints."""
+    return InstrumentSpec(
+        "support.webhook.deliveries",
+        "counter",
+        "{delivery}",
+        "Attempts to deliver an event to a webhook; retried: will be repeated, failed: no more attempts. The endpoints "
+        "are those of `SUPPORT_WEBHOOKS`; other: not configured any more",
+        {"endpoint": tuple(dict.fromkeys((*endpoints, OTHER))), "outcome": ("delivered", "retried", "failed")},
+    )
+
+
+WEBHOOK_DELIVERIES = webhook_deliveries(())
 WEBHOOK_PENDING = InstrumentSpec(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made", {}
 )

@@ -48,3 +48,10 @@ REQUEST_TURNED_AWAY = InstrumentSpec(
     "loop lag or too many concurrent requests (503), or because of unread answers of the caller (429) or of all (503)",
     {"reason": ("address", "principal", "lag", "requests", "unread")},
 )
+REQUEST_RECEIVED = InstrumentSpec(
+    "support.request.received",
+    "counter",
+    "{request}",
+    "Requests except health checks and scrapes, by sender: probe (`support-service probe`, by its User-Agent), other",
+    {"synthetic": ("probe", "other")},
+)

@@ -14,6 +14,14 @@ PROBE_STEP = InstrumentSpec(
     "Duration of each step of the last synthetic check",
     {"step": PROBE_STEPS},
 )
+PROBE_STEP_SUCCESS = InstrumentSpec(
+    "support.probe.step_success",
+    "gauge",
+    "{check}",
+    "1 for each step of the last synthetic check that was good, 0 for one that was slow or wrong; no value for a step "
+    "that was skipped",
+    {"step": PROBE_STEPS},
+)
 PROBE_LAST_SUCCESS = InstrumentSpec(
     "support.probe.last_success_timestamp", "gauge", "s", "When a synthetic check was last good, in Unix time", {}
 )

@@ -16,6 +16,20 @@ PROCESS_THREADS = InstrumentSpec("process.threads", "observed sum", "{thread}", 
 PROCESS_FILES = InstrumentSpec(
     "process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors", {}
 )
+PROCESS_MEMORY_LIMIT = InstrumentSpec(
+    "process.memory.limit",
+    "observed sum",
+    "By",
+    "Memory that the process may use: the limit of its cgroup, or the memory of the machine",
+    {},
+)
+PROCESS_FILES_LIMIT = InstrumentSpec(
+    "process.unix.file_descriptor_limit",
+    "observed sum",
+    "{file_descriptor}",
+    "File descriptors that the process may open (ulimit -n)",
+    {},
+)
 PROCESS_UPTIME = InstrumentSpec("process.uptime", "gauge", "s", "Time since the process started", {})
 GC_COLLECTIONS = InstrumentSpec(
     "cpython.gc.collections",
@@ -23,6 +37,21 @@ GC_COLLECTIONS = InstrumentSpec(
     "{collection}",
     "Runs of the garbage collector",
     {"cpython.gc.generation": ("0", "1", "2")},
+)
+CLOCK_OFFSET = InstrumentSpec(
+    "support.clock.offset",
+    "gauge",
+    "s",
+    "Offset of this process's clock from the database's, positive if it is ahead; 0 on SQLite",
+    {},
+)
+CERTIFICATE_EXPIRES = InstrumentSpec(
+    "support.certificate.expires",
+    "gauge",
+    "s",
+    "Time until the certificate of a server expires that the service calls over https, read every hour; targets are "
+    "the upstream services, keys (`SUPPORT_JWT_KEYS`), s3, and webhook:NAME",
+    {"target": None},
 )
 BUILD_INFO = InstrumentSpec(
     "support.build.info",

@@ -1,12 +1,27 @@
 """Instruments of the database and Redis: operations and connection pools."""
 
 from support_service.telemetry.instruments.spec import InstrumentSpec
+from support_service.telemetry.labels import OTHER
 
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
 BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM", "XDEL")
 CONNECTION_STATES = ("used", "idle")
 OTHER_ERROR = "_OTHER"  # the semantic conventions' fallback value
+REDIS_SERVERS = ("cache", "events")
+EVICTION_POLICIES = (
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "allkeys-lrm",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-lrm",
+    "volatile-ttl",
+    OTHER,
+)
 ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value means that the label is absent
 
 DB_OPERATION = InstrumentSpec(
@@ -34,4 +49,42 @@ DB_CONNECTIONS = InstrumentSpec(
         "db.client.connection.pool.name": ("database", "cache", "events"),
         "db.client.connection.state": CONNECTION_STATES,
     },
+)
+DB_CONNECTION_LIMIT = InstrumentSpec(
+    "db.client.connection.max",
+    "observed sum",
+    "{connection}",
+    "Connections that a pool may open; no value for a pool without a limit",
+    {"db.client.connection.pool.name": ("database", "cache", "events")},
+)
+DB_CONNECTION_WAITING = InstrumentSpec(
+    "db.client.connection.pending_requests",
+    "observed sum",
+    "{request}",
+    "Operations that wait for a connection, or for their turn to change a row",
+    {"db.client.connection.pool.name": ("database", "cache", "events")},
+)
+REDIS_EVICTION_POLICY = InstrumentSpec(
+    "support.redis.eviction_policy",
+    "gauge",
+    "{server}",
+    "1 for the eviction policy of a Redis server; any but noeviction can lose events of a stream",
+    {"server": REDIS_SERVERS, "policy": EVICTION_POLICIES},
+)
+REDIS_EVICTED_KEYS = InstrumentSpec(
+    "support.redis.evicted_keys",
+    "observed counter",
+    "{key}",
+    "Keys that a Redis server has evicted since its start",
+    {"server": REDIS_SERVERS},
+)
+REDIS_MEMORY = InstrumentSpec(
+    "support.redis.memory_usage", "gauge", "By", "Memory that a Redis server uses", {"server": REDIS_SERVERS}
+)
+REDIS_MEMORY_LIMIT = InstrumentSpec(
+    "support.redis.memory_limit",
+    "gauge",
+    "By",
+    "`maxmemory` of a Redis server; 0 if it has none",
+    {"server": REDIS_SERVERS},
 )

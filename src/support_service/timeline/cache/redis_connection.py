@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from support_service.core.background import cancel_all
 from support_service.redis_client.limited_parser import OversizedAnswer, limited_parser
-from support_service.telemetry.stores import redis_pool_usage
+from support_service.telemetry.stores import PoolState, redis_pool_state
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
 
 log = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ class RedisConnection:
             each.add_done_callback(_retrieve_exception)
         await self.client.aclose()
 
-    def usage(self) -> tuple[int, int]:
-        """Return the number of (used, idle) connections of the pool."""
-        return redis_pool_usage(self._pool)
+    def usage(self) -> PoolState:
+        """Return the state of the pool."""
+        return redis_pool_state(self._pool)
 
     def _start(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
         running = asyncio.ensure_future(command)
