@@ -11,10 +11,9 @@ from support_service.database.clock import REFRESH_INTERVAL as CLOCK_INTERVAL
 from support_service.database.clock import ClockOffset
 from support_service.database.timings import DatabaseTimings
 from support_service.settings.resources import DatabaseSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, operation_metrics
 from support_service.telemetry.instruments.process import CLOCK_OFFSET
 from support_service.telemetry.instruments.stores import DATABASE_OPERATIONS
-from support_service.telemetry.stores import OperationMetrics
 
 DATABASE = web.AppKey("database", Database)
 
@@ -28,7 +27,7 @@ def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTim
             settings.url,
             synchronous=settings.synchronous,
             pool_size=settings.pool_size,
-            measure=OperationMetrics(app[INSTRUMENTS].db_operation, system, DATABASE_OPERATIONS).record,
+            measure=operation_metrics(app, system, DATABASE_OPERATIONS).record,
             timings=timings,
         )
         await database.open()

@@ -25,9 +25,8 @@ from support_service.http.client_connections import LimitedConnector
 from support_service.http.component import READINESS
 from support_service.redis_client.server_state import monitored_server
 from support_service.settings.resources import EventSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
 from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
-from support_service.telemetry.stores import OperationMetrics
 
 if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker
@@ -119,7 +118,7 @@ def _create_broker(
         return InMemoryBroker()
     from support_service.events.broker.redis import RedisBroker
 
-    measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", BROKER_OPERATIONS).record
+    measure = operation_metrics(app, "redis", BROKER_OPERATIONS).record
     broker = RedisBroker(redis_url, measure, timings)
     app[CONNECTION_POOLS]["events"] = broker.connections
     return broker

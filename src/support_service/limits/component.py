@@ -11,9 +11,8 @@ from support_service.limits.addresses import TrustedProxies
 from support_service.limits.overload import LoadShedder
 from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.settings.process import LimitSettings
-from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG
+from support_service.telemetry.component import LOOP_LAG, operation_metrics
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
-from support_service.telemetry.stores import OperationMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def setup(
             if redis_url and limiters:
                 from support_service.limits.shared import SharedRateLimits
 
-                measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
+                measure = operation_metrics(app, "redis", REDIS_OPERATIONS).record
                 shared = SharedRateLimits(redis_url, limiters, measure, timings)
                 stack.push_async_callback(shared.close)
                 await stack.enter_async_context(run_in_background(shared.run()))

@@ -1,7 +1,7 @@
 """The telemetry component: metrics and traces of one application, and the lag of its event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -22,7 +22,13 @@ from support_service.telemetry.instruments.stores import (
 )
 from support_service.telemetry.process import LoopLagSampler, observe_process
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
-from support_service.telemetry.stores import PoolMetrics, PoolState, RedisServerMetrics, RedisServerState
+from support_service.telemetry.stores import (
+    OperationMetrics,
+    PoolMetrics,
+    PoolState,
+    RedisServerMetrics,
+    RedisServerState,
+)
 from support_service.telemetry.traces import Tracing, create_tracing
 
 METRICS = web.AppKey("metrics", Metrics)
@@ -81,3 +87,8 @@ def setup(
         await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.to_thread(tracing.close))
 
     app.cleanup_ctx.append(run)
+
+
+def operation_metrics(app: web.Application, system: str, operations: Iterable[str]) -> OperationMetrics:
+    """Return the recorder of an app's operations on a database system; it also adds spans if traces are exported."""
+    return OperationMetrics(app[INSTRUMENTS].db_operation, system, operations, app[TRACING].of_operations(system))

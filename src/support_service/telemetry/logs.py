@@ -11,7 +11,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from support_service.core.errors import SupportError
 from support_service.telemetry.causes import cause_chain, describe_cause, is_outage, place
-from support_service.telemetry.traces import trace_id
+from support_service.telemetry.traces import current_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
 UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
@@ -28,11 +28,11 @@ LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
 
 class ContextFilter(logging.Filter):
-    """Adds the request, trace and case ids of the current context to every record."""
+    """Adds the ids of the request, trace, span and case of the current context to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.requestId = LOG_REQUEST_ID.get()
-        record.traceId = trace_id()
+        record.trace_id, record.span_id = current_ids()
         record.caseId = LOG_CASE_ID.get()
         return True
 
@@ -125,7 +125,7 @@ def configure(level: str) -> None:
     handler.addFilter(RateLimitFilter("opentelemetry", *LIMITED_LOGGERS))
     handler.setFormatter(
         JsonFormatter(
-            "{levelname}{name}{message}{requestId}{traceId}{caseId}",
+            "{levelname}{name}{message}{requestId}{trace_id}{span_id}{caseId}",
             style="{",
             timestamp="time",
             rename_fields={"levelname": "level", "name": "logger"},

@@ -1,15 +1,18 @@
-"""Spans of requests and of calls to upstream services, by OpenTelemetry's contrib packages with stable conventions.
+"""Spans of requests, of calls to upstream services, and of operations on databases.
+
+The first two come from OpenTelemetry's contrib packages with stable conventions.
 
 Only `traces.create_tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
 """
 
 import os
+import time
 from collections.abc import Callable, Collection
 
 import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from opentelemetry import context
+from opentelemetry import context, trace
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.instrumentation.aiohttp_client import create_trace_config
 from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
@@ -20,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from support_service.telemetry.http import UNMEASURED_PATHS
 from support_service.telemetry.provider import run_with_timeout
+from support_service.telemetry.traces import RecordSpan
 
 # The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
 # metrics.
@@ -71,6 +75,32 @@ class SdkTracing:
                 sem_conv_opt_in_mode=_StabilityMode.HTTP,
             )
         ]
+
+    def of_operations(self, system: str) -> RecordSpan:
+        """Return a function that adds a span of a finished operation on this database system to the current span.
+
+        Operations outside of a span, such as those of background jobs, have none: they would be traces of one span.
+        """
+        tracer = self._provider.get_tracer("support_service")
+
+        def record(operation: str, seconds: float, error: str) -> None:
+            if not operation or not trace.get_current_span().is_recording():
+                return
+            ended = time.time_ns()
+            attributes = {"db.system.name": system, "db.operation.name": operation}
+            if error:
+                attributes["error.type"] = error
+            span = tracer.start_span(
+                operation,
+                kind=trace.SpanKind.CLIENT,
+                attributes=attributes,
+                start_time=ended - round(seconds * 1e9),
+            )
+            if error:
+                span.set_status(trace.StatusCode.ERROR)
+            span.end(ended)
+
+        return record
 
     def close(self) -> None:
         """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""

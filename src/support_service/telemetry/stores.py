@@ -27,8 +27,16 @@ def discard_operation(_operation: str, _seconds: float, _error: str = "", /) -> 
 class OperationMetrics:
     """Recorder of the operations on one system; operation names come from a closed vocabulary."""
 
-    def __init__(self, duration: Histogram, system: str, operations: Iterable[str]) -> None:
+    def __init__(
+        self,
+        duration: Histogram,
+        system: str,
+        operations: Iterable[str],
+        record_span: Callable[[str, float, str], None] | None = None,
+    ) -> None:
+        """`record_span` is called with each finished operation; see Tracing.of_operations."""
         self._duration = duration
+        self._record_span = record_span
         self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._success_labels.values():
             duration.record(EMPTY_MEASUREMENT, labels)
@@ -39,6 +47,8 @@ class OperationMetrics:
         if error:
             labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
         self._duration.record(seconds, labels)
+        if self._record_span is not None:
+            self._record_span(operation, seconds, error)
 
 
 class PoolState(NamedTuple):

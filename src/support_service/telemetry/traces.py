@@ -4,7 +4,7 @@ Without an exporter the trace context of a request is still propagated to upstre
 service stay connected.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import Token
 from typing import Protocol, TypeAlias
 
@@ -22,6 +22,7 @@ from support_service.telemetry.provider import SHUTDOWN_TIMEOUT
 PROPAGATOR = TraceContextTextMapPropagator()
 TRACEPARENT = istr("traceparent")
 TraceToken: TypeAlias = Token[Context]
+RecordSpan: TypeAlias = Callable[[str, float, str], None]
 
 
 class Tracing(Protocol):
@@ -32,6 +33,12 @@ class Tracing(Protocol):
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
         """Return the trace configurations that give a client session one span per request."""
+
+    def of_operations(self, system: str) -> RecordSpan | None:
+        """Return a function that adds a span of a finished operation on this database system, or None.
+
+        Its arguments are the operation's name, its duration in seconds and its error type, empty on success.
+        """
 
     def close(self) -> None:
         """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
@@ -45,6 +52,9 @@ class NoTracing:
 
     def of_clients(self) -> list[aiohttp.TraceConfig]:
         return []
+
+    def of_operations(self, system: str) -> RecordSpan | None:  # noqa: ARG002 - the interface has it
+        return None
 
     def close(self) -> None:
         """Do nothing: no spans were recorded."""
@@ -84,7 +94,12 @@ def propagation_headers() -> dict[str, str]:
     return headers
 
 
-def trace_id() -> str | None:
-    """Return the current trace's id in hexadecimal, as trace backends show it, or None without a trace."""
+def current_ids() -> tuple[str | None, str | None]:
+    """Return the ids of the current trace and span in hexadecimal, as trace backends show them; None without a trace.
+
+    Without an exporter the span is that of the caller.
+    """
     present = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(present.trace_id) if present.is_valid else None
+    if not present.is_valid:
+        return None, None
+    return trace.format_trace_id(present.trace_id), trace.format_span_id(present.span_id)

@@ -12,10 +12,9 @@ from support_service.core.domain.upstream_services import UpstreamService
 from support_service.database.component import DATABASE
 from support_service.redis_client.server_state import monitored_server
 from support_service.settings.resources import TimelineSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, TRACING
+from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, TRACING, operation_metrics
 from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
-from support_service.telemetry.stores import OperationMetrics
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore
@@ -101,7 +100,7 @@ def _create_cache(
         return InProcessCache(), None
     from support_service.timeline.cache.redis import RedisCache
 
-    measure = OperationMetrics(app[INSTRUMENTS].db_operation, "redis", REDIS_OPERATIONS).record
+    measure = operation_metrics(app, "redis", REDIS_OPERATIONS).record
     cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)
     app[CONNECTION_POOLS]["cache"] = cache.connection.usage
     return cache, cache.connection.client

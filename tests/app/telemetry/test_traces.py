@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from support_service.telemetry.component import TelemetryTimings
+from tests.conftest import both_databases
 from tests.support.calls import open_case, upload
 from tests.support.timings import patient_timings
 
@@ -105,7 +106,7 @@ async def test_two_traced_apps_export_their_own_spans(tracing_environment, otlp_
         await open_case(client)
     for client in (one, two, silent):
         await client.close()  # closing exports the last spans
-    assert sorted(span.resource["app"] for span in otlp_receiver.spans) == ["one", "two", "two"]
+    assert sorted(span.resource["app"] for span in otlp_receiver.request_spans) == ["one", "two", "two"]
 
 
 async def test_trace_is_propagated_with_spans_as_parents(
@@ -144,7 +145,7 @@ async def test_only_probes_and_excluded_paths_are_untraced(
     await client.close()
     assert stored["uri"].endswith("/metrics")
     posted = ["/support/cases", f"/support/cases/{case['id']}/attachments"]
-    assert sorted(span.attributes["url.path"] for span in otlp_receiver.spans) == sorted(posted + paths)
+    assert sorted(span.attributes["url.path"] for span in otlp_receiver.request_spans) == sorted(posted + paths)
 
 
 async def test_query_values_are_redacted_in_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
@@ -153,6 +154,27 @@ async def test_query_values_are_redacted_in_spans(tracing_environment, otlp_rece
     client = await make_client(OTEL_TRACES_EXPORTER="otlp")
     await (await client.get("/support/cases", params={"q": "s3cr3t", "token": "s3cr3t"})).read()
     await client.close()
-    (span,) = otlp_receiver.spans
+    (span,) = otlp_receiver.request_spans
     assert span.attributes["url.query"] == "REDACTED"
     assert "s3cr3t" not in str(span.attributes)
+
+
+@both_databases
+async def test_database_operations_have_spans(
+    tracing_environment, otlp_receiver, make_client, redis, backend, monkeypatch
+):
+    """Operations of a request are children of its span, with their system and name; background jobs have no spans."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+    client = await make_client(OTEL_TRACES_EXPORTER="otlp", SUPPORT_REDIS_URL=redis.url)
+    case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
+    path = f"/support/cases/{case['id']}"
+    params = {"includeTimeline": "true"}
+    await (await client.get(path, params=params, headers={"traceparent": SENT})).read()
+    await client.close()
+    spans = [span for span in otlp_receiver.spans if "db.system.name" in span.attributes]
+    found = {(span.attributes["db.system.name"], span.attributes["db.operation.name"]) for span in spans}
+    assert found >= {(backend, "TRANSACTION"), (backend, "SELECT"), ("redis", "MGET")}
+    (request,) = [span for span in otlp_receiver.request_spans if span.parent == SENT.split("-")[2]]
+    assert {span.parent for span in spans if span.trace == TRACE} <= {span.id for span in otlp_receiver.spans}
+    assert request.id in {span.parent for span in spans if span.trace == TRACE}
+    assert all(span.parent for span in spans)

@@ -47,7 +47,7 @@ async def test_disabled_telemetry_exports_nothing(serve, session, port, otlp_rec
     if "OTEL_SDK_DISABLED" in variables:
         everything |= {"OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_TRACES_EXPORTER": "otlp"}
     samples, out, _ = await run_service(serve, session, port, **everything | variables)
-    assert (samples, out, otlp_receiver.metrics, otlp_receiver.spans) == ([], "", {}, [])
+    assert (samples, out, otlp_receiver.metrics, otlp_receiver.request_spans) == ([], "", {}, [])
 
 
 async def test_console_exporter_prints_metrics_as_json(serve, session, port):
@@ -76,8 +76,8 @@ async def test_stop_exports_the_last_values(serve, session, port, otlp_receiver)
     assert len(resource["service.instance.id"]) == 36
     assert (resource["telemetry.sdk.name"], resource["telemetry.sdk.language"]) == ("opentelemetry", "python")
     assert resource["telemetry.sdk.version"]
-    assert [span.attributes["http.route"] for span in otlp_receiver.spans] == ["/support/cases"]
-    assert otlp_receiver.spans[0].resource == resource
+    assert [span.attributes["http.route"] for span in otlp_receiver.request_spans] == ["/support/cases"]
+    assert otlp_receiver.request_spans[0].resource == resource
 
 
 async def test_each_process_is_a_separate_instance(serve, session, port, victoria_metrics):

@@ -10,6 +10,7 @@ from support_service.telemetry.logs import ClientErrorFilter
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, parse_log, read_detail
 
+CALLER = "b7ad6b7169203331"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "s3cr3t-that-must-not-be-logged"
 
@@ -32,7 +33,7 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
 
     async def act(session):
         opened["case"] = (await open_case(session))["id"]
-        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "X-Request-Id": "my-request"}
         await (await session.get(f"/support/cases/{opened['case']}", headers=headers)).read()
 
     variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_receiver.url}
@@ -40,7 +41,9 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
     assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
     assert entry["caseId"] == opened["case"]
-    assert entry["traceId"] == TRACE
+    assert entry["trace_id"] == TRACE
+    assert (entry["span_id"] == CALLER) == (traces == "none")  # with spans it is that of the service
+    assert len(entry["span_id"]) == 16
     assert {"time", "message", "route", "status", "seconds"} <= entry.keys()
 
 
@@ -48,14 +51,14 @@ async def test_source_warning_is_logged_with_the_ids_of_its_request(serve, sessi
     async def act(session):
         case = await open_case(session, context=[{"type": "order", "orderId": "ORD-1"}])
         orders.answer_with_bytes("not JSON")
-        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "my-request"}
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "X-Request-Id": "my-request"}
         path = f"/support/cases/{case['id']}?includeTimeline=true"
         await (await session.get(path, headers=headers)).read()
 
     lines, _ = await log_of(serve, session, port, act)
     warnings = [line for line in lines if line["level"] == "WARNING"]
     assert warnings
-    assert {(line["requestId"], line["traceId"]) for line in warnings} == {("my-request", TRACE)}
+    assert {(line["requestId"], line["trace_id"]) for line in warnings} == {("my-request", TRACE)}
     assert all(line["caseId"] for line in warnings)
 
 

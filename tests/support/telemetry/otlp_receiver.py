@@ -32,9 +32,10 @@ class OtlpReceiver:
         """The endpoint to export to, without a path."""
         return str(self._server.make_url("")).rstrip("/")
 
-    def spans_of(self, trace: str) -> list["Span"]:
-        """Return the spans of a trace."""
-        return [span for span in self.spans if span.trace == trace]
+    @property
+    def request_spans(self) -> list["Span"]:
+        """The spans of requests and of calls to other services, without those of database operations."""
+        return [span for span in self.spans if "db.system.name" not in span.attributes]
 
     async def _take_metrics(self, request: web.Request) -> web.Response:
         message = ExportMetricsServiceRequest.FromString(await _body(request))
