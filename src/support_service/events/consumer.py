@@ -30,6 +30,7 @@ from support_service.events.polling import Backoff, poll_with_backoff
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
 from support_service.telemetry.labels import OTHER, known_or_other
+from support_service.telemetry.traces import continue_trace, end_trace
 
 ApplyOutcome = Literal["applied", "unmatched", "duplicate"]
 ApplyEvent = Callable[[InboundEvent], Awaitable[ApplyOutcome]]
@@ -165,7 +166,7 @@ class EventConsumer:
         async def handle(queue: list[tuple[Delivery, InboundEvent | SupportError]]) -> None:
             async with semaphore:
                 for delivery, event in queue:
-                    if await self._handle(delivery, event):
+                    if await self._handle_in_trace(delivery, event):
                         finished.append(delivery.id)
 
         failures = await asyncio.gather(*map(handle, queues.values()), return_exceptions=True)
@@ -173,6 +174,14 @@ class EventConsumer:
         for failure in failures:
             if failure is not None:
                 raise failure
+
+    async def _handle_in_trace(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
+        """Handle an event in its trace, so that its log lines, and the events that it causes, belong to that."""
+        trace = continue_trace(event.trace if isinstance(event, InboundEvent) else {})
+        try:
+            return await self._handle(delivery, event)
+        finally:
+            end_trace(trace)
 
     async def _handle(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""

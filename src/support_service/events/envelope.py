@@ -22,12 +22,15 @@ from support_service.core.errors import (
 )
 from support_service.core.field_names import in_camel_case
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
+from support_service.telemetry.traces import propagation_headers
 
 MAX_EVENT_BYTES = 256 * 1024  # bytes
 MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
 MAX_NAME_LENGTH = 64  # characters of an unknown attribute's name that an error shows
 HEADER_PREFIX = "ce-"
 STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
+TRACE_ATTRIBUTES = ("traceparent", "tracestate")
+MAX_TRACE_LENGTH = 512  # characters; W3C asks to propagate at least as many of a tracestate
 PLAIN_NAMES = {"event_type": "eventType", "event_id": "eventId"}
 PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without one
 
@@ -81,7 +84,7 @@ def parse_binary(headers: Mapping[str, str], data: object) -> InboundEvent:
 
 
 def serialize(event: InboundEvent) -> bytes:
-    """Serialize an event as a structured CloudEvent, for the stream."""
+    """Serialize an event as a structured CloudEvent, for the stream, in its own trace or else in the current one."""
     return pydantic_core.to_json(
         {
             "specversion": "1.0",
@@ -90,6 +93,7 @@ def serialize(event: InboundEvent) -> bytes:
             "type": event.type,
             "time": event.time,
             "datacontenttype": "application/json",
+            **(event.trace or propagation_headers()),
             "data": event.data.fields() if event.data else None,
         }
     )
@@ -132,7 +136,18 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
     event_type = _known_type(checked.get_type())
     model = MODEL_BY_TYPE.get(event_type)
     known = _validate_data(model, data) if model else None
-    return InboundEvent(checked.get_id(), checked.get_source(), event_type, attributes["time"], known)
+    return InboundEvent(
+        checked.get_id(), checked.get_source(), event_type, attributes["time"], known, _trace(attributes)
+    )
+
+
+def _trace(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes of the distributed tracing extension. One that is malformed is ignored when it is used."""
+    return {
+        name: value
+        for name in TRACE_ATTRIBUTES
+        if isinstance(value := attributes.get(name), str) and len(value) <= MAX_TRACE_LENGTH and value.isprintable()
+    }
 
 
 def _attribute_rule(name: str) -> str:

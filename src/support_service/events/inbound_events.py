@@ -1,6 +1,7 @@
 """Models of inbound events: their data, the references that match cases, and the message added to a case. No I/O."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
@@ -141,13 +142,17 @@ TYPE_BY_NAME = {name: name for name in MODEL_BY_TYPE} | {name.removesuffix(".v1"
 
 @dataclass(frozen=True, slots=True)
 class InboundEvent:
-    """A validated inbound event. `data` is None if its type is unknown."""
+    """A validated inbound event. `data` is None if its type is unknown.
+
+    `trace` has the attributes `traceparent` and `tracestate` of the distributed tracing extension, if there are any.
+    """
 
     id: str
     source: str
     type: str
     time: datetime
     data: InboundData | None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def happened_at(self) -> datetime:

@@ -17,6 +17,7 @@ from support_service.database import Transaction
 from support_service.database.compiled import compiled
 from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_text
 from support_service.database.tables import outbox, tickets
+from support_service.telemetry.traces import propagation_headers as current_trace
 
 SOURCE = "/support-service"
 CASE_OPENED = "support.case.opened.v1"
@@ -66,6 +67,7 @@ def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, 
         "subject": case_id,
         "time": time,
         "datacontenttype": "application/json",
+        **current_trace(),
         "data": {**data, "ticket": None},  # the last member: the database replaces its value
     }
     head = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode().removesuffix("null}}")

@@ -61,9 +61,13 @@ async def test_the_streams_are_those_of_the_settings(make_client):
 async def test_what_is_published_is_as_described(client, document, redis):
     """An event has the attributes that are described, no more, and its data the fields of its schema."""
     case = await open_case(client)
-    await add_message(client, case)
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+    hello = {"authorType": "agent", "message": "Hello"}
+    await (await client.post(f"/support/cases/{case['id']}/messages", json=hello, headers=headers)).read()
     async with Redis.from_url(redis.url) as stream:
         events = await wait_for_events(stream, 2)
+    assert events[1].items() >= headers.items()
+    events[0] |= headers  # which an event without a trace lacks
     for event in events:
         payload = document["components"]["messages"][event["type"]]["payload"]
         assert set(event) == set(payload["properties"]) >= set(payload["required"])

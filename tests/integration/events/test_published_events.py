@@ -52,6 +52,34 @@ async def change(client, case):
     return file
 
 
+async def test_events_carry_the_trace_of_what_caused_them(client, stream):
+    """The trace of a request, or of an inbound event, or of the request that brought one; none is invented."""
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+    body = {"subject": "A", "channel": "email", "context": [{"type": "order", "orderId": "ORD-1"}]}
+    await (await client.post("/support/cases", json=body, headers=headers)).read()
+    await open_case(client)
+    opened, other = await wait_for_events(stream, 2)
+    assert {name: opened[name] for name in headers} == headers
+    assert other.keys().isdisjoint(headers)
+
+    own = f"00-{'c' * 32}-{'d' * 16}-01"
+    for number, (sent, given, expected) in enumerate(
+        (
+            ({"traceparent": own}, {}, own),
+            ({"traceparent": own}, headers, own),
+            ({}, headers, headers["traceparent"]),
+            ({"traceparent": "nonsense"}, {}, None),
+        )
+    ):
+        data = {"orderId": "ORD-1", "shipmentId": "SHP-1", "status": f"step_{number}"}
+        event = {"specversion": "1.0", "id": f"e-{number}", "source": "/f", "data": data, **sent}
+        event["type"] = "fulfillment.shipment.updated.v1"
+        async with client.post("/support/events", json=event, headers=given) as response:
+            assert response.status == 202, await response.text()
+        applied = (await wait_for_events(stream, 3 + number))[-1]
+        assert applied.get("traceparent") == expected, sent
+
+
 @both_databases
 async def test_each_change_is_an_event(client, stream):
     """Each change is published once, in order, as a CloudEvent 1.0 whose data has what the contract says."""

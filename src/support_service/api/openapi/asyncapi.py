@@ -83,6 +83,8 @@ def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
         "type": {"const": kind},
         "time": text | {"format": "date-time"},
         "datacontenttype": {"const": "application/json"},
+        "traceparent": text | {"description": "W3C trace context of what caused the event, if it is known"},
+        "tracestate": text,
     }
     required = ["specversion", "id", "source", "type", "data"]
     if source:
