@@ -119,7 +119,7 @@ async def test_each_change_is_an_event(client, stream):
     assert statuses == [("open", "pending"), ("pending", "resolved"), (None, None), closing, closing]
     assert events[0]["data"]["ticket"]["status"] == "open"
     ticket = events[-1]["data"]["ticket"]
-    more = {"messages", "moreMessages", "timeline", "attachments", "links", "timelineSources"}
+    more = {"messages", "moreMessages", "moreCaseEvents", "timeline", "attachments", "links", "timelineSources"}
     assert set(ticket) == set(detail) - more
     assert (ticket["subject"], ticket["status"], ticket["tags"]) == ("B", "closed", ["x"])
     assert ticket["context"] == [{"type": "order", "id": 7}]
