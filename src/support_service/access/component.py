@@ -51,6 +51,7 @@ def _authenticator(
 def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
     from support_service.access.jwt import JwtRequirements, JwtVerifier
     from support_service.access.key_source import create_key_source
+    from support_service.telemetry.http_client import client_metrics
 
     keys_location = settings.jwt_keys or ""
     requirements = JwtRequirements(
@@ -62,8 +63,7 @@ def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: A
         subject_claim=settings.jwt_subject_claim,
         teams_claim=settings.jwt_teams_claim,
     )
-    verifier = JwtVerifier(
-        create_key_source(keys_location), requirements, required="://" not in keys_location, timings=timings.jwks
-    )
+    source = create_key_source(keys_location, trace_configs=[client_metrics(instruments.http_client_duration)])
+    verifier = JwtVerifier(source, requirements, required="://" not in keys_location, timings=timings.jwks)
     instruments.observe(ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
     return verifier

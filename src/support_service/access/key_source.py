@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,9 +32,15 @@ class KeySource(Protocol):
         """Return the current document. Raises KeySourceError."""
 
 
-def create_key_source(location: str, timeout: float = HTTP_TIMEOUT) -> KeySource:
-    """Return the source for an HTTP URL or a file path; `timeout` is the timeout of HTTP in seconds."""
-    return HttpKeySource(location, timeout) if re.match(r"https?://", location) else FileKeySource(Path(location))
+def create_key_source(
+    location: str, timeout: float = HTTP_TIMEOUT, trace_configs: Sequence[aiohttp.TraceConfig] = ()
+) -> KeySource:
+    """Return the source for an HTTP URL or a file path; `timeout` in seconds and `trace_configs` are for HTTP."""
+    return (
+        HttpKeySource(location, timeout, trace_configs)
+        if re.match(r"https?://", location)
+        else FileKeySource(Path(location))
+    )
 
 
 class FileKeySource:
@@ -59,15 +66,19 @@ class FileKeySource:
 class HttpKeySource:
     """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, trace_configs: Sequence[aiohttp.TraceConfig] = ()) -> None:
         self._url = url
+        self._trace_configs = list(trace_configs)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Create the HTTP client."""
         self._session = aiohttp.ClientSession(
-            connector=LimitedConnector(), timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
+            connector=LimitedConnector(),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=self._trace_configs,
         )
 
     async def close(self) -> None:

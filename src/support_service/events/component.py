@@ -26,6 +26,7 @@ from support_service.http.component import READINESS
 from support_service.redis_client.server_state import monitored_server
 from support_service.settings.resources import EventSettings
 from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
+from support_service.telemetry.http_client import client_metrics
 from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
         async with AsyncExitStack() as stack:
             # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
             session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=LimitedConnector(), cookie_jar=aiohttp.DummyCookieJar())
+                aiohttp.ClientSession(
+                    connector=LimitedConnector(),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trace_configs=[client_metrics(instruments.http_client_duration)],
+                )
             )
             webhooks = app[WEBHOOK_SENDER] = WebhookSender(
                 database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks

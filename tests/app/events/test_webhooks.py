@@ -106,6 +106,9 @@ async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics
     assert outcomes(metrics, "delivered") == 3
     assert metrics.value(DELIVERIES, endpoint="openings", outcome="delivered") == 1
     assert metrics.value(DELIVERIES, endpoint="other", outcome="failed") == 0
+    address = {"server_address": endpoint.server.host, "server_port": str(endpoint.server.port)}
+    labels = {"http_request_method": "POST", "http_response_status_code": "204", **address}
+    assert metrics.value("http_client_request_duration_seconds_count", **labels) == 3
 
 
 @both_databases
@@ -123,6 +126,17 @@ async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics, capl
     assert len({event["id"] for event in events}) == 1
     await wait_for_states(client, ["failed"] * 2)
     assert outcomes(metrics, "failed") == 2
+
+
+async def test_requests_without_an_answer_are_measured(client, endpoint, metrics):
+    """A refused connection has the error type `connection`, and no status."""
+    await endpoint.server.close()
+    await open_case(client)
+    name = "http_client_request_duration_seconds_count"
+    await eventually(lambda: sum(value for _, _, value in metrics.samples(name)) >= 2)
+    (labels,) = metrics.label_sets(name)
+    assert labels["error_type"] == "connection"
+    assert "http_response_status_code" not in labels
 
 
 async def test_interim_answers_of_an_endpoint_are_limited(client, endpoint, metrics):

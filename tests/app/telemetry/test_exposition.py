@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry.instruments import INSTRUMENTS
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
+from support_service.telemetry.instruments.http import HTTP_CLIENT_DURATION
 from support_service.telemetry.instruments.process import CERTIFICATE_EXPIRES
 from support_service.telemetry.instruments.stores import (
     REDIS_EVICTED_KEYS,
@@ -57,7 +58,7 @@ async def test_first_scrape_has_every_instrument(client):
     """Each is exposed with its meaning from the first scrape on, except those of a reconcile and of other servers."""
     text, _ = await scrape(client)
     of_redis = [REDIS_EVICTION_POLICY, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
-    later = [ATTACHMENT_UNREPAIRED, *of_redis, CERTIFICATE_EXPIRES]
+    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, CERTIFICATE_EXPIRES]
     assert [row for row in INSTRUMENTS if row.meaning not in text] == later
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]

@@ -30,6 +30,11 @@ CONTRACT = {
         "s",
         {"http.request.method", "http.route", "http.response.status_code", "error.type"},
     ),
+    "http.client.request.duration": (
+        "histogram",
+        "s",
+        {"http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"},
+    ),
     "http.server.active_requests": ("observed sum", "{request}", {"http.request.method", "url.scheme"}),
     "support.connection.open": ("observed sum", "{connection}", set()),
     "support.connection.cut": ("counter", "{connection}", {"reason"}),

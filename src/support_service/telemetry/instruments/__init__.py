@@ -79,6 +79,7 @@ class Instruments:
         self.sla_breached = self._counter(sla.SLA_BREACHED)
         self.sla_used_share = self._histogram(sla.SLA_USED_SHARE)
         self.http_server_duration = self._histogram(http.HTTP_SERVER_DURATION)
+        self.http_client_duration = self._histogram(http.HTTP_CLIENT_DURATION)
         self.db_operation = self._histogram(stores.DB_OPERATION)
         self.events_published = self._counter(events.EVENTS_PUBLISHED)
         self.events_relay_lag = self._histogram(events.EVENTS_RELAY_LAG)

@@ -21,6 +21,22 @@ HTTP_SERVER_DURATION = InstrumentSpec(
     # The boundaries that the semantic conventions advise for this instrument, and the alert's threshold of 2 s.
     (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
 )
+HTTP_CLIENT_DURATION = InstrumentSpec(
+    "http.client.request.duration",
+    "histogram",
+    "s",
+    "Time until another server answers a webhook delivery or a request for `SUPPORT_JWT_KEYS`; calls to upstream "
+    "services are support.timeline.source",
+    {
+        "http.request.method": METHODS,
+        "server.address": None,
+        "server.port": None,
+        "http.response.status_code": None,
+        "error.type": None,
+    },
+    # The boundaries that the semantic conventions advise for this instrument, and the timeout of a delivery.
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0),
+)
 HTTP_SERVER_ACTIVE = InstrumentSpec(
     "http.server.active_requests",
     "observed sum",
