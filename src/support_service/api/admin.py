@@ -62,7 +62,10 @@ def admin_server(
 def _admin_app(app: web.Application, metrics_access: MetricsAccess) -> web.Application:
     """Return the admin application, which shares the components of `app`."""
     admin = web.Application(
-        middlewares=[instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], 0), problem_middleware]
+        middlewares=[
+            instrumentation_middleware(app[REQUEST_METRICS], app[READINESS], app[ADMISSION], 0),
+            problem_middleware,
+        ]
     )
     admin[ADMISSION] = app[ADMISSION]
     admin[CONNECTION_LIMITS] = app[CONNECTION_LIMITS].with_limit(MAX_CONNECTIONS)

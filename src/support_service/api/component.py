@@ -64,11 +64,12 @@ def setup(
     permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)
+    scheme = "https" if options.public_url.startswith("https:") else "http"
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
         add(route.path, compile_route(route))
         for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
-            app[REQUEST_METRICS].expect(route.method, route.path, status)
+            app[REQUEST_METRICS].expect(route.method, route.path, status, scheme)
 
     async def provide_services(app: web.Application) -> AsyncIterator[None]:
         app[SERVICES] = Services(

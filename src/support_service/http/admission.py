@@ -135,13 +135,17 @@ class Admission:
         """Set the headers of a response: security, CORS and the state of the client's rate limits."""
         add_security_headers(response)
         self.browser_policy.set_cors_headers(request, response)
-        if FORWARDED_PROTO in request.headers and self._is_https(request):
+        if FORWARDED_PROTO in request.headers and self.scheme(request) == "https":
             response.headers[HSTS_HEADER] = HSTS_VALUE
         if self.by_address is None and self.by_principal is None:
             return
         rate_limit_headers = request.get(RATE_LIMIT_HEADERS)
         if rate_limit_headers:
             response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = rate_limit_headers
+
+    def scheme(self, request: web.BaseRequest) -> str:
+        """Return the scheme of the client's request, as trusted proxies report it."""
+        return self.proxies.scheme(request.remote, request.headers.getall(FORWARDED_PROTO, ()))
 
     def begin_answer(
         self, connection: AnsweredConnection, request: web.BaseRequest, response: web.StreamResponse
@@ -192,11 +196,6 @@ class Admission:
             f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
             max(1, ceil(limit_state.retry_after)),
         )
-
-    def _is_https(self, request: web.BaseRequest) -> bool:
-        """Return True if a trusted proxy reports HTTPS. The last value counts, because the nearest proxy wrote it."""
-        protocol = request.headers.getall(FORWARDED_PROTO)[-1].rpartition(",")[2]
-        return protocol.strip().lower() == "https" and self.proxies.trusts(request.remote)
 
 
 def _check_repeated_headers(request: web.Request) -> None:

@@ -66,7 +66,7 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
     instruments.observe(CONNECTION_OPEN, connections.open)
     app.middlewares.extend(
         (
-            instrumentation_middleware(app[REQUEST_METRICS], readiness, server.access_log),
+            instrumentation_middleware(app[REQUEST_METRICS], readiness, admission, server.access_log),
             problem_middleware,
             admission.middleware,
         )

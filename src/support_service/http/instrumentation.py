@@ -10,11 +10,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
+from support_service.http.admission import Admission
 from support_service.http.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
 from support_service.http.readiness import Readiness
 from support_service.telemetry.http import RequestMetrics
 from support_service.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
-from support_service.telemetry.traces import continue_trace, end_trace
+from support_service.telemetry.traces import continue_trace, end_trace, set_scheme
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -29,7 +30,9 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, access_log: float) -> Middleware:
+def instrumentation_middleware(
+    metrics: RequestMetrics, readiness: Readiness, admission: Admission, access_log: float
+) -> Middleware:
     """Return a middleware that measures requests and logs the share `access_log` (0 to 1) of them.
 
     Server errors are always logged. Once shutdown has begun, each response closes its connection, so that no client
@@ -48,7 +51,10 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
         status = 500  # remains if the handler is cancelled at shutdown
         code: str | None = None
-        metrics.begin(request.method, route, request.headers.get(USER_AGENT, ""))
+        scheme = admission.scheme(request)
+        if scheme == "https":
+            set_scheme(scheme)
+        metrics.begin(request.method, route, scheme, request.headers.get(USER_AGENT, ""))
         readiness.in_progress += 1
         trace = continue_trace(request.headers)
         try:
@@ -63,9 +69,8 @@ def instrumentation_middleware(metrics: RequestMetrics, readiness: Readiness, ac
         finally:
             readiness.in_progress -= 1
             seconds = perf_counter() - started
-            metrics.end(
-                request.method, route, status, seconds, "client_left" if status == CLIENT_CLOSED_REQUEST else None
-            )
+            error = "client_left" if status == CLIENT_CLOSED_REQUEST else None
+            metrics.end(request.method, route, status, seconds, scheme=scheme, error=error)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
                 log.log(
                     logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary

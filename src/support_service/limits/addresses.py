@@ -34,6 +34,16 @@ class TrustedProxies:
                 break
         return client
 
+    def scheme(self, peer: str | None, forwarded: Sequence[str] = ()) -> str:
+        """Return the scheme of the client's request: `https` if a trusted proxy reports it, else `http`.
+
+        The last value of X-Forwarded-Proto counts, because the nearest proxy wrote it.
+        """
+        if not forwarded:
+            return "http"
+        nearest = forwarded[-1].rpartition(",")[2].strip().lower()
+        return "https" if nearest == "https" and self.trusts(peer) else "http"
+
     def trusts(self, peer: str | None) -> bool:
         """Return True if this is the address of a trusted proxy."""
         address = _parse(peer or "") if self._trusted else None

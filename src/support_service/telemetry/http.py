@@ -3,7 +3,7 @@
 from opentelemetry.metrics import Counter, Histogram
 
 from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
-from support_service.telemetry.instruments.http import METHODS, OTHER_METHOD
+from support_service.telemetry.instruments.http import METHODS, OTHER_METHOD, SCHEMES
 from support_service.telemetry.labels import OTHER
 
 # Scrapes and probes arrive every few seconds and would hide the latency that clients see.
@@ -15,25 +15,30 @@ FROM_PROBE, FROM_OTHERS = {"synthetic": "probe"}, {"synthetic": "other"}
 
 
 class RequestMetrics:
-    """Recorder of request metrics. `route` is a route template, or None if no route matched."""
+    """Recorder of request metrics. `route` is a route template, or None if no route matched.
+
+    `scheme`, one of SCHEMES, is that of the client's request, which a proxy may have received over TLS.
+    """
 
     def __init__(self, duration: Histogram, received: Counter) -> None:
         self._duration = duration
         self._received = received
-        self._active = dict.fromkeys(METHODS, 0)
+        self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
 
-    def expect(self, method: str, route: str, status: int) -> None:
+    def expect(self, method: str, route: str, status: int, scheme: str = "http") -> None:
         """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED_PATHS:
-            self._record(method, route, status, EMPTY_MEASUREMENT, None)
+            self._record(method, route, status, EMPTY_MEASUREMENT, {"url.scheme": scheme})
 
-    def begin(self, method: str, route: str | None, user_agent: str) -> None:
+    def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
         """Count a request as received and as active; the caller must call `end` afterwards."""
         if route not in UNMEASURED_PATHS:
             self._received.add(1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS)
-            self._active[_method(method, route)] += 1
+            self._active[_method(method, route), scheme] += 1
 
-    def end(self, method: str, route: str | None, status: int, seconds: float, error: str | None = None) -> None:
+    def end(
+        self, method: str, route: str | None, status: int, seconds: float, *, scheme: str, error: str | None = None
+    ) -> None:
         """Record a finished request and its duration in seconds.
 
         `error` names a failure that the status does not show, such as a client disconnect.
@@ -41,28 +46,33 @@ class RequestMetrics:
         if route in UNMEASURED_PATHS:
             return
         method = _method(method, route)
-        self._active[method] -= 1
-        self._record(method, route or OTHER, status, seconds, error)
+        self._active[method, scheme] -= 1
+        labels = {"url.scheme": scheme}
+        if error:
+            labels["error.type"] = error
+        self._record(method, route or OTHER, status, seconds, labels)
 
     def refuse(self, status: int) -> None:
         """Record a request that could not be parsed, so that its method and route are unknown."""
-        self._record(OTHER_METHOD, OTHER, status, 0.0, None)
+        self._record(OTHER_METHOD, OTHER, status, 0.0, {"url.scheme": "http"})
 
     def active(self) -> Observations:
-        """Return the number of active requests by method."""
+        """Return the number of active requests by method and scheme."""
         # Plain integers that are read at each scrape: two calls of an instrument would cost each request 12 us.
         return [
-            (number, {"http.request.method": method, "url.scheme": "http"}) for method, number in self._active.items()
+            (number, {"http.request.method": method, "url.scheme": scheme})
+            for (method, scheme), number in self._active.items()
         ]
 
-    def _record(self, method: str, route: str, status: int, seconds: float, error: str | None) -> None:
+    def _record(self, method: str, route: str, status: int, seconds: float, labels: dict[str, str]) -> None:
         attributes: dict[str, str | int] = {
             "http.request.method": method,
             "http.route": route,
             "http.response.status_code": status,
+            **labels,
         }
-        if error or status >= 500:  # noqa: PLR2004 - HTTP's own boundary
-            attributes["error.type"] = error or str(status)
+        if status >= 500:  # noqa: PLR2004 - HTTP's own boundary
+            attributes.setdefault("error.type", str(status))
         self._duration.record(seconds, attributes)
 
 

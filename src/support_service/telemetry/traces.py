@@ -103,3 +103,8 @@ def current_ids() -> tuple[str | None, str | None]:
     if not present.is_valid:
         return None, None
     return trace.format_trace_id(present.trace_id), trace.format_span_id(present.span_id)
+
+
+def set_scheme(scheme: str) -> None:
+    """Set the scheme of the current span, of a request that a proxy has received by another one than this process."""
+    trace.get_current_span().set_attribute("url.scheme", scheme)  # without an exporter this does nothing

@@ -12,6 +12,7 @@ from tests.support.servers import free_port
 
 SECRET = "s3cr3t-that-must-not-be-logged"
 HTTP = "http_server_request_duration_seconds_count"
+UNREAD = {"http_request_method": "_OTHER", "http_route": "other", "url_scheme": "http"}
 CHUNKED = (
     b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -52,7 +53,12 @@ async def test_it_is_a_problem_and_is_counted(client, metrics, name):
     assert (status, json.loads(body)["code"]) == (400, "malformed_request")
     assert "application/problem+json" in head
     assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
-    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": "400"}
+    given = {
+        "url_scheme": "http",
+        "http_request_method": "_OTHER",
+        "http_route": "other",
+        "http_response_status_code": "400",
+    }
     assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
 
 
@@ -64,7 +70,12 @@ async def test_a_head_that_is_too_large(client, metrics, name):
     assert (found, json.loads(body)["code"]) == (status, code)
     assert " bytes" in json.loads(body)["detail"]
     assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
-    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": str(status)}
+    given = {
+        "url_scheme": "http",
+        "http_request_method": "_OTHER",
+        "http_route": "other",
+        "http_response_status_code": str(status),
+    }
     assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
 
 
@@ -74,7 +85,12 @@ async def test_an_expectation_that_can_not_be_met(client, metrics, path):
     raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
     status, _, body = await send(client.host, client.port, raw.encode())
     assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
-    given = {"http_request_method": "_OTHER", "http_route": "other", "http_response_status_code": "417"}
+    given = {
+        "url_scheme": "http",
+        "http_request_method": "_OTHER",
+        "http_route": "other",
+        "http_response_status_code": "417",
+    }
     assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
 
 

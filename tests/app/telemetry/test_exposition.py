@@ -93,13 +93,29 @@ async def test_requests_are_labelled_by_route_template(client, metrics):
     await expect_problem(await client.get("/nowhere/at/all"), 404, "route_not_found")
     for path in ("/metrics", "/health", "/livez", "/readyz"):
         await (await client.get(path)).read()
-    get = {"http_request_method": "GET"}
+    get = {"http_request_method": "GET", "url_scheme": "http"}
     one_case = get | {"http_route": "/support/cases/{case_id}"}
     assert metrics.value(HTTP, **one_case, http_response_status_code="200") == 1
     assert metrics.value(HTTP, **one_case, http_response_status_code="404") == 1
-    nowhere = {"http_request_method": "_OTHER", "http_route": "other"}
+    nowhere = {"http_request_method": "_OTHER", "http_route": "other", "url_scheme": "http"}
     assert metrics.value(HTTP, **nowhere, http_response_status_code="404") == 1
     assert metrics.total(HTTP) == 4
+
+
+async def test_scheme_is_that_of_the_client(make_client):
+    """A trusted proxy reports https; without one, or from another peer, it is http. Zero series have the public one."""
+    labels = {"http_request_method": "GET", "http_route": "/support/cases", "http_response_status_code": "200"}
+    for variables, expected in (
+        ({"SUPPORT_TRUSTED_PROXIES": "127.0.0.1", "SUPPORT_PUBLIC_URL": "https://127.0.0.1"}, "https"),
+        ({"SUPPORT_TRUSTED_PROXIES": "10.0.0.1"}, "http"),
+    ):
+        client = await make_client(**variables)
+        metrics = Scrape(client.app)
+        assert metrics.value(HTTP, **labels, url_scheme=expected) == 0
+        async with client.get("/support/cases", headers={"X-Forwarded-Proto": "http, https"}) as response:
+            assert response.status == 200
+        assert metrics.value(HTTP, **labels, url_scheme=expected) == 1
+        assert metrics.total(HTTP) == 1
 
 
 async def test_requests_of_the_probe_are_counted_apart(client, metrics):

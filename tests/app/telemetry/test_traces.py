@@ -148,6 +148,15 @@ async def test_only_probes_and_excluded_paths_are_untraced(
     assert sorted(span.attributes["url.path"] for span in otlp_receiver.request_spans) == sorted(posted + paths)
 
 
+async def test_scheme_of_a_span_is_that_of_the_client(tracing_environment, otlp_receiver, make_client, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+    client = await make_client(OTEL_TRACES_EXPORTER="otlp", SUPPORT_TRUSTED_PROXIES="127.0.0.1")
+    for scheme in ("https", "http"):
+        await (await client.get("/support/cases", headers={"X-Forwarded-Proto": scheme})).read()
+    await client.close()
+    assert sorted(span.attributes["url.scheme"] for span in otlp_receiver.request_spans) == ["http", "https"]
+
+
 async def test_query_values_are_redacted_in_spans(tracing_environment, otlp_receiver, make_client, monkeypatch):
     """A span shows that there was a query, and none of its values."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)

@@ -28,7 +28,7 @@ CONTRACT = {
     "http.server.request.duration": (
         "histogram",
         "s",
-        {"http.request.method", "http.route", "http.response.status_code", "error.type"},
+        {"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"},
     ),
     "http.client.request.duration": (
         "histogram",

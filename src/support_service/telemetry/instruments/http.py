@@ -5,17 +5,19 @@ from support_service.telemetry.instruments.spec import InstrumentSpec
 OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
 
+SCHEMES = ("http", "https")
+
 HTTP_SERVER_DURATION = InstrumentSpec(
     "http.server.request.duration",
     "histogram",
     "s",
     "Time to answer a request; of a download, to its last byte. A request that matches no route, "
     "or that can't be parsed, has the method _OTHER",
-    # The conventions also require url.scheme: it is always http here, and clients rely on these four labels.
     {
         "http.request.method": METHODS,
         "http.route": None,
         "http.response.status_code": None,
+        "url.scheme": SCHEMES,
         "error.type": None,
     },
     # The boundaries that the semantic conventions advise for this instrument, and the alert's threshold of 2 s.
@@ -42,7 +44,7 @@ HTTP_SERVER_ACTIVE = InstrumentSpec(
     "observed sum",
     "{request}",
     "Requests in progress",
-    {"http.request.method": METHODS, "url.scheme": ("http",)},
+    {"http.request.method": METHODS, "url.scheme": SCHEMES},
 )
 CONNECTION_OPEN = InstrumentSpec(
     "support.connection.open", "observed sum", "{connection}", "Connections of clients", {}
