@@ -55,4 +55,4 @@ async def run_every(
         try:
             await work()
         except Exception:
-            log.exception("%s failed; the next attempt is in %g s", what, seconds)
+            log.exception("%s failed; the next attempt is in %g s", what, seconds, extra={"job": what})

@@ -38,10 +38,12 @@ async def poll_with_backoff(
             await work()
         except (BrokerError, Unavailable) as failure:
             if not failures:
-                log.warning("%s is interrupted and is retried: %s", name, failure, exc_info=failure)
+                log.warning(
+                    "%s is interrupted and is retried: %s", name, failure, exc_info=failure, extra={"job": name}
+                )
             failures += 1
         except Exception:
-            log.exception("%s failed and is retried", name)
+            log.exception("%s failed and is retried", name, extra={"job": name})
             failures += 1
         else:
             if failures:

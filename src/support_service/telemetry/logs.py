@@ -59,8 +59,9 @@ class RateLimitFilter(logging.Filter):
     - Records with another exception, a defect, all pass: with the traceback once per minute and kind, else with the
       exception's type and place.
 
-    A kind is a logger, its message before its arguments are filled in, and the types of the exceptions. Beyond
-    MAX_KINDS, all further kinds share one slot, which bounds the memory.
+    A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
+    record), and the types of the exceptions. Beyond MAX_KINDS, all further kinds share one slot, which bounds the
+    memory.
     """
 
     def __init__(self, *packages: str) -> None:
@@ -84,7 +85,7 @@ class RateLimitFilter(logging.Filter):
         return True
 
     def _pass_limited(self, record: logging.LogRecord, kinds: tuple[str, ...], cause: str) -> bool:
-        held = self._take((record.name, _first_line(str(record.msg)), *kinds))
+        held = self._take((*_origin(record), *kinds))
         if held is None:
             return False
         message = _first_line(record.getMessage()) if cause else record.getMessage()
@@ -96,7 +97,7 @@ class RateLimitFilter(logging.Filter):
     def _shorten_repeated_defect(self, record: logging.LogRecord, failure: BaseException) -> None:
         kind = type(failure).__name__
         at = place(failure)
-        if self._take((record.name, _first_line(str(record.msg)), kind, at)) is None:
+        if self._take((*_origin(record), kind, at)) is None:
             message = f"{_first_line(record.getMessage())}: {kind} at {at or 'an unknown place'}"
             record.msg, record.args = f"{message}; an earlier line has the traceback", None
             record.exc_info = record.exc_text = None
@@ -112,6 +113,10 @@ class RateLimitFilter(logging.Filter):
             return None
         self._kinds[kind] = (now + REPORT_EVERY, 0)
         return held
+
+
+def _origin(record: logging.LogRecord) -> tuple[str, ...]:
+    return record.name, _first_line(str(record.msg)), getattr(record, "job", "")
 
 
 def _first_line(text: str) -> str:

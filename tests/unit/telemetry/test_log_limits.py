@@ -38,13 +38,16 @@ def outage():
 
 
 def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
-    """All jobs of one loop share the line; the next says how many were left out. No line has a traceback."""
+    """The next line says how many were left out. No line has a traceback. Each background job has a line of its own."""
     gate = RateLimitFilter()
     first = record(outage(), "%s failed", "The sweep")
     assert gate.filter(first)
     assert first.getMessage() == "The sweep failed: ConnectionRefusedError: [Errno 111] Connection refused"
     assert first.exc_info is None
     assert not any(gate.filter(record(outage(), "%s failed", f"Job {number}")) for number in range(100))
+    sealing = record(outage(), "%s failed", "Sealing the audit log")
+    sealing.job = "Sealing the audit log"
+    assert gate.filter(sealing)
     assert gate.filter(record(OSError(24, "Too many open files"), "%s failed", "The sweep"))  # another cause
     clock[0] += REPORT_EVERY
     later = record(outage(), "%s failed", "The sweep")

@@ -116,7 +116,9 @@ class AttachmentMaintenance:
             try:
                 await job()
             except Exception:  # the failure of one job must not stop the others
-                log.exception("%s failed; retrying in %g s", name, self._timings.reconcile_interval)
+                log.exception(
+                    "%s failed; retrying in %g s", name, self._timings.reconcile_interval, extra={"job": name}
+                )
 
     async def _retain(self) -> None:
         retention = self._options.retention
