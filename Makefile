@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
+.PHONY: help install services vendor run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,18 @@ services: ## Install the Debian packages that tests need, where they are missing
 	have promtool || missing="$$missing prometheus"; \
 	have amtool || missing="$$missing prometheus-alertmanager"; \
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
+	have chromium || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
+
+NODE_PACKAGES := frontend/node_modules/.package-lock.json
+
+$(NODE_PACKAGES): frontend/package.json frontend/package-lock.json
+	@command -v npm >/dev/null 2>&1 || .ci/debian-packages nodejs npm
+	npm --prefix frontend ci --silent
+	@touch $@
+
+vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
+	$(PYTHON) frontend/vendor.py
 
 run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
@@ -70,12 +81,14 @@ schemathesis: install ## Send the service what its OpenAPI document makes possib
 drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
 	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/e2e/events/test_drill.py $(ARGS)
 
-lint: install ## Check format, lint rules, types, import layers, generated files and links
+lint: install $(NODE_PACKAGES) ## Check format, lint rules, types, import layers, generated files and links
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/python frontend/vendor.py --check
+	frontend/node_modules/.bin/tsc --project frontend
 	$(BIN)/support-service openapi --check
 	$(BIN)/python docs/configuration.py --check
 	$(BIN)/python observability/catalogue.py --check

@@ -21,6 +21,7 @@ from support_service.cases.gauges import GaugeTimings
 from support_service.cases.masking import CaseMasker
 from support_service.certificates import component as certificates
 from support_service.certificates.component import CertificateTimings
+from support_service.console import component as console
 from support_service.database import component as database
 from support_service.database.timings import DatabaseTimings
 from support_service.events import component as events
@@ -93,6 +94,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     http.setup(app, settings.server, settings.limits, timings.http)
     access.setup(app, settings.access, settings.server.auth, timings.access)
     database.setup(app, settings.database, timings.database)
+    access.setup_sessions(app, timings.access.sessions)
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)
     channels = settings.cases.known_channels
@@ -117,4 +119,5 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
         links=settings.links,
         case_cache_bytes=settings.database.case_cache,
     )
+    console.setup(app, settings.server.auth)
     return app

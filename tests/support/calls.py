@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 Case = dict[str, Any]
 Value = TypeVar("Value")
 GENEROUS_TIMEOUT = 20.0  # seconds to wait for what must happen, on a busy machine
+
+
+def api_routes(app: web.Application) -> set[tuple[str, str]]:
+    """Return the method and path of every route that an app serves, without the pages of the console."""
+    served = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+    return {each for each in served if each[1] != "/" and not each[1].startswith("/console")}
 
 
 async def open_case(client: TestClient, **fields: Any) -> Case:

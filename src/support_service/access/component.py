@@ -7,13 +7,16 @@ from aiohttp import web
 
 from support_service.access.authenticator import AnonymousAuthenticator, Authenticator
 from support_service.access.bearer import BearerAuthenticator, TokenVerifier
-from support_service.access.timings import AccessTimings
+from support_service.access.sessions import BrowserSessions
+from support_service.access.timings import AccessTimings, SessionLimits
+from support_service.database.component import DATABASE
 from support_service.settings.process import AccessSettings
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.access import ACCESS_KEYS_AGE, ACCESS_TOKENS_AGE
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+BROWSER_SESSIONS = web.AppKey("browser_sessions", BrowserSessions)  # without authentication there are none
 
 
 def setup(
@@ -26,6 +29,19 @@ def setup(
         await authenticator.open()
         yield
         await authenticator.close()
+
+    app.cleanup_ctx.append(run)
+
+
+def setup_sessions(app: web.Application, limits: SessionLimits) -> None:
+    """Add the sessions of browsers, unless authentication is off. They need the database."""
+    authenticator = app[AUTHENTICATOR]
+    if isinstance(authenticator, AnonymousAuthenticator):
+        return
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        app[BROWSER_SESSIONS] = BrowserSessions(app[DATABASE], authenticator, limits)
+        yield
 
     app.cleanup_ctx.append(run)
 

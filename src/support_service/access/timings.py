@@ -1,6 +1,7 @@
-"""Intervals of the authenticators, in seconds. They load no package that only one authenticator needs."""
+"""Intervals of the authenticators in seconds, and limits of sessions. No package that one of them needs is loaded."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +14,17 @@ class JwksTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a browser's session may last, and how many sessions one token may have; the oldest ones end."""
+
+    lifetime: timedelta = timedelta(days=7)
+    max_per_token: int = 20
+
+
+@dataclass(frozen=True, slots=True)
 class AccessTimings:
-    """Intervals of the authenticators, in seconds."""
+    """Intervals of the authenticators, in seconds, and the limits of sessions."""
 
     jwks: JwksTimings = JwksTimings()
     token_file_check_interval: float = 2.0  # between checks whether the token file changed
+    sessions: SessionLimits = SessionLimits()

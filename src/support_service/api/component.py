@@ -6,7 +6,7 @@ from functools import partial
 from aiohttp import web
 
 from support_service.access.authenticator import AnonymousAuthenticator
-from support_service.access.component import AUTHENTICATOR
+from support_service.access.component import AUTHENTICATOR, BROWSER_SESSIONS
 from support_service.api.admin import admin_server
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.me import permissions_by_role
@@ -74,6 +74,7 @@ def setup(
     async def provide_services(app: web.Application) -> AsyncIterator[None]:
         app[SERVICES] = Services(
             authenticator=app[AUTHENTICATOR],
+            sessions=app.get(BROWSER_SESSIONS),
             admission=app[ADMISSION],
             readiness=app[READINESS],
             database=app[DATABASE],

@@ -62,6 +62,7 @@ PROBLEM_CODES = (
         "host_not_allowed", 421, "a service with `SUPPORT_AUTH=open` was called with a host name other than loopback"
     ),
     ProblemCode("http_error", None, "an error of the HTTP layer, such as a bad request line"),
+    ProblemCode("https_required", 403, "sessions of browsers need HTTPS, except on loopback"),
     ProblemCode("idempotency_answer_lost", 409, "the change was made, but its response was not stored"),
     ProblemCode("idempotency_key_in_use", 409, "a request with the same key is in progress"),
     ProblemCode("idempotency_key_invalid", 422, "the key does not have 1 to 255 visible characters"),
@@ -101,6 +102,7 @@ PROBLEM_CODES = (
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),
     ProblemCode("rate_limited", 429, "the caller exceeded its rate limit; `Retry-After` says when to retry"),
     ProblemCode("route_not_found", 404, "the path is unknown"),
+    ProblemCode("session_ended", 401, "the session of the browser has ended"),
     ProblemCode("sla_policy_changed", 412, "the service level policy was changed or deleted since it was read"),
     ProblemCode("sla_policy_not_found", 404, "there is no service level policy of this name"),
     ProblemCode("status_move_not_allowed", 409, "the case can't change from its status to the requested one"),

@@ -340,6 +340,19 @@ idempotency_keys = sa.Table(
     sa.Index(None, "large_response_of"),
 )
 
+# Sessions of browsers. Their secrets are not stored, and decrypt the tokens.
+console_sessions = sa.Table(
+    "console_sessions",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # hash of the secret in the browser's cookie
+    sa.Column("token_hash", sa.String(64), nullable=False),  # SHA-256 of the token
+    sa.Column("sealed_token", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Index(None, "token_hash", "created_at"),
+    sa.Index(None, "expires_at"),
+)
+
 # Texts with variables for answers to customers, which supervisors keep.
 macros = sa.Table(
     "macros",

@@ -5,9 +5,7 @@ import pytest
 from tests.support.calls import expect_problem
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"]
-)
+@pytest.mark.parametrize("path", ["/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"])
 async def test_unknown_path_is_not_found(client, path):
     await expect_problem(await client.get(path), 404, "route_not_found")
 

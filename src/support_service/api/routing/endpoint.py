@@ -14,13 +14,14 @@ takes, calls the handler and encodes its reply. A handler's parameters select it
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, get_type_hints
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy, istr
 
+from support_service.access.session_cookies import COOKIE, session_authorization
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
@@ -70,7 +71,9 @@ def compile_route(route: Route) -> Handler:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
-        authorization = request.headers.getall(AUTHORIZATION, ())
+        authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
+        if not authorization and COOKIE in request.headers and services.sessions is not None:
+            authorization = await session_authorization(request, services.sessions)
         principal = await services.authenticator.authenticate(authorization)
         services.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)

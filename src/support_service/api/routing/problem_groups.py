@@ -14,7 +14,10 @@ COMMON_PROBLEMS = (
 # Operations other than health and metrics.
 ADMISSION_PROBLEMS = ("answers_unread", "overloaded", "rate_limited", "too_many_parameters")
 # Operations that require authentication.
-AUTHENTICATION_PROBLEMS = ("keys_unavailable", "permission_missing", "token_expired", "token_invalid", "token_missing")
+AUTHENTICATION_PROBLEMS = (
+    *("keys_unavailable", "permission_missing", "session_ended"),
+    *("token_expired", "token_invalid", "token_missing"),
+)
 # Operations that accept an Idempotency-Key.
 IDEMPOTENCY_PROBLEMS = (
     "idempotency_answer_lost",

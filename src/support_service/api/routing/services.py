@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from support_service.access.authenticator import Authenticator
+from support_service.access.sessions import BrowserSessions
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.route import Scope
@@ -62,6 +63,7 @@ class Services:
     """The parts of the app that endpoints and handlers use."""
 
     authenticator: Authenticator
+    sessions: BrowserSessions | None  # None without authentication
     admission: Admission
     readiness: Readiness
     database: Database

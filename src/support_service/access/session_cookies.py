@@ -1,0 +1,81 @@
+"""The cookie of a browser's session, and the check that a request which it authorizes comes from a page of the service.
+
+Browsers send cookies with the requests of every page that they show. The cookie is SameSite=Strict, and unsafe methods
+are refused unless the browser says that the request comes from the same origin.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from aiohttp import web
+from multidict import istr
+
+from support_service.access.sessions import BrowserSessions
+from support_service.core.errors import Forbidden
+from support_service.http.security import HOST, ORIGIN, is_loopback
+
+COOKIE = istr("Cookie")
+SECURE_NAME = "__Host-support-session"
+LOOPBACK_NAME = "support-session"  # plain HTTP: browsers accept no `__Host-` cookie there
+SEC_FETCH_SITE = istr("Sec-Fetch-Site")
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+
+def session_secret(request: web.Request) -> str | None:
+    """Return the secret in the cookie of a request, or None. On other hosts than loopback only `__Host-` counts."""
+    if COOKIE not in request.headers:
+        return None
+    cookies = request.cookies
+    if SECURE_NAME in cookies:
+        return cookies[SECURE_NAME]
+    return cookies.get(LOOPBACK_NAME) if is_loopback(request.headers.get(HOST, "")) else None
+
+
+async def session_authorization(request: web.Request, sessions: BrowserSessions) -> Sequence[str]:
+    """Return the Authorization headers that the session of a request stands for; none without a session.
+
+    Raises Unauthenticated if the session has ended, and Forbidden for a change that another site's page may have sent.
+    """
+    secret = session_secret(request)
+    if secret is None:
+        return ()
+    expect_same_origin(request)
+    return (await sessions.authorization(secret),)
+
+
+def set_session_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, *, secure: bool) -> None:
+    """Give the browser a session's secret. Scripts can't read it, and other sites can't make a browser send it."""
+    response.set_cookie(
+        SECURE_NAME if secure else LOOPBACK_NAME,
+        secret,
+        max_age=int(lifetime.total_seconds()),
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="Strict",
+    )
+
+
+def remove_session_cookie(response: web.StreamResponse, *, secure: bool) -> None:
+    """Make the browser forget the cookie."""
+    name = SECURE_NAME if secure else LOOPBACK_NAME
+    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
+
+
+def expect_same_origin(request: web.Request) -> None:
+    """Raise Forbidden for an unsafe method that no page of this origin sent.
+
+    `Origin` counts where a browser sends no `Sec-Fetch-Site`. A request without both comes from no known browser.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get(SEC_FETCH_SITE)
+    if site is None:
+        origin = request.headers.get(ORIGIN, "")
+        is_same = bool(origin) and origin.lower().partition("://")[2] == request.headers.get(HOST, "").lower()
+    else:
+        is_same = site == "same-origin"
+    if not is_same:
+        raise Forbidden(
+            "origin_not_allowed", "With a session, only pages of this origin may change anything; send a token instead."
+        )

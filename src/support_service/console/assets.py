@@ -1,0 +1,59 @@
+"""The console's scripts, styles and icons, from files of the package.
+
+Their paths contain a hash of all of them, so that browsers keep them without asking again, and so that a page never
+mixes scripts of two versions.
+"""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}  # other files are not served
+VERSION_LENGTH = 16  # hexadecimal digits of the hash
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is sent: its bytes, plain and compressed."""
+
+    content_type: str
+    body: bytes
+    compressed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """All files by their paths, and the hash of them."""
+
+    version: str
+    by_path: dict[str, Asset]
+
+    def url(self, path: str) -> str:
+        """Return the path under which the service serves a file."""
+        return f"/console/static/{self.version}/{path}"
+
+
+@cache
+def assets() -> Assets:
+    """Read all files, on the first use: most processes never serve them."""
+    read = dict(sorted(_read(files(__package__) / "static")))
+    digest = hashlib.sha256()
+    for path, asset in read.items():
+        digest.update(f"{path}\0{len(asset.body)}\0".encode() + asset.body)
+    return Assets(digest.hexdigest()[:VERSION_LENGTH], read)
+
+
+def _read(folder: Traversable, prefix: str = "") -> list[tuple[str, Asset]]:
+    found: list[tuple[str, Asset]] = []
+    for entry in folder.iterdir():
+        path = f"{prefix}{entry.name}"
+        content_type = CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
+        if entry.is_dir():
+            found += _read(entry, f"{path}/")
+        elif content_type and not entry.name.endswith(".d.ts"):
+            body = entry.read_bytes()
+            found.append((path, Asset(content_type, body, gzip.compress(body, mtime=0))))
+    return found

@@ -1,0 +1,83 @@
+"""The routes of pages and assets, and where `/` leads."""
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+from aiohttp import web
+
+from support_service.access.session_cookies import session_secret
+from support_service.console.assets import assets
+
+HOME = "/console/"
+SIGN_IN = "/console/sign-in"
+API_DOCUMENTATION = "/docs"
+PAGES = (
+    HOME,
+    "/console/cases/{case_id}",
+    "/console/customers/{customer_id}",
+)
+ASSET = "/console/static/{version}/{path:.+}"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
+    "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types lit-html"
+)
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def page_handler(auth: str) -> Handler:
+    """Return the handler of pages. A browser without a session is sent to the sign-in, and comes back from there."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if auth != "open" and session_secret(request) is None:
+            target = quote(str(request.rel_url), safe="")
+            return web.Response(status=302, headers={"Location": f"{SIGN_IN}?next={target}"})
+        return shell_response(auth)
+
+    return serve
+
+
+def sign_in_handler(auth: str) -> Handler:
+    """Return the handler of the sign-in; without authentication it leads to the queue."""
+
+    async def serve(_: web.Request) -> web.StreamResponse:
+        if auth == "open":
+            return web.Response(status=302, headers={"Location": HOME})
+        return shell_response(auth)
+
+    return serve
+
+
+def shell_response(auth: str) -> web.Response:
+    """Return the document of every page."""
+    from support_service.console.shell import shell  # it needs htpy, and most processes never serve it
+
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
+    return web.Response(text=shell(auth), content_type="text/html", headers=headers)
+
+
+async def redirect_home(request: web.Request) -> web.Response:
+    """Send browsers to the console, and programs to the description of the API."""
+    location = HOME if "text/html" in request.headers.get("Accept", "") else API_DOCUMENTATION
+    return web.Response(status=302, headers={"Location": location, "Vary": "Accept"})
+
+
+async def add_slash(_: web.Request) -> web.Response:
+    """Send `/console` to `/console/`."""
+    return web.Response(status=302, headers={"Location": HOME})
+
+
+async def serve_asset(request: web.Request) -> web.Response:
+    """Serve a file. One that a page of another version asks for, while replicas are replaced, is not kept."""
+    found = assets()
+    asset = found.by_path.get(request.match_info["path"])
+    if asset is None:
+        raise web.HTTPNotFound
+    is_current = request.match_info["version"] == found.version
+    headers = {"Cache-Control": IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return web.Response(body=asset.compressed, content_type=asset.content_type, headers=headers)
+    return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)

@@ -1,0 +1,51 @@
+"""Sign-in and sign-out: a token is exchanged for a cookie, so that no script keeps the token."""
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from support_service.access.bearer import MAX_TOKEN_LENGTH
+from support_service.access.component import BROWSER_SESSIONS
+from support_service.access.session_cookies import (
+    expect_same_origin,
+    remove_session_cookie,
+    session_secret,
+    set_session_cookie,
+)
+from support_service.core.errors import Forbidden
+from support_service.http.component import ADMISSION
+from support_service.http.json_body import read_model
+from support_service.http.security import HOST, is_loopback
+
+SESSION = "/console/session"
+
+
+class SignIn(BaseModel):
+    """The body of a sign-in."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    token: str = Field(min_length=1, max_length=MAX_TOKEN_LENGTH, repr=False)
+
+
+async def sign_in(request: web.Request) -> web.Response:
+    """Start a session for the token in the body, and set its cookie."""
+    expect_same_origin(request)
+    secure = request.app[ADMISSION].scheme(request) == "https"
+    if not secure and not is_loopback(request.headers.get(HOST, "")):
+        raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
+    sessions = request.app[BROWSER_SESSIONS]
+    secret = await sessions.start((await read_model(request, SignIn)).token.strip())
+    response = web.Response(status=204)
+    set_session_cookie(response, secret, sessions.limits.lifetime, secure=secure)
+    return response
+
+
+async def sign_out(request: web.Request) -> web.Response:
+    """End the session of the cookie, and remove the cookie."""
+    expect_same_origin(request)
+    secret = session_secret(request)
+    if secret is not None:
+        await request.app[BROWSER_SESSIONS].end(secret)
+    response = web.Response(status=204)
+    remove_session_cookie(response, secure=request.app[ADMISSION].scheme(request) == "https")
+    return response

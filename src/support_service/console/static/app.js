@@ -1,0 +1,166 @@
+/** The console: the bar at the top, and the page that the address names. */
+
+import { html, nothing } from "./vendor/lit-element/lit-element.js";
+import { leaveForSignIn, request } from "./lib/api.js";
+import { Element, onKeys } from "./lib/element.js";
+import { clockWithSeconds } from "./lib/format.js";
+import { chooseLanguage, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
+import { live } from "./lib/live.js";
+import { agent, isOpen, loadMe, me, workAs } from "./lib/me.js";
+import { go, placeOf, watchAddress } from "./lib/router.js";
+import { forgetDrafts } from "./lib/storage.js";
+
+const PAGES = {
+  queue: () => import("./pages/queue.js"),
+  case: () => import("./pages/case.js"),
+  customer: () => import("./pages/customer.js"),
+  "sign-in": () => import("./pages/sign-in.js"),
+};
+
+class SupportConsole extends Element {
+  /** @type {import("./lib/router.js").Place | null} */
+  place = null;
+  /** @type {"loading" | "ready" | "failed"} */
+  state = "loading";
+  help = false;
+
+  connectedCallback() {
+    super.connectedCallback();
+    watchAddress(() => this.show());
+    this.listen(document, "keydown", onKeys({ "?": () => this.openHelp() }));
+    this.listen(live, "state", () => this.requestUpdate());
+    this.open();
+  }
+
+  async open() {
+    this.set({ place: placeOf(location.pathname) });
+    try {
+      await loadTexts();
+      if (this.place?.page !== "sign-in") {
+        await Promise.all([loadMe(), this.loadPage()]);
+        live.start();
+      } else await this.loadPage();
+      this.set({ state: "ready" });
+    } catch {
+      this.set({ state: "failed" });
+    }
+  }
+
+  async show() {
+    this.place = placeOf(location.pathname);
+    await this.loadPage();
+    this.requestUpdate();
+  }
+
+  async loadPage() {
+    await PAGES[/** @type {keyof typeof PAGES} */ (this.place?.page)]?.();
+  }
+
+  async openHelp() {
+    await import("./parts/help.js");
+    this.set({ help: true });
+  }
+
+  render() {
+    if (this.state === "loading") return html`<p class="loading" role="status" aria-label="Loading"></p>`;
+    if (this.state === "failed") return html`<main class="notice"><h1>${t("app.name")}</h1><p role="alert">${t("app.failed")}</p></main>`;
+    if (this.place?.page === "sign-in") return html`<main class="sign-in"><sign-in-page></sign-in-page></main>`;
+    return html`
+      <a class="skip" href="#main" @click=${this.skip}>${t("app.skip")}</a>
+      <header class="bar">
+        <a class="brand" href="/console/">${t("app.name")}</a>
+        <nav aria-label=${t("app.pages")}>
+          ${this.link("/console/", "queue", t("queue.title"))}
+        </nav>
+        <span class="grow"></span>
+        ${this.liveState()} ${this.account()}
+      </header>
+      ${this.page()} ${this.help ? html`<help-dialog @close=${() => this.set({ help: false })}></help-dialog>` : nothing}
+    `;
+  }
+
+  /**
+   * @param {string} path
+   * @param {string} page
+   * @param {string} text
+   */
+  link(path, page, text) {
+    const current = this.place?.page === page || (page === "queue" && this.place?.page === "case");
+    return html`<a href=${path} aria-current=${current ? "page" : nothing}>${text}</a>`;
+  }
+
+  liveState() {
+    if (live.state === "off") return nothing;
+    const isLive = live.state === "live";
+    return html`<span class="live" data-state=${live.state} role="status"
+      ><span class="dot" aria-hidden="true"></span>${isLive ? t("live.live") : t("live.as_of", { time: clockWithSeconds(live.asOf) })}</span
+    >`;
+  }
+
+  account() {
+    return html`
+      <details class="menu account">
+        <summary><bdi>${agent()}</bdi></summary>
+        <div class="panel">
+          <p class="muted">${word("role", me.role)}</p>
+          ${isOpen()
+            ? html`<form @submit=${this.chooseName}>
+                <label>${t("account.work_as")} <input name="name" .value=${agent()} maxlength="36" autocomplete="off" /></label>
+                <button>${t("account.use")}</button>
+              </form>`
+            : nothing}
+          <label
+            >${t("account.language")}
+            <select @change=${(/** @type {any} */ event) => chooseLanguage(event.target.value)}>
+              ${Object.entries(LANGUAGES).map(
+                ([code, name]) => html`<option value=${code} .selected=${code === language} lang=${code}>${name}</option>`,
+              )}
+            </select></label
+          >
+          <button class="plain" @click=${this.openHelp}>${t("help.title")} <kbd>?</kbd></button>
+          ${isOpen() ? nothing : html`<button class="plain" @click=${this.signOut}>${t("account.sign_out")}</button>`}
+        </div>
+      </details>
+    `;
+  }
+
+  page() {
+    const { page = "", id = "" } = this.place ?? {};
+    switch (page) {
+      case "queue":
+        return html`<queue-page></queue-page>`;
+      case "case":
+        return html`<case-page .caseId=${id}></case-page>`;
+      case "customer":
+        return html`<customer-page .customerId=${id}></customer-page>`;
+      default:
+        return html`<main id="main" class="notice"><h1>${t("app.no_page")}</h1></main>`;
+    }
+  }
+
+  /** @param {Event} event */
+  skip(event) {
+    event.preventDefault();
+    const main = document.getElementById("main");
+    main?.setAttribute("tabindex", "-1");
+    main?.focus();
+  }
+
+  /** @param {SubmitEvent} event */
+  chooseName(event) {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    workAs(String(new FormData(form).get("name")));
+    form.closest("details")?.removeAttribute("open");
+    go(location.pathname + location.search, { replace: true });
+  }
+
+  async signOut() {
+    await request("/console/session", { method: "DELETE" }).catch(() => {});
+    forgetDrafts();
+    location.assign("/console/sign-in");
+    leaveForSignIn();
+  }
+}
+
+customElements.define("support-console", SupportConsole);

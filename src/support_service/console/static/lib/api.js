@@ -1,0 +1,116 @@
+/** Requests to the public API. Failures are `Problem`s; a session that has ended leads to the sign-in. */
+
+import { t, word } from "./i18n.js";
+
+/**
+ * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, signal?: AbortSignal}} Options
+ * @typedef {{data: any, etag: string | null, status: number}} Answer
+ */
+
+/** A refusal of the service, or a request without an answer (`code` is `no_answer`). */
+export class Problem extends Error {
+  /** @param {{status: number, code: string, detail: string, [member: string]: any}} members */
+  constructor(members) {
+    super(members.detail);
+    this.status = members.status;
+    this.code = members.code;
+    this.members = members;
+  }
+}
+
+const NO_ANSWER = { status: 0, code: "no_answer", detail: "" };
+
+/**
+ * Send a request, and return the parsed answer.
+ * @param {string} path
+ * @param {Options} [options]
+ * @returns {Promise<Answer>}
+ */
+export async function request(path, options = {}) {
+  const { method = "GET", body, key, ifMatch, signal } = options;
+  /** @type {Record<string, string>} */
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (key) headers["Idempotency-Key"] = key;
+  if (ifMatch) headers["If-Match"] = ifMatch;
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
+  } catch (failure) {
+    if (signal?.aborted) throw failure;
+    throw new Problem(NO_ANSWER);
+  }
+  const data = await parse(response);
+  if (!response.ok) throw refusal(response.status, data);
+  return { data, etag: response.headers.get("ETag"), status: response.status };
+}
+
+/**
+ * Return the problem of a refused request.
+ * @param {number} status
+ * @param {any} data the parsed body
+ */
+export function refusal(status, data) {
+  if (status === 401) leaveForSignIn();
+  return new Problem({ detail: "", code: `http_${status}`, ...data, status });
+}
+
+/** Go to the sign-in, and come back to this page from there. */
+export function leaveForSignIn() {
+  if (location.pathname === "/console/sign-in") return;
+  location.assign(`/console/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
+/**
+ * Return the version in an entity tag, `"7"` or `"7.request"`.
+ * @param {string | null} etag
+ */
+export function versionOf(etag) {
+  return Number(/^"(\d+)/.exec(etag ?? "")?.[1] ?? 0);
+}
+
+/** @param {number} version */
+export function tagOf(version) {
+  return `"${version}"`;
+}
+
+/** Return a new idempotency key. `crypto.randomUUID` is missing on plain-HTTP hosts. */
+export function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Return a query; a parameter with a list is repeated, and an empty one is left out.
+ * @param {Record<string, string | string[] | number | null | undefined>} parameters
+ */
+export function query(parameters) {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== null && each !== undefined && each !== "") given.append(name, String(each));
+    }
+  }
+  return given.toString();
+}
+
+/** @param {Response} response */
+async function parse(response) {
+  if (response.status === 204 || !response.headers.get("Content-Type")?.includes("json")) return null;
+  try {
+    return await response.json();
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Return a failure in plain words: a text by the problem's code, or else the service's own sentence.
+ * @param {unknown} failure
+ */
+export function explain(failure) {
+  if (!(failure instanceof Problem)) return String(failure);
+  const text = word("problem", failure.code);
+  if (text !== failure.code) return text;
+  const fields = failure.members.errors?.map((/** @type {any} */ each) => `${each.field}: ${each.message}`).join("; ");
+  return fields || failure.members.detail || t("problem.unknown", { code: failure.code });
+}

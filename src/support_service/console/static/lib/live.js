@@ -1,0 +1,183 @@
+/**
+ * One stream of changes for all tabs of a browser.
+ *
+ * The tab that holds a lock reads the stream and passes what it gets to the others on a channel; when it closes, the
+ * next tab gets the lock and goes on from the same position. (A SharedWorker can't be started under the content policy:
+ * `new SharedWorker` needs a trusted script URL, and the policy allows none.)
+ */
+
+import { request } from "./api.js";
+import { can } from "./me.js";
+
+const STREAM = "/support/stream";
+const SILENCE = 40_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s
+const FIRST_PAUSE = 1_000; // ms before the first new attempt
+const LONGEST_PAUSE = 30_000;
+const PRESENCE_INTERVAL = 10_000; // ms
+const TYPING = 6_000; // ms after a key for which a writer counts as typing
+
+/** @typedef {{type: string, data: any, id: string}} StreamEvent */
+
+/** Dispatches `change`, `presence` and `resync` events with the stream's data, and `state` when it comes or goes. */
+class Live extends EventTarget {
+  /** @type {"off" | "connecting" | "live" | "away"} */
+  state = "off";
+  /** When the stream was last known to be complete. */
+  asOf = new Date();
+  position = "";
+  /** @type {BroadcastChannel | null} */
+  channel = null;
+
+  /** Start to follow the stream, if the caller may. */
+  start() {
+    if (this.channel || !can("stream:read")) return;
+    this.channel = new BroadcastChannel("support-console");
+    this.channel.onmessage = ({ data }) => this.receive(data);
+    this.channel.postMessage({ kind: "hello" });
+    this.become("connecting");
+    const lead = () => this.lead();
+    if (navigator.locks) navigator.locks.request("support-console-stream", lead);
+    else lead();
+  }
+
+  /** @param {any} message of another tab */
+  receive(message) {
+    if (message.kind === "state") this.become(message.state, new Date(message.asOf));
+    else if (message.kind === "event") this.take(message.event);
+    else if (message.kind === "hello" && this.leading) this.tellState();
+  }
+
+  leading = false;
+
+  /** Read the stream for as long as this tab lives. */
+  async lead() {
+    this.leading = true;
+    let pause = FIRST_PAUSE;
+    for (;;) {
+      const wasLive = await this.follow();
+      if (this.state !== "away") this.becomeAndTell("away");
+      pause = wasLive ? FIRST_PAUSE : Math.min(2 * pause, LONGEST_PAUSE);
+      await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random() / 2)));
+    }
+  }
+
+  /** Read one connection to its end. Return whether it was open. */
+  async follow() {
+    const stop = new AbortController();
+    let heard = Date.now();
+    const watch = setInterval(() => Date.now() - heard > SILENCE && stop.abort(), 5_000);
+    try {
+      /** @type {Record<string, string>} */
+      const headers = { Accept: "text/event-stream" };
+      if (this.position) headers["Last-Event-ID"] = this.position;
+      const response = await fetch(STREAM, { headers, signal: stop.signal, cache: "no-store" });
+      if (!response.ok || !response.body) return false;
+      this.becomeAndTell("live");
+      const parser = new EventParser((event) => {
+        this.channel?.postMessage({ kind: "event", event });
+        this.take(event);
+      });
+      for await (const chunk of chunks(response.body.pipeThrough(new TextDecoderStream()))) {
+        heard = Date.now();
+        this.asOf = new Date();
+        parser.push(chunk);
+      }
+      return true;
+    } catch {
+      return this.state === "live";
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  /** @param {StreamEvent} event */
+  take(event) {
+    if (event.id) this.position = event.id;
+    const known = event.type === "presence" || event.type === "resync" ? event.type : "change";
+    this.dispatchEvent(new CustomEvent(known, { detail: event.data }));
+  }
+
+  /**
+   * @param {Live["state"]} state
+   * @param {Date} [asOf]
+   */
+  become(state, asOf = this.asOf) {
+    this.state = state;
+    this.asOf = asOf;
+    this.dispatchEvent(new Event("state"));
+  }
+
+  /** @param {Live["state"]} state */
+  becomeAndTell(state) {
+    this.become(state, state === "live" ? new Date() : this.asOf);
+    this.tellState();
+  }
+
+  tellState() {
+    this.channel?.postMessage({ kind: "state", state: this.state, asOf: this.asOf.getTime() });
+  }
+}
+
+/** Reads server-sent events from pieces of text. */
+export class EventParser {
+  rest = "";
+
+  /** @param {(event: StreamEvent) => void} deliver */
+  constructor(deliver) {
+    this.deliver = deliver;
+  }
+
+  /** @param {string} text */
+  push(text) {
+    const parts = (this.rest + text).split(/\r?\n\r?\n/);
+    this.rest = parts.pop() ?? "";
+    for (const part of parts) {
+      const event = { type: "message", data: "", id: "" };
+      for (const line of part.split(/\r?\n/)) {
+        const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+        if (name === "event") event.type = value;
+        else if (name === "id") event.id = value;
+        else if (name === "data") event.data += event.data ? `\n${value}` : value;
+      }
+      if (event.data || event.type === "resync") this.deliver({ ...event, data: event.data ? JSON.parse(event.data) : null });
+    }
+  }
+}
+
+/** @param {ReadableStream<string>} stream */
+async function* chunks(stream) {
+  const reader = stream.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
+  }
+}
+
+export const live = new Live();
+
+/** Tells other agents who views a case, and who writes. It is repeated, because the service forgets it after 15 s. */
+export class Presence {
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  timer;
+
+  /**
+   * @param {string} caseId
+   * @param {() => number} typedAt when a key was pressed last, in ms
+   */
+  start(caseId, typedAt) {
+    this.stop();
+    if (!can("presence:write")) return;
+    const tell = () => {
+      if (document.hidden) return;
+      const state = Date.now() - typedAt() < TYPING ? "typing" : "viewing";
+      request(`/support/cases/${encodeURIComponent(caseId)}/presence`, { method: "PUT", body: { state } }).catch(() => {});
+    };
+    tell();
+    this.timer = setInterval(tell, PRESENCE_INTERVAL);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+  }
+}

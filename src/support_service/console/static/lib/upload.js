@@ -1,0 +1,110 @@
+/** The upload of one file: hashed here, sent with progress, and verified by the service. */
+
+import { newKey, Problem, refusal } from "./api.js";
+
+const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
+export const MEGABYTE = 1_000_000;
+
+/** @typedef {"hashing" | "sending" | "verifying" | "stored" | "cancelled" | "failed"} State */
+
+export class Upload {
+  /** @type {State} */
+  state = "hashing";
+  share = 0;
+  /** @type {Problem | null} */
+  problem = null;
+  /** @type {any} the stored attachment */
+  stored = null;
+  hash = "";
+  /** Repeats have the same key, so that a file whose answer was lost is not stored twice. */
+  key = newKey();
+  /** @type {XMLHttpRequest | null} */
+  sending = null;
+
+  /**
+   * @param {string} caseId
+   * @param {File} file
+   * @param {"public" | "internal"} visibility
+   * @param {() => void} changed
+   */
+  constructor(caseId, file, visibility, changed) {
+    this.caseId = caseId;
+    this.file = file;
+    this.visibility = visibility;
+    this.changed = changed;
+  }
+
+  get isDone() {
+    return this.state === "stored" || this.state === "cancelled" || this.state === "failed";
+  }
+
+  /** Hash and send the file. Failures are kept in `problem`. */
+  async run() {
+    this.become("hashing");
+    this.problem = null;
+    this.share = 0;
+    try {
+      this.hash ||= await sha256(this.file);
+      if (/** @type {State} */ (this.state) === "cancelled") return;
+      this.become("sending");
+      this.stored = await this.send();
+      this.become("stored");
+    } catch (failure) {
+      if (/** @type {State} */ (this.state) === "cancelled") return;
+      this.problem = failure instanceof Problem ? failure : new Problem({ status: 0, code: "unreadable_file", detail: "" });
+      this.become("failed");
+    }
+  }
+
+  cancel() {
+    if (this.isDone) return;
+    this.become("cancelled");
+    this.sending?.abort();
+  }
+
+  /** @param {State} state */
+  become(state) {
+    this.state = state;
+    this.changed();
+  }
+
+  /** @returns {Promise<any>} */
+  send() {
+    return new Promise((resolve, reject) => {
+      const request = (this.sending = new XMLHttpRequest());
+      request.open("POST", `/support/cases/${encodeURIComponent(this.caseId)}/attachments?visibility=${this.visibility}`);
+      request.setRequestHeader("Idempotency-Key", this.key);
+      if (this.hash) request.setRequestHeader("X-Checksum-Sha256", this.hash);
+      request.upload.onprogress = ({ loaded, total }) => {
+        this.share = total ? loaded / total : 0;
+        this.become(loaded < total ? "sending" : "verifying");
+      };
+      request.onload = () => {
+        const data = parse(request.responseText);
+        if (request.status < 300) resolve(data);
+        else reject(refusal(request.status, data));
+      };
+      request.onerror = () => reject(new Problem({ status: 0, code: "no_answer", detail: "" }));
+      request.onabort = () => reject(new Problem({ status: 0, code: "cancelled", detail: "" }));
+      const form = new FormData();
+      form.append("file", this.file, this.file.name);
+      request.send(form);
+    });
+  }
+}
+
+/** Return the SHA-256 of a file in hex; nothing where the browser can't compute it: then only the service does. @param {File} file */
+async function sha256(file) {
+  if (!crypto.subtle || file.size > MAX_HASHED_BYTES) return "";
+  const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {string} text */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

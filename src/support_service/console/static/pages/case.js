@@ -1,0 +1,323 @@
+/** A case: its head, the state of its sources, the timeline, the customer and the composer. */
+
+import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
+import { Element, onKeys } from "../lib/element.js";
+import { entriesOf } from "../lib/entries.js";
+import { t, word } from "../lib/i18n.js";
+import { live, Presence } from "../lib/live.js";
+import { agent, can, me } from "../lib/me.js";
+import { go } from "../lib/router.js";
+import { caseAside } from "../parts/case-aside.js";
+import { caseHeader, sourceBadges } from "../parts/case-head.js";
+import { Composer } from "../parts/composer.js";
+import { timeline, timelineFilters } from "../parts/timeline.js";
+
+const TICK = 30_000; // ms between updates of ages
+
+export class CasePage extends Element {
+  caseId = "";
+  /** @type {any} */
+  detail = null;
+  version = 0;
+  /** @type {any} the page of the customer */
+  customer = null;
+  /** @type {any[]} */
+  collected = [];
+  /** @type {Record<string, any>} */
+  sources = {};
+  /** @type {import("../lib/entries.js").Entry[]} */
+  entries = [];
+  filter = "all";
+  all = false;
+  busy = false;
+  collecting = false;
+  message = "";
+  linkFailure = "";
+  failure = "";
+  /** @type {any} */
+  preview = null;
+  /** @type {{messages: any[], changes: string[]} | null} */
+  question = null;
+  /** @type {{name: string, state: string}[]} */
+  viewers = [];
+  /** @type {any} the case as the writer of the draft has seen it */
+  seenDetail = null;
+  composer = new Composer(this);
+  presence = new Presence();
+  shownId = "";
+
+  connectedCallback() {
+    super.connectedCallback();
+    this.listen(live, "change", ({ detail }) => detail.caseId === this.caseId && detail.version > this.version && this.reload());
+    this.listen(live, "presence", ({ detail }) => detail.caseId === this.caseId && this.set({ viewers: detail.viewers.filter(isOther) }));
+    this.listen(live, "resync", () => this.reload());
+    const focus = () => this.composer.box?.focus();
+    this.listen(
+      document,
+      "keydown",
+      onKeys({
+        r: () => (this.composer.choose("public"), focus()),
+        n: () => (this.composer.choose("internal"), focus()),
+        c: () => can("cases:write") && this.detail?.assignedAgentId !== agent() && this.change({ assignedAgentId: agent() }),
+        f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
+        u: () => go("/console/"),
+      }),
+    );
+    this.every(TICK, () => this.requestUpdate());
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    this.presence.stop();
+  }
+
+  willUpdate() {
+    if (this.shownId === this.caseId) return;
+    this.shownId = this.caseId;
+    Object.assign(this, { detail: null, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "", viewers: [] });
+    this.composer = new Composer(this);
+    this.composer.restore();
+    this.presence.start(this.caseId, () => this.composer.typedAt);
+    this.open();
+  }
+
+  get path() {
+    return `/support/cases/${encodeURIComponent(this.caseId)}`;
+  }
+
+  async open() {
+    try {
+      await this.reload();
+    } catch (failure) {
+      return this.set({ failure: explain(failure) });
+    }
+    await this.updateComplete;
+    this.scrollToEnd();
+    this.loadCustomer();
+    await this.collect();
+    await this.updateComplete;
+    this.scrollToEnd();
+  }
+
+  /** Read the case again. `own`: after a change that was made here. */
+  async reload({ own = false } = {}) {
+    if (own) this.composer.ownChanges += 1;
+    const caseId = this.caseId;
+    const { data, etag } = await request(this.path);
+    if (caseId !== this.caseId || versionOf(etag) < this.version) return;
+    const isFirst = !this.detail;
+    this.apply(data, versionOf(etag));
+    if (!isFirst) this.collect(); // the change is in the history, too
+  }
+
+  /**
+   * @param {any} detail
+   * @param {number} version
+   */
+  apply(detail, version) {
+    const atEnd = this.isAtEnd;
+    const first = !this.detail;
+    this.detail = detail;
+    this.version = version;
+    this.entries = entriesOf(detail, this.collected);
+    if (first && !Object.keys(this.sources).length) this.sources = detail.timelineSources;
+    this.composer.show(version);
+    if (this.composer.seen === version) this.seenDetail = detail;
+    document.title = `${detail.subject} – ${t("app.name")}`;
+    this.requestUpdate();
+    if (atEnd) this.updateComplete.then(() => this.scrollToEnd());
+  }
+
+  /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
+  async collect({ refresh = false } = {}) {
+    this.set({ collecting: true });
+    try {
+      const { data } = await (refresh
+        ? request(`${this.path}/timeline/refresh`, { method: "POST" })
+        : request(`${this.path}?includeTimeline=true`));
+      this.set({ collected: data.timeline, sources: data.timelineSources, entries: entriesOf(this.detail, data.timeline) });
+    } catch (failure) {
+      this.set({ message: explain(failure) });
+    }
+    this.set({ collecting: false });
+  }
+
+  async loadCustomer() {
+    const { customerId } = this.detail;
+    if (!customerId || !can("customers:read")) return;
+    const answer = await request(`/support/customers/${encodeURIComponent(customerId)}?limit=20`).catch(() => null);
+    if (answer) this.set({ customer: answer.data });
+  }
+
+  /** Change fields of the case, unless it has changed since it was shown. @param {object} changes */
+  async change(changes) {
+    if (this.busy) return;
+    this.set({ busy: true, message: "" });
+    try {
+      await request(this.path, { method: "PATCH", body: changes, ifMatch: tagOf(this.version), key: newKey() });
+      await this.reload({ own: true });
+    } catch (failure) {
+      await this.reload().catch(() => {});
+      this.set({ message: explain(failure) });
+    }
+    this.set({ busy: false });
+  }
+
+  /**
+   * @param {string} kind
+   * @param {string} caseId
+   */
+  async addLink(kind, caseId) {
+    await this.changeLinks(() => request(`${this.path}/links`, { method: "POST", body: { kind, caseId }, key: newKey() }));
+  }
+
+  /** @param {string} id */
+  async removeLink(id) {
+    await this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() }));
+  }
+
+  /** @param {() => Promise<unknown>} send */
+  async changeLinks(send) {
+    this.set({ linkFailure: "" });
+    try {
+      await send();
+      await this.reload({ own: true });
+      await this.loadCustomer();
+      /** @type {HTMLFormElement | null} */ (this.querySelector(".link-form"))?.reset();
+    } catch (failure) {
+      this.set({ linkFailure: explain(failure) });
+    }
+  }
+
+  /** Show what changed since the draft began, and ask whether to send it all the same. */
+  async askAboutChange() {
+    await import("../parts/change-question.js");
+    const before = this.seenDetail;
+    await this.reload();
+    const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
+    const messages = before ? this.detail.messages.filter((/** @type {any} */ each) => !known.has(each.id)) : [];
+    const changes = before ? describeChanges(before, this.detail) : [];
+    this.set({ question: { messages, changes } });
+  }
+
+  /** @param {CustomEvent<boolean>} event */
+  async answerQuestion({ detail: send }) {
+    this.set({ question: null });
+    this.seenDetail = this.detail;
+    this.composer.seen = this.version; // the writer has seen the question
+    this.composer.ownChanges = 0;
+    this.composer.keep();
+    if (send) await this.composer.send({ over: true });
+    this.composer.box?.focus();
+  }
+
+  get scroller() {
+    return this.querySelector(".timeline");
+  }
+
+  get isAtEnd() {
+    const box = this.scroller;
+    return !box || box.scrollHeight - box.scrollTop - box.clientHeight < 80;
+  }
+
+  scrollToEnd() {
+    const box = this.scroller;
+    if (box) box.scrollTop = box.scrollHeight;
+  }
+
+  render() {
+    if (this.failure) return html`<main id="main" class="notice"><h1>${t("case.title")}</h1><p role="alert">${this.failure}</p><p><a href="/console/">${t("case.back")}</a></p></main>`;
+    if (!this.detail) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("case.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
+    const shown = {
+      entries: this.entries,
+      sources: this.sources,
+      filter: this.filter,
+      all: this.all,
+      choose: (/** @type {string} */ filter) => this.set({ filter }),
+      showAll: () => this.set({ all: true }),
+      preview: (/** @type {any} */ file) => this.showPreview(file),
+      refresh: () => this.collect({ refresh: true }),
+    };
+    return html`
+      <main
+        id="main"
+        class="case"
+        @dragover=${(/** @type {DragEvent} */ event) => event.preventDefault()}
+        @drop=${(/** @type {DragEvent} */ event) => this.drop(event)}
+      >
+        ${caseHeader(this.detail, { change: (changes) => this.change(changes), busy: this.busy, viewers: this.viewers })}
+        <div class="case-sub">
+          ${sourceBadges(this.sources, { busy: this.collecting, refresh: shown.refresh })} ${timelineFilters(shown)}
+        </div>
+        <p class="case-message" role="alert">${this.message || nothing}</p>
+        ${caseAside({
+          item: this.detail,
+          customer: this.customer,
+          change: (changes) => this.change(changes),
+          addLink: (kind, caseId) => this.addLink(kind, caseId),
+          removeLink: (id) => this.removeLink(id),
+          failure: this.linkFailure,
+        })}
+        <div class="timeline" tabindex="0" role="region" aria-label=${t("timeline.title")} aria-busy=${this.collecting}>
+          ${this.timeline(shown)}
+        </div>
+        ${this.composer.render(this.viewers)}
+      </main>
+      ${this.question
+        ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
+        : nothing}
+      ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
+    `;
+  }
+
+  /** Return the timeline; it is made again only if what it shows has changed. @param {import("../parts/timeline.js").Shown} shown */
+  timeline(shown) {
+    const made = [shown.entries, shown.sources, shown.filter, shown.all];
+    if (made.some((each, index) => each !== this.madeOf[index])) {
+      this.madeOf = made;
+      this.made = timeline(shown);
+    }
+    return this.made;
+  }
+
+  /** @type {unknown[]} */
+  madeOf = [];
+  /** @type {unknown} */
+  made = nothing;
+
+  /** @param {any} file */
+  async showPreview(file) {
+    await import("../parts/file-preview.js");
+    this.set({ preview: file });
+  }
+
+  /** @param {DragEvent} event */
+  drop(event) {
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (!files.length) return;
+    event.preventDefault();
+    this.composer.attach(files);
+  }
+}
+
+/** @param {{name: string}} viewer */
+function isOther({ name }) {
+  return name !== me.name && name !== agent();
+}
+
+/**
+ * Return in words which fields of a case differ.
+ * @param {any} before
+ * @param {any} after
+ */
+function describeChanges(before, after) {
+  return ["status", "priority", "assignedAgentId", "team", "subject"]
+    .filter((name) => before[name] !== after[name])
+    .map((name) => {
+      const values = [before[name], after[name]].map((value) => (value === null ? "–" : word(name, String(value))));
+      return `${word("field", name)}: ${values.join(" → ")}`;
+    });
+}
+
+customElements.define("case-page", CasePage);

@@ -1,0 +1,309 @@
+/** The queue: views at the left, the cases of one view in the middle. The address holds view, filters and search. */
+
+import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
+import { explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
+import { Element, onKeys } from "../lib/element.js";
+import { number } from "../lib/format.js";
+import { t, word } from "../lib/i18n.js";
+import { live } from "../lib/live.js";
+import { agent, can } from "../lib/me.js";
+import { go } from "../lib/router.js";
+import { builtInViews, matches, savedView } from "../lib/views.js";
+import { queueRow } from "../parts/queue-row.js";
+
+const PAGE_SIZE = 50;
+const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
+const TICK = 30_000; // ms between updates of waiting times
+const SEARCH_PAUSE = 250; // ms without a key after which a search starts
+const CHOICES = {
+  status: ["open,pending", "open", "pending", "resolved", "closed"],
+  priority: ["urgent", "high", "normal", "low"],
+  sort: ["waiting", "due", "updated", "newest"],
+};
+
+class QueuePage extends Element {
+  /** @type {import("../lib/views.js").View[]} */
+  views = builtInViews();
+  /** @type {any[]} */
+  items = [];
+  /** @type {string | null} */
+  nextCursor = null;
+  /** @type {"loading" | "ready" | "failed"} */
+  state = "loading";
+  message = "";
+  active = "";
+  /** @type {Set<string>} cases that the stream told of and that the list does not show yet */
+  waiting = new Set();
+  /** @type {Map<string, string[]>} who views each case */
+  viewers = new Map();
+  loading = new AbortController();
+  /** @type {string | null} the query of the list that is shown */
+  shown = null;
+
+  connectedCallback() {
+    super.connectedCallback();
+    document.title = `${t("queue.title")} – ${t("app.name")}`;
+    this.listen(live, "change", (event) => this.take(event.detail));
+    this.listen(live, "presence", (event) => this.takePresence(event.detail));
+    this.listen(live, "resync", () => this.load());
+    const moved = () => this.isConnected && this.follow();
+    this.listen(window, "console:moved", moved);
+    this.listen(window, "popstate", moved);
+    this.listen(
+      document,
+      "keydown",
+      onKeys({
+        j: () => this.move(1),
+        k: () => this.move(-1),
+        c: () => this.active && this.claim(this.active),
+        n: () => this.waiting.size && this.load(),
+        "/": () => /** @type {HTMLElement | null} */ (this.querySelector("#search"))?.focus(),
+      }),
+    );
+    this.every(TICK, () => this.requestUpdate());
+    this.loadViews();
+    this.follow();
+  }
+
+  get parameters() {
+    return new URLSearchParams(location.search);
+  }
+
+  get view() {
+    const wanted = this.parameters.get("view") ?? (can("cases:write") ? "waiting" : "all");
+    return this.views.find((view) => view.id === wanted) ?? this.views[this.views.length - 1];
+  }
+
+  /** The filters of the list: those of the view, and those of the address, which take precedence. */
+  get filters() {
+    const own = Object.fromEntries(FILTERS.map((name) => [name, this.parameters.get(name)]).filter(([, value]) => value !== null));
+    return { ...this.view.filters, ...own };
+  }
+
+  async loadViews() {
+    this.views = builtInViews();
+    const counted = can("views:read")
+      ? request(`/support/views?limit=100`).then(({ data }) => data.items.map(savedView))
+      : Promise.resolve([]);
+    const saved = await counted.catch(() => []);
+    this.set({ views: [...this.views.slice(0, -1), ...saved, this.views[this.views.length - 1]] });
+    if (this.view.id.startsWith("saved:")) this.follow();
+  }
+
+  /** Load the list if the address asks for another one. */
+  follow() {
+    const wanted = query(this.filters);
+    if (wanted !== this.shown || this.state === "failed") this.load();
+    this.requestUpdate();
+  }
+
+  /** Load the first page, and keep the rows of the former list until it is there. */
+  async load() {
+    this.shown = query(this.filters);
+    this.loading.abort();
+    this.loading = new AbortController();
+    this.set({ state: "loading", waiting: new Set() });
+    await this.fetchPage(null);
+  }
+
+  /** @param {string | null} cursor */
+  async fetchPage(cursor) {
+    const signal = this.loading.signal;
+    const { sort, ...filters } = this.filters;
+    const asked = { ...filters, ...(sort && sort !== "newest" ? { sort } : {}), limit: PAGE_SIZE, cursor };
+    try {
+      const { data } = await request(`/support/cases?${query(asked)}`, { signal });
+      const items = cursor ? [...this.items, ...data.items] : data.items;
+      this.set({ items, nextCursor: data.nextCursor, state: "ready", message: "" });
+    } catch (failure) {
+      if (!signal.aborted) this.set({ state: "failed", message: explain(failure) });
+    }
+  }
+
+  /** Apply a change that the stream told of: rows change in place, and new ones wait. @param {any} change */
+  take(change) {
+    const index = this.items.findIndex((item) => item.id === change.caseId);
+    if (index >= 0) {
+      this.items = this.items.with(index, { ...this.items[index], ...change.case, left: matches(change.case, this.filters) === false });
+    } else if (matches(change.case, this.filters)) this.waiting.add(change.caseId);
+    this.requestUpdate();
+  }
+
+  /** @param {{caseId: string, viewers: {name: string, state: string}[]}} presence */
+  takePresence({ caseId, viewers }) {
+    this.viewers.set(caseId, viewers.map(({ name }) => name));
+    this.requestUpdate();
+  }
+
+  render() {
+    return html`
+      <div class="queue">
+        <nav class="views" aria-label=${t("queue.views")}>${this.views.map((view) => this.viewLink(view))}</nav>
+        <main id="main">
+          <h1 class="visually-hidden">${t("queue.title")}: ${this.view.name}</h1>
+          ${this.toolbar()} ${this.news()} ${this.list()}
+        </main>
+      </div>
+    `;
+  }
+
+  /** @param {import("../lib/views.js").View} view */
+  viewLink(view) {
+    const count = view.count === undefined || view.count === null ? nothing : number(view.count) + (view.more ? "+" : "");
+    return html`<a href="/console/?${query({ view: view.id })}" aria-current=${view.id === this.view.id ? "true" : nothing}
+      ><bdi>${view.name}</bdi> <span class="count">${count}</span></a
+    >`;
+  }
+
+  toolbar() {
+    return html`
+      <form class="toolbar" role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
+        <select
+          class="view-choice"
+          aria-label=${t("queue.views")}
+          @change=${(/** @type {any} */ event) => go(`/console/?${query({ view: event.target.value })}`)}
+        >
+          ${this.views.map((view) => html`<option value=${view.id} .selected=${view.id === this.view.id}>${view.name}</option>`)}
+        </select>
+        <input
+          id="search"
+          type="search"
+          aria-label=${t("queue.search")}
+          placeholder="${t("queue.search")}  ( / )"
+          maxlength="200"
+          .value=${this.parameters.get("q") ?? ""}
+          @input=${this.search}
+          @keydown=${this.leaveSearch}
+        />
+        ${this.choice("status")} ${this.choice("priority")} ${this.choice("sort")}
+      </form>
+    `;
+  }
+
+  /** @param {"status" | "priority" | "sort"} name */
+  choice(name) {
+    const current = this.filters[name] ?? "";
+    return html`<select aria-label=${t(`filter.${name}`)} @change=${(/** @type {any} */ event) => this.filter(name, event.target.value)}>
+      ${name === "sort" ? nothing : html`<option value="" .selected=${!current}>${t(`filter.any_${name}`)}</option>`}
+      ${CHOICES[name].map(
+        (value) =>
+          html`<option value=${value} .selected=${value === current || (value === "newest" && !current)}>${word(name, value)}</option>`,
+      )}
+    </select>`;
+  }
+
+  news() {
+    const count = this.waiting.size;
+    return html`<div class="news" role="status">
+      ${count ? html`<button class="primary" @click=${this.load}>${t("queue.new", { n: count })}</button>` : nothing}
+      ${this.message && this.items.length ? html`<span class="error">${this.message}</span>` : nothing}
+    </div>`;
+  }
+
+  list() {
+    if (this.state === "failed" && !this.items.length) {
+      return html`<div class="empty" role="alert">
+        <p>${this.message}</p>
+        <button @click=${this.load}>${t("app.retry")}</button>
+      </div>`;
+    }
+    if (!this.items.length) {
+      return html`<p class="empty">${this.state === "loading" ? t("app.loading") : this.filters.q ? t("queue.nothing_found") : t("queue.empty")}</p>`;
+    }
+    const now = Date.now();
+    return html`
+      <table class="cases" role="table" aria-busy=${this.state === "loading"} @focusin=${this.remember}>
+        <thead>
+          <tr role="row">
+            ${/** @type {const} */ (["subject", "customer", "status", "priority", "waiting", "assignee"]).map(
+              (name) => html`<th scope="col" role="columnheader">${t(`column.${name}`)}</th>`,
+            )}
+          </tr>
+        </thead>
+        <tbody>
+          ${repeat(
+            this.items,
+            (item) => item.id,
+            (item) => queueRow(item, { now, active: item.id === this.active, viewers: this.viewers.get(item.id) ?? [] }),
+          )}
+        </tbody>
+      </table>
+      ${this.nextCursor
+        ? html`<p class="more"><button @click=${() => this.fetchPage(this.nextCursor)}>${t("queue.more")}</button></p>`
+        : nothing}
+    `;
+  }
+
+  /** Move to another row: its link has the focus, so that Enter opens it. @param {number} step */
+  move(step) {
+    const index = this.items.findIndex((item) => item.id === this.active);
+    const next = this.items[Math.min(Math.max(index + step, 0), this.items.length - 1)];
+    if (!next) return;
+    this.set({ active: next.id });
+    const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-case="${CSS.escape(next.id)}"] a`));
+    link?.focus();
+    link?.scrollIntoView({ block: "nearest" });
+  }
+
+  /** @param {FocusEvent} event */
+  remember(event) {
+    const row = /** @type {HTMLElement} */ (event.target).closest("[data-case]");
+    if (row instanceof HTMLElement) this.set({ active: row.dataset.case });
+  }
+
+  /** @param {string} caseId */
+  async claim(caseId) {
+    if (!can("cases:write")) return;
+    const item = this.items.find((each) => each.id === caseId);
+    if (!item || item.assignedAgentId === agent()) return;
+    try {
+      const read = await request(`/support/cases/${caseId}?messagesLimit=1`);
+      if (read.data.assignedAgentId && read.data.assignedAgentId !== agent()) {
+        throw new Problem({ status: 412, code: "claimed", detail: t("case.claimed_first", { agent: read.data.assignedAgentId }) });
+      }
+      const { data } = await request(`/support/cases/${caseId}`, {
+        method: "PATCH",
+        body: { assignedAgentId: agent() },
+        ifMatch: read.etag ?? tagOf(0),
+        key: newKey(),
+      });
+      this.take({ caseId, case: data });
+      this.set({ message: "" });
+    } catch (failure) {
+      this.set({ message: explain(failure) });
+    }
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} value
+   */
+  filter(name, value) {
+    const parameters = this.parameters;
+    if (value === (this.view.filters[name] ?? "")) parameters.delete(name);
+    else parameters.set(name, value);
+    go(`/console/?${parameters}`, { replace: name === "q" });
+  }
+
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  typing;
+
+  /** @param {any} event */
+  search(event) {
+    clearTimeout(this.typing);
+    const text = event.target.value;
+    this.typing = setTimeout(() => this.filter("q", text), SEARCH_PAUSE);
+  }
+
+  /** @param {KeyboardEvent} event */
+  leaveSearch(event) {
+    if (event.key !== "Enter" && event.key !== "ArrowDown") return;
+    event.preventDefault();
+    /** @type {HTMLElement} */ (event.target).blur();
+    this.set({ active: "" });
+    this.move(1);
+  }
+}
+
+customElements.define("queue-page", QueuePage);

@@ -1,0 +1,209 @@
+/** The timeline of a case by day. What customers write is text, never HTML. */
+
+import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { clock, dateAndTime, day, duration, size } from "../lib/format.js";
+import { t, word } from "../lib/i18n.js";
+import { byDay, filtered } from "../lib/entries.js";
+
+const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
+const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
+const AT_FIRST = 200; // entries shown before the older ones are asked for
+
+/**
+ * @typedef {{entries: import("../lib/entries.js").Entry[], sources: Record<string, any>, filter: string, all: boolean,
+ *   choose: (filter: string) => void, showAll: () => void, preview: (file: any) => void, refresh: () => void}} Shown
+ */
+
+/** @param {Shown} shown */
+export function timelineFilters({ filter, choose }) {
+  return html`<div class="segments" role="group" aria-label=${t("timeline.filters")}>
+    ${FILTERS.map(
+      (each) =>
+        html`<button type="button" aria-pressed=${each === filter} @click=${() => choose(each)}>${t(`timeline.${each}`)}</button>`,
+    )}
+  </div>`;
+}
+
+/** @param {Shown} shown */
+export function timeline(shown) {
+  const wanted = filtered(shown.entries, shown.filter);
+  const visible = shown.all ? wanted : wanted.slice(-AT_FIRST);
+  const hidden = wanted.length - visible.length;
+  return html`
+    ${hidden ? html`<p class="more"><button @click=${shown.showAll}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
+    ${gaps(shown)}
+    ${byDay(visible).map(
+      (each) => html`
+        <section class="day">
+          <h2><span>${day(each.entries[0].at)}</span></h2>
+          <ol>
+            ${each.entries.map((entry) => item(entry, shown))}
+          </ol>
+        </section>
+      `,
+    )}
+    ${wanted.length ? nothing : html`<p class="empty">${t("timeline.empty")}</p>`}
+  `;
+}
+
+/** Say what is missing: a day without entries of a source may have had some. @param {Shown} shown */
+function gaps({ sources, refresh }) {
+  return Object.entries(sources)
+    .filter(([, source]) => source.status === "unavailable" || (source.status === "off" && source.reason))
+    .map(
+      ([name, source]) =>
+        html`<div class="gap" role="note">
+          <strong>${t("timeline.gap", { source: word("source", name) })}</strong>
+          <span>${source.reason ?? ""}</span>
+          ${source.status === "unavailable" ? html`<button @click=${refresh}>${t("sources.refresh")}</button>` : nothing}
+        </div>`,
+    );
+}
+
+/**
+ * @param {import("../lib/entries.js").Entry} entry
+ * @param {Shown} shown
+ */
+function item(entry, shown) {
+  switch (entry.kind) {
+    case "message":
+      return message(entry, shown);
+    case "file":
+      return file(entry, shown);
+    case "history":
+      return change(entry);
+    default:
+      return fact(entry, shown);
+  }
+}
+
+/**
+ * @param {import("../lib/entries.js").Entry} entry
+ * @param {Shown} shown
+ */
+function message({ at, data }, { entries, preview }) {
+  const isNote = data.visibility === "internal";
+  const attached = data.attachmentUri ? entries.find((each) => each.kind === "file" && samePath(each.data.uri, data.attachmentUri)) : null;
+  return html`<li class="message" data-author=${data.authorType} ?data-note=${isNote}>
+    <p class="meta">
+      <strong>${word("author", data.authorType)}</strong>
+      ${isNote ? html`<span class="note-mark">${t("composer.note")}</span>` : nothing}
+      ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${time(at)}
+    </p>
+    <div class="text" dir="auto">${data.message}</div>
+    ${attached ? fileLine(attached.data, preview) : data.attachmentUri ? link(data.attachmentUri) : nothing}
+  </li>`;
+}
+
+/**
+ * @param {import("../lib/entries.js").Entry} entry
+ * @param {Shown} shown
+ */
+function file({ at, data }, { preview }) {
+  return html`<li class="fact" ?data-note=${data.visibility === "internal"}>
+    <p class="meta">
+      <strong>${t("timeline.file")}</strong>
+      ${data.visibility === "internal" ? html`<span class="note-mark">${t("files.internal")}</span>` : nothing} ${time(at)}
+    </p>
+    ${fileLine(data, preview)}
+  </li>`;
+}
+
+/**
+ * @param {import("../lib/entries.js").Entry} entry
+ * @param {Shown} shown
+ */
+function fact({ at, kind, source, data }, { sources }) {
+  const state = sources[source ?? ""];
+  const isStale = kind === "source" && state?.status === "stale";
+  const id = data[`${data.type}Id`] ?? data.id;
+  const members = Object.entries(data).filter(
+    ([name, value]) => !HIDDEN_MEMBERS.includes(name) && name !== `${data.type}Id` && value !== null && value !== "",
+  );
+  return html`<li class="fact" ?data-stale=${isStale}>
+    <p class="meta">
+      <strong>${word("entry", data.type)}</strong>
+      ${data.eventType ? html`<bdi>${data.eventType}</bdi>` : id ? html`<bdi>${id}</bdi>` : nothing}
+      ${data.status ? html`<bdi class="pill">${String(data.status).replaceAll("_", " ")}</bdi>` : nothing}
+      ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
+      ${time(at)}
+    </p>
+    ${members.length || data.payload ? details(members, data.payload) : nothing}
+  </li>`;
+}
+
+/** Show a recorded change of the case: who changed what. @param {import("../lib/entries.js").Entry} entry */
+function change({ at, data }) {
+  const changes = Object.entries(data.changes).filter(([name]) => !name.endsWith("Id") || name === "assignedAgentId");
+  const opened = data.action === "case.opened";
+  return html`<li class="fact history">
+    <p class="meta">
+      <strong>${word("action", data.action)}</strong>
+      ${data.actor ? html`<bdi>${data.actor}</bdi>` : nothing}
+      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> <bdi>${changed(name, before)}</bdi> → <bdi>${changed(name, after)}</bdi></span>`)}
+      ${time(at)}
+    </p>
+  </li>`;
+}
+
+/**
+ * @param {string} name
+ * @param {any} value
+ */
+export function changed(name, value) {
+  if (value === null || value === undefined || value.length === 0) return "–";
+  return Array.isArray(value) ? value.join(", ") : word(name === "kind" ? "link" : name, shown(value));
+}
+
+/**
+ * @param {[string, any][]} members
+ * @param {any} payload
+ */
+function details(members, payload) {
+  const more = payload && typeof payload === "object" ? Object.entries(payload) : [];
+  return html`<p class="members">
+    ${[...members, ...more].map(([name, value]) => html`<span><span class="muted">${word("member", name)}</span> <bdi>${shown(value)}</bdi></span>`)}
+  </p>`;
+}
+
+/** @param {any} value */
+function shown(value) {
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/**
+ * @param {any} data
+ * @param {(file: any) => void} preview
+ */
+export function fileLine(data, preview) {
+  const isImage = /^image\/(png|jpeg|gif|webp|avif)$/.test(data.contentType);
+  return html`<p class="file">
+    <a href=${pathOf(data.uri)} download><bdi>${data.filename}</bdi></a>
+    <span class="muted">${size(data.sizeBytes)}</span>
+    ${isImage ? html`<button class="plain" @click=${() => preview(data)}>${t("files.preview")}</button>` : nothing}
+  </p>`;
+}
+
+/** Show an address that a message names: as a link only if it leads to this service or to a web page. @param {string} uri */
+function link(uri) {
+  if (!/^(https?:\/\/|\/support\/)/.test(uri)) return html`<p class="file"><bdi>${uri}</bdi></p>`;
+  return html`<p class="file"><a href=${uri} target="_blank" rel="noopener noreferrer"><bdi>${uri}</bdi></a></p>`;
+}
+
+/** @param {string} at */
+function time(at) {
+  return html`<time datetime=${at} title=${dateAndTime(at)}>${clock(at)}</time>`;
+}
+
+/** Return the path of an attachment's address, which has an origin if SUPPORT_PUBLIC_URL is set. @param {string} uri */
+export function pathOf(uri) {
+  return uri.replace(/^https?:\/\/[^/]+/, "");
+}
+
+/**
+ * @param {string} one
+ * @param {string} other
+ */
+function samePath(one, other) {
+  return pathOf(one) === pathOf(other);
+}

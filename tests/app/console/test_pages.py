@@ -1,0 +1,71 @@
+"""The pages of the console as files: where paths lead, how long browsers keep them, and their content policy."""
+
+import gzip
+import re
+
+import pytest
+
+from support_service.console.assets import assets
+from tests.support.calls import expect_problem
+
+PAGES = ["/console/", "/console/cases/some-id", "/console/customers/customer-1"]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; worker-src "
+    "'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types lit-html"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "location"), [("text/html,*/*;q=0.8", "/console/"), ("*/*", "/docs"), ("", "/docs")]
+)
+async def test_root_leads_people_to_the_console_and_programs_to_the_description(client, accept, location):
+    """Caches keep the two answers apart."""
+    response = await client.get("/", headers={"Accept": accept}, allow_redirects=False)
+    assert (response.status, response.headers["Location"], response.headers["Vary"]) == (302, location, "Accept")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_page_is_never_kept_and_allows_its_own_scripts_only(client, path):
+    """The document names the current scripts, so a browser asks for it each time."""
+    response = await client.get(path)
+    assert (response.status, response.content_type) == (200, "text/html")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Content-Security-Policy"] == POLICY
+    for url in re.findall(r'(?:src|href)="(/console/static/[^"]+)"', await response.text()):
+        asset = await client.get(url)
+        assert asset.status == 200, url
+        assert asset.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+async def test_page_without_a_session_leads_to_the_sign_in_and_back(make_client, tmp_path):
+    """The address that was asked for comes along, encoded."""
+    file = tmp_path / "tokens.json"
+    file.write_text('{"tokens": []}')
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(file))
+    response = await client.get("/console/?view=mine&q=a", allow_redirects=False)
+    assert response.headers["Location"] == "/console/sign-in?next=%2Fconsole%2F%3Fview%3Dmine%26q%3Da"
+    assert (await client.get("/console/sign-in")).status == 200
+
+
+async def test_assets_are_compressed(client):
+    """A browser gets the compressed bytes; both forms are the same file."""
+    url = assets().url("console.css")
+    plain = await client.get(url, headers={"Accept-Encoding": "identity"})
+    packed = await client.get(url, headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    asset = assets().by_path["console.css"]
+    assert gzip.decompress(asset.compressed) == asset.body == await plain.read()
+    assert (packed.headers["Content-Encoding"], await packed.read()) == ("gzip", asset.body)
+
+
+async def test_asset_of_another_version_is_served_but_not_kept(client):
+    """While replicas are replaced, a page of the old version gets scripts, and asks again next time."""
+    response = await client.get("/console/static/0123456789abcdef/console.css")
+    assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
+
+
+@pytest.mark.parametrize("path", ["vendor/manifest.json", "../shell.py", "missing.js", "vendor/lit-html/lit-html.d.ts"])
+async def test_other_files_are_not_served(client, path):
+    """Only scripts, styles and icons of the package are served."""
+    await expect_problem(await client.get(f"/console/static/{assets().version}/{path}"), 404, "route_not_found")

@@ -1,0 +1,191 @@
+"""Sessions of browsers: sign-in, what the cookie allows, and how a session ends."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.access.sessions import BrowserSessions
+from support_service.access.timings import SessionLimits
+from support_service.access.token_file import edit_token_file
+from support_service.core.domain.principals import ANONYMOUS
+from support_service.core.errors import Unauthenticated
+from support_service.database.tables import console_sessions
+from tests.conftest import both_databases
+from tests.support.access.fixtures import AUDIENCE, ISSUER, issuer, write_token  # noqa: F401 - a fixture
+from tests.support.calls import eventually, expect_problem
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+SECURE = {"X-Forwarded-Proto": "https"}
+COOKIE = "support-session"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The path of the token file."""
+    return tmp_path / "tokens.json"
+
+
+@pytest.fixture
+def token(path):
+    """The token of an agent."""
+    return write_token(path, "lan", role="agent", subject="agent-7")
+
+
+@pytest.fixture
+async def client(make_client, path, token):
+    """A client of a service that requires tokens, behind a trusted proxy."""
+    return await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), SUPPORT_TRUSTED_PROXIES="127.0.0.0/8")
+
+
+async def sign_in(client, token, **headers):
+    """Sign in like a page of the console; return the response."""
+    return await client.post("/console/session", json={"token": token}, headers=SAME_ORIGIN | headers)
+
+
+async def test_cookie_identifies_the_caller_of_the_token(client, token):
+    """The cookie is out of reach of scripts and of other sites, and the API knows its caller by it."""
+    response = await sign_in(client, token)
+    assert response.status == 204
+    cookie = response.headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    me = await (await client.get("/support/me")).json()
+    assert (me["name"], me["subject"]) == ("lan", "agent-7")
+
+
+async def test_cookie_over_https_is_bound_to_the_host(client, token):
+    """Over HTTPS its name has the prefix that no other host and no plain HTTP can set."""
+    response = await sign_in(client, token, **SECURE)
+    cookie = response.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-support-session=")
+    assert "Secure" in cookie
+
+
+async def test_sign_in_over_plain_http_works_on_loopback_only(client, token):
+    """A token and its cookie would be readable on the way."""
+    response = await sign_in(client, token, Host="desk.example")
+    await expect_problem(response, 403, "https_required")
+    response = await client.get("/support/me", headers={"Host": "desk.example", "Cookie": f"{COOKIE}=something"})
+    await expect_problem(response, 401, "token_missing")
+
+
+async def test_wrong_token_starts_no_session(client):
+    """The refusal is that of the API."""
+    response = await sign_in(client, "sup_wrong")
+    await expect_problem(response, 401, "token_invalid")
+    assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 201),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "http://127.0.0.1:{port}"}, 201),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({}, 403),
+    ],
+)
+async def test_change_by_cookie_comes_from_a_page_of_this_origin(client, token, headers, status):
+    """A page of another site can make a browser send a request, but not with these headers."""
+    await sign_in(client, token)
+    headers = {name: value.format(port=client.port) for name, value in headers.items()}
+    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
+    assert response.status == status
+    if status == 403:
+        await expect_problem(response, 403, "origin_not_allowed")
+
+
+async def test_change_by_token_needs_no_origin(client, token):
+    """Programs send no such headers, also if a cookie comes along."""
+    await sign_in(client, token)
+    authorized = {"Authorization": f"Bearer {token}"}
+    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=authorized)
+    assert response.status == 201
+
+
+async def test_sign_in_from_another_site_is_refused(client, token):
+    """No other site can make an agent work in a foreign account."""
+    response = await client.post("/console/session", json={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})
+    await expect_problem(response, 403, "origin_not_allowed")
+
+
+async def test_sign_out_ends_the_session(client, token):
+    """The cookie is removed, and a copy of it is worth nothing."""
+    response = await sign_in(client, token)
+    copy = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+    assert (await client.get("/support/me", headers=copy)).status == 200
+    response = await client.delete("/console/session", headers=SAME_ORIGIN)
+    assert response.status == 204
+    await expect_problem(await client.get("/support/me", headers=copy), 401, "session_ended")
+
+
+async def test_session_ends_with_its_token(client, token, path):
+    """A revoked token takes its sessions along."""
+    await sign_in(client, token)
+    with edit_token_file(path) as entries:
+        entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
+
+    async def is_refused():
+        return (await client.get("/support/me")).status == 401
+
+    await eventually(is_refused)
+
+
+async def test_jwt_is_exchanged_like_a_token(make_client, issuer):  # noqa: F811 - the fixture
+    """The session has the rights of the JWT."""
+    client = await make_client(
+        SUPPORT_AUTH="jwt",
+        SUPPORT_JWT_KEYS=issuer.jwks_location,
+        SUPPORT_JWT_ISSUER=ISSUER,
+        SUPPORT_JWT_AUDIENCE=AUDIENCE,
+    )
+    response = await sign_in(client, issuer.sign(role="agent", sub="agent-7"))
+    assert response.status == 204
+    assert (await (await client.get("/support/me")).json())["role"] == "agent"
+
+
+async def test_service_without_authentication_has_no_sign_in(make_client):
+    """Its page leads to the queue."""
+    client = await make_client()
+    response = await client.get("/console/sign-in", allow_redirects=False)
+    assert (response.status, response.headers["Location"]) == (302, "/console/")
+    assert (await client.post("/console/session", json={"token": "x"})).status == 404
+
+
+@both_databases
+async def test_sessions_are_shared_and_stored_without_secrets(database, path, token):
+    """Another process finds the session; the database has neither the secret nor the token."""
+    accepting = AcceptingAuthenticator()
+    secret = await BrowserSessions(database, accepting).start(token)
+    assert await BrowserSessions(database, accepting).authorization(secret) == f"Bearer {token}"
+    (row,) = await database.fetch_all(sa.select(console_sessions))
+    assert not {secret, token} & {str(value) for value in row._asdict().values()}
+
+
+@both_databases
+async def test_sessions_end_by_age_and_number(database):
+    """A token has a bounded number of sessions; the oldest one gives way."""
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    limits = SessionLimits(timedelta(days=1), max_per_token=2)
+    sessions = BrowserSessions(database, AcceptingAuthenticator(), limits, lambda: now[0])
+    secrets = []
+    for _ in range(3):
+        secrets.append(await sessions.start("token"))
+        now[0] += timedelta(seconds=1)
+    with pytest.raises(Unauthenticated):
+        await sessions.authorization(secrets[0])
+    await sessions.authorization(secrets[1])
+    now[0] += timedelta(days=1)
+    with pytest.raises(Unauthenticated):
+        await sessions.authorization(secrets[2])
+
+
+class AcceptingAuthenticator:
+    """An authenticator that accepts every token."""
+
+    async def authenticate(self, _authorization):
+        return ANONYMOUS
