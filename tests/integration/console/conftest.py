@@ -1,0 +1,23 @@
+"""Fixtures of the console's tests."""
+
+import pytest
+
+from tests.support.calls import open_case
+from tests.support.console.browser import browser, chromium, console  # noqa: F401 - fixtures
+
+LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+@pytest.fixture
+async def case(client):
+    """A case with an order that waits for an answer."""
+    return await open_case(
+        client,
+        subject="Parcel has not arrived",
+        customerId="customer-17",
+        tags=["delivery"],
+        description="The tracking page has not changed.",
+        context=[{"type": "order", "orderId": "ORD-1001"}],
+        initialMessage={"authorType": "customer", "message": "Where is my parcel?", "sentiment": "negative"},
+    )

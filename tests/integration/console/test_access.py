@@ -1,0 +1,123 @@
+"""Sign-in through the page, and what each role sees."""
+
+from datetime import UTC, datetime
+
+import pytest
+from playwright.async_api import expect
+
+from support_service.access.token_file import edit_token_file
+from tests.integration.console.test_case import path
+from tests.support.access.fixtures import write_token
+from tests.support.calls import eventually
+from tests.support.console.browser import NARROW, expect_accessible
+
+OWNED = {"customerId": "customer-1", "assignedAgentId": "agent-1"}
+
+
+@pytest.fixture
+def token_file(tmp_path, environment):
+    """The token file of a service that requires tokens; requested before `client`."""
+    file = tmp_path / "tokens.json"
+    environment |= {"SUPPORT_AUTH": "token", "SUPPORT_TOKENS_FILE": str(file)}
+    return file
+
+
+@pytest.fixture
+def tokens(token_file):
+    """A token for each role."""
+    subjects = {"agent": "agent-1", "customer": "customer-1"}
+    roles = ("agent", "supervisor", "analyst", "customer")
+    return {role: write_token(token_file, role, role=role, subject=subjects.get(role)) for role in roles}
+
+
+@pytest.fixture
+async def owned_case(tokens, client):
+    """A case of customer-1 and agent-1 with an internal note."""
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    new = {"subject": "Where is my parcel?", "channel": "email", **OWNED}
+    case = await (await client.post("/support/cases", json=new, headers=headers)).json()
+    note = {"authorType": "agent", "message": "The customer is cross.", "visibility": "internal"}
+    await client.post(f"/support/cases/{case['id']}/messages", json=note, headers=headers)
+    return case
+
+
+async def sign_in(console, token, address="/console/", **options):
+    """Open a page without a session, and sign in there; return the page."""
+    page = await console.open(address, **options)
+    await page.get_by_label("Token or JWT").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("banner")).to_be_visible()
+    return page
+
+
+async def test_sign_in_leads_back_to_the_page(tokens, owned_case, console):
+    """The token is not kept in the page; after signing out, the page asks for it again."""
+    page = await sign_in(console, tokens["agent"], path(owned_case))
+    await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
+    (cookie,) = await page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert tokens["agent"] not in await page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+    await page.locator("#composer").fill("A draft")
+    await page.locator(".account summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_label("Token or JWT")).to_be_visible()
+    assert await page.evaluate("Object.keys(localStorage)") == []
+    await page.goto("/console/")
+    await expect(page.get_by_label("Token or JWT")).to_be_visible()
+
+
+async def test_wrong_token_is_refused_in_plain_words(tokens, console):
+    """The page stays, and is accessible in both modes and widths."""
+    console.refused = {401}
+    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
+        page = await console.open("/console/", **options)
+        await page.get_by_label("Token or JWT").fill("sup_wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("The service does not accept this token.")).to_be_visible()
+        await expect_accessible(page)
+
+
+async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console, client):
+    """The session ends with its token; the address is kept."""
+    console.refused = {401}
+    page = await sign_in(console, tokens["agent"], path(owned_case))
+    with edit_token_file(token_file) as entries:
+        entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
+    headers = {"Authorization": f"Bearer {tokens['agent']}"}
+
+    async def is_refused():
+        return (await client.get("/support/me", headers=headers)).status == 401
+
+    await eventually(is_refused)
+    await page.get_by_role("button", name="Resolve").click()
+    await expect(page.get_by_label("Token or JWT")).to_be_visible()
+
+
+async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
+    """`next` leads to a page of the console only."""
+    for address in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/docs"):
+        page = await sign_in(console, tokens["supervisor"], f"/console/sign-in?next={address}")
+        assert page.url == f"{console.address}/console/"
+
+
+@pytest.mark.parametrize(
+    ("role", "seen", "unseen"),
+    [
+        ("agent", ["The customer is cross.", "Claim", "Send reply"], ["Audit"]),
+        ("supervisor", ["The customer is cross.", "Claim", "Send reply"], []),
+        ("analyst", [], ["Send reply", "Claim", "customer-1", "Audit", "Add files"]),
+        ("customer", ["Send reply"], ["The customer is cross.", "Claim", "Internal note", "Audit", "Resolve"]),
+    ],
+)
+async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, seen, unseen):
+    """Controls that the service would refuse are not shown, and nothing is asked that it would refuse."""
+    page = await sign_in(console, tokens[role], path(owned_case))
+    await expect(page.locator(".case-head")).to_be_visible()
+    await expect(page.locator(".timeline")).to_have_attribute("aria-busy", "false")
+    for text in seen:
+        if text != "Claim" or role != "agent":  # the agent has the case
+            await expect(page.get_by_text(text, exact=True).first).to_be_visible()
+    for text in unseen:
+        await expect(page.get_by_text(text, exact=True)).to_have_count(0)
+    await page.goto("/console/?view=all")
+    await expect(page.locator("tbody tr")).to_have_count(1)

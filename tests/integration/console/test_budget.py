@@ -1,0 +1,28 @@
+"""What a first visit loads, compressed."""
+
+import pytest
+
+from support_service.console.assets import assets
+from tests.integration.console.test_case import path
+from tests.support.console.browser import settled
+
+MAX_SCRIPT_BYTES = 60_000
+MAX_STYLE_BYTES = 12_000
+MAX_REQUESTS = 30
+
+
+@pytest.mark.parametrize("address", ["/console/", "case"])
+async def test_first_load_is_within_the_budget(console, case, address):
+    """The queue and a case each load less than the budget: scripts, styles, and the number of requests."""
+    page = await (await console.profile()).new_page()
+    loaded = []
+    page.on("response", lambda response: loaded.append(response.url.removeprefix(console.address)))
+    await page.goto(path(case) if address == "case" else address)
+    await page.locator("main h1").wait_for()
+    await settled(page)
+    found = [each.partition(assets().version + "/")[2] for each in loaded if "/console/static/" in each]
+    sizes = {name: len(assets().by_path[name].compressed) for name in found}
+    scripts = sum(size for name, size in sizes.items() if name.endswith(".js"))
+    styles = sum(size for name, size in sizes.items() if name.endswith(".css"))
+    assert (scripts <= MAX_SCRIPT_BYTES, styles <= MAX_STYLE_BYTES) == (True, True), sizes
+    assert len(loaded) <= MAX_REQUESTS, loaded

@@ -1,0 +1,257 @@
+"""The page of a case: timeline, sources, answers, notes, drafts, macros, tags and links."""
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.integration.console.conftest import HOSTILE, LONG_WORD
+from tests.support.calls import add_message, eventually, open_case, read_detail, upload
+from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, settled
+
+
+def path(case):
+    """Return the address of a case in the console."""
+    return f"/console/cases/{case['id']}"
+
+
+async def messages(client, case):
+    """Return the messages of a case as (text, visibility)."""
+    return [(each["message"], each["visibility"]) for each in (await read_detail(client, case))["messages"]]
+
+
+@pytest.fixture
+def sources(upstream_services, orders, payments, shipments):
+    """The upstream services, which know an order; requested before `client`, so that the service knows them."""
+    orders.add("ORD-1001", "order.created", "order.paid")
+    payments.add("PAY-1", "ORD-1001")
+    shipments.add("SHP-1", "ORD-1001")
+
+
+async def test_timeline_has_all_sources_by_day(sources, console, client, case):
+    """Messages, files, orders, payments, shipments and changes are in one list; each source has a badge."""
+    await upload(client, case, filename="tracking.txt")
+    page = await console.open(path(case))
+    for source in ("order", "payment", "fulfillment"):
+        await expect(page.locator(".source").get_by_text(f"{source} fresh")).to_be_visible()
+    timeline = page.get_by_role("region", name="Timeline")
+    for text in ("Where is my parcel?", "tracking.txt", "Payment", "Shipment", "order.paid", "Case opened"):
+        await expect(timeline.get_by_text(text).first).to_be_visible()
+    await expect(timeline.get_by_role("heading", name="2 January 2026")).to_be_visible()
+    await page.get_by_role("button", name="Conversation").click()
+    await expect(timeline.get_by_text("Payment")).to_have_count(0)
+    await expect(timeline.get_by_text("Where is my parcel?")).to_be_visible()
+
+
+async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console, client, payments, shipments, case):
+    """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
+    payments.fail_with(503)
+    page = await console.open(path(case))
+    await expect(page.locator(".source").get_by_text("payment unavailable")).to_be_visible()
+    await expect(page.get_by_text("Entries of payment are missing.")).to_be_visible()
+    shipments.fail_with(503)
+    badge = page.locator(".source", has_text="fulfillment")
+    await badge.locator("summary").click()
+    await badge.get_by_role("button", name="Ask again").click()
+    await expect(page.locator(".source").get_by_text(re.compile("fulfillment stale"))).to_be_visible()
+    await expect(page.get_by_text(re.compile("as of .* ago"))).to_be_visible()
+    await expect_accessible(page)
+
+
+async def test_agents_day_by_keyboard(console, client, case):
+    """An agent finds the longest-waiting case, claims it, answers, adds a note and resolves it without a mouse."""
+    page = await console.open()
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Parcel has not arrived")).to_be_visible()
+    await page.keyboard.press("c")
+    await expect(page.get_by_text("assigned to")).to_be_visible()
+    await page.keyboard.press("r")
+    await page.keyboard.type("It is on its way.")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator("#composer")).to_have_value("")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("n")
+    await page.keyboard.type("Carrier called.")
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
+    await page.get_by_role("button", name="Resolve").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("resolved")
+    detail = await read_detail(client, case)
+    assert (detail["status"], detail["assignedAgentId"]) == ("resolved", "anyone")
+    assert (await messages(client, case))[1:] == [("It is on its way.", "public"), ("Carrier called.", "internal")]
+    await page.keyboard.press("u")
+    await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+
+
+async def test_composer_is_the_last_text_box(console, case):
+    """Programs that drive the page find it there."""
+    page = await console.open(path(case))
+    assert await page.get_by_role("textbox").last.get_attribute("id") == "composer"
+
+
+async def test_draft_survives_a_reload(console, case):
+    """Text and kind of message are there again; after sending nothing is left."""
+    page = await console.open(path(case))
+    await page.get_by_role("button", name="Internal note").click()
+    await page.locator("#composer").fill("Half a thought")
+    await page.reload()
+    await expect(page.locator("#composer")).to_have_value("Half a thought")
+    await expect(page.get_by_role("button", name="Add note")).to_be_visible()
+    await page.get_by_role("button", name="Add note").click()
+    await expect(page.locator(".message[data-note]")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("#composer")).to_have_value("")
+
+
+@pytest.mark.parametrize("choice", ["Send anyway", "Keep editing"])
+async def test_neither_of_two_agents_answers_over_the_other(console, client, case, choice):
+    """The second one sees the first one's answer, and decides."""
+    console.refused = {412}
+    first, second = await console.open(path(case)), await console.open(path(case))
+    await second.locator("#composer").fill("Second answer")
+    await first.locator("#composer").fill("First answer")
+    await first.keyboard.press("Control+Enter")
+    await expect(first.locator("#composer")).to_have_value("")
+    await second.locator("#composer").press("Control+Enter")
+    dialog = second.get_by_role("dialog")
+    await expect(dialog.get_by_text("First answer")).to_be_visible()
+    await expect_accessible(second)
+    await dialog.get_by_role("button", name=choice).click()
+    if choice == "Send anyway":
+        await expect(second.locator("#composer")).to_have_value("")
+        expected = ["First answer", "Second answer"]
+    else:
+        await expect(second.locator("#composer")).to_have_value("Second answer")
+        expected = ["First answer"]
+    assert [text for text, _ in await messages(client, case)][1:] == expected
+
+
+async def test_own_changes_ask_no_question(console, client, case):
+    """Tags, a priority and files that the writer adds are no change by someone else."""
+    page = await console.open(path(case))
+    await page.locator("#composer").fill("With a file")
+    await page.get_by_label("New tag").fill("carrier")
+    await page.get_by_label("New tag").press("Enter")
+    await expect(page.get_by_label("Remove the tag carrier")).to_be_visible()
+    file = {"name": "photo.txt", "mimeType": "text/plain", "buffer": b"photo"}
+    await page.locator("input[type=file]").set_input_files(file)
+    await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
+    await settled(page)
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.locator("#composer")).to_have_value("")
+    detail = await read_detail(client, case)
+    assert detail["tags"] == ["delivery", "carrier"]
+    assert detail["messages"][-1]["attachmentUri"] == detail["attachments"][0]["uri"]
+
+
+async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client, case):
+    """The page shows the other agent's change."""
+    console.refused = {412}
+    page = await console.open(path(case))
+    await expect(page.get_by_role("button", name="Claim")).to_be_visible()
+    await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
+    await page.get_by_role("button", name="Claim").click()
+    await expect(page.get_by_text("Someone changed the case meanwhile.")).to_be_visible()
+    await expect(page.locator(".case-head").get_by_text("agent-9")).to_be_visible()
+
+
+async def test_macro_is_inserted_by_its_name(console, client, case):
+    """The list opens under `;`; variables are filled, and those that can't be are named."""
+    await client.put("/support/macros/late-parcel", json={"text": "About {{case.subject}}: {{shipment.status}}"})
+    await client.put("/support/macros/thanks", json={"text": "Thank you.", "status": "pending", "tags": ["polite"]})
+    page = await console.open(path(case))
+    await page.locator("#composer").click()
+    await page.keyboard.type("Hello ;late")
+    await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+    await expect_accessible(page)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#composer")).to_have_value("Hello About Parcel has not arrived: {{shipment.status}}")
+    await expect(page.get_by_text("Not filled: shipment.status")).to_be_visible()
+    await page.keyboard.type(" ;thanks")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Status after sending")).to_have_value("pending")
+    await expect(page.get_by_label("Remove the tag polite")).to_be_visible()
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
+
+
+async def test_duplicate_is_linked_and_unlinked(console, client, case):
+    """The other cases of the customer are offered; the link closes this case."""
+    other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17", context=case["context"])
+    page = await console.open(path(case))
+    await expect(page.get_by_text("Other cases of this order")).to_be_visible()
+    await page.get_by_label("Case id or address").fill(f"{console.address}{path(other)}")
+    await page.get_by_label("Case id or address").press("Enter")
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
+    await page.get_by_label(re.compile("Remove the link")).click()
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("open")
+
+
+async def test_texts_of_customers_are_shown_as_text(console, client):
+    """Markup in a subject, a message, a file name, a tag, a channel and a context is text, in any width."""
+    case = await open_case(
+        client,
+        subject=HOSTILE,
+        description=HOSTILE + LONG_WORD,
+        channel=HOSTILE[:32],
+        tags=[HOSTILE[:60]],
+        customerId=HOSTILE[:36],
+        context=[{"type": HOSTILE, "note": HOSTILE}],
+        initialMessage={"authorType": "customer", "message": f"{HOSTILE} {LONG_WORD} مرحبا"},
+    )
+    await upload(client, case, filename=f"{HOSTILE}.txt")
+    await add_message(client, case, "See", attachmentUri="https://example.test/%3Cb%3E")
+    for size in (NARROW, {"width": 1280, "height": 800}):
+        page = await console.open(path(case), viewport=size)
+        await settled(page)
+        await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+        await expect(page.locator(".timeline").get_by_text(HOSTILE).first).to_be_visible()
+        assert await page.locator("main img, main script, main b:not(.source b, .macros b)").count() == 0
+        await expect_no_sideways_scrolling(page)
+
+
+async def test_long_conversation_shows_its_newest_part_first(console, client, case):
+    """The older entries are one click away."""
+    for number in range(210):
+        await add_message(client, case, f"message {number}")
+    page = await console.open(path(case))
+    await expect(page.get_by_text("message 209")).to_be_visible()
+    await expect(page.get_by_text("Where is my parcel?")).to_have_count(0)
+    await page.get_by_role("button", name=re.compile("earlier entries")).click()
+    await expect(page.get_by_text("Where is my parcel?")).to_have_count(1)
+
+
+async def test_case_is_accessible_in_both_modes_and_widths(console, client, case):
+    """There is no finding of axe-core, also with an open badge and as an internal note."""
+    await upload(client, case, filename="tracking.txt")
+    await add_message(client, case, "A note", visibility="internal")
+    await add_message(client, case, "An answer")
+    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
+        page = await console.open(path(case), **options)
+        await settled(page)
+        await expect_accessible(page)
+        await page.locator(".source summary").first.click()
+        await page.get_by_role("button", name="Internal note").click()
+        await expect_accessible(page)
+
+
+async def test_missing_case_is_explained(console):
+    """The page leads back to the queue."""
+    console.refused = {404}
+    page = await console.open("/console/cases/00000000-0000-4000-8000-000000000000")
+    await expect(page.get_by_text("There is no such case, or you may not see it.")).to_be_visible()
+    await expect_accessible(page)
+
+
+async def test_customer_page_shows_cases_files_and_what_an_erasure_removes(console, client, case):
+    """The command that erases is named; the console itself erases nothing."""
+    await upload(client, case, filename="tracking.txt")
+    page = await console.open(path(case))
+    await page.get_by_role("link", name="customer-17").first.click()
+    await expect(page.get_by_role("heading", name="Customer customer-17")).to_be_visible()
+    await expect(page.get_by_role("link", name="tracking.txt")).to_be_visible()
+    await expect(page.get_by_text("support-service erase customer customer-17")).to_be_visible()
+    await expect_accessible(page)
+    await eventually(lambda: page.url.endswith("/console/customers/customer-17"))

@@ -1,0 +1,127 @@
+"""The queue: order, keys, search, claims, and texts of customers."""
+
+from playwright.async_api import expect
+
+from tests.integration.console.conftest import HOSTILE, LONG_WORD
+from tests.support.calls import open_case, read_detail
+from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, settled
+
+
+async def open_waiting(client, *subjects, **fields):
+    """Open cases whose customers wait, the longest-waiting first."""
+    message = {"authorType": "customer", "message": "Hello"}
+    return [await open_case(client, subject=subject, initialMessage=message, **fields) for subject in subjects]
+
+
+async def test_queue_shows_the_longest_waiting_case_first(console, client):
+    """Each row has the case's subject, customer, status, priority, waiting time and agent."""
+    await open_waiting(client, "First", "Second", customerId="customer-1", priority="high", assignedAgentId="agent-7")
+    page = await console.open()
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("First")
+    for text in ("customer-1", "Open", "High", "agent-7"):
+        await expect(rows.first).to_contain_text(text)
+
+
+async def test_keys_move_open_and_claim(console, client):
+    """`j` and `k` move the focus between the links of rows, `c` claims, `Enter` opens."""
+    first, second = await open_waiting(client, "First", "Second")
+    page = await console.open()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    for key in ("j", "j", "k"):
+        await page.keyboard.press(key)
+    await expect(page.get_by_role("link", name="First")).to_be_focused()
+    await page.keyboard.press("c")
+    await expect(page.locator("tbody tr").first).to_contain_text("anyone")
+    assert (await read_detail(client, first))["assignedAgentId"] == "anyone"
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Second")).to_be_visible()
+    assert page.url.endswith(f"/console/cases/{second['id']}")
+    await page.go_back()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+
+
+async def test_claim_does_not_take_a_case_from_another_agent(console, client):
+    """The list may be older than the other agent's claim."""
+    (case,) = await open_waiting(client, "First")
+    page = await console.open()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
+    await page.keyboard.press("j")
+    await page.keyboard.press("c")
+    await expect(page.get_by_text("agent-9 has this case.")).to_be_visible()
+    assert (await read_detail(client, case))["assignedAgentId"] == "agent-9"
+
+
+async def test_address_holds_view_filters_and_search(console, client):
+    """A link to a list shows the same list to someone else."""
+    await open_waiting(client, "Parcel lost", "Charged twice", priority="urgent")
+    await open_waiting(client, "Parcel late", priority="low")
+    page = await console.open()
+    await page.keyboard.press("/")
+    await page.keyboard.type("parcel")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await expect(page.locator("mark").first).to_have_text("Parcel")
+    await page.get_by_label("Priority").select_option("urgent")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    address = page.url
+    other = await console.open(address.removeprefix(console.address))
+    await expect(other.locator("tbody tr")).to_have_count(1)
+    await expect(other.get_by_label("Search cases")).to_have_value("parcel")
+
+
+async def test_saved_views_have_counts(console, client):
+    """Views of the user stand beside those that everyone has."""
+    await open_waiting(client, "Parcel lost", tags=["delivery"])
+    await client.post("/support/views", json={"name": "Deliveries", "query": {"tag": ["delivery"]}})
+    page = await console.open()
+    link = page.get_by_role("link", name="Deliveries")
+    await expect(link).to_contain_text("1")
+    await link.click()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+
+
+async def test_texts_of_customers_are_shown_as_text(console, client):
+    """Markup is text, a long word wraps, and right-to-left text keeps its own direction; also in a narrow window."""
+    texts = (HOSTILE, LONG_WORD, "مرحبا، أين طلبي؟ 123")
+    await open_waiting(client, *texts, customerId=HOSTILE[:36], tags=[HOSTILE[:60]], assignedAgentId=LONG_WORD[:36])
+    for size in (NARROW, {"width": 1280, "height": 800}):
+        page = await console.open(viewport=size)
+        for text in texts:
+            await expect(page.get_by_role("link", name=text, exact=True)).to_be_visible()
+        assert await page.locator("main img, main script").count() == 0
+        await expect_no_sideways_scrolling(page)
+
+
+async def test_queue_is_accessible_in_both_modes_and_widths(console, client):
+    """There is no finding of axe-core, also with the list of keys open and in an empty list."""
+    await open_waiting(client, "Parcel lost", tags=["delivery"], customerId="customer-1", priority="urgent")
+    await open_waiting(client, "Parcel late", priority="high")
+    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
+        page = await console.open(**options)
+        await page.locator("tbody tr").first.wait_for()
+        await page.keyboard.press("j")
+        await expect_accessible(page)
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+        await expect_accessible(page)
+    page = await console.open("/console/?view=mine")
+    await settled(page)
+    await expect(page.get_by_text("No cases here.")).to_be_visible()
+    await expect_accessible(page)
+
+
+async def test_console_speaks_vietnamese(console, client):
+    """The browser's language decides; the user can choose another one."""
+    await open_waiting(client, "Đơn hàng thiếu", customerId="customer-1")
+    page = await console.open(locale="vi-VN")
+    await expect(page.get_by_role("link", name="Chờ lâu nhất")).to_be_visible()
+    await expect(page.locator("html")).to_have_attribute("lang", "vi")
+    await expect_accessible(page)
+    await page.locator(".account summary").click()
+    await page.get_by_label("Ngôn ngữ").select_option("en")
+    await expect(page.get_by_role("link", name="Waiting longest")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("html")).to_have_attribute("lang", "en")

@@ -1,0 +1,132 @@
+"""Debian's Chromium, driven by Playwright. An error in a page, such as a violation of its policy, fails the test."""
+
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
+
+AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+START_TIMEOUT = 60.0  # seconds
+# Chromium logs every refused request as an error; a test that expects refusals names their statuses.
+REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
+
+expect.set_options(timeout=GENEROUS_TIMEOUT * 1000)
+
+
+@pytest.fixture(scope="session")
+def chromium(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address at which a Chromium of this run is driven."""
+    profile = tmp_path_factory.mktemp("chromium")
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "--no-first-run", "about:blank"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = next(
+            found[1] for line in process.stderr if (found := re.search(r"DevTools listening on (\S+)", line))
+        )
+        yield address
+        process.kill()
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """A connection to the browser."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium)
+        yield browser
+        await browser.close()
+
+
+class Console:
+    """Opens pages of the console of one service, each in a browser profile of its own, and watches their errors."""
+
+    def __init__(self, browser: Browser, client: TestClient) -> None:
+        self._browser = browser
+        self.address = str(client.make_url("")).rstrip("/")
+        self.errors: list[str] = []
+        self.refused: set[int] = set()  # statuses that the test expects
+        self._contexts: list[BrowserContext] = []
+
+    async def profile(self, **options: Any) -> BrowserContext:
+        """Return a new profile: cookies, storage and preferences of one user."""
+        options = {"viewport": WIDE, "locale": "en-GB", "base_url": self.address} | options
+        context = await self._browser.new_context(**options)
+        context.set_default_timeout(GENEROUS_TIMEOUT * 1000)
+        self._contexts.append(context)
+        return context
+
+    async def open(self, path: str = "/console/", profile: BrowserContext | None = None, **options: Any) -> Page:
+        """Open a page, and wait until its content is there."""
+        page = await (profile or await self.profile(**options)).new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        await page.goto(path)
+        await page.locator("main").wait_for()
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        found = REFUSED.search(message.text)
+        if message.type == "error" and not (found and int(found[1]) in self.refused):
+            self.errors.append(f"{message.text} {message.location}")
+
+    async def close(self) -> None:
+        """Close all pages."""
+        for context in self._contexts:
+            await context.close()
+
+
+@pytest.fixture
+async def console(browser: Browser, client: TestClient) -> AsyncIterator[Console]:
+    """The console of the service that `client` talks to."""
+    async with watched_console(browser, client) as console:
+        yield console
+
+
+@asynccontextmanager
+async def watched_console(browser: Browser, client: TestClient) -> AsyncIterator[Console]:
+    """Yield the console of a service; at the end no page may have had an error."""
+    console = Console(browser, client)
+    yield console
+    await console.close()
+    assert console.errors == []
+
+
+async def expect_accessible(page: Page) -> None:
+    """Fail for each violation that axe-core finds on a page, with its element."""
+    await page.evaluate(f"() => {{ {AXE.read_text()} }}")
+    found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    problems = [
+        f"{violation['id']} {node['target']}: {' '.join(node['failureSummary'].split())}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+    assert not problems, "\n".join(problems)
+
+
+async def expect_no_sideways_scrolling(page: Page) -> None:
+    """Fail if the page is wider than the window."""
+    wide = await page.evaluate(
+        """[...document.querySelectorAll("main *")]
+          .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+          .map((each) => each.outerHTML.slice(0, 200))"""
+    )
+    sizes = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert sizes[0] <= sizes[1], wide
+
+
+async def settled(page: Page) -> None:
+    """Wait until nothing is being loaded."""
+
+    async def is_quiet() -> bool:
+        return await page.locator("[aria-busy=true]").count() == 0
+
+    await eventually(is_quiet)
