@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository,
 
 run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
+
+screenshots: install services ## Render the README's pictures of the console from the demo
+	$(BIN)/python frontend/screenshots.py
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal

@@ -10,7 +10,8 @@ from support_service import __version__
 from support_service.app import build
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.database import migrate
-from support_service.demo.samples import open_samples
+from support_service.demo.history import import_history
+from support_service.demo.samples import ORIGINAL, open_samples
 from support_service.demo.services import simulated_service
 from support_service.server import serving, stop_signal
 from support_service.settings import ClientSettings, ServerSettings, Settings, WrongSetting
@@ -30,6 +31,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         "SUPPORT_DATABASE_URL": f"sqlite:///{DATA_DIRECTORY}/support.db",
         "SUPPORT_ATTACHMENT_DIR": f"{DATA_DIRECTORY}/attachments",
         "SUPPORT_LOG_LEVEL": "warning",
+        "SUPPORT_TIMELINE_CACHE_TTL": "1",  # so that the source that fails is soon seen as stale
     }
     async with AsyncExitStack() as stack:
         on_free_port = ServerSettings.model_validate({"SUPPORT_PORT": 0})
@@ -48,9 +50,11 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         for line in settings.warnings:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
+        await import_history(settings, DATA_DIRECTORY)
         address = await stack.enter_async_context(serving(build(settings), settings.server))
         cases = await open_samples(address, headers)
-        print(_welcome(address, cases[-1]["id"], len(cases)), flush=True)
+        case = next(case["id"] for case in cases if case["subject"] == ORIGINAL)
+        print(_welcome(address, case, len(cases)), flush=True)
         await stopped
         print("\nStopping.", flush=True)
 
@@ -60,6 +64,7 @@ def _welcome(address: str, case_id: str, cases: int) -> str:
     return f"""
 support-service {__version__} is running, with simulated {", ".join(UPSTREAM_SERVICES)} services and {cases} cases.
 
+  Console    {address}/console/
   API        {address}/docs
   Cases      {address}/support/cases
   Timeline   {case}?includeTimeline=true

@@ -1,6 +1,7 @@
 """Sample cases, opened through the API like a client's."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,14 @@ SAMPLE_CASES: tuple[dict[str, Any], ...] = (
         "priority": "high",
         "context": [{"type": "order", "orderId": "ORD-1001"}],
         "initialMessage": {"authorType": "customer", "message": "Where is my parcel?", "sentiment": "negative"},
+    },
+    {
+        "subject": "Parcel has not arrived again",
+        "customerId": "customer-17",
+        "channel": "chat",
+        "priority": "high",
+        "context": [{"type": "order", "orderId": "ORD-1001"}],
+        "initialMessage": {"authorType": "customer", "message": "I wrote an e-mail as well. Where is ORD-1001?"},
     },
     {
         "subject": "Đơn hàng giao thiếu một món",
@@ -56,6 +65,16 @@ SAMPLE_FILES = {
     "Screen arrived cracked": ("màn hình vỡ.txt", "A photo would be here; this is a demonstration.\n"),
 }
 AUTH_STATUSES = (401, 403)  # statuses for an unknown caller and for one without permission
+DUPLICATE, ORIGINAL = "Parcel has not arrived again", "Parcel has not arrived"
+STALE = "Screen arrived cracked"  # the simulated fulfillment service stops answering about its order
+SAMPLE_MACROS: dict[str, dict[str, Any]] = {
+    "late-parcel": {
+        "text": "Your order {{order.id}} is {{order.status}}. Follow the parcel as {{shipment.trackingNumber}}.",
+        "tags": ["delivery"],
+    },
+    "refund": {"text": "We have started your refund. It takes up to three working days.", "status": "pending"},
+    "thanks": {"text": "Thank you for your patience.", "status": "resolved"},
+}
 SAMPLE_REPLIES = {
     "Charged twice": "We see one captured payment and one hold; the hold falls away within three days.",
     "Screen arrived cracked": "A replacement is on its way.",
@@ -63,15 +82,20 @@ SAMPLE_REPLIES = {
 
 
 async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the cases of a service, after opening the samples if it has none.
+    """Open the samples that a service does not have, and return all its cases, the newest first.
 
     Raises WrongSetting if the service refuses a request.
     """
     async with aiohttp.ClientSession(address, headers=headers, raise_for_status=_expect_good) as session:
-        if not await _cases(session):
-            for sample in SAMPLE_CASES:
-                await _open(session, sample)
-        return await _cases(session)
+        for number, sample in enumerate(SAMPLE_CASES):
+            await _open(session, sample | {"externalId": f"sample-{number}"})
+        cases = await _cases(session)
+        await _link_duplicates(session, cases)
+        await _make_stale(session, cases)
+        for name, macro in SAMPLE_MACROS.items():
+            async with session.put(f"/support/macros/{name}", json=macro):
+                pass
+        return cases
 
 
 async def _expect_good(response: aiohttp.ClientResponse) -> None:
@@ -83,13 +107,15 @@ async def _expect_good(response: aiohttp.ClientResponse) -> None:
 
 
 async def _cases(session: aiohttp.ClientSession) -> list[dict[str, Any]]:
-    async with session.get("/support/cases") as response:
+    async with session.get("/support/cases", params={"limit": 200}) as response:
         items: list[dict[str, Any]] = (await response.json())["items"]
         return items
 
 
 async def _open(session: aiohttp.ClientSession, sample: dict[str, Any]) -> None:
     async with session.post("/support/cases", json=sample) as response:
+        if response.status != HTTPStatus.CREATED:
+            return  # it is there since an earlier start
         case = f"/support/cases/{(await response.json())['id']}"
     subject = sample["subject"]
     if subject in SAMPLE_FILES:
@@ -103,3 +129,20 @@ async def _open(session: aiohttp.ClientSession, sample: dict[str, Any]) -> None:
             pass
         async with session.post(f"{case}/status", params={"status": "pending"}):
             pass
+
+
+async def _link_duplicates(session: aiohttp.ClientSession, cases: list[dict[str, Any]]) -> None:
+    """Mark a customer's second case about the same order as a duplicate of the first one."""
+    ids = {case["subject"]: case["id"] for case in cases}
+    link = {"kind": "duplicate-of", "caseId": ids[ORIGINAL]}
+    async with session.post(f"/support/cases/{ids[DUPLICATE]}/links", json=link):
+        pass
+
+
+async def _make_stale(session: aiohttp.ClientSession, cases: list[dict[str, Any]]) -> None:
+    """Read a timeline, and again when one of its sources has failed: what it said first is stale now."""
+    case = next(case["id"] for case in cases if case["subject"] == STALE)
+    async with session.get(f"/support/cases/{case}", params={"includeTimeline": "true"}):
+        pass
+    async with session.post(f"/support/cases/{case}/timeline/refresh"):
+        pass

@@ -15,6 +15,7 @@ from support_service.timeline.sources.registry import SOURCES
 
 STARTED = utc_now().replace(microsecond=0)
 ORDER_STAGES = ("order.created", "order.paid", "order.packed", "order.shipped", "order.delivered")
+FAILING: dict[UpstreamService, tuple[str, ...]] = {"fulfillment": ("ORD-1005",)}  # orders that get one answer only
 PREFIXES = {"fulfillment": "SHP"}  # of ids; other services take the beginning of their kind
 STATUS = {"order.created": "placed", "order.paid": "paid", "order.packed": "packed", "order.shipped": "shipped"}
 
@@ -74,8 +75,14 @@ def simulated_service(service: UpstreamService) -> web.Application:
     async def by_id(request: web.Request) -> web.Response:
         return web.json_response(_order(request.match_info["id"]).view(service))
 
+    answered: set[str] = set()
+
     async def by_order(request: web.Request) -> web.Response:
-        return web.json_response({"items": [SimulatedOrder(request.query.get("orderId", "")).view(service)]})
+        order = request.query.get("orderId", "")
+        if order in FAILING.get(service, ()) and order in answered:
+            return web.json_response({"error": "maintenance"}, status=503)
+        answered.add(order)
+        return web.json_response({"items": [SimulatedOrder(order).view(service)]})
 
     async def events(request: web.Request) -> web.Response:
         return web.json_response(_order(request.match_info["id"]).events())

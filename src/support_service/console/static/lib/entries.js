@@ -26,8 +26,8 @@ const GROUPS = {
 export function entriesOf(detail, timeline) {
   /** @type {Entry[]} */
   const entries = [
-    ...detail.messages.map((/** @type {any} */ data) => ({ at: data.createdAt, kind: "message", data })),
-    ...detail.attachments.map((/** @type {any} */ data) => ({ at: data.createdAt, kind: "file", data })),
+    ...detail.messages.map((/** @type {any} */ data) => ({ at: data.sentAt ?? data.createdAt, kind: "message", data })),
+    ...detail.attachments.map((/** @type {any} */ data) => ({ at: data.sentAt ?? data.createdAt, kind: "file", data })),
   ];
   for (const data of timeline) {
     if (data.type === "conversation" || data.type === "attachment") continue; // these have entries with more members

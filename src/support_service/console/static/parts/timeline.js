@@ -140,10 +140,15 @@ function change({ at, data }) {
     <p class="meta">
       <strong>${word("action", data.action)}</strong>
       ${data.actor ? html`<bdi>${data.actor}</bdi>` : nothing}
-      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> <bdi>${changed(name, before)}</bdi> → <bdi>${changed(name, after)}</bdi></span>`)}
+      ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></span>`)}
       ${time(at)}
     </p>
   </li>`;
+}
+
+/** @param {any} value */
+function isEmpty(value) {
+  return value === null || value === undefined || value.length === 0;
 }
 
 /**
@@ -151,7 +156,7 @@ function change({ at, data }) {
  * @param {any} value
  */
 export function changed(name, value) {
-  if (value === null || value === undefined || value.length === 0) return "–";
+  if (isEmpty(value)) return "–";
   return Array.isArray(value) ? value.join(", ") : word(name === "kind" ? "link" : name, shown(value));
 }
 
