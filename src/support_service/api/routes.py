@@ -6,6 +6,7 @@ from support_service.api import (
     attachments,
     audit,
     audit_log,
+    case_counts,
     cases,
     customers,
     dead_letters,
@@ -25,6 +26,7 @@ from support_service.api import (
 )
 
 ROUTES = (
+    *case_counts.ROUTES,  # before the routes of one case, whose ids have another form
     *cases.ROUTES,
     *messages.ROUTES,
     *links.ROUTES,

@@ -30,6 +30,7 @@ PERMISSIONS = {route.operation: route.access for route in ROUTES if route.access
 REQUESTS = {
     "open_case": ("POST", "/support/cases", {"json": {"subject": "A parcel", "channel": "email"}}),
     "list_cases": ("GET", "/support/cases", {}),
+    "count_cases": ("GET", "/support/cases/count", {}),
     "get_case": ("GET", "/support/cases/{case}?includeTimeline=true", {}),
     "change_case": ("PATCH", "/support/cases/{case}", {"json": {"priority": "high"}}),
     "set_status": ("POST", "/support/cases/{case}/status?status=pending", {}),

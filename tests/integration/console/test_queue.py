@@ -79,6 +79,7 @@ async def test_saved_views_have_counts(console, client):
     page = await console.open()
     link = page.get_by_role("link", name="Deliveries")
     await expect(link).to_contain_text("1")
+    await expect(page.get_by_role("link", name="Unassigned")).to_contain_text("1")
     await link.click()
     await expect(page.locator("tbody tr")).to_have_count(1)
 

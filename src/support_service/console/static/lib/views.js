@@ -20,7 +20,6 @@ export function builtInViews() {
       filters: { team, status: UNFINISHED, sort: "waiting" },
     })),
     { id: "waiting", name: t("view.waiting"), filters: { status: UNFINISHED, sort: "waiting" } },
-    { id: "due", name: t("view.due"), filters: { status: UNFINISHED, sort: "due" } },
     { id: "all", name: t("view.all"), filters: {} },
   ];
   return views;

@@ -15,11 +15,12 @@ import { queueRow } from "../parts/queue-row.js";
 const PAGE_SIZE = 50;
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
 const TICK = 30_000; // ms between updates of waiting times
+const COUNT_INTERVAL = 60_000; // ms between counts of the views
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 const CHOICES = {
   status: ["open,pending", "open", "pending", "resolved", "closed"],
   priority: ["urgent", "high", "normal", "low"],
-  sort: ["waiting", "due", "updated", "newest"],
+  sort: ["waiting", "updated", "newest"],
 };
 
 class QueuePage extends Element {
@@ -62,6 +63,7 @@ class QueuePage extends Element {
       }),
     );
     this.every(TICK, () => this.requestUpdate());
+    this.every(COUNT_INTERVAL, () => this.countCases());
     this.loadViews();
     this.follow();
   }
@@ -89,6 +91,18 @@ class QueuePage extends Element {
     const saved = await counted.catch(() => []);
     this.set({ views: [...this.views.slice(0, -1), ...saved, this.views[this.views.length - 1]] });
     if (this.view.id.startsWith("saved:")) this.follow();
+    this.countCases();
+  }
+
+  /** Count the cases of the views that every agent has, one after the other: the list itself comes first. */
+  async countCases() {
+    for (const view of this.views) {
+      if (!this.isConnected || document.hidden) return;
+      if (view.id.startsWith("saved:")) continue;
+      const answer = await request(`/support/cases/count?${query(view.filters)}`).catch(() => null);
+      if (answer) Object.assign(view, answer.data);
+      this.requestUpdate();
+    }
   }
 
   /** Load the list if the address asks for another one. */
