@@ -1,0 +1,124 @@
+"""Live updates: what the stream tells of is shown, without moving what someone works on."""
+
+import asyncio
+import json
+
+import pytest
+from playwright.async_api import expect
+
+from tests.integration.console.test_case import path
+from tests.integration.console.test_queue import open_waiting
+from tests.support.calls import add_message, eventually, open_case, read_case
+
+
+class RecordedStream:
+    """Answers requests for the stream with events of the test; a request waits until the test has some."""
+
+    def __init__(self):
+        self.answers = []
+        self.requests = []
+        self._waiting = {}
+
+    def add(self, *events):
+        """Add a connection that delivers events, as (type, data), and then breaks."""
+        lines = [
+            f"id: {len(self.answers)}-{number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+            for number, (kind, data) in enumerate(events)
+        ]
+        self.answers.append("".join([": hello\n\n", *lines]))
+        if waiting := self._waiting.get(len(self.answers) - 1):
+            waiting.set_result(None)
+
+    async def follow(self, profile):
+        """Let the pages of a profile read this stream."""
+        await profile.route("**/support/me", self._allow)
+        await profile.route("**/support/stream", self._answer)
+
+    async def _allow(self, route):
+        answer = await route.fetch()
+        me = await answer.json()
+        me["permissions"] |= {"stream:read": "all", "presence:write": "all"}
+        await route.fulfill(response=answer, json=me)
+
+    async def _answer(self, route):
+        number = len(self.requests)
+        self.requests.append(route.request.headers.get("last-event-id"))
+        if number >= len(self.answers):
+            self._waiting[number] = asyncio.get_running_loop().create_future()
+            await self._waiting[number]
+        await route.fulfill(content_type="text/event-stream", body=self.answers[number])
+
+    def close(self):
+        """Leave the requests that wait."""
+        for waiting in self._waiting.values():
+            waiting.cancel()
+
+
+@pytest.fixture
+async def stream(console):
+    """The stream, and a profile whose pages read it."""
+    stream = RecordedStream()
+    stream.profile = await console.profile()
+    await stream.follow(stream.profile)
+    await stream.profile.route("**/presence", lambda route: asyncio.ensure_future(route.fulfill(status=204)))
+    yield stream
+    stream.close()
+
+
+async def changed(client, case, **fields):
+    """Return the event of a change, with the case as the list shows it."""
+    items = (await (await client.get("/support/cases")).json())["items"]
+    row = next(item for item in items if item["id"] == case["id"])
+    return "case.changed", {"caseId": case["id"], "version": 9, "changeType": "changed", "case": row | fields}
+
+
+async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
+    """Nothing moves under the cursor: a new case is shown when its button is pressed."""
+    first, _ = await open_waiting(client, "First", "Second")
+    page = await console.open(profile=stream.profile)
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    (third,) = await open_waiting(client, "Third")
+    stream.add(await changed(client, third), await changed(client, first, priority="urgent", assignedAgentId="agent-9"))
+    await expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await expect(page.locator("tbody tr").first).to_contain_text("Urgent")
+    await expect(page.locator("tbody tr").first).to_contain_text("agent-9")
+    await page.keyboard.press("n")
+    await expect(page.locator("tbody tr")).to_have_count(3)
+
+
+async def test_lost_stream_is_said_and_taken_up_again(console, stream):
+    """The page says since when it may be incomplete; the next connection continues after the last event."""
+    stream.add(("presence", {"caseId": "other", "viewers": []}))
+    page = await console.open(profile=stream.profile)
+    await expect(page.locator(".live")).to_contain_text("as of")
+    await eventually(lambda: len(stream.requests) > 1)
+    assert stream.requests[:2] == [None, "0-0"]
+
+
+async def test_tabs_of_a_browser_share_one_stream(console, client, stream):
+    """When the tab that reads it closes, the other one goes on."""
+    case = await open_case(client)
+    first = await console.open(profile=stream.profile)
+    await eventually(lambda: len(stream.requests) == 1)
+    second = await console.open(path(case), profile=stream.profile)
+    await expect(second.locator(".live")).to_be_visible()
+    assert len(stream.requests) == 1
+    await first.close()
+    await eventually(lambda: len(stream.requests) == 2)
+
+
+async def test_case_shows_new_messages_and_who_is_typing(console, client, stream, case):
+    """The draft stays, and is not sent over the new message without a question."""
+    console.refused = {412}
+    stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "typing"}]}))
+    page = await console.open(path(case), profile=stream.profile)
+    await expect(page.get_by_text("agent-9 is typing")).to_be_visible()
+    await page.locator("#composer").fill("My answer")
+    await add_message(client, case, "Their answer")
+    version = int((await client.get(f"/support/cases/{case['id']}")).headers["ETag"].strip('"'))
+    stream.add(("case.changed", {"caseId": case["id"], "version": version, "case": await read_case(client, case)}))
+    await expect(page.locator(".timeline").get_by_text("Their answer")).to_be_visible()
+    await expect(page.locator("#composer")).to_have_value("My answer")
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog").get_by_text("Their answer")).to_be_visible()
