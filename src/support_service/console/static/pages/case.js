@@ -4,14 +4,14 @@ import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
 import { Element, onKeys } from "../lib/element.js";
 import { entriesOf } from "../lib/entries.js";
-import { t, word } from "../lib/i18n.js";
+import { t } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { agent, can, me } from "../lib/me.js";
 import { go } from "../lib/router.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
-import { timeline, timelineFilters } from "../parts/timeline.js";
+import { isAtEnd, scrollToEnd, timeline, timelineFilters } from "../parts/timeline.js";
 
 const TICK = 30_000; // ms between updates of ages
 
@@ -93,11 +93,11 @@ export class CasePage extends Element {
       return this.set({ failure: explain(failure) });
     }
     await this.updateComplete;
-    this.scrollToEnd();
+    scrollToEnd(this);
     this.loadCustomer();
     await this.collect();
     await this.updateComplete;
-    this.scrollToEnd();
+    scrollToEnd(this);
   }
 
   /** Read the case again. `own`: after a change that was made here. */
@@ -116,7 +116,7 @@ export class CasePage extends Element {
    * @param {number} version
    */
   apply(detail, version) {
-    const atEnd = this.isAtEnd;
+    const atEnd = isAtEnd(this);
     const first = !this.detail;
     this.detail = detail;
     this.version = version;
@@ -126,7 +126,7 @@ export class CasePage extends Element {
     if (this.composer.seen === version) this.seenDetail = detail;
     document.title = `${detail.subject} – ${t("app.name")}`;
     this.requestUpdate();
-    if (atEnd) this.updateComplete.then(() => this.scrollToEnd());
+    if (atEnd) this.updateComplete.then(() => scrollToEnd(this));
   }
 
   /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
@@ -192,7 +192,7 @@ export class CasePage extends Element {
 
   /** Show what changed since the draft began, and ask whether to send it all the same. */
   async askAboutChange() {
-    await import("../parts/change-question.js");
+    const { describeChanges } = await import("../parts/change-question.js");
     const before = this.seenDetail;
     await this.reload();
     const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
@@ -210,20 +210,6 @@ export class CasePage extends Element {
     this.composer.keep();
     if (send) await this.composer.send({ over: true });
     this.composer.box?.focus();
-  }
-
-  get scroller() {
-    return this.querySelector(".timeline");
-  }
-
-  get isAtEnd() {
-    const box = this.scroller;
-    return !box || box.scrollHeight - box.scrollTop - box.clientHeight < 80;
-  }
-
-  scrollToEnd() {
-    const box = this.scroller;
-    if (box) box.scrollTop = box.scrollHeight;
   }
 
   render() {
@@ -304,20 +290,6 @@ export class CasePage extends Element {
 /** @param {{name: string}} viewer */
 function isOther({ name }) {
   return name !== me.name && name !== agent();
-}
-
-/**
- * Return in words which fields of a case differ.
- * @param {any} before
- * @param {any} after
- */
-function describeChanges(before, after) {
-  return ["status", "priority", "assignedAgentId", "team", "subject"]
-    .filter((name) => before[name] !== after[name])
-    .map((name) => {
-      const values = [before[name], after[name]].map((value) => (value === null ? "–" : word(name, String(value))));
-      return `${word("field", name)}: ${values.join(" → ")}`;
-    });
 }
 
 customElements.define("case-page", CasePage);

@@ -4,26 +4,21 @@ import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
 import { Element, onKeys } from "../lib/element.js";
-import { number } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { agent, can } from "../lib/me.js";
 import { go } from "../lib/router.js";
 import { builtInViews, matches, savedView } from "../lib/views.js";
 import { queueRow } from "../parts/queue-row.js";
+import { toolbar, viewLink } from "../parts/queue-toolbar.js";
 
 const PAGE_SIZE = 50;
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
-const CHOICES = {
-  status: ["open,pending", "open", "pending", "resolved", "closed"],
-  priority: ["urgent", "high", "normal", "low"],
-  sort: ["waiting", "updated", "newest"],
-};
 
-class QueuePage extends Element {
+export class QueuePage extends Element {
   /** @type {import("../lib/views.js").View[]} */
   views = builtInViews();
   /** @type {any[]} */
@@ -153,58 +148,13 @@ class QueuePage extends Element {
   render() {
     return html`
       <div class="queue">
-        <nav class="views" aria-label=${t("queue.views")}>${this.views.map((view) => this.viewLink(view))}</nav>
+        <nav class="views" aria-label=${t("queue.views")}>${this.views.map((view) => viewLink(view, this.view))}</nav>
         <main id="main">
           <h1 class="visually-hidden">${t("queue.title")}: ${this.view.name}</h1>
-          ${this.toolbar()} ${this.news()} ${this.list()}
+          ${toolbar(this)} ${this.news()} ${this.list()}
         </main>
       </div>
     `;
-  }
-
-  /** @param {import("../lib/views.js").View} view */
-  viewLink(view) {
-    const count = view.count === undefined || view.count === null ? nothing : number(view.count) + (view.more ? "+" : "");
-    return html`<a href="/console/?${query({ view: view.id })}" aria-current=${view.id === this.view.id ? "true" : nothing}
-      ><bdi>${view.name}</bdi> <span class="count">${count}</span></a
-    >`;
-  }
-
-  toolbar() {
-    return html`
-      <form class="toolbar" role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
-        <select
-          class="view-choice"
-          aria-label=${t("queue.views")}
-          @change=${(/** @type {any} */ event) => go(`/console/?${query({ view: event.target.value })}`)}
-        >
-          ${this.views.map((view) => html`<option value=${view.id} .selected=${view.id === this.view.id}>${view.name}</option>`)}
-        </select>
-        <input
-          id="search"
-          type="search"
-          aria-label=${t("queue.search")}
-          placeholder="${t("queue.search")}  ( / )"
-          maxlength="200"
-          .value=${this.parameters.get("q") ?? ""}
-          @input=${this.search}
-          @keydown=${this.leaveSearch}
-        />
-        ${this.choice("status")} ${this.choice("priority")} ${this.choice("sort")}
-      </form>
-    `;
-  }
-
-  /** @param {"status" | "priority" | "sort"} name */
-  choice(name) {
-    const current = this.filters[name] ?? "";
-    return html`<select aria-label=${t(`filter.${name}`)} @change=${(/** @type {any} */ event) => this.filter(name, event.target.value)}>
-      ${name === "sort" ? nothing : html`<option value="" .selected=${!current}>${t(`filter.any_${name}`)}</option>`}
-      ${CHOICES[name].map(
-        (value) =>
-          html`<option value=${value} .selected=${value === current || (value === "newest" && !current)}>${word(name, value)}</option>`,
-      )}
-    </select>`;
   }
 
   news() {
@@ -303,10 +253,9 @@ class QueuePage extends Element {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   typing;
 
-  /** @param {any} event */
-  search(event) {
+  /** @param {string} text */
+  search(text) {
     clearTimeout(this.typing);
-    const text = event.target.value;
     this.typing = setTimeout(() => this.filter("q", text), SEARCH_PAUSE);
   }
 

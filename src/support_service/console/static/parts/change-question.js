@@ -45,4 +45,18 @@ class ChangeQuestion extends Element {
   }
 }
 
+/**
+ * Return in words which fields of a case differ.
+ * @param {any} before
+ * @param {any} after
+ */
+export function describeChanges(before, after) {
+  return ["status", "priority", "assignedAgentId", "team", "subject"]
+    .filter((name) => before[name] !== after[name])
+    .map((name) => {
+      const values = [before[name], after[name]].map((value) => (value === null ? "–" : word(name, String(value))));
+      return `${word("field", name)}: ${values.join(" → ")}`;
+    });
+}
+
 customElements.define("change-question", ChangeQuestion);

@@ -7,6 +7,7 @@ import { byDay, filtered } from "../lib/entries.js";
 
 const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
 const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
+const NEAR_END = 80; // px
 const AT_FIRST = 200; // entries shown before the older ones are asked for
 
 /**
@@ -211,4 +212,16 @@ export function pathOf(uri) {
  */
 function samePath(one, other) {
   return pathOf(one) === pathOf(other);
+}
+
+/** Return whether a page's timeline is scrolled to its newest entry. @param {HTMLElement} page */
+export function isAtEnd(page) {
+  const box = page.querySelector(".timeline");
+  return !box || box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END;
+}
+
+/** @param {HTMLElement} page */
+export function scrollToEnd(page) {
+  const box = page.querySelector(".timeline");
+  if (box) box.scrollTop = box.scrollHeight;
 }
