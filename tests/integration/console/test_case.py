@@ -255,3 +255,17 @@ async def test_customer_page_shows_cases_files_and_what_an_erasure_removes(conso
     await expect(page.get_by_text("support-service erase customer customer-17")).to_be_visible()
     await expect_accessible(page)
     await eventually(lambda: page.url.endswith("/console/customers/customer-17"))
+
+
+async def test_audit_page_shows_who_changed_a_case(console, client, case):
+    """Each entry has the values before and after; the address names the case."""
+    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+    page = await console.open(path(case))
+    await page.get_by_role("link", name="Audit entries of this case").click()
+    await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
+    await expect(page.get_by_text("Case opened")).to_be_visible()
+    assert page.url.endswith(f"/console/audit?case={case['id']}")
+    await expect_accessible(page)
+    empty = await console.open("/console/audit", viewport=NARROW)
+    await expect(empty.get_by_text("Name a case")).to_be_visible()
+    await expect_accessible(empty)

@@ -6,7 +6,7 @@ import { Element, onKeys } from "./lib/element.js";
 import { clockWithSeconds } from "./lib/format.js";
 import { chooseLanguage, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
-import { agent, isOpen, loadMe, me, workAs } from "./lib/me.js";
+import { agent, can, isOpen, loadMe, me, workAs } from "./lib/me.js";
 import { go, placeOf, watchAddress } from "./lib/router.js";
 import { forgetDrafts } from "./lib/storage.js";
 
@@ -14,6 +14,7 @@ const PAGES = {
   queue: () => import("./pages/queue.js"),
   case: () => import("./pages/case.js"),
   customer: () => import("./pages/customer.js"),
+  audit: () => import("./pages/audit.js"),
   "sign-in": () => import("./pages/sign-in.js"),
 };
 
@@ -71,6 +72,7 @@ class SupportConsole extends Element {
         <a class="brand" href="/console/">${t("app.name")}</a>
         <nav aria-label=${t("app.pages")}>
           ${this.link("/console/", "queue", t("queue.title"))}
+          ${can("audit:read") ? this.link("/console/audit", "audit", t("audit.title")) : nothing}
         </nav>
         <span class="grow"></span>
         ${this.liveState()} ${this.account()}
@@ -133,6 +135,8 @@ class SupportConsole extends Element {
         return html`<case-page .caseId=${id}></case-page>`;
       case "customer":
         return html`<customer-page .customerId=${id}></customer-page>`;
+      case "audit":
+        return html`<audit-page></audit-page>`;
       default:
         return html`<main id="main" class="notice"><h1>${t("app.no_page")}</h1></main>`;
     }

@@ -233,6 +233,17 @@ export const texts = {
   "customer.erasure_command": "An operator erases with this command:",
 
 
+  "audit.title": "Audit",
+  "audit.show": "Show",
+  "audit.choose": "Name a case to see who changed it.",
+  "audit.chain": "Chain",
+  "audit.position": "Newest sealed entry here: position {position}",
+  "audit.copy": "Copy",
+  "audit.copied": "Copied",
+  "audit.unsealed": "not sealed yet",
+  "audit.erased": "The values were erased.",
+  "aside.audit": "Audit entries of this case",
+
   "time.seconds": "{n} s",
   "time.minutes": "{n} min",
   "time.hours": "{n} h",

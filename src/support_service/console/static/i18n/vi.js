@@ -234,6 +234,17 @@ export const texts = {
   "customer.erasure_command": "Người vận hành xóa bằng lệnh:",
 
 
+  "audit.title": "Nhật ký",
+  "audit.show": "Hiện",
+  "audit.choose": "Nhập một vụ việc để xem ai đã thay đổi nó.",
+  "audit.chain": "Chuỗi",
+  "audit.position": "Mục đã niêm phong mới nhất ở đây: vị trí {position}",
+  "audit.copy": "Chép",
+  "audit.copied": "Đã chép",
+  "audit.unsealed": "chưa niêm phong",
+  "audit.erased": "Các giá trị đã bị xóa.",
+  "aside.audit": "Nhật ký của vụ việc này",
+
   "time.seconds": "{n} giây",
   "time.minutes": "{n} phút",
   "time.hours": "{n} giờ",

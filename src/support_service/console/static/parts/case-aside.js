@@ -27,6 +27,7 @@ export function caseAside(shown) {
       ${caseList(t("aside.same_order"), ofOrder)}
       ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)))}
       ${tagSection(shown)} ${linkSection(shown, others)}
+      ${can("audit:read") ? html`<section><p><a href="/console/audit?case=${encodeURIComponent(item.id)}">${t("aside.audit")}</a></p></section>` : nothing}
      </details>
     </aside>
   `;
