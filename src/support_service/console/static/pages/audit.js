@@ -109,7 +109,7 @@ class AuditPage extends Element {
       ${item.changes
         ? html`<dl class="pairs">
             ${Object.entries(item.changes).map(
-              ([name, [before, after]]) => html`<dt>${word("field", name)}</dt><dd><bdi>${changed(name, before)}</bdi> → <bdi>${changed(name, after)}</bdi></dd>`,
+              ([name, [before, after]]) => html`<dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></dd>`,
             )}
           </dl>`
         : html`<p class="muted">${t("audit.erased")}</p>`}
