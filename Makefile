@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -136,6 +136,9 @@ bench-scale: install services ## Measure lists and searches with a million cases
 
 bench-import: install services ## Measure the import, and the API beside it (ARGS="--cases 5000 --api-cases 500" is shorter)
 	@$(BIN)/python -m benchmarks.import_rate $(ARGS)
+
+bench-console: install services ## Measure the console in a browser with a slow CPU, against its budget
+	@$(BIN)/python -m benchmarks.console $(ARGS)
 
 slow-clients: install ## Measure regular clients beside slow connections, or memory (ARGS=--unread)
 	@$(BIN)/python -m benchmarks.slow_clients $(ARGS)

@@ -213,7 +213,7 @@ export class QueuePage extends Element {
   /** @param {FocusEvent} event */
   remember(event) {
     const row = /** @type {HTMLElement} */ (event.target).closest("[data-case]");
-    if (row instanceof HTMLElement) this.set({ active: row.dataset.case });
+    if (row instanceof HTMLElement && row.dataset.case !== this.active) this.set({ active: row.dataset.case });
   }
 
   /** @param {string} caseId */
