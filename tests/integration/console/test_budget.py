@@ -20,6 +20,7 @@ async def test_first_load_is_within_the_budget(console, case, address):
     await page.goto(path(case) if address == "case" else address)
     await page.locator("main h1").wait_for()
     await settled(page)
+    await page.wait_for_load_state("networkidle")
     found = [each.partition(assets().version + "/")[2] for each in loaded if "/console/static/" in each]
     sizes = {name: len(assets().by_path[name].compressed) for name in found}
     scripts = sum(size for name, size in sizes.items() if name.endswith(".js"))

@@ -1,10 +1,12 @@
 /** Times, durations and sizes for people. */
 
+import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { language, t } from "./i18n.js";
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+const SOON = 30 * 60; // seconds before a time at which it counts as at risk
 const UNITS = ["B", "kB", "MB", "GB"];
 
 /** @type {Map<string, Intl.DateTimeFormat>} */
@@ -90,4 +92,18 @@ export function size(bytes) {
 /** @param {number} value */
 export function number(value) {
   return new Intl.NumberFormat(language).format(value);
+}
+
+/**
+ * Return the clock that ends next, as a short mark.
+ * @param {any} sla
+ * @param {number} now milliseconds
+ */
+export function slaMark(sla, now) {
+  const due = sla?.dueAt;
+  if (!due) return nothing;
+  const left = (new Date(due).getTime() - now) / 1000;
+  const state = left < 0 ? "breached" : left < SOON ? "risk" : "ok";
+  const text = left < 0 ? t("sla.late", { time: duration(-left) }) : t("sla.left", { time: duration(left) });
+  return html`<span class="sla" data-state=${state} title=${dateAndTime(due)}>${text}</span>`;
 }

@@ -8,9 +8,8 @@ import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { agent, can } from "../lib/me.js";
 import { go } from "../lib/router.js";
-import { builtInViews, matches, savedView } from "../lib/views.js";
 import { queueRow } from "../parts/queue-row.js";
-import { toolbar, viewLink } from "../parts/queue-toolbar.js";
+import { builtInViews, matches, savedView, toolbar, viewLink } from "../parts/queue-toolbar.js";
 
 const PAGE_SIZE = 50;
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
@@ -19,7 +18,7 @@ const COUNT_INTERVAL = 60_000; // ms between counts of the views
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 
 export class QueuePage extends Element {
-  /** @type {import("../lib/views.js").View[]} */
+  /** @type {import("../parts/queue-toolbar.js").View[]} */
   views = builtInViews();
   /** @type {any[]} */
   items = [];
@@ -93,7 +92,7 @@ export class QueuePage extends Element {
   async countCases() {
     for (const view of this.views) {
       if (!this.isConnected || document.hidden) return;
-      if (view.id.startsWith("saved:")) continue;
+      if (view.id.startsWith("saved:") || view.id === "all") continue;
       const answer = await request(`/support/cases/count?${query(view.filters)}`).catch(() => null);
       if (answer) Object.assign(view, answer.data);
       this.requestUpdate();

@@ -1,10 +1,9 @@
 /** The head of a case: what it is about, who has it, what can be done with it, and the state of its sources. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { duration, since } from "../lib/format.js";
+import { duration, since, slaMark } from "../lib/format.js";
 import { t, word } from "../lib/i18n.js";
 import { agent, can } from "../lib/me.js";
-import { slaMark } from "./sla.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };

@@ -1,9 +1,8 @@
 /** A row of the queue. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { dateAndTime, since } from "../lib/format.js";
+import { dateAndTime, since, slaMark } from "../lib/format.js";
 import { t, word } from "../lib/i18n.js";
-import { slaMark } from "./sla.js";
 
 /**
  * @param {any} item
