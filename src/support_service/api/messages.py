@@ -16,6 +16,8 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
     `authorType` is the type of the author. Upload a file of the message as an attachment first, and reference it by its
     `uri`.
 
+    A 412 because of If-Match has the version of the case, `currentVersion`, and the `messages` that were added since.
+
     A repeat with the same `externalId` adds nothing, and returns the existing message.
     """
     return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))

@@ -8,6 +8,7 @@ from functools import partial
 from support_service.audit import log as audit
 from support_service.cases import changes, external_ids, list_cursor
 from support_service.cases.changes import AddedMessage
+from support_service.cases.conflicts import describe_conflict
 from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
 from support_service.cases.model.requests import (
@@ -31,7 +32,7 @@ from support_service.cases.store.case_reading import NO_VERSION, StoredCase
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import Conflict, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -116,11 +117,12 @@ class CaseService:
         """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
         return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
 
-    async def expect_visible(self, principal: Principal, case_id: str) -> None:
-        """Raise NotFound if there is no such case, or if the principal may not see it."""
+    async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
+        """Return to whom a case belongs. Raises NotFound if the principal may not see it."""
         owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
         if owner is None or not principal.may_see(owner):
             raise case_not_found(case_id)
+        return owner
 
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
@@ -221,7 +223,8 @@ class CaseService:
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
         """
-        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+        described = describe_conflict(self._database, origin.principal, case_id, expected)
+        async with described, unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             if new.external_id and (existing := await external_ids.lock_and_find_message(work, case_id, new)):
                 return existing
             added = await self._append_message(work, case_id, new, expected)

@@ -3,8 +3,10 @@
 The kinds are independent of HTTP; only `http/problems.py` maps them to a status.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -30,7 +32,12 @@ def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
 
 
 class SupportError(UserError):
-    """Base of the errors that a client can act on: a stable code, a message and the invalid fields."""
+    """Base of the errors that a client can act on: a stable code, a message and the invalid fields.
+
+    `members` are JSON members that a problem of this code has besides those of every problem.
+    """
+
+    members: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
         super().__init__(message)

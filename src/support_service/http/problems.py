@@ -1,8 +1,10 @@
 """Conversion of errors to problem responses (RFC 9457). Only this module assigns HTTP statuses to errors."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 
 import pydantic_core
 from aiohttp import web
@@ -67,6 +69,13 @@ class Problem(BaseModel):
     code: str = Field(description="stable code for programs")
     requestId: str | None = Field(description="identifies the request in the log")  # noqa: N815 - JSON is in camelCase
     errors: list[FieldProblem] | None = Field(default=None, description="each invalid field")
+    currentVersion: int | None = Field(  # noqa: N815
+        default=None, description="of `case_changed` for a message: the number in the `ETag` that the case has now"
+    )
+    messages: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="of `case_changed` for a message: the messages that were added since, at most the newest 50",
+    )
 
 
 @web.middleware
@@ -102,7 +111,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
 
 def _answer(error: SupportError) -> web.Response:
     """Return the response of an error; what is unavailable is logged."""
-    response = problem_response(_status(error), error.code, error.message, error.fields)
+    response = problem_response(_status(error), error.code, error.message, error.fields, error.members)
     if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
         _log_unavailable(error)
     if isinstance(error, errors.RequestTimeout):
@@ -134,8 +143,17 @@ def _challenge(error: errors.Unauthenticated) -> str:
     )
 
 
-def problem_response(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> web.Response:
-    """Return an `application/problem+json` response, with Retry-After for 503 and 507."""
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    fields: Sequence[FieldError] = (),
+    members: Mapping[str, Any] = MappingProxyType({}),
+) -> web.Response:
+    """Return an `application/problem+json` response, with Retry-After for 503 and 507.
+
+    `members` are added to the members of every problem.
+    """
     document = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -144,9 +162,12 @@ def problem_response(status: int, code: str, detail: str, fields: Sequence[Field
         requestId=LOG_REQUEST_ID.get(),
         errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
     )
+    body = pydantic_core.to_json(document, exclude_none=True)
+    if members:
+        body = b"%b,%b" % (body[:-1], pydantic_core.to_json(members, inf_nan_mode="null")[1:])
     headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None
     response = web.Response(
-        body=pydantic_core.to_json(document, exclude_none=True),
+        body=body,
         status=status,
         headers=headers,
         content_type="application/problem+json",

@@ -8,6 +8,7 @@ import pytest
 from support_service.cases.store import case_store as cases_store
 from support_service.database.tables import attachment_leftovers, tickets
 from tests.conftest import both_databases
+from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 
 
@@ -179,3 +180,51 @@ async def test_one_of_many_concurrent_writers_wins(client, case, change):
     statuses = await asyncio.gather(*(attempt() for _ in range(8)))
     assert sorted(status >= 300 for status in statuses) == [False] + [True] * 7, statuses
     assert {status for status in statuses if status >= 300} <= ({404, 412} if change == 4 else {412})
+
+
+@both_databases
+async def test_an_outdated_message_learns_what_was_added(client):
+    """The refusal has the version of the case, and the messages since the version in If-Match, oldest first."""
+    case = await open_case(client, initialMessage={"authorType": "customer", "message": "first"})
+    path = f"/support/cases/{case['id']}"
+    await add_message(client, case, "known")
+    known = await read_etag(client, case)
+    async with client.patch(path, json={"priority": "high"}) as response:
+        assert response.status == 200
+    sent = {"json": {"authorType": "agent", "message": "mine"}, "headers": {"If-Match": known}}
+    problem = await expect_problem(await client.post(f"{path}/messages", **sent), 412, "case_changed")
+    assert (problem["currentVersion"], problem["messages"]) == (3, [])
+    await add_message(client, case, "new")
+    await add_message(client, case, "note", visibility="internal")
+    problem = await expect_problem(await client.post(f"{path}/messages", **sent), 412, "case_changed")
+    assert problem["currentVersion"] == 5
+    detail = await read_case(client, case)
+    assert problem["messages"] == detail["messages"][-2:]
+    assert [each["message"] for each in detail["messages"]] == ["first", "known", "new", "note"]
+    sent["headers"] = {"If-Match": '"5"'}
+    async with client.post(f"{path}/messages", **sent) as response:
+        assert response.status == 200
+
+
+@both_databases
+async def test_customers_learn_of_public_messages_only(make_client, tmp_path):
+    """The version is theirs, too: internal notes do not count."""
+    file = tmp_path / "tokens.json"
+    ann = write_token(file, "ann", role="customer", subject="customer-1")
+    staff = write_token(file, "lan", role="supervisor")
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(file))
+    headers = {"Authorization": f"Bearer {staff}"}
+    new = {"subject": "A", "channel": "web", "customerId": "customer-1"}
+    case = await (await client.post("/support/cases", json=new, headers=headers)).json()
+    path = f"/support/cases/{case['id']}/messages"
+    for text, visibility in (("1", "public"), ("note", "internal"), ("2", "public"), ("3", "public")):
+        message = {"authorType": "agent", "message": text, "visibility": visibility}
+        async with client.post(path, json=message, headers=headers) as response:
+            assert response.status == 200
+    sent = {
+        "json": {"authorType": "customer", "message": "mine"},
+        "headers": {"Authorization": f"Bearer {ann}", "If-Match": '"2+customer"'},
+    }
+    problem = await expect_problem(await client.post(path, **sent), 412, "case_changed")
+    assert problem["currentVersion"] == 4
+    assert [each["message"] for each in problem["messages"]] == ["2", "3"]
