@@ -38,6 +38,8 @@ from support_service.redis_client import component as redis_client
 from support_service.settings import Settings
 from support_service.sla import component as sla
 from support_service.sla.component import SlaTimings
+from support_service.stream import component as stream
+from support_service.stream.service import StreamTimings
 from support_service.telemetry import component as telemetry
 from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import component as timeline
@@ -65,6 +67,7 @@ class Timings:
     views: ViewLimits = field(default_factory=ViewLimits)
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
+    stream: StreamTimings = field(default_factory=StreamTimings)
     api: ApiTimings = field(default_factory=ApiTimings)
 
 
@@ -110,6 +113,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     certificates.setup(
         app, settings.upstream_urls, settings.events, settings.s3, jwt_keys=jwt_keys, timings=timings.certificates
     )
+    stream.setup(app, settings.limits, timings.stream)
     api.setup(
         app,
         settings.access,

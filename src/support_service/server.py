@@ -59,6 +59,8 @@ async def serving(app: web.Application, server: ServerSettings, *, chosen_by: st
 async def _drain(readiness: Readiness, runner: web.BaseRunner, server: ServerSettings) -> None:
     """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
 
+    Streams are ended after all other requests.
+
     aiohttp's own shutdown drops a request body that is still being received.
     """
     loop = asyncio.get_running_loop()
@@ -68,6 +70,11 @@ async def _drain(readiness: Readiness, runner: web.BaseRunner, server: ServerSet
         await site.stop()
     until = readiness.stop_by = loop.time() + server.stop_timeout
     await asyncio.sleep(DRAIN_POLL_INTERVAL)  # for requests that were received but not started
+    # Streams end last: their clients learn of what the other requests have changed. A quarter of the time is theirs.
+    streams_end_at = until - server.stop_timeout / 4
+    while readiness.in_progress > readiness.streams and loop.time() < streams_end_at:  # noqa: ASYNC110 - as below
+        await asyncio.sleep(DRAIN_POLL_INTERVAL)
+    readiness.close_streams()
     while readiness.in_progress and loop.time() < until:  # noqa: ASYNC110 - an event would be set by every request
         await asyncio.sleep(DRAIN_POLL_INTERVAL)
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from support_service.api.case_events import new_history
 from support_service.api.kept_documents import CaseDocument
 from support_service.api.linked_cases import read_with_duplicates
+from support_service.api.presence import add_viewers, with_viewers
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -98,6 +99,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     page = await call.services.cases.list_cases(call.principal, query)
     if call.is_masked:
         page.items = [call.services.masker.summary(case) for case in page.items]
+    add_viewers(call, page.items)
     return Reply(page)
 
 
@@ -107,6 +109,7 @@ def check_may_search(call: Call, query: CaseFilters) -> None:
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 
+@with_viewers
 async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[bytes | None]:
     """Get a case with its messages and attachments.
 
@@ -116,6 +119,8 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
     Read a long conversation in parts: `messagesLimit` bounds the messages, and while `moreMessages` is true, the id of
     the last message as `messagesAfter` requests the next part.
+
+    Staff get who views the case as `viewers`. That changes without a new version of the case: a 304 does not tell it.
 
     `includeLinked=true` adds the messages and files of up to 20 duplicates that the caller may see, in the order of
     time; `ticketId` names the case of each.

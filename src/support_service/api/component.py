@@ -14,6 +14,7 @@ from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
+from support_service.api.stream_models import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
@@ -32,6 +33,7 @@ from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.sla.component import CASE_CLOCKS, POLICY_SERVICE
+from support_service.stream.component import CHANGE_STREAM, MASK_CASE
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from support_service.views.component import VIEW_SERVICE
@@ -61,6 +63,8 @@ def setup(
         redirect_downloads=attachments.download == "redirect",
         secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
+    masker = app[CASE_MASKER]
+    app[MASK_CASE] = lambda ticket: mask_published_case(masker, ticket)
     permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)
@@ -110,6 +114,7 @@ def setup(
             consumer=app[EVENT_CONSUMER],
             dead_letters=app[DEAD_LETTERS],
             deliveries=app[WEBHOOK_DELIVERIES],
+            stream=app[CHANGE_STREAM],
             cache=app[TIMELINE_CACHE],
             idempotency=app[IDEMPOTENCY_SERVICE],
             metrics=app[METRICS],

@@ -16,7 +16,6 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, Status
 from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
-from support_service.database import Transaction
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.sla.tracker import CaseClocks
@@ -53,7 +52,8 @@ async def add_case(work: UnitOfWork, clocks: CaseClocks, case: Case, first: Mess
         return False
     if started:
         await started.add(work.tx, case.id)
-    await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, initialMessage=first)
+    actor = audit.actor_of(work.origin.principal)
+    await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, actor=actor, initialMessage=first)
     await audit.record(work, case.id, "case.opened", at, opening_changes(case, first))
     return True
 
@@ -97,9 +97,9 @@ async def append_message(
         recorded = {**recorded, **_visibility_changes(message)}
         if message.visibility == "internal":  # a file that customers saw is hidden from them
             await case_store.count_as_public(work.tx, case_id)
-    await outbox.append_event(
-        work.tx, case_id, outbox.CASE_UPDATED, state.at, changeType="conversation.added", conversation=message
-    )
+    actor = audit.actor_of(principal)
+    added: dict[str, Any] = {"actor": actor, "changeType": "conversation.added", "conversation": message}
+    await outbox.append_event(work.tx, case_id, outbox.CASE_UPDATED, state.at, **added)
     await audit.record(work, case_id, "message.added", state.at, recorded)
     if (
         state.sla_policy is not None
@@ -142,7 +142,7 @@ async def change_fields(
     at = time_after(before.updated_at)
     after = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
     await case_store.update(work.tx, after, changed)
-    await _append_change_events(work.tx, before, after, changed)
+    await _append_change_events(work, before, after, changed)
     changes = {_JSON_NAMES[name]: (getattr(before, name), value) for name, value in changed.items()}
     await audit.record(work, after.id, _audit_action(before, after), after.updated_at, changes)
     await clocks.status_changed(work, before, after)
@@ -194,22 +194,23 @@ def _visibility_changes(message: Message) -> audit.FieldChanges:
 
 
 async def _append_change_events(
-    tx: Transaction, before: CaseSummary, after: CaseSummary, fields: Iterable[str]
+    work: UnitOfWork, before: CaseSummary, after: CaseSummary, fields: Iterable[str]
 ) -> None:
     """Append the events of a change: one for all fields but the status, one for the status, and one for a closing."""
+    tx, at, actor = work.tx, after.updated_at, audit.actor_of(work.origin.principal)
     other_fields = sorted(_JSON_NAMES[name] for name in set(fields) - {"status"})
     if other_fields:
-        await outbox.append_event(
-            tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="case.changed", changedFields=other_fields
-        )
+        changed: dict[str, Any] = {"actor": actor, "changeType": "case.changed", "changedFields": other_fields}
+        if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
+            # Tells the streams of those who may no longer see the case.
+            changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
+        await outbox.append_event(tx, after.id, outbox.CASE_UPDATED, at, **changed)
     if before.status == after.status:
         return
-    statuses = {"previousStatus": before.status, "currentStatus": after.status}
-    await outbox.append_event(
-        tx, after.id, outbox.CASE_UPDATED, after.updated_at, changeType="status.changed", **statuses
-    )
+    statuses = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
+    await outbox.append_event(tx, after.id, outbox.CASE_UPDATED, at, changeType="status.changed", **statuses)
     if after.status == "closed":
-        await outbox.append_event(tx, after.id, outbox.CASE_CLOSED, after.updated_at, **statuses)
+        await outbox.append_event(tx, after.id, outbox.CASE_CLOSED, at, **statuses)
 
 
 def _is_same_json(before: object, after: object) -> bool:

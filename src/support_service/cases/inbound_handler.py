@@ -57,8 +57,13 @@ class InboundEventHandler:
             )
             messages = [_message(case.id, event, time_after(case.latest)) for case in found]
             await case_store.add_bot_messages(work.tx, messages)
+            actor = audit.actor_of(work.origin.principal)
             changes = [
-                (each.ticket_id, each.created_at, {"changeType": "conversation.added", "conversation": each})
+                (
+                    each.ticket_id,
+                    each.created_at,
+                    {"actor": actor, "changeType": "conversation.added", "conversation": each},
+                )
                 for each in messages
             ]
             await outbox.append_all(work.tx, outbox.CASE_UPDATED, changes)

@@ -154,7 +154,9 @@ async def _record(
     is_public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
     await store.change_cases(work.tx, cases, at, public=is_public)
     views = {case_id: link.seen_from(case_id) for case_id in cases}
-    events = [(case_id, at, {"changeType": action, "link": view}) for case_id, view in views.items()]
+    said = {"actor": audit.actor_of(work.origin.principal), "changeType": action}
+    said["visibility"] = "public" if is_public else "internal"
+    events = [(case_id, at, {**said, "link": view}) for case_id, view in views.items()]
     await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
     entries = [(case_id, at, _audit_changes(view, action)) for case_id, view in views.items()]
     await audit.record_all(work, action, entries)

@@ -94,7 +94,7 @@ PROBLEM_CODES = (
         "overloaded",
         503,
         "the event loop lag exceeds `SUPPORT_SHED_LAG`, `SUPPORT_REQUESTS` requests are in progress, or clients leave "
-        "more than `SUPPORT_UNREAD_BYTES` of answers unread",
+        "more than `SUPPORT_UNREAD_BYTES` of answers unread; for a stream of changes: `SUPPORT_STREAMS` are open",
     ),
     ProblemCode("override_changed", 412, "the override was changed since it was read"),
     ProblemCode("override_not_found", 404, "there is no override of this name, or it is not in effect"),
@@ -116,6 +116,12 @@ PROBLEM_CODES = (
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),
     ProblemCode("too_many_sla_policies", 409, "there are 100 service level policies, the limit"),
+    ProblemCode(
+        "too_many_streams",
+        429,
+        "the principal or the address already has `SUPPORT_STREAMS_PER_PRINCIPAL` or `SUPPORT_STREAMS_PER_ADDRESS` "
+        "open streams in this replica",
+    ),
     ProblemCode("too_many_views", 409, "the user, or the team, already has 100 saved views"),
     ProblemCode("type_not_allowed", 415, "files of this type are not allowed"),
     ProblemCode("unsupported_type", 415, "the content type of the request is not supported"),

@@ -13,7 +13,8 @@ from aiohttp import web
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events import inbox
-from support_service.events.broker.base import RedisBrokerTimings
+from support_service.events.broker.base import Broker, RedisBrokerTimings
+from support_service.events.broker.log import EventLog
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventConsumer
 from support_service.events.dead_letters import DeadLetterService
@@ -37,6 +38,7 @@ OUTBOX_RELAY = web.AppKey("outbox_relay", OutboxRelay)
 WEBHOOK_SENDER = web.AppKey("webhook_sender", WebhookSender)
 DEAD_LETTERS = web.AppKey("dead_letters", DeadLetterService)
 WEBHOOK_DELIVERIES = web.AppKey("webhook_deliveries", DeliveryService)
+EVENT_LOG = web.AppKey("event_log", EventLog)  # of published events
 # Applies an inbound event; the cases component sets it.
 INBOUND_EVENT_APPLIER = web.AppKey[ApplyEvent]("inbound_event_applier")
 
@@ -47,6 +49,8 @@ class EventTimings:
 
     backlog_refresh_interval: float = 5.0  # seconds between refreshes of the gauges of outbox, stream and webhooks
     broker: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
+    log: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
+    note_ttl: float = 15.0  # of what replicas tell one another beside the log
     relay: RelayTimings = field(default_factory=RelayTimings)
     consumer: ConsumerTimings = field(default_factory=ConsumerTimings)
     inbox: InboxTimings = field(default_factory=InboxTimings)
@@ -59,6 +63,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         broker = _create_broker(app, redis_url, timings.broker)
+        event_log = app[EVENT_LOG] = _create_log(app, broker, settings.stream, redis_url, timings)
         endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         consumer = app[EVENT_CONSUMER] = EventConsumer(
             broker,
@@ -112,6 +117,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
                 await consumer.finish(app[READINESS].stop_by)
         await relay.close()
         await broker.close()
+        await event_log.close()
 
     app.cleanup_ctx.append(run)
 
@@ -127,3 +133,16 @@ def _create_broker(
     broker = RedisBroker(redis_url, measure, timings)
     app[CONNECTION_POOLS]["events"] = broker.connections
     return broker
+
+
+def _create_log(
+    app: web.Application, broker: Broker, stream: str, redis_url: str | None, timings: EventTimings
+) -> EventLog:
+    if redis_url is None:
+        assert isinstance(broker, InMemoryBroker)  # noqa: S101 - without a URL there is no other
+        return broker.log(stream)
+    from support_service.events.broker.redis_log import RedisLog
+
+    event_log = RedisLog(redis_url, stream, timings.note_ttl, timings.log)
+    app[CONNECTION_POOLS]["stream"] = event_log.connections
+    return event_log

@@ -15,7 +15,7 @@ from support_service.core.clock import format_time
 from support_service.core.ids import new_id
 from support_service.database import Transaction
 from support_service.database.compiled import compiled
-from support_service.database.json_projections import CASE_COLUMNS, IS_SYNTHETIC, json_text
+from support_service.database.json_projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
 from support_service.database.tables import outbox, tickets
 from support_service.telemetry.traces import propagation_headers as current_trace
 
@@ -25,6 +25,12 @@ CASE_UPDATED = "support.case.updated.v1"
 CASE_CLOSED = "support.case.closed.v1"
 CASE_SLA_BREACHED = "support.case.sla-breached.v1"
 
+# `publicVersion` is the version that customers see.
+PUBLISHED_COLUMNS: dict[str, sa.ColumnElement[Any]] = CASE_COLUMNS | {
+    "waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since)),
+    "version": tickets.c.version,
+    "publicVersion": tickets.c.version - tickets.c.internal_changes,
+}
 APPEND = compiled(
     outbox.insert().from_select(
         ["type", "at", "event", "case_id"],
@@ -32,7 +38,7 @@ APPEND = compiled(
             sa.bindparam("type", type_=sa.Text),
             sa.bindparam("at", type_=sa.Text),
             # Synthetic cases are never published; the WHERE clause excludes them.
-            sa.bindparam("head", type_=sa.Text) + json_text(CASE_COLUMNS) + sa.literal_column("'}}'", sa.Text),
+            sa.bindparam("head", type_=sa.Text) + json_text(PUBLISHED_COLUMNS) + sa.literal_column("'}}'", sa.Text),
             tickets.c.id,
         ).where(tickets.c.id == sa.bindparam("case_id"), sa.not_(IS_SYNTHETIC)),
         include_defaults=False,

@@ -16,6 +16,7 @@ from support_service.http.unread_answers import (
     CALLERS,
     SENT_AT_ONCE_BYTES,
     STREAM_BYTES,
+    STREAMED_BYTES,
     AnsweredConnection,
     UnreadAnswers,
 )
@@ -157,11 +158,12 @@ class Admission:
         callers = request.get(CALLERS, ())
         size = 0 if request.method == "HEAD" else response.content_length
         is_streamed = not isinstance(response, web.Response) and size != 0
+        most = request.get(STREAMED_BYTES, STREAM_BYTES)
         if is_streamed:
-            self._check_unread(request, STREAM_BYTES)
+            self._check_unread(request, most)
         elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread.is_read(connection):
             return  # sent in one step, and counted at its end if the client does not read it
-        self.unread.begin(connection, callers, size, is_streamed=is_streamed)
+        self.unread.begin(connection, callers, size, is_streamed=is_streamed, most=most)
 
     def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:
         """Raise RateLimited or Unavailable if an answer of `size` bytes exceeds the bounds; 0 if it is not known yet.

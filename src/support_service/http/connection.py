@@ -4,6 +4,7 @@ aiohttp waits indefinitely for the rest of a request head, and for a client that
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
@@ -37,6 +38,7 @@ class HttpConnection(web.RequestHandler):
         "_head_too_large",
         "_idle_since",
         "_limits",
+        "_lost_callback",
         "_rate_since",
         "_responder",
         "_taken_before",
@@ -58,6 +60,7 @@ class HttpConnection(web.RequestHandler):
     ) -> None:
         super().__init__(server, **options)
         self._limits = limits
+        self._lost_callback: Callable[[], None] | None = None
         self._unread_answers = unread_answers
         self._responder = responder
         # aiohttp clears its own reference to the transport when it begins to close.
@@ -103,6 +106,20 @@ class HttpConnection(web.RequestHandler):
         super().connection_lost(None)
         self._client_transport = self._answer_writer = None
         self._body = EMPTY_PAYLOAD  # the body refers to the connection
+        if self._lost_callback is not None:
+            self._lost_callback()
+            self._lost_callback = None
+
+    def begin_stream(self, lost: Callable[[], None], buffer_bytes: int) -> None:
+        """Prepare for an answer that is written for as long as its client stays; `lost` is called when it has left.
+
+        A writer has to wait while its client leaves more than `buffer_bytes` unread.
+        """
+        self._lost_callback = lost
+        if self._client_transport is not None:
+            self._client_transport.set_write_buffer_limits(high=buffer_bytes)
+        else:
+            lost()
 
     def data_received(self, data: bytes) -> None:
         """Parse received data, note when a head began, and refuse a head that is too large before it is complete."""

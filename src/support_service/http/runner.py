@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
-from support_service.http.component import ADMISSION, CONNECTION_LIMITS
+from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.http.connection import HttpConnection
 from support_service.http.sliced_body import SLICE_BYTES, SlicedBody
 from support_service.http.unreadable_requests import (
@@ -98,6 +98,7 @@ class Runner(web.ServerRunner):
     def __init__(self, app: web.Application, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
         self._app_runner = web.AppRunner(app)
         self._http_server = HttpServer(app, **options)
+        self._readiness = app[READINESS]
         super().__init__(self._http_server, shutdown_timeout=shutdown_timeout)
 
     async def setup(self) -> None:
@@ -106,6 +107,10 @@ class Runner(web.ServerRunner):
         assert self._app_runner.server is not None  # noqa: S101 - `setup` has created it
         self._http_server.connect(self._app_runner.server)
         await super().setup()
+
+    async def shutdown(self) -> None:
+        """End the streams; aiohttp calls this before it waits for the requests in progress."""
+        self._readiness.close_streams()
 
     async def cleanup(self) -> None:
         """Close the server with its connections, then the components of the application."""

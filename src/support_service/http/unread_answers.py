@@ -19,11 +19,14 @@ STREAM_BYTES = 320 * 1024
 # Bytes of an answer that fits as a whole into the buffer of a transport without unread bytes (64 KiB): no other request
 # runs between its beginning and its end.
 SENT_AT_ONCE_BYTES = 16 * 1024
+# Bytes that count for an answer that goes on for hours with little in it. What its client leaves unread is limited.
+OPEN_STREAM_BYTES = 4 * 1024
 RETRY_AFTER = 1  # seconds
 # Seconds in which a group that has reached its bound is not counted again: a count visits each of its answers.
 COUNT_INTERVAL = 0.1
 # The callers whose bounds the answer counts against: the client's address, and its principal if known.
 CALLERS = web.RequestKey("callers", tuple[str, ...])
+STREAMED_BYTES = web.RequestKey("streamed_bytes", int)  # what an answer counts that its handler streams
 
 
 class AnsweredConnection(Protocol):
@@ -97,12 +100,21 @@ class UnreadAnswers:
             raise Unavailable("overloaded", "Clients leave too many answers unread; try again in a moment.")
 
     def begin(
-        self, connection: AnsweredConnection, callers: Sequence[str], size: int | None, *, is_streamed: bool
+        self,
+        connection: AnsweredConnection,
+        callers: Sequence[str],
+        size: int | None,
+        *,
+        is_streamed: bool,
+        most: int = STREAM_BYTES,
     ) -> None:
-        """Count an answer that is about to be sent; its size is in bytes, or None if it is not known."""
+        """Count an answer that is about to be sent; its size is in bytes, or None if it is not known.
+
+        An answer that its handler streams counts `most` bytes at most.
+        """
         self.remove(connection)  # the rest of the answer before is in `unread_bytes`
         if is_streamed:
-            size = STREAM_BYTES if size is None else min(size, STREAM_BYTES)
+            size = most if size is None else min(size, most)
         groups = (self._total, *(self._group(caller) for caller in callers))
         answer = self._by_connection[connection] = _Answer(connection, groups, 0)
         answer.resize(connection.unread_bytes() + (size or 0))

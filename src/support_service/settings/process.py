@@ -164,6 +164,21 @@ class LimitSettings(SettingsSection):
         gt=0,
         description="Bytes of responses that one client address, or one principal, may leave unread.",
     )
+    streams: Count = Field(
+        2000,
+        alias="SUPPORT_STREAMS",
+        ge=1,
+        description="Open streams of changes in one replica. Each occupies one of `SUPPORT_CONNECTIONS`.",
+    )
+    streams_per_principal: Count = Field(
+        16,
+        alias="SUPPORT_STREAMS_PER_PRINCIPAL",
+        ge=1,
+        description="Open streams of one principal in one replica; unlimited with `SUPPORT_AUTH=open`.",
+    )
+    streams_per_address: Count = Field(
+        256, alias="SUPPORT_STREAMS_PER_ADDRESS", ge=1, description="Open streams of one client address in one replica."
+    )
 
 
 class AccessSettings(SettingsSection):

@@ -74,6 +74,8 @@ REQUESTS = {
     "drop_delivery": ("DELETE", "/support/webhook-deliveries/1", {}),
     "list_audit_log": ("GET", "/support/audit", {}),
     "verify_audit_log": ("GET", "/support/audit/verification", {}),
+    "follow": ("GET", "/support/stream", {}),
+    "put_presence": ("PUT", "/support/cases/{case}/presence", {"json": {"state": "viewing"}}),
     "receive_event": ("POST", "/support/events", {"json": EVENT}),
 }
 

@@ -32,6 +32,10 @@ class Call:
         """The origin of the changes that the request makes."""
         return WriteOrigin(self.principal, self.request_id, self.claim)
 
+    async def authenticate_again(self) -> Principal:
+        """Return the caller as its credentials are now. Raises Unauthenticated and Unavailable."""
+        return await self.services.authenticator.authenticate(self.authorization)
+
     async def expect_same_principal(self) -> None:
         """Authenticate the caller again, after minutes in which its token may have been revoked.
 
@@ -39,7 +43,7 @@ class Call:
         if the token now has other rights, and Unavailable if callers cannot be verified at present.
         """
         try:
-            current = await self.services.authenticator.authenticate(self.authorization)
+            current = await self.authenticate_again()
         except Unauthenticated as refusal:
             if refusal.code == "token_expired":
                 return

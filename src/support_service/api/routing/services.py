@@ -25,6 +25,7 @@ from support_service.http.uploads import UploadOptions
 from support_service.idempotency.claims import IdempotencyService
 from support_service.macros.service import MacroService
 from support_service.sla.service import PolicyService
+from support_service.stream.service import ChangeStream
 from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
@@ -80,6 +81,7 @@ class Services:
     consumer: EventConsumer
     dead_letters: DeadLetterService
     deliveries: DeliveryService
+    stream: ChangeStream
     cache: SnapshotStore
     idempotency: IdempotencyService
     metrics: Metrics

@@ -128,9 +128,8 @@ class AttachmentUploader:
         at = time_after(case.latest)
         attachment = replace(attachment, created_at=at)
         view = attachment_view(attachment, self._public_url)
-        await outbox.append_event(
-            work.tx, attachment.ticket_id, outbox.CASE_UPDATED, at, changeType="attachment.added", attachment=view
-        )
+        said = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added"}
+        await outbox.append_event(work.tx, attachment.ticket_id, outbox.CASE_UPDATED, at, **said, attachment=view)
         changes = {name: (None, value) for name, value in audit_fields(attachment).items()}
         await audit.record(work, attachment.ticket_id, "attachment.added", at, changes)
         totals = await store.add(work.tx, attachment, self._limits.max_files_per_case)

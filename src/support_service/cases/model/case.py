@@ -13,7 +13,7 @@ from support_service.cases.model.external import SentAt
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
 from support_service.cases.model.links import ShownLinkKind
 from support_service.cases.model.vocabulary import Json, Priority, Visibility
-from support_service.core.domain.case_vocabulary import AuthorType, Status
+from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
@@ -77,6 +77,13 @@ class CaseMatch(ApiModel):
     )
 
 
+class Viewer(ApiModel):
+    """A colleague who views a case, or types in it."""
+
+    name: str = Field(description="`subject` of the colleague, or the name of one without a subject")
+    state: PresenceState
+
+
 class CaseSummary(ApiModel):
     """A case without its conversation."""
 
@@ -101,6 +108,11 @@ class CaseSummary(ApiModel):
         default=None, exclude_if=lambda match: match is None, description="where it matches; only in a list with `q`"
     )
     sla_policy: SkipJsonSchema[int | None] = Field(default=None, exclude=True)  # read with the lock of a case only
+    viewers: list[Viewer] | None = Field(
+        default=None,
+        exclude_if=lambda viewers: viewers is None,
+        description="who views the case at present; absent if nobody does, and for callers who are not staff",
+    )
     synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
 

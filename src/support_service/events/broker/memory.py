@@ -15,6 +15,7 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_for_claim,
 )
+from support_service.events.broker.log import InMemoryLog
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ class InMemoryBroker:
 
     def __init__(self) -> None:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
+        self._logs: dict[str, InMemoryLog] = {}
+
+    def log(self, stream: str) -> InMemoryLog:
+        """Return the log of a stream; from then on it has what is published."""
+        return self._logs.setdefault(stream, InMemoryLog())
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
@@ -52,6 +58,8 @@ class InMemoryBroker:
         while len(state.entries) > max_length:
             state.entries.popleft()
         state.published.set()
+        if stream in self._logs:
+            self._logs[stream].append(events)
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:  # noqa: ARG002
         state = self._streams[stream]

@@ -23,6 +23,7 @@ from support_service.telemetry.instruments import (
     process,
     sla,
     stores,
+    stream,
     timeline,
 )
 from support_service.telemetry.instruments.spec import EMPTY_MEASUREMENT, InstrumentSpec, Observations, observe
@@ -43,7 +44,7 @@ def _rows(*modules: ModuleType) -> tuple[InstrumentSpec, ...]:
     return tuple(row for module in modules for row in vars(module).values() if isinstance(row, InstrumentSpec))
 
 
-INSTRUMENTS = _rows(timeline, attachments, cases, sla, http, stores, events, access, audit, process)
+INSTRUMENTS = _rows(timeline, attachments, cases, sla, http, stores, events, stream, access, audit, process)
 PROBE_INSTRUMENTS = _rows(probe)
 
 
@@ -86,6 +87,11 @@ class Instruments:
         self.events_consumed = self._counter(events.EVENTS_CONSUMED)
         self.events_delivery_lag = self._histogram(events.EVENTS_DELIVERY_LAG)
         self.webhook_deliveries = self._counter(events.webhook_deliveries(webhooks))
+        self.stream_sent = self._counter(stream.STREAM_SENT)
+        self.stream_replayed = self._counter(stream.STREAM_REPLAYED)
+        self.stream_resynced = self._counter(stream.STREAM_RESYNCED)
+        self.stream_closed = self._counter(stream.STREAM_CLOSED)
+        self.stream_lag = self._histogram(stream.STREAM_LAG)
         self.access_authentications = self._counter(access.ACCESS_AUTHENTICATIONS)
         self.connection_cut = self._counter(http.CONNECTION_CUT)
         self.request_received = self._counter(http.REQUEST_RECEIVED)

@@ -11,8 +11,8 @@ HTTP_SERVER_DURATION = InstrumentSpec(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Time to answer a request; of a download, to its last byte. A request that matches no route, "
-    "or that can't be parsed, has the method _OTHER",
+    "Time to answer a request; of a download, to its last byte; of a stream of changes, to its first. A request that "
+    "matches no route, or that can't be parsed, has the method _OTHER",
     {
         "http.request.method": METHODS,
         "http.route": None,
@@ -63,8 +63,9 @@ REQUEST_TURNED_AWAY = InstrumentSpec(
     "counter",
     "{request}",
     "Requests that admission refused: over the rate limit of their address or principal (429), because of event "
-    "loop lag or too many concurrent requests (503), or because of unread answers of the caller (429) or of all (503)",
-    {"reason": ("address", "principal", "lag", "requests", "unread")},
+    "loop lag or too many concurrent requests (503), because of unread answers of the caller (429) or of all (503), or "
+    "of too many open streams of the caller (429) or of all (503)",
+    {"reason": ("address", "principal", "lag", "requests", "unread", "streams")},
 )
 REQUEST_RECEIVED = InstrumentSpec(
     "support.request.received",

@@ -46,7 +46,7 @@ DB_CONNECTIONS = InstrumentSpec(
     "{connection}",
     "Connections of a pool, by state",
     {
-        "db.client.connection.pool.name": ("database", "cache", "events"),
+        "db.client.connection.pool.name": ("database", "cache", "events", "stream"),
         "db.client.connection.state": CONNECTION_STATES,
     },
 )

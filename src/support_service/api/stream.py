@@ -1,0 +1,67 @@
+"""The stream of changes, as Server-Sent Events."""
+
+from time import perf_counter
+
+from aiohttp import web
+from multidict import istr
+
+from support_service.api.cases import READ
+from support_service.api.presence import TAG
+from support_service.api.routing.call import Call
+from support_service.api.routing.route import Permission, Route
+from support_service.api.stream_models import StreamQuery
+from support_service.http.connection import HttpConnection
+from support_service.http.instrumentation import STREAM_BEGAN
+from support_service.http.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
+
+MEDIA_TYPE = "text/event-stream"
+LAST_EVENT_ID = istr("Last-Event-ID")
+UNREAD_BYTES = 16 * 1024  # bytes that a client may leave unread before its changes wait in its queue
+
+
+async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.StreamResponse:
+    """Follow the changes of cases as they happen (Server-Sent Events).
+
+    The answer does not end. Each change of a case that the caller may see is an event: `id` is its position, `event`
+    its type, such as `support.case.updated.v1`, and `data` JSON with `caseId`, `version`, `changeType`, `at`, for staff
+    `actor`, the `case` as in a list, and the `message` that was added, if the caller may read it. `Last-Event-ID`
+    replays what came after it; `event: resync` says that this is not possible, so that the client has to read its cases
+    again. `event: presence` tells staff who views a case. Comments keep the connection alive.
+
+    docs/api/stream.md has the details.
+    """
+    services = call.services
+    response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    response.content_type = MEDIA_TYPE
+    response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
+    if request.method == "HEAD":
+        return response
+    callers = request[CALLERS]
+    connection = request.protocol
+    assert isinstance(connection, HttpConnection)  # noqa: S101 - the server of an application makes no other
+    request[STREAMED_BYTES] = OPEN_STREAM_BYTES
+    response.force_close()
+    with services.stream.slots.occupy(callers), services.readiness.stream():
+        await response.prepare(request)
+        request[STREAM_BEGAN] = perf_counter()
+        subscriber = services.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
+        connection.begin_stream(lambda: subscriber.close("client"), UNREAD_BYTES)
+        last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
+        await services.stream.send(subscriber, last_event_id, response.write)
+    return response
+
+
+ROUTES = (
+    Route(
+        operation="follow",
+        tag=TAG,
+        method="GET",
+        path="/support/stream",
+        handler=follow,
+        access=Permission("stream:read", READ.scopes),
+        query=StreamQuery,
+        request_headers=("Last-Event-ID",),
+        response_media_types=(MEDIA_TYPE,),
+        problems=("invalid_request", "too_many_streams"),
+    ),
+)

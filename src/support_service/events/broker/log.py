@@ -1,0 +1,180 @@
+"""The log of published events: read by position, without a consumer group.
+
+The broker's stream is the log. A position is the place of an entry in the log; positions of one log are in the order of
+its entries. A log that has lost its entries is another log: it has another epoch, and its positions say so.
+"""
+
+import asyncio
+import re
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+EPOCH_BYTES = 4
+_POSITION = re.compile(r"([0-9a-f]{8})\.(\d{1,18})-(\d{1,18})", re.ASCII)
+
+
+class Place(NamedTuple):
+    """The place of an entry: a number that grows, and a second one among equal first ones, as Redis gives them."""
+
+    number: int
+    part: int = 0
+
+    @property
+    def entry_id(self) -> str:
+        """The id of the entry in Redis."""
+        return f"{self.number}-{self.part}"
+
+
+START = Place(0, 0)  # before the first entry
+
+
+def to_place(entry_id: str | bytes) -> Place:
+    """Return the place of an entry of Redis."""
+    number, _, part = (entry_id.decode() if isinstance(entry_id, bytes) else entry_id).partition("-")
+    return Place(int(number), int(part or 0))
+
+
+class Position(NamedTuple):
+    """A place in the log of an epoch."""
+
+    epoch: str
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.place.entry_id}"
+
+
+def parse_position(text: str) -> Position | None:
+    """Return the position that a client sent, or None if it is none of any log."""
+    match = _POSITION.fullmatch(text)
+    return Position(match[1], Place(int(match[2]), int(match[3]))) if match else None
+
+
+def new_epoch() -> str:
+    """Return the epoch of a new log."""
+    return secrets.token_hex(EPOCH_BYTES)
+
+
+class LogEntry(NamedTuple):
+    """An entry of the log: its place, and the event as it was published."""
+
+    place: Place
+    event: bytes
+
+
+class Note(NamedTuple):
+    """A short-lived entry beside the log, and its age in seconds."""
+
+    content: bytes
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The state of a log: its epoch, the place of its last entry, and up to which place entries may be missing."""
+
+    epoch: str
+    last: Place
+    missing_to: Place  # all entries behind it are there
+
+
+class LogRead(NamedTuple):
+    """What a read returned: the next entries, and the next notes."""
+
+    entries: Sequence[LogEntry]
+    notes: Sequence[Note]
+
+
+class EventLog(Protocol):
+    """Reads the published events, and passes notes between replicas. Methods raise BrokerError if it is unavailable.
+
+    Notes live for some seconds. They are not events: only readers that follow the log at the time get them.
+    """
+
+    async def state(self) -> LogState:
+        """Return the state of the log."""
+
+    async def follow(self, after: Place, wait: float) -> LogRead:
+        """Return the entries behind a place, and new notes; wait up to `wait` seconds for the first."""
+
+    async def entries(self, after: Place, count: int) -> list[LogEntry]:
+        """Return up to `count` entries behind a place, oldest first."""
+
+    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
+        """Return the last `count` entries up to a place, in any order."""
+
+    async def add_note(self, content: bytes) -> None:
+        """Pass a note to every replica that follows the log, this one included."""
+
+    async def close(self) -> None:
+        """Close the connections of the log."""
+
+
+class InMemoryLog:
+    """The newest events and notes of this process; one reader follows it.
+
+    It keeps `max_entries` events, for at most `max_age` seconds: an erasure can't reach the memory of a process.
+    """
+
+    def __init__(self, max_entries: int = 2000, max_age: float = 600.0) -> None:
+        self._epoch = new_epoch()
+        self._max_entries, self._max_age = max_entries, max_age
+        self._entries: deque[LogEntry] = deque()
+        self._times: deque[float] = deque()
+        self._last = START
+        self._notes: list[Note] = []
+        self._changed = asyncio.Event()
+
+    def append(self, events: Sequence[str | bytes]) -> None:
+        """Append published events."""
+        for event in events:
+            self._last = Place(self._last.number + 1)
+            self._entries.append(LogEntry(self._last, event.encode() if isinstance(event, str) else event))
+            self._times.append(monotonic())
+        self._remove_old()
+        self._changed.set()
+
+    async def state(self) -> LogState:
+        self._remove_old()
+        missing_to = Place(self._entries[0].place.number - 1) if self._entries else self._last
+        return LogState(self._epoch, self._last, missing_to)
+
+    async def follow(self, after: Place, wait: float) -> LogRead:
+        if self._last <= after and not self._notes:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                return LogRead((), ())
+        notes, self._notes = self._notes, []
+        return LogRead(self._behind(after), notes)
+
+    async def entries(self, after: Place, count: int) -> list[LogEntry]:
+        return list(islice(self._behind(after), count))
+
+    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
+        return [each for each in self._entries if each.place <= place][-count:]
+
+    async def add_note(self, content: bytes) -> None:
+        self._notes.append(Note(content, 0.0))
+        self._changed.set()
+
+    async def close(self) -> None:
+        self._entries.clear()
+        self._times.clear()
+
+    def _remove_old(self) -> None:
+        oldest = monotonic() - self._max_age
+        while self._entries and (len(self._entries) > self._max_entries or self._times[0] < oldest):
+            self._entries.popleft()
+            self._times.popleft()
+
+    def _behind(self, after: Place) -> list[LogEntry]:
+        newer = min(len(self._entries), max(0, self._last.number - after.number))
+        return list(islice(self._entries, len(self._entries) - newer, None))

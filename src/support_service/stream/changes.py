@@ -1,0 +1,139 @@
+"""A change of a case as it was published, and what each view shows of it. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pydantic_core
+
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.events.broker.log import Position
+from support_service.stream.frames import event_frame
+
+View = Literal["full", "public", "masked"]
+Json = dict[str, Any]
+MaskCase = Callable[[Json], Json]
+"""Returns the JSON of a case as analysts see it."""
+
+CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
+# Change types of events that name none.
+TYPES_WITHOUT_NAME = {"support.case.opened.v1": "case.opened", "support.case.closed.v1": "case.closed"}
+BESIDE = frozenset({"version", "publicVersion"})  # members of a published case that stand beside the case
+UNKNOWN_VERSION = 0  # of a change that an older release has published
+# What may be internal, as the event carries it.
+PARTS = ("conversation", "initialMessage", "attachment")
+
+
+@dataclass(slots=True)
+class Change:
+    """A change of a case, its place in the stream, and who may see it.
+
+    `published` is the time of the change in seconds since the Unix epoch.
+    """
+
+    position: Position
+    event_id: str
+    type: str
+    at: str
+    published: float
+    data: Json
+    owner: CaseOwnership
+    previous_owner: CaseOwnership
+    internal: bool
+    _frames: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def case_id(self) -> str:
+        """The id of the case."""
+        return str(self.data["ticket"]["id"])
+
+    def frame_for(self, principal: Principal, view: View, mask: MaskCase) -> bytes | None:
+        """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
+
+        A principal who may no longer see the case learns only that.
+        """
+        if self.internal and view == "public":
+            return None
+        kind: str = view
+        if not principal.may_see(self.owner):
+            if not principal.may_see(self.previous_owner):
+                return None
+            kind = CASE_LEFT
+        frame = self._frames.get(kind)
+        if frame is None:
+            document = self._document(view, mask) if kind == view else self._head(CASE_LEFT, public=view == "public")
+            frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
+        return frame
+
+    def _head(self, change_type: str, *, public: bool) -> Json:
+        version = self.data["ticket"].get("publicVersion" if public else "version")
+        return {
+            "caseId": self.case_id,
+            "version": UNKNOWN_VERSION if version is None else version,
+            "changeType": change_type,
+            "at": self.at,
+            "eventId": self.event_id,
+        }
+
+    def _document(self, view: View, mask: MaskCase) -> Json:
+        ticket: Json = self.data["ticket"]
+        is_public = view == "public"
+        change_type = self.data.get("changeType") or TYPES_WITHOUT_NAME.get(self.type, self.type)
+        document = self._head(change_type, public=is_public)
+        if view == "full" and self.data.get("actor") is not None:
+            document["actor"] = self.data["actor"]
+        shown = mask(ticket) if view == "masked" else ticket
+        row = {name: value for name, value in shown.items() if name not in BESIDE}
+        row["waitingSince"] = ticket.get("waitingSince")
+        if is_public:  # `updatedAt` counts internal notes, but this change is one that customers see
+            row["updatedAt"] = self.at
+        message = self.data.get("conversation") or self.data.get("initialMessage")
+        message_is_public = message is not None and message.get("visibility") == "public"
+        if message is not None and message_is_public:
+            row["lastMessageAt"] = message["createdAt"]
+        document["case"] = row
+        if message and view != "masked" and (message_is_public or not is_public):
+            document["message"] = message
+        return document
+
+
+def parse_change(position: Position, event: bytes) -> Change:
+    """Return the change that a published event tells of. Raises ValueError for anything else."""
+    document = pydantic_core.from_json(event)
+    try:
+        data = document["data"]
+        ticket = data["ticket"]
+        owner = CaseOwnership(ticket["customerId"], ticket["assignedAgentId"], ticket["team"])
+        at = document["time"]
+        return Change(
+            position,
+            document["id"],
+            document["type"],
+            at,
+            datetime.fromisoformat(at).timestamp(),
+            data,
+            owner,
+            _previous_owner(owner, data.get("previousOwner") or {}),
+            _is_internal(data),
+        )
+    except (KeyError, TypeError, AttributeError) as failure:
+        raise ValueError(f"not an event of a case: {failure!r}") from failure
+
+
+def _previous_owner(owner: CaseOwnership, given: Mapping[str, Any]) -> CaseOwnership:
+    return CaseOwnership(
+        owner.customer_id,
+        given.get("assignedAgentId", owner.assigned_agent_id),
+        given.get("team", owner.team),
+    )
+
+
+def _is_internal(data: Mapping[str, Any]) -> bool:
+    """Return whether customers must not learn of the change."""
+    change_type = str(data.get("changeType") or "")
+    if change_type.startswith("link."):
+        return data.get("visibility") != "public"
+    if not change_type:  # an opening or a closing; a note that came with it is left out
+        return False
+    return any(data[part].get("visibility") == "internal" for part in PARTS if data.get(part))

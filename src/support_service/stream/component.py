@@ -1,0 +1,37 @@
+"""The stream component: the open streams of this replica, and the feed that follows the published events for them."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+
+from support_service.core.background import run_every, run_in_background
+from support_service.events.component import EVENT_LOG
+from support_service.http.component import READINESS
+from support_service.settings.process import LimitSettings
+from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.slots import StreamLimits
+from support_service.telemetry.component import INSTRUMENTS
+from support_service.telemetry.instruments.stream import STREAM_OPEN
+
+CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
+# Masks the JSON of a case for analysts; the API sets it.
+MASK_CASE = web.AppKey[Callable[[dict[str, Any]], dict[str, Any]]]("mask_case")
+
+
+def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -> None:
+    """Add the streams. They end at shutdown after all other requests."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        most = StreamLimits(limits.streams, limits.streams_per_principal, limits.streams_per_address)
+        stream = app[CHANGE_STREAM] = ChangeStream(
+            app[EVENT_LOG], app[MASK_CASE], app[INSTRUMENTS], most, timings=timings
+        )
+        app[INSTRUMENTS].observe(STREAM_OPEN, lambda: [(len(stream.subscribers), {})])
+        app[READINESS].end_streams.append(stream.shut_down)
+        expire = run_every(timings.presence.expiry_interval, stream.presence.expire, "Ending presence")
+        check = run_every(timings.access_interval, stream.check_access, "Checking the callers of streams")
+        async with run_in_background(stream.feed.run()), run_in_background(expire), run_in_background(check):
+            yield
+
+    app.cleanup_ctx.append(run)

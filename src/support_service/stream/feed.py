@@ -1,0 +1,245 @@
+"""Follows the log of published events, and passes each change to the open streams; replays what clients have missed."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from support_service.events.broker.base import BrokerError
+from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position
+from support_service.events.polling import Backoff
+from support_service.stream.changes import Change, MaskCase, parse_change
+from support_service.stream.frames import comment_frame, event_frame
+from support_service.stream.presence import Presence
+from support_service.stream.subscribers import Subscribers
+
+GapReason = Literal["trimmed", "foreign", "too_many", "restarted"]
+INTERRUPTED = "interrupted: the broker of changes is away"
+CONTINUED = "continued: the broker of changes is back"
+
+log = logging.getLogger(__name__)
+
+
+class Gap(Exception):
+    """Changes behind a client's position can't be replayed; it has to read again what it shows."""
+
+    def __init__(self, reason: GapReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTimings:
+    """Times in seconds, and bounds of what is kept and replayed."""
+
+    wait: float = 1.0  # for the next event of a read
+    check_interval: float = 5.0  # between two checks that the log is still the same
+    backoff: Backoff = Backoff(0.2, 2.0)
+    kept_changes: int = 1000  # in memory, for clients that come back soon
+    kept_bytes: int = 16 * 1024 * 1024
+    kept_time: float = 60.0  # an erasure can't reach the memory of a replica
+    page: int = 200  # events of one read of a replay
+    max_replayed: int = 10_000  # events; beyond them, it is faster to read the lists again
+    repeats: int = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
+
+
+def resync_frame(reason: GapReason, position: Position) -> bytes:
+    """Return the event that asks a client to read again what it shows; changes behind the position follow."""
+    return event_frame("resync", {"reason": reason}, str(position))
+
+
+class Feed:
+    """Follows one log.
+
+    `position` is the last change that it has read, None until it has reached the log for the first time. `passed_on`
+    is the last change that every stream has got; while a change is being passed on, it is the one before.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        subscribers: Subscribers,
+        presence: Presence,
+        mask: MaskCase,
+        *,
+        count_resync: Callable[[GapReason, int], None] = lambda _reason, _number: None,
+        timings: FeedTimings = FeedTimings(),
+    ) -> None:
+        self._log = event_log
+        self._subscribers = subscribers
+        self._presence = presence
+        self._mask = mask
+        self._timings = timings
+        self._count_resync = count_resync
+        self.position: Position | None = None
+        self.passed_on: Position | None = None
+        self.interrupted = False
+        self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
+        self._kept_bytes = 0
+        self._kept_after: Place = Place(0)  # every change behind it is kept
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the log until cancelled; while the broker is away, streams stay open."""
+        failures = 0
+        while True:
+            try:
+                await self._begin()
+                failures = 0
+                await self._follow()
+            except BrokerError as failure:
+                failures += 1
+                self._interrupt(failure)
+            except Exception:
+                failures += 1
+                log.exception("Following the stream of events failed and is retried")
+            await asyncio.sleep(self._timings.backoff.delay(failures))
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the feed has reached its log for the first time."""
+        await self._ready.wait()
+
+    async def replay(self, text: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
+        """Yield the changes behind a client's position, up to a place that the feed has reached.
+
+        Raises Gap if they are not there any more or are too many, and BrokerError.
+        """
+        position = parse_position(text)
+        if position is None or self.position is None or position.epoch != self.position.epoch:
+            raise Gap("foreign")
+        if position.place >= self._kept_after and position.place <= up_to:
+            yield [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
+            return
+        state = await self._log.state()
+        if state.epoch != position.epoch or position.place > state.last:
+            raise Gap("foreign")
+        if position.place >= up_to:  # the client comes from a replica that was ahead
+            return
+        if position.place < state.missing_to:
+            raise Gap("trimmed")
+        async for page in self._replay_log(position, up_to):
+            yield page
+
+    async def _replay_log(self, position: Position, up_to: Place) -> AsyncGenerator[list[Change], None]:
+        number, after = 0, position.place
+        known = OrderedDict[str, None]()
+        before = await self._log.entries_before(after, self._timings.repeats)
+        _parse_new(position.epoch, before, known, len(before))
+        while entries := await self._log.entries(after, self._timings.page):
+            after, number = entries[-1].place, number + len(entries)
+            if number > self._timings.max_replayed:
+                raise Gap("too_many")
+            wanted = [each for each in entries if each.place <= up_to]
+            yield _parse_new(position.epoch, wanted, known, self._timings.max_replayed)
+            if after >= up_to:
+                return
+
+    async def _begin(self) -> None:
+        """Find the place to continue from. Streams are asked to read again if something may be missing."""
+        state = await self._log.state()
+        if self.position is None:
+            await self._start_at(state)
+            self._resync("restarted")  # streams that were opened meanwhile
+        else:
+            await self._check(state)
+        if self.interrupted:
+            self.interrupted = False
+            log.info("Following the stream of events continues")
+            self._subscribers.tell_all(comment_frame(CONTINUED))
+        self._ready.set()
+
+    async def _start_at(self, state: LogState) -> None:
+        before = await self._log.entries_before(state.last, self._timings.repeats)
+        self._known.clear()
+        _parse_new(state.epoch, before, self._known, self._timings.repeats)
+        self._kept.clear()
+        self._kept_bytes, self._kept_after = 0, state.last
+        self.position = self.passed_on = Position(state.epoch, state.last)
+
+    async def _check(self, state: LogState) -> None:
+        """Start again if the log is another one, or has lost entries that the feed has not read."""
+        assert self.position is not None  # noqa: S101 - the feed has started
+        place = self.position.place
+        if state.epoch != self.position.epoch or place > state.last:
+            reason: GapReason = "foreign"
+        elif place < state.missing_to:
+            reason = "trimmed"
+        else:
+            return
+        log.warning("The stream of events has lost entries (%s); clients read again", reason)
+        await self._start_at(state)
+        self._resync(reason)
+
+    async def _follow(self) -> None:
+        assert self.position is not None  # noqa: S101 - `_begin` has set it
+        check_at = time.monotonic() + self._timings.check_interval
+        while True:
+            read = await self._log.follow(self.position.place, self._timings.wait)
+            for entry in read.entries:
+                await self._pass_on(entry)
+            for note in read.notes:
+                self._presence.receive(note.content, note.age)
+            if time.monotonic() >= check_at:
+                self._remove_old()
+                await self._check(await self._log.state())
+                check_at = time.monotonic() + self._timings.check_interval
+
+    async def _pass_on(self, entry: LogEntry) -> None:
+        assert self.position is not None  # noqa: S101 - the caller has read behind it
+        # Set before the change is passed on: a stream that is opened meanwhile continues behind it.
+        position = self.position = Position(self.position.epoch, entry.place)
+        for change in _parse_new(position.epoch, [entry], self._known, self._timings.repeats):
+            self._keep(change, len(entry.event))
+            self._presence.note_owner(change.case_id, change.owner)
+            await self._subscribers.publish(change, self._mask)
+        self.passed_on = position
+
+    def _keep(self, change: Change, size: int) -> None:
+        self._kept.append((change, size, time.monotonic()))
+        self._kept_bytes += size
+        while len(self._kept) > self._timings.kept_changes or self._kept_bytes > self._timings.kept_bytes:
+            self._remove_oldest()
+
+    def _remove_old(self) -> None:
+        while self._kept and self._kept[0][2] < time.monotonic() - self._timings.kept_time:
+            self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        oldest, size, _ = self._kept.popleft()
+        self._kept_bytes -= size
+        self._kept_after = oldest.position.place
+
+    def _resync(self, reason: GapReason) -> None:
+        assert self.position is not None  # noqa: S101 - the feed has just started there
+        self._count_resync(reason, len(self._subscribers))
+        for subscriber in self._subscribers:
+            subscriber.after = self.position.place
+        self._subscribers.tell_all(resync_frame(reason, self.position))
+
+    def _interrupt(self, failure: BrokerError) -> None:
+        if not self.interrupted:
+            self.interrupted = True
+            log.warning("Following the stream of events is interrupted and is retried: %s", failure)
+            self._subscribers.tell_all(comment_frame(INTERRUPTED))
+
+
+def _parse_new(epoch: str, entries: Iterable[LogEntry], known: OrderedDict[str, None], remember: int) -> list[Change]:
+    """Return the changes of entries whose events are not `known` yet, and remember up to so many ids there."""
+    found = []
+    for entry in entries:
+        try:
+            change = parse_change(Position(epoch, entry.place), entry.event)
+        except ValueError as failure:
+            log.warning("The entry %s of the stream of events is left out: %s", entry.place.entry_id, failure)
+            continue
+        if change.event_id in known:
+            continue
+        known[change.event_id] = None
+        while len(known) > remember:
+            known.popitem(last=False)
+        found.append(change)
+    return found

@@ -1,0 +1,153 @@
+"""Presence: which agents view a case or type in it. It lives in memory for some seconds, and is never stored.
+
+Each replica has all of it: what its own clients say, and what the others pass on as notes beside the log of events.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pydantic_core
+
+from support_service.core.domain.case_vocabulary import PRESENCE_STATES, PresenceState
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.ids import new_id
+from support_service.events.broker.base import BrokerError
+from support_service.events.broker.log import EventLog
+from support_service.stream.frames import event_frame
+from support_service.stream.subscribers import Queued, Subscriber, Subscribers
+
+EVENT = "presence"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceTimings:
+    """Times in seconds, and the bound of what is kept."""
+
+    valid: float = 15.0
+    expiry_interval: float = 1.0  # between two looks for what has expired
+    max_cases: int = 10_000
+    max_viewers: int = 50  # of one case
+
+
+class Viewer(NamedTuple):
+    """An agent who views a case or types in it."""
+
+    name: str
+    state: PresenceState
+
+
+@dataclass(slots=True)
+class _Case:
+    """The viewers of a case, each with the state and the loop time at which it expires."""
+
+    owner: CaseOwnership
+    viewers: dict[str, tuple[PresenceState, float]]
+
+    def shown(self) -> list[Viewer]:
+        return [Viewer(name, state) for name, (state, _) in sorted(self.viewers.items())]
+
+
+class Presence:
+    """The viewers of all cases, as this replica knows them; changes are passed to the streams of staff."""
+
+    def __init__(
+        self,
+        subscribers: Subscribers,
+        timings: PresenceTimings = PresenceTimings(),
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self._subscribers = subscribers
+        self._timings = timings
+        self._now = now or asyncio.get_running_loop().time
+        self._cases: dict[str, _Case] = {}
+        self._replica = new_id()
+
+    async def announce(
+        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState, event_log: EventLog
+    ) -> None:
+        """Say that a principal views a case or types in it, here and on the other replicas.
+
+        While the broker is away, only the clients of this replica learn of it.
+        """
+        name = principal.subject or principal.name
+        self._put(case_id, owner, name, state, self._timings.valid)
+        note = {
+            "from": self._replica,
+            "case": case_id,
+            "owner": [owner.customer_id, owner.assigned_agent_id, owner.team],
+            "name": name,
+            "state": state,
+        }
+        try:
+            await event_log.add_note(pydantic_core.to_json(note))
+        except BrokerError as failure:
+            log.debug("Presence is not passed on: %s", failure)
+
+    def receive(self, content: bytes, age: float) -> None:
+        """Take in what a replica has announced `age` seconds ago; anything unreadable is ignored."""
+        try:
+            note: Any = pydantic_core.from_json(content)
+            replica, case_id, name, state = note["from"], note["case"], note["name"], note["state"]
+            owner = CaseOwnership(*note["owner"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid:
+            self._put(case_id, owner, name, state, self._timings.valid - age)
+
+    def viewers(self, case_id: str) -> list[Viewer]:
+        """Return the viewers of a case, by name."""
+        case = self._cases.get(case_id)
+        return case.shown() if case else []
+
+    def note_owner(self, case_id: str, owner: CaseOwnership) -> None:
+        """Note to whom a case belongs now; that decides whose streams learn of its viewers."""
+        if case := self._cases.get(case_id):
+            case.owner = owner
+
+    def tell_all_to(self, subscriber: Subscriber) -> None:
+        """Pass the viewers of every case that a stream may see to it."""
+        if subscriber.view != "full":
+            return
+        visible = [
+            _frame(case_id, case) for case_id, case in self._cases.items() if subscriber.principal.may_see(case.owner)
+        ]
+        if visible:
+            subscriber.offer(Queued(b"".join(visible)))
+
+    async def expire(self) -> None:
+        """Remove what is no longer valid, and tell the streams."""
+        now = self._now()
+        for case_id, case in list(self._cases.items()):
+            ended = [name for name, (_, until) in case.viewers.items() if until <= now]
+            for name in ended:
+                del case.viewers[name]
+            if ended:
+                self._tell(case_id, case)
+            if not case.viewers:
+                del self._cases[case_id]
+
+    def _put(self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState, seconds: float) -> None:
+        case = self._cases.get(case_id)
+        if case is None:
+            if len(self._cases) >= self._timings.max_cases:
+                return
+            case = self._cases[case_id] = _Case(owner, {})
+        case.owner = owner
+        before = case.viewers.get(name)
+        if before is None and len(case.viewers) >= self._timings.max_viewers:
+            return
+        case.viewers[name] = (state, self._now() + seconds)
+        if before is None or before[0] != state:
+            self._tell(case_id, case)
+
+    def _tell(self, case_id: str, case: _Case) -> None:
+        self._subscribers.tell_staff(case.owner, _frame(case_id, case))
+
+
+def _frame(case_id: str, case: _Case) -> bytes:
+    return event_frame(EVENT, {"caseId": case_id, "viewers": [each._asdict() for each in case.shown()]})

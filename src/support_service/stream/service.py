@@ -1,0 +1,181 @@
+"""The stream of one client: what it gets when it is opened, while it is open, and at its end."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from support_service.core.domain.case_vocabulary import PresenceState
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.events.broker.base import BrokerError
+from support_service.events.broker.log import EventLog, Position, parse_position
+from support_service.stream.changes import Change, MaskCase, View
+from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
+from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
+from support_service.stream.presence import Presence, PresenceTimings, Viewer
+from support_service.stream.slots import StreamLimits, StreamSlots
+from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
+from support_service.telemetry.instruments import Instruments
+
+Authenticate = Callable[[], Awaitable[Principal]]
+Write = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTimings:
+    """Times in seconds, and the timings and bounds of the parts."""
+
+    heartbeat: float = 15.0  # without anything to send; proxies close connections that are silent for longer
+    access_interval: float = 3.0  # between two checks that a caller may still read
+    replay_retry: float = 1.0  # while the broker is away
+    feed: FeedTimings = field(default_factory=FeedTimings)
+    presence: PresenceTimings = field(default_factory=PresenceTimings)
+    queue: QueueLimits = field(default_factory=QueueLimits)
+
+
+class ChangeStream:
+    """The open streams of this replica with the feed and the presence that they show."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        mask: MaskCase,
+        instruments: Instruments,
+        limits: StreamLimits,
+        timings: StreamTimings = StreamTimings(),
+    ) -> None:
+        self._log = event_log
+        self._mask = mask
+        self._instruments = instruments
+        self._timings = timings
+        self.subscribers = Subscribers(timings.queue)
+        self.presence = Presence(self.subscribers, timings.presence)
+        self.feed = Feed(
+            event_log, self.subscribers, self.presence, mask, count_resync=self._count_resync, timings=timings.feed
+        )
+        self.slots = StreamSlots(limits, lambda: instruments.request_turned_away.add(1, {"reason": "streams"}))
+        self._authenticate: dict[Subscriber, Authenticate] = {}
+        self._stopping = False
+
+    async def announce(self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState) -> None:
+        """Say that a principal views a case, or types in it."""
+        await self.presence.announce(principal, case_id, owner, state, self._log)
+
+    def viewers(self, case_id: str) -> list[Viewer]:
+        """Return who views a case at present, by name."""
+        return self.presence.viewers(case_id)
+
+    def open(
+        self, principal: Principal, view: View, authenticate: Authenticate, abort: Callable[[], None]
+    ) -> Subscriber:
+        """Return a new stream, which gets changes from now on; the caller must `send` it.
+
+        `authenticate` returns the caller as its credentials are now. `abort` closes the connection.
+        """
+        subscriber = Subscriber(principal, view, abort, self._timings.queue, self.feed.position)
+        if self._stopping:
+            subscriber.close("shutdown")
+        self._authenticate[subscriber] = authenticate
+        self.subscribers.add(subscriber)
+        return subscriber
+
+    async def send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
+        """Send a stream until it is closed: what its client has missed behind `last_event_id`, then each change.
+
+        `write` raises ConnectionError once the client has gone.
+        """
+        try:
+            await self._send(subscriber, last_event_id, write)
+            if subscriber.closed == "shutdown":
+                await write(last_frame())
+        except ConnectionError:
+            subscriber.close("client")
+        except BaseException:
+            subscriber.close("failed")
+            raise
+        finally:
+            self.subscribers.remove(subscriber)
+            del self._authenticate[subscriber]
+            self._instruments.stream_closed.add(1, {"reason": subscriber.closed or "failed"})
+
+    async def check_access(self) -> None:
+        """End the streams whose callers were revoked, have expired, or have other rights now."""
+        checks = self._authenticate.items()
+        for number, (subscriber, authenticate) in enumerate(list(checks), 1):
+            if number % self._timings.queue.streams_per_pause == 0:
+                await asyncio.sleep(0)
+            try:
+                if await authenticate() == subscriber.principal:
+                    continue
+            except Unavailable:
+                continue  # callers can't be verified at present
+            except Unauthenticated:
+                pass
+            subscriber.close("revoked")
+
+    def shut_down(self) -> None:
+        """End every stream, also those that are opened from now on."""
+        self._stopping = True
+        self.subscribers.close_all("shutdown")
+
+    async def _send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
+        await write(retry_frame(RETRY) + (comment_frame(INTERRUPTED) if self.feed.interrupted else b""))
+        start = subscriber.start
+        if start is not None and last_event_id:
+            await self._replay(subscriber, start, last_event_id, write)
+        elif start is not None:
+            await write(comment_frame("open", str(start)))
+        self.presence.tell_all_to(subscriber)
+        while not subscriber.closed:
+            if await subscriber.wait(self._timings.heartbeat):
+                await self._send_queued(subscriber, write)
+            else:
+                reached = self.feed.passed_on  # what the client got from another replica may be further
+                known = reached is None or reached.place < subscriber.after
+                await write(comment_frame("alive", None if known else str(reached)))
+
+    async def _send_queued(self, subscriber: Subscriber, write: Write) -> None:
+        taken = subscriber.take()
+        if not taken or subscriber.closed == "slow":
+            return
+        await write(b"".join(queued.frame for queued in taken))
+        changes = [queued.published for queued in taken if queued.published is not None]
+        if changes:
+            self._instruments.stream_sent.add(len(changes))
+            self._instruments.stream_lag.record(max(0.0, time.time() - min(changes)))
+
+    async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: Write) -> None:
+        """Send what the client has missed, or ask it to read again. While the broker is away, wait for it."""
+        position = parse_position(last_event_id)
+        if position is not None and position.epoch == start.epoch:  # it may come from a replica that is ahead
+            subscriber.after = max(subscriber.after, position.place)
+        while not subscriber.closed:
+            try:
+                async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
+                    async for changes in pages:
+                        await self._send_replayed(subscriber, changes, write)
+            except BrokerError:
+                # What the client has got so far is sent again; it knows each change by its id.
+                await asyncio.sleep(self._timings.replay_retry)
+                await write(comment_frame(INTERRUPTED))
+            except Gap as gap:
+                now = self.feed.position or start
+                self._count_resync(gap.reason, 1)
+                subscriber.take()
+                subscriber.after = now.place
+                await write(resync_frame(gap.reason, now))
+                return
+            else:
+                return
+
+    async def _send_replayed(self, subscriber: Subscriber, changes: Sequence[Change], write: Write) -> None:
+        frames = [change.frame_for(subscriber.principal, subscriber.view, self._mask) for change in changes]
+        shown = [frame for frame in frames if frame is not None]
+        if shown:
+            await write(b"".join(shown))
+            self._instruments.stream_replayed.add(len(shown))
+
+    def _count_resync(self, reason: GapReason, number: int) -> None:
+        self._instruments.stream_resynced.add(number, {"reason": reason})

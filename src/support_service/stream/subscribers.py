@@ -1,0 +1,176 @@
+"""The open streams of this replica: each has a bounded queue, and those with the same rights share what is encoded."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.events.broker.log import START, Place, Position
+from support_service.stream.changes import Change, MaskCase, View
+
+CloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What may wait for one client, and the size of one step of passing a change on."""
+
+    events: int = 512
+    bytes: int = 2 * 1024 * 1024
+    streams_per_pause: int = 50  # between two pauses in which requests are served
+
+
+class Queued(NamedTuple):
+    """A frame that waits for a client; `published` is the time of its change, None for what is no change."""
+
+    frame: bytes
+    published: float | None = None
+
+
+AudienceKey = tuple[str, str | None, frozenset[str], View]
+
+
+class Subscriber:
+    """One open stream: the frames that wait for its client.
+
+    `abort` closes the connection of a client that does not read. `start` is the position behind which the stream gets
+    changes; None if the feed has not reached its log yet, and asks the client to read again once it has.
+    """
+
+    def __init__(
+        self,
+        principal: Principal,
+        view: View,
+        abort: Callable[[], None],
+        limits: QueueLimits,
+        start: Position | None = None,
+    ) -> None:
+        self.principal = principal
+        self.view = view
+        self.closed: CloseReason | None = None
+        self.start = start
+        self.after: Place = start.place if start else START  # the client knows, or is told, the changes up to there
+        self._abort = abort
+        self._limits = limits
+        self._queue: deque[Queued] = deque()
+        self._queued_bytes = 0
+        self._ready = asyncio.Event()
+
+    @property
+    def key(self) -> AudienceKey:
+        """What decides which changes the stream gets."""
+        principal = self.principal
+        return principal.role, principal.subject, frozenset(principal.teams), self.view
+
+    def offer(self, queued: Queued) -> None:
+        """Add a frame, or close the stream if too much waits for its client."""
+        if self.closed:
+            return
+        self._queue.append(queued)
+        self._queued_bytes += len(queued.frame)
+        if len(self._queue) > self._limits.events or self._queued_bytes > self._limits.bytes:
+            self.close("slow")
+            self._abort()
+        self._ready.set()
+
+    def take(self) -> list[Queued]:
+        """Return and remove all frames that wait."""
+        taken, self._queued_bytes = list(self._queue), 0
+        self._queue.clear()
+        self._ready.clear()
+        return taken
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream; the first reason counts."""
+        self.closed = self.closed or reason
+        self._ready.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until there is something to do. Return False after so many seconds in which there was nothing."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class _Audience:
+    """Streams whose principals have the same rights."""
+
+    principal: Principal
+    view: View
+    subscribers: set[Subscriber] = field(default_factory=set)
+
+
+class Subscribers:
+    """All open streams. A change is checked and encoded once for all streams with the same rights."""
+
+    def __init__(self, limits: QueueLimits = QueueLimits()) -> None:
+        self.limits = limits
+        self._staff: dict[AudienceKey, _Audience] = {}
+        self._customers: dict[str | None, dict[AudienceKey, _Audience]] = {}  # by subject: there may be thousands
+        self._number = 0
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        groups = (self._staff, *self._customers.values())
+        return iter([each for group in groups for audience in group.values() for each in audience.subscribers])
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Add an open stream."""
+        principal, key = subscriber.principal, subscriber.key
+        group = self._customers.setdefault(principal.subject, {}) if principal.role == "customer" else self._staff
+        if key not in group:
+            group[key] = _Audience(principal, subscriber.view)
+        group[key].subscribers.add(subscriber)
+        self._number += 1
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove a stream that has ended."""
+        principal, key = subscriber.principal, subscriber.key
+        group = self._customers[principal.subject] if principal.role == "customer" else self._staff
+        group[key].subscribers.remove(subscriber)
+        self._number -= 1
+        if not group[key].subscribers:
+            del group[key]
+            if principal.role == "customer" and not group:
+                del self._customers[principal.subject]
+
+    async def publish(self, change: Change, mask: MaskCase) -> None:
+        """Pass a change to every stream that may see it."""
+        concerned = [*self._staff.values(), *self._customers.get(change.owner.customer_id, {}).values()]
+        for audience in concerned:
+            frame = change.frame_for(audience.principal, audience.view, mask)
+            if frame is None:
+                continue
+            queued = Queued(frame, change.published)
+            for number, subscriber in enumerate(tuple(audience.subscribers), 1):
+                if subscriber.after < change.position.place:
+                    subscriber.offer(queued)
+                if number % self.limits.streams_per_pause == 0:
+                    await asyncio.sleep(0)
+
+    def tell_staff(self, owner: CaseOwnership, frame: bytes) -> None:
+        """Pass a frame to the streams of staff who may see a case."""
+        queued = Queued(frame)
+        for audience in self._staff.values():
+            if audience.view == "full" and audience.principal.may_see(owner):
+                for subscriber in audience.subscribers:
+                    subscriber.offer(queued)
+
+    def tell_all(self, frame: bytes) -> None:
+        """Pass a frame to every stream."""
+        queued = Queued(frame)
+        for subscriber in self:
+            subscriber.offer(queued)
+
+    def close_all(self, reason: CloseReason) -> None:
+        """End every stream."""
+        for subscriber in self:
+            subscriber.close(reason)

@@ -1,0 +1,371 @@
+"""The stream of changes: who gets what of which change, replays, limits, and how a stream ends."""
+
+import asyncio
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from support_service.access.timings import AccessTimings
+from support_service.access.token_file import edit_token_file
+from support_service.api.stream_models import StreamedChange
+from support_service.database.component import DATABASE
+from support_service.http.component import READINESS
+from support_service.stream.component import CHANGE_STREAM
+from support_service.stream.feed import FeedTimings
+from support_service.stream.service import StreamTimings
+from support_service.stream.subscribers import QueueLimits
+from tests.support.access.fixtures import write_token
+from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case
+from tests.support.events.fixtures import outbox_is_empty
+from tests.support.scrape import Scrape
+from tests.support.stream import PATH, follow
+from tests.support.timings import patient_timings
+
+MESSAGE = {"authorType": "customer", "message": "Where is it?"}
+
+
+def quick(**stream):
+    """Return timings with frequent checks of callers, and changed timings of the stream."""
+    return patient_timings(
+        stream=replace(StreamTimings(access_interval=0.02, replay_retry=0.02), **stream),
+        access=AccessTimings(token_file_check_interval=0.02),
+    )
+
+
+class Desk:
+    """A service that requires tokens, and its callers."""
+
+    def __init__(self, client, tokens):
+        self.client = client
+        self.tokens = tokens
+
+    def follow(self, name, **options):
+        """Return the stream of a caller."""
+        return follow(self.client, self.tokens[name], **options)
+
+    async def send(self, method, path, name="supervisor", status=(200, 201, 204), headers=(), **sent):
+        """Send a request of a caller; return the JSON of the answer."""
+        headers = {"Authorization": f"Bearer {self.tokens[name]}", **dict(headers)}
+        async with self.client.request(method, path, headers=headers, **sent) as response:
+            assert response.status in status, await response.text()
+            return await response.json() if response.content_length else None
+
+    async def open_case(self, **fields):
+        """Open a case."""
+        return await self.send("POST", "/support/cases", json={"subject": "A parcel", "channel": "email"} | fields)
+
+    async def publish_all(self):
+        """Wait until every change was published: a stream that is opened then gets none of them."""
+        await eventually(lambda: outbox_is_empty(self.client.app[DATABASE]))
+
+    async def add(self, case, name="supervisor", **message):
+        """Add a message to a case."""
+        return await self.send("POST", f"/support/cases/{case['id']}/messages", name, json=MESSAGE | message)
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    """The file of the service's tokens."""
+    return tmp_path / "tokens.json"
+
+
+@pytest.fixture
+async def desk(make_client, token_file):
+    """A service with a caller of each kind."""
+    tokens = {
+        "supervisor": write_token(token_file, "supervisor", role="supervisor"),
+        "lan": write_token(token_file, "lan", role="agent", subject="agent-1", teams=["returns"]),
+        "minh": write_token(token_file, "minh", role="agent", subject="agent-2", teams=["billing"]),
+        "analyst": write_token(token_file, "analyst", role="analyst"),
+        "ann": write_token(token_file, "ann", role="customer", subject="customer-1"),
+        "bob": write_token(token_file, "bob", role="customer", subject="customer-2"),
+        "service": write_token(token_file, "shop", role="service"),
+    }
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(token_file), timings=quick())
+    return Desk(client, tokens)
+
+
+async def test_each_change_is_sent_once_with_its_case(client):
+    """The event has the type, the version that the case has now, and what a row of a list shows."""
+    async with follow(client) as stream:
+        case = await open_case(client, description="Long", initialMessage=MESSAGE, tags=["vip"])
+        await add_message(client, case, "On it.")
+        async with client.post(f"/support/cases/{case['id']}/close") as response:
+            etag = response.headers["ETag"]
+        await eventually(lambda: len(stream.changes) == 4)
+        types = [(event.name.split(".")[2], event.data["changeType"]) for event in stream.changes]
+        assert types == [
+            ("opened", "case.opened"),
+            ("updated", "conversation.added"),
+            ("updated", "status.changed"),
+            ("closed", "case.closed"),
+        ]
+        assert [event.data["version"] for event in stream.changes] == [1, 2, 3, 3]
+        assert etag == '"3"'
+        opened, added, _, closed = (event.data for event in stream.changes)
+        assert opened["message"]["message"] == "Where is it?"
+        assert opened["case"]["waitingSince"] == opened["at"]
+        assert added["message"]["message"] == "On it."
+        assert added["case"]["waitingSince"] is None
+        assert closed["case"]["status"] == "closed"
+        assert {event.data["actor"] for event in stream.changes} == {"anyone"}
+        listed = await read_case(client, case)
+        row = {name: listed[name] for name in closed["case"] if name in listed}
+        assert closed["case"].keys() - row.keys() == {"waitingSince"}
+        assert row == {name: closed["case"][name] for name in row}
+        assert added["case"]["lastMessageAt"] == added["at"]
+        assert row["description"] == "Long"
+        assert len({event.id for event in stream.changes}) == 4
+        for event in stream.changes:
+            StreamedChange.model_validate(event.data)
+
+
+async def test_the_stream_is_of_server_sent_events(client):
+    """It must not be stored or buffered, begins with `retry`, and tells its position before the first change."""
+    async with client.get(PATH) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert await response.content.readline() == b"retry: 2000\n"
+    async with client.head(PATH) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/event-stream"
+    async with follow(client) as stream:
+        await eventually(lambda: stream.last_id)
+
+
+async def test_each_caller_gets_the_changes_of_its_cases(desk):
+    """Customers get their own cases without notes and actors, agents theirs, analysts all without customers' data."""
+    async with (
+        desk.follow("ann") as ann,
+        desk.follow("bob") as bob,
+        desk.follow("lan") as lan,
+        desk.follow("minh") as minh,
+        desk.follow("analyst") as analyst,
+        desk.follow("supervisor") as all_changes,
+    ):
+        case = await desk.open_case(customerId="customer-1", assignedAgentId="agent-1", initialMessage=MESSAGE)
+        await desk.add(case, authorType="agent", message="She is cross.", visibility="internal")
+        await desk.add(case, authorType="agent", message="On its way.")
+        other = await desk.open_case(customerId="customer-2", team="billing")
+        await eventually(lambda: len(all_changes.changes) == 4 and len(analyst.changes) == 4)
+        await eventually(lambda: len(lan.changes) == 3 and len(ann.changes) == 2)
+        assert bob.seen() == minh.seen() == [(other["id"], "case.opened")]
+        assert [event.data["message"]["message"] for event in ann.changes] == ["Where is it?", "On its way."]
+        assert [event.data["version"] for event in ann.changes] == [1, 2]
+        assert [event.data["case"]["updatedAt"] for event in ann.changes] == [e.data["at"] for e in ann.changes]
+        assert not any("actor" in event.data for event in (*ann.changes, *analyst.changes))
+        assert [event.data["message"]["visibility"] for event in lan.changes] == ["public", "internal", "public"]
+        assert [event.data["version"] for event in lan.changes] == [1, 2, 3]
+        assert {event.data["actor"] for event in lan.changes} == {"supervisor"}
+        assert not any("message" in event.data for event in analyst.changes)
+        assert {event.data["case"]["subject"] for event in analyst.changes} == {"[masked]"}
+        assert "customer-1" not in str(analyst.events)
+        assert "cross" not in str([*ann.events, *analyst.events])
+
+
+async def test_internal_files_and_links_are_not_for_customers(desk):
+    """A link is sent to customers only if it says that two cases of theirs are the same."""
+    first = await desk.open_case(customerId="customer-1")
+    second = await desk.open_case(customerId="customer-1")
+    foreign = await desk.open_case(customerId="customer-2")
+    await desk.publish_all()
+    async with desk.follow("ann") as ann, desk.follow("supervisor") as all_changes:
+        for kind, other in (("related", second), ("duplicate-of", foreign)):
+            link = {"kind": kind, "caseId": other["id"]}
+            await desk.send("POST", f"/support/cases/{first['id']}/links", json=link)
+        path = f"/support/cases/{second['id']}"
+        await desk.send("POST", f"{path}/attachments?visibility=internal", data=_file())
+        await desk.send("POST", f"{path}/attachments", data=_file())
+        await eventually(lambda: len(ann.changes) >= 3 and len(all_changes.changes) == 8)
+        assert ann.seen() == [
+            (first["id"], "status.changed"),
+            (first["id"], "case.closed"),
+            (second["id"], "attachment.added"),
+        ]
+
+
+def _file():
+    form = aiohttp.FormData()
+    form.add_field("file", b"hello", filename="note.txt", content_type="text/plain")
+    return form
+
+
+async def test_an_agent_learns_that_a_case_is_no_longer_theirs(desk):
+    """It gets no more than that; the new agent gets the case."""
+    case = await desk.open_case(assignedAgentId="agent-1", customerId="customer-1")
+    await desk.publish_all()
+    async with desk.follow("lan") as lan, desk.follow("minh") as minh:
+        await desk.send("PATCH", f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-2"})
+        await desk.add(case, message="Still waiting.")
+        await eventually(lambda: len(minh.changes) == 2 and lan.changes)
+        assert minh.seen() == [(case["id"], "case.changed"), (case["id"], "conversation.added")]
+        [left] = lan.changes
+        assert left.data["changeType"] == "case.left"
+        assert left.data["caseId"] == case["id"]
+        assert left.data.keys() == {"caseId", "version", "changeType", "at", "eventId"}
+        assert left.data["version"] == 2
+
+
+async def test_services_have_no_stream(desk):
+    """Their role has no permission for it."""
+    headers = {"Authorization": f"Bearer {desk.tokens['service']}"}
+    await expect_problem(await desk.client.get(PATH, headers=headers), 403, "permission_missing")
+
+
+async def test_what_came_after_the_last_event_is_replayed(client):
+    """By header or query, each change once and in order, then what happens."""
+    async with follow(client) as stream:
+        case = await open_case(client)
+        await eventually(lambda: stream.changes)
+    known = stream.last_id
+    for text in ("1", "2", "3"):
+        await add_message(client, case, text)
+    async with follow(client) as stream:
+        await add_message(client, case, "4")
+        await eventually(lambda: stream.changes)
+    async with follow(client, after=known) as stream:
+        await eventually(lambda: len(stream.changes) == 4)
+        await add_message(client, case, "5")
+        await eventually(lambda: len(stream.changes) == 5)
+        assert [event.data["message"]["message"] for event in stream.changes] == list("12345")
+        assert not stream.resyncs
+    async with client.get(PATH, params={"lastEventId": stream.changes[-2].id}) as response:
+        text = (await response.content.readuntil(b'"5"')).decode()
+        assert '"4"' not in text
+
+
+@pytest.mark.parametrize("position", ["0123abcd.1-0", "nonsense"])
+async def test_a_position_of_another_broker_asks_to_read_again_once(client, position):
+    """The stream continues behind it, and gives the client a position of its own."""
+    async with follow(client, after=position) as stream:
+        await eventually(lambda: stream.resyncs)
+        await open_case(client)
+        await eventually(lambda: stream.changes)
+        assert stream.resyncs == ["foreign"]
+        again = stream.events[0].id
+    async with follow(client, after=again) as stream:
+        await eventually(lambda: stream.changes)
+        assert not stream.resyncs
+
+
+async def test_a_position_that_was_removed_asks_to_read_again(make_client):
+    """Memory has a bounded number of changes."""
+    timings = quick(feed=FeedTimings(kept_changes=1, max_replayed=2))
+    client = await make_client(timings=timings)
+    async with follow(client) as stream:
+        await eventually(lambda: stream.last_id)
+        known = stream.last_id
+        for _ in range(4):
+            await open_case(client)
+        await eventually(lambda: len(stream.changes) == 4)
+    async with follow(client, after=known) as stream:
+        await eventually(lambda: stream.resyncs)
+        assert stream.resyncs == ["too_many"]
+        assert not stream.changes
+
+
+async def test_a_client_that_does_not_read_is_disconnected(make_client):
+    """Its queue is bounded; other clients get everything."""
+    client = await make_client(timings=quick(queue=QueueLimits(events=20)))
+    subscribers = client.app[CHANGE_STREAM].subscribers
+    async with follow(client) as reader:
+        async with client.get(PATH, read_bufsize=1024) as lazy:
+            await eventually(lambda: len(subscribers) == 2)
+            transport = lazy.connection.transport
+            transport.pause_reading()
+            sent = 0
+            while len(subscribers) == 2:  # until the buffers of both systems are full
+                await open_case(client, initialMessage={"authorType": "agent", "message": "x" * 60_000})
+                sent += 1
+            await eventually(lambda: len(reader.changes) == sent)
+        assert not reader.ended
+        closed = Scrape(client.app).value("support_stream_closed_total", reason="slow")
+        assert closed == 1
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(desk, token_file):
+    """So does one whose token expires, or has other rights; the others stay open."""
+    async with desk.follow("lan") as lan, desk.follow("minh") as minh, desk.follow("ann") as ann:
+        with edit_token_file(token_file) as entries:
+            entries[:] = [
+                each.model_copy(update={"teams": ("other",)}) if each.name == "minh" else each
+                for each in entries
+                if each.name != "lan"
+            ]
+        await eventually(lambda: lan.ended and minh.ended)
+        assert not ann.ended
+    closed = Scrape(desk.client.app).value("support_stream_closed_total", reason="revoked")
+    assert closed == 2
+
+
+async def test_a_caller_has_a_limited_number_of_streams(make_client, token_file):
+    """So have an address and the service. A stream that has ended leaves its place."""
+    tokens = [write_token(token_file, name, role="supervisor") for name in ("a", "b", "c")]
+    client = await make_client(
+        SUPPORT_AUTH="token",
+        SUPPORT_TOKENS_FILE=str(token_file),
+        SUPPORT_STREAMS_PER_PRINCIPAL="1",
+        SUPPORT_STREAMS_PER_ADDRESS="2",
+    )
+
+    async def refuse(token):
+        response = await client.get(PATH, headers={"Authorization": f"Bearer {token}"})
+        assert response.headers["Retry-After"] == "5"
+        return (await expect_problem(response, 429, "too_many_streams"))["detail"]
+
+    async with follow(client, tokens[0]):
+        assert "principal" in await refuse(tokens[0])
+        async with follow(client, tokens[1]):
+            assert "address" in await refuse(tokens[2])
+
+    async def admitted():
+        async with client.get(PATH, headers={"Authorization": f"Bearer {tokens[2]}"}) as response:
+            return response.status == 200
+
+    await eventually(admitted)
+    metrics = Scrape(client.app)
+    assert metrics.value("support_request_turned_away_total", reason="streams") == 2
+    await eventually(lambda: Scrape(client.app).value("support_stream_open") == 0)
+
+
+async def test_the_number_of_streams_is_limited_in_total(make_client):
+    """More are refused like other requests that the service has no room for."""
+    client = await make_client(SUPPORT_STREAMS="1")
+    async with follow(client):
+        await expect_problem(await client.get(PATH), 503, "overloaded")
+
+
+async def test_streams_end_at_shutdown_after_what_they_tell(client):
+    """The last thing a client gets is when to come back."""
+    async with follow(client) as stream:
+        await open_case(client)
+        await eventually(lambda: stream.changes)
+        client.app[READINESS].close_streams()
+        await eventually(lambda: stream.ended)
+        assert len(stream.retries) == 2
+        assert stream.retries[1] >= 500
+    async with follow(client) as stream:
+        await eventually(lambda: stream.ended)
+
+
+async def test_a_silent_stream_gets_comments_with_its_position(make_client):
+    """They keep proxies from closing it, and a client that comes back need not replay what it may not see."""
+    client = await make_client(timings=quick(heartbeat=0.02))
+    async with follow(client) as stream:
+        await eventually(lambda: stream.comments.count("alive") >= 2)
+        before = stream.last_id
+        assert before
+        assert not stream.events
+
+
+async def test_a_stream_is_not_a_slow_request(client):
+    """It counts with the time to its first byte, and does not occupy the limit of concurrent requests."""
+    readiness = client.app[READINESS]
+    async with follow(client):
+        await eventually(lambda: readiness.streams == 1)
+        assert readiness.waiting_for_client == 1
+        await asyncio.sleep(0)
+    await eventually(lambda: readiness.streams == 0 and readiness.in_progress == 0)
