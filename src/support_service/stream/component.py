@@ -12,7 +12,7 @@ from support_service.settings.process import LimitSettings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from support_service.telemetry.component import INSTRUMENTS
-from support_service.telemetry.instruments.stream import STREAM_OPEN
+from support_service.telemetry.instruments.stream import STREAM_INTERRUPTED, STREAM_OPEN
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
 # Masks the JSON of a case for analysts; the API sets it.
@@ -27,11 +27,13 @@ def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -
         stream = app[CHANGE_STREAM] = ChangeStream(
             app[EVENT_LOG], app[MASK_CASE], app[INSTRUMENTS], most, timings=timings
         )
-        app[INSTRUMENTS].observe(STREAM_OPEN, lambda: [(len(stream.subscribers), {})])
+        app[INSTRUMENTS].observe(STREAM_OPEN, lambda: [(len(stream), {})])
+        app[INSTRUMENTS].observe(STREAM_INTERRUPTED, lambda: [(stream.feed.interrupted_for, {})])
         app[READINESS].end_streams.append(stream.shut_down)
         expire = run_every(timings.presence.expiry_interval, stream.presence.expire, "Ending presence")
         check = run_every(timings.access_interval, stream.check_access, "Checking the callers of streams")
         async with run_in_background(stream.feed.run()), run_in_background(expire), run_in_background(check):
+            await stream.feed.tried.wait()  # else the first clients would be asked to read again
             yield
 
     app.cleanup_ctx.append(run)

@@ -76,12 +76,22 @@ class Feed:
         self._count_resync = count_resync
         self.position: Position | None = None
         self.passed_on: Position | None = None
-        self.interrupted = False
+        self.tried = asyncio.Event()  # the log was reached, or is away
+        self._interrupted_at: float | None = None
         self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
         self._kept_bytes = 0
         self._kept_after: Place = Place(0)  # every change behind it is kept
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._ready = asyncio.Event()
+
+    @property
+    def interrupted(self) -> bool:
+        """Return whether the broker is away."""
+        return self._interrupted_at is not None
+
+    @property
+    def interrupted_for(self) -> float:
+        """Return the seconds since which the broker is away; 0 if it is there."""
+        return 0.0 if self._interrupted_at is None else time.monotonic() - self._interrupted_at
 
     async def run(self) -> None:
         """Follow the log until cancelled; while the broker is away, streams stay open."""
@@ -89,19 +99,15 @@ class Feed:
         while True:
             try:
                 await self._begin()
-                failures = 0
                 await self._follow()
             except BrokerError as failure:
-                failures += 1
+                failures = failures + 1 if self.interrupted else 1
                 self._interrupt(failure)
-            except Exception:
-                failures += 1
+            except Exception as failure:
+                failures = failures + 1 if self.interrupted else 1
                 log.exception("Following the stream of events failed and is retried")
+                self._interrupt(failure)
             await asyncio.sleep(self._timings.backoff.delay(failures))
-
-    async def wait_until_ready(self) -> None:
-        """Wait until the feed has reached its log for the first time."""
-        await self._ready.wait()
 
     async def replay(self, text: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
         """Yield the changes behind a client's position, up to a place that the feed has reached.
@@ -146,11 +152,7 @@ class Feed:
             self._resync("restarted")  # streams that were opened meanwhile
         else:
             await self._check(state)
-        if self.interrupted:
-            self.interrupted = False
-            log.info("Following the stream of events continues")
-            self._subscribers.tell_all(comment_frame(CONTINUED))
-        self._ready.set()
+        self.tried.set()
 
     async def _start_at(self, state: LogState) -> None:
         before = await self._log.entries_before(state.last, self._timings.repeats)
@@ -178,7 +180,9 @@ class Feed:
         assert self.position is not None  # noqa: S101 - `_begin` has set it
         check_at = time.monotonic() + self._timings.check_interval
         while True:
-            read = await self._log.follow(self.position.place, self._timings.wait)
+            wait = 0.0 if self.interrupted else self._timings.wait
+            read = await self._log.follow(self.position.place, wait)
+            self._continue()
             for entry in read.entries:
                 await self._pass_on(entry)
             for note in read.notes:
@@ -220,9 +224,17 @@ class Feed:
             subscriber.after = self.position.place
         self._subscribers.tell_all(resync_frame(reason, self.position))
 
-    def _interrupt(self, failure: BrokerError) -> None:
+    def _continue(self) -> None:
+        """Note that the log can be read."""
+        if self.interrupted:
+            self._interrupted_at = None
+            log.info("Following the stream of events continues")
+            self._subscribers.tell_all(comment_frame(CONTINUED))
+
+    def _interrupt(self, failure: Exception) -> None:
+        self.tried.set()
         if not self.interrupted:
-            self.interrupted = True
+            self._interrupted_at = time.monotonic()
             log.warning("Following the stream of events is interrupted and is retried: %s", failure)
             self._subscribers.tell_all(comment_frame(INTERRUPTED))
 

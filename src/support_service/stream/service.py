@@ -70,15 +70,14 @@ class ChangeStream:
     def open(
         self, principal: Principal, view: View, authenticate: Authenticate, abort: Callable[[], None]
     ) -> Subscriber:
-        """Return a new stream, which gets changes from now on; the caller must `send` it.
+        """Return a new stream; the caller must `send` it.
 
         `authenticate` returns the caller as its credentials are now. `abort` closes the connection.
         """
-        subscriber = Subscriber(principal, view, abort, self._timings.queue, self.feed.position)
+        subscriber = Subscriber(principal, view, abort, self._timings.queue)
         if self._stopping:
             subscriber.close("shutdown")
         self._authenticate[subscriber] = authenticate
-        self.subscribers.add(subscriber)
         return subscriber
 
     async def send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
@@ -96,7 +95,7 @@ class ChangeStream:
             subscriber.close("failed")
             raise
         finally:
-            self.subscribers.remove(subscriber)
+            self.subscribers.discard(subscriber)
             del self._authenticate[subscriber]
             self._instruments.stream_closed.add(1, {"reason": subscriber.closed or "failed"})
 
@@ -115,14 +114,24 @@ class ChangeStream:
                 pass
             subscriber.close("revoked")
 
+    def __len__(self) -> int:
+        """Return the number of open streams."""
+        return len(self._authenticate)
+
     def shut_down(self) -> None:
         """End every stream, also those that are opened from now on."""
         self._stopping = True
-        self.subscribers.close_all("shutdown")
+        for subscriber in self._authenticate:
+            subscriber.close("shutdown")
 
     async def _send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
         await write(retry_frame(RETRY) + (comment_frame(INTERRUPTED) if self.feed.interrupted else b""))
-        start = subscriber.start
+        while last_event_id and self.feed.position is None and not subscriber.closed:
+            await asyncio.sleep(self._timings.replay_retry)
+            await write(comment_frame(INTERRUPTED))
+        start = self.feed.position
+        subscriber.begin(start)
+        self.subscribers.add(subscriber)
         if start is not None and last_event_id:
             await self._replay(subscriber, start, last_event_id, write)
         elif start is not None:

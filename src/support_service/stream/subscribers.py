@@ -35,8 +35,7 @@ AudienceKey = tuple[str, str | None, frozenset[str], View]
 class Subscriber:
     """One open stream: the frames that wait for its client.
 
-    `abort` closes the connection of a client that does not read. `start` is the position behind which the stream gets
-    changes; None if the feed has not reached its log yet, and asks the client to read again once it has.
+    `abort` closes the connection of a client that does not read.
     """
 
     def __init__(
@@ -45,13 +44,11 @@ class Subscriber:
         view: View,
         abort: Callable[[], None],
         limits: QueueLimits,
-        start: Position | None = None,
     ) -> None:
         self.principal = principal
         self.view = view
         self.closed: CloseReason | None = None
-        self.start = start
-        self.after: Place = start.place if start else START  # the client knows, or is told, the changes up to there
+        self.after: Place = START  # the client knows, or is told, the changes up to there
         self._abort = abort
         self._limits = limits
         self._queue: deque[Queued] = deque()
@@ -63,6 +60,13 @@ class Subscriber:
         """What decides which changes the stream gets."""
         principal = self.principal
         return principal.role, principal.subject, frozenset(principal.teams), self.view
+
+    def begin(self, start: Position | None) -> None:
+        """Set the position behind which the stream gets changes.
+
+        None if the feed has not reached its log yet: it asks the client to read again once it has.
+        """
+        self.after = start.place if start else START
 
     def offer(self, queued: Queued) -> None:
         """Add a frame, or close the stream if too much waits for its client."""
@@ -131,10 +135,12 @@ class Subscribers:
         group[key].subscribers.add(subscriber)
         self._number += 1
 
-    def remove(self, subscriber: Subscriber) -> None:
-        """Remove a stream that has ended."""
+    def discard(self, subscriber: Subscriber) -> None:
+        """Remove a stream that has ended, if it is there."""
         principal, key = subscriber.principal, subscriber.key
-        group = self._customers[principal.subject] if principal.role == "customer" else self._staff
+        group = self._customers.get(principal.subject, {}) if principal.role == "customer" else self._staff
+        if key not in group or subscriber not in group[key].subscribers:
+            return
         group[key].subscribers.remove(subscriber)
         self._number -= 1
         if not group[key].subscribers:
@@ -169,8 +175,3 @@ class Subscribers:
         queued = Queued(frame)
         for subscriber in self:
             subscriber.offer(queued)
-
-    def close_all(self, reason: CloseReason) -> None:
-        """End every stream."""
-        for subscriber in self:
-            subscriber.close(reason)

@@ -124,7 +124,7 @@ async def test_a_redis_that_lost_its_data_asks_to_read_again_once(replicas, redi
 
 
 async def test_a_position_that_was_trimmed_asks_to_read_again(replicas, connection):
-    """A position behind the trimmed entries does not."""
+    """The position of an entry that is still there does not."""
     first, _ = replicas
     case = await open_case(first)
     async with follow(first) as stream:
@@ -132,7 +132,7 @@ async def test_a_position_that_was_trimmed_asks_to_read_again(replicas, connecti
             await add_message(first, case, str(number))
         await eventually(lambda: texts(stream)[-1:] == ["5"])
         early, late = stream.changes[-6].id, stream.changes[-4].id
-    await connection.xtrim(STREAM, maxlen=3, approximate=False)
+    await connection.xtrim(STREAM, maxlen=4, approximate=False)
     async with follow(first, after=early) as stream:
         await eventually(lambda: stream.resyncs)
         assert stream.resyncs == ["trimmed"]

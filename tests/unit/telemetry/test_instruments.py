@@ -80,6 +80,7 @@ CONTRACT = {
     "support.stream.replayed": ("counter", "{event}", set()),
     "support.stream.resynced": ("counter", "{stream}", {"reason"}),
     "support.stream.closed": ("counter", "{stream}", {"reason"}),
+    "support.stream.interrupted": ("gauge", "s", set()),
     "support.stream.lag": ("histogram", "s", set()),
     "support.audit.sealed": ("gauge", "{entry}", set()),
     "support.audit.unsealed_age": ("gauge", "s", set()),

@@ -23,6 +23,13 @@ STREAM_CLOSED = InstrumentSpec(
     "failed (a defect)",
     {"reason": ("client", "slow", "revoked", "shutdown", "failed")},
 )
+STREAM_INTERRUPTED = InstrumentSpec(
+    "support.stream.interrupted",
+    "gauge",
+    "s",
+    "Time since which the replica has not been able to follow the published events; 0 while it follows them",
+    {},
+)
 STREAM_LAG = InstrumentSpec(
     "support.stream.lag",
     "histogram",
