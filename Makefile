@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ crash: install ## Kill the service at 270 steps of what it does with files: noth
 
 import-kills: install services ## Kill an import at 100 steps on each database: a second run completes it
 	IMPORT_KILLS=100 $(LONG) tests/e2e/crash/test_import_kills.py -s $(ARGS)
+
+stream-soak: install services ## Kill replicas and freeze Redis for ten minutes while 200 clients follow the stream of changes
+	STREAM_SECONDS=600 STREAM_CLIENTS=200 STREAM_KILL_EVERY=20 STREAM_FREEZES=2 STREAM_FROZEN=20 STREAM_PAUSE=0.1 $(LONG) tests/e2e/stream -s $(ARGS)
+
+bench-stream: install ## Measure reads beside 5,000 open streams, and the memory of each stream
+	@$(BIN)/python -m benchmarks.streams $(ARGS)
 
 schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
 	SCHEMATHESIS_SECONDS=300 $(LONG) tests/e2e/api/test_schemathesis.py -s $(ARGS)

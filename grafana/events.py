@@ -2,7 +2,7 @@
 
 from observability import thresholds as t
 
-from grafana.panel import Panel, Query, Row, highest, quantile, rate
+from grafana.panel import Panel, Query, Row, highest, quantile, rate, total
 
 PROBE = 'job=~".*probe.*"'  # the probe is a process of its own
 
@@ -49,6 +49,35 @@ EVENTS = Row(
                 Query(quantile(0.95, "support_events_delivery_lag_seconds", window="15m"), "delivery p95"),
             ),
             "s",
+        ),
+        Panel(
+            "Support stream lag",
+            "Time from a change to open streams, without replays (the line is the limit of p95), and how long a "
+            "replica has not followed the events; on the right, open streams. Normal: p95 under 0.2 s, and 0 s.",
+            (
+                Query(quantile(0.5, "support_stream_lag_seconds"), "p50"),
+                Query(quantile(0.95, "support_stream_lag_seconds"), "p95"),
+                Query(highest("support_stream_interrupted_seconds"), "interrupted"),
+                Query(total("support_stream_open"), "open streams", right="short"),
+            ),
+            "s",
+            t.STREAM_LAG_P95,
+            alerts=("SupportStreamLagHigh",),
+            width=12,
+        ),
+        Panel(
+            "Support stream traffic",
+            "Changes sent to open streams, and sent again to clients that came back; streams that were asked to read "
+            "again, by reason, and ended streams, by reason.",
+            (
+                Query(rate("support_stream_sent_total"), "sent"),
+                Query(rate("support_stream_replayed_total"), "replayed"),
+                Query(rate("support_stream_resynced_total", "reason"), "read again: {{reason}}"),
+                Query(rate("support_stream_closed_total", "reason"), "ended: {{reason}}"),
+            ),
+            "ops",
+            alerts=("SupportStreamLagHigh",),
+            width=12,
         ),
         Panel(
             "Support webhooks",

@@ -53,6 +53,8 @@ OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover le
 STREAM_WAITING = 100  # waiting events while none is applied; a consumer takes as many in a second or two
 STREAM_BEHIND = 5000  # waiting events in any case; more than a consumer takes in a minute
 DEAD_LETTERS = 0  # events; each is a change that a case has not received
+STREAM_LAG_P95 = 2.0  # s; twenty times the usual, and agents answer what is outdated by then
+STREAM_INTERRUPTED = 300  # s; other alerts tell sooner that Redis is away, and a failover takes less
 EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
 
 # Service levels

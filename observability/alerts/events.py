@@ -37,6 +37,19 @@ ALERTS = (
         "Support events",
     ),
     Alert(
+        "SupportStreamLagHigh",
+        "max(histogram_quantile(0.95, sum by (instance, le) "
+        f"(rate(support_stream_lag_seconds_bucket[{t.WINDOW}])))) > {t.STREAM_LAG_P95:g}"
+        f" or max(support_stream_interrupted_seconds) > {seconds(t.STREAM_INTERRUPTED)}",
+        t.SYMPTOM_FOR,
+        "warning",
+        "Open streams show changes late: by {{ $value | humanizeDuration }}",
+        "Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit (limit of the 95th "
+        f"percentile of a replica: {t.STREAM_LAG_P95:g} s), or a replica has not followed the events for that time "
+        f"(limit {t.STREAM_INTERRUPTED} s). Agents work with outdated pages; no change is lost.",
+        "Support stream lag",
+    ),
+    Alert(
         "SupportProbeFailing",
         "max(support_probe_success) == 0",
         t.PROBE_FOR,

@@ -14,6 +14,7 @@ RESTART = 900  # the minute at which replica `a` is replaced and its counters st
 REPLICAS = ("a", "b")
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
 LATE = tuple((edge, share) for edge, share in (("0.01", 0.9), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0)))
+LATE_STREAMS = (("1.0", 0.9), ("2.0", 0.97), ("5.0", 1.0), ("+Inf", 1.0))
 SLOW = tuple((edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0)))
 
 # Counters that grow with the traffic, and their growth a minute at the peak of 100 requests a minute.
@@ -51,12 +52,14 @@ BUSY |= {
     )
 }
 BUSY |= {f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}': 20 * share for edge, share in SLOW}
+BUSY |= {f'support_stream_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE_STREAMS}
 BUSY |= {f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE}
 AT_REST = {
     "support_attachment_backlog_bytes": 2 * t.GIB,
     "support_attachment_disk_free_bytes": 18 * t.GIB,
     "support_events_outbox_oldest_seconds": 0,
     "support_events_stream_lag": 0,
+    "support_stream_interrupted_seconds": 0,
     "support_events_dead_letters": 0,
     "support_audit_unsealed_age_seconds": 0,
     'support_attachment_unrepaired{kind="missing"}': 0,
@@ -67,6 +70,7 @@ RESTLESS = {
     "support_attachment_backlog_bytes": ((50, 2 * t.GIB), (30, 2 * t.GIB + 26_214_400), (40, 2 * t.GIB + 78_643_200)),
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
     "support_events_stream_lag": ((57, 3), (3, 400)),
+    "support_stream_interrupted_seconds": ((110, 0), (5, 150), (5, 310)),
     "support_audit_unsealed_age_seconds": ((115, 1), (1, 290), (4, 350)),
     "support_sla_unreported_age_seconds": ((58, 2), (1, 90), (1, 130)),
 }

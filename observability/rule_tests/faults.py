@@ -54,6 +54,10 @@ def _collected(edge: str) -> str:
     return f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}'
 
 
+def _sent(edge: str) -> str:
+    return f'support_stream_lag_seconds_bucket{{instance="a",le="{edge}"}}'
+
+
 def _requests(status: str, job: str = "support-service") -> str:
     labels = f'job="{job}",http_route="/support/cases",http_response_status_code="{status}"'
     return f"http_server_request_duration_seconds_count{{{labels}}}"
@@ -159,6 +163,13 @@ FAULTS = {
     ),
     "nothing is published": Fault(
         ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": Gauge(0, 60, 60)}
+    ),
+    "changes reach streams late": Fault(
+        ("SupportStreamLagHigh",),
+        {_sent("2.0"): Counter(300, 30), _sent("5.0"): Counter(300, 300), _sent("+Inf"): Counter(300, 300)},
+    ),
+    "a replica does not follow the events": Fault(
+        ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": Gauge(0, 60, 60)}
     ),
     "the consumer is stuck": Fault(
         ("SupportEventsConsumerStalled",),

@@ -15,17 +15,17 @@ from support_service.timeline.cache.base import SnapshotStore
 DASHBOARD = "support-overview"
 # Of each card: its runbook, and the number of its panel on the dashboard.
 LINKS: dict[str, tuple[str, int]] = {
-    "sources": ("support-timeline-source-down.md", 31),
+    "sources": ("support-timeline-source-down.md", 36),
     "cache": ("support-timeline-cache-errors.md", 4),
-    "database": ("support-service-down.md", 67),
+    "database": ("support-service-down.md", 74),
     "backlog": ("support-attachment-backlog-high.md", 3),
-    "outbox": ("support-outbox-stalled.md", 48),
-    "stream": ("support-events-consumer-stalled.md", 51),
-    "dead_letters": ("support-events-dead-lettered.md", 50),
-    "webhooks": ("support-outbox-stalled.md", 52),
-    "probe": ("support-probe-failing.md", 71),
-    "audit_sealer": ("support-audit-unsealed.md", 56),
-    "event_loop": ("support-event-loop-lag.md", 61),
+    "outbox": ("support-outbox-stalled.md", 53),
+    "stream": ("support-events-consumer-stalled.md", 56),
+    "dead_letters": ("support-events-dead-lettered.md", 55),
+    "webhooks": ("support-outbox-stalled.md", 59),
+    "probe": ("support-probe-failing.md", 78),
+    "audit_sealer": ("support-audit-unsealed.md", 63),
+    "event_loop": ("support-event-loop-lag.md", 68),
 }
 
 

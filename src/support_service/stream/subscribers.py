@@ -18,7 +18,7 @@ class QueueLimits:
     """What may wait for one client, and the size of one step of passing a change on."""
 
     events: int = 512
-    bytes: int = 2 * 1024 * 1024
+    bytes: int = 8 * 1024 * 1024  # streams with the same rights share them
     streams_per_pause: int = 50  # between two pauses in which requests are served
 
 
@@ -161,6 +161,7 @@ class Subscribers:
                     subscriber.offer(queued)
                 if number % self.limits.streams_per_pause == 0:
                     await asyncio.sleep(0)
+        await asyncio.sleep(0)  # in a long series of changes, streams write meanwhile
 
     def tell_staff(self, owner: CaseOwnership, frame: bytes) -> None:
         """Pass a frame to the streams of staff who may see a case."""

@@ -269,7 +269,7 @@ async def test_a_position_that_was_removed_asks_to_read_again(make_client):
 
 async def test_a_client_that_does_not_read_is_disconnected(make_client):
     """Its queue is bounded; other clients get everything."""
-    client = await make_client(timings=quick(queue=QueueLimits(events=20)))
+    client = await make_client(timings=quick(queue=QueueLimits(events=60)))
     subscribers = client.app[CHANGE_STREAM].subscribers
     async with follow(client) as reader:
         async with client.get(PATH, read_bufsize=1024) as lazy:

@@ -153,6 +153,15 @@ async def events_redis_is_down(environment: DrillEnvironment) -> AsyncIterator[N
 
 
 @asynccontextmanager
+async def streams_are_not_fed(environment: DrillEnvironment) -> AsyncIterator[None]:
+    """Redis refuses the command that follows the published events, as after a wrong change of user permissions."""
+    async with redis.Redis.from_url(environment.events_url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-xread")
+        yield
+        await client.execute_command("ACL", "SETUSER", "default", "+xread")
+
+
+@asynccontextmanager
 async def consumer_may_not_read(environment: DrillEnvironment) -> AsyncIterator[None]:
     """Redis refuses the command that reads events, as after a wrong change of user permissions."""
     async with redis.Redis.from_url(environment.events_url) as client:

@@ -78,6 +78,7 @@ FAULTS = (
         breaking.events_redis_is_down,
         scenario=Scenario(separate_events_redis=True),
     ),
+    _fault("streams not fed", "SupportStreamLagHigh", breaking.streams_are_not_fed),
     _fault("consumer stuck", f"SupportEventsConsumerStalled {PROBE}", breaking.consumer_is_stuck),
     _fault("invalid event", "SupportEventsDeadLettered", breaking.event_is_invalid),
     _fault("probe fails", PROBE, breaking.consumer_may_not_read),  # too few events for the other alerts

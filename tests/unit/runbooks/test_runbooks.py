@@ -78,6 +78,7 @@ SAID = {
     "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
     "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.EVENTS_FOR),
     "support-events-consumer-stalled.md": (f"{t.STREAM_WAITING} event", t.WINDOW, t.EVENTS_FOR),
+    "support-stream-lag-high.md": (f"{t.STREAM_LAG_P95:g} s", f"{t.STREAM_INTERRUPTED} s", t.SYMPTOM_FOR),
     "support-probe-failing.md": (t.PROBE_FOR,),
     "support-probe-missing.md": (t.PROBE_MISSING_FOR,),
     "support-service-down.md": (t.DOWN_FOR,),

@@ -14,7 +14,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
 from support_service.events.broker.redis import EVENT_FIELDS, FAILURES
 from support_service.redis_client.limited_parser import limited_parser
-from support_service.telemetry.stores import redis_pool_usage
+from support_service.telemetry.stores import PoolState, redis_pool_state
 
 CONNECTIONS = 8
 FOLLOW_BATCH = 200  # entries of one read
@@ -104,9 +104,9 @@ class RedisLog:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    def connections(self) -> tuple[int, int]:
-        """Return the number of (used, idle) connections of the pool."""
-        return redis_pool_usage(self._pool)
+    def connections(self) -> PoolState:
+        """Return the state of the connection pool."""
+        return redis_pool_state(self._pool)
 
     def _note(self, key: bytes, fields: dict[bytes, bytes]) -> Note:
         age = _loop_time() + self._clock_offset - to_place(key).number
