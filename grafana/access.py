@@ -13,13 +13,19 @@ ACCESS = Row(
             "guesses tokens; unavailable: the issuer's keys can't be read. No data with SUPPORT_AUTH=open.",
             (Query(rate("support_access_authentications_total", "outcome"), "{{outcome}}"),),
             "reqps",
+            alerts=("SupportAccessRefused",),
         ),
         Panel(
             "Support age of the issuer's keys",
-            "Time since each replica last read the keys that verify JWTs. Normal: under 5 min. While it grows, "
-            "replicas use the keys that they know. 0 without JWTs.",
-            (Query(series("support_access_keys_age_seconds"), "{{instance}}"),),
+            "Time since each replica last read the keys that verify JWTs, or the token file. Normal: under 5 min. "
+            "While it grows, replicas use those that they know. 0 without JWTs, or without a token file.",
+            (
+                Query(series("support_access_keys_age_seconds"), "{{instance}} keys"),
+                Query(series("support_access_tokens_age_seconds"), "{{instance}} tokens"),
+            ),
             "s",
+            t.KEYS_AGE,
+            alerts=("SupportAccessKeysStale",),
         ),
         Panel(
             "Support audit log",
@@ -39,6 +45,7 @@ ACCESS = Row(
             "(503). Normal: 0, or a few from a client over its limit.",
             (Query(rate("support_request_turned_away_total", "reason"), "{{reason}}"),),
             "reqps",
+            alerts=("SupportRequestsTurnedAway",),
             width=12,
         ),
         Panel(

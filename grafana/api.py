@@ -8,6 +8,7 @@ from grafana.panel import Panel, Query, Row, quantile, rate, share, total
 REQUESTS = "http_server_request_duration_seconds"
 ROUTED = f'http_route!~"{UNWATCHED}"'
 FAILED = f'{ROUTED},http_response_status_code=~"5.."'
+CLIENT_ERROR = f'{ROUTED},http_response_status_code=~"4..",http_response_status_code!~"401|404|429"'
 READS = "support_timeline_read_seconds"
 MONTH = "30d"
 BURN_WINDOWS = (t.BURN_FAST_WINDOWS[0], t.BURN_MEDIUM_WINDOWS[0], t.BURN_SLOW_WINDOWS[0])
@@ -142,6 +143,30 @@ API = Row(
             (Query(total("http_server_active_requests"), "in work"),),
             "short",
             width=12,
+        ),
+        Panel(
+            "Support requests by sender",
+            "Requests except health checks and scrapes, of the probe and of others. Normal: others as on other days.",
+            (Query(rate("support_request_received_total", "synthetic"), "{{synthetic}}"),),
+            "reqps",
+            alerts=("SupportNoTraffic",),
+            width=12,
+        ),
+        Panel(
+            "Support client errors by route",
+            "Share of each route's answers that are 4xx except 401, 404 and 429. Normal: under 5 %.",
+            (
+                Query(
+                    f"{rate(f'{REQUESTS}_count', 'http_route', CLIENT_ERROR)} / "
+                    f"({rate(f'{REQUESTS}_count', 'http_route', ROUTED)} > 0)",
+                    "{{http_route}}",
+                ),
+            ),
+            "percentunit",
+            t.CLIENT_ERROR_SHARE,
+            alerts=("SupportClientErrorsHigh",),
+            width=12,
+            top=1,
         ),
     ),
 )

@@ -106,6 +106,17 @@ SYNTHETIC = Row(
             words={"0": "failed", "1": "good"},
         ),
         Panel(
+            "Support probe steps that succeed",
+            "Which steps of the last run were good; steps after a failed one may be skipped.",
+            (Query(highest("support_probe_step_success", "step", job=PROBE), "{{step}}"),),
+            "short",
+            1,
+            low=True,
+            alerts=("SupportProbeFailing", "SupportProbeFlapping"),
+            kind="states",
+            words={"0": "failed", "1": "good"},
+        ),
+        Panel(
             "Support probe steps",
             "Duration of each step of the last run.",
             (Query(highest("support_probe_step_seconds", "step", job=PROBE), "{{step}}"),),

@@ -17,9 +17,11 @@ from grafana.api import API, OBJECTIVES
 from grafana.attachments import ATTACHMENTS
 from grafana.build import ANNOTATIONS, overview
 from grafana.cases import TRAFFIC
+from grafana.dependencies import DEPENDENCIES
 from grafana.events import EVENTS, SYNTHETIC
 from grafana.process import PROCESS
 from grafana.service_levels import SERVICE_LEVELS
+from grafana.replicas import REPLICAS
 from grafana.timeline import FIRST, READING, SOURCES
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +36,11 @@ ROWS = (
     OBJECTIVES,
     API,
     SOURCES,
+    DEPENDENCIES,
     ATTACHMENTS,
     EVENTS,
     ACCESS,
+    REPLICAS,
     PROCESS,
     SYNTHETIC,
 )

@@ -83,7 +83,6 @@ PROCESS = Row(
                 ),
             ),
             "percentunit",
-            alerts=("SupportTimelineCacheErrors",),
             top=1,
         ),
         Panel(
@@ -106,7 +105,7 @@ PROCESS = Row(
             "Time since each replica started.",
             _each(series("process_uptime_seconds")),
             "s",
-            alerts=("SupportServiceDown",),
+            alerts=("SupportServiceDown", "SupportRestartLoop"),
             width=24,
         ),
     ),

@@ -56,7 +56,7 @@ FIRST = Row(
             "Normal: more hits than misses, no errors.",
             (Query(rate(EVENTS, "event"), "{{event}}"),),
             "ops",
-            alerts=("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
+            alerts=("SupportRedisFailing", "SupportTimelineCacheMissSurge"),
             runbook=RUNBOOK,
             width=12,
         ),
@@ -85,7 +85,7 @@ READING = Row(
             ),
             "percentunit",
             t.MISS_SHARE,
-            alerts=("SupportTimelineCacheMissSurge", "SupportTimelineCacheErrors"),
+            alerts=("SupportTimelineCacheMissSurge",),
             top=1,
         ),
         Panel(

@@ -6,13 +6,26 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
 
-from observability.alerts import attachments, events, objectives, service, service_levels, timeline, traffic
+from observability.alerts import (
+    access,
+    attachments,
+    dependencies,
+    events,
+    objectives,
+    replicas,
+    service,
+    service_levels,
+    timeline,
+    traffic,
+)
 from observability.alerts.alert import OVERVIEW, Alert, of
 from observability.rule_tests import days, faults
 
@@ -23,12 +36,15 @@ GROUPS: dict[str, ModuleType] = {
     "events": events,
     "service-levels": service_levels,
     "service": service,
+    "replicas": replicas,
+    "dependencies": dependencies,
+    "access": access,
     "traffic": traffic,
     "objectives": objectives,
 }
 ALERTS: tuple[Alert, ...] = tuple(alert for module in GROUPS.values() for alert in module.ALERTS)
-TESTS = {
-    "faults": faults.faults,
+TESTS: dict[str, Callable[[], dict[str, Any]]] = {
+    **{group: partial(faults.faults, group) for group in faults.GROUPS},
     "quiet-night": days.quiet,
     "noisy-day": days.noisy,
     "traffic": days.traffic,

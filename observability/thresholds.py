@@ -22,8 +22,6 @@ SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the bac
 # Timeline
 LATENCY_P95 = 2.0  # s; how long agents wait, a bucket boundary, and less than SUPPORT_TIMELINE_SOURCE_TIMEOUT
 LATENCY_READS = 10  # reads per window; with fewer, one slow read would be the 95th percentile
-CACHE_ERROR_SHARE = 0.05  # share of reads; a healthy Redis causes none, a failover a few
-CACHE_ERRORS = 3  # errors per window; one lost connection is not an outage
 MISS_SHARE = 0.6  # share of reads; cold cases and renewals stay below half
 MISS_SURGE = 1.5  # multiple of the previous day's share, so that a usually high miss rate is not a surge
 MISS_BEFORE = "1d"  # baseline period of a surge; a day includes its rush hours and its night
@@ -47,6 +45,26 @@ OFFLOAD_FAILURES = 3  # files in that window, while none was moved in the last m
 SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
 SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
 DAMAGE_WINDOW = "1h"  # a re-hash or a download reports a file once, and the alert must not resolve within minutes
+
+# The database, Redis, webhooks, certificates
+DATABASE_ERROR_SHARE = 0.05  # share of one replica's operations; a healthy database causes none
+DATABASE_ERRORS = 5  # errors, or timeouts, per window; one lost connection is not an outage
+DATABASE_FOR = "3m"  # longer than the failover of a database
+REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
+REDIS_ERRORS = 3  # errors per window; one lost connection is not an outage
+WEBHOOK_FAILURES = 3  # failed attempts in WEBHOOK_WINDOW, while none succeeds
+WEBHOOK_WINDOW = "15m"  # attempts are repeated after ever longer pauses
+CERTIFICATE_DAYS = 14  # days; enough to replace a certificate by hand, and after the usual renewal should have been
+
+# Access and clients
+REFUSED_SHARE = 0.25  # share of authentications; a client whose token has expired is far below it
+REFUSALS = 20  # refused authentications per window; a few requests of one client are not an outage
+ACCESS_FOR = "3m"  # longer than callers take to get new tokens
+KEYS_AGE = 900  # s; keys are read every 5 min, the token file every few seconds
+TURNED_AWAY_SHARE = 0.05  # share of requests; a client over its limit is far below it
+TURNED_AWAY = 20  # requests per window
+CLIENT_ERROR_SHARE = 0.2  # share of a route's requests; agents who mistype or edit at once stay below a twentieth
+CLIENT_ERRORS = 20  # such answers per window
 
 # Events
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this
@@ -74,6 +92,9 @@ TRAFFIC_HOUR = "1h"  # range around the same time of day, because rush hours do 
 TRAFFIC_PAST = 7  # days of history, with each day of the week once
 TRAFFIC_DAYS = 3  # minimum days of history; fewer do not define a usual day
 
+NO_TRAFFIC_WINDOW = "10m"  # agents work at all minutes of a busy hour
+NO_TRAFFIC_EXPECTED = 100  # requests in the same hour of yesterday and a week ago; then ten minutes are not empty
+
 # Objectives. A burn rate of 1 uses up the budget in 30 days. Both windows of a pair must burn.
 OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
 OBJECTIVE_TIMELINE = 0.99  # share of reads that are not partial and take less than LATENCY_P95, over 30 days
@@ -90,11 +111,24 @@ BURN_REQUESTS = 30  # requests in a pair's short window; with fewer, one failure
 # The process
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
 DOWN_KEPT = "3m"  # as CAUSE_KEPT, until the probe has run again
+REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
+METRICS_MISSING_FOR = "5m"  # longer than the probe needs to notice that the service is down
+RESTARTS = 3  # in RESTART_WINDOW; a deployment is one
+RESTART_WINDOW = "15m"  # a pod that crashes at once is restarted five times in it
+MEMORY_SHARE = 0.85  # share of the memory limit, at which the kernel ends the process
+SATURATED_SHARE = 0.9  # share of file descriptors, or of connections to the database
+CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
+LOOP_LAG_LONG = 0.1  # s; four times the lag of a busy loop, if it lasts for LOOP_LAG_LONG_FOR
+LOOP_LAG_LONG_FOR = "15m"  # longer than an import, or a burst of uploads
 LOOP_LAG_P95 = 0.25  # s; every request waits this long besides its own work; ten times the lag of a busy loop
 
 # The audit log
 AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this time
 
 # The probe
+PROBE_SHARE = 0.8  # share of good runs in PROBE_WINDOW; a run that fails by chance is one of fifteen
+PROBE_WINDOW = "15m"  # fifteen runs at the usual interval
+PROBE_RECENT = "5m"  # the last failure is not older, so that the alert ends soon after the repair
+PROBE_FLAPPING_FOR = "8m"  # by then the alert on a cause has fired, and a single outage of minutes has ended
 PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment

@@ -3,6 +3,9 @@
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds
 
+STEPS = "{{ range query `max by (step) (support_probe_step_success) == 0` }} {{ .Labels.step }}{{ end }}"
+GOOD = "support_probe_success"
+
 ALERTS = (
     Alert(
         "SupportOutboxStalled",
@@ -51,13 +54,25 @@ ALERTS = (
     ),
     Alert(
         "SupportProbeFailing",
-        "max(support_probe_success) == 0",
+        f"max by (instance) ({GOOD}) == 0",
         t.PROBE_FOR,
         "critical",
-        "The synthetic check of a whole case fails",
+        f"The synthetic check of a whole case fails at step{STEPS}",
         "The probe opens a case and waits until an event appears in its timeline. Its result has been "
-        f"{{{{ $value }}}} for {t.PROBE_FOR} (limit: 1, which means success).",
-        "Support probe",
+        f"{{{{ $value }}}} for {t.PROBE_FOR} (limit: 1, which means success). Its log has the status and the code of "
+        "the answer.",
+        "Support probe steps that succeed",
+    ),
+    Alert(
+        "SupportProbeFlapping",
+        f"max by (instance) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
+        f" and max by (instance) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0",
+        t.PROBE_FLAPPING_FOR,
+        "warning",
+        "The synthetic check of a whole case fails again and again",
+        f"{{{{ $value | humanizePercentage }}}} of the runs of the probe in {t.PROBE_WINDOW} were good (limit "
+        f"{t.PROBE_SHARE:.0%}). Some agents meet the same failure.",
+        "Support probe steps that succeed",
     ),
     Alert(
         "SupportProbeMissing",

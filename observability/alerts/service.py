@@ -3,10 +3,13 @@
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds
 
+NO_REPLICA = '(count(up{job="support-service"} == 1) or vector(0)) == 0'
+PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the probe, but not Prometheus
+
 ALERTS = (
     Alert(
         "SupportServiceDown",
-        '(count(up{job="support-service"} == 1) or vector(0)) == 0',
+        f"{NO_REPLICA} unless {PROBE_GOOD}",
         t.DOWN_FOR,
         "critical",
         "support-service is down: no replica responds",
@@ -16,15 +19,14 @@ ALERTS = (
         t.DOWN_KEPT,
     ),
     Alert(
-        "SupportEventLoopLag",
-        "max(histogram_quantile(0.95, sum by (instance, le) "
-        f"(rate(support_event_loop_lag_seconds_bucket[{t.WINDOW}])))) > {t.LOOP_LAG_P95}",
-        t.SYMPTOM_FOR,
+        "SupportMetricsMissing",
+        f"{NO_REPLICA} and {PROBE_GOOD}",
+        t.METRICS_MISSING_FOR,
         "warning",
-        "The event loop of a replica lags by {{ $value | humanizeDuration }}",
-        "The 95th percentile of the event loop lag is {{ $value | humanizeDuration }} "
-        f"(limit {t.LOOP_LAG_P95:g} s). Every request of that replica takes that much longer.",
-        "Support event loop lag",
+        "Prometheus reads no metrics of support-service, although the service works",
+        f"{{{{ $value }}}} replicas have answered a scrape in {t.METRICS_MISSING_FOR} (limit: at least 1), while the "
+        "synthetic check succeeds. No other alert on the service can fire until scrapes work.",
+        "Support availability",
     ),
     Alert(
         "SupportAuditUnsealed",

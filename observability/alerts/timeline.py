@@ -11,7 +11,7 @@ def _cache_events(events: str) -> str:
     return f'sum(increase(support_timeline_cache_events_total{{event=~"{events}"}}[{SYMPTOM}]))'
 
 
-READS, ERRORS = _cache_events("hit|miss"), _cache_events("error")
+READS, CACHE_ERRORS = _cache_events("hit|miss"), _cache_events("error")
 # Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
 USUAL_MISSES = (
     f"sum_over_time(support:timeline_cache_misses:increase[{t.MISS_BEFORE}])"
@@ -48,17 +48,6 @@ ALERTS = (
         "The 95th percentile of timeline reads that call an upstream service is {{ $value | humanizeDuration }} "
         f"(limit {t.LATENCY_P95:g} s).",
         "Support timeline p95 latency",
-    ),
-    Alert(
-        "SupportTimelineCacheErrors",
-        f"{ERRORS} / {READS} > {t.CACHE_ERROR_SHARE} and {ERRORS} >= {t.CACHE_ERRORS}",
-        t.CAUSE_FOR,
-        "warning",
-        "The timeline cache fails: errors for {{ $value | humanizePercentage }} of reads",
-        "There are Redis errors for {{ $value | humanizePercentage }} of timeline reads (limit "
-        f"{t.CACHE_ERROR_SHARE:.0%}). Reads continue without the cache and call the upstream services each time.",
-        "Support timeline cache events",
-        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportTimelineCacheMissSurge",

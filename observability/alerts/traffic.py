@@ -1,6 +1,6 @@
-"""The alert on the number of new cases, compared with the same hour of past days.
+"""Alerts on the number of new cases and of requests, compared with the same hour of past days.
 
-It has a rule group of its own: its unit test covers eight days, which the other groups need not be evaluated for.
+They have a rule group of their own: its unit test covers eight days, which the other groups need not be evaluated for.
 """
 
 from observability import thresholds as t
@@ -27,6 +27,12 @@ SILENCE = (
     f" * (support:tickets_created:expected_low * {seconds(of(t.SILENCE_WINDOW))} >= {t.TRAFFIC_SILENCE_FLOOR})"
 )
 
+REQUESTS = 'support_request_received_total{synthetic="other"}'
+EXPECTED = " and ".join(
+    f"sum(increase({REQUESTS}[{t.TRAFFIC_HOUR}] offset {24 * day - 1}h30m)) > {t.NO_TRAFFIC_EXPECTED}"
+    for day in (1, t.TRAFFIC_PAST)
+)
+
 RECORDS = (
     Record("support:tickets_created:rate15m", f"sum(rate({CREATED}[{t.SILENCE_WINDOW}]))"),
     Record(PAST, SAME_HOUR),
@@ -45,5 +51,17 @@ ALERTS = (
         f"(silence). The limit is {t.TRAFFIC_SPIKE} times (spike) or {t.TRAFFIC_SILENCE:.0%} (silence) of the usual "
         f"number in the same hour of the past {t.TRAFFIC_PAST} days.",
         "Support ticket traffic",
+    ),
+    Alert(
+        "SupportNoTraffic",
+        f"sum(increase({REQUESTS}[{t.NO_TRAFFIC_WINDOW}])) == 0 and {EXPECTED}",
+        t.CAUSE_FOR,
+        "critical",
+        "No request of a person or a system reaches support-service",
+        f"{{{{ $value }}}} requests except the probe's arrived in {t.NO_TRAFFIC_WINDOW} (limit: at least 1), while "
+        f"more than {t.NO_TRAFFIC_EXPECTED} arrived in the same hour of yesterday and of the same day last week. The "
+        "way to the service is broken: a load balancer, DNS, or a certificate.",
+        "Support requests by sender",
+        t.DOWN_KEPT,
     ),
 )

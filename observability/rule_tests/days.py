@@ -13,7 +13,9 @@ BLOCK = 20  # minutes during which a counter grows evenly
 RESTART = 900  # the minute at which replica `a` is replaced and its counters start at 0
 REPLICAS = ("a", "b")
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
-LATE = tuple((edge, share) for edge, share in (("0.01", 0.9), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0)))
+LATE = tuple(
+    (edge, share) for edge, share in (("0.01", 0.9), ("0.1", 0.97), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0))
+)
 LATE_STREAMS = (("1.0", 0.9), ("2.0", 0.97), ("5.0", 1.0), ("+Inf", 1.0))
 SLOW = tuple((edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0)))
 
@@ -38,6 +40,27 @@ BUSY = {
     'support_sla_used_share_bucket{target="firstResponse",le="1.0"}': 2.0,
 }
 BUSY |= {
+    f'db_client_operation_duration_seconds_count{{job="support-service",db_system_name="{system}",'
+    f'db_operation_name="{operation}",error_type="{error}"}}': share
+    for system, operation, error, share in (
+        ("postgresql", "SELECT", "", 300.0),
+        ("postgresql", "SELECT", "timeout", 0.5),
+        ("postgresql", "SELECT", "_OTHER", 1.0),
+        ("redis", "XADD", "", 40.0),
+        ("redis", "XADD", "_OTHER", 0.3),
+    )
+}
+BUSY |= {
+    f'support_access_authentications_total{{outcome="{outcome}"}}': share
+    for outcome, share in (("accepted", 95.0), ("expired", 4.0), ("invalid", 1.0), ("missing", 1.0))
+}
+BUSY |= {
+    'support_webhook_deliveries_total{endpoint="crm",outcome="delivered"}': 2.0,
+    'support_webhook_deliveries_total{endpoint="crm",outcome="retried"}': 0.3,
+    'support_request_received_total{synthetic="other"}': 100.0,
+    'support_request_turned_away_total{reason="principal"}': 1.0,
+}
+BUSY |= {
     f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
     for service in UPSTREAM_SERVICES
     for outcome, share in (("ok", 20.0), ("not_found", 5.0), ("timeout", 1.0), ("error", 1.0))
@@ -48,6 +71,8 @@ BUSY |= {
     for route, status, share in (
         ("/support/cases", "200", 100.0),
         ("/support/cases", "500", 0.02),
+        ("/support/cases", "422", 3.0),
+        ("/support/cases", "404", 8.0),
         ("/metrics", "500", 1.0),
     )
 }
@@ -64,6 +89,11 @@ AT_REST = {
     "support_audit_unsealed_age_seconds": 0,
     'support_attachment_unrepaired{kind="missing"}': 0,
     "support_sla_unreported_age_seconds": 0,
+    'process_memory_usage_bytes{job="support-service"}': t.GIB // 2,
+    'process_memory_limit_bytes{job="support-service"}': t.GIB,
+    "support_access_keys_age_seconds": 200,
+    "support_clock_offset_seconds": 1,
+    'support_certificate_expires_seconds{target="order"}': 30 * 86_400,
 }
 # A gauge's values in the noisy day: (minutes, value), repeated.
 RESTLESS = {
@@ -108,18 +138,25 @@ def traffic() -> dict[str, Any]:
     last = 7 * DAY
     growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # (cases a minute, minutes)
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
-    moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 240: (anomaly % "silence",), 255: ()}
+    silence = anomaly % "silence"
+    moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 234: (silence,), 249: (silence, "SupportNoTraffic")}
+    moments[255] = ()
     parts, at = [], 0
     for pace, minutes in growth:
         parts.append(f"{at}+{pace}x{minutes - 1}")
         at += pace * minutes
     series = _of('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
+    # Requests end 225 minutes into the last day, after those for cases, and go on 25 minutes later.
+    stop = last + 225
+    requests = _of(
+        'support_request_received_total{synthetic="other"}', "a", f"0+5x{stop - 1} {5 * stop}x24 {5 * stop}+5x60"
+    )
     return file_of(
         [
             {
-                "name": "a flood of cases, then none",
+                "name": "a flood of cases, then none, then no request",
                 "interval": "1m",
-                "input_series": [series, *_alive(f"1x{8 * DAY}", f"1x{8 * DAY}")],
+                "input_series": [series, requests, *_alive(f"1x{8 * DAY}", f"1x{8 * DAY}")],
                 "promql_expr_test": [firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
             }
         ],

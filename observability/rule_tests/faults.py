@@ -1,24 +1,14 @@
 """Tests of alerts: each fires during its fault, alone or with alerts that it implies, and resolves after the repair."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from observability import thresholds as t
 from observability.alerts.alert import of
-from observability.rule_tests.notation import REPAIRED, Counter, Gauge, Restarted, Values, file_of, firing
+from observability.rule_tests import dependency_faults, replica_faults
+from observability.rule_tests.notation import REPAIRED, Counter, Fault, Gauge, Restarted, Values, file_of, firing
 
 HEALTH = {'up{job="support-service",instance="a"}': 1, 'support_probe_success{job="support-probe"}': 1}
-TOLD, OVER = REPAIRED - 1, REPAIRED + 5  # five evaluations after the repair
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault that lasts from BROKEN to REPAIRED, and the alerts that fire because of it."""
-
-    alerts: tuple[str, ...]  # with their own labels as `Alert{stage="http"}`
-    series: dict[str, Values]
-    over: int = OVER
-    also_over: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
+TOLD = REPAIRED - 1
 
 
 def _reads(complete: Counter, partial: Counter, *, late: bool = False, edge: str = "2.0") -> dict[str, Values]:
@@ -63,10 +53,6 @@ def _requests(status: str, job: str = "support-service") -> str:
     return f"http_server_request_duration_seconds_count{{{labels}}}"
 
 
-def _lag(edge: str) -> str:
-    return f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}'
-
-
 STEADY = Counter(60, 60)
 FAULTS = {
     "a service answers after 3 s": Fault(
@@ -80,7 +66,7 @@ FAULTS = {
         },
     ),
     "Redis gives errors": Fault(
-        ("SupportTimelineCacheErrors",),
+        ('SupportRedisFailing{dependency="cache"}',),
         {_event("hit"): STEADY, _event("miss"): Counter(6, 6), _event("error"): Counter(0, 6)},
     ),
     "nothing is cached": Fault(
@@ -194,7 +180,9 @@ FAULTS = {
         },
     ),
     "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
-    "the probe fails": Fault(("SupportProbeFailing",), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}),
+    "the probe fails": Fault(
+        ("SupportProbeFailing", "SupportProbeFlapping"), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}
+    ),
     "the probe is gone": Fault(
         ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
     ),
@@ -222,18 +210,8 @@ FAULTS = {
     "breaches are not reported": Fault(
         ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": Gauge(0, 60, 60)}
     ),
-    "the service is down": Fault(("SupportServiceDown",), {'up{job="support-service",instance="a"}': Gauge(1, 0)}),
     "the audit log is not sealed": Fault(
         ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
-    ),
-    "the loop is late": Fault(
-        ("SupportEventLoopLag",),
-        {
-            _lag("0.01"): Counter(240, 0),
-            _lag("0.25"): Counter(240, 20),
-            _lag("0.5"): Counter(240, 240),
-            _lag("+Inf"): Counter(240, 240),
-        },
     ),
     "5 % of requests fail": Fault(
         ("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
@@ -274,11 +252,12 @@ FAULTS = {
         also_over=("SupportTimelineErrorBudgetBurnSlow",),
     ),
 }
+GROUPS = {"faults": FAULTS, "replica-faults": replica_faults.FAULTS, "dependency-faults": dependency_faults.FAULTS}
 
 
-def faults() -> dict[str, Any]:
+def faults(group: str) -> dict[str, Any]:
     """Return a test per fault: the alerts that fire just before the repair, and the alerts that still fire after it."""
-    return file_of([_fault(name, fault) for name, fault in FAULTS.items()])
+    return file_of([_fault(name, fault) for name, fault in GROUPS[group].items()])
 
 
 def _fault(name: str, fault: Fault) -> dict[str, Any]:

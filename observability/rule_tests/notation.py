@@ -60,17 +60,47 @@ class Restarted:
         return f"{_grow(self.usual, 0, BROKEN)} {told} stale _x{self.silent - 1} {after}"
 
 
-Values = Counter | Gauge | Restarted
+@dataclass(frozen=True, slots=True)
+class Crashing:
+    """An uptime in seconds, whose process starts again every three minutes during the fault."""
+
+    def values(self) -> str:
+        """Return the values in promtool's notation."""
+        rounds = (REPAIRED - BROKEN) // 3
+        return " ".join([_grow(60, 60, BROKEN), *[_grow(15, 60, 3)] * rounds, _grow(15, 60, 60 + 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Flapping:
+    """The result of a probe that fails at every other run during the fault."""
+
+    def values(self) -> str:
+        """Return the values in promtool's notation."""
+        return " ".join([_grow(1, 0, BROKEN), *["0 1"] * ((REPAIRED - BROKEN) // 2), _grow(1, 0, 60)])
+
+
+Values = Counter | Gauge | Restarted | Crashing | Flapping
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that lasts from BROKEN to REPAIRED, and the alerts that fire because of it."""
+
+    alerts: tuple[str, ...]  # with their own labels as `Alert{stage="http"}`
+    series: dict[str, Values]
+    over: int = REPAIRED + 5  # five evaluations after the repair
+    also_over: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
 
 
 def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
     """Return the expectation that exactly these alerts fire at a time."""
     samples = []
     for alert in alerts:
-        name, _, labels = alert.partition("{")
-        more = f", {labels}" if labels else "}"
+        name, _, own = alert.partition("{")
+        more = f", {own}" if own else "}"
         samples.append({"labels": f'{{alertname="{name}"{more}', "value": 1})
-    query = 'sum by (alertname, stage, dependency, direction) (ALERTS{alertstate="firing",alertname!="Watchdog"})'
+    labels = "alertname, stage, dependency, direction, instance, resource, endpoint, target, http_route"
+    query = f'sum by ({labels}) (ALERTS{{alertstate="firing",alertname!="Watchdog"}})'
     return {"expr": query, "eval_time": at, "exp_samples": samples}
 
 

@@ -1,5 +1,7 @@
 """The environment of a fault. Each fault gets a new one, so that faults do not affect each other."""
 
+import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from tests.support.upstream import OrderService, PagedService, fulfillment_servi
 
 SETTLE = 6 * EVALUATION  # of load before the fault, so that every window of the alerts has healthy samples
 BUCKET = "case-files"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"drill" * 6).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Scenario:
     probe: tuple[str, ...] = ()  # arguments
     s3: bool = False  # files are offloaded within a second
     separate_events_redis: bool = False
+    webhook: bool = False  # the receiver gets the service's events
     disk: int | None = None  # bytes, if the service has a separate disk
 
 
@@ -73,6 +77,8 @@ class DrillEnvironment:
                 stack.push_async_callback(part.close)
             for name, source in zip(("ORDER", "PAYMENT", "FULFILLMENT"), self.sources, strict=True):
                 self.service.environment[f"SUPPORT_{name}_URL"] = source.url
+            if self._scenario.webhook:
+                self.service.environment["SUPPORT_WEBHOOKS"] = json.dumps([self._webhook()])
             for command in (self.service, self.probe):
                 stack.callback(command.kill)
                 await command.start()
@@ -87,6 +93,9 @@ class DrillEnvironment:
             for name, value in self._scenario.load.items():
                 setattr(self.traffic, name, value)
             yield self
+
+    def _webhook(self) -> dict[str, str]:
+        return {"name": "crm", "url": self.receiver.url("/webhook"), "secret": WEBHOOK_SECRET}
 
     def _variables(self) -> dict[str, str]:
         variables = {

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from tests.e2e.drill import breaking, breaking_files
+from tests.e2e.drill import breaking, breaking_clients, breaking_files
 from tests.e2e.drill.breaking_files import GIB
 from tests.e2e.drill.environment import DrillEnvironment, Scenario
 
@@ -29,6 +29,7 @@ def _fault(name: str, alerts: str, inject: Injection, **more: object) -> Fault:
 BURN = "SupportTimelineErrorBudgetBurnFast"
 DOWN = "SupportTimelineSourceDown"
 PROBE = "SupportProbeFailing"
+REDIS = "SupportRedisFailing[cache] SupportRedisFailing[events] SupportOutboxStalled"
 FAULTS = (
     _fault("order hangs", f"{DOWN}[order] {BURN}", breaking.order_hangs),
     _fault(
@@ -47,8 +48,8 @@ FAULTS = (
         breaking.payment_answers_are_invalid,
     ),
     _fault("all sources down", f"{DOWN}[order] {DOWN}[payment] {DOWN}[fulfillment] {BURN}", breaking.sources_are_down),
-    _fault("Redis killed", "SupportTimelineCacheErrors", breaking.redis_is_killed),
-    _fault("Redis frozen", "SupportTimelineCacheErrors", breaking.redis_freezes),
+    _fault("Redis killed", REDIS, breaking.redis_is_killed),
+    _fault("Redis frozen", REDIS, breaking.redis_freezes),
     _fault("cache corrupt", "SupportTimelineCollectionFailures[cache_decode]", breaking.cache_is_corrupt),
     _fault("cache emptied", "SupportTimelineCacheMissSurge", breaking.cache_is_emptied),
     _fault(
@@ -74,7 +75,7 @@ FAULTS = (
     ),
     _fault(
         "relay stuck",
-        "SupportOutboxStalled",
+        "SupportRedisFailing[events] SupportOutboxStalled",
         breaking.events_redis_is_down,
         scenario=Scenario(separate_events_redis=True),
     ),
@@ -91,5 +92,19 @@ FAULTS = (
     _fault("5 % of requests fail", f"SupportApiErrorBudgetBurnFast {PROBE}", breaking_files.uploads_fail),
     _fault("many new cases", "SupportTicketTrafficAnomaly[spike]", breaking.case_volume_is_high),
     _fault("no new cases", "SupportTicketTrafficAnomaly[silence]", breaking.no_cases_are_opened),
+    _fault("no request", "SupportNoTraffic", breaking_clients.nothing_is_sent),
+    _fault("database refuses cases", "SupportDatabaseFailing", breaking_clients.database_refuses_cases),
+    _fault("webhook down", "SupportWebhooksFailing", breaking_clients.webhook_is_down, scenario=Scenario(webhook=True)),
+    _fault("invalid requests", "SupportClientErrorsHigh", breaking_clients.a_client_sends_invalid_cases),
+    _fault(
+        "too many requests",
+        f"SupportRequestsTurnedAway {PROBE}",  # the probe has the address of the clients
+        breaking_clients.clients_send_too_much,
+        scenario=Scenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "40/s"}),
+    ),
+    _fault("scrapes blocked", "SupportMetricsMissing", breaking_clients.scrapes_are_blocked),
+    _fault("a replica down", "SupportReplicaDown", breaking_clients.a_replica_is_down),
+    _fault("probe fails at times", "SupportProbeFlapping", breaking_clients.probe_fails_at_times),
+    _fault("connections left open", "SupportReplicaSaturated", breaking_clients.connections_are_left_open),
     _fault("a healthy hour", "", breaking.no_fault, scenario=Scenario(s3=True)),
 )

@@ -26,6 +26,7 @@ STEP = 5.0  # seconds between samples of the history
 TICKETS = {"support:tickets_created:rate15m": 4.0}
 CACHE = {"support:timeline_cache_misses:increase": 10.0, "support:timeline_cache_reads:increase": 25.0}
 LABELS = 'job="support-service",http_route="/support/cases",http_response_status_code="200"'
+RECEIVED = {'support_request_received_total{synthetic="other"}': 17.0}  # increase per second
 COUNTERS = {  # increase per second
     f"http_server_request_duration_seconds_count{{{LABELS}}}": 30.0,
     'support_timeline_read_seconds_count{completeness="complete"}': 12.0,
@@ -87,6 +88,15 @@ class Monitoring:
         await eventually(lambda: self._value("min(up)"), START_TIMEOUT)
         self._prometheus_process.send_signal(signal.SIGHUP)
         await eventually(self.groups, START_TIMEOUT)
+
+    async def scrape(self, job: str, targets: list[str]) -> None:
+        """Change the targets of a job; Prometheus takes 5 s to find them."""
+        file = self._folder / "prometheus.yml"
+        config = yaml.safe_load(file.read_text())
+        (found,) = (each for each in config["scrape_configs"] if each["job_name"] == job)
+        found["static_configs"] = [{"targets": targets}]
+        file.write_text(yaml.safe_dump(config))
+        self._prometheus_process.send_signal(signal.SIGHUP)
 
     async def close(self) -> None:
         """Kill both."""
@@ -161,7 +171,7 @@ class Monitoring:
         (secrets / "smtp_password").write_text("none")
 
     def _write_history(self) -> None:
-        """Write the history: seven days of traffic, one of the cache, three of what the objectives count."""
+        """Write the history: seven days of cases and requests, one of the cache, three of what the objectives count."""
         now = time.time()
         lines: list[str] = []
 
@@ -177,6 +187,7 @@ class Monitoring:
         series(TICKETS, 7.1)
         series(CACHE, 1)
         series(COUNTERS, 3, counter=True)
+        series(RECEIVED, 7.1, counter=True)
         history = self._folder / "history.txt"
         history.write_text("".join(lines) + "# EOF\n")
         subprocess.run(

@@ -24,7 +24,7 @@ class Post:
 
 
 class Receiver:
-    """Listens at the addresses that the secrets give for Slack, the pager and the dead man's switch."""
+    """Listens at the addresses of Slack, the pager, the dead man's switch and a webhook."""
 
     def __init__(self) -> None:
         self.slack: list[Post] = []
@@ -34,6 +34,8 @@ class Receiver:
         app.router.add_post("/slack", self._slack)
         app.router.add_post("/pager", self._pager)
         app.router.add_post("/watchdog", self._watchdog)
+        app.router.add_post("/webhook", self._webhook)
+        self.webhook_status = 204
         self._server = TestServer(app)
 
     async def open(self) -> None:
@@ -62,6 +64,9 @@ class Receiver:
         if payload["status"] == "firing":
             self.paged.append(payload["commonLabels"]["alertname"])
         return web.Response()
+
+    async def _webhook(self, _: web.Request) -> web.Response:
+        return web.Response(status=self.webhook_status)
 
     async def _watchdog(self, _: web.Request) -> web.Response:
         self.beats += 1

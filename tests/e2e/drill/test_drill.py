@@ -6,12 +6,23 @@ from tests.e2e.drill.__main__ import table_row
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import ROOT, Outcome
 
+# What one process on SQLite with open access cannot show: tokens, keys, https, a clock apart from the database's, and a
+# process that starts three times within the divided quarter of an hour.
+NEEDS_A_DEPLOYMENT = {
+    "SupportAccessKeysStale",
+    "SupportAccessRefused",
+    "SupportCertificateExpiring",
+    "SupportClockOffset",
+    "SupportRestartLoop",
+}
+
 
 def test_drill_covers_every_alert():
-    """The slow budget alerts take hours; promtool tests them instead."""
+    """The slow budget alerts take hours, and some faults need a whole deployment; promtool tests them instead."""
     drilled = {name.partition("[")[0] for fault in FAULTS for name in fault.alerts}
     tested_by_promtool = {alert.name for alert in rules.ALERTS if alert.name.endswith("BurnSlow")} | {"Watchdog"}
-    assert drilled | tested_by_promtool == {alert.name for alert in rules.ALERTS}
+    assert not drilled & NEEDS_A_DEPLOYMENT
+    assert drilled | tested_by_promtool | NEEDS_A_DEPLOYMENT == {alert.name for alert in rules.ALERTS}
 
 
 def test_every_alert_has_a_runbook_file():

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from grafana import generate
 from grafana.panel import runbook_of
-from observability import thresholds as t
 
 import support_service
 from support_service.arguments.parser import parser
@@ -18,6 +17,7 @@ from support_service.core import errors, problem_codes
 from support_service.database.failures import DATABASE_CODES
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
 from tests.support.promql import NAME, ROOT, RULES, known_series, queried_series, series_family
+from tests.unit.runbooks.stated_thresholds import SAID
 
 ENGLISH = ROOT / "runbooks"
 VIETNAMESE = ENGLISH / "vi"
@@ -40,87 +40,9 @@ FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged eng
     ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
     VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
 }
-GIB = "GiB"
 UNITS = {  # of Prometheus's durations, as the pages write them
     ENGLISH: {"s": "s", "m": "minute", "h": "hour", "d": "day"},
     VIETNAMESE: {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"},
-}
-# What an entry says about its alert's threshold, made of the constants that the alert uses.
-SAID = {
-    "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
-    "support-timeline-cache-errors.md": (
-        f"{t.CACHE_ERROR_SHARE * 100:g} %",
-        f"{t.CACHE_ERRORS} ",
-        t.SYMPTOM_WINDOW,
-        t.CAUSE_FOR,
-    ),
-    "support-timeline-cache-miss-surge.md": (
-        f"{t.MISS_SHARE * 100:g} %",
-        f"{t.MISS_SURGE:g}",
-        f"{t.MISS_READS} ",
-        t.SYMPTOM_WINDOW,
-    ),
-    "support-timeline-collection-failures.md": (f"{t.FAILURES} ", t.SYMPTOM_WINDOW, t.SYMPTOM_FOR),
-    "support-timeline-source-down.md": (
-        f"{t.SOURCE_DOWN_SHARE * 100:g} %",
-        f"{t.SOURCE_CALLS} ",
-        t.SOURCE_WINDOW,
-        t.CAUSE_FOR,
-    ),
-    "support-attachment-backlog-high.md": (
-        f"{t.BACKLOG_BYTES // t.GIB} {GIB}",
-        f"{t.BACKLOG_DISK_SHARE * 100:g} %",
-        t.SLOW_FOR,
-    ),
-    "support-attachment-growth-rapid.md": (f"{t.GROWTH_HORIZON // 3600}h", t.GROWTH_WINDOW, t.GROWTH_FOR),
-    "support-attachment-disk-full.md": (f"{t.DISK_FREE // t.GIB} {GIB}", t.CAUSE_FOR),
-    "support-attachment-offload-failing.md": (f"{t.OFFLOAD_FAILURES} file", t.OFFLOAD_WINDOW, t.WINDOW),
-    "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
-    "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.EVENTS_FOR),
-    "support-events-consumer-stalled.md": (f"{t.STREAM_WAITING} event", t.WINDOW, t.EVENTS_FOR),
-    "support-stream-lag-high.md": (f"{t.STREAM_LAG_P95:g} s", f"{t.STREAM_INTERRUPTED} s", t.SYMPTOM_FOR),
-    "support-probe-failing.md": (t.PROBE_FOR,),
-    "support-probe-missing.md": (t.PROBE_MISSING_FOR,),
-    "support-service-down.md": (t.DOWN_FOR,),
-    "support-event-loop-lag.md": (f"{t.LOOP_LAG_P95:g} s", t.SYMPTOM_FOR),
-    "support-audit-unsealed.md": (f"{t.AUDIT_AGE} s", t.SYMPTOM_FOR),
-    "support-sla-breaching.md": (
-        f"{t.SLA_BREACHES} ",
-        f"{t.SLA_BREACH_SHARE * 100:g} %",
-        t.SLA_WINDOW,
-        t.WINDOW,
-        t.CAUSE_FOR,
-    ),
-    "support-sla-clock-stalled.md": (f"{t.SLA_UNREPORTED_AGE} s", t.EVENTS_FOR),
-    "support-ticket-traffic-anomaly.md": (
-        f"{t.TRAFFIC_SPIKE} ",
-        f"{t.TRAFFIC_SILENCE * 100:g} %",
-        f"{t.TRAFFIC_SPIKE_FLOOR} ",
-        f"{t.TRAFFIC_DAYS} ",
-        t.SPIKE_WINDOW,
-        t.SILENCE_WINDOW,
-    ),
-    **{
-        f"support-{key}-error-budget-burn-fast.md": (
-            f"{t.BURN_FAST * (1 - share) * 100:.3g} %",
-            f"{t.BURN_FAST:g} ",
-            *t.BURN_FAST_WINDOWS,
-            f"{t.BURN_REQUESTS} ",
-            t.BURN_FAST_FOR,
-        )
-        for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
-    },
-    **{
-        f"support-{key}-error-budget-burn-slow.md": (
-            f"{t.BURN_MEDIUM * (1 - share) * 100:.3g} %",
-            f"{t.BURN_SLOW * (1 - share) * 100:.3g} %",
-            *t.BURN_MEDIUM_WINDOWS,
-            *t.BURN_SLOW_WINDOWS,
-            t.BURN_FAST_WINDOWS[1],
-            t.BURN_SLOW_FOR,
-        )
-        for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
-    },
 }
 LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
@@ -257,6 +179,14 @@ def test_what_a_command_acts_on_is_asked_for(page):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
     for language, content in BLOCK.findall(text(ENGLISH, page)):
         assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
+
+
+@both
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_is_for_one_deployment(page, folder):
+    """Nobody has to leave out half of a block: commands of Kubernetes and of Compose are apart."""
+    for _, content in BLOCK.findall(text(folder, page)):
+        assert "kubectl" not in content or "docker" not in content, content
 
 
 @cache

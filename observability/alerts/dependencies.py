@@ -1,0 +1,79 @@
+"""Alerts on what the service needs and calls: the database, Redis, webhooks, and certificates of servers."""
+
+from observability import thresholds as t
+from observability.alerts.alert import Alert, seconds
+from observability.alerts.timeline import CACHE_ERRORS, READS
+
+W = t.SYMPTOM_WINDOW
+OPERATIONS = 'db_client_operation_duration_seconds_count{job="support-service",'
+DATABASE = f'{OPERATIONS}db_system_name!="redis"'
+STREAMS = f'{OPERATIONS}db_system_name="redis",db_operation_name=~"X.+"'
+DELIVERIES = "support_webhook_deliveries_total"
+
+
+def _database(where: str = "") -> str:
+    return f"sum by (instance) (increase({DATABASE}{where}}}[{W}]))"
+
+
+def _streams(where: str = "") -> str:
+    return f"sum(increase({STREAMS}{where}}}[{W}]))"
+
+
+FAILED, TIMEOUT = ',error_type!=""', ',error_type="timeout"'
+
+ALERTS = (
+    Alert(
+        "SupportDatabaseFailing",
+        f"({_database(FAILED)} / {_database()} > {t.DATABASE_ERROR_SHARE}"
+        f" and {_database(FAILED)} >= {t.DATABASE_ERRORS})"
+        f" or ({_database(FAILED)} / {_database()} and {_database(TIMEOUT)} >= {t.DATABASE_ERRORS})",
+        t.DATABASE_FOR,
+        "critical",
+        "The database fails for {{ $labels.instance }}: agents cannot read or change cases",
+        "{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail (limit "
+        f"{t.DATABASE_ERROR_SHARE:.0%} and {t.DATABASE_ERRORS} errors, or {t.DATABASE_ERRORS} timeouts, in {W}). "
+        "Requests about cases are answered with 503; acknowledged data is not lost.",
+        "Support database errors",
+        t.DOWN_KEPT,
+    ),
+    Alert(
+        "SupportRedisFailing",
+        f"label_replace({CACHE_ERRORS} / {READS} > {t.REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {t.REDIS_ERRORS}, "
+        '"dependency", "cache", "", "")'
+        f" or label_replace({_streams(FAILED)} / {_streams()} > {t.REDIS_ERROR_SHARE}"
+        f' and {_streams(FAILED)} >= {t.REDIS_ERRORS}, "dependency", "events", "", "")',
+        t.CAUSE_FOR,
+        "warning",
+        'Redis fails: {{ if eq $labels.dependency "events" }}events of cases are stopped{{ else }}timelines are read '
+        "without their cache{{ end }}",
+        "Redis errors for {{ $value | humanizePercentage }} of "
+        '{{ if eq $labels.dependency "events" }}the operations on event streams. No event is published or applied '
+        "until Redis works{{ else }}timeline reads. Reads call the upstream services each time{{ end }} (limit "
+        f"{t.REDIS_ERROR_SHARE:.0%} and {t.REDIS_ERRORS} errors in {W}).",
+        "Support Redis errors",
+        t.CAUSE_KEPT,
+    ),
+    Alert(
+        "SupportWebhooksFailing",
+        f'sum by (endpoint) (increase({DELIVERIES}{{outcome=~"retried|failed"}}[{t.WEBHOOK_WINDOW}]))'
+        f" >= {t.WEBHOOK_FAILURES}"
+        f' unless sum by (endpoint) (increase({DELIVERIES}{{outcome="delivered"}}[{t.WINDOW}])) > 0',
+        t.SYMPTOM_FOR,
+        "warning",
+        "The webhook {{ $labels.endpoint }} receives no events",
+        "{{ $value | humanize }} deliveries to the webhook {{ $labels.endpoint }} failed in "
+        f"{t.WEBHOOK_WINDOW}, and none succeeded in {t.WINDOW} (limit {t.WEBHOOK_FAILURES} failures). They are "
+        "repeated for one day.",
+        "Support webhook deliveries",
+    ),
+    Alert(
+        "SupportCertificateExpiring",
+        f"min by (target) (support_certificate_expires_seconds) < {seconds(t.CERTIFICATE_DAYS * 86_400)}",
+        t.SLOW_FOR,
+        "warning",
+        "The certificate of {{ $labels.target }} expires in {{ $value | humanizeDuration }}",
+        "The certificate of the server {{ $labels.target }} expires in {{ $value | humanizeDuration }} (limit "
+        f"{t.CERTIFICATE_DAYS} days). Afterwards the service refuses to call it.",
+        "Support certificates",
+    ),
+)
