@@ -30,6 +30,12 @@ ANNOTATIONS = (
 Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
 
 
+def numbers(rows: Sequence[Row]) -> dict[str, int]:
+    """Return the id of each row and each panel by its title; the link to a panel contains its id."""
+    titles = [title for row in rows for title in (row.title, *(panel.title for panel in row.panels))]
+    return {title: number for number, title in enumerate(titles, 1)}
+
+
 def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.Dashboard:
     """Return the dashboard. `runbooks` is the address of the runbooks, kept in a variable so that it can be changed."""
     board = (
@@ -57,19 +63,17 @@ def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.
         .annotations([_annotation(*each) for each in ANNOTATIONS])
         .link(_link("Runbooks", "README.md"))
     )
-    number = 0
+    ids = numbers(rows)
     top = 0
     for row in rows:
-        number += 1
-        board.with_row(dashboard.Row(row.title).id(number).grid_pos(model.GridPos(h=1, w=TALLEST, x=0, y=top)))
+        board.with_row(dashboard.Row(row.title).id(ids[row.title]).grid_pos(model.GridPos(h=1, w=TALLEST, x=0, y=top)))
         top += 1
         left = 0
         for panel in row.panels:
             if left + panel.width > TALLEST:
                 left, top = 0, top + HEIGHT
-            number += 1
             place = model.GridPos(h=HEIGHT, w=panel.width, x=left, y=top)
-            board.with_panel(_panel(panel).id(number).grid_pos(place))
+            board.with_panel(_panel(panel).id(ids[panel.title]).grid_pos(place))
             left += panel.width
         top += HEIGHT
     return board.build()

@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 import yaml
+from grafana.build import numbers
+from grafana.generate import ROWS
 
 from observability.alerts import (
     access,
@@ -49,6 +51,8 @@ TESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "noisy-day": days.noisy,
     "traffic": days.traffic,
 }
+PANELS = numbers(ROWS)
+TIMES = "&from=now-3h&to=now"  # long enough to show the beginning, and what was usual before
 TEAM, SERVICE = "data-ops", "support-service"
 HEAD = "# Written by `make rules` from the tables in observability/: change those.\n"
 DURATION = re.compile(r"(?<=\[)(?:\d+[smhd])+(?=\])|(?<=offset )(?:\d+[smhd])+")
@@ -117,7 +121,7 @@ def _rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
             "description": alert.description,
             # The external labels of prometheus.yml define the addresses of the runbooks and of Grafana, once.
             "runbook_url": f"{{{{ $externalLabels.runbooks }}}}/{alert.runbook}",
-            "dashboard_url": f"{{{{ $externalLabels.grafana }}}}/d/{OVERVIEW}",
+            "dashboard_url": f"{{{{ $externalLabels.grafana }}}}/d/{OVERVIEW}?viewPanel={PANELS[alert.panel]}{TIMES}",
             "panel": alert.panel,
         },
     }

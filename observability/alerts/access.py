@@ -34,7 +34,7 @@ ALERTS = (
         f"{{{{ $value | humanizePercentage }}}} of authentications in {W} are invalid, expired or unavailable (limit "
         f"{t.REFUSED_SHARE:.0%} and {t.REFUSALS} requests). These callers can neither read nor change cases.",
         "Support authentications",
-        t.DOWN_KEPT,
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportAccessKeysStale",

@@ -34,7 +34,7 @@ ALERTS = (
         f"{t.DATABASE_ERROR_SHARE:.0%} and {t.DATABASE_ERRORS} errors, or {t.DATABASE_ERRORS} timeouts, in {W}). "
         "Requests about cases are answered with 503; acknowledged data is not lost.",
         "Support database errors",
-        t.DOWN_KEPT,
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportRedisFailing",

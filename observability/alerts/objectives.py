@@ -25,6 +25,7 @@ class Objective:
     bad: str
     total: str
     panel: str
+    most: str = ""  # text of a template that names what most bad events have in common
 
     def ratio(self, window: str) -> str:
         """Return the name of the recorded share of bad events."""
@@ -45,13 +46,19 @@ class Objective:
         """Return the fast alert, which pages a person, and the slow alert, which is for the next morning."""
         budget = 1 - self.share
         share = f"{{{{ $value | humanizePercentage }}}} of {self.what} (objective: at most {budget:.1%})"
+        window = t.SYMPTOM_FOR
+        now = f"({self.bad}) / ({self.total})".replace("WINDOW", window)
+        impact = (
+            f"{{{{ with query `{now}` }}}}{{{{ . | first | value | humanizePercentage }}}}{{{{ end }}}} of {self.what} "
+            f"in the last {window}{self.most.replace('WINDOW', window)}"
+        )
         return [
             Alert(
                 f"{self.alert}BurnFast",
                 self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS),
                 t.BURN_FAST_FOR,
                 "critical",
-                f"{self.title}: the error budget burns {t.BURN_FAST:g} times too fast",
+                f"{self.title}: {impact}",
                 f"{share} over the last {t.BURN_FAST_WINDOWS[0]} (limit {t.BURN_FAST * budget:.2%}, also over the last "
                 f"{t.BURN_FAST_WINDOWS[1]}). At this rate the error budget of 30 days is used up in two days.",
                 self.panel,
@@ -79,6 +86,7 @@ class Objective:
 # By convention all services share the name of the series. Without `job`, failures of others would count here.
 ROUTED = f'job="support-service",http_route!~"{UNWATCHED}"'
 IN_TIME = f'le=~"{t.LATENCY_P95:g}(.0)?"'  # 2 if ingested by OTLP, 2.0 if scraped
+FAILED = f'rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW])'
 OBJECTIVES = (
     Objective(
         "api_requests",
@@ -86,9 +94,11 @@ OBJECTIVES = (
         t.OBJECTIVE_API,
         "API availability",
         "API requests returned 5xx",
-        f'sum(rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW]))',
+        f"sum({FAILED})",
         f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
         "Support API error budget",
+        f"{{{{ range query `topk(1, sum by (http_route, http_response_status_code) ({FAILED}))` }}}}, mostly "
+        "{{ .Labels.http_route }} with {{ .Labels.http_response_status_code }}{{ end }}",
     ),
     Objective(
         "timeline_reads",

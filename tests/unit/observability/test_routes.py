@@ -72,14 +72,14 @@ def test_secrets_are_read_from_files(config):
 
 
 def test_inhibitions_refer_to_existing_alerts(config):
-    """An inhibition of an unknown alert would have no effect and no error."""
+    """An inhibition of an unknown alert would have no effect and no error. None mutes alerts of another cluster."""
     names = {alert.name for alert in rules.ALERTS}
     for rule in config["inhibit_rules"]:
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
             label, _, values = matcher.partition("=" if "!~" not in matcher else "!~")
             if label == "alertname":
                 assert set(values.strip('~"').split("|")) <= names, matcher
-        assert rule["equal"] == ["service"]
+        assert rule["equal"] == ["service", "cluster", "environment"]
 
 
 def test_watchdog_is_never_inhibited(config):

@@ -1,6 +1,7 @@
 """The Prometheus rules match their tables, the instruments and the runbooks, and promtool accepts them."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from grafana import generate
 from observability import rules, thresholds
 from observability.alerts.alert import of
 from observability.rule_tests.faults import GROUPS
@@ -72,7 +74,8 @@ def test_every_alert_has_a_fault_that_makes_it_fire():
 
 
 def test_every_alert_has_what_on_call_needs(alerts):
-    """An alert has routing labels, a summary, a value with its limit, a runbook and a dashboard."""
+    """An alert has routing labels, a summary, a value with its limit, a runbook and its panel."""
+    panels = {panel["title"]: panel["id"] for panel in json.loads(generate.FILE.read_text())["panels"]}
     for alert in alerts:
         assert alert["labels"].keys() == {"severity", "team", "service"}
         notes = alert["annotations"]
@@ -80,7 +83,9 @@ def test_every_alert_has_what_on_call_needs(alerts):
         assert "$value" in notes["description"], alert["alert"]
         assert alert["alert"] == "Watchdog" or "limit" in notes["description"], alert["alert"]
         assert re.fullmatch(r"\{\{ \$externalLabels\.runbooks \}\}/[a-z-]+\.md", notes["runbook_url"])
-        assert notes["dashboard_url"] == "{{ $externalLabels.grafana }}/d/support-overview"
+        address, _, panel = notes["dashboard_url"].partition("?viewPanel=")
+        assert address == "{{ $externalLabels.grafana }}/d/support-overview"
+        assert panel == f"{panels[notes['panel']]}&from=now-3h&to=now"
     assert len({alert["alert"] for alert in alerts}) == len(alerts)
 
 
