@@ -77,7 +77,7 @@ ATTACHMENTS = Row(
             "Refused and aborted uploads per hour, by reason. storage_full: the disk is at its reserve.",
             (Query(hourly("support_attachment_rejected_total", "reason") + " > 0", "{{reason}}"),),
             "suffix: /h",
-            alerts=("SupportAttachmentDiskFull",),
+            alerts=("SupportUploadsRefused", "SupportAttachmentDiskFull"),
         ),
         Panel(
             "Support uploads in progress",

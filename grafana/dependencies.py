@@ -64,7 +64,7 @@ DEPENDENCIES = Row(
                 ),
             ),
             "percentunit",
-            alerts=("SupportRedisFailing",),
+            alerts=("SupportRedisFailing", "SupportRedisEvicting"),
         ),
         Panel(
             "Support webhook deliveries",

@@ -36,6 +36,8 @@ SOURCE_CALLS = 5  # failed calls per window; the breaker needs as many
 GIB = 1024**3
 BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
 BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
+UPLOADS_REFUSED_SHARE = 0.2  # share of uploads that their store refuses; a healthy store refuses none
+UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not an outage
 GROWTH_WINDOW = "10m"  # long enough that one large file is not a trend
 GROWTH_HORIZON = 4 * 3600  # s; enough for a person to move files away, in working hours and at night
 GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it
@@ -128,7 +130,7 @@ AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a fai
 # The probe
 PROBE_SHARE = 0.8  # share of good runs in PROBE_WINDOW; a run that fails by chance is one of fifteen
 PROBE_WINDOW = "15m"  # fifteen runs at the usual interval
-PROBE_RECENT = "5m"  # the last failure is not older, so that the alert ends soon after the repair
+PROBE_RECENT = "5m"  # it has runs of both kinds: neither one outage nor what is over is flapping
 PROBE_FLAPPING_FOR = "8m"  # by then the alert on a cause has fired, and a single outage of minutes has ended
 PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment

@@ -5,15 +5,16 @@ from observability.alerts.alert import Alert, seconds
 from observability.alerts.objectives import ROUTED
 
 W = t.WINDOW
+NOW = t.SYMPTOM_WINDOW
 AUTHENTICATIONS = "support_access_authentications_total"
-TURNED_AWAY = f"sum(increase(support_request_turned_away_total[{W}]))"
+TURNED_AWAY = f"sum(increase(support_request_turned_away_total[{NOW}]))"
 REFUSED = f'sum(increase({AUTHENTICATIONS}{{outcome=~"invalid|expired|unavailable"}}[{W}]))'
 CLIENT_ERROR = 'http_response_status_code=~"4..",http_response_status_code!~"401|404|429"'
 
 
 def _by_route(where: str = "") -> str:
     series = f'http_server_request_duration_seconds_count{{{ROUTED},http_route!="other"{where}}}'
-    return f"sum by (http_route) (increase({series}[{W}]))"
+    return f"sum by (http_route) (increase({series}[{NOW}]))"
 
 
 def most(label: str, expr: str) -> str:
@@ -52,12 +53,12 @@ ALERTS = (
     ),
     Alert(
         "SupportRequestsTurnedAway",
-        f"{TURNED_AWAY} / sum(increase(support_request_received_total[{W}])) > {t.TURNED_AWAY_SHARE}"
+        f"{TURNED_AWAY} / sum(increase(support_request_received_total[{NOW}])) > {t.TURNED_AWAY_SHARE}"
         f" and {TURNED_AWAY} >= {t.TURNED_AWAY}",
         t.SYMPTOM_FOR,
         "warning",
         f"Limits refuse {{{{ $value | humanizePercentage }}}} of requests, mostly for the reason {TOP_REASON}",
-        f"{{{{ $value | humanizePercentage }}}} of requests in {W} were answered with 429 or 503 by a limit (limit "
+        f"{{{{ $value | humanizePercentage }}}} of requests in {NOW} were answered with 429 or 503 by a limit (limit "
         f"{t.TURNED_AWAY_SHARE:.0%} and {t.TURNED_AWAY} requests). Their callers must repeat them.",
         "Support requests turned away",
     ),
@@ -69,7 +70,7 @@ ALERTS = (
         "warning",
         "{{ $value | humanizePercentage }} of requests to {{ $labels.http_route }} are client errors",
         "{{ $value | humanizePercentage }} of the answers of {{ $labels.http_route }} are 4xx except 401, 404 and 429 "
-        f"(limit {t.CLIENT_ERROR_SHARE:.0%} and {t.CLIENT_ERRORS} requests in {W}). A client or a release has broken "
+        f"(limit {t.CLIENT_ERROR_SHARE:.0%} and {t.CLIENT_ERRORS} requests in {NOW}). A client or a release has broken "
         "the contract.",
         "Support client errors by route",
     ),

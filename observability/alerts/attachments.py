@@ -21,8 +21,22 @@ UNREPAIRED = " or ".join(
     f"max by (kind) (last_over_time(support_attachment_unrepaired[{window}]))"
     for window in (t.SWEEP_KEPT, t.SWEEP_UNHEARD)
 )
+REFUSED = f'sum(increase(support_attachment_rejected_total{{reason=~"storage_full|storage_unavailable"}}[{t.WINDOW}]))'
+STORED = f"sum(increase(support_attachment_stored_total[{t.WINDOW}]))"
 
 ALERTS = (
+    Alert(
+        "SupportUploadsRefused",
+        f"{REFUSED} / ({REFUSED} + {STORED}) > {t.UPLOADS_REFUSED_SHARE} and {REFUSED} >= {t.UPLOADS_REFUSED}",
+        t.CAUSE_FOR,
+        "critical",
+        "{{ $value | humanizePercentage }} of uploads fail: their store refuses the files",
+        f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {t.WINDOW} (limit "
+        f"{t.UPLOADS_REFUSED_SHARE:.0%} and {t.UPLOADS_REFUSED} uploads). They were answered with 503 or 507; stored "
+        "files are not lost.",
+        "Support uploads refused",
+        t.CAUSE_KEPT,
+    ),
     Alert(
         "SupportAttachmentBacklogHigh",
         f"{BACKLOG} > {size(t.BACKLOG_BYTES)}"

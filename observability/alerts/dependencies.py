@@ -54,6 +54,16 @@ ALERTS = (
         t.CAUSE_KEPT,
     ),
     Alert(
+        "SupportRedisEvicting",
+        'max by (policy) (support_redis_eviction_policy{server="events",policy=~"allkeys.+"}) == 1',
+        t.CAUSE_FOR,
+        "warning",
+        "Redis may evict event streams: its eviction policy is {{ $labels.policy }}",
+        "{{ $value }} Redis of event streams has the eviction policy {{ $labels.policy }} (limit 0). When its memory "
+        "is full, it deletes streams, and with them events that are not applied yet.",
+        "Support Redis memory",
+    ),
+    Alert(
         "SupportWebhooksFailing",
         f'sum by (endpoint) (increase({DELIVERIES}{{outcome=~"retried|failed"}}[{t.WEBHOOK_WINDOW}]))'
         f" >= {t.WEBHOOK_FAILURES}"

@@ -66,7 +66,8 @@ ALERTS = (
     Alert(
         "SupportProbeFlapping",
         f"max by (instance) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
-        f" and max by (instance) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0",
+        f" and max by (instance) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
+        f" and max by (instance) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
         t.PROBE_FLAPPING_FOR,
         "warning",
         "The synthetic check of a whole case fails again and again",

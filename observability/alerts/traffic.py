@@ -62,6 +62,6 @@ ALERTS = (
         f"more than {t.NO_TRAFFIC_EXPECTED} arrived in the same hour of yesterday and of the same day last week. The "
         "way to the service is broken: a load balancer, DNS, or a certificate.",
         "Support requests by sender",
-        t.DOWN_KEPT,
+        t.CAUSE_KEPT,
     ),
 )

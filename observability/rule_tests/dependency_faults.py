@@ -73,6 +73,29 @@ FAULTS = {
         ('SupportRedisFailing{dependency="events"}',), {_streams(): Counter(60, 0), _streams("timeout"): Counter(0, 4)}
     ),
     "an operation on Redis in fifty fails": Fault((), {_streams(): Counter(98, 98), _streams("_OTHER"): Counter(2, 2)}),
+    "the Redis of events may evict": Fault(
+        ("SupportRedisEvicting",),
+        {
+            'support_redis_eviction_policy{server="events",policy="allkeys-lru"}': Gauge(0, 1),
+            'support_redis_eviction_policy{server="events",policy="noeviction"}': Gauge(1, 0),
+            'support_redis_eviction_policy{server="cache",policy="allkeys-lru"}': Gauge(1, 1),
+        },
+    ),
+    "S3 refuses uploads": Fault(
+        ("SupportUploadsRefused",),
+        {
+            'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 8),
+            'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+        },
+    ),
+    "clients send files that are too large": Fault(
+        (),
+        {
+            'support_attachment_rejected_total{reason="attachment_too_large"}': Counter(0, 8),
+            'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 0.5),
+            'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+        },
+    ),
     "a webhook is down": Fault(
         ('SupportWebhooksFailing{endpoint="crm"}',),
         {

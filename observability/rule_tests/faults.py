@@ -180,9 +180,7 @@ FAULTS = {
         },
     ),
     "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
-    "the probe fails": Fault(
-        ("SupportProbeFailing", "SupportProbeFlapping"), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}
-    ),
+    "the probe fails": Fault(("SupportProbeFailing",), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}),
     "the probe is gone": Fault(
         ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
     ),

@@ -23,7 +23,7 @@ def _lag(**late: float) -> dict[str, Values]:
 
 FAULTS = {
     "the service is down": Fault(
-        ("SupportServiceDown", "SupportProbeFailing", "SupportProbeFlapping"),
+        ("SupportServiceDown", "SupportProbeFailing"),
         {UP: Gauge(1, 0), PROBE: Gauge(1, 0)},
     ),
     "the service and the probe are gone": Fault(

@@ -89,7 +89,7 @@ FAULTS = (
     _fault("audit log not sealed", "SupportAuditUnsealed", breaking.sealing_is_refused),
     _fault("answers come late", "SupportSlaBreaching", breaking.answers_come_late),
     _fault("breaches not reported", "SupportSlaClockStalled", breaking.breaches_are_not_reported),
-    _fault("5 % of requests fail", f"SupportApiErrorBudgetBurnFast {PROBE}", breaking_files.uploads_fail),
+    _fault("5 % of requests fail", "SupportApiErrorBudgetBurnFast SupportUploadsRefused", breaking_files.uploads_fail),
     _fault("many new cases", "SupportTicketTrafficAnomaly[spike]", breaking.case_volume_is_high),
     _fault("no new cases", "SupportTicketTrafficAnomaly[silence]", breaking.no_cases_are_opened),
     _fault("no request", "SupportNoTraffic", breaking_clients.nothing_is_sent),

@@ -13,6 +13,7 @@ NEEDS_A_DEPLOYMENT = {
     "SupportAccessRefused",
     "SupportCertificateExpiring",
     "SupportClockOffset",
+    "SupportRedisEvicting",
     "SupportRestartLoop",
 }
 

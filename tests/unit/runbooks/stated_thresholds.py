@@ -12,6 +12,13 @@ SAID = {
         t.SYMPTOM_WINDOW,
         t.CAUSE_FOR,
     ),
+    "support-redis-evicting.md": (t.CAUSE_FOR,),
+    "support-uploads-refused.md": (
+        f"{t.UPLOADS_REFUSED_SHARE * 100:g} %",
+        f"{t.UPLOADS_REFUSED} ",
+        t.WINDOW,
+        t.CAUSE_FOR,
+    ),
     "support-database-failing.md": (
         f"{t.DATABASE_ERROR_SHARE * 100:g} %",
         f"{t.DATABASE_ERRORS} ",
@@ -23,13 +30,13 @@ SAID = {
     "support-requests-turned-away.md": (
         f"{t.TURNED_AWAY_SHARE * 100:g} %",
         f"{t.TURNED_AWAY} request",
-        t.WINDOW,
+        t.SYMPTOM_WINDOW,
         t.SYMPTOM_FOR,
     ),
     "support-client-errors-high.md": (
         f"{t.CLIENT_ERROR_SHARE * 100:g} %",
         f" {t.CLIENT_ERRORS},",
-        t.WINDOW,
+        t.SYMPTOM_WINDOW,
         t.SYMPTOM_FOR,
     ),
     "support-webhooks-failing.md": (f"{t.WEBHOOK_FAILURES} ", t.WEBHOOK_WINDOW, t.WINDOW, t.SYMPTOM_FOR),
