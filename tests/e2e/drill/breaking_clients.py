@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 
+from tests.e2e.drill import EVALUATION
 from tests.e2e.drill.breaking import consumer_may_not_read, repeatedly
 from tests.e2e.drill.environment import DrillEnvironment
 
@@ -79,13 +80,13 @@ async def a_replica_is_down(environment: DrillEnvironment) -> AsyncIterator[None
 
 @asynccontextmanager
 async def probe_fails_at_times(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """The consumer may not read for two runs of five."""
+    """The consumer may not read for every other three runs."""
 
     async def refuse_for_a_while() -> None:
         async with consumer_may_not_read(environment):
-            await asyncio.sleep(2.2)
+            await asyncio.sleep(3 * EVALUATION)
 
-    async with repeatedly(refuse_for_a_while, 2.2):
+    async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
         yield
 
 
