@@ -15,17 +15,17 @@ from support_service.timeline.cache.base import SnapshotStore
 DASHBOARD = "support-overview"
 # Of each card: its runbook, and the number of its panel on the dashboard.
 LINKS: dict[str, tuple[str, int]] = {
-    "sources": ("support-timeline-source-down.md", 36),
+    "sources": ("support-timeline-source-down.md", 38),
     "cache": ("support-timeline-cache-errors.md", 4),
-    "database": ("support-service-down.md", 74),
+    "database": ("support-service-down.md", 86),
     "backlog": ("support-attachment-backlog-high.md", 3),
-    "outbox": ("support-outbox-stalled.md", 53),
-    "stream": ("support-events-consumer-stalled.md", 56),
-    "dead_letters": ("support-events-dead-lettered.md", 55),
-    "webhooks": ("support-outbox-stalled.md", 59),
-    "probe": ("support-probe-failing.md", 78),
-    "audit_sealer": ("support-audit-unsealed.md", 63),
-    "event_loop": ("support-event-loop-lag.md", 68),
+    "outbox": ("support-outbox-stalled.md", 61),
+    "stream": ("support-events-consumer-stalled.md", 64),
+    "dead_letters": ("support-events-dead-lettered.md", 63),
+    "webhooks": ("support-outbox-stalled.md", 67),
+    "probe": ("support-probe-failing.md", 90),
+    "audit_sealer": ("support-audit-unsealed.md", 71),
+    "event_loop": ("support-event-loop-lag.md", 80),
 }
 
 

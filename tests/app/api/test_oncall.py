@@ -69,7 +69,7 @@ async def test_cards_link_runbooks_and_panels(make_client):
     client = await make_client(SUPPORT_RUNBOOKS_URL="https://ops/runbooks/", SUPPORT_GRAFANA_URL="https://grafana")
     found = await state(client)
     assert found["stream"]["runbook"] == "https://ops/runbooks/support-events-consumer-stalled.md"
-    assert found["stream"]["panel"] == "https://grafana/d/support-overview?viewPanel=56"
+    assert found["stream"]["panel"] == "https://grafana/d/support-overview?viewPanel=64"
     dashboard = json.loads((ROOT / "grafana/dashboards/support-overview.json").read_text())
     titles = {panel["id"]: panel["title"] for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))}
     assert {card: titles[number].removeprefix("Support ") for card, (_, number) in LINKS.items()} == {

@@ -1,10 +1,8 @@
 """Faults of clients, webhooks, the database and monitoring, held for a block and repaired after it."""
 
 import asyncio
-import os
-import resource
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
@@ -13,7 +11,6 @@ from tests.e2e.drill.breaking import consumer_may_not_read, repeatedly
 from tests.e2e.drill.environment import DrillEnvironment
 
 NOBODY = "127.0.0.1:9"  # the port that discards; nothing listens there
-IDLE, SPARE = 200, 12  # connections that a client leaves open, and file descriptors that remain
 
 
 @asynccontextmanager
@@ -88,19 +85,3 @@ async def probe_fails_at_times(environment: DrillEnvironment) -> AsyncIterator[N
 
     async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
         yield
-
-
-@asynccontextmanager
-async def connections_are_left_open(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """A client leaves connections open, and the process may open hardly any more."""
-    host, _, port = environment.service.target.partition(":")
-    pid = environment.service.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    async with AsyncExitStack() as stack:
-        for _ in range(IDLE):
-            _, writer = await asyncio.open_connection(host, int(port))
-            stack.callback(writer.close)
-        files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - it does not block
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (files + SPARE, before[1]))
-        yield
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)

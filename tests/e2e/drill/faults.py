@@ -105,6 +105,5 @@ FAULTS = (
     _fault("scrapes blocked", "SupportMetricsMissing", breaking_clients.scrapes_are_blocked),
     _fault("a replica down", "SupportReplicaDown", breaking_clients.a_replica_is_down),
     _fault("probe fails at times", "SupportProbeFlapping", breaking_clients.probe_fails_at_times),
-    _fault("connections left open", "SupportReplicaSaturated", breaking_clients.connections_are_left_open),
     _fault("a healthy hour", "", breaking.no_fault, scenario=Scenario(s3=True)),
 )
