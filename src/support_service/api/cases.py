@@ -1,13 +1,11 @@
 """Cases: open, list, read, change, delete."""
 
 from datetime import datetime
-from typing import Annotated, Self
-
-from pydantic import Field, model_validator
 
 from support_service.api.case_events import new_history
 from support_service.api.kept_documents import CaseDocument
 from support_service.api.linked_cases import read_with_duplicates
+from support_service.api.models.cases import CaseDetailQuery
 from support_service.api.presence import add_viewers, with_viewers
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
@@ -16,10 +14,9 @@ from support_service.api.routing.route import Permission, Route, RouteResponse, 
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.external_ids import ExistingCase
 from support_service.cases.masking import asks_for_masked
-from support_service.cases.model.case import ApiModel, Case, CasePage, CaseSummary
+from support_service.cases.model.case import Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
-    MAX_PAGE_SIZE,
     CaseChange,
     CaseFilters,
     CaseQuery,
@@ -27,7 +24,6 @@ from support_service.cases.model.requests import (
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.store.case_reading import StoredCase
-from support_service.core.ids import LENGTH
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.telemetry.logs import LOG_CASE_ID
@@ -38,38 +34,6 @@ CASE = CASES + "/{case_id}"
 
 READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
 WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
-
-
-class CaseDetailQuery(ApiModel):
-    """The query of a case: whether to collect its timeline, or which part of the conversation to return."""
-
-    include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
-    messages_after: Annotated[str, Field(max_length=LENGTH)] | None = Field(
-        None, description="only messages after the one with this id; not with `includeTimeline`"
-    )
-    messages_limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] | None = Field(
-        None,
-        description=f"maximum number of messages, {DEFAULT_PAGE_SIZE} if only `messagesAfter` is given; "
-        "without both, all messages are returned; not with `includeTimeline`",
-    )
-
-    include_linked: bool = Field(
-        default=False,
-        description="add the messages and files of the case's duplicates; only alone, without the other parameters",
-    )
-
-    @property
-    def is_page(self) -> bool:
-        """Return whether a part of the conversation is asked for."""
-        return self.messages_after is not None or self.messages_limit is not None
-
-    @model_validator(mode="after")
-    def _expect_one_kind(self) -> Self:
-        if self.include_timeline and self.is_page:
-            raise ValueError("includeTimeline returns the whole conversation, without messagesAfter and messagesLimit")
-        if self.include_linked and (self.include_timeline or self.is_page):
-            raise ValueError("includeLinked can't be combined with includeTimeline, messagesAfter and messagesLimit")
-        return self
 
 
 async def open_case(call: Call, body: NewCase) -> Reply[bytes]:

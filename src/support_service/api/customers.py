@@ -2,59 +2,22 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated
-
-from pydantic import Field
 
 from support_service.api.attachments import present_attachment
+from support_service.api.models.customers import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
-from support_service.cases.model import examples
-from support_service.cases.model.case import ApiModel, Attachment, CaseSummary, ListedCase, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, CaseQuery
+from support_service.cases.model.case import CaseSummary
+from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain import references
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.errors import NotFound
 from support_service.core.ids import LENGTH
 
 TAG = Tag("customers", "Customers: their cases, and what these refer to.")
-MAX_FILES = 1000  # files of one page: a case may have as many
 # Other texts are no customer's id, and a database refuses some of them.
 CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
-
-
-class CustomerQuery(ApiModel):
-    """Which of the customer's cases to return."""
-
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
-    )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
-        None, description="`nextCursor` of the previous page; without it the page starts with the newest case"
-    )
-
-
-class CustomerReferences(ApiModel):
-    """The ids that the contexts of the cases name, in the order of the cases, each once."""
-
-    orders: list[str]
-    payments: list[str]
-    shipments: list[str]
-
-
-class CustomerPage(ApiModel):
-    """A page of a customer's cases, newest first, with the references and the files of these cases."""
-
-    model_config = example_config(examples.CUSTOMER_PAGE)
-
-    customer_id: str
-    cases: list[ListedCase]
-    references: CustomerReferences
-    files: list[Attachment] = Field(description=f"the newest {MAX_FILES:,} files of the cases, newest first")
-    more_files: bool = Field(description="the cases have older files, which are in none of the pages")
-    next_cursor: str | None
 
 
 async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Reply[CustomerPage]:

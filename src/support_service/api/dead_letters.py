@@ -1,65 +1,18 @@
 """Dead letters: inbound events that were given up. On-call lists, replays and drops them."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from support_service.api.models.dead_letters import DeadLetterPage, DeadLetterQuery, ShownDeadLetter
 from support_service.api.overrides import TAG
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route
-from support_service.cases.model.case import ApiModel, example_config
-from support_service.events.broker.base import ENTRY_ID
-from support_service.events.dead_letters import SHOWN_CHARACTERS, shown_event
+from support_service.events.dead_letters import shown_event
 
 LETTERS = "/support/dead-letters"
 LETTER = LETTERS + "/{letter_id}"
-MAX_PAGE_SIZE = 50  # an event may have 256 KiB, and is read as a whole
-EXAMPLE = {
-    "id": "1778587200000-0",
-    "at": "2026-05-12T12:00:00+00:00",
-    "tries": 5,
-    "reason": "The event is invalid: data.orderId: Field required",
-    "event": '{"specversion":"1.0","id":"e-1","type":"order.status.changed.v1","data":{}}',
-    "truncated": False,
-}
 
 READ = Permission("dead-letters:read", {"supervisor": "all"})
 WRITE = Permission("dead-letters:write", {"supervisor": "all"})
 WRITE_PROBLEMS = (*DATABASE_PROBLEMS, "broker_unavailable", "dead_letter_not_found")
-
-
-class DeadLetterQuery(ApiModel):
-    """Which dead letters to list."""
-
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        20, description="maximum number of dead letters on a page"
-    )
-    cursor: Annotated[str, Field(max_length=64, pattern=f"^{ENTRY_ID}$")] | None = Field(
-        None, description="`nextCursor` of the previous page; without it the list starts with the oldest dead letter"
-    )
-
-
-class ShownDeadLetter(ApiModel):
-    """An inbound event that was given up."""
-
-    model_config = example_config(EXAMPLE)
-
-    id: str
-    at: str = Field(description="when it was given up; empty if another program wrote it")
-    tries: int
-    reason: str
-    event: str = Field(description=f"the first {SHOWN_CHARACTERS:,} characters of the event as it arrived")
-    truncated: bool = Field(description="true if the event is longer")
-
-
-class DeadLetterPage(ApiModel):
-    """A page of dead letters, oldest first; `nextCursor` requests the next page, and is null on the last one."""
-
-    model_config = example_config({"items": [EXAMPLE], "nextCursor": None})
-
-    items: list[ShownDeadLetter]
-    next_cursor: str | None
 
 
 async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLetterPage]:

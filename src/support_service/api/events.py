@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
+from support_service.api.models.events import Accepted
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import JSON_BODY_PROBLEMS
 from support_service.api.routing.route import JSON, Permission, Route, Tag
-from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.case import example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
 from support_service.events.inbound_events import (
@@ -83,16 +84,6 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
             },
         }
     )
-
-
-class Accepted(ApiModel):
-    """An accepted event; it is applied soon, and only once if it is sent repeatedly."""
-
-    model_config = example_config({"id": "e-1", "type": "fulfillment.shipment.updated.v1", "ignored": False})
-
-    id: str
-    type: str
-    ignored: bool = Field(description="true for an event of an unknown type, which has no effect")
 
 
 async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:

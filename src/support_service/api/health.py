@@ -2,17 +2,15 @@
 
 import asyncio
 import hmac
-from typing import Literal
 
 from aiohttp import web
-from pydantic import Field
 
 from support_service.access.bearer import extract_bearer_token
+from support_service.api.models.health import Health, Ready
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.endpoint import Headers
 from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess, Services
-from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.errors import Forbidden, Unauthenticated, Unavailable
 from support_service.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.timeline.cache.base import CacheUnavailable
@@ -21,28 +19,6 @@ TAG = Tag("health", "Health: liveness, readiness and metrics.")
 OK = "ok"
 CACHE_UNAVAILABLE = "cache_unavailable"
 SERVES_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
-
-
-class Health(ApiModel):
-    """The status in the format of the old service."""
-
-    model_config = example_config({"status": "ok"})
-
-    status: str
-
-
-class Ready(ApiModel):
-    """Whether the service is ready, and the status of each dependency: `ok`, or a code."""
-
-    model_config = example_config({"status": "ready", "database": "ok", "cache": "ok", "storage": "ok", "access": "ok"})
-
-    status: Literal["ready", "unavailable", "stopping"]
-    database: str = Field(description="`ok`, or the problem code of requests, such as `database_read_only`")
-    cache: str = Field(description="`ok`, or `cache_unavailable`: Redis does not answer")
-    storage: str = Field(description="`ok`, or the problem code of the last upload, such as `storage_unavailable`")
-    access: str = Field(
-        description="`ok`, `keys_unavailable` or `tokens_unavailable`: those that were read before stay valid"
-    )
 
 
 async def health() -> Reply[Health]:
@@ -69,7 +45,7 @@ async def readyz(call: Call) -> Reply[Ready]:
     """
     services = call.services
     database, cache = await asyncio.gather(database_status(services), _cache_status(services))
-    status: Literal["ready", "unavailable", "stopping"] = "ready" if database in SERVES_READS else "unavailable"
+    status: Literal[ready, unavailable, stopping] = "ready" if database in SERVES_READS else "unavailable"
     if not services.readiness.accepting:
         status = "stopping"
     ready = Ready(

@@ -1,45 +1,15 @@
 """The preview of a macro for a case: its text with the variables filled, before an agent sends it."""
 
 import pydantic_core
-from pydantic import Field
 
 from support_service.api.cases import CASE
 from support_service.api.macros import TAG
+from support_service.api.models.macros import FilledMacro, UnfilledVariable
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route
-from support_service.cases.model.case import ApiModel, example_config
-from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.references import references_by_service
-from support_service.macros.model import EXAMPLE
-from support_service.macros.variables import CaseValues, Reason, fill, needs_services
-
-
-class UnfilledVariable(ApiModel):
-    """A variable that stays in the text, and why."""
-
-    variable: str
-    reason: Reason = Field(
-        description="`stale`, `unavailable` or `off`: the state of its service in the timeline; `none`: no value"
-    )
-
-
-class FilledMacro(ApiModel):
-    """A macro for one case: `unfilled` lists the variables that stay in the text as they are."""
-
-    model_config = example_config(
-        {
-            "text": "Your order ORD-1001 is shipped. Follow the parcel as {{shipment.trackingNumber}}.",
-            "status": EXAMPLE["status"],
-            "tags": EXAMPLE["tags"],
-            "unfilled": [{"variable": "shipment.trackingNumber", "reason": "unavailable"}],
-        }
-    )
-
-    text: str
-    status: Status | None
-    tags: list[str]
-    unfilled: list[UnfilledVariable]
+from support_service.macros.variables import CaseValues, fill, needs_services
 
 
 async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[FilledMacro]:

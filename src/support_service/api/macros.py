@@ -1,69 +1,19 @@
 """Macros: list, create, read, replace, delete."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from support_service.api.models.macros import MacroContent, MacroPage, MacroQuery, NewMacro
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, is_known
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
-from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, RequestModel
-from support_service.cases.model.vocabulary import Status, Tags
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.macros.model import EXAMPLE, Macro, MacroFields, MacroName, MacroText
+from support_service.macros.model import Macro
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
 MACROS = "/support/macros"
 MACRO = MACROS + "/{macro_name}"
-SENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
 
 READ = Permission("macros:read", {"agent": "all", "supervisor": "all"})
 WRITE = Permission("macros:write", {"supervisor": "all"})
-
-
-class MacroQuery(ApiModel):
-    """Which macros to list."""
-
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON",
-    )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
-        None, description="`nextCursor` of the previous page; without it the list starts with the oldest macro"
-    )
-
-
-class MacroContent(RequestModel):
-    """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
-
-    model_config = example_config(SENT_EXAMPLE)
-
-    text: MacroText
-    status: Status | None = None
-    tags: Tags = Field([])
-
-    def to_fields(self) -> MacroFields:
-        """Return the content as the macro service takes it."""
-        return MacroFields(self.text, self.status, self.tags)
-
-
-class NewMacro(MacroContent):
-    """A macro to create."""
-
-    model_config = example_config({"name": EXAMPLE["name"], **SENT_EXAMPLE})
-
-    name: MacroName
-
-
-class MacroPage(ApiModel):
-    """A page of macros, oldest first; `nextCursor` requests the next page, and is null on the last one."""
-
-    model_config = example_config({"items": [EXAMPLE], "nextCursor": "AAAAAAAAACo"})
-
-    items: list[Macro]
-    next_cursor: str | None
 
 
 async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:

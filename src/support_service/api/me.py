@@ -2,38 +2,13 @@
 
 from collections.abc import Iterable
 
-from pydantic import Field
-
+from support_service.api.models.me import Me
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.route import Permission, Route, Scope, Tag
-from support_service.cases.model.case import ApiModel, example_config
-from support_service.core.domain.principals import ROLES, Role
+from support_service.api.routing.route import Permission, Route, Tag
+from support_service.core.domain.principals import ROLES, Role, Scope
 
 TAG = Tag("me", "The caller: who it is, and what it may do.")
 ME = Permission("me:read", dict.fromkeys(ROLES, "own"))
-
-
-class Me(ApiModel):
-    """The caller as the service knows it, and its permissions."""
-
-    model_config = example_config(
-        {
-            "name": "lan",
-            "role": "agent",
-            "subject": "agent-7",
-            "teams": ["deliveries"],
-            "permissions": {"cases:read": "own", "cases:write": "own", "me:read": "own", "views:read": "own"},
-        }
-    )
-
-    name: str = Field(description="the name of the token, or `sub` of the JWT")
-    role: Role
-    subject: str | None = Field(description="the id that cases have for the caller, as agent or customer")
-    teams: list[str] = Field(description="the caller's teams, sorted")
-    permissions: dict[str, Scope] = Field(
-        description="the scope of each permission of the caller: `all` cases, its `own`, or all with customers' data "
-        "`masked`"
-    )
 
 
 def permissions_by_role(routes: Iterable[Route]) -> dict[Role, dict[str, Scope]]:

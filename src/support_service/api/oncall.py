@@ -14,7 +14,7 @@ from typing import Any
 
 from support_service import __version__
 from support_service.api.health import database_status
-from support_service.api.oncall_models import (
+from support_service.api.models.oncall import (
     BacklogCard,
     CacheCard,
     DatabaseCard,
@@ -29,8 +29,9 @@ from support_service.api.oncall_models import (
     StreamCard,
     WebhooksCard,
 )
+from support_service.api.models.overrides import ShownOverride
 from support_service.api.oncall_parts import OnCallParts
-from support_service.api.overrides import TAG, ShownOverride, shown
+from support_service.api.overrides import TAG, shown
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.route import Permission, Route
 from support_service.api.routing.services import Services

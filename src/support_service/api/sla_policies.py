@@ -1,12 +1,12 @@
 """Service level policies: list, read, replace, delete."""
 
+from support_service.api.models.sla_policies import SlaPolicyContent, SlaPolicyList
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, is_known
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
-from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.sla.policy import EXAMPLE, EXAMPLE_FIELDS, Policy, PolicyContent
+from support_service.sla.policy import Policy
 
 TAG = Tag("service levels", "Service level policies: how soon cases are answered and resolved.")
 POLICIES = "/support/sla-policies"
@@ -14,20 +14,6 @@ POLICY = POLICIES + "/{policy_name}"
 
 READ = Permission("sla-policies:read", {"agent": "all", "supervisor": "all"})
 WRITE = Permission("sla-policies:write", {"supervisor": "all"})
-
-
-class SlaPolicyContent(PolicyContent):
-    """The content of a policy."""
-
-    model_config = example_config(EXAMPLE_FIELDS)
-
-
-class SlaPolicyList(ApiModel):
-    """All policies, in the order in which they are tried."""
-
-    model_config = example_config({"items": [EXAMPLE]})
-
-    items: list[Policy]
 
 
 async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:

@@ -5,10 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from support_service.api.cases import check_may_search
-from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
-from support_service.api.view_models import (
+from support_service.api.models.views import (
     CountedView,
     NewView,
     SavedView,
@@ -17,6 +14,9 @@ from support_service.api.view_models import (
     ViewListQuery,
     ViewPage,
 )
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core import pagination
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions

@@ -2,48 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pydantic_core
 
-from support_service.audit import sealer, store
+from support_service.audit import actions, sealer, store
 from support_service.audit.chain import CASE_ERASED
 from support_service.core.domain.principals import Principal
 from support_service.idempotency.unit_of_work import UnitOfWork
 
-Action = Literal[
-    "case.opened",
-    "case.imported",
-    "case.changed",
-    "case.closed",
-    "case.reopened",
-    "case.deleted",
-    "message.added",
-    "attachment.added",
-    "attachment.removed",
-    "link.added",
-    "link.removed",
-    "lever.pulled",
-    "lever.released",
-    "view.created",
-    "view.changed",
-    "view.deleted",
-    "macro.created",
-    "macro.changed",
-    "macro.deleted",
-    "sla-policy.created",
-    "sla-policy.changed",
-    "sla-policy.deleted",
-    "sla.breached",
-    "dead-letter.replayed",
-    "dead-letter.dropped",
-    "webhook.replayed",
-    "webhook.dropped",
-    "case.erased",
-]
+Action = actions.Action
 FieldChanges = Mapping[str, tuple[Any, Any]]
 """The changed fields by their name in JSON: (before, after)."""
-MAX_ACTOR = 255  # characters
 
 
 async def record(work: UnitOfWork, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:
@@ -79,7 +49,7 @@ async def record_all(
 
 def actor_of(principal: Principal) -> str:
     """Return the actor that an entry names: no customer's name, because that must be erasable, like the changes."""
-    return "customer" if principal.role == "customer" else principal.name[:MAX_ACTOR]
+    return "customer" if principal.role == "customer" else principal.name[: actions.MAX_ACTOR]
 
 
 async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:

@@ -8,10 +8,8 @@ from support_service.audit import log as audit
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.database import Database
-from support_service.events.broker.base import ENTRY_ID, Broker, BrokerError, DeadLetter
+from support_service.events.broker.base import ENTRY_ID, SHOWN_CHARACTERS, Broker, BrokerError, DeadLetter
 from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
-
-SHOWN_CHARACTERS = 2000  # of an event: enough to recognize its sender and its fault
 
 
 class DeadLetterService:

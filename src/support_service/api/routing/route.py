@@ -9,12 +9,11 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel
 
 from support_service.api.routing.problem_groups import IDEMPOTENCY_PROBLEMS
-from support_service.core.domain.principals import Role
+from support_service.core.domain.principals import Role, Scope
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
 
-Scope = Literal["all", "own", "masked"]
 View = Literal["full", "public", "masked"]
 
 

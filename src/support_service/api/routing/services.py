@@ -9,12 +9,11 @@ from support_service.access.authenticator import Authenticator
 from support_service.access.sessions import BrowserSessions
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.oncall_parts import OnCallParts
-from support_service.api.routing.route import Scope
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.service import CaseService
-from support_service.core.domain.principals import Role
+from support_service.core.domain.principals import Role, Scope
 from support_service.database import Database
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService

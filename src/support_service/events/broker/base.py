@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 ENTRY_ID: Final = "[0-9]{1,19}-[0-9]{1,19}"  # regular expression of the ids of stream entries and dead letters
+SHOWN_CHARACTERS: Final = 2000  # of the event of a dead letter: enough to recognize its sender and its fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,98 @@
+"""The audit log across cases as clients get it, and the state of its chain."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from support_service.api.models.audit import AuditEntry
+from support_service.audit.actions import MAX_ACTOR, Action
+from support_service.cases.model import examples
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model.vocabulary import Identifier, Moment
+from support_service.core import pagination
+from support_service.core.units import MAX_INTEGER
+
+MAX_VERIFIED = 1000  # entries per request
+EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"}
+HEAD_EXAMPLE = {"position": 1834, "hash": examples.AUDIT_ENTRY["hash"]}
+
+
+class AuditLogQuery(ApiModel):
+    """Which entries to list; all filters must match."""
+
+    actor: Annotated[str, Field(min_length=1, max_length=MAX_ACTOR)] | None = Field(
+        None, description="the name of the caller; all customers are `customer`"
+    )
+    action: Action | None = Field(None, description="what was done")
+    case_id: Identifier | None = Field(None, description="entries of one case, also of a deleted one")
+    start: Moment | None = Field(None, alias="from", description="entries from this time on")
+    end: Moment | None = Field(None, alias="to", description="entries before this time")
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE, description="maximum number of entries on a page; a page ends early at 4 MiB of JSON"
+    )
+    cursor: (
+        Annotated[str, Field(max_length=64, json_schema_extra={"pattern": pagination.TIMED_CURSOR_PATTERN})] | None
+    ) = Field(None, description="`nextCursor` of the previous page; without it the list starts with the newest entry")
+
+
+class AuditLogEntry(AuditEntry):
+    """One change; `position` and `hash` are set within seconds, when the entry is sealed."""
+
+    model_config = example_config(EXAMPLE)
+
+    case_id: str | None = Field(description="the changed case; null for what belongs to no case, such as an override")
+
+
+class AuditLogPage(ApiModel):
+    """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": None})
+
+    items: list[AuditLogEntry]
+    next_cursor: str | None
+
+
+class VerificationQuery(ApiModel):
+    """Which part of the chain to verify."""
+
+    after: Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None = Field(
+        None, description="position of the entry before the part, which is taken as valid; by default the last entries"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_VERIFIED)] = Field(
+        MAX_VERIFIED, description="maximum number of entries to verify"
+    )
+
+
+class ChainHead(ApiModel):
+    """An end of the chain."""
+
+    model_config = example_config(HEAD_EXAMPLE)
+
+    position: int
+    hash: str = Field(description="SHA-256 in hex")
+
+
+class Verification(ApiModel):
+    """The result of the verification of a part of the chain."""
+
+    model_config = example_config(
+        {
+            "holds": True,
+            "flaw": None,
+            "after": 834,
+            "verifiedTo": 1834,
+            "more": False,
+            "head": HEAD_EXAMPLE,
+            "oldestUnsealedAt": None,
+        }
+    )
+
+    holds: bool = Field(description="true if no flaw was found in this part")
+    flaw: str | None
+    after: int = Field(description="position of the entry before the part")
+    verified_to: int = Field(description="position of the last valid entry")
+    more: bool = Field(description="true if the chain goes on after `verifiedTo`")
+    head: ChainHead = Field(description="the end of the whole chain: keep it outside of the database")
+    oldest_unsealed_at: datetime | None = Field(description="time of the oldest entry that is not in the chain yet")

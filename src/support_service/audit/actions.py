@@ -1,0 +1,35 @@
+"""The names of what the audit log records, and the longest name of who did it. Pure."""
+
+from typing import Literal
+
+Action = Literal[
+    "case.opened",
+    "case.imported",
+    "case.changed",
+    "case.closed",
+    "case.reopened",
+    "case.deleted",
+    "message.added",
+    "attachment.added",
+    "attachment.removed",
+    "link.added",
+    "link.removed",
+    "lever.pulled",
+    "lever.released",
+    "view.created",
+    "view.changed",
+    "view.deleted",
+    "macro.created",
+    "macro.changed",
+    "macro.deleted",
+    "sla-policy.created",
+    "sla-policy.changed",
+    "sla-policy.deleted",
+    "sla.breached",
+    "dead-letter.replayed",
+    "dead-letter.dropped",
+    "webhook.replayed",
+    "webhook.dropped",
+    "case.erased",
+]
+MAX_ACTOR = 255  # characters
