@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from support_service.core.backoff import Backoff
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
@@ -26,7 +27,7 @@ from support_service.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAI
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
-from support_service.events.polling import Backoff, poll_with_backoff
+from support_service.events.polling import poll_with_backoff
 from support_service.telemetry.instruments import Instruments, Observations
 from support_service.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
 from support_service.telemetry.labels import OTHER, known_or_other

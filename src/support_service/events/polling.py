@@ -2,26 +2,13 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Exponential delays with jitter, in seconds."""
-
-    first: float
-    maximum: float
-
-    def delay(self, failures: int) -> float:
-        """Return the delay after the given number of consecutive failures."""
-        return min(self.maximum, self.first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)
 
 
 async def poll_with_backoff(

@@ -17,12 +17,13 @@ import aiohttp
 import pydantic_core
 from standardwebhooks import Webhook
 
+from support_service.core.backoff import Backoff
 from support_service.core.clock import utc_now
 from support_service.database import Database, Row, Transaction
 from support_service.database.batches import delete_in_batches
 from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
-from support_service.events.polling import Backoff, poll_with_backoff
+from support_service.events.polling import poll_with_backoff
 from support_service.http.client_errors import describe_client_error
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.events import WEBHOOK_PENDING

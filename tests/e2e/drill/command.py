@@ -12,9 +12,9 @@ from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
+from support_service.core.backoff import Backoff
 from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
-from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.probe import check
 from support_service.sla.component import SlaTimings

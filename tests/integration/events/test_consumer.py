@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
 from support_service.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
 from support_service.events import envelope
@@ -14,7 +15,6 @@ from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
-from support_service.events.polling import Backoff
 from tests.conftest import both_databases
 from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.background import run_in_background
+from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import outbox_store, webhook_store
 from support_service.events.broker.memory import InMemoryBroker
-from support_service.events.polling import Backoff
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender
 from support_service.telemetry.component import METRICS
