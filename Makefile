@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ soak-timeline: install services ## Let upstream services and Redis fail at rando
 
 crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
 	CRASH_KILLS=45 $(LONG) tests/e2e/crash -s $(ARGS)
+
+client-faults: install services ## Call the service through a proxy that fails at random: every write takes effect exactly once
+	CLIENT_WORKERS=16 CLIENT_WRITES=200 $(LONG) tests/e2e/client/test_faults.py -s $(ARGS)
 
 import-kills: install services ## Kill an import at 100 steps on each database: a second run completes it
 	IMPORT_KILLS=100 $(LONG) tests/e2e/crash/test_import_kills.py -s $(ARGS)

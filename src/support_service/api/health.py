@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from typing import Literal
 
 from aiohttp import web
 
@@ -45,7 +46,7 @@ async def readyz(call: Call) -> Reply[Ready]:
     """
     services = call.services
     database, cache = await asyncio.gather(database_status(services), _cache_status(services))
-    status: Literal[ready, unavailable, stopping] = "ready" if database in SERVES_READS else "unavailable"
+    status: Literal["ready", "unavailable", "stopping"] = "ready" if database in SERVES_READS else "unavailable"
     if not services.readiness.accepting:
         status = "stopping"
     ready = Ready(

@@ -70,10 +70,10 @@ class MatchedCase(Protocol):
 class PolicyMatch(PolicyModel):
     """Which cases a policy is for: every list that is given must have the value of the case, or one of its tags."""
 
-    priority: Annotated[list[Priority], _Values] | None = Field(None, exclude_if=_is_none)
-    channel: _Texts | None = Field(None, exclude_if=_is_none)
-    team: _Texts | None = Field(None, exclude_if=_is_none)
-    tag: _Texts | None = Field(None, exclude_if=_is_none)
+    priority: Annotated[list[Priority], _Values] | None = Field(default=None, exclude_if=_is_none)
+    channel: _Texts | None = Field(default=None, exclude_if=_is_none)
+    team: _Texts | None = Field(default=None, exclude_if=_is_none)
+    tag: _Texts | None = Field(default=None, exclude_if=_is_none)
 
     def matches(self, case: MatchedCase) -> bool:
         """Return whether a case is one of them."""
@@ -89,15 +89,15 @@ class PolicyTargets(PolicyModel):
     """The working time until something must have happened; at least one. A day is 24 hours of it."""
 
     first_response: Duration | None = Field(
-        None, exclude_if=_is_none, description="from opening to the first message of an agent"
+        default=None, exclude_if=_is_none, description="from opening to the first message of an agent"
     )
     next_response: Duration | None = Field(
-        None,
+        default=None,
         exclude_if=_is_none,
         description="from a customer's message after the first answer to the next message of an agent",
     )
     resolution: Duration | None = Field(
-        None,
+        default=None,
         exclude_if=_is_none,
         description="from opening until the case is resolved or closed, without the time in which it is pending",
     )
@@ -118,7 +118,7 @@ class PolicyContent(PolicyModel):
 
     match: PolicyMatch = Field(default_factory=PolicyMatch)
     targets: PolicyTargets
-    calendar: PolicyCalendar | None = Field(None, description="without it, all of the time counts")
+    calendar: PolicyCalendar | None = Field(default=None, description="without it, all of the time counts")
     public: bool = Field(default=False, description="whether customers see `sla` of their cases")
 
     @model_validator(mode="after")

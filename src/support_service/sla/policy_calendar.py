@@ -51,13 +51,13 @@ class PolicyModel(BaseModel):
 class WeekSpans(PolicyModel):
     """Spans of local time, `[begin, end]`, of each weekday; none on a day that is left out."""
 
-    mon: _Spans = Field([])
-    tue: _Spans = Field([])
-    wed: _Spans = Field([])
-    thu: _Spans = Field([])
-    fri: _Spans = Field([])
-    sat: _Spans = Field([])
-    sun: _Spans = Field([])
+    mon: _Spans = Field(default=[])
+    tue: _Spans = Field(default=[])
+    wed: _Spans = Field(default=[])
+    thu: _Spans = Field(default=[])
+    fri: _Spans = Field(default=[])
+    sat: _Spans = Field(default=[])
+    sun: _Spans = Field(default=[])
 
     def by_weekday(self) -> dict[int, list[Span]]:
         """Return the spans by the number of the weekday, 0 for Monday."""
@@ -75,7 +75,7 @@ class PolicyCalendar(PolicyModel):
         description="name of a time zone of the IANA database, such as `Europe/Berlin`"
     )
     spans: WeekSpans
-    holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field([])
+    holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field(default=[])
 
     def weekly(self) -> timedelta:
         """Return the working time of a week without holidays."""

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CURSOR_PATTERN, CaseFilters, RequestModel
@@ -95,6 +96,7 @@ class SavedView(ApiModel):
     query: Json = Field(description="the filters, by the names of the query parameters of `GET /support/cases`")
     created_at: datetime
     updated_at: datetime
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
 
 
 class CountedView(SavedView):

@@ -1,0 +1,92 @@
+"""The client of the API, with the service's own models. It does not import the service.
+
+async with SupportClient("http://127.0.0.1:8000", token=token) as client:
+    case = await client.open_case(subject="Parcel late", channel="email")
+"""
+
+from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
+from support_service.client.changes import Change, Presence, Resync, StreamItem, Viewer
+from support_service.client.errors import (
+    Conflict,
+    Forbidden,
+    InsufficientStorage,
+    MalformedRequest,
+    NoAnswer,
+    NotFound,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ServiceFailed,
+    SupportError,
+    Unauthenticated,
+    Unavailable,
+    UnexpectedAnswer,
+    UnsupportedMediaType,
+    ValidationFailed,
+    VersionConflict,
+)
+from support_service.client.parameters import (
+    CaseChangeFields,
+    CaseFilterFields,
+    ClosingFields,
+    MacroFields,
+    NewCaseFields,
+    NewMessageFields,
+    PolicyFields,
+    ViewChangeFields,
+    Visibility,
+)
+from support_service.client.retries import ClientTimings
+from support_service.client.support_client import SupportClient
+from support_service.sla.policy import Policy, PolicyMatch, PolicyTargets
+from support_service.sla.policy_calendar import PolicyCalendar, WeekSpans
+from support_service.sla.shown import ShownClock, ShownClocks
+
+__all__ = [
+    "Attachment",
+    "Case",
+    "CaseChangeFields",
+    "CaseFilterFields",
+    "CaseLink",
+    "CaseSummary",
+    "Change",
+    "ClientTimings",
+    "ClosingFields",
+    "Conflict",
+    "Forbidden",
+    "InsufficientStorage",
+    "ListedCase",
+    "MacroFields",
+    "MalformedRequest",
+    "Message",
+    "NewCaseFields",
+    "NewMessageFields",
+    "NoAnswer",
+    "NotFound",
+    "Policy",
+    "PolicyCalendar",
+    "PolicyFields",
+    "PolicyMatch",
+    "PolicyTargets",
+    "Presence",
+    "RateLimited",
+    "RequestTimeout",
+    "RequestTooLarge",
+    "Resync",
+    "ServiceFailed",
+    "ShownClock",
+    "ShownClocks",
+    "StreamItem",
+    "SupportClient",
+    "SupportError",
+    "Unauthenticated",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "UnsupportedMediaType",
+    "ValidationFailed",
+    "VersionConflict",
+    "ViewChangeFields",
+    "Viewer",
+    "Visibility",
+    "WeekSpans",
+]

@@ -1,0 +1,122 @@
+"""The stream of changes: what it yields, and how it goes on after a broken connection."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import aiohttp
+from pydantic import Field, ValidationError
+
+from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message
+from support_service.client.cases import CASES
+from support_service.client.errors import NoAnswer, SupportError, UnexpectedAnswer
+from support_service.client.event_stream import EventParser, ServerSentEvent
+from support_service.client.operations import Operations
+from support_service.client.retries import NEVER, Attempts
+from support_service.client.transport import Request
+
+STREAM = ("support", "stream")
+RESYNC, PRESENCE = "resync", "presence"
+PresenceState = Literal["viewing", "typing"]
+
+
+class Change(ApiModel):
+    """A change of a case; `position` is where the stream goes on after it, `type` that of the CloudEvent.
+
+    After a broken connection a change may come twice, with the same `event_id`.
+    """
+
+    position: str = ""
+    type: str = ""
+    case_id: str
+    version: int
+    change_type: str
+    at: datetime
+    event_id: str | None = None
+    actor: str | None = Field(default=None, description="who made the change, if the caller may know")
+    case: ListedCase | CaseSummary | None = Field(default=None, description="the case as lists show it")
+    message: Message | None = Field(default=None, description="the message that was added, if the caller may read it")
+
+
+class Viewer(ApiModel):
+    """Who has a case open."""
+
+    name: str
+    state: PresenceState
+
+
+class Presence(ApiModel):
+    """Who has a case open now."""
+
+    case_id: str
+    viewers: list[Viewer]
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Changes were missed, because the position is not known any more: read again what you keep of the service."""
+
+    position: str | None
+
+
+StreamItem = Change | Presence | Resync
+
+
+class StreamOperations(Operations):
+    """The stream of changes, and the presence that it shows to others."""
+
+    async def stream(
+        self, *, after: str | None = None, give_up_after: float | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
+        """Yield changes of cases as they happen, who has a case open, and Resync where changes were missed.
+
+        `after` is the position of a change: the stream begins with the one after it. After a broken connection the
+        stream goes on from its position. Without a connection for `give_up_after` seconds it raises the last
+        SupportError; by default it never gives up. A refusal, such as Forbidden, is raised at once.
+        """
+        position, pause = after, 0.0
+        attempts = Attempts(self._transport.timings, deadline=give_up_after or NEVER, attempts=NEVER)
+        while True:
+            try:
+                async for event in self._events(position):
+                    attempts.progress()
+                    if event.id is not None or event.event == RESYNC:
+                        position = event.id
+                    pause = pause if event.retry is None else event.retry
+                    if (item := _item(event, position)) is not None:
+                        yield item
+                raise NoAnswer("the service ended the stream")
+            except SupportError as failure:
+                await attempts.wait_after(failure, at_least=pause)
+
+    async def _events(self, position: str | None) -> AsyncGenerator[ServerSentEvent, None]:
+        """Yield the events of one connection, and an event without data for its beginning."""
+        timings = self._transport.timings
+        headers = {"Accept": "text/event-stream"} | ({} if position is None else {"Last-Event-ID": position})
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timings.connect, sock_read=timings.silence)
+        parser = EventParser()
+        async with self._transport.open(Request("GET", STREAM, headers=headers), timeout) as response:
+            yield ServerSentEvent()
+            async for chunk in response.content.iter_any():
+                for event in parser.feed(chunk):
+                    yield event
+
+    async def put_presence(self, case_id: str, state: PresenceState) -> None:
+        """Tell other agents for 15 s that the caller has a case open, or writes a message."""
+        await self._write("PUT", *CASES, case_id, "presence", body={"state": state})
+
+
+def _item(event: ServerSentEvent, position: str | None) -> StreamItem | None:
+    if event.event == RESYNC:
+        return Resync(position)
+    if not event.data:
+        return None
+    try:
+        if event.event == PRESENCE:
+            return Presence.model_validate_json(event.data)
+        change = Change.model_validate_json(event.data)
+    except ValidationError as failure:
+        raise UnexpectedAnswer("unexpected_answer", f"an event {event.event} has an unknown form") from failure
+    change.position, change.type = event.id or "", event.event
+    return change

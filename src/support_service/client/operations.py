@@ -1,0 +1,111 @@
+"""What all operations of the client share: reading, writing once, and lists of several pages."""
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_camel
+
+from support_service.client.errors import UnexpectedAnswer
+from support_service.client.transport import Answer, Request, Transport
+from support_service.sla.durations import format_duration
+
+JSON = "application/json"
+ENTITY_TAG = re.compile(r'"(\d+)[^"]*"')  # the version, and what tells this view of the object from others
+UNKNOWN_VERSION = 0  # of an item of a list: nothing has it
+
+Model = TypeVar("Model", bound=BaseModel)
+Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Page(Protocol[Item_co]):
+    """A page of a list."""
+
+    @property
+    def items(self) -> Sequence[Item_co]:
+        """The items of the page."""
+
+    @property
+    def next_cursor(self) -> str | None:
+        """The cursor of the next page; None on the last one."""
+
+
+class Operations:
+    """Operations of one transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def _read(self, model: type[Model], *path: str, **query: object) -> Model:
+        """Get an object. Query parameters are in snake_case; those that are None are left out."""
+        return parse(model, await self._transport.send(Request("GET", path, json_members(query))))
+
+    async def _write(
+        self,
+        method: str,
+        *path: str,
+        body: object = None,
+        content_type: str = JSON,
+        version: int | None = None,
+        key: str | None = None,
+    ) -> Answer:
+        """Make a change, once: every attempt has the same idempotency key."""
+        headers = write_headers(version, key)
+        if body is not None:
+            headers["Content-Type"] = content_type
+        sent = None if body is None else pydantic_core.to_json(body)
+        return await self._transport.send(Request(method, path, body=sent, headers=headers))
+
+    async def _items(self, read: Callable[[str | None], Awaitable[Page[Item]]]) -> AsyncGenerator[Item, None]:
+        """Yield the items of every page; `read` reads the page of a cursor."""
+        cursor = None
+        while True:
+            page = await read(cursor)
+            for item in page.items:
+                forget_version(item)
+                yield item
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+
+def write_headers(version: int | None, key: str | None) -> dict[str, str]:
+    """Return the headers of a write: its idempotency key, and the version that it expects, if any."""
+    headers = {"Idempotency-Key": key or str(uuid4())}
+    return headers if version is None else headers | {"If-Match": f'"{version}"'}
+
+
+def parse(model: type[Model], answer: Answer) -> Model:
+    """Return an answer as a model, with the version of its ETag if the model has one. Raises UnexpectedAnswer."""
+    try:
+        parsed = model.model_validate_json(answer.body)
+    except ValidationError as failure:
+        wrong = failure.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, wrong["loc"])) or "the answer"
+        raise UnexpectedAnswer(
+            "unexpected_answer", f"the answer has another form than expected: {where}: {wrong['msg']}", answer.status
+        ) from failure
+    tag = ENTITY_TAG.fullmatch(answer.headers.get("ETag", ""))
+    if tag and "version" in model.model_fields:
+        setattr(parsed, "version", int(tag[1]))  # noqa: B010 - not every model has one
+    return parsed
+
+
+def forget_version(item: object) -> None:
+    """Set the version of an item of a list to 0 if the list does not have it."""
+    field = type(item).model_fields.get("version") if isinstance(item, BaseModel) else None
+    if field is not None and field.exclude:
+        setattr(item, "version", UNKNOWN_VERSION)  # noqa: B010 - not every model has one
+
+
+def json_members(fields: Mapping[str, object]) -> dict[str, Any]:
+    """Return fields by the names that they have in JSON, and durations as the service reads them."""
+    return {
+        to_camel(name): format_duration(value) if isinstance(value, timedelta) else value
+        for name, value in fields.items()
+    }

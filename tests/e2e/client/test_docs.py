@@ -1,0 +1,137 @@
+"""The examples of docs/client.md run against a service, and pass mypy's strict mode, as programs of users do."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from support_service.api.routes import ROUTES
+from support_service.client import SupportClient
+from tests.support.calls import eventually
+from tests.support.process import START_TIMEOUT, running
+from tests.support.promql import ROOT
+from tests.support.servers import free_port
+
+pytestmark = pytest.mark.usefixtures("processes")
+
+PROGRAM, *EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
+README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+IMPORTS = "import os\nfrom support_service.client import Case, SupportClient\n"
+HAS_STREAM = "/support/stream" in {route.path for route in ROUTES}
+
+
+def as_function(example: str, name: str) -> str:
+    """Return a function that runs an example with a client and a case."""
+    body = textwrap.indent(example, "    ")
+    return f"async def {name}(client: SupportClient, case: Case) -> None:\n{body}"
+
+
+@pytest.fixture
+async def address(tmp_path):
+    """The address of a service, which runs during the test."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="warning") as service:
+        await service.wait_until_ready(address)
+        yield address
+
+
+@pytest.fixture
+def run_example(monkeypatch, tmp_path, address):
+    """Run an example in a folder of its own; gives what it left in its function."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPPORT_URL", address)
+
+    async def run(example):
+        names = {}
+        exec(compile(IMPORTS + as_function(example, "run"), "docs/client.md", "exec"), names)
+        async with SupportClient(address) as client:
+            case = await client.open_case(subject="Parcel late", channel="email", priority="urgent")
+            await names["run"](client, case)
+            return await client.get_case(case.id)
+
+    return run
+
+
+async def test_first_program_runs(tmp_path, address):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    async with running(cwd=tmp_path, module="program", forked=False, SUPPORT_URL=address) as program:
+        assert await program.wait_for_exit() == (0, "Parcel late open 1\n", "")
+
+
+OUTPUTS = {
+    "list_cases(status": "Parcel late",
+    "set_override": "switched off until",
+    "NotFound": "invalid_request ['subject']\nthere is no such case\n",
+    "progress=print": "262144 300000\n300000 300000\n",
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split("\n")[0])
+async def test_example_runs(run_example, capsys, example):
+    await run_example(example)
+    shown = capsys.readouterr().out
+    assert all(text in shown for mark, text in OUTPUTS.items() if mark in example), shown
+
+
+async def test_examples_have_the_effect_that_the_page_tells(run_example):
+    (repeated,) = (example for example in EXAMPLES if "order-1001-shipped" in example)
+    assert [message.message for message in (await run_example(repeated)).messages] == ["Order shipped."]
+    (update,) = (example for example in EXAMPLES if "update_case" in example)
+    assert (await run_example(update)).tags == ["vip"]
+
+
+@pytest.mark.skipif(not HAS_STREAM, reason="the service has no stream")
+async def test_stream_example_prints_changes(address, capsys):
+    (example,) = (example for example in EXAMPLES if "client.stream()" in example)
+    names = {}
+    exec(compile(IMPORTS + example, "docs/client.md", "exec"), names)
+    shown = ""
+    async with SupportClient(address) as client:
+        following = asyncio.create_task(names["follow"](client))
+
+        async def is_shown():
+            nonlocal shown
+            case = await client.open_case(subject="Parcel late", channel="email")
+            shown += capsys.readouterr().out
+            return case.id and "1\n" in shown
+
+        await eventually(is_shown)
+        following.cancel()
+
+
+def test_examples_pass_strict_type_checks(tmp_path):
+    """Users have no plugin of pydantic, and none of our settings."""
+    program = tmp_path / "program.py"
+    functions = [as_function(example, f"example_{number}") for number, example in enumerate([*EXAMPLES, *README])]
+    program.write_text("\n".join([IMPORTS, *functions]))
+    (tmp_path / "first.py").write_text(PROGRAM)
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        IMPORTS
+        + as_function(
+            'await client.open_case(subject="no channel")\n'
+            "await client.get_case(case.id, include_timelin=True)\n"
+            'await client.set_status(case.id, "lost")\n'
+            "case.subjekt\n",
+            "wrong",
+        )
+    )
+    assert mypy(program, tmp_path / "first.py") == (0, "Success: no issues found in 2 source files\n")
+    _, found = mypy(wrong)
+    assert [line.rpartition("[")[2] for line in found.splitlines() if ": error:" in line] == [
+        "call-arg]",
+        "call-arg]",
+        "arg-type]",
+        "attr-defined]",
+    ], found
+
+
+def mypy(*programs):
+    """Check programs; return the exit status and the output."""
+    options = ["--strict", "--config-file=", "--cache-dir", ROOT / ".mypy_cache" / "users"]
+    command = [sys.executable, "-m", "mypy", *options, *programs]
+    done = subprocess.run(command, timeout=START_TIMEOUT, check=False, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr

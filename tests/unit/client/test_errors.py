@@ -1,0 +1,67 @@
+"""Problems become exceptions."""
+
+import json
+
+import pytest
+
+from support_service.client import NotFound, ServiceFailed, SupportError, Unavailable, ValidationFailed, VersionConflict
+from support_service.client.errors import KIND_BY_STATUS, error_of
+from support_service.core.errors import FieldError
+from support_service.core.problem_codes import PROBLEM_CODES
+from support_service.http.problems import STATUS_BY_ERROR
+
+MESSAGE = {
+    "id": "m-1",
+    "ticketId": "c-1",
+    "authorType": "customer",
+    "message": "One more thing",
+    "attachmentUri": None,
+    "sentiment": None,
+    "metadata": None,
+    "visibility": "public",
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+}
+
+
+def problem(status, **members):
+    """Return the exception for a problem."""
+    document = {"status": status, "code": "a_code", "detail": "What to do.", "requestId": "r-1"} | members
+    return error_of(status, {"X-Request-Id": "r-1"}, json.dumps(document).encode())
+
+
+def test_exception_has_what_the_problem_says():
+    error = problem(422, code="invalid_request", errors=[{"field": "subject", "message": "must not be blank"}])
+    assert isinstance(error, ValidationFailed)
+    assert (error.code, error.status, error.request_id) == ("invalid_request", 422, "r-1")
+    assert error.errors == (FieldError("subject", "must not be blank"),)
+    assert str(error) == "What to do. (subject: must not be blank)"
+
+
+def test_kinds_are_those_of_the_service():
+    """A status has the kind of the same name; those without one have the kind of their class of statuses."""
+    names = {status: error.__name__ for error, status in STATUS_BY_ERROR.items() if status in KIND_BY_STATUS}
+    assert {status: kind.__name__ for status, kind in KIND_BY_STATUS.items()} == names
+    assert all(isinstance(problem(code.status), SupportError) for code in PROBLEM_CODES if code.status)
+    assert type(problem(500)) is ServiceFailed
+    assert isinstance(problem(507), ServiceFailed)
+    assert type(problem(421)) is SupportError
+
+
+@pytest.mark.parametrize("body", [b"<html>503</html>", b"", b"[]", b'{"errors": 7, "code": null}'])
+def test_answer_of_a_load_balancer_is_an_error_too(body):
+    error = error_of(503, {"Retry-After": "3"}, body)
+    assert isinstance(error, Unavailable)
+    assert (error.code, error.detail, error.retry_after) == ("http_error", "the service answered 503", 3.0)
+
+
+def test_date_in_retry_after_is_ignored():
+    assert error_of(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"").retry_after is None
+
+
+def test_conflict_tells_the_current_version_and_the_new_messages():
+    conflict = problem(412, currentVersion=7, messages=[MESSAGE])
+    assert isinstance(conflict, VersionConflict)
+    assert (conflict.current_version, [message.message for message in conflict.messages]) == (7, ["One more thing"])
+    other = problem(412, messages="none")
+    assert (other.current_version, other.messages) == (None, [])
+    assert isinstance(problem(404), NotFound)

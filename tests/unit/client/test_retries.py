@@ -1,0 +1,115 @@
+"""When a call is repeated, and after which pause."""
+
+import asyncio
+
+import pytest
+
+from support_service.client import (
+    ClientTimings,
+    Conflict,
+    NoAnswer,
+    RateLimited,
+    ServiceFailed,
+    Unavailable,
+    ValidationFailed,
+)
+from support_service.client.retries import Attempts
+from support_service.core.backoff import Backoff
+
+TIMINGS = ClientTimings(backoff=Backoff(1.0, 4.0), deadline=60.0, attempts=5)
+
+
+@pytest.fixture
+def clock():
+    """A clock on which time passes only while the client waits."""
+    return Clock()
+
+
+class Clock:
+    """A clock with the pauses that it made."""
+
+    def __init__(self):
+        self.now, self.pauses = 100.0, []
+
+    def attempts(self):
+        """Return the attempts of a call."""
+        return Attempts(TIMINGS, sleep=self.sleep, now=lambda: self.now)
+
+    async def sleep(self, seconds):
+        """Let time pass."""
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def unavailable(retry_after=None):
+    """Return the error of a service that is overloaded."""
+    failure = Unavailable("overloaded", "Too many requests are in progress.", 503)
+    failure.retry_after = retry_after
+    return failure
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NoAnswer("the connection broke"),
+        RateLimited("rate_limited", "", 429),
+        ServiceFailed("http_error", "", 502),
+        unavailable(),
+        ServiceFailed("http_error", "", 504),
+        Conflict("idempotency_key_in_use", "", 409),
+    ],
+    ids=str,
+)
+async def test_errors_that_pass_are_repeated_after_growing_pauses(clock, failure):
+    attempts = clock.attempts()
+    for _ in range(TIMINGS.attempts - 1):
+        await attempts.wait_after(failure)
+    bounds = [(0.5, 1), (1, 2), (2, 4), (2, 4)]  # jitter takes up to half of each
+    assert all(low <= pause <= high for pause, (low, high) in zip(clock.pauses, bounds, strict=True)), clock.pauses
+    with pytest.raises(type(failure)):
+        await attempts.wait_after(failure)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NoAnswer("the certificate is not valid", may_pass=False),
+        Conflict("case_closed", "", 409),
+        ValidationFailed("invalid_request", "", 422),
+        ServiceFailed("internal_error", "", 500),
+    ],
+    ids=str,
+)
+async def test_other_errors_are_raised_at_once(clock, failure):
+    with pytest.raises(type(failure)):
+        await clock.attempts().wait_after(failure)
+    assert clock.pauses == []
+
+
+async def test_pause_is_at_least_what_the_service_asks_for(clock):
+    await clock.attempts().wait_after(unavailable(retry_after=7.0))
+    assert 7.5 <= clock.pauses[0] <= 8
+
+
+async def test_no_attempt_begins_after_the_deadline(clock):
+    attempts = clock.attempts()
+    with pytest.raises(Unavailable):
+        await attempts.wait_after(unavailable(retry_after=60.0))
+    assert clock.pauses == []
+
+
+async def test_last_attempt_gets_the_time_that_is_left(clock):
+    attempts = clock.attempts()
+    assert attempts.seconds_left == TIMINGS.attempt
+    await asyncio.gather(attempts.wait_after(unavailable(retry_after=50.0)))
+    assert 9 <= attempts.seconds_left <= 9.5
+    clock.now += 60
+    assert attempts.seconds_left == 0.001
+
+
+async def test_progress_starts_the_deadline_and_the_pauses_again(clock):
+    attempts = clock.attempts()
+    for _ in range(3):
+        await attempts.wait_after(unavailable(retry_after=50.0))
+        attempts.progress()
+    assert all(pause <= 51 for pause in clock.pauses)
