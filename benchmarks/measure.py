@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import uvloop
 
-from benchmarks import process_stats, scenarios
+from benchmarks import effects, process_stats, scenarios
 from benchmarks.environment import Environment, Server
 from benchmarks.load_generator import Client, Failed, Sample
 from benchmarks.scenarios import Scenario
@@ -64,10 +64,11 @@ def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Pro
     """Run every scenario in every round and return the rounds by scenario name.
 
     The servers take turns in going first, so that drift affects all alike. Raises Failed if an answer of the service
-    or of the peer lacks what the scenario checks.
+    or of the peer lacks what the scenario checks, or if what was written to the service can't be read.
     """
     for server in (env.service, *([env.peer] if env.peer else [])):
         uvloop.run(_check(server, selected))
+    uvloop.run(effects.check(env.service))
     found: dict[str, list[Round]] = {scenario.name: [] for scenario in selected}
     for number in range(load.rounds):
         for scenario in selected:

@@ -32,6 +32,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.client import Attachment, SupportClient, SupportError
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.database import migrate
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -207,12 +208,11 @@ async def _huge(settings: Settings, address: str, pid: int, env: dict[str, str],
         rates["to S3 and read back"] = mib / (time.perf_counter() - started)
         progress("down")
         started = time.perf_counter()
-        down = hashlib.sha256()
-        async with session.get(answer["uri"]) as response:
-            async for part in response.content.iter_any():
-                down.update(part)
-        if down.hexdigest() != digest.hexdigest():
-            raise Failed("the downloaded file differs from the uploaded one")
+        try:
+            async for _ in SupportClient(address, session=session).download(Attachment.model_validate(answer)):
+                pass  # the client compares the SHA-256
+        except SupportError as failure:
+            raise Failed(f"the download failed: {failure}") from failure
         rates["down"] = mib / (time.perf_counter() - started)
     return Huge({"service": process_stats.peak_mib(pid), "offload": offload_peak}, rates)
 

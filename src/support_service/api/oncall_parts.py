@@ -16,7 +16,7 @@ DASHBOARD = "support-overview"
 # Of each card: its runbook, and the number of its panel on the dashboard.
 LINKS: dict[str, tuple[str, int]] = {
     "sources": ("support-timeline-source-down.md", 38),
-    "cache": ("support-timeline-cache-errors.md", 4),
+    "cache": ("support-redis-failing.md", 4),
     "database": ("support-service-down.md", 86),
     "backlog": ("support-attachment-backlog-high.md", 3),
     "outbox": ("support-outbox-stalled.md", 61),

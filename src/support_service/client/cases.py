@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from typing import Unpack
 
+from support_service.api.models.case_counts import CaseCount
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, ListedCase, Message
 from support_service.client.errors import VersionConflict
 from support_service.client.operations import Operations, json_members, parse
@@ -39,6 +40,10 @@ class CaseOperations(Operations):
         The version of these cases is not known: it is 0.
         """
         return self._items(lambda cursor: self._read(CasePage, *CASES, **filters, limit=page_size, cursor=cursor))
+
+    async def count_cases(self, **filters: Unpack[CaseFilterFields]) -> CaseCount:
+        """Return how many cases match every filter, exact up to 1,000."""
+        return await self._read(CaseCount, *CASES, "count", **filters)
 
     async def get_case(self, case_id: str, **options: Unpack[CaseReadOptions]) -> Case:
         """Get a case with its messages and attachments, and on request with its timeline or its duplicates."""

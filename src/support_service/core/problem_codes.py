@@ -159,7 +159,6 @@ COMMAND_LINE_ERRORS = (
     ("unknown_override", any_of(f"`{name}`" for name in (*UPSTREAM_SERVICES, "ttl", "all"))),
     ("unknown_service", any_of(f"`{name}`" for name in UPSTREAM_SERVICES)),
     ("unknown_token", "`support-service token list` lists all tokens"),
-    ("upload_refused", "the service refused the file; the message has the reason"),
     ("wrong_arguments", "the arguments of `import` do not fit together; the message has the reason"),
     ("wrong_case", "the id of a case comes before the files: the variable that holds it is empty or not set"),
     ("wrong_customer", "a customer's id has 1 to 36 characters"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from support_service import __version__
 from support_service.app import build
+from support_service.client import SupportClient
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.database import migrate
 from support_service.demo.history import import_history
@@ -52,8 +53,9 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         await import_history(settings, DATA_DIRECTORY)
         address = await stack.enter_async_context(serving(build(settings), settings.server))
-        cases = await open_samples(address, headers)
-        case = next(case["id"] for case in cases if case["subject"] == ORIGINAL)
+        async with SupportClient(address, headers=headers) as client:
+            cases = await open_samples(client)
+        case = next(case.id for case in cases if case.subject == ORIGINAL)
         print(_welcome(address, case, len(cases)), flush=True)
         await stopped
         print("\nStopping.", flush=True)

@@ -1,63 +1,58 @@
 """Sample cases, opened through the API like a client's."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
-
-import aiohttp
-
+from support_service.client import CaseSummary, MacroFields, NewCaseFields, SupportClient, SupportError
 from support_service.settings import WrongSetting
 
-SAMPLE_CASES: tuple[dict[str, Any], ...] = (
+SAMPLE_CASES: tuple[NewCaseFields, ...] = (
     {
         "subject": "Parcel has not arrived",
         "description": "The tracking page has not changed for three days.",
-        "customerId": "customer-17",
+        "customer_id": "customer-17",
         "channel": "email",
         "priority": "high",
         "context": [{"type": "order", "orderId": "ORD-1001"}],
-        "initialMessage": {"authorType": "customer", "message": "Where is my parcel?", "sentiment": "negative"},
+        "initial_message": {"author_type": "customer", "message": "Where is my parcel?", "sentiment": "negative"},
     },
     {
         "subject": "Parcel has not arrived again",
-        "customerId": "customer-17",
+        "customer_id": "customer-17",
         "channel": "chat",
         "priority": "high",
         "context": [{"type": "order", "orderId": "ORD-1001"}],
-        "initialMessage": {"authorType": "customer", "message": "I wrote an e-mail as well. Where is ORD-1001?"},
+        "initial_message": {"author_type": "customer", "message": "I wrote an e-mail as well. Where is ORD-1001?"},
     },
     {
         "subject": "Đơn hàng giao thiếu một món",
-        "customerId": "customer-23",
+        "customer_id": "customer-23",
         "channel": "chat",
         "context": [{"type": "order", "orderId": "ORD-1002"}, {"type": "shipment", "shipmentId": "SHP-1002"}],
-        "initialMessage": {"authorType": "customer", "message": "Tôi nhận được hai trong ba món đã đặt."},
+        "initial_message": {"author_type": "customer", "message": "Tôi nhận được hai trong ba món đã đặt."},
     },
     {
         "subject": "Charged twice",
-        "customerId": "customer-31",
+        "customer_id": "customer-31",
         "channel": "phone",
         "priority": "urgent",
-        "assignedAgentId": "agent-lan",
+        "assigned_agent_id": "agent-lan",
         "context": [{"type": "order", "orderId": "ORD-1003"}, {"type": "payment", "paymentId": "PAY-1003"}],
-        "initialMessage": {"authorType": "agent", "message": "The customer called: two charges of the same amount."},
+        "initial_message": {"author_type": "agent", "message": "The customer called: two charges of the same amount."},
     },
     {
         "subject": "How do I change my delivery address?",
-        "customerId": "customer-17",
+        "customer_id": "customer-17",
         "channel": "web",
         "priority": "low",
-        "assignedAgentId": "agent-lan",
-        "initialMessage": {"authorType": "customer", "message": "I have moved since I ordered."},
+        "assigned_agent_id": "agent-lan",
+        "initial_message": {"author_type": "customer", "message": "I have moved since I ordered."},
     },
     {
         "subject": "Screen arrived cracked",
-        "customerId": "customer-42",
+        "customer_id": "customer-42",
         "channel": "mobile",
         "priority": "high",
-        "assignedAgentId": "agent-minh",
+        "assigned_agent_id": "agent-minh",
         "context": [{"type": "order", "orderId": "ORD-1005"}],
-        "initialMessage": {"authorType": "customer", "message": "Photos are attached.", "sentiment": "negative"},
+        "initial_message": {"author_type": "customer", "message": "Photos are attached.", "sentiment": "negative"},
     },
 )
 SAMPLE_FILES = {
@@ -67,7 +62,7 @@ SAMPLE_FILES = {
 AUTH_STATUSES = (401, 403)  # statuses for an unknown caller and for one without permission
 DUPLICATE, ORIGINAL = "Parcel has not arrived again", "Parcel has not arrived"
 STALE = "Screen arrived cracked"  # the simulated fulfillment service stops answering about its order
-SAMPLE_MACROS: dict[str, dict[str, Any]] = {
+SAMPLE_MACROS: dict[str, MacroFields] = {
     "late-parcel": {
         "text": "Your order {{order.id}} is {{order.status}}. Follow the parcel as {{shipment.trackingNumber}}.",
         "tags": ["delivery"],
@@ -81,68 +76,43 @@ SAMPLE_REPLIES = {
 }
 
 
-async def open_samples(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+async def open_samples(client: SupportClient) -> list[CaseSummary]:
     """Open the samples that a service does not have, and return all its cases, the newest first.
 
     Raises WrongSetting if the service refuses a request.
     """
-    async with aiohttp.ClientSession(address, headers=headers, raise_for_status=_expect_good) as session:
+    try:
+        known = {case.external_id for case in await _cases(client)}
         for number, sample in enumerate(SAMPLE_CASES):
-            await _open(session, sample | {"externalId": f"sample-{number}"})
-        cases = await _cases(session)
-        await _link_duplicates(session, cases)
-        await _make_stale(session, cases)
+            if (external_id := f"sample-{number}") not in known:
+                await _open(client, {**sample, "external_id": external_id})
+        ids = {case.subject: case.id for case in await _cases(client)}
+        await client.add_link(ids[DUPLICATE], ids[ORIGINAL], "duplicate-of")
+        await _make_stale(client, ids[STALE])
         for name, macro in SAMPLE_MACROS.items():
-            async with session.put(f"/support/macros/{name}", json=macro):
-                pass
-        return cases
+            await client.put_macro(name, **macro)
+        return await _cases(client)
+    except SupportError as failure:
+        who = " with SUPPORT_TOKEN" if failure.status in AUTH_STATUSES else ""
+        raise WrongSetting(f"The sample cases can't be opened{who}: {failure}") from failure
 
 
-async def _expect_good(response: aiohttp.ClientResponse) -> None:
-    if not response.ok:
-        answer = await response.json() if "json" in response.content_type else {}
-        reason = answer.get("detail") or f"the service answered {response.status}"
-        who = " with SUPPORT_TOKEN" if response.status in AUTH_STATUSES else ""
-        raise WrongSetting(f"The sample cases can't be opened{who}: {reason}")
+async def _cases(client: SupportClient) -> list[CaseSummary]:
+    return [case async for case in client.list_cases(page_size=200)]
 
 
-async def _cases(session: aiohttp.ClientSession) -> list[dict[str, Any]]:
-    async with session.get("/support/cases", params={"limit": 200}) as response:
-        items: list[dict[str, Any]] = (await response.json())["items"]
-        return items
-
-
-async def _open(session: aiohttp.ClientSession, sample: dict[str, Any]) -> None:
-    async with session.post("/support/cases", json=sample) as response:
-        if response.status != HTTPStatus.CREATED:
-            return  # it is there since an earlier start
-        case = f"/support/cases/{(await response.json())['id']}"
+async def _open(client: SupportClient, sample: NewCaseFields) -> None:
+    case = await client.open_case(**sample)
     subject = sample["subject"]
     if subject in SAMPLE_FILES:
         filename, text = SAMPLE_FILES[subject]
-        form = aiohttp.FormData()
-        form.add_field("file", text.encode(), filename=filename, content_type="text/plain")
-        async with session.post(f"{case}/attachments", data=form):
-            pass
+        await client.upload(case.id, text.encode(), filename=filename, content_type="text/plain")
     if subject in SAMPLE_REPLIES:
-        async with session.post(f"{case}/messages", json={"authorType": "agent", "message": SAMPLE_REPLIES[subject]}):
-            pass
-        async with session.post(f"{case}/status", params={"status": "pending"}):
-            pass
+        await client.add_message(case.id, author_type="agent", message=SAMPLE_REPLIES[subject])
+        await client.set_status(case.id, "pending")
 
 
-async def _link_duplicates(session: aiohttp.ClientSession, cases: list[dict[str, Any]]) -> None:
-    """Mark a customer's second case about the same order as a duplicate of the first one."""
-    ids = {case["subject"]: case["id"] for case in cases}
-    link = {"kind": "duplicate-of", "caseId": ids[ORIGINAL]}
-    async with session.post(f"/support/cases/{ids[DUPLICATE]}/links", json=link):
-        pass
-
-
-async def _make_stale(session: aiohttp.ClientSession, cases: list[dict[str, Any]]) -> None:
+async def _make_stale(client: SupportClient, case_id: str) -> None:
     """Read a timeline, and again when one of its sources has failed: what it said first is stale now."""
-    case = next(case["id"] for case in cases if case["subject"] == STALE)
-    async with session.get(f"/support/cases/{case}", params={"includeTimeline": "true"}):
-        pass
-    async with session.post(f"/support/cases/{case}/timeline/refresh"):
-        pass
+    await client.get_case(case_id, include_timeline=True)
+    await client.refresh_timeline(case_id)

@@ -3,20 +3,26 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 
+from support_service.client import CaseFilterFields, ClientTimings, NewCaseFields, SupportClient, SupportError
 from support_service.core.clock import utc_now
+from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
 from support_service.core.user_error import UserError
 from support_service.demo.samples import SAMPLE_CASES
 from support_service.http.client_errors import describe_client_error
 from support_service.server import stop_signal
 
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
-PRIORITIES = ("low", "normal", "normal", "normal", "high", "urgent")
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "normal", "normal", "high", "urgent")
+AUTHORS: tuple[AuthorType, ...] = ("customer", "agent")
 MESSAGES = {
     "customer": ("Is there any news?", "Thank you!", "That did not help.", "Tôi vẫn chưa nhận được hàng."),
     "agent": ("We asked the carrier.", "A replacement is on its way.", "Could you send a photo?"),
@@ -25,21 +31,25 @@ SHIPMENT_STATUSES = ("packed", "in_transit", "out_for_delivery", "delivered")
 MAX_CONCURRENT_REQUESTS = 32  # requests in flight
 MAX_OPEN_CASES = 200  # open cases that actions choose from
 REPORT_INTERVAL = 10.0  # seconds
+ONCE = ClientTimings(attempts=1)  # a repeat would hide what is counted
 
 
 class TrafficGenerator:
-    """Random actions of the clients of one service. `faults` adds the errors of broken clients."""
+    """Random actions of the clients of one service, and with `raw` the errors of broken clients, which it sends."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, faults: bool, seed: int | None = None) -> None:
-        self._session = session
+    def __init__(
+        self, client: SupportClient, raw: aiohttp.ClientSession | None = None, *, seed: int | None = None
+    ) -> None:
+        self._client = client
         self._draw = random.Random(seed)
-        self._cases: list[tuple[str, str]] = []  # (path, order)
+        self._cases: list[tuple[str, str]] = []  # (id, order)
         self.answers: Counter[str] = Counter()
         self.last_failure = ""  # why the last request without an answer failed
+        self._actions: dict[Callable[[], Awaitable[int | None]], int]
         self._actions = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
         self._actions |= {self._status: 1, self._close: 1}
-        if faults:
-            self._actions |= {self._mistake: 2}
+        if raw is not None:
+            self._actions |= {partial(self._mistake, raw): 2}
 
     async def act(self) -> None:
         """Perform one random action and count the answer."""
@@ -48,40 +58,46 @@ class TrafficGenerator:
         if not self._cases:
             action = self._open
         try:
-            await action()
+            status = await action() or HTTPStatus.OK
+        except SupportError as failure:
+            self._count(failure.status, str(failure))
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            self.answers["no answer"] += 1
-            self.last_failure = describe_client_error(failure)
+            self._count(None, describe_client_error(failure))
+        else:
+            self._count(status)
+
+    def _count(self, status: int | None, failure: str = "") -> None:
+        if status is None:
+            self.last_failure = failure
+        self.answers["no answer" if status is None else f"{status // 100}xx"] += 1
 
     async def _open(self) -> None:
         order = f"ORD-{self._draw.randint(1000, 1999)}"
-        sample = self._draw.choice(SAMPLE_CASES)
-        case = sample | {"channel": self._draw.choice(CHANNELS), "priority": self._draw.choice(PRIORITIES)}
-        case |= {
-            "customerId": f"customer-{self._draw.randint(1, 300)}",
+        case: NewCaseFields = {
+            **self._draw.choice(SAMPLE_CASES),
+            "channel": self._draw.choice(CHANNELS),
+            "priority": self._draw.choice(PRIORITIES),
+            "customer_id": f"customer-{self._draw.randint(1, 300)}",
             "context": [{"type": "order", "orderId": order}],
         }
-        opened = await self._send("POST", "/support/cases", json=case)
-        if opened:
-            self._cases = [*self._cases[1 - MAX_OPEN_CASES :], (f"/support/cases/{opened['id']}", order)]
+        opened = await self._client.open_case(**case)
+        self._cases = [*self._cases[1 - MAX_OPEN_CASES :], (opened.id, order)]
 
     async def _say(self) -> None:
-        author = self._draw.choice(tuple(MESSAGES))
-        message = {"authorType": author, "message": self._draw.choice(MESSAGES[author])}
-        await self._send("POST", f"{self._case()}/messages", json=message)
+        author = self._draw.choice(AUTHORS)
+        await self._client.add_message(self._case(), author_type=author, message=self._draw.choice(MESSAGES[author]))
 
     async def _read(self) -> None:
-        await self._send("GET", self._case(), params={"includeTimeline": "true"})
+        await self._client.get_case(self._case(), include_timeline=True)
 
     async def _list(self) -> None:
-        query = self._draw.choice(({"status": "open"}, {"priority": "urgent"}, {"q": "parcel"}))
-        await self._send("GET", "/support/cases", params=query)
+        queries: tuple[CaseFilterFields, ...] = ({"status": "open"}, {"priority": "urgent"}, {"q": "parcel"})
+        async with aclosing(self._client.list_cases(**self._draw.choice(queries))) as cases:
+            await anext(cases, None)  # one page
 
     async def _file(self) -> None:
-        form = aiohttp.FormData()
         data = self._draw.randbytes(self._draw.randint(1_000, 80_000))
-        form.add_field("file", data, filename="photo.jpg", content_type="image/jpeg")
-        await self._send("POST", f"{self._case()}/attachments", data=form)
+        await self._client.upload(self._case(), data, filename="photo.jpg", content_type="image/jpeg")
 
     async def _event(self) -> None:
         order = self._draw.choice(self._cases)[1]
@@ -94,41 +110,35 @@ class TrafficGenerator:
             "carrier": "VNPost",
             "occurredAt": utc_now().isoformat(),
         }
-        await self._send("POST", "/support/events", json=event)
+        await self._client.send_event(event)
 
     async def _status(self) -> None:
-        change = {"status": self._draw.choice(("pending", "resolved", "open")), "assignedAgentId": "agent-lan"}
-        await self._send("POST", f"{self._case()}/status", json=change)
+        statuses: tuple[Status, ...] = ("pending", "resolved", "open")
+        await self._client.set_status(self._case(), self._draw.choice(statuses), assigned_agent_id="agent-lan")
 
     async def _close(self) -> None:
         case = self._draw.choice(self._cases)
         self._cases.remove(case)  # no messages for a closed case
-        await self._send("POST", f"{case[0]}/close", json={"message": "Closed after a week of silence."})
+        await self._client.close_case(case[0], message="Closed after a week of silence.")
 
-    async def _mistake(self) -> None:
+    async def _mistake(self, raw: aiohttp.ClientSession) -> int:
+        """Send what the client would not, and return the status of the answer."""
+        case = f"support/cases/{self._case()}"
         mistakes: tuple[tuple[str, str, dict[str, Any]], ...] = (
-            ("GET", "/support/cases/no-such-case", {}),
-            ("POST", "/support/cases", {"json": {"channel": "email"}}),
-            ("POST", f"{self._case()}/messages", {"data": b"{", "headers": {"Content-Type": "application/json"}}),
-            ("POST", f"{self._case()}/attachments", {"data": b"no form"}),
-            ("POST", "/support/events", {"json": {"eventType": "fulfillment.shipment.updated.v1", "status": 7}}),
-            ("GET", "/support/nothing", {}),
+            ("GET", "support/cases/no-such-case", {}),
+            ("POST", "support/cases", {"json": {"channel": "email"}}),
+            ("POST", f"{case}/messages", {"data": b"{", "headers": {"Content-Type": "application/json"}}),
+            ("POST", f"{case}/attachments", {"data": b"no form"}),
+            ("POST", "support/events", {"json": {"eventType": "fulfillment.shipment.updated.v1", "status": 7}}),
+            ("GET", "support/nothing", {}),
         )
         method, path, body = self._draw.choice(mistakes)
-        await self._send(method, path, **body)
+        async with raw.request(method, path, **body) as response:
+            await response.read()
+            return response.status
 
     def _case(self) -> str:
         return self._draw.choice(self._cases)[0]
-
-    async def _send(self, method: str, path: str, **body: Any) -> dict[str, Any] | None:
-        path = path.removeprefix("/")  # a leading slash would drop the path of the base URL
-        async with self._session.request(method, path, **body) as response:
-            self.answers[f"{response.status // 100}xx"] += 1
-            if response.status != 201:
-                await response.read()
-                return None
-            answer: dict[str, Any] = await response.json()
-            return answer
 
 
 async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: float | None, *, faults: bool) -> None:
@@ -141,8 +151,11 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
     reported_at = loop.time()
     until = float("inf") if duration is None else reported_at + duration
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session:
-        traffic = TrafficGenerator(session, faults=faults)
+    async with (
+        aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session,
+        SupportClient(base_url, headers=headers, timings=ONCE, session=session) as client,
+    ):
+        traffic = TrafficGenerator(client, session if faults else None)
         acting: set[asyncio.Task[None]] = set()
         while not stopped.done() and loop.time() < until:
             if len(acting) < MAX_CONCURRENT_REQUESTS:

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from support_service.core.backoff import Backoff
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position
-from support_service.events.polling import Backoff
 from support_service.stream.changes import Change, MaskCase, parse_change
 from support_service.stream.frames import comment_frame, event_frame
 from support_service.stream.presence import Presence

@@ -8,6 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from support_service.cases.model.examples import CASE
+from support_service.client import SupportClient
 from support_service.demo import traffic as traffic_module
 from support_service.demo.traffic import TrafficGenerator
 from tests.support.calls import eventually
@@ -17,11 +19,11 @@ from tests.support.servers import free_port
 
 async def test_traffic_covers_what_clients_do(client, metrics):
     """Cases are opened, read, changed and closed, files and events are sent, and no request is refused."""
-    async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
-        traffic = TrafficGenerator(session, faults=False, seed=6)
+    async with SupportClient(str(client.make_url("/"))) as api:
+        traffic = TrafficGenerator(api, seed=6)
         for _ in range(150):
             await traffic.act()
-    assert set(traffic.answers) == {"2xx"}
+    assert (set(traffic.answers), traffic.last_failure) == ({"2xx"}, "")
     for name in ("ticket_created", "conversation_added", "ticket_status_changed", "attachment_stored"):
         assert metrics.total(f"support_{name}_total") > 0
     await eventually(lambda: metrics.total("support_events_consumed_total"))
@@ -29,8 +31,9 @@ async def test_traffic_covers_what_clients_do(client, metrics):
 
 async def test_faulty_requests_are_refused(client):
     """Invalid requests get 4xx, and no request gets 5xx."""
-    async with aiohttp.ClientSession(str(client.make_url("/"))) as session:
-        traffic = TrafficGenerator(session, faults=True, seed=6)
+    url = str(client.make_url("/"))
+    async with aiohttp.ClientSession(url) as session, SupportClient(url) as api:
+        traffic = TrafficGenerator(api, session, seed=6)
         for _ in range(150):
             await traffic.act()
     assert set(traffic.answers) == {"2xx", "4xx"}
@@ -43,7 +46,7 @@ async def test_traffic_reaches_a_service_below_a_path(tmp_path):
 
     async def answer(request):
         paths.append(request.path)
-        return web.json_response({"id": "c-1"}, status=201)
+        return web.json_response(CASE, status=201)
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
@@ -68,8 +71,8 @@ async def test_traffic_command_ends_after_its_duration(client, tmp_path):
 
 async def test_traffic_counts_requests_without_a_response():
     """Traffic continues while the service is unreachable."""
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{free_port()}/") as session:
-        traffic = TrafficGenerator(session, faults=False, seed=6)
+    async with SupportClient(f"http://127.0.0.1:{free_port()}/", timings=traffic_module.ONCE) as api:
+        traffic = TrafficGenerator(api, seed=6)
         await traffic.act()
     assert traffic.answers == {"no answer": 1}
 

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from support_service.cases.model.examples import CASE, MESSAGE
 from support_service.telemetry.instruments.probe import PROBE_STEPS
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, list_cases, open_case, stored_files
 from tests.support.process import running
@@ -111,7 +112,7 @@ async def test_corrupted_download_is_wrong(client, attachment_dir, tmp_path):
         status, report, steps = await run_probe(str(proxy.make_url("")).rstrip("/"), tmp_path, *GENEROUS_THRESHOLDS)
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "good"
-    assert steps["download"]["detail"] == "the downloaded file differs from the uploaded one"
+    assert steps["download"]["detail"] == "the bytes of probe.bin differ from those that were uploaded"
     assert await everything_is_deleted(client, attachment_dir)
 
 
@@ -151,8 +152,8 @@ async def test_response_of_another_shape_is_wrong(tmp_path):
             await request.read()
             return web.json_response({"uri": None, "sha256": None}, status=201)
         if request.path.endswith("/messages"):
-            return web.json_response(await request.json())
-        return web.json_response({"id": "c-1"}, status=201)
+            return web.json_response(MESSAGE | await request.json())
+        return web.json_response(CASE, status=201)
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
@@ -160,7 +161,7 @@ async def test_response_of_another_shape_is_wrong(tmp_path):
         status, report, steps = await run_probe(str(server.make_url("")).rstrip("/"), tmp_path, *GENEROUS_THRESHOLDS)
     assert (status, report["verdict"]) == (2, "wrong")
     assert steps["upload"]["verdict"] == "wrong"
-    assert deleted == ["/support/cases/c-1"]
+    assert deleted == [f"/support/cases/{CASE['id']}"]
 
 
 @pytest.mark.parametrize("text", ['{"code": "database_read_only"}', "Bad Gateway", '{"code": "<b>"}'])

@@ -20,6 +20,7 @@ FILE = Attachment.model_construct(id="x", ticket_id="x", filename="x", size_byte
 # One call of each operation. Each argument that becomes part of the path is "x".
 CALLS = {
     "open_case": lambda client: client.open_case(subject="A parcel", channel="email"),
+    "count_cases": lambda client: client.count_cases(status="open"),
     "list_cases": lambda client: client.list_cases(status="open"),
     "get_case": lambda client: client.get_case("x", include_timeline=True),
     "change_case": lambda client: client.change_case("x", version=3, priority="high"),

@@ -1,9 +1,10 @@
 """The synthetic check against a stub that answers each request alike, without a process and without Redis."""
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from support_service.cases.model.examples import CASE, MESSAGE
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.report import Step
 
@@ -26,11 +27,17 @@ async def stub_response():
 @pytest.mark.parametrize(
     ("step", "answer", "detail"),
     [
-        ("message", {"message": "another"}, "the response has a different message"),
-        ("close", {"status": "open"}, "the case is not closed"),
+        ("message", MESSAGE, "the response has a different message"),
+        ("close", CASE, "the case is not closed"),
+        (
+            "close",
+            {"status": "closed"},
+            "200 unexpected_answer: the answer has another form than expected: id: Field required",
+        ),
+        ("delete", CASE, "the deleted case can still be read"),
         (
             "timeline",
-            {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": "e"}}]},
+            CASE | {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": "e"}}]},
             "the timeline lacks entries: it has only conversation",
         ),
     ],
@@ -39,9 +46,9 @@ async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, det
     """A response with the right status and the wrong content makes its step wrong, with a reason."""
     stub_response["json"] = answer
     check, done = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic"), Step(step, 60)
-    check._case, check._sent["id"] = "/support/cases/c-1", "e"
-    async with ClientSession() as session:
-        await check._run_step(session, done)
+    check._case_id, check._sent["id"] = "c-1", "e"
+    async with check.client() as client:
+        await check._run_step(client, done)
     assert (done.verdict, done.detail) == ("wrong", detail)
 
 
@@ -51,4 +58,4 @@ async def test_other_steps_are_skipped_if_no_case_can_be_opened(stub_response):
     report = await SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic").run()
     assert (report.verdict, report.reason) == ("wrong", None)
     assert [step.verdict for step in report.steps] == ["wrong"] + ["skipped"] * (len(report.steps) - 1)
-    assert report.steps[0].detail.startswith("POST returned 500, expected 201")
+    assert report.steps[0].detail == "500 http_error: the service answered 500"
