@@ -35,7 +35,7 @@ ALERTS = (
         "warning",
         "Breaches of service levels are not reported: one has waited {{ $value | humanizeDuration }}",
         "The oldest breach that is not reported has waited {{ $value | humanizeDuration }} "
-        f"(limit {t.SLA_UNREPORTED_AGE} s). Cases show it, but no event and no entry tells of it, and no counter "
+        f"(limit {t.SLA_UNREPORTED_AGE} s). Cases show it, but no event and no entry reports it, and no counter "
         "has it.",
         "Support reports of breaches",
     ),
