@@ -31,6 +31,6 @@ def change_entries(recorded: Iterable[RecordedChange], view: View, masker: CaseM
 
 
 def new_history(principal: Principal, case: Case) -> History:
-    """Return the history of a case that the principal has just opened, as the audit log has it."""
+    """Return the history of a case that the principal has just opened, as the audit log records it."""
     opening = pydantic_core.to_json(opening_changes(case)).decode()
     return History([RecordedChange(format_time(case.created_at), actor_of(principal), "case.opened", opening)])

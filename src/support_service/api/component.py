@@ -14,7 +14,7 @@ from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
-from support_service.api.stream_models import mask_published_case
+from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE

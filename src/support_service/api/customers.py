@@ -16,7 +16,7 @@ from support_service.core.errors import NotFound
 from support_service.core.ids import LENGTH
 
 TAG = Tag("customers", "Customers: their cases, and what these refer to.")
-# Other texts are no customer's id, and a database refuses some of them.
+# Other texts can't be the id of a customer, and a database refuses some of them.
 CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
 
 

@@ -47,7 +47,7 @@ def add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
 def with_viewers(handler: Callable[..., Awaitable[Reply[Any]]]) -> Callable[..., Awaitable[Reply[Any]]]:
     """Make a handler that returns a case as JSON also return who views it at present, if the caller may know it.
 
-    The viewers are no part of the encoded case, which is kept for as long as its version is current. An answer with
+    The viewers are not part of the encoded case, which is kept for as long as its version is current. An answer with
     viewers has an ETag of its own, which is valid in If-Match and matches no later answer.
     """
 

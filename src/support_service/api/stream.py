@@ -1,15 +1,19 @@
 """The stream of changes, as Server-Sent Events."""
 
 from time import perf_counter
+from typing import Any
 
 from aiohttp import web
 from multidict import istr
+from pydantic import Field
 
 from support_service.api.cases import READ
 from support_service.api.presence import TAG
 from support_service.api.routing.call import Call
 from support_service.api.routing.route import Permission, Route
-from support_service.api.stream_models import StreamQuery
+from support_service.cases.masking import CaseMasker
+from support_service.cases.model.case import CaseSummary
+from support_service.cases.model.requests import RequestModel
 from support_service.http.connection import HttpConnection
 from support_service.http.instrumentation import STREAM_BEGAN
 from support_service.http.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
@@ -17,6 +21,17 @@ from support_service.http.unread_answers import CALLERS, OPEN_STREAM_BYTES, STRE
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = istr("Last-Event-ID")
 UNREAD_BYTES = 16 * 1024  # bytes that a client may leave unread before its changes wait in its queue
+MAX_POSITION_LENGTH = 64  # characters
+
+
+class StreamQuery(RequestModel):
+    """The query of a stream."""
+
+    last_event_id: str = Field(
+        "",
+        max_length=MAX_POSITION_LENGTH,
+        description="as the header `Last-Event-ID`, for clients that can't send it; the header takes precedence",
+    )
 
 
 async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.StreamResponse:
@@ -25,8 +40,8 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     The answer does not end. Each change of a case that the caller may see is an event: `id` is its position, `event`
     its type, such as `support.case.updated.v1`, and `data` JSON with `caseId`, `version`, `changeType`, `at`, for staff
     `actor`, the `case` as in a list, and the `message` that was added, if the caller may read it. `Last-Event-ID`
-    replays what came after it; `event: resync` says that this is not possible, so that the client has to read its cases
-    again. `event: presence` tells staff who views a case. Comments keep the connection alive.
+    replays the changes after it; `event: resync` says that this is not possible, so that the client has to read its
+    cases again. `event: presence` tells staff who views a case. Comments keep the connection alive.
 
     docs/api/stream.md has the details.
     """
@@ -49,6 +64,11 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
         await services.stream.send(subscriber, last_event_id, response.write)
     return response
+
+
+def mask_published_case(masker: CaseMasker, ticket: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a published case as analysts see it."""
+    return masker.summary(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
 
 
 ROUTES = (

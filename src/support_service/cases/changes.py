@@ -202,7 +202,7 @@ async def _append_change_events(
     if other_fields:
         changed: dict[str, Any] = {"actor": actor, "changeType": "case.changed", "changedFields": other_fields}
         if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
-            # Tells the streams of those who may no longer see the case.
+            # Reported to the streams of callers who may no longer see the case.
             changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
         await outbox.append_event(tx, after.id, outbox.CASE_UPDATED, at, **changed)
     if before.status == after.status:

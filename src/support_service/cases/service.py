@@ -118,7 +118,7 @@ class CaseService:
         return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
 
     async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
-        """Return to whom a case belongs. Raises NotFound if the principal may not see it."""
+        """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
         owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
         if owner is None or not principal.may_see(owner):
             raise case_not_found(case_id)

@@ -3,22 +3,21 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import aiohttp
 from pydantic import Field, ValidationError
 
-from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message
+from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.cases import CASES
 from support_service.client.errors import NoAnswer, SupportError, UnexpectedAnswer
 from support_service.client.event_stream import EventParser, ServerSentEvent
 from support_service.client.operations import Operations
 from support_service.client.retries import NEVER, Attempts
 from support_service.client.transport import Request
+from support_service.core.domain.case_vocabulary import PresenceState
 
 STREAM = ("support", "stream")
 RESYNC, PRESENCE = "resync", "presence"
-PresenceState = Literal["viewing", "typing"]
 
 
 class Change(ApiModel):
@@ -37,13 +36,6 @@ class Change(ApiModel):
     actor: str | None = Field(default=None, description="who made the change, if the caller may know")
     case: ListedCase | CaseSummary | None = Field(default=None, description="the case as lists show it")
     message: Message | None = Field(default=None, description="the message that was added, if the caller may read it")
-
-
-class Viewer(ApiModel):
-    """Who has a case open."""
-
-    name: str
-    state: PresenceState
 
 
 class Presence(ApiModel):

@@ -18,7 +18,7 @@ class OnCallOperations(Operations):
     """Operations of on-call. Lists are read page by page; `page_size` is the size of a page."""
 
     async def get_oncall(self) -> OnCall:
-        """Get the state of the service's parts; a part that is down is no error."""
+        """Get the state of the service's parts; a part that is down raises nothing."""
         return await self._read(OnCall, "support", "oncall")
 
     async def set_override(

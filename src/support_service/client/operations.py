@@ -42,7 +42,7 @@ class Operations:
         self._transport = transport
 
     async def _read(self, model: type[Model], *path: str, **query: object) -> Model:
-        """Get an object. Query parameters are in snake_case; those that are None are left out."""
+        """Get an object. Query parameters are in snake_case; parameters that are None are left out."""
         return parse(model, await self._transport.send(Request("GET", path, json_members(query))))
 
     async def _write(

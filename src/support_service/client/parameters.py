@@ -84,7 +84,7 @@ class ClosingFields(TypedDict, total=False):
 
 
 class CaseFilterFields(TypedDict, total=False):
-    """Which cases to list, and in which order; every filter given must hold. An agent or team `none` is nobody."""
+    """Which cases to list, and in which order; every filter must hold. Agent or team `none`: cases without one."""
 
     status: Status | Sequence[Status] | None
     customer_id: str | None

@@ -55,7 +55,7 @@ class Attempts:
         return max(0.001, min(self._timings.attempt, self._ends - self._now()))
 
     def progress(self) -> None:
-        """Note that an attempt has received something: those after it are counted anew."""
+        """Note that an attempt has received something: the count of failures and the deadline start again."""
         self._failures = 0
         self.extend()
 

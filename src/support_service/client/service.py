@@ -39,7 +39,7 @@ class ServiceOperations(Operations):
         return await self._read(Health, "livez")
 
     async def readyz(self) -> Ready:
-        """Get whether the service is ready, and the status of each part; a service that is not ready is no error."""
+        """Get whether the service is ready, and the status of each part; a service that is not ready raises nothing."""
         request = Request("GET", ("readyz",), accepts=frozenset({NOT_READY}))
         return parse(Ready, await self._transport.send(request))
 

@@ -33,7 +33,7 @@ class ServiceLevelOperations(Operations):
         idempotency_key: str | None = None,
         **fields: Unpack[PolicyFields],
     ) -> Policy:
-        """Replace a policy, or create it. What is left out is not kept."""
+        """Replace a policy, or create it. Fields that are left out get their defaults."""
         body = json_members(fields)
         answer = await self._write("PUT", *POLICIES, policy_name, body=body, version=version, key=idempotency_key)
         return parse(Policy, answer)

@@ -151,6 +151,11 @@ def insert_if_new(table: sa.Table) -> sa.Insert:
     return sa.insert(table).ext(on_conflict_do_nothing())
 
 
+def text_literal(value: str) -> sa.ColumnClause[str]:
+    """Return a text without quotes as a part of the SQL: with a parameter, no partial index would be used."""
+    return sa.literal_column(f"'{value}'", sa.String)
+
+
 def to_json(value: Any) -> str:
     """Serialize a value to JSON for the databases; NaN and infinities become null."""
     return pydantic_core.to_json(value, inf_nan_mode="null").decode()

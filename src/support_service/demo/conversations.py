@@ -1,4 +1,4 @@
-"""What customers of the demo ask, and what agents answer: scenarios, each told of several customers and orders."""
+"""What customers of the demo ask, and what agents answer: scenarios, each used for several customers and orders."""
 
 from typing import NamedTuple
 

@@ -45,7 +45,7 @@ class UnitOfWork:
         self._after_commit.append(record)
 
     def run_after_commit(self) -> None:
-        """Call what waits for the commit."""
+        """Call the functions that wait for the commit."""
         for record in self._after_commit:
             record()
 

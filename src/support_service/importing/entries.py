@@ -24,7 +24,7 @@ class KeptIds:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One case as the file or database has it, or the reason why it can't be read.
+    """One case in the form of the file or database, or the reason why it can't be read.
 
     `place` is the number of its line or of its place in the document, from 1. `size` is what it adds to the progress.
     """

@@ -1,6 +1,5 @@
 """The model of macros, and the rules on their names and texts. No I/O."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -9,10 +8,9 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.core.domain.case_vocabulary import Status
+from support_service.core.resource_names import NAME_PATTERN
 from support_service.macros.variables import VARIABLES, find_variables, in_braces
 
-# A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
-NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_TEXT_LENGTH = 32_768  # characters
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's texts as JSON; a page that reaches it gets no further macro
 
@@ -82,8 +80,3 @@ class Macro(BaseModel):
     def fields(self) -> MacroFields:
         """What a supervisor sets of it, besides its name."""
         return MacroFields(self.text, self.status, self.tags)
-
-
-def is_valid_name(name: str) -> bool:
-    """Return whether a text can be the name of a macro."""
-    return re.fullmatch(NAME_PATTERN, name) is not None

@@ -10,10 +10,11 @@ from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.resource_names import is_valid_name
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.macros import store
-from support_service.macros.model import MAX_PAGE_BYTES, Macro, MacroFields, is_valid_name
+from support_service.macros.model import MAX_PAGE_BYTES, Macro, MacroFields
 
 MACROS = ContendedRow("macros")  # all of them: changes of macros are rare
 

@@ -29,7 +29,7 @@ async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[
     """Store the entries and the events of breaches; they are counted after the commit."""
     if not breaches:
         return
-    # Nobody does this, also if an agent's late answer brings it to light.
+    # The actor is the system, also if an agent's late answer shows the breach.
     system = UnitOfWork(work.tx, SYSTEM_ORIGIN)
     entries = [
         (each.case_id, each.at, {"target": (None, each.target), "dueAt": (None, each.due_at)}) for each in breaches

@@ -34,7 +34,7 @@ class Clock:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the clock runs, also after its breach: somebody waits."""
+        """Whether the clock runs, also after its breach: what it measures has not happened."""
         return self.running_since is not None
 
     @property

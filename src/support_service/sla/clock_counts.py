@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from support_service.core.domain.service_levels import TARGETS, Target
 from support_service.database import Database, Reader
+from support_service.database.dialect import text_literal
 from support_service.database.tables import case_clocks, clock_counts
 
 _C = case_clocks.c
@@ -27,20 +28,18 @@ FOLD = sa.text("""
 """)
 
 
-def _text(value: str) -> sa.ColumnClause[str]:
-    return sa.literal_column(f"'{value}'", sa.String)  # a parameter would hide the condition from the partial index
-
-
 def _oldest(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
     return sa.select(_C.due_at).where(*conditions).order_by(_C.due_at).limit(1).scalar_subquery()
 
 
 OLDEST = sa.select(
     *(
-        _oldest(_C.target == _text(target), _C.state == _text("breached"), _C.running_since.is_not(None)).label(target)
+        _oldest(
+            _C.target == text_literal(target), _C.state == text_literal("breached"), _C.running_since.is_not(None)
+        ).label(target)
         for target in TARGETS
     ),
-    _oldest(_C.state == _text("running")).label("first_due"),
+    _oldest(_C.state == text_literal("running")).label("first_due"),
 )
 
 

@@ -1,6 +1,6 @@
 """Durations in ISO 8601. Pure.
 
-Months and years are refused, because nobody knows their length; a day is 24 hours.
+Months and years are refused, because their length varies; a day is 24 hours.
 """
 
 import re

@@ -1,6 +1,5 @@
 """The model of service level policies: which cases one is for, its targets, its calendar. No I/O."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, Self
@@ -16,8 +15,6 @@ from support_service.sla.case_clocks import Terms
 from support_service.sla.durations import Duration
 from support_service.sla.policy_calendar import WEEKDAYS, PolicyCalendar, PolicyModel
 
-# A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
-NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_VALUES = 100  # of a match list
 MAX_WEEKS = 104  # within which the spans of a calendar must have the time of each target
 
@@ -43,13 +40,6 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-PolicyName = Annotated[
-    str,
-    Field(
-        pattern=NAME_PATTERN,
-        description="1 to 64 letters of `a-z` and `A-Z`, digits, `-`, `_` and `.`, beginning with a letter or a digit",
-    ),
-]
 _Values = Field(min_length=1, max_length=MAX_VALUES)
 _Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
 
@@ -170,8 +160,3 @@ class PolicyVersion(NamedTuple):
 def first_match(policies: Iterable[PolicyVersion], case: MatchedCase) -> PolicyVersion | None:
     """Return the first policy, in the given order, that a case matches."""
     return next((policy for policy in policies if policy.content.match.matches(case)), None)
-
-
-def is_valid_name(name: str) -> bool:
-    """Return whether a text can be the name of a policy."""
-    return re.fullmatch(NAME_PATTERN, name) is not None

@@ -9,11 +9,12 @@ from support_service.audit import log as audit
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.resource_names import is_valid_name
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.sla import policy_store as store
 from support_service.sla.book import PolicyBook
-from support_service.sla.policy import Policy, PolicyContent, is_valid_name
+from support_service.sla.policy import Policy, PolicyContent
 
 POLICIES = ContendedRow("sla policies")  # all of them: changes of policies are rare
 

@@ -99,7 +99,7 @@ class Change:
 
 
 def parse_change(position: Position, event: bytes) -> Change:
-    """Return the change that a published event tells of. Raises ValueError for anything else."""
+    """Return the change that a published event reports. Raises ValueError for anything else."""
     document = pydantic_core.from_json(event)
     try:
         data = document["data"]

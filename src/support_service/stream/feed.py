@@ -85,12 +85,12 @@ class Feed:
 
     @property
     def interrupted(self) -> bool:
-        """Return whether the broker is away."""
+        """Whether the broker is away."""
         return self._interrupted_at is not None
 
     @property
     def interrupted_for(self) -> float:
-        """Return the seconds since which the broker is away; 0 if it is there."""
+        """The seconds for which the broker has been away; 0 while it is connected."""
         return 0.0 if self._interrupted_at is None else time.monotonic() - self._interrupted_at
 
     async def run(self) -> None:

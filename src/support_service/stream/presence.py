@@ -105,7 +105,7 @@ class Presence:
         return case.shown() if case else []
 
     def note_owner(self, case_id: str, owner: CaseOwnership) -> None:
-        """Note to whom a case belongs now; that decides whose streams learn of its viewers."""
+        """Note the customer, the agent and the team of a case; they decide which streams show its viewers."""
         if case := self._cases.get(case_id):
             case.owner = owner
 

@@ -23,7 +23,7 @@ class QueueLimits:
 
 
 class Queued(NamedTuple):
-    """A frame that waits for a client; `published` is the time of its change, None for what is no change."""
+    """A frame that waits for a client; `published` is the time of its change, None if it is not a change."""
 
     frame: bytes
     published: float | None = None
@@ -48,7 +48,7 @@ class Subscriber:
         self.principal = principal
         self.view = view
         self.closed: CloseReason | None = None
-        self.after: Place = START  # the client knows, or is told, the changes up to there
+        self.after: Place = START  # the client has, or gets, the changes up to there
         self._abort = abort
         self._limits = limits
         self._queue: deque[Queued] = deque()

@@ -42,7 +42,7 @@ class AggregatorTimings:
 class TimelineEntries:
     """A case's entries from the upstream services, in the order of UPSTREAM_SERVICES, and each service's freshness.
 
-    A part has the entries of one service. Nobody may change it: while the cached answer stays the same, reads share it.
+    A part has the entries of one service. Do not change it: reads share it while the cached answer is the same.
     """
 
     parts: list[list[Entry]]

@@ -8,7 +8,7 @@ import pytest
 
 from support_service.access.timings import AccessTimings
 from support_service.access.token_file import edit_token_file
-from support_service.api.stream_models import StreamedChange
+from support_service.client import Change
 from support_service.database.component import DATABASE
 from support_service.http.component import READINESS
 from support_service.stream.component import CHANGE_STREAM
@@ -118,7 +118,7 @@ async def test_each_change_is_sent_once_with_its_case(client):
         assert row["description"] == "Long"
         assert len({event.id for event in stream.changes}) == 4
         for event in stream.changes:
-            StreamedChange.model_validate(event.data)
+            Change.model_validate(event.data)
 
 
 async def test_the_stream_is_of_server_sent_events(client):

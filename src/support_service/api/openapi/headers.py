@@ -34,7 +34,9 @@ REQUEST_HEADERS = {
     ),
     "If-None-Match": Header("An `ETag` that the client has: 304 if the resource still has it.", TEXT),
     "If-Range": Header("The `ETag` of the file that `Range` refers to; if it differs, the whole file is sent.", TEXT),
-    "Last-Event-ID": Header("The `id` of the last event that the client received: what came after it is sent.", TEXT),
+    "Last-Event-ID": Header(
+        "The `id` of the last event that the client received: the changes after it are sent.", TEXT
+    ),
     "Range": Header(
         "`bytes=0-1023`: send only these bytes. Anything other than a single range of bytes is ignored.", TEXT
     ),

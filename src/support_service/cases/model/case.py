@@ -111,7 +111,7 @@ class CaseSummary(ApiModel):
     viewers: list[Viewer] | None = Field(
         default=None,
         exclude_if=lambda viewers: viewers is None,
-        description="who views the case at present; absent if nobody does, and for callers who are not staff",
+        description="who views the case at present; absent without viewers, and for callers who are not staff",
     )
     synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag

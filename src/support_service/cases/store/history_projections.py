@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS, Audience
-from support_service.database.dialect import json_object, json_rows, octets
+from support_service.database.dialect import json_object, json_rows, octets, text_literal
 from support_service.database.json_projections import json_object_of
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import audit_log
@@ -14,10 +14,6 @@ LIMITS = {"count": MAX_ENTRIES + 1, "bytes": MAX_BYTES}
 """Parameters of a statement with a history."""
 
 _L = audit_log.c
-
-
-def _text(value: str) -> sa.ColumnClause[str]:
-    return sa.literal_column(f"'{value}'", sa.String)
 
 
 def _is_shown(audience: Audience) -> sa.ColumnElement[bool]:
@@ -34,9 +30,9 @@ def _is_shown(audience: Audience) -> sa.ColumnElement[bool]:
         if row.is_event:
             events.append(action)
         else:
-            shown = sa.or_(*(_L.changes.like(_text(f'%"{name}":%')) for name in fields))
-            conditions.append(sa.and_(_L.action == _text(action), shown))
-    return sa.or_(_L.action.in_([_text(action) for action in events]), *conditions)
+            shown = sa.or_(*(_L.changes.like(text_literal(f'%"{name}":%')) for name in fields))
+            conditions.append(sa.and_(_L.action == text_literal(action), shown))
+    return sa.or_(_L.action.in_([text_literal(action) for action in events]), *conditions)
 
 
 def _history_json(audience: Audience) -> sa.Cast[str]:
@@ -58,7 +54,7 @@ def _history_json(audience: Audience) -> sa.Cast[str]:
     )
     members: dict[str, Any] = {name: rows.c[name] for name in ("at", "actor", "action", "changes")}
     number = sa.func.coalesce(sa.func.max(rows.c.number), sa.literal_column("0"))
-    history = json_object(_text("found"), number, _text("entries"), json_rows(json_object_of(members)))
+    history = json_object(text_literal("found"), number, text_literal("entries"), json_rows(json_object_of(members)))
     return sa.cast(sa.select(history).scalar_subquery(), sa.Text)
 
 

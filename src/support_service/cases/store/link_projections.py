@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.links import DUPLICATE_OF, INVERSE_KINDS
-from support_service.database.dialect import json_rows
+from support_service.database.dialect import json_rows, text_literal
 from support_service.database.json_projections import json_object_of
 from support_service.database.tables import case_links, tickets
 
@@ -13,13 +13,9 @@ _IS_FIRST = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)
 
 
-def _text(value: str) -> sa.ColumnClause[str]:
-    return sa.literal_column(f"'{value}'", sa.String)
-
-
 _KIND = sa.case(
     (_IS_FIRST, case_links.c.kind),
-    *((case_links.c.kind == _text(kind), _text(inverse)) for kind, inverse in INVERSE_KINDS.items()),
+    *((case_links.c.kind == text_literal(kind), text_literal(inverse)) for kind, inverse in INVERSE_KINDS.items()),
     else_=case_links.c.kind,
 )
 
@@ -46,4 +42,4 @@ _OF_SAME_CUSTOMER = (
 )
 LINKS_JSON = _links_json()
 # What customers see: duplicates, if both cases are theirs.
-PUBLIC_LINKS_JSON = _links_json(case_links.c.kind == _text(DUPLICATE_OF), _OF_SAME_CUSTOMER)
+PUBLIC_LINKS_JSON = _links_json(case_links.c.kind == text_literal(DUPLICATE_OF), _OF_SAME_CUSTOMER)

@@ -39,7 +39,7 @@ def _rows_of_ticket(
     return sa.select(sa.cast(json_rows(json_object_of(members)), sa.Text)).scalar_subquery()
 
 
-# Internal notes do not count, for any caller: a note is no answer, and customers don't learn of it.
+# Internal notes do not count, for any caller: a note is not an answer, and customers don't learn of it.
 _LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
     sa.select(messages.c.created_at)
     .where(messages.c.ticket_id == tickets.c.id, messages.c.visibility == PUBLIC)

@@ -129,11 +129,11 @@ def newest_matches(
     below += [] if only_if is None else [only_if]
     matches = words_match(search_documents.c.words, QUERY).label("matches")
     newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
-    read = _materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")
+    read = materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")
     # The oldest case that was read may have more documents, so that the next step begins with it.
     complete = sa.func.count() < _number(READ_DOCUMENTS)
     rest = sa.select(sa.case((complete, _number(-1)), else_=sa.func.min(read.c.seq)).label("newest")).select_from(read)
-    position = _materialized(rest, "rest")
+    position = materialized(rest, "rest")
     newest_left: sa.ColumnElement[int] = sa.select(position.c.newest).scalar_subquery()
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
@@ -145,7 +145,8 @@ def newest_matches(
     return sa.select(found.c.seq, found.c.size)
 
 
-def _materialized(rows: sa.Select[Any], name: str) -> Any:
+def materialized(rows: sa.Select[Any], name: str) -> Any:
+    """Return a common table expression that PostgreSQL computes once, by itself."""
     return rows.cte(name).prefix_with("MATERIALIZED")
 
 

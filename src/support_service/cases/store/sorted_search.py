@@ -59,9 +59,9 @@ def filtered_matches(
 
 def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
     """Return the matching cases among the first `READ_CASES`, and whether these are a full page, or all there are."""
-    read = _materialized(first.limit(_READ_CASES), "first")
+    read = search.materialized(first.limit(_READ_CASES), "first")
     # In the order in which they were read, so that the rest is not searched if the page is full.
-    near = _materialized(
+    near = search.materialized(
         sa.select(read).where(search.case_has_match(read.c.seq)).limit(sa.bindparam("one_more")), "near"
     )
     is_full = _number_of(near) >= sa.bindparam("one_more", type_=sa.BigInteger())
@@ -80,16 +80,12 @@ def _found_by_index(
     documents = search.cases_of(found_documents(search.QUERY, newest)).distinct().subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
-    placed = _materialized(sa.select(documents.c.seq, at_of.label("at")), "placed")
+    placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")), "placed")
     left = [order.is_after(placed.c.seq, placed.c.at)] if after else []
     found = sa.select(placed).where(placed.c.at.is_not(None), *left)
     limited = found.order_by(*order.columns_of(placed)).limit(sa.bindparam("one_more")).subquery()
     size_of = sa.select(size).where(tickets.c.seq == limited.c.seq).correlate(limited).scalar_subquery()
     return sa.select(limited.c.seq, size_of.label("size"), limited.c.at)
-
-
-def _materialized(rows: sa.Select[Any], name: str) -> Any:
-    return rows.cte(name).prefix_with("MATERIALIZED")
 
 
 def _number_of(rows: sa.FromClause) -> sa.ColumnElement[int]:

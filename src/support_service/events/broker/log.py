@@ -50,7 +50,7 @@ class Position(NamedTuple):
 
 
 def parse_position(text: str) -> Position | None:
-    """Return the position that a client sent, or None if it is none of any log."""
+    """Return the position that a client sent, or None if it does not have the form of a position."""
     match = _POSITION.fullmatch(text)
     return Position(match[1], Place(int(match[2]), int(match[3]))) if match else None
 

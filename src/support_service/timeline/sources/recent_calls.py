@@ -16,7 +16,7 @@ class RecentSummary:
     """What the calls of the window say; shares and times are None without calls."""
 
     calls: int
-    error_share: float | None  # of calls without a usable answer, with those that the circuit breaker rejected
+    error_share: float | None  # of calls without a usable answer, including calls that the circuit breaker rejected
     p95: float | None  # seconds, of the calls that were made
     last_answer_at: datetime | None  # also from before the window
 

@@ -28,7 +28,7 @@ export class QueuePage extends Element {
   state = "loading";
   message = "";
   active = "";
-  /** @type {Set<string>} cases that the stream told of and that the list does not show yet */
+  /** @type {Set<string>} cases that the stream reported and that the list does not show yet */
   waiting = new Set();
   /** @type {Map<string, string[]>} who views each case */
   viewers = new Map();
@@ -129,7 +129,7 @@ export class QueuePage extends Element {
     }
   }
 
-  /** Apply a change that the stream told of: rows change in place, and new ones wait. @param {any} change */
+  /** Apply a change that the stream reported: rows change in place, and new ones wait. @param {any} change */
   take(change) {
     const index = this.items.findIndex((item) => item.id === change.caseId);
     if (index >= 0) {
