@@ -32,7 +32,7 @@ from support_service.cases.store.case_reading import (
 from support_service.core.clock import format_time
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
-from support_service.sla.book import PolicyBook
+from support_service.sla.known_policies import KnownPolicies
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
@@ -51,7 +51,7 @@ class CaseDocuments:
         timeline: TimelineAggregator,
         masker: CaseMasker,
         instruments: Instruments,
-        policies: PolicyBook,
+        policies: KnownPolicies,
         *,
         public_url: str,
         max_bytes: int,

@@ -32,7 +32,7 @@ from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
-from support_service.sla.component import CASE_CLOCKS, POLICY_SERVICE
+from support_service.sla.component import CLOCK_TRACKER, POLICY_SERVICE
 from support_service.stream.component import CHANGE_STREAM, MASK_CASE
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
@@ -88,7 +88,7 @@ def setup(
                 app[TIMELINE_AGGREGATOR],
                 app[CASE_MASKER],
                 app[INSTRUMENTS],
-                app[CASE_CLOCKS].book,
+                app[CLOCK_TRACKER].policies,
                 public_url=app[PUBLIC_URL],
                 max_bytes=case_cache_bytes,
             ),

@@ -6,7 +6,7 @@ from operator import is_
 from support_service.api.case_json import with_clocks
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.sla.shown import MeasuredClocks
+from support_service.sla.shown_clocks import MeasuredClocks
 from support_service.timeline import merge
 
 EncodedEntries = list[tuple[str, bytes]]

@@ -18,7 +18,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
-from support_service.sla.tracker import CaseClocks
+from support_service.sla.clock_tracker import ClockTracker
 
 AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id", "team", "tags")
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
@@ -38,7 +38,7 @@ class AddedMessage:
     reopened: tuple[CaseSummary, CaseSummary] | None = None  # the case before and after, if the message reopened it
 
 
-async def add_case(work: UnitOfWork, clocks: CaseClocks, case: Case, first: Message | None) -> bool:
+async def add_case(work: UnitOfWork, clocks: ClockTracker, case: Case, first: Message | None) -> bool:
     """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
     at = case.created_at
     author = first.author_type if first and first.visibility == "public" else None
@@ -69,7 +69,7 @@ async def lock_case(work: UnitOfWork, case_id: str, expected: ExpectedVersions =
 
 async def append_message(
     work: UnitOfWork,
-    clocks: CaseClocks,
+    clocks: ClockTracker,
     case_id: str,
     new: NewMessage,
     expected: ExpectedVersions = None,
@@ -118,7 +118,7 @@ async def append_message(
 
 
 async def set_status(
-    work: UnitOfWork, clocks: CaseClocks, before: CaseSummary, status: Status, agent_id: str | None
+    work: UnitOfWork, clocks: ClockTracker, before: CaseSummary, status: Status, agent_id: str | None
 ) -> CaseSummary:
     """Set the status and, if given, the agent; return the new case, or `before` if nothing changes."""
     wanted = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
@@ -134,7 +134,7 @@ def changed_fields(before: CaseSummary, change: CaseChange) -> dict[str, Any]:
 
 
 async def change_fields(
-    work: UnitOfWork, clocks: CaseClocks, before: CaseSummary, changed: dict[str, Any]
+    work: UnitOfWork, clocks: ClockTracker, before: CaseSummary, changed: dict[str, Any]
 ) -> CaseSummary:
     """Change the fields of a locked case and return it. Raises Conflict for a status change that is not allowed."""
     if "status" in changed:

@@ -13,7 +13,7 @@ from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events.component import INBOUND_EVENT_APPLIER
 from support_service.settings.process import CaseSettings
-from support_service.sla.component import CASE_CLOCKS
+from support_service.sla.component import CLOCK_TRACKER
 from support_service.telemetry.component import INSTRUMENTS
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
@@ -28,8 +28,8 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
-        app[CASE_SERVICE] = CaseService(database, instruments, channels=channels, clocks=app[CASE_CLOCKS])
-        app[LINK_SERVICE] = LinkService(database, instruments, app[CASE_CLOCKS])
+        app[CASE_SERVICE] = CaseService(database, instruments, channels=channels, clocks=app[CLOCK_TRACKER])
+        app[LINK_SERVICE] = LinkService(database, instruments, app[CLOCK_TRACKER])
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
         gauges = CaseGauges(database, instruments, timings)
         await gauges.refresh()

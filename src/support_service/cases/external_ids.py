@@ -10,7 +10,7 @@ from support_service.cases.store import external_ids
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.errors import Conflict
 from support_service.idempotency.unit_of_work import UnitOfWork
-from support_service.sla.tracker import CaseClocks
+from support_service.sla.clock_tracker import ClockTracker
 
 
 class ExistingCase(NamedTuple):
@@ -25,7 +25,7 @@ class ExistingCase(NamedTuple):
         return self.stored.version
 
 
-async def add_case_once(work: UnitOfWork, clocks: CaseClocks, case: Case, first: Message | None) -> str | None:
+async def add_case_once(work: UnitOfWork, clocks: ClockTracker, case: Case, first: Message | None) -> str | None:
     """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
 
     Raises Conflict if the principal may not see that one.

@@ -25,7 +25,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.database import ContendedRow, Database, Row
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.sla.tracker import CaseClocks
+from support_service.sla.clock_tracker import ClockTracker
 from support_service.telemetry.instruments import Instruments
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
@@ -36,10 +36,10 @@ LockedCases = dict[str, CaseSummary]
 class LinkService:
     """Adds and removes links of cases. Metrics are recorded after the commit."""
 
-    def __init__(self, database: Database, instruments: Instruments, clocks: CaseClocks | None = None) -> None:
+    def __init__(self, database: Database, instruments: Instruments, clocks: ClockTracker | None = None) -> None:
         self._database = database
         self._instruments = instruments
-        self._clocks = clocks or CaseClocks.without_policies(database, instruments)
+        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
 
     async def add(
         self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None
@@ -171,7 +171,7 @@ def _audit_changes(link: CaseLink, action: Literal["link.added", "link.removed"]
     return {name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()}
 
 
-async def _reopen(work: UnitOfWork, clocks: CaseClocks, case: CaseSummary, former: Status) -> list[StatusChange]:
+async def _reopen(work: UnitOfWork, clocks: ClockTracker, case: CaseSummary, former: Status) -> list[StatusChange]:
     """Give a closed case its former status, by the changes that are allowed: a closed case becomes open first."""
     opened = await changes.set_status(work, clocks, case, "open", None)
     after = await changes.set_status(work, clocks, opened, former, None)

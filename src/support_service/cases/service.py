@@ -38,7 +38,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.sla.tracker import CaseClocks
+from support_service.sla.clock_tracker import ClockTracker
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.labels import OTHER, known_or_other
 
@@ -67,13 +67,13 @@ class CaseService:
         instruments: Instruments,
         limits: CaseLimits = CaseLimits(),
         channels: CaseChannels = CaseChannels(),
-        clocks: CaseClocks | None = None,
+        clocks: ClockTracker | None = None,
     ) -> None:
         self._database = database
         self._instruments = instruments
         self._limits = limits
         self._channels = channels
-        self._clocks = clocks or CaseClocks.without_policies(database, instruments)
+        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
@@ -143,7 +143,7 @@ class CaseService:
         after = list_cursor.decode(query.sort, query.cursor)
         found = await case_list.find(self._database, query, after, principal)
         for _, case in found.cases:
-            case.sla = await self._clocks.book.shown_now(case.clocks)
+            case.sla = await self._clocks.policies.shown_now(case.clocks)
         return CasePage.model_construct(
             items=[case for _, case in found.cases],
             next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,

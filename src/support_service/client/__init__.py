@@ -40,7 +40,7 @@ from support_service.client.retries import ClientTimings
 from support_service.client.support_client import SupportClient
 from support_service.sla.policy import Policy, PolicyMatch, PolicyTargets
 from support_service.sla.policy_calendar import PolicyCalendar, WeekSpans
-from support_service.sla.shown import ShownClock, ShownClocks
+from support_service.sla.shown_clocks import ShownClock, ShownClocks
 
 __all__ = [
     "Attachment",

@@ -6,11 +6,11 @@ from typing import Self
 
 import aiohttp
 
+from support_service.client.agent_work import AgentWorkOperations
 from support_service.client.attachments import AttachmentOperations
 from support_service.client.audit import AuditOperations
 from support_service.client.cases import CaseOperations
 from support_service.client.changes import StreamOperations
-from support_service.client.desk import DeskOperations
 from support_service.client.on_call import OnCallOperations
 from support_service.client.retries import ClientTimings
 from support_service.client.service import ServiceOperations
@@ -21,7 +21,7 @@ from support_service.client.transport import Token, Transport
 class SupportClient(
     CaseOperations,
     AttachmentOperations,
-    DeskOperations,
+    AgentWorkOperations,
     ServiceLevelOperations,
     AuditOperations,
     OnCallOperations,

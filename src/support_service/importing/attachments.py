@@ -13,8 +13,8 @@ from support_service.attachments.upload.stored_file import discard_bytes, store_
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.database import ContendedRow, Transaction
+from support_service.importing.case_rows import CaseToImport, FileToImport
 from support_service.importing.files import MissingFile, blocks, for_path, guess_type, open_below
-from support_service.importing.history import CaseToImport, FileToImport
 
 AT_ONCE = 16  # files that are stored at once: they share the flush of a folder
 

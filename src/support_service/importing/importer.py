@@ -14,10 +14,10 @@ from support_service.core.errors import MalformedRequest, SupportError, Validati
 from support_service.database import Database
 from support_service.database.failures import StatementError
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.importing import history
+from support_service.importing import case_rows
 from support_service.importing.attachments import ImportedFiles, StoredFiles
+from support_service.importing.case_rows import CaseToImport
 from support_service.importing.entries import Entries, Entry, Mapper, to_case
-from support_service.importing.history import CaseToImport
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB
@@ -104,7 +104,9 @@ class Importer:
         try:
             if entry.refusal is not None:
                 raise entry.refusal
-            return _Pending(entry, history.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels))
+            return _Pending(
+                entry, case_rows.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels)
+            )
         except SupportError as failure:
             self._refuse(entry, failure)
             self._progress(entry.size)

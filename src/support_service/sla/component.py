@@ -9,15 +9,15 @@ from aiohttp import web
 
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
-from support_service.sla.book import PolicyBook
+from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
+from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.service import PolicyLimits, PolicyService
-from support_service.sla.tracker import CaseClocks
 from support_service.telemetry.component import INSTRUMENTS
 
 POLICY_SERVICE = web.AppKey("policy_service", PolicyService)
-CASE_CLOCKS = web.AppKey("case_clocks", CaseClocks)
+CLOCK_TRACKER = web.AppKey("clock_tracker", ClockTracker)
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,15 @@ def setup(app: web.Application, timings: SlaTimings) -> None:
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
-        book = PolicyBook(database)
-        await book.refresh()
-        app[POLICY_SERVICE] = PolicyService(database, book, timings.limits)
-        app[CASE_CLOCKS] = CaseClocks(book, instruments)
-        detector = BreachDetector(database, book, instruments, timings.detector)
+        policies = KnownPolicies(database)
+        await policies.refresh()
+        app[POLICY_SERVICE] = PolicyService(database, policies, timings.limits)
+        app[CLOCK_TRACKER] = ClockTracker(policies, instruments)
+        detector = BreachDetector(database, policies, instruments, timings.detector)
         gauges = SlaGauges(database, instruments, timings.gauges)
         await gauges.refresh()
         jobs = (
-            run_every(timings.policy_refresh_interval, book.refresh, "Reading service level policies"),
+            run_every(timings.policy_refresh_interval, policies.refresh, "Reading service level policies"),
             run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
             run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
         )

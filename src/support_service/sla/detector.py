@@ -16,8 +16,8 @@ from support_service.database import Database
 from support_service.events import lease_store
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.sla import breaches, clock_store
-from support_service.sla.book import PolicyBook
 from support_service.sla.breaches import Breach
+from support_service.sla.known_policies import KnownPolicies
 from support_service.telemetry.instruments import Instruments
 
 LEASE = "sla"
@@ -41,19 +41,19 @@ class BreachDetector:
     def __init__(
         self,
         database: Database,
-        book: PolicyBook,
+        policies: KnownPolicies,
         instruments: Instruments,
         timings: DetectorTimings = DetectorTimings(),
     ) -> None:
         self._database = database
-        self._book = book
+        self._policies = policies
         self._instruments = instruments
         self._timings = timings
         self._holder = new_id()
 
     async def run(self) -> None:
         """Report all clocks that are due, if this replica holds the lease. Without any policy nothing is read."""
-        if not self._book.is_used or not await self._hold_lease():
+        if not self._policies.is_used or not await self._hold_lease():
             return
         size = self._timings.batch_size
         while due := await clock_store.cases_due(self._database, utc_now(), size):
@@ -63,7 +63,7 @@ class BreachDetector:
 
     async def close(self) -> None:
         """Release the lease, so that another replica goes on at once."""
-        if self._book.is_used:
+        if self._policies.is_used:
             async with self._database.transaction() as tx:
                 await lease_store.release_lease(tx, LEASE, self._holder)
 

@@ -13,7 +13,7 @@ from support_service.core.resource_names import is_valid_name
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.sla import policy_store as store
-from support_service.sla.book import PolicyBook
+from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import Policy, PolicyContent
 
 POLICIES = ContendedRow("sla policies")  # all of them: changes of policies are rare
@@ -29,9 +29,9 @@ class PolicyLimits:
 class PolicyService:
     """Reads and changes policies. Changes are recorded in the audit log, and apply to cases that are opened later."""
 
-    def __init__(self, database: Database, book: PolicyBook, limits: PolicyLimits = PolicyLimits()) -> None:
+    def __init__(self, database: Database, policies: KnownPolicies, limits: PolicyLimits = PolicyLimits()) -> None:
         self._database = database
-        self._book = book
+        self._policies = policies
         self._limits = limits
 
     async def list_policies(self) -> list[Policy]:
@@ -62,7 +62,7 @@ class PolicyService:
             if before and before.content_json() == content.to_json():
                 return before, False
             after = await self._replace(work, before, content) if before else await self._add(work, name, content)
-        await self._book.refresh()
+        await self._policies.refresh()
         return after, before is None
 
     async def delete(self, origin: WriteOrigin, name: str, expected: ExpectedVersions = None) -> None:
@@ -74,7 +74,7 @@ class PolicyService:
             _expect_version(before, expected)
             await store.retire(work.tx, name)
             await _record(work, "sla-policy.deleted", time_after(before.updated_at), before=before)
-        await self._book.refresh()
+        await self._policies.refresh()
 
     async def _replace(self, work: UnitOfWork, before: Policy, content: PolicyContent) -> Policy:
         at = time_after(before.updated_at)

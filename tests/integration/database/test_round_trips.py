@@ -13,10 +13,10 @@ from support_service.core.clock import utc_now
 from support_service.database.failures import StatementError
 from support_service.database.postgres.engine import PostgresDatabase
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.sla.book import PolicyBook
+from support_service.sla.clock_tracker import ClockTracker
+from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
 from support_service.sla.service import PolicyService
-from support_service.sla.tracker import CaseClocks
 from tests.support.timings import PATIENT_DATABASE
 
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}
@@ -78,10 +78,10 @@ async def test_statements_of_a_write_of_a_case(database, instruments, sent):
 
 async def test_statements_of_a_case_with_service_levels(database, instruments, sent):
     """Opening sends as many as without a policy; an answer reads the clocks, and writes those that it changes."""
-    book = PolicyBook(database)
+    policies = KnownPolicies(database)
     policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})
-    await PolicyService(database, book).put(SYSTEM_ORIGIN, "all", policy)
-    service = CaseService(database, instruments, clocks=CaseClocks(book, instruments))
+    await PolicyService(database, policies).put(SYSTEM_ORIGIN, "all", policy)
+    service = CaseService(database, instruments, clocks=ClockTracker(policies, instruments))
     sent.clear()
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": None}))
     assert len(sent) == OPENING

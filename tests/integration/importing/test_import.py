@@ -24,7 +24,7 @@ from support_service.database.tables import (
     tickets,
 )
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
-from support_service.importing import history
+from support_service.importing import case_rows
 from tests.conftest import both_databases
 from tests.support.calls import add_message, list_cases, open_case, read_case, read_detail, upload
 from tests.support.importing import ImportRunner
@@ -330,7 +330,7 @@ async def test_dry_run_writes_nothing(runner, database, attachment_dir):
 
 async def test_case_that_only_the_database_refuses_is_refused_alone(runner, database, monkeypatch):
     """The others of its batch are imported."""
-    build = history.build
+    build = case_rows.build
 
     def without_priority(imported, *arguments):
         wanted = build(imported, *arguments)
@@ -338,7 +338,7 @@ async def test_case_that_only_the_database_refuses_is_refused_alone(runner, data
             wanted.case.priority = None
         return wanted
 
-    monkeypatch.setattr(history, "build", without_priority)
+    monkeypatch.setattr(case_rows, "build", without_priority)
     cases = [new(number, attachments=["label.txt"]) for number in range(5)]
     assert await totals(runner, cases) == (5, 4, 0, 1)
     assert runner.refusals == [(3, "invalid_request", [])]

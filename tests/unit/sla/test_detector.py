@@ -16,12 +16,12 @@ from support_service.core.errors import Conflict
 from support_service.database.tables import audit_log, case_clocks, leases, outbox, tickets
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.sla import clock_counts
-from support_service.sla.book import PolicyBook
+from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
+from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
 from support_service.sla.service import PolicyService
-from support_service.sla.tracker import CaseClocks
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -48,24 +48,26 @@ def instruments(metrics):
 
 
 @pytest.fixture
-async def book(database):
+async def policies(database):
     """The policies, of which there is one."""
-    book = PolicyBook(database)
+    policies = KnownPolicies(database)
     targets = {"firstResponse": "PT1H", "nextResponse": "PT1H", "resolution": "PT3H"}
-    await PolicyService(database, book).put(SYSTEM_ORIGIN, "all", PolicyContent.model_validate({"targets": targets}))
-    return book
+    await PolicyService(database, policies).put(
+        SYSTEM_ORIGIN, "all", PolicyContent.model_validate({"targets": targets})
+    )
+    return policies
 
 
 @pytest.fixture
-def cases(database, book, instruments):
+def cases(database, policies, instruments):
     """The case service."""
-    return CaseService(database, instruments, clocks=CaseClocks(book, instruments))
+    return CaseService(database, instruments, clocks=ClockTracker(policies, instruments))
 
 
 @pytest.fixture
-def make_detector(database, book, instruments):
+def make_detector(database, policies, instruments):
     """Return a detector, that of a replica."""
-    return lambda **timings: BreachDetector(database, book, instruments, DetectorTimings(**timings))
+    return lambda **timings: BreachDetector(database, policies, instruments, DetectorTimings(**timings))
 
 
 @pytest.fixture
@@ -153,21 +155,21 @@ async def test_one_replica_holds_the_lease(database, cases, make_detector):
 
 async def test_without_a_policy_no_lease_is_taken(database, instruments):
     """A service without service levels writes nothing for them."""
-    book = PolicyBook(database)
-    await book.refresh()
-    await BreachDetector(database, book, instruments).run()
+    policies = KnownPolicies(database)
+    await policies.refresh()
+    await BreachDetector(database, policies, instruments).run()
     row = await database.fetch_one(leases.select().where(leases.c.name == "sla"))
     assert row.holder == ""
 
 
-async def test_policy_of_another_replica_applies_after_a_refresh(database, book, instruments):
+async def test_policy_of_another_replica_applies_after_a_refresh(database, policies, instruments):
     """A deleted one no longer."""
-    other = PolicyBook(database)
-    service = CaseService(database, instruments, clocks=CaseClocks(other, instruments))
+    other = KnownPolicies(database)
+    service = CaseService(database, instruments, clocks=ClockTracker(other, instruments))
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is None
     await other.refresh()
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is not None
-    await PolicyService(database, book).delete(SYSTEM_ORIGIN, "all")
+    await PolicyService(database, policies).delete(SYSTEM_ORIGIN, "all")
     await other.refresh()
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is None
 

@@ -17,7 +17,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, PresenceStat
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
-from support_service.sla.shown import ShownClocks
+from support_service.sla.shown_clocks import ShownClocks
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {

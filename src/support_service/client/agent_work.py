@@ -16,7 +16,7 @@ VIEWS = ("support", "views")
 MACROS = ("support", "macros")
 
 
-class DeskOperations(Operations):
+class AgentWorkOperations(Operations):
     """Operations on what agents work with. Lists are read page by page; `page_size` is the size of a page."""
 
     async def get_customer(

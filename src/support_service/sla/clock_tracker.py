@@ -9,11 +9,11 @@ from support_service.core.domain.case_vocabulary import AuthorType, Status
 from support_service.database import Database, Transaction
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.sla import breaches, case_clocks, clock_store
-from support_service.sla.book import PolicyBook
 from support_service.sla.breaches import Breach
 from support_service.sla.case_clocks import Clocks, Terms
+from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import MatchedCase, PolicyVersion
-from support_service.sla.shown import MeasuredClocks
+from support_service.sla.shown_clocks import MeasuredClocks
 from support_service.telemetry.instruments import Instruments
 
 
@@ -48,24 +48,24 @@ class StartedClocks:
         await clock_store.add(tx, case_id, self.policy, list(self.clocks.values()))
 
 
-class CaseClocks:
+class ClockTracker:
     """Starts, stops and ends the clocks of cases. For a case without a policy no statement is sent."""
 
-    def __init__(self, book: PolicyBook, instruments: Instruments) -> None:
-        self.book = book
+    def __init__(self, policies: KnownPolicies, instruments: Instruments) -> None:
+        self.policies = policies
         self._instruments = instruments
 
     @classmethod
-    def without_policies(cls, database: Database, instruments: Instruments) -> "CaseClocks":
+    def without_policies(cls, database: Database, instruments: Instruments) -> "ClockTracker":
         """Return clocks that start for no case: the policies are not read."""
-        return cls(PolicyBook(database), instruments)
+        return cls(KnownPolicies(database), instruments)
 
     def start(self, case: MatchedCase, at: datetime, first_author: AuthorType | None) -> StartedClocks | None:
         """Return the clocks of a new case, or None if no policy matches it.
 
         `first_author` wrote its first message, if that is public.
         """
-        policy = self.book.for_new_case(case)
+        policy = self.policies.for_new_case(case)
         return policy and StartedClocks(policy, case_clocks.case_opened(policy.terms, at, first_author))
 
     async def message_added(
@@ -88,7 +88,7 @@ class CaseClocks:
     async def _change(
         self, work: UnitOfWork, case_id: str, policy_id: int, at: datetime, change: Callable[[Terms, Clocks], Clocks]
     ) -> None:
-        policy = await self.book.version(work.tx, policy_id)
+        policy = await self.policies.version(work.tx, policy_id)
         before = await clock_store.read(work.tx, case_id)
         after = change(policy.terms, before)
         await clock_store.save(work.tx, case_id, policy, before, after)

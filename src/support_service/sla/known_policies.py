@@ -11,12 +11,12 @@ from support_service.database import Database, Reader
 from support_service.sla import policy_store
 from support_service.sla.policy import MatchedCase, PolicyVersion, first_match
 from support_service.sla.projections import to_clocks
-from support_service.sla.shown import MeasuredClocks, ShownClocks
+from support_service.sla.shown_clocks import MeasuredClocks, ShownClocks
 
 KEPT_VERSIONS = 500
 
 
-class PolicyBook:
+class KnownPolicies:
     """Keeps policies in memory, so that opening a case reads none.
 
     A change by another replica is known after the next `refresh`; until then new cases here get the version before it.
