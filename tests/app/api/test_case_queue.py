@@ -10,7 +10,7 @@ pytestmark = both_databases
 
 @pytest.fixture
 async def cases(client):
-    """Four cases, the last of which is closed."""
+    """Four cases; the last one is closed."""
     order = {"type": "order", "orderId": "ORD-1"}
     payment = {"type": "payment", "paymentId": "PAY-1"}
     cases = [

@@ -97,7 +97,7 @@ async def test_synthetic_cases_are_left_out(client):
 
 @both_databases
 async def test_number_of_files_is_bounded(client, cases):
-    """The newest files are returned, and `moreFiles` tells of the others."""
+    """The newest files are returned, and `moreFiles` says that there are others."""
     row = {"content_type": "text/plain", "size_bytes": 1, "sha256": "0" * 64, "storage": "local"}
     row |= {"created_at": utc_now(), "visibility": "public"}
     rows = [

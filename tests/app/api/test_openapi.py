@@ -158,7 +158,7 @@ def test_examples_are_valid():
 
 
 async def test_responses_have_exactly_the_described_fields(client, document):
-    """All fields are required, except the viewers of a case that nobody views."""
+    """All fields are required, except the viewers of a case without viewers."""
     case = await open_case(client, initialMessage={"authorType": "agent", "message": "Hi"})
     attachment = await upload(client, case)
     schemas = document["components"]["schemas"]

@@ -47,7 +47,7 @@ async def test_viewers_are_in_the_stream_in_lists_and_in_the_case(client):
 
 
 async def test_presence_ends_by_itself(make_client):
-    """After its time nobody views the case, and the stream says so."""
+    """After its time the case has no viewers, and the stream says so."""
     client = await make_client(timings=SHORT)
     case = await open_case(client)
     async with follow(client) as stream:
@@ -58,7 +58,7 @@ async def test_presence_ends_by_itself(make_client):
 
 
 async def test_viewers_do_not_change_the_case(client):
-    """Its ETag for changes stays; an answer with viewers has one of its own, and a 304 does not tell of viewers."""
+    """Its ETag for changes stays; an answer with viewers has one of its own, and a 304 says nothing about viewers."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}"
     async with client.get(path) as response:

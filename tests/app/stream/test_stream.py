@@ -1,4 +1,4 @@
-"""The stream of changes: who gets what of which change, replays, limits, and how a stream ends."""
+"""The stream of changes: which part of a change each role gets, replays, limits, and how a stream ends."""
 
 import asyncio
 from dataclasses import replace

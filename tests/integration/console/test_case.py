@@ -129,7 +129,7 @@ async def test_neither_of_two_agents_answers_over_the_other(console, client, cas
 
 
 async def test_own_changes_ask_no_question(console, client, case):
-    """Tags, a priority and files that the writer adds are no change by someone else."""
+    """Tags, a priority and files that the writer adds are not reported as changes by another user."""
     page = await console.open(path(case))
     await page.locator("#composer").fill("With a file")
     await page.get_by_label("New tag").fill("carrier")

@@ -1,4 +1,4 @@
-"""Live updates: what the stream tells of is shown, without moving what someone works on."""
+"""Live updates: changes from the stream are shown, without moving the row or draft in use."""
 
 import asyncio
 import json

@@ -56,7 +56,7 @@ async def test_claim_does_not_take_a_case_from_another_agent(console, client):
 
 
 async def test_address_holds_view_filters_and_search(console, client):
-    """A link to a list shows the same list to someone else."""
+    """A link to a list shows the same list to another user."""
     await open_waiting(client, "Parcel lost", "Charged twice", priority="urgent")
     await open_waiting(client, "Parcel late", priority="low")
     page = await console.open()

@@ -93,7 +93,7 @@ async def test_readiness_of_a_frozen_database(make_client, postgres, frozen):
     reading = asyncio.create_task(read_case(client, case))
     for _ in range(2):
         assert await asyncio.gather(*(ready() for _ in range(10))) == [(503, "database_unavailable")] * 10
-    assert not reading.done()  # a statement may take 15 s, which whoever asks for readiness does not wait for
+    assert not reading.done()  # a statement may take 15 s, and a readiness check does not wait for it
     postgres.thaw()
     assert await reading == case | {"timeline": []}
     await eventually(recovered)
@@ -111,7 +111,7 @@ async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
 
 
 async def test_a_database_that_goes_right_after_a_removal(client, postgres, monkeypatch):
-    """A removal that was committed is told as done, though its bytes and the gauges have to wait for the database."""
+    """A removal that was committed is reported as done, though its bytes and the gauges wait for the database."""
     case = await open_case(client)
     attachment = await upload(client, case)
     path = f"/support/cases/{case['id']}/attachments"

@@ -1,4 +1,4 @@
-"""The description of events is what comes in and goes out."""
+"""The description of events agrees with the events that are received and published."""
 
 import json
 import re

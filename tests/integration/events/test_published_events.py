@@ -162,7 +162,7 @@ async def test_events_are_in_the_order_in_which_the_changes_happened(client, str
 
 
 async def test_a_synthetic_case_is_not_told(client, stream):
-    """No one outside hears of made-up cases."""
+    """Events of synthetic cases are not published."""
     await change(client, await open_case(client, channel="synthetic"))
     real = await open_case(client)
     assert [event["subject"] for event in await wait_for_events(stream, 1)] == [real["id"]]
@@ -189,7 +189,7 @@ async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
 
 @both_databases
 async def test_two_replicas_publish_once_and_in_order(client, make_client, stream):
-    """Of two replicas one relays what both have changed; the order of a case is kept whoever changed it."""
+    """Of two replicas one relays what both have changed; the order of a case is kept, whichever replica changed it."""
     other = await make_client()
     case = await open_case(client)
     for number in range(20):
@@ -200,7 +200,7 @@ async def test_two_replicas_publish_once_and_in_order(client, make_client, strea
 
 @both_databases
 async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, stream):
-    """Messages that many clients add to one case at once are told in the order in which they are read."""
+    """Messages that many clients add to one case at once are published in the order in which they are read."""
     case = await open_case(client)
     await asyncio.gather(*(add_message(client, case, str(number)) for number in range(40)))
     events = await wait_for_events(stream, 41)

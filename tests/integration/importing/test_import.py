@@ -1,4 +1,4 @@
-"""An imported case is stored as if its requests had been made at their times, but nobody is told of it."""
+"""An imported case is stored as if its requests had been made at their times, but without events."""
 
 import asyncio
 import json

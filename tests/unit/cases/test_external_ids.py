@@ -83,7 +83,7 @@ async def test_database_refuses_a_second_one(replicas, database):
 
 
 async def test_request_waits_for_one_that_fails(replicas, database):
-    """While another transaction inserts the case, nobody knows whether it will exist; after a rollback it is opened."""
+    """While another transaction inserts the case, its existence is unknown; after a rollback it is opened."""
     await replicas[0].open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"external_id": "another"}))
     (stored,) = await database.fetch_all(sa.select(tickets))
     row = stored._asdict() | {"id": "x", "external_id": "case"}

@@ -286,7 +286,7 @@ async def waits(user, table, mode):
 
 
 async def test_cases_are_read_while_rows_are_filled_in(busy):
-    """However long the rows that are there take to be filled in, cases are read and changed meanwhile."""
+    """While a migration fills in existing rows, cases are read and changed."""
     url, holder, user = busy
     await asyncio.to_thread(migrate.upgrade, url, "0008")
     async with holder.transaction():
@@ -426,7 +426,7 @@ def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(empty_url):
 
 
 def test_a_schema_with_two_revisions(empty_url):
-    """A database that claims two revisions at once is refused: nobody can tell what it has."""
+    """A database that claims two revisions at once is refused: its content is unknown."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
     for call in (migrate.schema_status, migrate.upgrade):
@@ -435,7 +435,7 @@ def test_a_schema_with_two_revisions(empty_url):
 
 
 def test_each_migration_only_adds(empty_url):
-    """An older release can work on what each migration leaves: nothing goes, and what comes may be left out."""
+    """An older release can work on what each migration leaves: nothing is dropped, and new columns may be left out."""
     before = {}
     for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions())):
         in_thread(migrate.upgrade, empty_url, script.revision)
@@ -519,7 +519,7 @@ def stored_tags(url):
 
 
 def test_tags_that_exist_are_filled_in(empty_url):
-    """Those that the previous release writes afterwards are kept by triggers."""
+    """Triggers keep them for rows that the previous release writes afterwards."""
     in_thread(migrate.upgrade, empty_url, "0024")
     change(empty_url, [each for number in (1, 1000, 1001) for each in spoken(f"case-{number}", seq=number)])
     change(empty_url, [tagging("case-1", '["a", "b", "a"]'), tagging("case-1001", '["a"]')])

@@ -259,7 +259,7 @@ def test_the_table_of_codes_is_in_order():
 
 @both
 def test_every_code_is_explained(folder):
-    """A code that a client or a person at a terminal may meet has its line, as the table has it, and no other has."""
+    """A code for clients or the command line has a line with the texts of the table, and no other has."""
     page = text(folder, "errors.md")
     answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
     assert [(code, status) for code, status, _ in answered] == [

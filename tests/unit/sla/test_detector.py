@@ -49,7 +49,7 @@ def instruments(metrics):
 
 @pytest.fixture
 async def policies(database):
-    """The policies, of which there is one."""
+    """The known policies: one."""
     policies = KnownPolicies(database)
     targets = {"firstResponse": "PT1H", "nextResponse": "PT1H", "resolution": "PT3H"}
     await PolicyService(database, policies).put(

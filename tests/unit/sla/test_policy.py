@@ -63,7 +63,7 @@ def test_durations(sent: str, duration: timedelta) -> None:
     "sent", ["4h", "PT", "P", "", "P1M", "P1Y", "PT0S", "-PT1H", "P400D", "PT1.5H", 3600, "P1WT1H"]
 )
 def test_what_is_no_duration_is_refused(sent: object) -> None:
-    """Months and years are too: nobody knows their length."""
+    """Months and years are too: their length varies."""
     with pytest.raises(ValidationError):
         policy(targets={"resolution": sent})
 
