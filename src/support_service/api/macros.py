@@ -47,7 +47,7 @@ async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macr
 async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: ExpectedVersions) -> Reply[Macro]:
     """Replace a macro, or create it.
 
-    All fields are replaced; those that are not sent get their defaults. The name is that of the path, and does not
+    All fields are replaced; fields that are not sent get their defaults. The name is that of the path, and does not
     change.
     """
     macro, created = await call.services.macros.put(call.write_origin, macro_name, body.to_fields(), expected)

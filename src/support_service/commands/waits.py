@@ -16,7 +16,7 @@ If changes are `database_busy`, another process writes to {path}. To find those 
 
 
 def waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the sessions of PostgreSQL that hold locks, those that wait for them, and how to end one."""
+    """Print the sessions of PostgreSQL that hold locks, the sessions that wait, and how to end one."""
     settings = Settings.load(environ)
     if settings.database.url.startswith("sqlite:"):
         print(ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))

@@ -27,7 +27,7 @@ class StoredFiles:
 
 
 class ImportedFiles:
-    """Reads files below one folder, and stores them. `missing` counts those that were left out."""
+    """Reads files below one folder, and stores them. `missing` counts the files that were left out."""
 
     def __init__(
         self,

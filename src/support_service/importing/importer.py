@@ -160,7 +160,7 @@ class Importer:
                 await self._files.discard(each.stored)
 
     async def _commit(self, batch: Sequence[_Pending]) -> set[str]:
-        """Store cases with their files and audit entries; return the ids of those that were not there before."""
+        """Store cases with their files and audit entries; return the ids of the new ones."""
         rows = self._files.ledger_rows(each.stored for each in batch)
         async with unit_of_work(self._database, self._origin, *rows) as work:
             added = await case_import.add_histories(work.tx, [each.wanted.history for each in batch])

@@ -119,7 +119,7 @@ class ChangeStream:
         return len(self._authenticate)
 
     def shut_down(self) -> None:
-        """End every stream, also those that are opened from now on."""
+        """End every stream, also each one that is opened from now on."""
         self._stopping = True
         for subscriber in self._authenticate:
             subscriber.close("shutdown")

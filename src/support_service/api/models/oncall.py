@@ -57,7 +57,7 @@ class SourceCard(ApiModel):
     breaker: State | None = Field(description="state of the circuit breaker; null if it is not configured")
     calls: int = Field(description="calls in the last five minutes, at most the last 1,000")
     error_share: float | None = Field(
-        description="share of these calls without a usable answer, with those that the circuit breaker rejected"
+        description="share of these calls without a usable answer, including calls that the circuit breaker rejected"
     )
     p95_seconds: float | None
     last_answer_at: datetime | None = Field(description="time of the last usable answer")

@@ -56,7 +56,7 @@ ORDER BY xact_start NULLS FIRST, involved.pid
 
 
 async def read_sessions(database: Reader) -> list[Session]:
-    """Return the sessions that wait for locks and those that hold them, the oldest transaction first.
+    """Return the sessions that wait for locks or hold them, the oldest transaction first.
 
     Sessions of all databases of the server, because a lock may be on what they share. Raises Unavailable.
     """

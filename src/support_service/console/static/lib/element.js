@@ -53,7 +53,7 @@ function isWriting(event) {
 }
 
 /**
- * Return a handler of keydown events that calls the action of a key, while nobody writes and no dialog is open.
+ * Return a handler of keydown events that calls the action of a key, while no field has the focus and no dialog is open.
  * @param {Record<string, (event: KeyboardEvent) => void>} actions
  */
 export function onKeys(actions) {
