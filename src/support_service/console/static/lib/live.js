@@ -119,7 +119,7 @@ class Live extends EventTarget {
 }
 
 /** Reads server-sent events from pieces of text. */
-export class EventParser {
+class EventParser {
   rest = "";
 
   /** @param {(event: StreamEvent) => void} deliver */

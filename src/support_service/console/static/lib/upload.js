@@ -3,7 +3,6 @@
 import { newKey, Problem, refusal } from "./api.js";
 
 const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
-export const MEGABYTE = 1_000_000;
 
 /** @typedef {"hashing" | "sending" | "verifying" | "stored" | "cancelled" | "failed"} State */
 
