@@ -14,6 +14,7 @@ API_DOCUMENTATION = "/docs"
 PAGES = (
     HOME,
     "/console/cases/{case_id}",
+    "/console/oncall",
     "/console/audit",
     "/console/customers/{customer_id}",
 )

@@ -103,10 +103,14 @@ async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
 @pytest.mark.parametrize(
     ("role", "seen", "unseen"),
     [
-        ("agent", ["The customer is cross.", "Claim", "Send reply"], ["Audit"]),
-        ("supervisor", ["The customer is cross.", "Claim", "Send reply"], []),
-        ("analyst", [], ["Send reply", "Claim", "customer-1", "Audit", "Add files"]),
-        ("customer", ["Send reply"], ["The customer is cross.", "Claim", "Internal note", "Audit", "Resolve"]),
+        ("agent", ["The customer is cross.", "Claim", "Send reply"], ["Audit", "On-call"]),
+        ("supervisor", ["The customer is cross.", "Claim", "Send reply", "Audit", "On-call"], []),
+        ("analyst", [], ["Send reply", "Claim", "customer-1", "Audit", "On-call", "Add files"]),
+        (
+            "customer",
+            ["Send reply"],
+            ["The customer is cross.", "Claim", "Internal note", "Audit", "On-call", "Resolve"],
+        ),
     ],
 )
 async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, seen, unseen):

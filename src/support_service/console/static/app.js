@@ -1,7 +1,7 @@
 /** The console: the bar at the top, and the page that the address names. */
 
 import { html, nothing } from "./vendor/lit-element/lit-element.js";
-import { leaveForSignIn, request } from "./lib/api.js";
+import { explain, leaveForSignIn, Problem, request } from "./lib/api.js";
 import { Element, onKeys } from "./lib/element.js";
 import { clockWithSeconds } from "./lib/format.js";
 import { chooseLanguage, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
@@ -14,6 +14,7 @@ const PAGES = {
   queue: () => import("./pages/queue.js"),
   case: () => import("./pages/case.js"),
   customer: () => import("./pages/customer.js"),
+  oncall: () => import("./pages/oncall.js"),
   audit: () => import("./pages/audit.js"),
   "sign-in": () => import("./pages/sign-in.js"),
 };
@@ -24,6 +25,8 @@ class SupportConsole extends Element {
   /** @type {"loading" | "ready" | "failed"} */
   state = "loading";
   help = false;
+  /** What is shown in place of the page. @type {unknown} */
+  failure = nothing;
 
   connectedCallback() {
     super.connectedCallback();
@@ -42,9 +45,18 @@ class SupportConsole extends Element {
         live.start();
       } else await this.loadPage();
       this.set({ state: "ready" });
-    } catch {
-      this.set({ state: "failed" });
+    } catch (failure) {
+      this.set({ state: "failed", failure: await this.describe(failure) });
     }
+  }
+
+  /** Return why nothing can be shown, and for on-call what can be done while the database is down. @param {unknown} failure */
+  async describe(failure) {
+    const isKnown = failure instanceof Problem && failure.code !== "no_answer";
+    const text = html`<p role="alert">${isKnown ? explain(failure) : t("app.failed")}</p>`;
+    if (!isKnown || failure.code !== "database_unavailable" || this.place?.page !== "oncall") return text;
+    const { databaseDown } = await import("./parts/database-down.js");
+    return html`${text}<div class="page">${databaseDown()}</div>`;
   }
 
   async show() {
@@ -64,7 +76,7 @@ class SupportConsole extends Element {
 
   render() {
     if (this.state === "loading") return html`<p class="loading" role="status" aria-label="Loading"></p>`;
-    if (this.state === "failed") return html`<main class="notice"><h1>${t("app.name")}</h1><p role="alert">${t("app.failed")}</p></main>`;
+    if (this.state === "failed") return html`<main class="notice"><h1>${t("app.name")}</h1>${this.failure}</main>`;
     if (this.place?.page === "sign-in") return html`<main class="sign-in"><sign-in-page></sign-in-page></main>`;
     return html`
       <a class="skip" href="#main" @click=${this.skip}>${t("app.skip")}</a>
@@ -72,6 +84,7 @@ class SupportConsole extends Element {
         <a class="brand" href="/console/">${t("app.name")}</a>
         <nav aria-label=${t("app.pages")}>
           ${this.link("/console/", "queue", t("queue.title"))}
+          ${can("oncall:read") ? this.link("/console/oncall", "oncall", t("oncall.title")) : nothing}
           ${can("audit:read") ? this.link("/console/audit", "audit", t("audit.title")) : nothing}
         </nav>
         <span class="grow"></span>
@@ -135,6 +148,8 @@ class SupportConsole extends Element {
         return html`<case-page .caseId=${id}></case-page>`;
       case "customer":
         return html`<customer-page .customerId=${id}></customer-page>`;
+      case "oncall":
+        return html`<oncall-page></oncall-page>`;
       case "audit":
         return html`<audit-page></audit-page>`;
       default:

@@ -69,6 +69,21 @@ export function duration(seconds) {
 }
 
 /**
+ * Return a short time, such as `4 ms` or `2.5 s`.
+ * @param {number} value seconds
+ */
+export function seconds(value) {
+  if (value >= MINUTE) return duration(value);
+  const format = (/** @type {number} */ amount) => new Intl.NumberFormat(language, { maximumFractionDigits: amount < 10 ? 1 : 0 }).format(amount);
+  return value < 1 ? `${format(value * 1000)} ms` : t("time.seconds", { n: format(value) });
+}
+
+/** Return a share of 1 in percent. @param {number} value */
+export function percent(value) {
+  return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(value);
+}
+
+/**
  * Return how long ago a time was.
  * @param {string} at
  * @param {number} [now] milliseconds

@@ -6,6 +6,7 @@ const PLACES = /** @type {[RegExp, string][]} */ ([
   [/^\/console\/?$/, "queue"],
   [/^\/console\/cases\/([^/]+)$/, "case"],
   [/^\/console\/customers\/([^/]+)$/, "customer"],
+  [/^\/console\/oncall$/, "oncall"],
   [/^\/console\/audit$/, "audit"],
   [/^\/console\/sign-in$/, "sign-in"],
 ]);

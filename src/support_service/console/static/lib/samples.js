@@ -1,0 +1,67 @@
+/** Figures that a page has seen since it was opened, for at most an hour, as small charts. */
+
+import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { t } from "./i18n.js";
+
+const KEPT = 60 * 60 * 1000; // ms
+const WIDTH = 120;
+const HEIGHT = 24;
+const GAP = 30_000; // ms between samples over which no line is drawn
+
+/** @typedef {[number, number | null]} Sample the time in ms, and the value */
+
+export class Samples {
+  opened = Date.now();
+  /** @type {Map<string, Sample[]>} */
+  byName = new Map();
+
+  /** When the charts begin. */
+  get since() {
+    return Math.max(this.opened, Date.now() - KEPT);
+  }
+
+  /** @param {Record<string, number | null>} figures by name */
+  add(figures) {
+    const now = Date.now();
+    for (const [name, value] of Object.entries(figures)) {
+      const kept = (this.byName.get(name) ?? []).filter(([at]) => at > now - KEPT);
+      this.byName.set(name, [...kept, [now, value]]);
+    }
+  }
+
+  /**
+   * Show the samples of a figure. The chart is from 0 to the highest value that was seen.
+   * @param {string} name
+   * @param {string} label what the figure is
+   * @param {(value: number) => string} format
+   */
+  chart(name, label, format) {
+    const samples = this.byName.get(name) ?? [];
+    const values = samples.flatMap(([, value]) => (value === null ? [] : [value]));
+    if (values.length < 2) return nothing;
+    const highest = Math.max(...values);
+    return html`<figure class="spark">
+      <svg viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true"><path d=${line(samples, highest || 1)} /></svg>
+      <figcaption class="muted">${t("oncall.chart", { label, highest: format(highest) })}</figcaption>
+    </figure>`;
+  }
+}
+
+/**
+ * Return a path through samples; where some are missing, it begins again.
+ * @param {Sample[]} samples
+ * @param {number} highest
+ */
+function line(samples, highest) {
+  const [first, last] = [samples[0][0], samples[samples.length - 1][0]];
+  const parts = [];
+  let before = -Infinity;
+  for (const [at, value] of samples) {
+    if (value === null) continue;
+    const x = (WIDTH * (at - first)) / Math.max(last - first, 1);
+    const y = HEIGHT - 1 - (HEIGHT - 2) * (value / highest);
+    parts.push(`${at - before > GAP ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`);
+    before = at;
+  }
+  return parts.join("");
+}

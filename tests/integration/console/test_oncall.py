@@ -1,0 +1,213 @@
+"""The on-call page: state of the parts, overrides, dead letters and webhook deliveries, in every kind of outage."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from support_service.core.errors import Unavailable
+from support_service.database.component import DATABASE
+from support_service.events.broker.base import Delivery
+from support_service.events.component import DEAD_LETTERS
+from tests.integration.console.conftest import HOSTILE, LONG_WORD
+from tests.support.calls import open_case
+from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, watched_console
+
+ADDRESS = "/console/oncall"
+READ_INTERVAL = 6_000  # ms after which the page has read the state again
+
+
+@pytest.fixture
+def environment(environment):
+    """Links to runbooks and panels; no consumer, so that dead letters stay where they are."""
+    return environment | {
+        "SUPPORT_RUNBOOKS_URL": "https://ops.example/runbooks",
+        "SUPPORT_GRAFANA_URL": "https://grafana.example",
+        "SUPPORT_EVENTS_CONSUME": "false",
+    }
+
+
+async def give_up(client, *events):
+    """Make dead letters of events."""
+    letters = client.app[DEAD_LETTERS]
+    for event in events:
+        await letters._broker.backlog(letters._stream)  # creates the stream's group
+        given_up = Delivery("1-1", event.encode(), 5)
+        await letters._broker.move_to_dead_letters(letters._stream, given_up, HOSTILE, "2026-05-12T12:00:00+00:00")
+
+
+async def open_watched(console, **options):
+    """Open the page; `clock.fast_forward` then lets it read the state again."""
+    profile = await console.profile(**options)
+    await profile.clock.install()
+    page = await console.open(ADDRESS, profile=profile)
+    await expect(page.locator(".oncall-card")).to_have_count(11)
+    return page
+
+
+async def overrides(client):
+    """Return the overrides of services in effect, by their names."""
+    items = (await (await client.get("/support/oncall")).json())["sources"]["items"]
+    return {each["service"]: each["override"]["reason"] for each in items if each["override"]}
+
+
+def source(page, name):
+    """Return the card of an upstream service."""
+    return page.locator(f'[data-source="{name}"]')
+
+
+@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}])
+async def test_every_part_has_a_card(upstream_services, console, client, look):
+    """Each card has its state in words and its links; the page is accessible in both modes and widths."""
+    await give_up(client, "{}", LONG_WORD)
+    page = await open_watched(console, **look)
+    for name in ("Upstream services", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
+        await expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    link = page.locator("[data-card=outbox]").get_by_role("link", name="Runbook")
+    await expect(link).to_have_attribute("href", "https://ops.example/runbooks/support-outbox-stalled.md")
+    await expect(page.get_by_role("navigation").get_by_role("link", name="On-call")).to_have_attribute(
+        "aria-current", "page"
+    )
+    await page.clock.fast_forward(READ_INTERVAL)
+    await expect(page.locator(".spark").first).to_be_visible()
+    await expect_accessible(page)
+    await expect_no_sideways_scrolling(page)
+
+
+async def test_page_is_in_vietnamese(console):
+    page = await console.open(ADDRESS, locale="vi-VN")
+    await expect(page.get_by_role("heading", name="Dịch vụ nguồn")).to_be_visible()
+    assert "oncall." not in await page.locator("main").inner_text()
+
+
+async def test_override_is_set_changed_and_cleared_by_keyboard(upstream_services, console, client):
+    """A service is switched off for some time with a reason; the card says so until it is cleared."""
+    page = await console.open(ADDRESS)
+    await source(page, "payment").get_by_role("button", name="Switch off").focus()
+    await page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_label("Reason")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_be_visible()  # a service needs a reason
+    await expect_accessible(page)
+    await page.keyboard.type("being restored")
+    await dialog.get_by_label("In effect for").select_option("PT7200S")
+    await dialog.get_by_label("Reason").press("Enter")
+    await expect(dialog).to_have_count(0)
+    await expect(source(page, "payment").get_by_text("Switched off")).to_be_visible()
+    assert await overrides(client) == {"payment": "being restored"}
+    await source(page, "payment").get_by_role("button", name="Clear").click()
+    await expect(source(page, "payment").get_by_text("Switched off")).to_have_count(0)
+    assert await overrides(client) == {}
+
+
+async def test_override_of_another_engineer_is_not_replaced(upstream_services, console, client):
+    """The page says that it was changed meanwhile, and keeps what was typed."""
+    console.refused = {412}
+    first = {"reason": "first", "duration": "PT30M"}
+    await client.put("/support/overrides/order", json=first)
+    page = await console.open(ADDRESS)
+    await source(page, "order").get_by_role("button", name="Change").click()
+    await client.put("/support/overrides/order", json=first | {"reason": "second"})
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Reason").fill("third")
+    await dialog.get_by_label("Reason").press("Enter")
+    await expect(dialog.get_by_text("Someone else has changed this override")).to_be_visible()
+    assert await overrides(client) == {"order": "second"}
+
+
+async def test_answers_are_kept_longer(console):
+    """The override of the cache TTL has a number of seconds, and needs no reason."""
+    page = await console.open(ADDRESS)
+    card = page.locator("[data-card=cache]")
+    await card.get_by_role("button", name="Keep answers longer").click()
+    await page.get_by_role("dialog").get_by_label("Seconds").fill("900")
+    await page.get_by_role("dialog").get_by_role("button", name="Set").click()
+    await expect(card.get_by_text("Answers are fresh for 15 min")).to_be_visible()
+    await card.get_by_role("button", name="Clear").click()
+    await expect(card.locator(".override")).to_have_attribute("data-set", "no")
+
+
+async def test_dead_letters_are_replayed_and_dropped(console, client):
+    """What senders wrote is text. To drop one needs a second press."""
+    await give_up(client, HOSTILE, "second")
+    page = await console.open(ADDRESS)
+    letters = page.locator("[data-list=letters] li")
+    await expect(letters).to_have_count(2)
+    await expect(letters.first.get_by_text(HOSTILE).first).to_be_visible()
+    await letters.first.get_by_role("button", name="Replay").click()
+    await expect(letters).to_have_count(1)
+    await letters.get_by_text("Event, which").click()
+    await expect(letters.get_by_text("second")).to_be_visible()
+    await letters.get_by_role("button", name=re.compile("^Drop")).click()
+    await expect(letters.get_by_role("button", name="Drop for good")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
+    async with client.get("/support/audit", params={"limit": "2"}) as response:
+        actions = [each["action"] for each in (await response.json())["items"]]
+    assert actions == ["dead-letter.dropped", "dead-letter.replayed"]
+
+
+async def test_source_that_fails_is_shown(upstream_services, payments, console, client):
+    """The page renders while a source is down, with its share of errors and what rejects its calls."""
+    payments.fail_with(503)
+    for number in range(12):
+        case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"}])
+        await client.get(f"/support/cases/{case['id']}?includeTimeline=true")
+    page = await console.open(ADDRESS)
+    await expect(source(page, "payment").get_by_text("100%")).to_be_visible()
+    await expect(source(page, "payment").get_by_text("calls are rejected")).to_be_visible()
+    await expect(page.get_by_text("Needs attention: Upstream services")).to_be_visible()
+    await expect_accessible(page)
+
+
+async def test_database_that_is_down_is_told(console, client, monkeypatch):
+    """The page renders, says so, and names the command line; the lists say what failed."""
+    console.refused = {503}
+    page = await open_watched(console)
+    await expect(page.get_by_text("No part reports a failure.")).to_be_visible()
+
+    async def refuse(*_, **__):
+        raise Unavailable("database_unavailable", "It can't be reached.")
+
+    monkeypatch.setattr(client.app[DATABASE], "ping", refuse)
+    await page.clock.fast_forward(READ_INTERVAL)
+    await expect(page.get_by_role("heading", name="The database can't be reached")).to_be_visible()
+    await expect(page.get_by_text("support-service timeline degrade payment")).to_be_visible()
+    await expect(page.locator("[data-card=database]")).to_have_attribute("data-status", "unavailable")
+    await expect_accessible(page)
+
+
+async def test_redis_that_is_down_is_told(make_client, redis, browser):
+    """The cards of Redis are unavailable and the others have their figures; the list says why it is empty."""
+    client = await make_client(SUPPORT_REDIS_URL=redis.url)
+    async with watched_console(browser, client) as console:
+        console.refused = {503}
+        redis.kill()
+        page = await console.open(ADDRESS)
+        await expect(page.locator('[data-card="cache"]')).to_have_attribute("data-status", "unavailable")
+        await expect(page.locator('[data-card="deadLetters"]')).to_have_attribute("data-status", "unavailable")
+        await expect(page.locator('[data-card="database"]')).to_have_attribute("data-status", "ok")
+        await expect(page.get_by_text("The Redis of events can't be reached.")).to_be_visible()
+
+
+async def test_service_that_does_not_answer_leaves_the_last_figures(console):
+    """The page keeps what it has, and says since when."""
+    page = await open_watched(console)
+    console.refused = {502}
+    await page.route("**/support/oncall", lambda route: asyncio.ensure_future(route.fulfill(status=502)))
+    await page.clock.fast_forward(READ_INTERVAL)
+    await expect(page.get_by_text("The figures below are the last ones")).to_be_visible()
+    await expect(page.locator(".oncall-card")).to_have_count(11)
+
+
+async def test_database_that_is_down_at_first_is_told(console):
+    """Nobody can be signed in then; the page names the command line all the same."""
+    profile = await console.profile()
+    console.refused = {503}
+    problem = {"status": 503, "code": "database_unavailable", "detail": "It can't be reached."}
+    await profile.route("**/support/me", lambda route: asyncio.ensure_future(route.fulfill(status=503, json=problem)))
+    page = await console.open(ADDRESS, profile=profile)
+    await expect(page.get_by_text("support-service database waits")).to_be_visible()
+    await expect_accessible(page)
