@@ -38,6 +38,12 @@ export function t(name, values = {}) {
   });
 }
 
+/** Return the words of the API that a group has texts for. @param {string} group */
+export function wordsOf(group) {
+  const prefix = `${group}.`;
+  return Object.keys(texts).flatMap((name) => (name.startsWith(prefix) ? [name.slice(prefix.length)] : []));
+}
+
 /**
  * Return the text for a word of the API such as a status, or the word itself.
  * @param {string} group

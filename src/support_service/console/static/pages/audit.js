@@ -1,14 +1,17 @@
-/** The audit log: who changed what and when, with the values before and after. The address holds the filters. */
+/** The audit log of all cases: who changed what and when, with the values before and after. The address holds the filters. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element } from "../lib/element.js";
 import { clockWithSeconds, day, dayKey, number } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { t, word, wordsOf } from "../lib/i18n.js";
 import { go } from "../lib/router.js";
+import "../parts/audit-chain.js";
 import { changed } from "../parts/timeline.js";
 
 const HASH_LENGTH = 12; // characters of a hash that are shown
+const PAGE_SIZE = 50;
+const FILTERS = ["case", "actor", "action", "from", "to"]; // in the address
 
 class AuditPage extends Element {
   /** @type {any[]} */
@@ -17,9 +20,8 @@ class AuditPage extends Element {
   nextCursor = null;
   busy = false;
   failure = "";
-  copied = false;
-  /** @type {string | null} the case whose entries are shown */
-  shownId = null;
+  /** @type {string | null} the query of the entries that are shown */
+  shown = null;
 
   connectedCallback() {
     super.connectedCallback();
@@ -30,25 +32,31 @@ class AuditPage extends Element {
     this.follow();
   }
 
-  get caseId() {
-    return new URLSearchParams(location.search).get("case") ?? "";
+  /** The filters that the address has, by name. @returns {Record<string, string>} */
+  get filters() {
+    const given = new URLSearchParams(location.search);
+    return Object.fromEntries(FILTERS.map((name) => [name, given.get(name) ?? ""]));
   }
 
   follow() {
-    if (this.caseId === this.shownId) return;
-    this.shownId = this.caseId;
+    const wanted = query(this.filters);
+    if (wanted === this.shown) return;
+    this.shown = wanted;
     this.set({ items: [], nextCursor: null, failure: "" });
-    if (this.caseId) this.load(null);
+    this.load(null);
   }
 
   /** @param {string | null} cursor */
   async load(cursor) {
+    const { shown } = this;
+    const { case: caseId, ...others } = this.filters;
     this.set({ busy: true });
     try {
-      const { data } = await request(`/support/cases/${encodeURIComponent(this.caseId)}/audit?${query({ limit: 50, cursor })}`);
+      const { data } = await request(`/support/audit?${query({ ...others, caseId, limit: PAGE_SIZE, cursor })}`);
+      if (shown !== this.shown) return;
       this.set({ items: cursor ? [...this.items, ...data.items] : data.items, nextCursor: data.nextCursor, failure: "" });
     } catch (failure) {
-      this.set({ failure: explain(failure) });
+      if (shown === this.shown) this.set({ failure: explain(failure) });
     }
     this.set({ busy: false });
   }
@@ -57,31 +65,35 @@ class AuditPage extends Element {
     return html`
       <main id="main" class="page">
         <h1>${t("audit.title")}</h1>
-        <form class="row" role="search" @submit=${this.search}>
-          <input name="case" aria-label=${t("aside.link_case")} placeholder=${t("aside.link_case")} .value=${this.caseId} autocomplete="off" required />
-          <button class="primary" ?disabled=${this.busy}>${t("audit.show")}</button>
-        </form>
-        ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.head()} ${this.entries()}
+        <audit-chain></audit-chain>
+        ${this.form()} ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing} ${this.entries()}
       </main>
     `;
   }
 
-  /** Show the newest sealed entry: the end of the chain, as far as these entries tell. */
-  head() {
-    const sealed = this.items.find((item) => item.hash);
-    if (!sealed) return nothing;
-    return html`<section class="chain">
-      <h2>${t("audit.chain")}</h2>
-      <p>
-        ${t("audit.position", { position: number(sealed.position) })}
-        <code>${sealed.hash}</code>
-        <button @click=${() => this.copy(sealed.hash)}>${this.copied ? t("audit.copied") : t("audit.copy")}</button>
-      </p>
-    </section>`;
+  form() {
+    const { filters } = this;
+    return html`<form class="filters" role="search" @submit=${this.search}>
+      <label>${t("audit.case")} <input name="case" .value=${filters.case} placeholder=${t("aside.link_case")} autocomplete="off" /></label>
+      <label>${t("audit.actor")} <input name="actor" .value=${filters.actor} maxlength="255" autocomplete="off" /></label>
+      <label
+        >${t("audit.action")}
+        <select name="action">
+          <option value="">${t("audit.any_action")}</option>
+          ${wordsOf("action").map((action) => html`<option value=${action} .selected=${action === filters.action}>${word("action", action)}</option>`)}
+        </select></label
+      >
+      <label>${t("audit.from")} <input name="from" type="datetime-local" .value=${localTime(filters.from)} /></label>
+      <label>${t("audit.to")} <input name="to" type="datetime-local" .value=${localTime(filters.to)} /></label>
+      <div class="row">
+        <button class="primary">${t("audit.show")}</button>
+        ${query(filters) ? html`<button type="button" class="plain" @click=${() => go("/console/audit")}>${t("audit.clear")}</button>` : nothing}
+      </div>
+    </form>`;
   }
 
   entries() {
-    if (!this.caseId) return html`<p class="muted">${t("audit.choose")}</p>`;
+    if (!this.items.length) return this.failure ? nothing : html`<p class="empty" role="status">${this.busy ? t("app.loading") : t("audit.empty")}</p>`;
     /** @type {Map<string, any[]>} */
     const days = new Map();
     for (const item of this.items) days.set(dayKey(item.at), [...(days.get(dayKey(item.at)) ?? []), item]);
@@ -103,13 +115,14 @@ class AuditPage extends Element {
     return html`<li>
       <p class="meta">
         <strong>${word("action", item.action)}</strong> <bdi>${item.actor}</bdi> <span class="muted">${word("role", item.role)}</span>
+        ${item.caseId && item.caseId !== this.filters.case ? html`<a href="/console/cases/${encodeURIComponent(item.caseId)}">${t("audit.case")} ${item.caseId.slice(0, 8)}</a>` : nothing}
         ${item.hash ? html`<span class="muted">#${number(item.position)} ${item.hash.slice(0, HASH_LENGTH)}</span>` : html`<span class="muted">${t("audit.unsealed")}</span>`}
         <time datetime=${item.at}>${clockWithSeconds(item.at)}</time>
       </p>
       ${item.changes
         ? html`<dl class="pairs">
             ${Object.entries(item.changes).map(
-              ([name, [before, after]]) => html`<dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></dd>`,
+              ([name, [before, after]]) => html`<div><dt>${word("field", name)}</dt><dd>${before === null ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></dd></div>`,
             )}
           </dl>`
         : html`<p class="muted">${t("audit.erased")}</p>`}
@@ -119,15 +132,18 @@ class AuditPage extends Element {
   /** @param {SubmitEvent} event */
   search(event) {
     event.preventDefault();
-    const given = String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get("case")).trim();
-    go(`/console/audit?${query({ case: given.split(/[/?#]/).filter(Boolean).pop() ?? "" })}`);
+    const given = Object.fromEntries([...new FormData(/** @type {HTMLFormElement} */ (event.target))].map(([name, value]) => [name, String(value).trim()]));
+    const caseId = given.case.split(/[/?#]/).filter(Boolean).pop() ?? ""; // an address of a case is fine, too
+    const [from, to] = [given.from, given.to].map((time) => (time ? new Date(time).toISOString() : ""));
+    go(`/console/audit?${query({ ...given, case: caseId, from, to })}`);
   }
+}
 
-  /** @param {string} hash */
-  async copy(hash) {
-    await navigator.clipboard.writeText(hash).catch(() => {});
-    this.set({ copied: true });
-  }
+/** Return a time of the address as fields for times have it: local, without a zone. @param {string} at */
+function localTime(at) {
+  const date = new Date(at);
+  if (!at || Number.isNaN(date.getTime())) return "";
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 customElements.define("audit-page", AuditPage);

@@ -1,0 +1,89 @@
+"""The audit page: entries of all cases, filters in the address, and the state of the chain."""
+
+import pytest
+from playwright.async_api import expect
+
+from support_service.database.tables import audit_log
+from tests.app.api.test_audit_log import change
+from tests.integration.console.conftest import HOSTILE
+from tests.support.calls import eventually, open_case
+from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling
+
+ADDRESS = "/console/audit"
+
+
+@pytest.fixture
+async def sealed(client):
+    """Two cases, of which one is changed, an override, and all entries sealed; returns the cases."""
+    cases = [await open_case(client, subject=subject) for subject in ("First", HOSTILE)]
+    await client.patch(f"/support/cases/{cases[0]['id']}", json={"priority": "urgent", "tags": [HOSTILE]})
+    await client.put("/support/overrides/payment", json={"reason": HOSTILE, "duration": "PT30M"})
+
+    async def all_sealed():
+        found = await verification(client)
+        return found["head"]["position"] >= 4 and found["oldestUnsealedAt"] is None
+
+    await eventually(all_sealed)
+    return cases
+
+
+async def verification(client):
+    """Return what the service says about the chain."""
+    async with client.get("/support/audit/verification") as response:
+        return await response.json()
+
+
+@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}])
+async def test_entries_of_all_cases_are_shown(sealed, console, look):
+    """Newest first, with their values; what callers wrote is text."""
+    page = await console.open(ADDRESS, **look)
+    entries = page.locator(".audit li")
+    await expect(entries).to_have_count(4)
+    await expect(entries.first).to_contain_text("Override set")
+    await expect(entries.nth(1)).to_contain_text("Normal → Urgent")
+    await expect(entries.nth(1)).to_contain_text(HOSTILE)
+    await expect(page.locator(".chain")).to_have_attribute("data-holds", "true")
+    await expect_accessible(page)
+    await expect_no_sideways_scrolling(page)
+
+
+async def test_filters_are_in_the_address(sealed, console):
+    """A link shows a colleague the same entries; a case may be named by its address."""
+    page = await console.open(ADDRESS)
+    entries = page.locator(".audit li")
+    await expect(entries).to_have_count(4)
+    await page.get_by_label("Case", exact=True).fill(f"{console.address}/console/cases/{sealed[0]['id']}")
+    await page.get_by_label("What").select_option("case.changed")
+    await page.get_by_label("Who").fill("anyone")
+    await page.get_by_label("From").fill("2020-01-01T10:00")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(entries).to_have_count(1)
+    other = await console.open(page.url.removeprefix(console.address))
+    await expect(other.locator(".audit li")).to_have_count(1)
+    await expect(other.get_by_label("What")).to_have_value("case.changed")
+    await expect(other.get_by_label("From")).to_have_value("2020-01-01T10:00")
+    await other.get_by_label("Before").fill("2020-01-01T11:00")
+    await other.get_by_label("Before").press("Enter")
+    await expect(other.get_by_text("No entry matches.")).to_be_visible()
+    await other.get_by_role("button", name="Show everything").click()
+    await expect(other.locator(".audit li")).to_have_count(4)
+
+
+async def test_head_of_the_chain_is_copied(sealed, client, console):
+    """The head is what `support-service audit verify --from-head` takes."""
+    profile = await console.profile(permissions=["clipboard-read", "clipboard-write"])
+    page = await console.open(ADDRESS, profile=profile)
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    head = (await verification(client))["head"]["hash"]
+    assert await page.evaluate("navigator.clipboard.readText()") == head
+
+
+async def test_changed_entry_is_told(sealed, client, console):
+    """Someone has changed a sealed entry in the database: the page says where the chain is broken."""
+    await change(client, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
+    page = await console.open(ADDRESS)
+    for _ in range(2):
+        await expect(page.get_by_text("The chain is broken after entry 2.")).to_be_visible()
+        await page.get_by_role("button", name="Verify everything").click()
+    await expect_accessible(page)
