@@ -1,6 +1,17 @@
 """Sample cases, opened through the API like a client's."""
 
-from support_service.client import CaseSummary, MacroFields, NewCaseFields, SupportClient, SupportError
+from datetime import timedelta
+
+from support_service.client import (
+    CaseSummary,
+    MacroFields,
+    NewCaseFields,
+    PolicyFields,
+    PolicyMatch,
+    PolicyTargets,
+    SupportClient,
+    SupportError,
+)
 from support_service.settings import WrongSetting
 
 SAMPLE_CASES: tuple[NewCaseFields, ...] = (
@@ -62,6 +73,24 @@ SAMPLE_FILES = {
 AUTH_STATUSES = (401, 403)  # statuses for an unknown caller and for one without permission
 DUPLICATE, ORIGINAL = "Parcel has not arrived again", "Parcel has not arrived"
 STALE = "Screen arrived cracked"  # the simulated fulfillment service stops answering about its order
+# Soon enough that a new demo has clocks that are at risk, and after two minutes one that is late.
+SAMPLE_POLICIES: dict[str, PolicyFields] = {
+    "05-chat": {
+        "match": PolicyMatch(channel=["chat"]),
+        "targets": PolicyTargets(first_response=timedelta(minutes=2), resolution=timedelta(hours=4)),
+    },
+    "10-urgent": {
+        "match": PolicyMatch(priority=["high", "urgent"]),
+        "targets": PolicyTargets(
+            first_response=timedelta(minutes=30), next_response=timedelta(hours=1), resolution=timedelta(hours=8)
+        ),
+    },
+    "90-others": {
+        "targets": PolicyTargets(
+            first_response=timedelta(hours=1), next_response=timedelta(hours=8), resolution=timedelta(days=3)
+        )
+    },
+}
 SAMPLE_MACROS: dict[str, MacroFields] = {
     "late-parcel": {
         "text": "Your order {{order.id}} is {{order.status}}. Follow the parcel as {{shipment.trackingNumber}}.",
@@ -82,6 +111,8 @@ async def open_samples(client: SupportClient) -> list[CaseSummary]:
     Raises WrongSetting if the service refuses a request.
     """
     try:
+        for name, policy in SAMPLE_POLICIES.items():
+            await client.put_sla_policy(name, **policy)
         known = {case.external_id for case in await _cases(client)}
         for number, sample in enumerate(SAMPLE_CASES):
             if (external_id := f"sample-{number}") not in known:

@@ -10,6 +10,8 @@ from tests.integration.console.test_case import path
 from tests.integration.console.test_queue import open_waiting
 from tests.support.calls import add_message, eventually, open_case, read_case
 
+CHANGED = "support.case.updated.v1"
+
 
 class RecordedStream:
     """Answers requests for the stream with events of the test; a request waits until the test has some."""
@@ -19,13 +21,13 @@ class RecordedStream:
         self.requests = []
         self._waiting = {}
 
-    def add(self, *events):
-        """Add a connection that delivers events, as (type, data), and then breaks."""
+    def add(self, *events, last=""):
+        """Add a connection that delivers events, as (type, data), and then `last`, and breaks."""
         lines = [
             f"id: {len(self.answers)}-{number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
             for number, (kind, data) in enumerate(events)
         ]
-        self.answers.append("".join([": hello\n\n", *lines]))
+        self.answers.append("".join([": open\n\n", *lines, last]))
         if waiting := self._waiting.get(len(self.answers) - 1):
             waiting.set_result(None)
 
@@ -69,7 +71,8 @@ async def changed(client, case, **fields):
     """Return the event of a change, with the case as the list shows it."""
     items = (await (await client.get("/support/cases")).json())["items"]
     row = next(item for item in items if item["id"] == case["id"])
-    return "case.changed", {"caseId": case["id"], "version": 9, "changeType": "changed", "case": row | fields}
+    row = {name: value for name, value in row.items() if name != "sla"}  # the stream does not tell clocks
+    return CHANGED, {"caseId": case["id"], "version": 9, "changeType": "changed", "case": row | fields}
 
 
 async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
@@ -117,8 +120,66 @@ async def test_case_shows_new_messages_and_who_is_typing(console, client, stream
     await page.locator("#composer").fill("My answer")
     await add_message(client, case, "Their answer")
     version = int((await client.get(f"/support/cases/{case['id']}")).headers["ETag"].strip('"'))
-    stream.add(("case.changed", {"caseId": case["id"], "version": version, "case": await read_case(client, case)}))
+    stream.add((CHANGED, {"caseId": case["id"], "version": version, "case": await read_case(client, case)}))
     await expect(page.locator(".timeline").get_by_text("Their answer")).to_be_visible()
     await expect(page.locator("#composer")).to_have_value("My answer")
     await page.locator("#composer").press("Control+Enter")
     await expect(page.get_by_role("dialog").get_by_text("Their answer")).to_be_visible()
+
+
+async def test_position_without_an_event_is_kept(console, stream):
+    """A silent stream tells how far it is complete: the next connection goes on from there, when the service asks."""
+    stream.add(last=": open\nid: 7-0\n\nretry: 10\n\n")
+    await console.open(profile=stream.profile)
+    await eventually(lambda: len(stream.requests) > 1)
+    assert stream.requests[1] == "7-0"
+
+
+async def test_interrupted_stream_is_said(console, stream):
+    """The connection is open, and changes of other replicas do not come: the page says since when."""
+    page = await console.open(profile=stream.profile)
+    live = await page.evaluate_handle(
+        "import(document.querySelector('script').src.replace('app.js', 'lib/live.js')).then(({live}) => live)"
+    )
+    await live.evaluate("live => live.becomeAndTell('live')")
+    for comment, text in (("interrupted: the broker is away", "as of"), ("continued: it is back", "live")):
+        await live.evaluate("(live, comment) => live.heed(comment)", comment)
+        await expect(page.locator(".live")).to_contain_text(text)
+
+
+async def test_case_that_was_given_to_others_is_marked(console, client, stream):
+    """The stream tells only that the caller may not see it any more."""
+    (case,) = await open_waiting(client, "First")
+    page = await console.open(profile=stream.profile)
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    stream.add((CHANGED, {"caseId": case["id"], "version": 9, "changeType": "case.left"}))
+    await expect(page.locator("tbody tr[data-left]")).to_have_count(1)
+
+
+async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
+    """Presence is told when it changes: a tab that is opened later gets it from the one that reads the stream."""
+    stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "viewing"}]}))
+    first = await console.open(path(case), profile=stream.profile)
+    await expect(first.get_by_text("viewed by agent-9")).to_be_visible()
+    second = await console.open(path(case), profile=stream.profile)
+    await expect(second.get_by_text("viewed by agent-9")).to_be_visible()
+
+
+async def test_refusal_brings_the_messages_that_were_missed(console, stream, case):
+    """The question shows what the service says was added since, also if this page has not read it yet."""
+    console.refused = {412}
+    missed = {
+        "id": "m-2",
+        "authorType": "agent",
+        "visibility": "public",
+        "message": "Theirs",
+        "createdAt": case["createdAt"],
+    }
+    problem = {"status": 412, "code": "case_changed", "currentVersion": 3, "messages": [missed]}
+    await stream.profile.route(
+        "**/messages", lambda route: asyncio.ensure_future(route.fulfill(status=412, json=problem))
+    )
+    page = await console.open(path(case), profile=stream.profile)
+    await page.locator("#composer").fill("Mine")
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.get_by_role("dialog").get_by_text("Theirs")).to_be_visible()

@@ -95,10 +95,11 @@ async def test_override_is_set_changed_and_cleared_by_keyboard(upstream_services
     await dialog.get_by_label("In effect for").select_option("PT7200S")
     await dialog.get_by_label("Reason").press("Enter")
     await expect(dialog).to_have_count(0)
-    await expect(source(page, "payment").get_by_text("Switched off")).to_be_visible()
+    await expect(source(page, "payment").get_by_text("Switched off", exact=True)).to_be_visible()
+    await expect(source(page, "payment").locator(".breaker")).to_have_text("no calls: switched off")
     assert await overrides(client) == {"payment": "being restored"}
     await source(page, "payment").get_by_role("button", name="Clear").click()
-    await expect(source(page, "payment").get_by_text("Switched off")).to_have_count(0)
+    await expect(source(page, "payment").locator(".breaker")).to_have_text("closed (calls pass)")
     assert await overrides(client) == {}
 
 

@@ -126,3 +126,42 @@ async def test_console_speaks_vietnamese(console, client):
     await expect(page.get_by_role("link", name="Waiting longest")).to_be_visible()
     await page.reload()
     await expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+async def test_views_of_every_agent_have_their_cases_and_counts(console, client):
+    """Mine, unassigned, waiting longest and at risk: each lists what its count says, in its order."""
+    targets = {"firstResponse": "PT1H", "resolution": "P1D"}
+    policy = {"match": {"priority": ["urgent"]}, "targets": targets}
+    await client.put("/support/sla-policies/urgent", json=policy)
+    await open_waiting(client, "Mine", assignedAgentId="anyone")
+    await open_waiting(client, "Nobody's")
+    await open_waiting(client, "At risk", priority="urgent", assignedAgentId="agent-9")
+    await open_case(client, subject="Answered", assignedAgentId="agent-9")
+    page = await console.open()
+    for view, subjects in (
+        ("Mine", ["Mine"]),
+        ("Unassigned", ["Nobody's"]),
+        ("Waiting longest", ["Mine", "Nobody's", "At risk"]),
+        ("SLA at risk", ["At risk"]),
+    ):
+        link = page.locator(".views a", has_text=view)
+        await expect(link.locator(".count")).to_have_text(str(len(subjects)))
+        await link.click()
+        await expect(page.locator(".subject a bdi")).to_have_text(subjects)
+    await expect(page.locator(".sla")).to_have_text("First answer due in 59 min")
+
+
+async def test_clocks_follow_the_answer(console, client):
+    """A case shows all clocks; a row shows the one that something waits for."""
+    targets = {"firstResponse": "PT30M", "resolution": "PT5H"}
+    await client.put("/support/sla-policies/all", json={"targets": targets})
+    (case,) = await open_waiting(client, "First")
+    page = await console.open(f"/console/cases/{case['id']}")
+    await expect(page.locator(".facts .sla").first).to_have_attribute("data-state", "risk")
+    await page.locator("#composer").fill("We look into it.")
+    await page.locator("#composer").press("Control+Enter")
+    await expect(page.locator(".facts .sla").first).to_have_text("First answer in time")
+    await expect(page.locator(".facts .sla").last).to_contain_text("Resolution due in 4 h 59 min")
+    await expect_accessible(page)
+    await page.get_by_role("button", name="Resolve", exact=True).click()
+    await expect(page.locator(".facts .sla").last).to_have_text("Resolution in time")

@@ -3,8 +3,7 @@
 import { html, nothing } from "./vendor/lit-element/lit-element.js";
 import { explain, leaveForSignIn, Problem, request } from "./lib/api.js";
 import { Element, onKeys } from "./lib/element.js";
-import { clockWithSeconds } from "./lib/format.js";
-import { chooseLanguage, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
+import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
 import { agent, can, isOpen, loadMe, me, workAs } from "./lib/me.js";
 import { go, placeOf, watchAddress } from "./lib/router.js";

@@ -1,6 +1,6 @@
 /** The entries of a case's timeline, from its messages, its files and what the sources gave. */
 
-import { dayKey } from "./format.js";
+import { dayKey } from "./i18n.js";
 
 /**
  * @typedef {{at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, data: any}} Entry

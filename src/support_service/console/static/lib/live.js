@@ -7,16 +7,17 @@
  */
 
 import { request } from "./api.js";
-import { can } from "./me.js";
+import { agent, can, me } from "./me.js";
 
 const STREAM = "/support/stream";
-const SILENCE = 40_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s
+const SILENCE = 30_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s
 const FIRST_PAUSE = 1_000; // ms before the first new attempt
 const LONGEST_PAUSE = 30_000;
 const PRESENCE_INTERVAL = 10_000; // ms
 const TYPING = 6_000; // ms after a key for which a writer counts as typing
 
-/** @typedef {{type: string, data: any, id: string}} StreamEvent */
+/** @typedef {{type: string, data: any, id: string}} StreamEvent the data is null if it only tells the position */
+/** @typedef {{name: string, state: string}} Viewer */
 
 /** Dispatches `change`, `presence` and `resync` events with the stream's data, and `state` when it comes or goes. */
 class Live extends EventTarget {
@@ -25,6 +26,8 @@ class Live extends EventTarget {
   /** When the stream was last known to be complete. */
   asOf = new Date();
   position = "";
+  /** @type {Map<string, Viewer[]>} who views each case, as far as this connection has told */
+  viewers = new Map();
   /** @type {BroadcastChannel | null} */
   channel = null;
 
@@ -42,21 +45,32 @@ class Live extends EventTarget {
 
   /** @param {any} message of another tab */
   receive(message) {
-    if (message.kind === "state") this.become(message.state, new Date(message.asOf));
+    if (message.kind === "state") {
+      this.viewers = message.viewers;
+      this.become(message.state, new Date(message.asOf));
+    }
     else if (message.kind === "event") this.take(message.event);
     else if (message.kind === "hello" && this.leading) this.tellState();
   }
 
+  /** Return the others who view a case. @param {string} caseId */
+  othersIn(caseId) {
+    return (this.viewers.get(caseId) ?? []).filter(({ name }) => name !== me.name && name !== agent());
+  }
+
   leading = false;
+  /** ms to wait after the end of a connection, as the service wants it: a replica that shuts down spreads its clients. */
+  wantedPause = FIRST_PAUSE;
 
   /** Read the stream for as long as this tab lives. */
   async lead() {
     this.leading = true;
     let pause = FIRST_PAUSE;
     for (;;) {
+      this.wantedPause = FIRST_PAUSE;
       const wasLive = await this.follow();
       if (this.state !== "away") this.becomeAndTell("away");
-      pause = wasLive ? FIRST_PAUSE : Math.min(2 * pause, LONGEST_PAUSE);
+      pause = wasLive ? this.wantedPause : Math.min(2 * pause, LONGEST_PAUSE);
       await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random() / 2)));
     }
   }
@@ -65,6 +79,7 @@ class Live extends EventTarget {
   async follow() {
     const stop = new AbortController();
     let heard = Date.now();
+    let isOpen = false;
     const watch = setInterval(() => Date.now() - heard > SILENCE && stop.abort(), 5_000);
     try {
       /** @type {Record<string, string>} */
@@ -72,27 +87,41 @@ class Live extends EventTarget {
       if (this.position) headers["Last-Event-ID"] = this.position;
       const response = await fetch(STREAM, { headers, signal: stop.signal, cache: "no-store" });
       if (!response.ok || !response.body) return false;
+      isOpen = true;
+      this.viewers = new Map(); // the connection begins with the cases that are being viewed
       this.becomeAndTell("live");
-      const parser = new EventParser((event) => {
-        this.channel?.postMessage({ kind: "event", event });
-        this.take(event);
+      const parser = new EventParser({
+        event: (event) => {
+          this.channel?.postMessage({ kind: "event", event });
+          this.take(event);
+        },
+        comment: (text) => this.heed(text),
+        retry: (pause) => (this.wantedPause = pause),
       });
       for await (const chunk of chunks(response.body.pipeThrough(new TextDecoderStream()))) {
         heard = Date.now();
-        this.asOf = new Date();
+        if (this.state === "live") this.asOf = new Date();
         parser.push(chunk);
       }
       return true;
     } catch {
-      return this.state === "live";
+      return isOpen;
     } finally {
       clearInterval(watch);
     }
   }
 
+  /** Note that the service has lost sight of changes of other replicas, or has found them again. @param {string} comment */
+  heed(comment) {
+    if (comment.startsWith("interrupted") && this.state === "live") this.becomeAndTell("away");
+    else if (comment.startsWith("continued") && this.state === "away") this.becomeAndTell("live");
+  }
+
   /** @param {StreamEvent} event */
   take(event) {
     if (event.id) this.position = event.id;
+    if (event.data === null && event.type !== "resync") return;
+    if (event.type === "presence") this.viewers.set(event.data.caseId, event.data.viewers);
     const known = event.type === "presence" || event.type === "resync" ? event.type : "change";
     this.dispatchEvent(new CustomEvent(known, { detail: event.data }));
   }
@@ -114,7 +143,7 @@ class Live extends EventTarget {
   }
 
   tellState() {
-    this.channel?.postMessage({ kind: "state", state: this.state, asOf: this.asOf.getTime() });
+    this.channel?.postMessage({ kind: "state", state: this.state, asOf: this.asOf.getTime(), viewers: this.viewers });
   }
 }
 
@@ -122,25 +151,30 @@ class Live extends EventTarget {
 class EventParser {
   rest = "";
 
-  /** @param {(event: StreamEvent) => void} deliver */
-  constructor(deliver) {
-    this.deliver = deliver;
+  /** @param {{event: (event: StreamEvent) => void, comment: (text: string) => void, retry: (ms: number) => void}} found */
+  constructor(found) {
+    this.found = found;
   }
 
   /** @param {string} text */
   push(text) {
     const parts = (this.rest + text).split(/\r?\n\r?\n/);
     this.rest = parts.pop() ?? "";
-    for (const part of parts) {
-      const event = { type: "message", data: "", id: "" };
-      for (const line of part.split(/\r?\n/)) {
-        const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
-        if (name === "event") event.type = value;
-        else if (name === "id") event.id = value;
-        else if (name === "data") event.data += event.data ? `\n${value}` : value;
-      }
-      if (event.data || event.type === "resync") this.deliver({ ...event, data: event.data ? JSON.parse(event.data) : null });
+    for (const part of parts) this.read(part.split(/\r?\n/));
+  }
+
+  /** @param {string[]} lines of one event */
+  read(lines) {
+    const event = { type: "message", data: "", id: "" };
+    for (const line of lines) {
+      if (line.startsWith(":")) this.found.comment(line.slice(1).trim());
+      const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+      if (name === "event") event.type = value;
+      else if (name === "id") event.id = value;
+      else if (name === "retry") this.found.retry(Number(value));
+      else if (name === "data") event.data += event.data ? `\n${value}` : value;
     }
+    if (event.data || event.id || event.type === "resync") this.found.event({ ...event, data: event.data ? JSON.parse(event.data) : null });
   }
 }
 

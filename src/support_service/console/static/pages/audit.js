@@ -3,8 +3,7 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element } from "../lib/element.js";
-import { clockWithSeconds, day, dayKey, number } from "../lib/format.js";
-import { t, word, wordsOf } from "../lib/i18n.js";
+import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
 import { go } from "../lib/router.js";
 import "../parts/audit-chain.js";
 import { changed } from "../parts/timeline.js";

@@ -6,7 +6,7 @@ import { Element, onKeys } from "../lib/element.js";
 import { entriesOf } from "../lib/entries.js";
 import { t } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
-import { agent, can, me } from "../lib/me.js";
+import { agent, can } from "../lib/me.js";
 import { go } from "../lib/router.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
@@ -39,8 +39,6 @@ export class CasePage extends Element {
   preview = null;
   /** @type {{messages: any[], changes: string[]} | null} */
   question = null;
-  /** @type {{name: string, state: string}[]} */
-  viewers = [];
   /** @type {any} the case as the writer of the draft has seen it */
   seenDetail = null;
   composer = new Composer(this);
@@ -49,9 +47,9 @@ export class CasePage extends Element {
 
   connectedCallback() {
     super.connectedCallback();
-    this.listen(live, "change", ({ detail }) => detail.caseId === this.caseId && detail.version > this.version && this.reload());
-    this.listen(live, "presence", ({ detail }) => detail.caseId === this.caseId && this.set({ viewers: detail.viewers.filter(isOther) }));
-    this.listen(live, "resync", () => this.reload());
+    this.listen(live, "change", ({ detail }) => this.take(detail));
+    this.listen(live, "presence", () => this.requestUpdate());
+    this.listen(live, "resync", () => this.followChange());
     const focus = () => this.composer.box?.focus();
     this.listen(
       document,
@@ -75,7 +73,7 @@ export class CasePage extends Element {
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
-    Object.assign(this, { detail: null, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "", viewers: [] });
+    Object.assign(this, { detail: null, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "" });
     this.composer = new Composer(this);
     this.composer.restore();
     this.presence.start(this.caseId, () => this.composer.typedAt);
@@ -109,6 +107,19 @@ export class CasePage extends Element {
     const isFirst = !this.detail;
     this.apply(data, versionOf(etag));
     if (!isFirst) this.collect(); // the change is in the history, too
+  }
+
+  /** Read the case if a change is new here; changes of an older release have no version. @param {any} change */
+  take(change) {
+    if (change.caseId === this.caseId && (!change.version || change.version > this.version)) this.followChange();
+  }
+
+  async followChange() {
+    try {
+      await this.reload();
+    } catch (failure) {
+      this.set({ message: explain(failure) });
+    }
   }
 
   /**
@@ -164,19 +175,6 @@ export class CasePage extends Element {
     this.set({ busy: false });
   }
 
-  /**
-   * @param {string} kind
-   * @param {string} caseId
-   */
-  async addLink(kind, caseId) {
-    await this.changeLinks(() => request(`${this.path}/links`, { method: "POST", body: { kind, caseId }, key: newKey() }));
-  }
-
-  /** @param {string} id */
-  async removeLink(id) {
-    await this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() }));
-  }
-
   /** @param {() => Promise<unknown>} send */
   async changeLinks(send) {
     this.set({ linkFailure: "" });
@@ -190,13 +188,17 @@ export class CasePage extends Element {
     }
   }
 
-  /** Show what changed since the draft began, and ask whether to send it all the same. */
-  async askAboutChange() {
+  /**
+   * Show what changed since the draft began, and ask whether to send it all the same. The refusal has the messages that
+   * were added; a draft that was taken up after a reload has nothing else to compare with.
+   */
+  async askAboutChange(/** @type {any[] | undefined} */ newMessages) {
     const { describeChanges } = await import("../parts/change-question.js");
     const before = this.seenDetail;
     await this.reload();
     const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
-    const messages = before ? this.detail.messages.filter((/** @type {any} */ each) => !known.has(each.id)) : [];
+    const added = newMessages ?? (before ? this.detail.messages : []);
+    const messages = added.filter((/** @type {any} */ each) => !known.has(each.id));
     const changes = before ? describeChanges(before, this.detail) : [];
     this.set({ question: { messages, changes } });
   }
@@ -232,7 +234,7 @@ export class CasePage extends Element {
         @dragover=${(/** @type {DragEvent} */ event) => event.preventDefault()}
         @drop=${(/** @type {DragEvent} */ event) => this.drop(event)}
       >
-        ${caseHeader(this.detail, { change: (changes) => this.change(changes), busy: this.busy, viewers: this.viewers })}
+        ${caseHeader(this.detail, { change: (changes) => this.change(changes), busy: this.busy, viewers: live.othersIn(this.caseId) })}
         <div class="case-sub">
           ${sourceBadges(this.sources, { busy: this.collecting, refresh: shown.refresh })} ${timelineFilters(shown)}
         </div>
@@ -241,14 +243,14 @@ export class CasePage extends Element {
           item: this.detail,
           customer: this.customer,
           change: (changes) => this.change(changes),
-          addLink: (kind, caseId) => this.addLink(kind, caseId),
-          removeLink: (id) => this.removeLink(id),
+          addLink: (kind, caseId) => this.changeLinks(() => request(`${this.path}/links`, { method: "POST", body: { kind, caseId }, key: newKey() })),
+          removeLink: (id) => this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() })),
           failure: this.linkFailure,
         })}
         <div class="timeline" tabindex="0" role="region" aria-label=${t("timeline.title")} aria-busy=${this.collecting}>
           ${this.timeline(shown)}
         </div>
-        ${this.composer.render(this.viewers)}
+        ${this.composer.render(live.othersIn(this.caseId))}
       </main>
       ${this.question
         ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
@@ -285,11 +287,6 @@ export class CasePage extends Element {
     event.preventDefault();
     this.composer.attach(files);
   }
-}
-
-/** @param {{name: string}} viewer */
-function isOther({ name }) {
-  return name !== me.name && name !== agent();
 }
 
 customElements.define("case-page", CasePage);

@@ -3,8 +3,7 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
 import { Element } from "../lib/element.js";
-import { dateAndTime, size } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { fileLine } from "../parts/timeline.js";
 
 class CustomerPage extends Element {

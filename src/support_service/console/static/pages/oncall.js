@@ -3,8 +3,7 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, newKey, Problem, request } from "../lib/api.js";
 import { Element } from "../lib/element.js";
-import { clock, clockWithSeconds } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { can } from "../lib/me.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";

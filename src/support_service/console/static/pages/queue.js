@@ -8,8 +8,7 @@ import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { agent, can } from "../lib/me.js";
 import { go } from "../lib/router.js";
-import { queueRow } from "../parts/queue-row.js";
-import { builtInViews, matches, savedView, toolbar, viewLink } from "../parts/queue-toolbar.js";
+import { builtInViews, matches, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";
 
 const PAGE_SIZE = 50;
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
@@ -18,7 +17,7 @@ const COUNT_INTERVAL = 60_000; // ms between counts of the views
 const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 
 export class QueuePage extends Element {
-  /** @type {import("../parts/queue-toolbar.js").View[]} */
+  /** @type {import("../parts/queue-parts.js").View[]} */
   views = builtInViews();
   /** @type {any[]} */
   items = [];
@@ -30,8 +29,6 @@ export class QueuePage extends Element {
   active = "";
   /** @type {Set<string>} cases that the stream reported and that the list does not show yet */
   waiting = new Set();
-  /** @type {Map<string, string[]>} who views each case */
-  viewers = new Map();
   loading = new AbortController();
   /** @type {string | null} the query of the list that is shown */
   shown = null;
@@ -40,7 +37,7 @@ export class QueuePage extends Element {
     super.connectedCallback();
     document.title = `${t("queue.title")} – ${t("app.name")}`;
     this.listen(live, "change", (event) => this.take(event.detail));
-    this.listen(live, "presence", (event) => this.takePresence(event.detail));
+    this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.load());
     const moved = () => this.isConnected && this.follow();
     this.listen(window, "console:moved", moved);
@@ -131,6 +128,7 @@ export class QueuePage extends Element {
 
   /** Apply a change that the stream reported: rows change in place, and new ones wait. @param {any} change */
   take(change) {
+    if (this.items.some((item) => item.id === change.caseId && item.sla) && change.case && !change.case.sla) this.readClocks(change.caseId);
     const index = this.items.findIndex((item) => item.id === change.caseId);
     if (index >= 0) {
       this.items = this.items.with(index, { ...this.items[index], ...change.case, left: matches(change.case, this.filters) === false });
@@ -138,10 +136,22 @@ export class QueuePage extends Element {
     this.requestUpdate();
   }
 
-  /** @param {{caseId: string, viewers: {name: string, state: string}[]}} presence */
-  takePresence({ caseId, viewers }) {
-    this.viewers.set(caseId, viewers.map(({ name }) => name));
-    this.requestUpdate();
+  /** @type {Set<string>} cases whose clocks are to be read */
+  outdated = new Set();
+  readingClocks = false;
+
+  /** Read the clocks of a case: the stream does not tell them. One after the other, each case once. @param {string} caseId */
+  async readClocks(caseId) {
+    this.outdated.add(caseId);
+    if (this.readingClocks) return;
+    this.readingClocks = true;
+    for (const id of this.outdated) {
+      this.outdated.delete(id);
+      const answer = await request(`/support/cases/${id}?messagesLimit=1`).catch(() => null);
+      const index = this.items.findIndex((item) => item.id === id);
+      if (answer && index >= 0) this.set({ items: this.items.with(index, { ...this.items[index], sla: answer.data.sla }) });
+    }
+    this.readingClocks = false;
   }
 
   render() {
@@ -188,7 +198,7 @@ export class QueuePage extends Element {
           ${repeat(
             this.items,
             (item) => item.id,
-            (item) => queueRow(item, { now, active: item.id === this.active, viewers: this.viewers.get(item.id) ?? [] }),
+            (item) => queueRow(item, { now, active: item.id === this.active, viewers: (live.viewers.get(item.id) ?? []).map(({ name }) => name) }),
           )}
         </tbody>
       </table>

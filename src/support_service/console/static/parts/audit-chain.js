@@ -3,8 +3,7 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
 import { Element } from "../lib/element.js";
-import { number, since } from "../lib/format.js";
-import { t } from "../lib/i18n.js";
+import { number, since, t } from "../lib/i18n.js";
 
 class AuditChain extends Element {
   /** @type {any} the newest answer */

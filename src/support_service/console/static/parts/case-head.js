@@ -1,9 +1,9 @@
 /** The head of a case: what it is about, who has it, what can be done with it, and the state of its sources. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { duration, since, slaMark } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { duration, since, t, word } from "../lib/i18n.js";
 import { agent, can } from "../lib/me.js";
+import { slaClocks } from "./sla.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
 const NEXT = { open: ["pending", "resolved", "closed"], pending: ["open", "resolved", "closed"], resolved: ["open", "pending", "closed"], closed: ["open"] };
@@ -38,7 +38,7 @@ export function caseHeader(item, { change, busy, viewers }) {
           ? html`<button ?disabled=${busy} @click=${() => change({ status: "resolved" })}>${t("case.resolve")}</button>`
           : nothing}
         ${item.waitingSince ? html`<span class="waiting">${t("case.waiting", { time: since(item.waitingSince) })}</span>` : nothing}
-        ${slaMark(item.sla, Date.now())}
+        ${slaClocks(item.sla, Date.now())}
         ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.map(({ name }) => name).join(", ") })}</span>` : nothing}
       </div>
     </header>

@@ -2,8 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { Element } from "../lib/element.js";
-import { t, word } from "../lib/i18n.js";
-import { clock } from "../lib/format.js";
+import { clock, t, word } from "../lib/i18n.js";
 
 class ChangeQuestion extends Element {
   /** @type {any[]} messages that came meanwhile */

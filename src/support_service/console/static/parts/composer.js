@@ -145,7 +145,7 @@ export class Composer {
       await this.post(message, over);
       await this.page.reload({ own: true });
     } catch (failure) {
-      if (failure instanceof Problem && failure.code === "case_changed") await this.page.askAboutChange();
+      if (failure instanceof Problem && failure.code === "case_changed") await this.page.askAboutChange(failure.members.messages);
       else this.message = explain(failure);
     }
     this.busy = false;

@@ -2,8 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain } from "../lib/api.js";
-import { size } from "../lib/format.js";
-import { t } from "../lib/i18n.js";
+import { size, t } from "../lib/i18n.js";
 import { Upload } from "../lib/upload.js";
 
 const AT_ONCE = 2; // uploads in progress

@@ -1,8 +1,7 @@
 /** Dead letters and failed webhook deliveries: what was given up, to be replayed or dropped. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { dateAndTime } from "../lib/format.js";
-import { t } from "../lib/i18n.js";
+import { dateAndTime, t } from "../lib/i18n.js";
 import { can } from "../lib/me.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */

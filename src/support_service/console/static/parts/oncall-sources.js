@@ -1,8 +1,7 @@
 /** The cards of the upstream services, and the overrides that switch them off or keep their answers longer. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { clock, dateAndTime, number, percent, seconds, since } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { clock, dateAndTime, number, percent, seconds, since, t, word } from "../lib/i18n.js";
 import { can } from "../lib/me.js";
 import { cardHead, given } from "./oncall-cards.js";
 
@@ -27,7 +26,7 @@ function source(page, item) {
     <h3>${word("source", item.service)}</h3>
     ${item.configured
       ? html`<dl class="pairs">
-            <dt>${t("oncall.breaker")}</dt><dd class="breaker">${word("breaker", item.breaker)}</dd>
+            <dt>${t("oncall.breaker")}</dt><dd class="breaker">${word("breaker", item.override ? "not_called" : item.breaker)}</dd>
             <dt>${t("oncall.calls")}</dt><dd>${number(item.calls)}</dd>
             <dt>${t("oncall.errors")}</dt><dd>${given(item.errorShare, percent) ?? unknown}</dd>
             <dt>p95</dt><dd>${given(item.p95Seconds, seconds) ?? unknown}</dd>

@@ -1,8 +1,7 @@
 /** The timeline of a case by day. What customers write is text, never HTML. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { clock, dateAndTime, day, duration, size } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { clock, dateAndTime, day, duration, size, t, word } from "../lib/i18n.js";
 import { byDay, filtered } from "../lib/entries.js";
 
 const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);

@@ -1,20 +1,21 @@
-/** The views of the queue, as filters of `GET /support/cases`, and the search and filters above its list. */
+/** The parts of the queue: its views as filters of `GET /support/cases`, the search and filters above its list, and its rows. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { query } from "../lib/api.js";
-import { number } from "../lib/format.js";
-import { t, word } from "../lib/i18n.js";
+import { dateAndTime, number, since, t, word } from "../lib/i18n.js";
 import { agent, me } from "../lib/me.js";
 import { go } from "../lib/router.js";
+import { slaMark } from "./sla.js";
 
 /** @typedef {{id: string, name: string, filters: Record<string, any>, count?: number | null, more?: boolean}} View */
 
 const UNFINISHED = "open,pending";
+const AT_RISK = "PT2H"; // a clock that is due within this time, or overdue
 const EXACT = ["status", "priority", "assignedAgentId", "team", "channel", "customerId"]; // filters by a field's value
 const CHOICES = {
   status: ["open,pending", "open", "pending", "resolved", "closed"],
   priority: ["urgent", "high", "normal", "low"],
-  sort: ["waiting", "updated", "newest"],
+  sort: ["waiting", "due", "updated", "newest"],
 };
 
 /**
@@ -81,6 +82,7 @@ export function builtInViews() {
       filters: { team, status: UNFINISHED, sort: "waiting" },
     })),
     { id: "waiting", name: t("view.waiting"), filters: { status: UNFINISHED, sort: "waiting" } },
+    { id: "due", name: t("view.due"), filters: { dueWithin: AT_RISK, sort: "due" } },
     { id: "all", name: t("view.all"), filters: {} },
   ];
   return views;
@@ -104,6 +106,7 @@ export function savedView(saved) {
  * @param {Record<string, any>} filters
  */
 export function matches(item, filters) {
+  if (!item) return false; // the caller may not see it any more
   const { sort, tag = [], ...others } = filters;
   if (![tag].flat().every((each) => item.tags.includes(each))) return false;
   if (sort === "waiting" && item.waitingSince === null) return false;
@@ -114,4 +117,55 @@ export function matches(item, filters) {
     else if (value === "none" ? item[name] !== null : !String(value).split(",").includes(item[name])) return false;
   }
   return isCertain || null;
+}
+
+/**
+ * @param {any} item
+ * @param {{now: number, active: boolean, viewers: string[]}} shown
+ */
+export function queueRow(item, { now, active, viewers }) {
+  return html`
+    <tr role="row" data-case=${item.id} class=${active ? "active" : ""} ?data-left=${item.left}>
+      <th scope="row" role="rowheader" class="subject">
+        <a href="/console/cases/${encodeURIComponent(item.id)}"><bdi>${item.subject}</bdi></a>
+        ${item.tags.length ? html`<span class="tags">${item.tags.map((/** @type {string} */ tag) => html`<bdi class="tag">${tag}</bdi>`)}</span>` : nothing}
+        ${viewers.length ? html`<span class="viewers">${t("queue.viewed_by", { names: viewers.join(", ") })}</span>` : nothing}
+        ${item.match ? matchLine(item.match) : nothing}
+      </th>
+      <td role="cell" class="customer">
+        ${item.customerId
+          ? html`<a href="/console/customers/${encodeURIComponent(item.customerId)}"><bdi>${item.customerId}</bdi></a>`
+          : html`<span class="muted">–</span>`}
+      </td>
+      <td role="cell" class="status"><span class="pill" data-status=${item.status}>${word("status", item.status)}</span></td>
+      <td role="cell" class="priority"><span class="priority-mark" data-priority=${item.priority}>${word("priority", item.priority)}</span></td>
+      <td role="cell" class="waiting">${waiting(item, now)} ${slaMark(item, now)}</td>
+      <td role="cell" class="assignee">
+        ${item.assignedAgentId ? html`<bdi>${item.assignedAgentId}</bdi>` : html`<span class="muted">${t("case.unassigned")}</span>`}
+        ${item.team ? html`<bdi class="muted team">${item.team}</bdi>` : nothing}
+      </td>
+    </tr>
+  `;
+}
+
+/**
+ * @param {any} item
+ * @param {number} now
+ */
+function waiting(item, now) {
+  if (!item.waitingSince) return html`<span class="muted" aria-label=${t("queue.not_waiting")}>–</span>`;
+  return html`<time datetime=${item.waitingSince} title=${dateAndTime(item.waitingSince)}>${since(item.waitingSince, now)}</time>`;
+}
+
+/** Show where a case matches the search, with the words marked. @param {{field: string, snippet: string, highlights: number[][]}} match */
+function matchLine(match) {
+  const characters = [...match.snippet]; // highlights count code points
+  const parts = [];
+  let from = 0;
+  for (const [start, end] of match.highlights) {
+    parts.push(characters.slice(from, start).join(""), html`<mark>${characters.slice(start, end).join("")}</mark>`);
+    from = end;
+  }
+  parts.push(characters.slice(from).join(""));
+  return html`<bdi class="match">${parts}</bdi>`;
 }
