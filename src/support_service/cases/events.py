@@ -97,6 +97,7 @@ class CaseSlaBreached(ApiModel):
 
     target: Target
     due_at: datetime = Field(description="when the time was up")
+    visibility: Visibility = Field(description="whether customers see the clock: the policy of the case is public")
     ticket: PublishedCase
 
 

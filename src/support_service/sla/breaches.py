@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from support_service.audit import log as audit
 from support_service.core.domain.service_levels import Target
@@ -17,12 +17,16 @@ from support_service.telemetry.instruments import Instruments
 
 
 class Breach(NamedTuple):
-    """A clock that was due before what it measures had happened, and the time of the report."""
+    """A clock that was due before what it measures had happened, and the time of the report.
+
+    `public` if customers see the clock.
+    """
 
     case_id: str
     target: Target
     due_at: datetime
     at: datetime
+    public: bool
 
 
 async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[Breach]) -> None:
@@ -35,10 +39,15 @@ async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[
         (each.case_id, each.at, {"target": (None, each.target), "dueAt": (None, each.due_at)}) for each in breaches
     ]
     await audit.record_all(system, "sla.breached", entries)
-    events = [(each.case_id, each.at, {"target": each.target, "dueAt": each.due_at}) for each in breaches]
+    events = [(each.case_id, each.at, _event_data(each)) for each in breaches]
     await outbox.append_all(work.tx, outbox.CASE_SLA_BREACHED, events)
     numbers = Counter(each.target for each in breaches)
     work.after_commit(partial(_count, instruments, numbers))
+
+
+def _event_data(breach: Breach) -> dict[str, Any]:
+    visibility = "public" if breach.public else "internal"
+    return {"target": breach.target, "dueAt": breach.due_at, "visibility": visibility}
 
 
 def _count(instruments: Instruments, numbers: Counter[Target]) -> None:

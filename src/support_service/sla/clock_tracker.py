@@ -93,7 +93,7 @@ class ClockTracker:
         after = change(policy.terms, before)
         await clock_store.save(work.tx, case_id, policy, before, after)
         breached = [
-            Breach(case_id, target, clock.due_at, at)
+            Breach(case_id, target, clock.due_at, at, policy.content.public)
             for target, clock in after.items()
             if clock.state == "breached" and before[target].state != "breached" and clock.due_at
         ]

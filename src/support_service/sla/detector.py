@@ -84,6 +84,6 @@ class BreachDetector:
             for is_public in (True, False):
                 changed = [key for key, _ in groupby(row.case_id for row in rows if row.public == is_public)]
                 await clock_store.change_cases(work.tx, [(each, locked[each]) for each in changed], public=is_public)
-            found = [Breach(row.case_id, row.target, row.due_at, locked[row.case_id]) for row in rows]
+            found = [Breach(row.case_id, row.target, row.due_at, locked[row.case_id], row.public) for row in rows]
             await breaches.report(work, self._instruments, found)
         return len(found)

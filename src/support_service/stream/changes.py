@@ -16,13 +16,22 @@ Json = dict[str, Any]
 MaskCase = Callable[[Json], Json]
 """Returns the JSON of a case as analysts see it."""
 
+OPENED, CLOSED = "case.opened", "case.closed"
 CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
 # Change types of events that name none.
-TYPES_WITHOUT_NAME = {"support.case.opened.v1": "case.opened", "support.case.closed.v1": "case.closed"}
+TYPES_WITHOUT_NAME = {
+    "support.case.opened.v1": OPENED,
+    "support.case.closed.v1": CLOSED,
+    "support.case.sla-breached.v1": "sla.breached",
+}
 BESIDE = frozenset({"version", "publicVersion"})  # members of a published case that stand beside the case
 UNKNOWN_VERSION = 0  # of a change that an older release has published
-# What may be internal, as the event carries it.
-PARTS = ("conversation", "initialMessage", "attachment")
+# Change types that customers learn of, unless the part that the event carries is internal. Any other change has a
+# visibility of its own.
+OF_CUSTOMERS = frozenset(
+    {"conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"}
+)
+PARTS = ("conversation", "attachment")
 
 
 @dataclass(slots=True)
@@ -79,7 +88,7 @@ class Change:
     def _document(self, view: View, mask: MaskCase) -> Json:
         ticket: Json = self.data["ticket"]
         is_public = view == "public"
-        change_type = self.data.get("changeType") or TYPES_WITHOUT_NAME.get(self.type, self.type)
+        change_type = _change_type(self.type, self.data)
         document = self._head(change_type, public=is_public)
         if view == "full" and self.data.get("actor") is not None:
             document["actor"] = self.data["actor"]
@@ -115,7 +124,7 @@ def parse_change(position: Position, event: bytes) -> Change:
             data,
             owner,
             _previous_owner(owner, data.get("previousOwner") or {}),
-            _is_internal(data),
+            _is_internal(document["type"], data),
         )
     except (KeyError, TypeError, AttributeError) as failure:
         raise ValueError(f"not an event of a case: {failure!r}") from failure
@@ -129,11 +138,15 @@ def _previous_owner(owner: CaseOwnership, given: Mapping[str, Any]) -> CaseOwner
     )
 
 
-def _is_internal(data: Mapping[str, Any]) -> bool:
+def _change_type(event_type: str, data: Mapping[str, Any]) -> str:
+    return str(data.get("changeType") or TYPES_WITHOUT_NAME.get(event_type, event_type))
+
+
+def _is_internal(event_type: str, data: Mapping[str, Any]) -> bool:
     """Return whether customers must not learn of the change."""
-    change_type = str(data.get("changeType") or "")
-    if change_type.startswith("link."):
-        return data.get("visibility") != "public"
-    if not change_type:  # an opening or a closing; a note that came with it is left out
+    change_type = _change_type(event_type, data)
+    if change_type in (OPENED, CLOSED):  # a note that came with it is left out
         return False
+    if change_type not in OF_CUSTOMERS:
+        return data.get("visibility") != "public"
     return any(data[part].get("visibility") == "internal" for part in PARTS if data.get(part))

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from support_service.access.timings import AccessTimings
 from support_service.access.token_file import edit_token_file
 from support_service.client import Change
+from support_service.core.clock import utc_now
 from support_service.database.component import DATABASE
+from support_service.database.tables import case_clocks
 from support_service.http.component import READINESS
 from support_service.stream.component import CHANGE_STREAM
 from support_service.stream.feed import FeedTimings
@@ -185,6 +188,26 @@ async def test_internal_files_and_links_are_not_for_customers(desk):
             (first["id"], "case.closed"),
             (second["id"], "attachment.added"),
         ]
+
+
+async def test_a_breach_is_for_customers_only_if_they_see_the_clock(desk):
+    """Of a policy that is not public they learn neither the targets nor that one was missed."""
+    for name, fields in (("1", {"match": {"priority": ["urgent"]}, "public": True}), ("2", {})):
+        policy = {"targets": {"firstResponse": "PT1H"}, **fields}
+        await desk.send("PUT", f"/support/sla-policies/{name}", json=policy)
+    shown = await desk.open_case(customerId="customer-1", priority="urgent")
+    hidden = await desk.open_case(customerId="customer-1")
+    await desk.publish_all()
+    async with desk.follow("ann") as ann, desk.follow("supervisor") as all_changes:
+        async with desk.client.app[DATABASE].transaction() as tx:
+            await tx.execute(case_clocks.update().values(due_at=utc_now() - timedelta(hours=1)))
+        for case in (hidden, shown):
+            await desk.add(case, authorType="agent", message="Sorry.")  # reports the breach, unless it is reported
+        await eventually(lambda: len(all_changes.changes) == 4 and len(ann.changes) >= 3)
+        breaches = [case for case, change_type in ann.seen() if change_type == "sla.breached"]
+        assert breaches == [shown["id"]]
+        assert all_changes.seen().count((hidden["id"], "sla.breached")) == 1
+        assert len(ann.changes) == 3
 
 
 def _file():
