@@ -31,16 +31,16 @@ def session_secret(request: web.Request) -> str | None:
     return cookies.get(LOOPBACK_NAME) if is_loopback(request.headers.get(HOST, "")) else None
 
 
-async def session_authorization(request: web.Request, sessions: BrowserSessions) -> Sequence[str]:
-    """Return the Authorization headers that the session of a request stands for; none without a session.
+async def session_authorization(request: web.Request, sessions: BrowserSessions) -> tuple[str | None, Sequence[str]]:
+    """Return the secret of the session of a request, and the Authorization headers that it stands for; none without.
 
     Raises Unauthenticated if the session has ended, and Forbidden for a change that another site's page may have sent.
     """
     secret = session_secret(request)
     if secret is None:
-        return ()
+        return None, ()
     expect_same_origin(request)
-    return (await sessions.authorization(secret),)
+    return secret, (await sessions.authorization(secret),)
 
 
 def set_session_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, *, secure: bool) -> None:

@@ -101,18 +101,9 @@ class ChangeStream:
 
     async def check_access(self) -> None:
         """End the streams whose callers were revoked, have expired, or have other rights now."""
-        checks = self._authenticate.items()
-        for number, (subscriber, authenticate) in enumerate(list(checks), 1):
-            if number % self._timings.queue.streams_per_pause == 0:
-                await asyncio.sleep(0)
-            try:
-                if await authenticate() == subscriber.principal:
-                    continue
-            except Unavailable:
-                continue  # callers can't be verified at present
-            except Unauthenticated:
-                pass
-            subscriber.close("revoked")
+        streams, size = list(self._authenticate.items()), self._timings.queue.streams_per_pause
+        for first in range(0, len(streams), size):
+            await asyncio.gather(*(_check_access(*stream) for stream in streams[first : first + size]))
 
     def __len__(self) -> int:
         """Return the number of open streams."""
@@ -188,3 +179,14 @@ class ChangeStream:
 
     def _count_resync(self, reason: GapReason, number: int) -> None:
         self._instruments.stream_resynced.add(number, {"reason": reason})
+
+
+async def _check_access(subscriber: Subscriber, authenticate: Authenticate) -> None:
+    try:
+        if await authenticate() == subscriber.principal:
+            return
+    except Unavailable:
+        return  # callers can't be verified at present
+    except Unauthenticated:
+        pass
+    subscriber.close("revoked")

@@ -11,9 +11,12 @@ from support_service.access.token_file import edit_token_file
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Unauthenticated
 from support_service.database.tables import console_sessions
+from support_service.stream.service import StreamTimings
 from tests.conftest import both_databases
 from tests.support.access.fixtures import AUDIENCE, ISSUER, issuer, write_token  # noqa: F401 - a fixture
 from tests.support.calls import eventually, expect_problem
+from tests.support.stream import follow
+from tests.support.timings import patient_timings
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 SECURE = {"X-Forwarded-Proto": "https"}
@@ -121,6 +124,17 @@ async def test_sign_out_ends_the_session(client, token):
     response = await client.delete("/console/session", headers=SAME_ORIGIN)
     assert response.status == 204
     await expect_problem(await client.get("/support/me", headers=copy), 401, "session_ended")
+
+
+async def test_sign_out_ends_the_streams_of_the_session(make_client, path, token):
+    """A copy of the cookie learns of no further change; other sessions of the token go on."""
+    timings = patient_timings(stream=StreamTimings(access_interval=0.02))
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), timings=timings)
+    await sign_in(client, token)
+    async with follow(client) as ended, follow(client, token) as other:
+        await client.delete("/console/session", headers=SAME_ORIGIN)
+        await eventually(lambda: ended.ended)
+        assert not other.ended
 
 
 async def test_session_ends_with_its_token(client, token, path):

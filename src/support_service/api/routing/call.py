@@ -25,7 +25,8 @@ class Call:
     services: Services
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
-    authorization: Sequence[str] = ()  # the request's Authorization headers
+    authorization: Sequence[str] = ()  # the request's Authorization headers, or what its session stands for
+    session: str | None = None  # the secret of the browser's session that authorizes the request
 
     @property
     def write_origin(self) -> WriteOrigin:
@@ -34,7 +35,10 @@ class Call:
 
     async def authenticate_again(self) -> Principal:
         """Return the caller as its credentials are now. Raises Unauthenticated and Unavailable."""
-        return await self.services.authenticator.authenticate(self.authorization)
+        authorization, sessions = self.authorization, self.services.sessions
+        if self.session is not None and sessions is not None:  # it may have been ended
+            authorization = (await sessions.authorization(self.session),)
+        return await self.services.authenticator.authenticate(authorization)
 
     async def expect_same_principal(self) -> None:
         """Authenticate the caller again, after minutes in which its token may have been revoked.

@@ -72,8 +72,9 @@ def compile_route(route: Route) -> Handler:
     async def serve(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
         authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
+        session = None
         if not authorization and COOKIE in request.headers and services.sessions is not None:
-            authorization = await session_authorization(request, services.sessions)
+            session, authorization = await session_authorization(request, services.sessions)
         principal = await services.authenticator.authenticate(authorization)
         services.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)
@@ -82,7 +83,7 @@ def compile_route(route: Route) -> Handler:
                 "permission_missing",
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
-        call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization)
+        call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization, session=session)
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
