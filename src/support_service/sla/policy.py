@@ -16,7 +16,8 @@ from support_service.sla.durations import Duration
 from support_service.sla.policy_calendar import WEEKDAYS, PolicyCalendar, PolicyModel
 
 MAX_VALUES = 100  # of a match list
-MAX_WEEKS = 104  # within which the spans of a calendar must have the time of each target
+# Within which the spans of a calendar must have the time of each target: clocks are computed day by day.
+MAX_WEEKS = 104
 
 EXAMPLE_FIELDS: dict[str, Any] = {
     "match": {"priority": ["high", "urgent"], "channel": ["email"]},
@@ -113,8 +114,11 @@ class PolicyContent(PolicyModel):
 
     @model_validator(mode="after")
     def _expect_time_enough(self) -> Self:
-        if self.calendar and max(self.targets.given()) > MAX_WEEKS * self.calendar.weekly():
-            raise ValueError(f"the spans of the calendar must have the time of each target within {MAX_WEEKS} weeks")
+        if self.calendar and max(self.targets.given()) > self.calendar.least(MAX_WEEKS):
+            raise ValueError(
+                f"the spans of the calendar, without its holidays, must have the time of each target within any "
+                f"{MAX_WEEKS} weeks"
+            )
         return self
 
     def to_terms(self) -> Terms:

@@ -77,10 +77,21 @@ class PolicyCalendar(PolicyModel):
     spans: WeekSpans
     holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field(default=[])
 
-    def weekly(self) -> timedelta:
-        """Return the working time of a week without holidays."""
-        spans = [span for day in self.spans.by_weekday().values() for span in day]
-        return sum((end - begin for begin, end in spans), NOTHING)
+    def least(self, weeks: int) -> timedelta:
+        """Return the working time that so many weeks have at least, whenever they begin."""
+        worked = {
+            day: sum((end - begin for begin, end in spans), NOTHING) for day, spans in self.spans.by_weekday().items()
+        }
+        holidays = sorted(set(self.holidays))
+        lost = most_lost = NOTHING
+        first = 0
+        for last in holidays:
+            lost += worked.get(last.weekday(), NOTHING)
+            while last - holidays[first] >= timedelta(weeks=weeks):
+                lost -= worked.get(holidays[first].weekday(), NOTHING)
+                first += 1
+            most_lost = max(most_lost, lost)
+        return weeks * sum(worked.values(), NOTHING) - most_lost
 
     def to_calendar(self) -> Calendar:
         """Return the calendar that computes with it."""

@@ -1,14 +1,14 @@
 """Policies: what they accept, which one applies."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from support_service.sla.durations import format_duration
-from support_service.sla.policy import EXAMPLE_FIELDS, PolicyContent, PolicyVersion, first_match
+from support_service.sla.policy import EXAMPLE_FIELDS, MAX_WEEKS, PolicyContent, PolicyVersion, first_match
 
 WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
 
@@ -134,3 +134,17 @@ def test_durations_are_written_in_hours() -> None:
         "PT26H3M4S",
         "PT0S",
     ]
+
+
+def test_holidays_count_against_the_time_of_a_target() -> None:
+    """A clock is computed day by day, so its time must come within two years also if many dates are holidays."""
+    first = date(2027, 1, 4)  # a Monday
+    mondays = [(first + timedelta(weeks=week)).isoformat() for week in range(MAX_WEEKS + 50)]
+    short = {"resolution": "PT7H"}  # the working time of one week
+    for holidays, valid in ((mondays[: MAX_WEEKS - 1], True), (mondays[:MAX_WEEKS], False), (mondays[::2], True)):
+        content = {"targets": short, "calendar": calendar(holidays=[*holidays, *holidays, "2027-01-05"])}
+        if valid:
+            policy(**content)
+        else:
+            with pytest.raises(ValidationError, match="without its holidays"):
+                policy(**content)
