@@ -41,7 +41,7 @@ class FeedTimings:
     kept_changes: int = 1000  # in memory, for clients that come back soon
     kept_bytes: int = 16 * 1024 * 1024
     kept_time: float = 60.0  # an erasure can't reach the memory of a replica
-    page: int = 200  # events of one read of a replay
+    page: int = 100  # events of one step of a replay
     max_replayed: int = 10_000  # events; beyond them, it is faster to read the lists again
     repeats: int = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
 
@@ -118,7 +118,9 @@ class Feed:
         if position is None or self.position is None or position.epoch != self.position.epoch:
             raise Gap("foreign")
         if position.place >= self._kept_after and position.place <= up_to:
-            yield [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
+            kept = [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
+            for first in range(0, len(kept), self._timings.page):
+                yield kept[first : first + self._timings.page]
             return
         state = await self._log.state()
         if state.epoch != position.epoch or position.place > state.last:

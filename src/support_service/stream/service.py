@@ -156,6 +156,7 @@ class ChangeStream:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
                         await self._send_replayed(subscriber, changes, write)
+                        await asyncio.sleep(0)  # nothing else waits if the client may see none of them
             except BrokerError:
                 # What the client has got so far is sent again; it knows each change by its id.
                 await asyncio.sleep(self._timings.replay_retry)

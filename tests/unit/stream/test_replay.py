@@ -1,0 +1,59 @@
+"""A replay of many changes leaves the event loop to others between its steps."""
+
+import asyncio
+import json
+
+import pytest
+
+from support_service.core.background import run_in_background
+from support_service.core.domain.principals import Principal
+from support_service.events.broker.log import InMemoryLog, Place, Position
+from support_service.stream.feed import FeedTimings
+from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.slots import StreamLimits
+from tests.support.calls import eventually
+
+CHANGES, PAGE = 50, 10
+TICKET = {"id": "case-1", "customerId": "customer-1", "assignedAgentId": None, "team": None, "version": 1}
+
+
+def event(number: int) -> str:
+    """Return a published event."""
+    head = {"id": f"event-{number}", "type": "support.case.updated.v1", "time": "2026-05-12T09:00:00Z"}
+    return json.dumps({**head, "data": {"changeType": "case.changed", "ticket": TICKET}})
+
+
+@pytest.mark.parametrize("subject", ["customer-1", "customer-2"], ids=["sees all", "sees none"])
+@pytest.mark.parametrize("are_kept", [True, False], ids=["from memory", "from the log"])
+async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subject, are_kept):
+    """Also if neither the log nor the client makes it wait."""
+    log = InMemoryLog()
+    log.append([event(number) for number in range(0 if are_kept else CHANGES)])
+    timings = StreamTimings(feed=FeedTimings(page=PAGE))
+    stream = ChangeStream(log, lambda case: case, instruments, StreamLimits(1, 1, 1), timings)
+    turns = 0
+    written = []
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def write(frame):
+        written.append(frame)
+
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.tried.wait()
+        if are_kept:
+            log.append([event(number) for number in range(CHANGES)])
+        await eventually(lambda: stream.feed.passed_on and stream.feed.passed_on.place == Place(CHANGES))
+        customer = Principal("customer", "customer", subject)
+        subscriber = stream.open(customer, "public", lambda: customer, lambda: None)
+        first = Position(stream.feed.position.epoch, Place(0))
+        async with run_in_background(take_turns()):
+            await asyncio.sleep(0)
+            before = turns
+            await stream._replay(subscriber, stream.feed.position, str(first), write)
+            assert turns - before >= CHANGES // PAGE
+    assert b"".join(written).count(b"event: support.case") == (CHANGES if subject == "customer-1" else 0)
