@@ -13,6 +13,9 @@ from support_service.core.field_names import in_camel_case
 from support_service.http.json_body import INVALID_REQUEST, parse_json
 from support_service.importing.model import ImportedCase
 
+# What mappers raise for a document that is not in the form of the other system.
+NOT_IN_THE_EXPECTED_FORM = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True)
 class KeptIds:
@@ -57,7 +60,7 @@ def to_case(document: object, mapper: Mapper) -> ImportedCase:
         raise ValidationFailed("invalid_request", "A case must be a JSON object.")
     try:
         mapped = mapper(document)
-    except (KeyError, TypeError, AttributeError, ValueError) as failure:  # not in the form of the other system
+    except NOT_IN_THE_EXPECTED_FORM as failure:
         raise ValidationFailed("invalid_request", f"The case is not in the expected form: {failure!r}.") from failure
     return _validate(_with_field_names(ImportedCase, mapped))
 

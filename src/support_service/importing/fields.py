@@ -74,7 +74,7 @@ def time(value: object) -> str | None:
     text = re.sub(r"\s+UTC$", "+00:00", value.strip())
     try:
         return time(datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00")))
-    except ValueError:
+    except (ValueError, OverflowError):  # no time, or one that UTC has no year for
         return value  # refused with the reason when the case is validated
 
 
@@ -104,6 +104,13 @@ class _TextOfHtml(HTMLParser):
             self._unseen = max(0, self._unseen - 1)
         elif tag in LINE_TAGS and tag != "br":
             self.text.append("\n")
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:  # noqa: FBT001, FBT002 - the library
+        """Leave out a section such as `<![x]>`, as browsers do. The library has an assertion that its name is known."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i, report)
 
     def handle_data(self, data: str) -> None:
         if not self._unseen:

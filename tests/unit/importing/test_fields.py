@@ -19,6 +19,7 @@ from support_service.importing import fields
         ("2021-11-03 02:57:19 UTC", "2021-11-03T02:57:19.000000Z"),
         (datetime(2021, 11, 3, tzinfo=UTC), "2021-11-03T00:00:00.000000Z"),
         ("yesterday", "yesterday"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
         (0, None),
         ("", None),
         (None, None),
@@ -75,6 +76,8 @@ def test_message_without_a_text_gets_one(text):
         ('a <img src="x" alt="logo"> b', "a [logo] b"),
         ("a <b>b", "a b"),
         ("<" * 1000, "<" * 1000),
+        ("<![foo]>a <![if !x]>b<![endif]><![ c>d", "a bd"),
+        ("a <![ b", "a <![ b"),
         ("plain", "plain"),
     ],
 )

@@ -128,12 +128,24 @@ def test_chatwoot_mail():
         {"id": 1, "state": "open", "status": "open", "meta": 5, "articles": [{}], "messages": [{}]},
         {"id": 1, "state": "open", "status": "open", "created_at": "yesterday"},
         {"id": 1, "state": "open", "status": "open", "created_at": 1e300},
+        {"id": 1, "state": "open", "status": "open", "created_at": "0001-01-01T00:00:00+14:00"},
     ],
 )
 def test_document_of_another_form_is_refused_with_a_reason(mapper, document):
     """It does not end the import."""
     with pytest.raises(ValidationFailed):
         to_case(document, mapper)
+
+
+@pytest.mark.parametrize("failure", [IndexError, OverflowError, RecursionError])
+def test_document_that_a_mapper_can_not_read_is_refused(failure):
+    """Whatever part of it is not as expected, such as JSON within a text that is nested too deeply."""
+
+    def fail(_document):
+        raise failure
+
+    with pytest.raises(ValidationFailed):
+        to_case({}, fail)
 
 
 def test_unknown_fields_are_refused():
