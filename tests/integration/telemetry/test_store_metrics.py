@@ -229,7 +229,7 @@ async def test_pools_report_used_and_idle_connections(with_redis, client, metric
 
     await eventually(lambda: pools()["cache", "used"] == pools()["database", "used"] == 0)
     found = pools()
-    assert {pool for pool, _ in found} == {"database", "cache", "events"}
+    assert {pool for pool, _ in found} == {"database", "cache", "events", "stream"}
     assert found["database", "idle"] >= 1
     assert found["cache", "idle"] >= 1
 
