@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.calls import add_message, open_case, read_case, read_detail, 
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGE = {"authorType": "customer", "message": "a secret"}
+IS_NOTED = ContextVar("is_noted", default=False)  # whether the read in progress has been noted
 
 
 def changes_in(case):
@@ -40,9 +42,13 @@ def note_statements(monkeypatch, client, case):
 
     def noting(read):
         async def noted(statement, parameters=None):
-            if case["id"] in (parameters or {}).values():
+            if case["id"] in (parameters or {}).values() and not IS_NOTED.get():
                 statements.append(statement.selected_columns.keys())
-            return await read(statement, parameters)
+            token = IS_NOTED.set(True)  # one of these methods may call the other
+            try:
+                return await read(statement, parameters)
+            finally:
+                IS_NOTED.reset(token)
 
         return noted
 

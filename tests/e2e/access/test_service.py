@@ -120,7 +120,7 @@ async def test_a_demonstration_with_tokens(variables, add_token):
     (line,) = errors.splitlines()
     assert line.startswith("support-service: SUPPORT_AUTH='token' requires SUPPORT_TOKEN")
     async with running("demo", **variables, SUPPORT_TOKEN=token) as demonstration:
-        assert "5 cases" in await demonstration.read_output(until="cases.")
+        assert "60 cases" in await demonstration.read_output(until="cases.")
 
 
 async def test_the_admin_port_is_the_last_to_go(variables, address, add_token):
