@@ -20,8 +20,8 @@ from grafana.cases import TRAFFIC
 from grafana.dependencies import DEPENDENCIES
 from grafana.events import EVENTS, SYNTHETIC
 from grafana.process import PROCESS
-from grafana.service_levels import SERVICE_LEVELS
 from grafana.replicas import REPLICAS
+from grafana.service_levels import SERVICE_LEVELS
 from grafana.timeline import FIRST, READING, SOURCES
 
 ROOT = Path(__file__).parent.parent

@@ -9,6 +9,7 @@ from uuid import uuid4
 from support_service import __version__
 from support_service.client import Attachment, Case, ClientTimings, NoAnswer, NotFound, SupportClient, SupportError
 from support_service.core.clock import utc_now
+from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.http.client_errors import describe_client_error
 from support_service.probe.report import CheckReport, Step
 from support_service.telemetry.http import PROBE_USER_AGENT
@@ -80,7 +81,8 @@ class SyntheticCheck:
             unreachable = step.step == "open" and isinstance(failure, NoAnswer)
             step.verdict, step.detail = "skipped" if unreachable else "wrong", _describe(failure)
             if isinstance(failure, SupportError) and failure.status:
-                step.status, step.code = failure.status, failure.code
+                code = failure.problem.get("code")
+                step.status, step.code = failure.status, code if code in PROBLEM_CODES_BY_NAME else None
         step.seconds = time.perf_counter() - started
         if step.verdict == "good" and step.seconds > step.threshold:
             step.verdict, step.detail = "slow", "slower than the threshold"

@@ -14,10 +14,12 @@ VALID_KEY = re.compile("[!-~]{1,255}")
 def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: dict[str, Any]) -> None:
     """Replace each valid key by a unique one, because a reused key is refused. Invalid keys stay.
 
-    A generated `messagesAfter` is never the id of a message, and `messagesLimit` excludes `includeTimeline`.
+    A generated `messagesAfter` is never the id of a message, a generated `cursor` is never one that a list gave, and
+    `messagesLimit` excludes `includeTimeline`.
     """
     if case.query:
         case.query.pop("messagesAfter", None)
+        case.query.pop("cursor", None)
         if "includeTimeline" in case.query:
             case.query.pop("messagesLimit", None)
     if case.headers and VALID_KEY.fullmatch(str(case.headers.get(KEY, ""))):

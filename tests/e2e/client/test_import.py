@@ -16,15 +16,29 @@ MODULES = {
     "audit",
     "audit.actions",
     "cases",
+    "events",
+    "events.broker",
+    "events.broker.base",
     "http",
     "http.client_errors",
     "macros",
     "macros.model",
     "macros.variables",
+    "sla",
+    "sla.calendar",
+    "sla.case_clocks",
+    "sla.clock",
+    "sla.durations",
+    "sla.policy",
+    "sla.policy_calendar",
+    "sla.shown_clocks",
+    "timeline",
+    "timeline.breaker",
+    "timeline.override_rules",
     "views",
     "views.model",
 }
-FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cachetools", "cloudevents", "multipart", "obstore", "opentelemetry"}
+FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cloudevents", "multipart", "obstore", "opentelemetry"}
 FOREIGN |= {"prometheus_client", "psutil", "redis", "sqlalchemy", "sqlite3", "uvloop"}
 
 

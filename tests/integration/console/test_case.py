@@ -147,9 +147,11 @@ async def test_own_changes_ask_no_question(console, client, case):
 
 
 async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client, case):
-    """The page shows the other agent's change."""
+    """The page, which has not heard of the change, shows it."""
     console.refused = {412}
-    page = await console.open(path(case))
+    profile = await console.profile()
+    await profile.route("**/support/stream", lambda _: None)  # it never answers
+    page = await console.open(path(case), profile=profile)
     await expect(page.get_by_role("button", name="Claim")).to_be_visible()
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
     await page.get_by_role("button", name="Claim").click()

@@ -119,7 +119,7 @@ async def test_each_change_is_an_event(client, stream):
     assert statuses == [("open", "pending"), ("pending", "resolved"), (None, None), closing, closing]
     assert events[0]["data"]["ticket"]["status"] == "open"
     ticket = events[-1]["data"]["ticket"]
-    more = {"messages", "moreMessages", "timeline", "attachments", "links", "timelineSources", "moreCaseEvents"}
+    more = {"sla", "messages", "moreMessages", "timeline", "attachments", "links", "timelineSources", "moreCaseEvents"}
     published = {"waitingSince", "version", "publicVersion"}
     assert set(ticket) - published == set(detail) - more
     assert {event["data"]["actor"] for event in events} == {"anyone"}

@@ -173,7 +173,7 @@ async def test_status_and_code_of_a_refusal_are_reported(tmp_path, text):
         agents.append(request.headers["User-Agent"])
         await request.read()
         if request.path == "/support/cases":
-            return web.json_response({"id": "c-1"}, status=201)
+            return web.json_response(CASE, status=201)
         return web.Response(status=204 if request.method == "DELETE" else 503, text=text)
 
     app = web.Application()

@@ -306,7 +306,10 @@ async def test_command_ends_quietly_when_its_reader_is_gone(tmp_path, command):
     os.close(reader)
     async with running(*command.split(), cwd=tmp_path, output=writer, forked=False) as process:
         os.close(writer)
-        assert await process.wait_for_exit(START_TIMEOUT) == (141, "", "")
+        status, out, errors = await process.wait_for_exit(START_TIMEOUT)
+    assert (status, out) == (141, "")
+    # One source of the demo fails, so that a timeline has something stale.
+    assert [line for line in errors.splitlines() if "fulfillment answered" not in line] == []
 
 
 @pytest.mark.usefixtures("processes")

@@ -55,14 +55,14 @@ DB_CONNECTION_LIMIT = InstrumentSpec(
     "observed sum",
     "{connection}",
     "Connections that a pool may open; no value for a pool without a limit",
-    {"db.client.connection.pool.name": ("database", "cache", "events")},
+    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
 )
 DB_CONNECTION_WAITING = InstrumentSpec(
     "db.client.connection.pending_requests",
     "observed sum",
     "{request}",
     "Operations that wait for a connection, or for their turn to change a row",
-    {"db.client.connection.pool.name": ("database", "cache", "events")},
+    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
 )
 REDIS_EVICTION_POLICY = InstrumentSpec(
     "support.redis.eviction_policy",
