@@ -8,8 +8,6 @@ from time import perf_counter
 from typing import Any
 
 import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
@@ -23,8 +21,8 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_for_claim,
 )
+from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
-from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
 
@@ -47,15 +45,7 @@ class RedisBroker:
     ) -> None:
         self._measure = measure
         self._timings = timings
-        self._pool = redis.BlockingConnectionPool.from_url(
-            url,
-            parser_class=limited_parser(url),
-            timeout=timings.timeout,
-            socket_timeout=timings.timeout,
-            socket_connect_timeout=timings.timeout,
-            max_connections=CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._pool = connection_pool(url, timings, CONNECTIONS)
         self.client: Any = redis.Redis.from_pool(self._pool)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
             self.client.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)

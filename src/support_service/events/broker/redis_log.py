@@ -6,14 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
+from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
 from support_service.events.broker.redis import EVENT_FIELDS, FAILURES
-from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.stores import PoolState, redis_pool_state
 
 CONNECTIONS = 8
@@ -37,15 +35,7 @@ class RedisLog:
         self._stream, self._notes, self._epoch_key = stream, f"{stream}.notes", f"{stream}:epoch"
         self._note_ttl = round(note_ttl * 1000)
         self._timings = timings
-        self._pool = redis.BlockingConnectionPool.from_url(
-            url,
-            parser_class=limited_parser(url),
-            timeout=timings.timeout,
-            socket_timeout=timings.timeout,
-            socket_connect_timeout=timings.timeout,
-            max_connections=CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._pool = connection_pool(url, timings, CONNECTIONS)
         self._redis: Any = redis.Redis.from_pool(self._pool)
         self._add_note = self._redis.register_script(_ADD_NOTE)
         self._notes_after = START
