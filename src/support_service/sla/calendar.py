@@ -7,10 +7,9 @@ not count, and an hour that occurs twice counts twice if it lies in a span.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
-
-from cachetools import LRUCache
 
 Span = tuple[timedelta, timedelta]
 """The begin and the end of a span of a day, as time after midnight; the end does not belong to it."""
@@ -55,7 +54,7 @@ class Calendar:
         self._zone = time_zone
         self._spans = spans
         self._holidays = holidays
-        self._days: LRUCache[date, tuple[Interval, ...]] = LRUCache(KEPT_DAYS)
+        self._of_day = lru_cache(KEPT_DAYS)(self._find_intervals)
 
     def add(self, at: datetime, amount: timedelta) -> datetime:
         """Return the first instant at which `amount` of working time has passed since `at`."""
@@ -85,14 +84,9 @@ class Calendar:
                     yield max(begin, start), end
             day += DAY
 
-    def _of_day(self, day: date) -> tuple[Interval, ...]:
+    def _find_intervals(self, day: date) -> tuple[Interval, ...]:
         """Return the working time of a day of UTC."""
-        intervals = self._days.get(day)
-        if intervals is None:
-            intervals = self._days[day] = tuple(self._find_intervals(day))
-        return intervals
-
-    def _find_intervals(self, day: date) -> Iterator[Interval]:
+        found = []
         start = datetime.combine(day, time.min, UTC)
         for begin, end in self._split_at_change(start, start + DAY):
             offset = self._offset(begin)
@@ -101,8 +95,9 @@ class Calendar:
                 for first, last in () if local_day in self._holidays else self._spans.get(local_day.weekday(), ()):
                     opening, closing = max(begin, midnight + first), min(end, midnight + last)
                     if opening < closing:
-                        yield opening, closing
+                        found.append((opening, closing))
                 local_day += DAY
+        return tuple(found)
 
     def _split_at_change(self, start: datetime, end: datetime) -> tuple[Interval, ...]:
         """Split a day of UTC where the offset of local time changes; no zone has two such changes within a day."""

@@ -38,7 +38,7 @@ MODULES = {
     "views",
     "views.model",
 }
-FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cloudevents", "multipart", "obstore", "opentelemetry"}
+FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cachetools", "cloudevents", "multipart", "obstore", "opentelemetry"}
 FOREIGN |= {"prometheus_client", "psutil", "redis", "sqlalchemy", "sqlite3", "uvloop"}
 
 
