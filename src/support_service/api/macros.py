@@ -2,7 +2,7 @@
 
 from support_service.api.models.macros import MacroContent, MacroPage, MacroQuery, NewMacro
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.etags import KnownTags, is_known
+from support_service.api.routing.etags import KnownTags, is_known, version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -31,7 +31,7 @@ async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
     Variables in its text are names between two braces, such as `{{order.status}}`. An unknown one is refused.
     """
     macro = await call.services.macros.create(call.write_origin, body.name, body.to_fields())
-    return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **_etag(macro)})
+    return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)})
 
 
 async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macro | None]:
@@ -40,7 +40,7 @@ async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macr
     The text has its variables as they were saved.
     """
     macro = await call.services.macros.get(macro_name)
-    etag = _etag(macro)
+    etag = version_header(macro.version)
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(macro, etag)
 
 
@@ -52,8 +52,8 @@ async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: E
     """
     macro, created = await call.services.macros.put(call.write_origin, macro_name, body.to_fields(), expected)
     if created:
-        return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **_etag(macro)}, 201)
-    return Reply(macro, _etag(macro))
+        return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)}, 201)
+    return Reply(macro, version_header(macro.version))
 
 
 async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) -> Reply[None]:
@@ -63,10 +63,6 @@ async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) 
     """
     await call.services.macros.delete(call.write_origin, macro_name, expected)
     return Reply(None)
-
-
-def _etag(macro: Macro) -> dict[str, str]:
-    return {"ETag": f'"{macro.version}"'}
 
 
 ROUTES = (

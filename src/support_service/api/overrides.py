@@ -2,6 +2,7 @@
 
 from support_service.api.models.overrides import NewOverride, ShownOverride
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -30,7 +31,7 @@ async def set_override(
         duration=parse_override_duration(body.duration),
         expected=expected,
     )
-    return Reply(shown(override), {"ETag": f'"{override.version}"'})
+    return Reply(shown(override), version_header(override.version))
 
 
 async def clear_override(call: Call, override_name: str, expected: ExpectedVersions) -> Reply[None]:

@@ -2,7 +2,7 @@
 
 from support_service.api.models.sla_policies import SlaPolicyContent, SlaPolicyList
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.etags import KnownTags, is_known
+from support_service.api.routing.etags import KnownTags, is_known, version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -30,7 +30,7 @@ async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Repl
     Durations are in hours, minutes and seconds, whatever they were sent in.
     """
     policy = await call.services.policies.get(policy_name)
-    etag = _etag(policy)
+    etag = version_header(policy.version)
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(policy, etag)
 
 
@@ -44,8 +44,8 @@ async def put_sla_policy(
     """
     policy, created = await call.services.policies.put(call.write_origin, policy_name, body, expected)
     if created:
-        return Reply(policy, {"Location": f"{POLICIES}/{policy.name}", **_etag(policy)}, 201)
-    return Reply(policy, _etag(policy))
+        return Reply(policy, {"Location": f"{POLICIES}/{policy.name}", **version_header(policy.version)}, 201)
+    return Reply(policy, version_header(policy.version))
 
 
 async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVersions) -> Reply[None]:
@@ -55,10 +55,6 @@ async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVers
     """
     await call.services.policies.delete(call.write_origin, policy_name, expected)
     return Reply(None)
-
-
-def _etag(policy: Policy) -> dict[str, str]:
-    return {"ETag": f'"{policy.version}"'}
 
 
 ROUTES = (

@@ -15,6 +15,7 @@ from support_service.api.models.views import (
     ViewPage,
 )
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core import pagination
@@ -43,7 +44,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     check_may_search(call, body.query)
     new = model.NewView(body.name, body.query.as_query(), body.team)
     view = await call.services.views.create(call.write_origin, new)
-    return Reply(_saved(view), {"Location": f"{VIEWS}/{view.id}", **_etag(view)})
+    return Reply(_saved(view), {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
 
 
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
@@ -76,7 +77,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
     view = await call.services.views.change(call.write_origin, view_id, body.given(), expected)
-    return Reply(_saved(view), _etag(view))
+    return Reply(_saved(view), version_header(view.version))
 
 
 async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
@@ -100,10 +101,6 @@ def _counter(call: Call) -> CountCases:
         return await call.services.cases.count_cases(call.principal, filters, most)
 
     return count
-
-
-def _etag(view: model.StoredView) -> dict[str, str]:
-    return {"ETag": f'"{view.version}"'}
 
 
 def _members(view: model.StoredView) -> dict[str, Any]:

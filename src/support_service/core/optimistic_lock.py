@@ -1,12 +1,21 @@
-"""Optimistic locking of cases: each change increments the version, and a change may require certain versions."""
+"""Optimistic locking: each change of a resource increments its version, and may require certain versions."""
 
 from collections.abc import Collection
+from typing import Protocol
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import VersionConflict
 
 ExpectedVersions = Collection[int] | None
-"""The versions of a case that a change accepts; None accepts any."""
+"""The versions of a resource that a change accepts; None accepts any."""
+
+
+class Versioned(Protocol):
+    """A resource with a version."""
+
+    @property
+    def version(self) -> int:
+        """A number that grows with each change."""
 
 
 def visible_version(principal: Principal, version: int, internal_changes: int) -> int:
@@ -18,6 +27,15 @@ def expect_version(version: int, expected: ExpectedVersions) -> None:
     """Raise VersionConflict if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
         raise version_conflict()
+
+
+def expect_resource_version(resource: Versioned | None, expected: ExpectedVersions, code: str, noun: str) -> None:
+    """Raise VersionConflict with this code if a resource, which may not exist, has none of the expected versions.
+
+    `noun` names the kind of the resource, such as `macro`.
+    """
+    if expected is not None and (resource is None or resource.version not in expected):
+        raise VersionConflict(code, f"The {noun} was changed since it was read; read it again and retry.")
 
 
 def version_conflict() -> VersionConflict:

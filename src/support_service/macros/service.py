@@ -8,9 +8,9 @@ from typing import Any
 from support_service.audit import log as audit
 from support_service.core import pagination
 from support_service.core.clock import time_after, utc_now
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
-from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.core.resource_names import is_valid_name
+from support_service.core.errors import Conflict, NotFound
+from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
+from support_service.core.resource_names import expect_valid_name, is_valid_name
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.macros import store
@@ -64,12 +64,10 @@ class MacroService:
         Fields without a change leave the version as it is. Raises ValidationFailed for a name that no macro can have,
         VersionConflict, and Conflict if there are too many macros or another request creates the macro at this moment.
         """
-        if not is_valid_name(name):
-            problem = FieldError("name", "must have 1 to 64 letters, digits, - _ or . and begin with a letter or digit")
-            raise ValidationFailed("invalid_request", "The name in the path can't be the name of a macro.", [problem])
+        expect_valid_name(name, "macro")
         async with unit_of_work(self._database, origin, MACROS) as work:
             before = await store.lock(work.tx, name)
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "macro_changed", "macro")
             if before is None:
                 return await self._add(work, name, fields), True
             if before.fields == fields:
@@ -86,7 +84,7 @@ class MacroService:
             before = await store.lock(work.tx, name) if is_valid_name(name) else None
             if before is None:
                 raise _not_found(name)
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "macro_changed", "macro")
             await store.delete(work.tx, name)
             await _record(work, "macro.deleted", time_after(before.updated_at), before=before)
 
@@ -107,11 +105,6 @@ class MacroService:
 
 def _not_found(name: str) -> NotFound:
     return NotFound("macro_not_found", f"There is no macro {name[:64]!r}.")
-
-
-def _expect_version(macro: Macro | None, expected: ExpectedVersions) -> None:
-    if expected is not None and (macro is None or macro.version not in expected):
-        raise VersionConflict("macro_changed", "The macro was changed since it was read; read it again and retry.")
 
 
 async def _record(

@@ -7,9 +7,9 @@ from typing import Any
 
 from support_service.audit import log as audit
 from support_service.core.clock import time_after, utc_now
-from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, VersionConflict
-from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.core.resource_names import is_valid_name
+from support_service.core.errors import Conflict, NotFound, VersionConflict
+from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
+from support_service.core.resource_names import expect_valid_name, is_valid_name
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.sla import policy_store as store
@@ -53,12 +53,10 @@ class PolicyService:
         The same content leaves the version as it is. Raises ValidationFailed for a name that no policy can have,
         VersionConflict, and Conflict if there are too many policies or another request creates it at this moment.
         """
-        if not is_valid_name(name):
-            problem = FieldError("name", "must have 1 to 64 letters, digits, - _ or . and begin with a letter or digit")
-            raise ValidationFailed("invalid_request", "The name in the path can't be the name of a policy.", [problem])
+        expect_valid_name(name, "policy")
         async with unit_of_work(self._database, origin, POLICIES) as work:
             before = await store.lock(work.tx, name)
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "sla_policy_changed", "policy")
             if before and before.content_json() == content.to_json():
                 return before, False
             after = await self._replace(work, before, content) if before else await self._add(work, name, content)
@@ -71,7 +69,7 @@ class PolicyService:
             before = await store.lock(work.tx, name) if is_valid_name(name) else None
             if before is None:
                 raise _not_found(name)
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "sla_policy_changed", "policy")
             await store.retire(work.tx, name)
             await _record(work, "sla-policy.deleted", time_after(before.updated_at), before=before)
         await self._policies.refresh()
@@ -105,13 +103,6 @@ def _policy(content: PolicyContent, name: str, created_at: datetime, updated_at:
 
 def _not_found(name: str) -> NotFound:
     return NotFound("sla_policy_not_found", f"There is no service level policy {name[:64]!r}.")
-
-
-def _expect_version(policy: Policy | None, expected: ExpectedVersions) -> None:
-    if expected is not None and (policy is None or policy.version not in expected):
-        raise VersionConflict(
-            "sla_policy_changed", "The policy was changed since it was read; read it again and retry."
-        )
 
 
 async def _record(

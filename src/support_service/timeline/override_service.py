@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from support_service.core.clock import time_after, utc_now
-from support_service.core.errors import FieldError, NotFound, ValidationFailed, VersionConflict
-from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.errors import FieldError, NotFound, ValidationFailed
+from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.database import Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.timeline.override_rules import check_ttl
@@ -45,7 +45,7 @@ class OverrideService:
         _check_fields(name, value, reason)
         async with unit_of_work(self._database, origin) as work:
             before = await _in_effect(work, name)
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "override_changed", "override")
             now = time_after(before.set_at) if before else utc_now()
             override = Override(name, value, reason, now + duration, now)
             await set_override(work, override)
@@ -59,7 +59,7 @@ class OverrideService:
             before = await _in_effect(work, name)
             if before is None:
                 raise NotFound("override_not_found", f"No override {name!r} is in effect.")
-            _expect_version(before, expected)
+            expect_resource_version(before, expected, "override_changed", "override")
             await clear_overrides(work, [name])
         await self._overrides.refresh()
 
@@ -90,10 +90,3 @@ def _check_fields(name: str, value: float | None, reason: str) -> None:
             wrong.append(FieldError("reason", "is missing: agents and the next on-call read it"))
     if wrong:
         raise ValidationFailed("invalid_request", f"The override {name} can't be set.", wrong)
-
-
-def _expect_version(override: Override | None, expected: ExpectedVersions) -> None:
-    if expected is not None and (override is None or override.version not in expected):
-        raise VersionConflict(
-            "override_changed", "The override was changed since it was read; read it again and retry."
-        )

@@ -27,6 +27,11 @@ def etag_header(call: Call, case: CaseSummary | StoredCase | ExistingCase) -> di
     return {"ETag": f'"{case.version}{view}"'}
 
 
+def version_header(version: int) -> dict[str, str]:
+    """Return the ETag header of a resource that every caller sees alike: its version."""
+    return {"ETag": f'"{version}"'}
+
+
 def live_etag_header(call: Call, case: CaseSummary | StoredCase) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
