@@ -35,21 +35,21 @@ services: ## Install the Debian packages that tests need, where they are missing
 	have chromium || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 
-NODE_PACKAGES := frontend/node_modules/.package-lock.json
+NODE_PACKAGES := node_modules/.package-lock.json
 
-$(NODE_PACKAGES): frontend/package.json frontend/package-lock.json
+$(NODE_PACKAGES): package.json package-lock.json
 	@command -v npm >/dev/null 2>&1 || .ci/debian-packages nodejs npm
-	npm --prefix frontend ci --silent
+	npm ci --silent
 	@touch $@
 
 vendor: $(NODE_PACKAGES) ## Copy the console's npm packages into the repository, with a manifest
-	$(PYTHON) frontend/vendor.py
+	$(PYTHON) .ci/vendor.py
 
 run: install ## Start the service with simulated upstream services and sample cases on 127.0.0.1:8000
 	@$(BIN)/support-service demo $(ARGS)
 
 screenshots: install services ## Render the README's pictures of the console from the demo
-	$(BIN)/python frontend/screenshots.py
+	$(BIN)/python docs/screenshots.py
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal
@@ -99,8 +99,8 @@ lint: install $(NODE_PACKAGES) ## Check format, lint rules, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
-	$(BIN)/python frontend/vendor.py --check
-	frontend/node_modules/.bin/tsc --project frontend
+	$(BIN)/python .ci/vendor.py --check
+	node_modules/.bin/tsc --project .
 	$(BIN)/support-service openapi --check
 	$(BIN)/python docs/configuration.py --check
 	$(BIN)/python observability/catalogue.py --check

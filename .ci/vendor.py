@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-PACKAGES = HERE / "node_modules"
+ROOT = Path(__file__).parent.parent
+PACKAGES = ROOT / "node_modules"
 # What is copied of each package. A module's type declarations, which only the checker reads, come with it.
 MODULES = {
     ROOT / "src/support_service/console/static/vendor": {
