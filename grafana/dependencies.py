@@ -23,7 +23,11 @@ DEPENDENCIES = Row(
                     ),
                     "{{instance}}",
                 ),
-                Query(rate(OPERATIONS, where=f'{DATABASE},error_type="timeout"'), "timeouts", right="ops"),
+                Query(
+                    rate(OPERATIONS, where=f'{DATABASE},error_type="timeout"') + " or vector(0)",
+                    "timeouts",
+                    right="ops",
+                ),
             ),
             "percentunit",
             t.DATABASE_ERROR_SHARE,

@@ -1,11 +1,14 @@
 """Every dashboard panel against a live Prometheus that scrapes a service with traffic."""
 
 import asyncio
+import base64
+import json
 import math
 import subprocess
 import time
 
 import pytest
+import redis.asyncio as aioredis
 from grafana import generate
 
 from tests.support.backends import Prometheus
@@ -13,6 +16,8 @@ from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.promql import ROOT, RULES
 from tests.support.servers import MissingServer, find_binary, free_port
+from tests.support.stream import follow
+from tests.support.tls import start_tls_server
 
 HISTORY = "support:tickets_created:rate15m"
 DAY, STEP = 86_400, 300  # seconds
@@ -84,27 +89,58 @@ def queries_without_a_value(prometheus):
 
 
 @pytest.fixture
-def offload_variables(redis, s3):
-    """Settings of a service that offloads files to S3 within seconds, with the short timings of a drill."""
+async def limited_redis(redis):
+    """A Redis with a limit of its memory."""
+    connection = aioredis.from_url(redis.url)
+    await connection.config_set("maxmemory", 500_000_000)
+    yield redis
+    await connection.config_set("maxmemory", 0)
+    await connection.aclose()
+
+
+@pytest.fixture
+async def tls_url(tmp_path):
+    """The URL of a TLS server, which takes no events."""
+    server, url = await start_tls_server(tmp_path, days=30)
+    yield url
+    server.close()
+
+
+@pytest.fixture
+def variables(limited_redis, s3, tls_url):
+    """Settings of a service that uses all it can depend on, with the short timings of a drill.
+
+    It offloads files to S3 within seconds, and sends events to a webhook.
+    """
+    secret = "whsec_" + base64.b64encode(b"panel" * 6).decode()
     return {
         "module": "tests.e2e.drill.command",
         "PYTHONPATH": str(ROOT),
-        "SUPPORT_REDIS_URL": redis.url,
+        "SUPPORT_REDIS_URL": limited_redis.url,
         "SUPPORT_S3_BUCKET": s3.create_bucket(),
         "SUPPORT_S3_ENDPOINT": s3.url,
         "SUPPORT_OFFLOAD_AFTER": "0s",
+        "SUPPORT_WEBHOOKS": json.dumps([{"name": "crm", "url": tls_url, "secret": secret}]),
     }
 
 
+async def agree_on_a_service_level(session):
+    """Promise a first answer within an hour for every case."""
+    policy = {"match": {}, "targets": {"firstResponse": "PT1H"}}
+    async with session.put("/support/sla-policies/all", json=policy) as answer:
+        assert answer.status in (200, 201), await answer.text()
+
+
 async def test_every_panel_query_returns_a_value(
-    serve, session, workload, prometheus, offload_variables, port, probe_port, tmp_path
+    serve, session, workload, prometheus, variables, port, probe_port, tmp_path
 ):
     """After some traffic each query of each panel yields a number."""
-    async with serve(**offload_variables) as service:
+    async with serve(**variables) as service:
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
         # Prometheus knows the service, so later requests count as increases.
         await eventually(lambda: prometheus.query("support_build_info"))
-        async with running_probe(tmp_path, port, probe_port):
+        await agree_on_a_service_level(session)
+        async with running_probe(tmp_path, port, probe_port), follow(session):
             await workload(session)
             await send_event(session)
             give_up = time.monotonic() + 6 * GENEROUS_TIMEOUT

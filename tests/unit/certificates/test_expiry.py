@@ -1,17 +1,11 @@
 """When certificates expire, read from real TLS servers."""
 
-import asyncio
-import ssl
-from datetime import UTC, datetime, timedelta
-
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from support_service.certificates.expiry import CertificateExpiry
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.servers import free_port
+from tests.support.tls import start_tls_server
 
 DAY = 86_400
 
@@ -22,24 +16,9 @@ async def serve(tmp_path):
     servers = []
 
     async def start(days):
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somewhere.else")])
-        expires = datetime.now(UTC) + timedelta(days=days)
-        certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(expires - timedelta(days=90))
-            .not_valid_after(expires)
-            .sign(key, hashes.SHA256())
-        )
-        path = tmp_path / f"{days}.pem"
-        encoding = serialization.Encoding.PEM
-        private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        path.write_bytes(private + certificate.public_bytes(encoding))
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(path)
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", free_port(), ssl=context)
+        server, url = await start_tls_server(tmp_path, days)
         servers.append(server)
-        return f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/path"
+        return url
 
     yield start
     for server in servers:

@@ -237,6 +237,8 @@ def raised():
                 found.add((values[0], statuses[name]))
             if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
                 found.add((values[1], values[0]))
+            if name == "expect_resource_version" and values[2] is not None:
+                found.add((values[2], STATUS_BY_ERROR[errors.VersionConflict]))
     return found
 
 
