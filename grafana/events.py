@@ -96,19 +96,19 @@ SYNTHETIC = Row(
         Panel(
             "Support probe",
             "The last run of the synthetic check, which opens a case and waits until a synthetic event is in its "
-            "timeline.",
-            (Query(highest("support_probe_success", job=PROBE), "probe"),),
+            "timeline: directly at the service, and through its ingress.",
+            (Query(highest("support_probe_success", "via", job=PROBE), "{{via}}"),),
             "short",
             1,
             low=True,
-            alerts=("SupportProbeFailing", "SupportProbeMissing"),
+            alerts=("SupportProbeFailing", "SupportIngressFailing", "SupportProbeMissing"),
             kind="states",
             words={"0": "failed", "1": "good"},
         ),
         Panel(
             "Support probe steps that succeed",
             "Which steps of the last run were good; steps after a failed one may be skipped.",
-            (Query(highest("support_probe_step_success", "step", job=PROBE), "{{step}}"),),
+            (Query(highest("support_probe_step_success", "via, step", job=PROBE), "{{via}} {{step}}"),),
             "short",
             1,
             low=True,
@@ -119,14 +119,18 @@ SYNTHETIC = Row(
         Panel(
             "Support probe steps",
             "Duration of each step of the last run.",
-            (Query(highest("support_probe_step_seconds", "step", job=PROBE), "{{step}}"),),
+            (Query(highest("support_probe_step_seconds", "via, step", job=PROBE), "{{via}} {{step}}"),),
             "s",
             alerts=("SupportProbeFailing",),
         ),
         Panel(
             "Support probe last success",
             "Time since the last good run.",
-            (Query(f"time() - {highest('support_probe_last_success_timestamp_seconds', job=PROBE)}", "since"),),
+            (
+                Query(
+                    f"time() - {highest('support_probe_last_success_timestamp_seconds', 'via', job=PROBE)}", "{{via}}"
+                ),
+            ),
             "s",
             alerts=("SupportProbeFailing", "SupportProbeMissing"),
         ),

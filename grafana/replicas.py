@@ -2,7 +2,7 @@
 
 from observability import thresholds as t
 
-from grafana.panel import Panel, Query, Row, series
+from grafana.panel import Panel, Query, Row, series, total
 
 
 def _used(used: str, limit: str, legend: str, where: str = "", state: str = "") -> Query:
@@ -27,6 +27,25 @@ REPLICAS = Row(
             alerts=("SupportReplicaDown", "SupportMetricsMissing"),
             kind="states",
             words={"0": "down", "1": "up"},
+        ),
+        Panel(
+            "Support replicas that are ready",
+            "Whether each replica is ready (`/readyz` answers 200): the load balancer sends it requests.",
+            (Query(series("support_replica_ready"), "{{instance}}"),),
+            "short",
+            1,
+            low=True,
+            alerts=("SupportReplicaNotReady",),
+            kind="states",
+            words={"0": "not ready", "1": "ready"},
+        ),
+        Panel(
+            "Support dependencies",
+            "How many replicas report each status of a dependency, as `/readyz` does. Normal: ok, or off for a source "
+            "that is not called. Only the database makes a replica unready.",
+            (Query(total("support_dependency_status", "dependency, status"), "{{dependency}} {{status}}"),),
+            "short",
+            alerts=("SupportReplicaNotReady",),
         ),
         Panel(
             "Support limits of replicas",

@@ -3,8 +3,16 @@
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds
 
-STEPS = "{{ range query `max by (step) (support_probe_step_success) == 0` }} {{ .Labels.step }}{{ end }}"
 GOOD = "support_probe_success"
+DIRECT, INGRESS = 'via!="ingress"', 'via="ingress"'
+
+
+def steps(via: str) -> str:
+    """Return text of a template that names each failed step, with the status and the code of its answer."""
+    failed = f"max by (step, status, code) (support_probe_step_failure{{{via}}})"
+    answer = "{{ with .Labels.status }} with {{ . }}{{ end }}{{ with .Labels.code }} {{ . }}{{ end }}"
+    return f"{{{{ range query `{failed}` }}}} {{{{ .Labels.step }}}}{answer}{{{{ end }}}}"
+
 
 ALERTS = (
     Alert(
@@ -54,23 +62,36 @@ ALERTS = (
     ),
     Alert(
         "SupportProbeFailing",
-        f"max by (instance) ({GOOD}) == 0",
+        f"max by (instance) ({GOOD}{{{DIRECT}}}) == 0",
         t.PROBE_FOR,
         "critical",
-        f"The synthetic check of a whole case fails at step{STEPS}",
+        f"The synthetic check of a whole case fails at step{steps(DIRECT)}",
         "The probe opens a case and waits until an event appears in its timeline. Its result has been "
-        f"{{{{ $value }}}} for {t.PROBE_FOR} (limit: 1, which means success). Its log has the status and the code of "
-        "the answer.",
+        f"{{{{ $value }}}} for {t.PROBE_FOR} (limit: 1, which means success). Agents most likely cannot do what it "
+        "cannot do.",
         "Support probe steps that succeed",
     ),
     Alert(
+        "SupportIngressFailing",
+        f"max by (instance) ({GOOD}{{{INGRESS}}}) == 0 and on () max({GOOD}{{{DIRECT}}}) == 1",
+        t.INGRESS_FOR,
+        "critical",
+        f"No agent reaches support-service: its ingress fails at step{steps(INGRESS)}",
+        "The check through the ingress fails, while the same check directly at the service succeeds. Its result has "
+        f"been {{{{ $value }}}} for {t.INGRESS_FOR} (limit: 1, which means success). 404: a host or a path of the "
+        "ingress leads elsewhere; 502 to 504: it finds no replica; no status: DNS, TLS or a timeout.",
+        "Support probe",
+        t.CAUSE_KEPT,
+    ),
+    Alert(
         "SupportProbeFlapping",
-        f"max by (instance) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
-        f" and max by (instance) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
-        f" and max by (instance) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
+        f"max by (instance, via) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
+        f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
+        f" and max by (instance, via) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
         t.PROBE_FLAPPING_FOR,
         "warning",
-        "The synthetic check of a whole case fails again and again",
+        'The synthetic check of a whole case{{ if eq $labels.via "ingress" }} through the ingress{{ end }} fails again '
+        "and again",
         f"{{{{ $value | humanizePercentage }}}} of the runs of the probe in {t.PROBE_WINDOW} were good (limit "
         f"{t.PROBE_SHARE:.0%}). Some agents meet the same failure.",
         "Support probe steps that succeed",

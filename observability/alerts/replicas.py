@@ -13,6 +13,11 @@ def _share(resource: str, used: str, limit: str, most: float) -> str:
     return f'label_replace({shares} > {most}, "resource", "{resource}", "", "")'
 
 
+# Text of a template that names each dependency that fails for the alert's instance, with its code.
+UNAVAILABLE = (
+    '{{ range query (printf "support_dependency_status{instance=%q,status!~\\"ok|off\\"}" $labels.instance) }}, '
+    "{{ .Labels.dependency }}: {{ .Labels.status }}{{ end }}"
+)
 POOL = 'db_client_connection_pool_name="database"'
 RECORDS = (
     Record(
@@ -30,6 +35,16 @@ ALERTS = (
         f"The replica {{{{ $labels.instance }}}} has answered no scrape for {t.REPLICA_DOWN_FOR} (up is "
         "{{ $value }}, limit 1). The other replicas have its load.",
         "Support replicas that answer",
+    ),
+    Alert(
+        "SupportReplicaNotReady",
+        f"max by (instance) (support_replica_ready{{{JOB}}}) == 0",
+        t.NOT_READY_FOR,
+        "warning",
+        f"The replica {{{{ $labels.instance }}}} runs and gets no requests: not ready{UNAVAILABLE}",
+        f"The replica {{{{ $labels.instance }}}} has answered /readyz with 503 for {t.NOT_READY_FOR} (ready is "
+        "{{ $value }}, limit 1). The other replicas have its load; a rollout that waits for it does not end.",
+        "Support replicas that are ready",
     ),
     Alert(
         "SupportRestartLoop",

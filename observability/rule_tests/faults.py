@@ -7,6 +7,7 @@ from observability.alerts.alert import of
 from observability.rule_tests import dependency_faults, replica_faults
 from observability.rule_tests.notation import REPAIRED, Counter, Fault, Gauge, Restarted, Values, file_of, firing
 
+PROBE = 'support_probe_success{job="support-probe"'
 HEALTH = {'up{job="support-service",instance="a"}': 1, 'support_probe_success{job="support-probe"}': 1}
 TOLD = REPAIRED - 1
 
@@ -181,6 +182,10 @@ FAULTS = {
     ),
     "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
     "the probe fails": Fault(("SupportProbeFailing",), {'support_probe_success{job="support-probe"}': Gauge(1, 0)}),
+    "the ingress leads elsewhere": Fault(("SupportIngressFailing",), {f'{PROBE},via="ingress"}}': Gauge(1, 0)}),
+    "the service fails behind its ingress": Fault(
+        ("SupportProbeFailing",), {f"{PROBE}}}": Gauge(1, 0), f'{PROBE},via="ingress"}}': Gauge(1, 0)}
+    ),
     "the probe is gone": Fault(
         ("SupportProbeMissing",), {'support_probe_success{job="support-probe"}': Gauge(1, None)}
     ),

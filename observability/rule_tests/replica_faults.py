@@ -9,6 +9,8 @@ UP, OTHER_UP = f"up{{{JOB}}}", 'up{job="support-service",instance="b"}'
 PROBE = 'support_probe_success{job="support-probe"}'
 POOL = f'{JOB},db_client_connection_pool_name="database"'
 SATURATED = 'SupportReplicaSaturated{instance="a",resource="%s"}'
+READY, OTHER_READY = f"support_replica_ready{{{JOB}}}", 'support_replica_ready{job="support-service",instance="b"}'
+NOT_READY = 'SupportReplicaNotReady{instance="a"}'
 DOWN = 'SupportReplicaDown{instance="a"}'
 
 
@@ -31,6 +33,8 @@ FAULTS = {
     ),
     "Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP: Gauge(1, 0)}),
     "one of two replicas is down": Fault((DOWN,), {UP: Gauge(1, 0), OTHER_UP: Gauge(1, 1)}),
+    "a replica never becomes ready": Fault((NOT_READY,), {READY: Gauge(1, 0)}),
+    "a replica is not ready at times": Fault((), {READY: Gauge(1, 1), OTHER_READY: Flapping()}),
     "a replica crashes every three minutes": Fault(
         ('SupportRestartLoop{instance="a"}',),
         {f"process_uptime_seconds{{{JOB}}}": Crashing()},

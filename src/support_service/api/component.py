@@ -9,6 +9,7 @@ from support_service.access.authenticator import AnonymousAuthenticator
 from support_service.access.component import AUTHENTICATOR, BROWSER_SESSIONS
 from support_service.api.admin import admin_server
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.me import permissions_by_role
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
@@ -18,6 +19,7 @@ from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
+from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events.component import (
     DEAD_LETTERS,
@@ -35,6 +37,7 @@ from support_service.settings.resources import AttachmentSettings, EventSettings
 from support_service.sla.component import CLOCK_TRACKER, POLICY_SERVICE
 from support_service.stream.component import CHANGE_STREAM, MASK_CASE
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
+from support_service.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from support_service.views.component import VIEW_SERVICE
 
@@ -76,11 +79,24 @@ def setup(
             app[REQUEST_METRICS].expect(route.method, route.path, status, scheme)
 
     async def provide_services(app: web.Application) -> AsyncIterator[None]:
+        dependencies = DependencyMonitor(
+            readiness=app[READINESS],
+            database=app[DATABASE],
+            authenticator=app[AUTHENTICATOR],
+            attachments=app[ATTACHMENT_SERVICE],
+            timeline=app[TIMELINE_AGGREGATOR],
+            cache=app[TIMELINE_CACHE],
+            consumer=app[EVENT_CONSUMER],
+            ping_timeout=timings.ping_timeout,
+        )
+        app[INSTRUMENTS].observe(REPLICA_READY, dependencies.ready)
+        app[INSTRUMENTS].observe(DEPENDENCY_STATUS, dependencies.statuses)
         app[SERVICES] = Services(
             authenticator=app[AUTHENTICATOR],
             sessions=app.get(BROWSER_SESSIONS),
             admission=app[ADMISSION],
             readiness=app[READINESS],
+            dependencies=dependencies,
             database=app[DATABASE],
             cases=app[CASE_SERVICE],
             documents=CaseDocuments(
@@ -124,7 +140,9 @@ def setup(
             options=options,
             timings=timings,
         )
-        yield
+        checks = run_every(timings.dependency_interval, dependencies.refresh, "Checking the dependencies")
+        async with run_in_background(checks):
+            yield
 
     app.cleanup_ctx.append(provide_services)
     if access.admin_port is not None:

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from support_service import __version__
-from support_service.api.health import database_status
 from support_service.api.models.oncall import (
     BacklogCard,
     CacheCard,
@@ -83,7 +82,7 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
 
 async def _database(services: Services) -> DatabaseCard:
     started = time.perf_counter()
-    status = await database_status(services)
+    status = await services.dependencies.database_status()
     seconds = time.perf_counter() - started
     return DatabaseCard.model_construct(
         status="ok" if status == "ok" else "unavailable",

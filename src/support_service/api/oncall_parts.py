@@ -17,15 +17,15 @@ DASHBOARD = "support-overview"
 LINKS: dict[str, tuple[str, int]] = {
     "sources": ("support-timeline-source-down.md", 38),
     "cache": ("support-redis-failing.md", 4),
-    "database": ("support-service-down.md", 86),
+    "database": ("support-service-down.md", 88),
     "backlog": ("support-attachment-backlog-high.md", 3),
     "outbox": ("support-outbox-stalled.md", 61),
     "stream": ("support-events-consumer-stalled.md", 64),
     "dead_letters": ("support-events-dead-lettered.md", 63),
     "webhooks": ("support-outbox-stalled.md", 67),
-    "probe": ("support-probe-failing.md", 90),
+    "probe": ("support-probe-failing.md", 92),
     "audit_sealer": ("support-audit-unsealed.md", 71),
-    "event_loop": ("support-event-loop-lag.md", 80),
+    "event_loop": ("support-event-loop-lag.md", 82),
 }
 
 

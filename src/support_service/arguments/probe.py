@@ -15,8 +15,8 @@ def add_to(commands: Subcommands) -> None:
         "probe:probe",
         description="Open a synthetic case, add a message, upload and download a file, send an event of the "
         "fulfillment service and wait until the timeline shows it, refresh the timeline, close the case, and delete "
-        "it. Prints a JSON report. SUPPORT_TOKEN authenticates. Exit status: 0 good, 2 wrong or too slow, 3 could not "
-        "run.",
+        "it. Prints a JSON report of each check. SUPPORT_TOKEN authenticates. Exit status: 0 good, 2 wrong or slow, "
+        "3 could not run.",
     )
     probe.wrong_usage = NOT_RUN_STATUS
     probe.set_defaults(refused=NOT_RUN_STATUS)
@@ -26,6 +26,12 @@ def add_to(commands: Subcommands) -> None:
         required=True,
         metavar="URL",
         help="URL of the service, such as http://HOST:PORT",
+    )
+    probe.add_argument(
+        "--ingress-url",
+        type=argument_types.base_url,
+        metavar="URL",
+        help="URL of the same service through its ingress; a second check uses it",
     )
     mode = probe.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="check once (default)")

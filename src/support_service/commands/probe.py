@@ -11,11 +11,12 @@ from support_service.settings import ClientSettings
 
 
 def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Check a running service once, or at an interval."""
+    """Check a running service once, or at an interval; also through its ingress, if that has a URL."""
     headers = ClientSettings.of(environ).headers | dict(arguments.header)
-    check = SyntheticCheck(
-        arguments.base_url, headers, arguments.threshold, arguments.event_threshold, arguments.channel
-    )
+    limits = (arguments.threshold, arguments.event_threshold, arguments.channel)
+    checks = [SyntheticCheck(arguments.base_url, headers, *limits)]
+    if arguments.ingress_url is not None:
+        checks.append(SyntheticCheck(arguments.ingress_url, headers, *limits, via="ingress"))
     if arguments.interval is None:
-        sys.exit(run(run_once(check)))
-    run(run_every(check, arguments.interval, arguments.listen))
+        sys.exit(run(run_once(checks)))
+    run(run_every(checks, arguments.interval, arguments.listen))

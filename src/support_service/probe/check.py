@@ -31,12 +31,20 @@ class SyntheticCheck:
     """A check of one service. Thresholds are in seconds: for each step, and from an event to its timeline entry."""
 
     def __init__(
-        self, base_url: str, headers: Mapping[str, str], threshold: float, event_threshold: float, channel: str
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        threshold: float,
+        event_threshold: float,
+        channel: str,
+        *,
+        via: str = "service",
     ) -> None:
-        """`channel` is one of the service's channels of synthetic cases."""
+        """`channel` is one of the service's channels of synthetic cases, `via` one of PROBE_PATHS."""
         self._base_url = base_url.rstrip("/")
         self._headers = {"User-Agent": f"{PROBE_USER_AGENT}{__version__}"} | dict(headers)
         self._channel = channel
+        self._via = via
         self._thresholds = {name: event_threshold if name == "timeline" else threshold for name in PROBE_STEPS}
         self._case_id = ""
         self._files: list[Attachment] = []
@@ -44,7 +52,7 @@ class SyntheticCheck:
 
     async def run(self) -> CheckReport:
         """Run every step and return the report. Errors of the service are reported, never raised."""
-        report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"))
+        report = CheckReport(self._base_url, utc_now().isoformat(timespec="seconds"), self._via)
         self._case_id, self._files = "", []
         name = uuid4().hex[:16]
         self._sent = {"id": f"probe-{name}", "order": f"probe-{name}", "shipment": f"probe-{name}-1"}

@@ -24,10 +24,11 @@ class Step:
 
 @dataclass(slots=True)
 class CheckReport:
-    """A whole check. `reason` says why it could not run, and is None if it ran."""
+    """A whole check. `via` is one of PROBE_PATHS; `reason` says why it could not run, and is None if it ran."""
 
     base_url: str
     started_at: str
+    via: str = "service"
     steps: list[Step] = field(default_factory=list)
     reason: str | None = None
 
@@ -49,6 +50,7 @@ class CheckReport:
         return {
             "verdict": self.verdict,
             "reason": self.reason,
+            "via": self.via,
             "baseUrl": self.base_url,
             "startedAt": self.started_at,
             "seconds": round(sum(step.seconds for step in self.steps), 3),

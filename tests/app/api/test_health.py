@@ -10,11 +10,15 @@ from support_service.api.routing.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.errors import Unavailable
 from support_service.database.component import DATABASE
+from support_service.events.component import EventTimings
 from support_service.http.component import READINESS
-from tests.support.calls import eventually, expect_problem, form, open_case, upload
+from support_service.timeline.breaker import FAILURES_TO_OPEN
+from tests.support.calls import eventually, expect_problem, form, open_case, read_case, upload
+from tests.support.scrape import parse
 from tests.support.timings import patient_timings
 
-ALL_OK = {"database": "ok", "cache": "ok", "storage": "ok", "access": "ok"}
+SOURCES = {"order": "off", "payment": "off", "fulfillment": "off"}  # they have no URL
+ALL_OK = {"database": "ok", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok", "sources": SOURCES}
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
@@ -38,6 +42,69 @@ async def test_readiness_does_not_need_redis(make_client, redis):
     async with client.get("/readyz") as response:
         assert response.status == 200
         assert await response.json() == {"status": "ready", **ALL_OK, "cache": "cache_unavailable"}
+
+
+async def test_readiness_does_not_need_the_redis_of_events(make_client, redis):
+    """It is reported once the consumer has found that it does not answer."""
+    client = await make_client(
+        SUPPORT_EVENTS_REDIS_URL=redis.url,
+        timings=patient_timings(events=EventTimings(backlog_refresh_interval=0.05)),
+    )
+    redis.kill()
+
+    async def reported():
+        async with client.get("/readyz") as response:
+            ready = await response.json()
+            return (response.status, ready) == (200, {"status": "ready", **ALL_OK, "events": "broker_unavailable"})
+
+    await eventually(reported)
+
+
+@pytest.mark.usefixtures("upstream_services")
+async def test_readiness_does_not_need_the_sources(orders, client):
+    """A source is reported while the circuit breaker rejects calls to it, and as off while on-call switches it off."""
+    orders.fail_with(503)
+    case = await open_case(client, context=[{"type": "order", "orderId": "o-1"}])
+    for _ in range(FAILURES_TO_OPEN):
+        await read_case(client, case, includeTimeline="true")
+    async with client.get("/readyz") as response:
+        ready = await response.json()
+    assert (response.status, ready["sources"]) == (
+        200,
+        {"order": "source_unavailable", "payment": "ok", "fulfillment": "ok"},
+    )
+    override = {"duration": "5m", "reason": "it is being repaired"}
+    async with client.put("/support/overrides/payment", json=override) as response:
+        assert response.status < 300, await response.text()
+    async with client.get("/readyz") as response:
+        assert (await response.json())["sources"]["payment"] == "off"
+
+
+async def test_metrics_have_the_readiness_and_each_dependency(make_client, monkeypatch):
+    """They follow without a request to `/readyz`, so that a replica that never becomes ready is seen."""
+    client = await make_client(timings=patient_timings(api=ApiTimings(dependency_interval=0.02)))
+
+    async def exposed():
+        async with client.get("/metrics") as response:
+            samples = parse(await response.text())
+        ready = [value for name, _, value in samples if name == "support_replica_ready"]
+        statuses = {
+            labels["dependency"]: labels["status"] for name, labels, _ in samples if name == "support_dependency_status"
+        }
+        return ready, statuses
+
+    async def is_exposed(ready, **changes):
+        expected = {**ALL_OK, **SOURCES, **changes}
+        del expected["sources"]
+        return await exposed() == ([ready], expected)
+
+    await eventually(lambda: is_exposed(1))
+
+    async def refuse():
+        raise Unavailable("database_connections_exhausted", "There are too many.")
+
+    monkeypatch.setattr(client.app[DATABASE], "ping", refuse)
+    await eventually(lambda: is_exposed(0, database="database_connections_exhausted"))
 
 
 async def test_request_id_of_the_client_is_returned(client):

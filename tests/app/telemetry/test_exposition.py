@@ -11,7 +11,7 @@ from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.telemetry.instruments import INSTRUMENTS
 from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
 from support_service.telemetry.instruments.http import HTTP_CLIENT_DURATION
-from support_service.telemetry.instruments.process import CERTIFICATE_EXPIRES
+from support_service.telemetry.instruments.process import CERTIFICATE_EXPIRES, DEPENDENCY_STATUS, REPLICA_READY
 from support_service.telemetry.instruments.stores import (
     REDIS_EVICTED_KEYS,
     REDIS_EVICTION_POLICY,
@@ -55,10 +55,11 @@ async def test_contract_series_are_zero_on_the_first_scrape(client, name):
 
 
 async def test_first_scrape_has_every_instrument(client):
-    """Each is exposed with its meaning from the first scrape on, except those of a reconcile and of other servers."""
+    """Each is exposed with its meaning from the first scrape on, except those of jobs and of other servers."""
     text, _ = await scrape(client)
     of_redis = [REDIS_EVICTION_POLICY, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
-    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, CERTIFICATE_EXPIRES]
+    of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
+    later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
     assert [row for row in INSTRUMENTS if row.meaning not in text] == later
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]

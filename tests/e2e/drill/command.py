@@ -7,6 +7,7 @@ import os
 from functools import partial
 
 from support_service import cli, server
+from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.file_mover import OffloadTimings
@@ -53,6 +54,7 @@ server.build = partial(
             ),
             gauges=SlaGaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
         ),
+        api=ApiTimings(dependency_interval=shorter(DEFAULTS.api.dependency_interval)),
         audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),
         events=EventTimings(
             backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),

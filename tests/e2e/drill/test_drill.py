@@ -6,15 +6,17 @@ from tests.e2e.drill.__main__ import table_row
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import ROOT, Outcome
 
-# What one process on SQLite with open access cannot show: tokens, keys, https, limits of its resources, a clock apart
-# from the database's, an eviction policy within seconds, and a process that starts three times within the divided
-# quarter of an hour.
+# What one process on SQLite with open access cannot show: tokens, keys, https, limits of its resources, an ingress, a
+# replica that is not ready beside others, a clock apart from the database's, an eviction policy within seconds, and a
+# process that starts three times within the divided quarter of an hour.
 NEEDS_A_DEPLOYMENT = {
     "SupportAccessKeysStale",
     "SupportAccessRefused",
     "SupportCertificateExpiring",
     "SupportClockOffset",
+    "SupportIngressFailing",
     "SupportRedisEvicting",
+    "SupportReplicaNotReady",
     "SupportReplicaSaturated",
     "SupportRestartLoop",
 }

@@ -260,6 +260,37 @@ async def test_interval_mode_exposes_the_last_check_as_metrics(client, orders, a
     assert await everything_is_deleted(client, attachment_dir)
 
 
+async def test_ingress_is_checked_as_well(client, attachment_dir, tmp_path):
+    """An ingress that leads elsewhere makes its own check wrong; the metrics tell both, with step, status and code."""
+    app = web.Application()  # it answers every path with 404
+    arguments = ("--interval", "0.1s", "--listen", "127.0.0.1:0", *GENEROUS_THRESHOLDS)
+    async with TestServer(app) as ingress:
+        elsewhere = ("--ingress-url", str(ingress.make_url("")).rstrip("/"))
+        async with running("probe", "--base-url", base_url_of(client), *elsewhere, *arguments, cwd=tmp_path) as process:
+            metrics_url = json.loads(await process.read_output(until="metrics"))["metrics"]
+            await process.read_output(until='"ingress"')
+
+            async def told():
+                async with aiohttp.ClientSession() as session, session.get(metrics_url) as response:
+                    samples = parse(await response.text())
+                success = {labels["via"]: value for name, labels, value in samples if name == "support_probe_success"}
+                failures = [labels for name, labels, _ in samples if name == "support_probe_step_failure"]
+                return (success, failures) if len(success) == 2 else None
+
+            success, (failure,) = await eventually(told)
+            assert success == {"service": 1, "ingress": 0}
+            assert failure.items() >= {"via": "ingress", "step": "open", "status": "404", "code": ""}.items()
+            process.stop()
+            assert (await process.wait_for_exit(COMMAND_TIMEOUT))[0] == 0
+        async with running("probe", "--base-url", base_url_of(client), *elsewhere, cwd=tmp_path) as process:
+            status, out, _ = await process.wait_for_exit(COMMAND_TIMEOUT)
+    assert (status, out.count('"verdict": "wrong"')) == (
+        2,
+        2,
+    )  # of the check through the ingress, and of its first step
+    assert await everything_is_deleted(client, attachment_dir)
+
+
 async def test_synthetic_cases_are_not_counted_or_listed(client, metrics, tmp_path):
     """A check changes no metric of real cases; synthetic cases are in no workload, and in a list only on request."""
     synthetic = await open_case(client, channel="synthetic", assignedAgentId="a", priority="high")

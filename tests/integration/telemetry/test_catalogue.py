@@ -3,6 +3,7 @@
 import re
 
 from support_service.api.routes import ROUTES
+from support_service.api.routing.services import ApiTimings
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.telemetry.instruments import INSTRUMENTS
@@ -33,10 +34,12 @@ def allowed_labels(row):
 async def test_live_scrape_matches_the_table_of_instruments(upstream_services, redis, make_client, workload):
     """After a workload the scrape has exactly the table's families, types, labels and label values."""
     immediate = MaintenanceTimings(first_reconcile_delay=(0.0, 0.0))
-    timings = patient_timings(attachments=AttachmentTimings(maintenance=immediate))
+    timings = patient_timings(
+        attachments=AttachmentTimings(maintenance=immediate), api=ApiTimings(dependency_interval=0.1)
+    )
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await workload(client)
-    for late in ("support_attachment_unrepaired", "support_redis_evicted_keys_total"):
+    for late in ("support_attachment_unrepaired", "support_redis_evicted_keys_total", "support_dependency_status"):
         await eventually(lambda late=late: Scrape(client.app).label_sets(late), 6 * GENEROUS_TIMEOUT)
     async with client.get("/metrics") as response:
         text = await response.text()

@@ -21,11 +21,29 @@ TEXTS = {
     ),
     "SupportProbeFailing": (
         {
-            'support_probe_success{instance="probe"}': f"0x{MINUTES}",
-            'support_probe_step_success{instance="probe",step="open"}': f"1x{MINUTES}",
-            'support_probe_step_success{instance="probe",step="upload"}': f"0x{MINUTES}",
+            'support_probe_success{instance="probe",via="service"}': f"0x{MINUTES}",
+            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
+            'support_probe_step_failure{via="service",step="upload",status="503",code="storage_full"}': f"1x{MINUTES}",
+            'support_probe_step_failure{via="ingress",step="open",status="502"}': f"1x{MINUTES}",
         },
-        "The synthetic check of a whole case fails at step upload",
+        "The synthetic check of a whole case fails at step upload with 503 storage_full",
+    ),
+    "SupportIngressFailing": (
+        {
+            'support_probe_success{instance="probe",via="service"}': f"1x{MINUTES}",
+            'support_probe_success{instance="probe",via="ingress"}': f"0x{MINUTES}",
+            'support_probe_step_failure{via="ingress",step="open",status="404"}': f"1x{MINUTES}",
+        },
+        "No agent reaches support-service: its ingress fails at step open with 404",
+    ),
+    "SupportReplicaNotReady": (
+        {
+            'support_replica_ready{job="support-service",instance="a"}': f"0x{MINUTES}",
+            'support_dependency_status{instance="a",dependency="database",status="database_unavailable"}': "1x40",
+            'support_dependency_status{instance="a",dependency="cache",status="ok"}': f"1x{MINUTES}",
+            'support_dependency_status{instance="b",dependency="events",status="broker_unavailable"}': f"1x{MINUTES}",
+        },
+        "The replica a runs and gets no requests: not ready, database: database_unavailable",
     ),
     "SupportRequestsTurnedAway": (
         {
@@ -43,7 +61,12 @@ TEXTS = {
         "Redis fails: events of cases are stopped",
     ),
 }
-OWN_LABELS = {"SupportProbeFailing": {"instance": "probe"}, "SupportRedisFailing": {"dependency": "events"}}
+OWN_LABELS = {
+    "SupportProbeFailing": {"instance": "probe"},
+    "SupportIngressFailing": {"instance": "probe"},
+    "SupportReplicaNotReady": {"instance": "a"},
+    "SupportRedisFailing": {"dependency": "events"},
+}
 
 
 @pytest.mark.parametrize("name", TEXTS)

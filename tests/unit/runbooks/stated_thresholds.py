@@ -42,6 +42,8 @@ SAID = {
     "support-webhooks-failing.md": (f"{t.WEBHOOK_FAILURES} ", t.WEBHOOK_WINDOW, t.WINDOW, t.SYMPTOM_FOR),
     "support-certificate-expiring.md": (f"{t.CERTIFICATE_DAYS}d", t.SLOW_FOR),
     "support-replica-down.md": (t.REPLICA_DOWN_FOR,),
+    "support-replica-not-ready.md": (t.NOT_READY_FOR,),
+    "support-ingress-failing.md": (t.INGRESS_FOR,),
     "support-restart-loop.md": (f"{t.RESTARTS} ", t.RESTART_WINDOW),
     "support-replica-saturated.md": (
         f"{t.MEMORY_SHARE * 100:g} %",

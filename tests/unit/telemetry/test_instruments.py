@@ -97,6 +97,8 @@ CONTRACT = {
     "process.unix.file_descriptors": ("observed sum", "{file_descriptor}", set()),
     "process.memory.limit": ("observed sum", "By", set()),
     "process.unix.file_descriptor_limit": ("observed sum", "{file_descriptor}", set()),
+    "support.replica.ready": ("gauge", "{replica}", set()),
+    "support.dependency.status": ("gauge", "{dependency}", {"dependency", "status"}),
     "support.clock.offset": ("gauge", "s", set()),
     "support.certificate.expires": ("gauge", "s", {"target"}),
     "db.client.connection.max": ("observed sum", "{connection}", {"db.client.connection.pool.name"}),

@@ -8,6 +8,7 @@ from aiohttp import web
 from support_service.access.authenticator import Authenticator
 from support_service.access.sessions import BrowserSessions
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
@@ -53,9 +54,10 @@ class MetricsAccess:
 
 @dataclass(frozen=True, slots=True)
 class ApiTimings:
-    """Timeouts in seconds."""
+    """Timeouts and intervals in seconds."""
 
     ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
+    dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Services:
     sessions: BrowserSessions | None  # None without authentication
     admission: Admission
     readiness: Readiness
+    dependencies: DependencyMonitor
     database: Database
     cases: CaseService
     documents: CaseDocuments

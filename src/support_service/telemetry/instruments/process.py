@@ -1,5 +1,6 @@
 """Instruments of the process: event loop, CPU, memory, garbage collection, and build."""
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.telemetry.instruments.spec import InstrumentSpec
 
 EVENT_LOOP_LAG = InstrumentSpec(
@@ -37,6 +38,24 @@ GC_COLLECTIONS = InstrumentSpec(
     "{collection}",
     "Runs of the garbage collector",
     {"cpython.gc.generation": ("0", "1", "2")},
+)
+REPLICA_READY = InstrumentSpec(
+    "support.replica.ready",
+    "gauge",
+    "{replica}",
+    "1 while the replica is ready (`/readyz` answers 200), else 0; asked every 10 s",
+    {},
+)
+DEPENDENCY_STATUS = InstrumentSpec(
+    "support.dependency.status",
+    "gauge",
+    "{dependency}",
+    "1 for the present status of each dependency, as `/readyz` tells it: ok, off (a source that is not called), or a "
+    "code",
+    {
+        "dependency": ("database", "cache", "events", "storage", "access", *UPSTREAM_SERVICES),
+        "status": None,
+    },
 )
 CLOCK_OFFSET = InstrumentSpec(
     "support.clock.offset",

@@ -1,0 +1,72 @@
+"""Metrics of the last checks, and the application that serves them."""
+
+import time
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from support_service.probe.report import CheckReport, Step
+from support_service.telemetry.instruments import Observations, observe
+from support_service.telemetry.instruments.probe import (
+    PROBE_LAST_SUCCESS,
+    PROBE_STEP,
+    PROBE_STEP_FAILURE,
+    PROBE_STEP_SUCCESS,
+    PROBE_SUCCESS,
+)
+from support_service.telemetry.provider import Metrics, build_resource
+
+
+class CheckMetrics:
+    """Metrics of the last check by each way to the service."""
+
+    def __init__(self) -> None:
+        self._metrics = Metrics(("prometheus",), build_resource())
+        self._last: dict[str, CheckReport] = {}
+        self._last_good: dict[str, float] = {}
+        meter = self._metrics.meter
+        observe(meter, PROBE_SUCCESS, self._successes)
+        observe(meter, PROBE_STEP, lambda: [(step.seconds, labels) for step, labels in self._steps()])
+        observe(meter, PROBE_STEP_SUCCESS, lambda: [(int(step.verdict == "good"), of) for step, of in self._steps()])
+        observe(meter, PROBE_STEP_FAILURE, lambda: [(1, labels) for labels in self._failures()])
+        observe(meter, PROBE_LAST_SUCCESS, lambda: [(at, {"via": via}) for via, at in self._last_good.items()])
+
+    def application(self) -> web.Application:
+        """Return an app that serves `/metrics`."""
+
+        async def metrics(request: web.Request) -> web.Response:
+            found = await self._metrics.render_async(request.headers.get("Accept", ""), "")
+            return web.Response(body=found.body, headers={"Content-Type": found.content_type})
+
+        app = web.Application()
+        app.router.add_get("/metrics", metrics)
+        return app
+
+    def keep(self, report: CheckReport) -> None:
+        """Store a report as the last check by its way."""
+        self._last[report.via] = report
+        if report.verdict == "good":
+            self._last_good[report.via] = time.time()
+
+    def close(self) -> None:
+        """Shut down the metrics provider."""
+        self._metrics.close()
+
+    def _successes(self) -> Observations:
+        return [(int(report.verdict == "good"), {"via": via}) for via, report in self._last.items()]
+
+    def _steps(self) -> Iterator[tuple[Step, dict[str, str]]]:
+        """Yield every step that ran, with its labels."""
+        for via, report in self._last.items():
+            for step in report.steps:
+                if step.verdict != "skipped":
+                    yield step, {"via": via, "step": step.step}
+
+    def _failures(self) -> Iterator[dict[str, str]]:
+        """Yield the labels of every step that failed; opening the case is one where nothing answered."""
+        for via, report in self._last.items():
+            if report.reason is not None:
+                yield {"via": via, "step": "open", "status": "", "code": ""}
+        for step, labels in self._steps():
+            if step.verdict != "good":
+                yield {**labels, "status": str(step.status or ""), "code": step.code or ""}
