@@ -1,4 +1,7 @@
-"""Long tests of the rules: a quiet night and a noisy but healthy day without an alert, and a week of traffic."""
+"""Long tests of the rules: a quiet night and a noisy but healthy day without an alert, and a week of traffic.
+
+The evaluation interval is long where values change slowly, because each evaluation takes time.
+"""
 
 import random
 from typing import Any
@@ -9,8 +12,10 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
 DAY = 1440  # minutes
 NIGHT = 480  # minutes; longer than every window that an alert on rates needs (6 h)
+NOISY = 480  # minutes of the noisy day, as long for the same reason; its traffic rises and falls three times as fast
 BLOCK = 20  # minutes during which a counter grows evenly
-RESTART = 900  # the minute at which replica `a` is replaced and its counters start at 0
+RESTART = 300  # the minute of the noisy day at which replica `a` is replaced and its counters start at 0
+SLOWLY = "5m"  # evaluation interval of the night, where nothing changes, and of the week, for hourly averages
 REPLICAS = ("a", "b")
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
 LATE = tuple(
@@ -110,7 +115,8 @@ def quiet() -> dict[str, Any]:
     """Return the test of a night without requests: counters at 0, gauges at rest."""
     counters = [_of(name, replica, f"0x{NIGHT}") for name in BUSY for replica in REPLICAS]
     gauges = [_of(name, "a", f"{value}x{NIGHT}") for name, value in AT_REST.items()]
-    return _silent("a night without a call", NIGHT, counters + gauges, _alive(f"1x{NIGHT}", f"1x{NIGHT}"))
+    alive = _alive(f"1x{NIGHT}", f"1x{NIGHT}")
+    return _silent("a night without a call", NIGHT, counters + gauges + alive, SLOWLY)
 
 
 def noisy() -> dict[str, Any]:
@@ -119,15 +125,15 @@ def noisy() -> dict[str, Any]:
     It has rush hours, single failures, large files, a replica that restarts, and a probe that fails once an hour.
     """
     draw = random.Random(8)
-    paces = [_rush(draw, block * BLOCK) for block in range(DAY // BLOCK)]
+    paces = [_rush(draw, block * BLOCK * DAY // NOISY) for block in range(NOISY // BLOCK)]
     counters = [
         _of(name, replica, _grown([pace * share for pace in paces], restarts=replica == "a"))
         for name, share in BUSY.items()
         for replica in REPLICAS
     ]
-    gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((DAY, value),)))) for name, value in AT_REST.items()]
+    gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((NOISY, value),)))) for name, value in AT_REST.items()]
     alive = _alive(f"1x{RESTART - 1} 0x1 1x600", _restless(((56, 1), (4, 0))))
-    return _silent("a noisy day", DAY, counters + gauges, alive)
+    return _silent("a noisy day", NOISY, counters + gauges + alive)
 
 
 def traffic() -> dict[str, Any]:
@@ -140,7 +146,7 @@ def traffic() -> dict[str, Any]:
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
     silence = anomaly % "silence"
     moments = {59: (), 85: (anomaly % "spike",), 95: (), 200: (), 234: (silence,), 249: (silence, "SupportNoTraffic")}
-    moments[255] = ()
+    moments[260] = ()  # at the second evaluation after the requests go on, as it is kept for a while
     parts, at = [], 0
     for pace, minutes in growth:
         parts.append(f"{at}+{pace}x{minutes - 1}")
@@ -160,14 +166,18 @@ def traffic() -> dict[str, Any]:
                 "promql_expr_test": [firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
             }
         ],
-        "traffic",  # evaluating the other groups for eight days takes a minute
+        ["traffic"],  # evaluating the other groups for eight days takes a minute
+        SLOWLY,
     )
 
 
-def _silent(name: str, minutes: int, series: list[dict[str, str]], alive: list[dict[str, str]]) -> dict[str, Any]:
+def _silent(
+    name: str, minutes: int, series: list[dict[str, str]], evaluate_every: str = t.EVALUATE_EVERY
+) -> dict[str, Any]:
     """Return a test in which no alert fires at any time."""
     silent = {"expr": ANY_ALERT, "eval_time": f"{minutes - 1}m", "exp_samples": []}
-    return file_of([{"name": name, "interval": "1m", "input_series": series + alive, "promql_expr_test": [silent]}])
+    test = {"name": name, "interval": "1m", "input_series": series, "promql_expr_test": [silent]}
+    return file_of([test], evaluate_every=evaluate_every)
 
 
 def _alive(a: str, probe: str) -> list[dict[str, str]]:
@@ -201,4 +211,4 @@ def _grown(paces: list[float], *, restarts: bool) -> str:
 
 def _restless(cycle: tuple[tuple[int, float], ...]) -> str:
     length = sum(minutes for minutes, _ in cycle)
-    return " ".join(f"{value:.12g}x{minutes - 1}" for _ in range(DAY // length) for minutes, value in cycle)
+    return " ".join(f"{value:.12g}x{minutes - 1}" for _ in range(NOISY // length) for minutes, value in cycle)

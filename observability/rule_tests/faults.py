@@ -1,5 +1,7 @@
 """Tests of alerts: each fires during its fault, alone or with alerts that it implies, and resolves after the repair."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from observability import thresholds as t
@@ -255,12 +257,30 @@ FAULTS = {
         also_over=("SupportTimelineErrorBudgetBurnSlow",),
     ),
 }
-GROUPS = {"faults": FAULTS, "replica-faults": replica_faults.FAULTS, "dependency-faults": dependency_faults.FAULTS}
+ALL = FAULTS | replica_faults.FAULTS | dependency_faults.FAULTS
 
 
-def faults(group: str) -> dict[str, Any]:
-    """Return a test per fault: the alerts that fire just before the repair, and the alerts that still fire after it."""
-    return file_of([_fault(name, fault) for name, fault in GROUPS[group].items()])
+def files(expressions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the test files by name, given the expressions of each group of rules: one file per set of groups.
+
+    The test of a fault checks which alerts fire just before the repair, and which still fire after it. It loads the
+    groups that name one of its series, and those with a value without any: all other expressions yield nothing.
+    """
+    always = _concerned(expressions, HEALTH)
+    tests: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for name, fault in ALL.items():
+        own = _concerned(expressions, fault.series) - always
+        tests.setdefault(frozenset(own), []).append(_fault(name, fault))
+    return {
+        "-".join(["faults", *sorted(own)]): file_of(found, [group for group in expressions if group in own | always])
+        for own, found in tests.items()
+    }
+
+
+def _concerned(expressions: Mapping[str, str], series: Mapping[str, Any]) -> set[str]:
+    """Return the groups with an expression that names one of the series, or has a value without any series."""
+    metrics = "|".join({re.escape(each.partition("{")[0]) for each in series})
+    return {group for group, text in expressions.items() if re.search(rf"\b(?:{metrics})\b|vector\(|absent", text)}
 
 
 def _fault(name: str, fault: Fault) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Series and expectations in promtool's notation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +105,12 @@ def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
     return {"expr": query, "eval_time": at, "exp_samples": samples}
 
 
-def file_of(tests: list[dict[str, Any]], rules: str = "*") -> dict[str, Any]:
-    """Return a test file that loads the named rules."""
-    return {"rule_files": [f"../rules/{rules}.yaml"], "evaluation_interval": t.EVALUATE_EVERY, "tests": tests}
+def file_of(
+    tests: list[dict[str, Any]], groups: Sequence[str] = ("*",), evaluate_every: str = t.EVALUATE_EVERY
+) -> dict[str, Any]:
+    """Return a test file that loads the named groups of rules; by default all of them."""
+    files = [f"../rules/{group}.yaml" for group in groups]
+    return {"rule_files": files, "evaluation_interval": evaluate_every, "tests": tests}
 
 
 def _grow(first: float, step: float, minutes: int) -> str:

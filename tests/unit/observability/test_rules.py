@@ -13,7 +13,7 @@ import yaml
 from grafana import generate
 from observability import rules, thresholds
 from observability.alerts.alert import of
-from observability.rule_tests.faults import GROUPS
+from observability.rule_tests.faults import ALL
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.settings.resources import TimelineSettings
@@ -65,10 +65,27 @@ def test_alerts_fire_on_faults_and_only_then(promtool, file):
     assert "SUCCESS" in run(promtool, "test", "rules", file, cwd=PROMETHEUS / "tests")
 
 
+def test_fault_is_tested_with_every_rule_that_its_series_concern():
+    """Each file loads the rules that name a series of its tests, or have a value without any: the others can't fire."""
+    names = {}
+    for group, document in rules.documents().items():
+        found = document["groups"][0]["rules"]
+        recorded = {rule["record"] for rule in found if "record" in rule}
+        names[group] = {name for rule in found for name in re.findall(r"[a-z][a-z0-9_:]+", rule["expr"])} - recorded
+    files = [yaml.safe_load(path.read_text()) for path in (PROMETHEUS / "tests").glob("faults*.yaml")]
+    for file in files:
+        loaded = {Path(name).stem for name in file["rule_files"]}
+        for test in file["tests"]:
+            metrics = {series["series"].partition("{")[0] for series in test["input_series"]} | {"vector", "absent"}
+            assert {group for group, named in names.items() if named & metrics} <= loaded, test["name"]
+    assert {test["name"] for file in files for test in file["tests"]} == ALL.keys()
+    for group, document in rules.documents().items():
+        for record in (rule["record"] for rule in document["groups"][0]["rules"] if "record" in rule):
+            assert not any(record in named for other, named in names.items() if other != group), record
+
+
 def test_every_alert_has_a_fault_that_makes_it_fire():
-    fired = {
-        alert.partition("{")[0] for faults in GROUPS.values() for fault in faults.values() for alert in fault.alerts
-    }
+    fired = {alert.partition("{")[0] for fault in ALL.values() for alert in fault.alerts}
     fired |= {"SupportTicketTrafficAnomaly", "SupportNoTraffic"}  # in tests/traffic.yaml, since they take days
     assert fired | {"Watchdog"} == {alert.name for alert in rules.ALERTS}
 
