@@ -1,24 +1,33 @@
 # The service, without a compiler, without pip's cache and without root. What is installed is what requirements.lock pins.
-ARG PYTHON=3.13.9-slim-trixie
+# BASE is an image of Debian with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
+ARG BASE=docker.io/library/python:3.13.9-slim-trixie
 
-FROM python:${PYTHON} AS build
+FROM ${BASE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/pip/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# pip has an environment of its own, which stays behind.
+RUN python3 -m venv /opt/pip \
+    && python3 -m venv --without-pip /opt/support
 COPY requirements.lock requirements-dev.lock ./
-# Dependencies first: they change less often than the source. Wheels alone, so that nothing is compiled here.
-RUN python -m venv --without-pip /opt/support \
-    && pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+# Dependencies first: they change less often than the source. Wheels alone, so that nothing is compiled here. Where a package
+# index of one's own is used, the secrets `pip` (a pip.conf) and `certificates` say how to reach it; neither stays in the image.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
+    pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.lock
 # The build backend, at the version and with the hashes of the lock.
-RUN awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements-dev.lock > backend.lock \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
+    awk '/^[^ #]/ { keep = /^setuptools==/ } keep' requirements-dev.lock > backend.lock \
     && pip install --require-hashes --no-deps -r backend.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && pip --python /opt/support/bin/python install --no-deps dist/*.whl
+    && pip --python /opt/support/bin/python install --no-deps dist/*.whl \
+    && find /opt/support -type d -name tests -prune -exec rm -r {} +
 
-FROM python:${PYTHON}
-RUN groupadd --gid 10001 support \
+FROM ${BASE}
+# No program of the base image gives another user's rights to who runs it.
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+    && groupadd --gid 10001 support \
     && useradd --uid 10001 --gid support --no-create-home --home-dir /var/lib/support --shell /usr/sbin/nologin support \
     && install -d -o support -g support /var/lib/support /var/lib/support/attachments
 COPY --from=build /opt/support /opt/support

@@ -80,7 +80,9 @@ def test_every_image_is_pinned():
     """No image of compose or of the Dockerfile is `latest`."""
     images = {service["image"] for service in COMPOSE["services"].values() if "image" in service}
     images.add(COMPOSE["x-service"]["image"])
-    images.add("python:" + re.search(r"^ARG PYTHON=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    images.add(re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)[1])
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${BASE}"}
     for image in images:
         assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image), image
 
