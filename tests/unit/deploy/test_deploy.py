@@ -2,47 +2,21 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
-from support_service import settings
-from support_service.settings import Settings, SettingsSection
-
-ROOT = Path(__file__).parents[3]
-KUBERNETES = ROOT / "observability" / "kubernetes"
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-SERVICE_CONTAINERS = {"support-service", "migrate", "probe"}
-# Variables that OpenTelemetry and the object store library read.
-LIBRARY_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-
-
-def manifests():
-    """Return every Kubernetes resource."""
-    files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
-    return [resource for path in files for resource in yaml.safe_load_all(path.read_text())]
-
-
-def resources_of_kind(name):
-    return [resource for resource in manifests() if resource["kind"] == name]
-
-
-def known_variables():
-    """Return every variable that the service reads."""
-    sections = [
-        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, SettingsSection)
-    ]
-    return {str(field.alias) for section in sections for field in section.model_fields.values()}
-
-
-def environments():
-    """Return the service's variables in each deployment, with placeholders filled in."""
-    filled = {
-        name: re.sub(r"\$\{[A-Z0-9_]+:?-([^}]*)\}", r"\1", re.sub(r"\$\{[A-Z0-9_]+:\?[^}]*\}", "secret", str(value)))
-        for name, value in COMPOSE["x-environment"].items()
-    }
-    return {"compose": filled, "kubernetes": resources_of_kind("ConfigMap")[0]["data"]}
+from support_service.settings import Settings
+from tests.unit.deploy.deployments import (
+    COMPOSE,
+    KUBERNETES,
+    LIBRARY_VARIABLES,
+    ROOT,
+    SERVICE_CONTAINERS,
+    environments,
+    known_variables,
+    resources_of_kind,
+)
 
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
