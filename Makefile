@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-dev.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-services: ## Install the Debian packages that tests need, where they are missing
+services: install ## Install the Debian packages, helm and kubectl that tests need, where they are missing
 	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
@@ -34,6 +34,7 @@ services: ## Install the Debian packages that tests need, where they are missing
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
 	have chromium || missing="$$missing chromium"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
+	@$(BIN)/python .ci/kubernetes_tools.py
 
 NODE_PACKAGES := node_modules/.package-lock.json
 
