@@ -14,6 +14,7 @@ from support_service.audit.chain import StoredAuditEntry
 from support_service.audit.log import Action
 from support_service.database import Reader
 from support_service.database.dialect import UtcDateTime
+from support_service.database.planning import planned_by_values
 from support_service.database.tables import audit_log
 
 _L = audit_log.c
@@ -52,6 +53,8 @@ async def find_entries(
         at, seq = sa.literal(before[0], UtcDateTime()), sa.literal(before[1], sa.BigInteger())
         conditions.append(sa.tuple_(_L.at, _L.seq) < sa.tuple_(at, seq) if filters.case_id is None else _L.seq < seq)
     statement = store.select_page(sa.and_(sa.true(), *conditions), *order, direction=sa.desc)
-    found, number = await store.read_page(reader, statement, count=limit + 1, bytes=store.MAX_PAGE_BYTES)
+    found, number = await store.read_page(
+        reader, planned_by_values(statement), count=limit + 1, bytes=store.MAX_PAGE_BYTES
+    )
     page = found[:limit]
     return page, number > len(page)

@@ -21,6 +21,7 @@ from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CA
 from support_service.core.domain.principals import Principal
 from support_service.database import Reader
 from support_service.database.pages import limit_by_bytes
+from support_service.database.planning import planned_by_values
 from support_service.database.tables import tickets
 
 STATEMENTS = 1024  # statements that are kept; clients choose the set of filters
@@ -105,11 +106,11 @@ def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Se
             page.c.seq, page, public_only=role == "customer", length=matches.MAX_MESSAGE_LENGTH
         )
         columns.append(message.label("message"))
-    return sa.select(*columns).order_by(*order.columns_of(page)).limit(sa.bindparam("limit"))
+    return planned_by_values(sa.select(*columns).order_by(*order.columns_of(page)).limit(sa.bindparam("limit")))
 
 
 @lru_cache(STATEMENTS)
 def _count_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
     """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of each status."""
     counted = first_matches(filters, role, order_of_count(sort, role, searched="words" in filters))
-    return sa.select(sa.func.count().label("number")).select_from(counted.subquery())
+    return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))
