@@ -112,5 +112,5 @@ def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Se
 @lru_cache(STATEMENTS)
 def _count_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
     """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of each status."""
-    counted = first_matches(filters, role, order_of_count(sort, role, searched="words" in filters))
+    counted = first_matches(filters, role, order_of_count(sort, role), counts=True)
     return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))

@@ -17,10 +17,11 @@ UNFILTERED = {"words", "after"}  # names without a condition on columns of cases
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
 
-def first_matches(filters: frozenset[str], role: str, order: Order) -> sa.Select[Any]:
+def first_matches(filters: frozenset[str], role: str, order: Order, *, counts: bool = False) -> sa.Select[Any]:
     """Return the SELECT of the first matching cases, at most `one_more`: `seq`, `size`, and `at` if ordered by it.
 
-    `filters` are the names of `case_filters.parameters`, with `after` if the cases must be after a place.
+    `filters` are the names of `case_filters.parameters`, with `after` if the cases must be after a place. With
+    `counts`, `one_more` may be large.
     """
     tags = case_filters.numbered(filters, TAG)
     read_in_order = order.at is not None or bool(tags)
@@ -38,7 +39,7 @@ def first_matches(filters: frozenset[str], role: str, order: Order) -> sa.Select
         conditions += case_filters.has_tags(tags)
         if order.at is not None:
             return sorted_matches(first, conditions, order, _SIZE, after=after)
-        if role == "agent" or filters - UNFILTERED:
+        if counts or role == "agent" or filters - UNFILTERED:
             return filtered_matches(first, conditions, _SIZE, after=after)
         return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:

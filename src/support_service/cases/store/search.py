@@ -145,7 +145,7 @@ def newest_matches(
     return sa.select(found.c.seq, found.c.size)
 
 
-def materialized(rows: sa.Select[Any], name: str) -> Any:
+def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any], name: str) -> Any:
     """Return a common table expression that PostgreSQL computes once, by itself."""
     return rows.cte(name).prefix_with("MATERIALIZED")
 

@@ -1,9 +1,9 @@
-"""SQL of a search in a list that has filters, or that is sorted by a time: by the latest change, or the longest wait.
+"""SQL of a search in a list that has filters, that is sorted by a time, or that is counted.
 
 A word is in few cases or in very many, and the databases can't tell. So the first cases of the sorted list are searched
-one by one. Only if they have too few matches for a page, and more cases follow, the search index is asked for all
-matching cases: the word is in few of them then. So a frequent word does not make a list slow whose filters match few
-cases. One statement holds both steps; the second one runs only if needed.
+one by one, and more of them if enough matches can be expected. Only if they have too few for a page, and more cases
+follow, the search index is asked for all matching cases: the word is in few of them then. So a frequent word does not
+make a list slow whose filters match few cases. One statement holds all steps; a step runs only if it is needed.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,11 @@ from support_service.database.search_dialect import found_documents
 from support_service.database.tables import tickets
 
 READ_CASES = 1_000  # number of cases that are searched one by one
+MOST_CASES = 30_000  # that are searched if the first ones have enough matches
 _READ_CASES: sa.ColumnElement[int] = sa.literal_column(str(READ_CASES), sa.BigInteger())
+_MOST_CASES: sa.ColumnElement[int] = sa.literal_column(str(MOST_CASES), sa.BigInteger())
+_ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
+_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.BigInteger())
 _NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # a seq above that of every case
 _NONE: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
 
@@ -58,14 +62,27 @@ def filtered_matches(
 
 
 def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
-    """Return the matching cases among the first `READ_CASES`, and whether these are a full page, or all there are."""
+    """Return the matching cases among the first ones, and whether these are a full page, or all there are.
+
+    If the first `READ_CASES` are not enough, so many more are searched that half more than a page is expected.
+    """
     read = search.materialized(first.limit(_READ_CASES), "first")
     # In the order in which they were read, so that the rest is not searched if the page is full.
-    near = search.materialized(
-        sa.select(read).where(search.case_has_match(read.c.seq)).limit(sa.bindparam("one_more")), "near"
-    )
-    is_full = _number_of(near) >= sa.bindparam("one_more", type_=sa.BigInteger())
-    return near, sa.or_(is_full, _number_of(read) < _READ_CASES)
+    found = search.materialized(_matching(read), "found")
+    ends = sa.or_(_number_of(found) >= _ONE_MORE, _number_of(read) < _READ_CASES)
+    needed = _ONE_MORE * sa.literal_column(str(READ_CASES * 3 // 2), sa.BigInteger())
+    can_find = _number_of(found) * _MOST_CASES >= needed  # then some were found
+    further: sa.ColumnElement[int] = sa.select(
+        sa.case((ends, _ZERO), (can_find, needed // _number_of(found)), else_=_ZERO)
+    ).scalar_subquery()
+    read_further = search.materialized(first.offset(_READ_CASES).limit(further), "further")
+    near = search.materialized(sa.union_all(sa.select(found), sa.select(_matching(read_further).subquery())), "near")
+    is_read = sa.and_(further > _ZERO, _number_of(read_further) < further)
+    return near, sa.or_(ends, _number_of(near) >= _ONE_MORE, is_read)
+
+
+def _matching(cases: Any) -> sa.Select[Any]:
+    return sa.select(cases).where(search.case_has_match(cases.c.seq)).limit(sa.bindparam("one_more"))
 
 
 def _found_by_index(
