@@ -1,5 +1,7 @@
 """The queue: order, keys, search, claims, and texts of customers."""
 
+import asyncio
+
 from playwright.async_api import expect
 
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
@@ -148,7 +150,7 @@ async def test_views_of_every_agent_have_their_cases_and_counts(console, client)
         await expect(link.locator(".count")).to_have_text(str(len(subjects)))
         await link.click()
         await expect(page.locator(".subject a bdi")).to_have_text(subjects)
-    await expect(page.locator(".sla")).to_have_text("First answer due in 59 min")
+    await expect(page.locator(".sla .visually-hidden")).to_have_text("First answer due in 59 min")
 
 
 async def test_clocks_follow_the_answer(console, client):
@@ -165,3 +167,49 @@ async def test_clocks_follow_the_answer(console, client):
     await expect_accessible(page)
     await page.get_by_role("button", name="Resolve", exact=True).click()
     await expect(page.locator(".facts .sla").last).to_have_text("Resolution in time")
+
+
+async def test_agent_comes_back_to_where_the_case_was_opened(console, client):
+    """A click anywhere in a row opens its case; back in the queue, view, filters and row are as before."""
+    await open_waiting(client, "First", "Second", priority="high")
+    page = await console.open("/console/?view=all&priority=high")
+    await page.locator("tbody tr").nth(1).locator(".status").click()
+    await expect(page.get_by_role("heading", name="First")).to_be_visible()
+    await page.keyboard.press("u")
+    await expect(page.get_by_role("link", name="First")).to_be_focused()
+    assert page.url.endswith("/console/?view=all&priority=high")
+    await page.keyboard.press("k")
+    await expect(page.get_by_role("link", name="Second")).to_be_focused()
+
+
+async def test_keys_pressed_while_the_list_loads_move_then(console, client):
+    """Nobody has to wait before the first key."""
+    await open_waiting(client, "First", "Second")
+    profile = await console.profile()
+    loaded = asyncio.Event()
+
+    async def hold(route):
+        await loaded.wait()
+        await route.continue_()
+
+    await profile.route("**/support/cases?*", hold)
+    page = await console.open(profile=profile)
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    loaded.set()
+    await expect(page.get_by_role("link", name="Second")).to_be_focused()
+
+
+async def test_menu_closes_when_it_is_left(console):
+    """By a click elsewhere, or by Escape, which keeps the focus on its button."""
+    page = await console.open()
+    menu = page.locator(".account")
+    await menu.locator("summary").click()
+    await expect(menu.get_by_label("Language")).to_be_visible()
+    await page.get_by_role("heading", level=1).evaluate("each => each.parentElement.click()")
+    await expect(menu.get_by_label("Language")).to_be_hidden()
+    await menu.locator("summary").press("Enter")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Escape")
+    await expect(menu.get_by_label("Language")).to_be_hidden()
+    await expect(menu.locator("summary")).to_be_focused()

@@ -1,12 +1,10 @@
 /** The console: the bar at the top, and the page that the address names. */
 
 import { html, nothing } from "./vendor/lit-element/lit-element.js";
-import { explain, leaveForSignIn, Problem, request } from "./lib/api.js";
-import { Element, onKeys } from "./lib/element.js";
+import { agent, can, explain, isOpen, leaveForSignIn, loadMe, me, Problem, request, workAs } from "./lib/api.js";
+import { closeMenus, Element, go, onKeys, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
-import { agent, can, isOpen, loadMe, me, workAs } from "./lib/me.js";
-import { go, placeOf, watchAddress } from "./lib/router.js";
 import { forgetDrafts } from "./lib/storage.js";
 
 const PAGES = {
@@ -19,7 +17,7 @@ const PAGES = {
 };
 
 class SupportConsole extends Element {
-  /** @type {import("./lib/router.js").Place | null} */
+  /** @type {import("./lib/page.js").Place | null} */
   place = null;
   /** @type {"loading" | "ready" | "failed"} */
   state = "loading";
@@ -31,6 +29,8 @@ class SupportConsole extends Element {
     super.connectedCallback();
     watchAddress(() => this.show());
     this.listen(document, "keydown", onKeys({ "?": () => this.openHelp() }));
+    this.listen(document, "keydown", ({ key }) => key === "Escape" && closeMenus());
+    this.listen(document, "click", ({ target }) => closeMenus(target));
     this.listen(live, "state", () => this.requestUpdate());
     this.open();
   }
@@ -87,7 +87,9 @@ class SupportConsole extends Element {
           ${can("audit:read") ? this.link("/console/audit", "audit", t("audit.title")) : nothing}
         </nav>
         <span class="grow"></span>
-        ${this.liveState()} ${this.account()}
+        ${this.liveState()}
+        <button class="plain help" aria-label=${t("help.title")} title=${t("help.title")} @click=${this.openHelp}>?</button>
+        ${this.account()}
       </header>
       ${this.page()} ${this.help ? html`<help-dialog @close=${() => this.set({ help: false })}></help-dialog>` : nothing}
     `;
@@ -131,7 +133,6 @@ class SupportConsole extends Element {
               )}
             </select></label
           >
-          <button class="plain" @click=${this.openHelp}>${t("help.title")} <kbd>?</kbd></button>
           ${isOpen() ? nothing : html`<button class="plain" @click=${this.signOut}>${t("account.sign_out")}</button>`}
         </div>
       </details>

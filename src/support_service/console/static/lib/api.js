@@ -1,6 +1,7 @@
-/** Requests to the public API. Failures are `Problem`s; a session that has ended leads to the sign-in. */
+/** Requests to the public API, and who makes them. Failures are `Problem`s; a session that has ended leads to the sign-in. */
 
 import { t, word } from "./i18n.js";
+import { load, save } from "./storage.js";
 
 /**
  * @typedef {{method?: string, body?: unknown, key?: string, ifMatch?: string | null, signal?: AbortSignal}} Options
@@ -113,4 +114,31 @@ export function explain(failure) {
   if (text !== failure.code) return text;
   const fields = failure.members.errors?.map((/** @type {any} */ each) => `${each.field}: ${each.message}`).join("; ");
   return fields || failure.members.detail || t("problem.unknown", { code: failure.code });
+}
+
+/** The caller and its permissions. @type {{name: string, role: string, subject: string | null, teams: string[], permissions: Record<string, string>}} */
+export let me = { name: "", role: "", subject: null, teams: [], permissions: {} };
+
+export async function loadMe() {
+  me = (await request("/support/me")).data;
+}
+
+/** @param {string} permission */
+export function can(permission) {
+  return permission in me.permissions;
+}
+
+/** Whether anyone may use the service: `SUPPORT_AUTH=open`. */
+export function isOpen() {
+  return document.documentElement.dataset.auth === "open";
+}
+
+/** The agent that claimed cases are assigned to. Without authentication, users name themselves. */
+export function agent() {
+  return me.subject ?? (isOpen() ? load("working-as") : null) ?? me.name;
+}
+
+/** @param {string} name */
+export function workAs(name) {
+  save("working-as", name.trim() || null);
 }

@@ -6,8 +6,7 @@
  * `new SharedWorker` needs a trusted script URL, and the policy allows none.)
  */
 
-import { request } from "./api.js";
-import { agent, can, me } from "./me.js";
+import { agent, can, me, request } from "./api.js";
 
 const STREAM = "/support/stream";
 const SILENCE = 30_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s

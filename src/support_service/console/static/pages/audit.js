@@ -2,9 +2,8 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
-import { Element } from "../lib/element.js";
+import { Element, go } from "../lib/page.js";
 import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
-import { go } from "../lib/router.js";
 import "../parts/audit-chain.js";
 import { changed } from "../parts/timeline.js";
 

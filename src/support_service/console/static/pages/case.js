@@ -1,19 +1,19 @@
 /** A case: its head, the state of its sources, the timeline, the customer and the composer. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
-import { Element, onKeys } from "../lib/element.js";
+import { agent, can, explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
+import { Element, go, onKeys, queueLeft } from "../lib/page.js";
 import { entriesOf } from "../lib/entries.js";
 import { t } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
-import { agent, can } from "../lib/me.js";
-import { go } from "../lib/router.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
 import { isAtEnd, scrollToEnd, timeline, timelineFilters } from "../parts/timeline.js";
 
 const TICK = 30_000; // ms between updates of ages
+/** @type {Record<string, string>} */
+const INVERSE_KINDS = { "duplicated-by": "duplicate-of", "child-of": "parent-of" };
 
 export class CasePage extends Element {
   caseId = "";
@@ -57,9 +57,9 @@ export class CasePage extends Element {
       onKeys({
         r: () => (this.composer.choose("public"), focus()),
         n: () => (this.composer.choose("internal"), focus()),
-        c: () => can("cases:write") && this.detail?.assignedAgentId !== agent() && this.change({ assignedAgentId: agent() }),
+        c: () => can("cases:write") && this.detail && this.detail.assignedAgentId !== agent() && this.change({ assignedAgentId: agent() }),
         f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
-        u: () => go("/console/"),
+        u: () => go(queueLeft.address),
       }),
     );
     this.every(TICK, () => this.requestUpdate());
@@ -175,6 +175,14 @@ export class CasePage extends Element {
     this.set({ busy: false });
   }
 
+  /** Add a link; the service takes some kinds from the other case only. @param {string} kind @param {string} caseId */
+  addLink(kind, caseId) {
+    const inverse = INVERSE_KINDS[kind];
+    const [from, to] = inverse ? [caseId, this.caseId] : [this.caseId, caseId];
+    const path = `/support/cases/${encodeURIComponent(from)}/links`;
+    return this.changeLinks(() => request(path, { method: "POST", body: { kind: inverse ?? kind, caseId: to }, key: newKey() }));
+  }
+
   /** @param {() => Promise<unknown>} send */
   async changeLinks(send) {
     this.set({ linkFailure: "" });
@@ -215,7 +223,7 @@ export class CasePage extends Element {
   }
 
   render() {
-    if (this.failure) return html`<main id="main" class="notice"><h1>${t("case.title")}</h1><p role="alert">${this.failure}</p><p><a href="/console/">${t("case.back")}</a></p></main>`;
+    if (this.failure) return html`<main id="main" class="notice"><h1>${t("case.title")}</h1><p role="alert">${this.failure}</p><p><a href=${queueLeft.address}>${t("case.back")}</a></p></main>`;
     if (!this.detail) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("case.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
     const shown = {
       entries: this.entries,
@@ -243,7 +251,7 @@ export class CasePage extends Element {
           item: this.detail,
           customer: this.customer,
           change: (changes) => this.change(changes),
-          addLink: (kind, caseId) => this.changeLinks(() => request(`${this.path}/links`, { method: "POST", body: { kind, caseId }, key: newKey() })),
+          addLink: (kind, caseId) => this.addLink(kind, caseId),
           removeLink: (id) => this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() })),
           failure: this.linkFailure,
         })}

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
-import { Element } from "../lib/element.js";
+import { Element, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { fileLine } from "../parts/timeline.js";
 
@@ -35,7 +35,7 @@ class CustomerPage extends Element {
   }
 
   render() {
-    if (this.failure) return html`<main id="main" class="notice"><h1>${t("customer.title")}</h1><p role="alert">${this.failure}</p></main>`;
+    if (this.failure) return html`<main id="main" class="notice"><h1>${t("customer.title")}</h1><p role="alert">${this.failure}</p><p><a href=${queueLeft.address}>${t("case.back")}</a></p></main>`;
     const page = this.page;
     if (!page) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("customer.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
     return html`

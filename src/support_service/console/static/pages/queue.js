@@ -2,12 +2,10 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
-import { Element, onKeys } from "../lib/element.js";
+import { agent, can, explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
+import { Element, go, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
-import { agent, can } from "../lib/me.js";
-import { go } from "../lib/router.js";
 import { builtInViews, matches, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";
 
 const PAGE_SIZE = 50;
@@ -56,7 +54,13 @@ export class QueuePage extends Element {
     this.every(TICK, () => this.requestUpdate());
     this.every(COUNT_INTERVAL, () => this.countCases());
     this.loadViews();
-    this.follow();
+    this.active = queueLeft.active;
+    this.follow().then(() => (this.moves ? this.move(this.moves) : this.focusActive()));
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    queueLeft.active = this.active;
   }
 
   get parameters() {
@@ -97,10 +101,11 @@ export class QueuePage extends Element {
   }
 
   /** Load the list if the address asks for another one. */
-  follow() {
-    const wanted = query(this.filters);
-    if (wanted !== this.shown || this.state === "failed") this.load();
+  async follow() {
+    if (placeOf(location.pathname)?.page !== "queue") return;
+    queueLeft.address = location.pathname + location.search;
     this.requestUpdate();
+    if (query(this.filters) !== this.shown || this.state === "failed") await this.load();
   }
 
   /** Load the first page, and keep the rows of the former list until it is there. */
@@ -208,15 +213,24 @@ export class QueuePage extends Element {
     `;
   }
 
+  /** Rows to move by as soon as there are some. */
+  moves = 0;
+
   /** Move to another row: its link has the focus, so that Enter opens it. @param {number} step */
   move(step) {
+    if (!this.items.length) this.moves += step;
     const index = this.items.findIndex((item) => item.id === this.active);
     const next = this.items[Math.min(Math.max(index + step, 0), this.items.length - 1)];
     if (!next) return;
     this.set({ active: next.id });
-    const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-case="${CSS.escape(next.id)}"] a`));
-    link?.focus();
-    link?.scrollIntoView({ block: "nearest" });
+    this.focusActive();
+  }
+
+  async focusActive() {
+    await this.updateComplete;
+    const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-case="${CSS.escape(this.active)}"] a`));
+    link?.focus({ preventScroll: true });
+    link?.closest("tr")?.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {FocusEvent} event */

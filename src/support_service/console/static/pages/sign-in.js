@@ -2,9 +2,8 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
-import { Element } from "../lib/element.js";
+import { Element, placeOf } from "../lib/page.js";
 import { chooseLanguage, language, LANGUAGES, t } from "../lib/i18n.js";
-import { placeOf } from "../lib/router.js";
 
 class SignInPage extends Element {
   busy = false;

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
-import { Element } from "../lib/element.js";
+import { Element } from "../lib/page.js";
 import { number, since, t } from "../lib/i18n.js";
 
 class AuditChain extends Element {

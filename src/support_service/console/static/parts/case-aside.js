@@ -2,9 +2,9 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { t, word } from "../lib/i18n.js";
-import { can } from "../lib/me.js";
+import { can } from "../lib/api.js";
 
-const KINDS = ["duplicate-of", "related", "parent-of"];
+const KINDS = ["duplicate-of", "duplicated-by", "related", "parent-of", "child-of"];
 const MOST_CASES = 8;
 const wide = matchMedia("(min-width: 901px)"); // as in console.css
 
@@ -24,8 +24,8 @@ export function caseAside(shown) {
      <details ?open=${wide.matches}>
       <summary>${t("aside.title")}</summary>
       ${description(item)} ${customerSection(item, customer)} ${references(customer, item)}
-      ${caseList(t("aside.same_order"), ofOrder)}
-      ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)))}
+      ${caseList(t("aside.same_order"), ofOrder, item)}
+      ${caseList(t("aside.other_cases"), others.filter((/** @type {any} */ each) => !ofOrder.includes(each)), item)}
       ${tagSection(shown)} ${linkSection(shown, others)}
       ${can("audit:read") ? html`<section><p><a href="/console/audit?case=${encodeURIComponent(item.id)}">${t("aside.audit")}</a></p></section>` : nothing}
      </details>
@@ -74,9 +74,11 @@ function references(customer, item) {
 /**
  * @param {string} title
  * @param {any[]} cases
+ * @param {any} item
  */
-function caseList(title, cases) {
+function caseList(title, cases, item) {
   if (!cases.length) return nothing;
+  const linked = item.links.map((/** @type {any} */ link) => link.caseId);
   return html`<section>
     <h2>${title}</h2>
     <ul class="plain-list">
@@ -85,10 +87,21 @@ function caseList(title, cases) {
           html`<li>
             <a href="/console/cases/${encodeURIComponent(each.id)}"><bdi>${each.subject}</bdi></a>
             <span class="pill" data-status=${each.status}>${word("status", each.status)}</span>
+            ${can("cases:write") && !linked.includes(each.id)
+              ? html`<button class="plain" aria-label=${t("aside.link_one", { subject: each.subject })} @click=${(/** @type {Event} */ event) => choose(event, each.id)}>${t("aside.link")}</button>`
+              : nothing}
           </li>`,
       )}
     </ul>
   </section>`;
+}
+
+/** Put a case into the form for links, which asks for the kind. @param {Event} event @param {string} caseId */
+function choose(event, caseId) {
+  const form = /** @type {HTMLElement} */ (event.target).closest("aside")?.querySelector(".link-form");
+  const [box, kind] = ["case", "kind"].map((name) => /** @type {HTMLInputElement | null | undefined} */ (form?.querySelector(`[name=${name}]`)));
+  if (box) box.value = caseId;
+  kind?.focus();
 }
 
 /** @param {Shown} shown */

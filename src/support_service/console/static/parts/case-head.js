@@ -2,7 +2,8 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { duration, since, t, word } from "../lib/i18n.js";
-import { agent, can } from "../lib/me.js";
+import { agent, can } from "../lib/api.js";
+import { queueLeft } from "../lib/page.js";
 import { slaClocks } from "./sla.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
@@ -20,7 +21,7 @@ export function caseHeader(item, { change, busy, viewers }) {
   return html`
     <header class="case-head">
       <div class="title">
-        <a class="back" href="/console/" aria-label=${t("case.back")}>‹</a>
+        <a class="back" href=${queueLeft.address} aria-label=${t("case.back")}>‹</a>
         <h1 dir="auto">${item.subject}</h1>
       </div>
       <div class="facts">

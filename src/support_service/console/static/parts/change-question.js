@@ -1,7 +1,7 @@
 /** The question before an answer is sent although the case has changed since the draft began. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/element.js";
+import { Element } from "../lib/page.js";
 import { clock, t, word } from "../lib/i18n.js";
 
 class ChangeQuestion extends Element {

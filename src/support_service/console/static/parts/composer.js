@@ -1,9 +1,8 @@
 /** The composer: a reply or an internal note. Its draft survives a reload, and is never sent over another's answer. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { explain, newKey, Problem, request, tagOf } from "../lib/api.js";
+import { can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
-import { can, me } from "../lib/me.js";
 import { load, save } from "../lib/storage.js";
 
 const STATUSES = ["pending", "resolved", "open"];

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, t } from "../lib/i18n.js";
-import { can } from "../lib/me.js";
+import { can } from "../lib/api.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */
 

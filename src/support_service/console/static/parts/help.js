@@ -1,7 +1,7 @@
 /** The list of keys. */
 
 import { html } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/element.js";
+import { Element } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
 const KEYS = /** @type {[import("../lib/i18n.js").TextName, [string, import("../lib/i18n.js").TextName][]][]} */ ([

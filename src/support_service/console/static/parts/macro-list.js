@@ -1,9 +1,8 @@
 /** The list of macros that opens under `;` in the composer. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { explain, request } from "../lib/api.js";
+import { can, explain, request } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
-import { can } from "../lib/me.js";
 
 // The word after a `;` before the cursor.
 const CALL = /(?:^|\s);([\w.-]*)$/;

@@ -2,10 +2,12 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { clock, dateAndTime, number, percent, seconds, since, t, word } from "../lib/i18n.js";
-import { can } from "../lib/me.js";
+import { can } from "../lib/api.js";
 import { cardHead, given } from "./oncall-cards.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */
+
+const MANY_ERRORS = 0.1; // share of calls that failed from which it is marked
 
 /** @param {Page} page */
 export function sources(page) {
@@ -28,7 +30,7 @@ function source(page, item) {
       ? html`<dl class="pairs">
             <dt>${t("oncall.breaker")}</dt><dd class="breaker">${word("breaker", item.override ? "not_called" : item.breaker)}</dd>
             <dt>${t("oncall.calls")}</dt><dd>${number(item.calls)}</dd>
-            <dt>${t("oncall.errors")}</dt><dd>${given(item.errorShare, percent) ?? unknown}</dd>
+            <dt>${t("oncall.errors")}</dt><dd class=${item.errorShare >= MANY_ERRORS ? "warning" : nothing}>${given(item.errorShare, percent) ?? unknown}</dd>
             <dt>p95</dt><dd>${given(item.p95Seconds, seconds) ?? unknown}</dd>
             <dt>${t("oncall.last_answer")}</dt><dd>${given(item.lastAnswerAt, (at) => html`<time datetime=${at} title=${dateAndTime(at)}>${t("oncall.ago", { time: since(at) })}</time>`) ?? unknown}</dd>
           </dl>

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, newKey, request } from "../lib/api.js";
-import { Element } from "../lib/element.js";
+import { Element } from "../lib/page.js";
 import { duration, t, word } from "../lib/i18n.js";
 
 const DURATIONS = [900, 1800, 3600, 7200, 28_800, 86_400]; // seconds

@@ -1,10 +1,9 @@
 /** The parts of the queue: its views as filters of `GET /support/cases`, the search and filters above its list, and its rows. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { query } from "../lib/api.js";
+import { agent, me, query } from "../lib/api.js";
 import { dateAndTime, number, since, t, word } from "../lib/i18n.js";
-import { agent, me } from "../lib/me.js";
-import { go } from "../lib/router.js";
+import { go } from "../lib/page.js";
 import { slaMark } from "./sla.js";
 
 /** @typedef {{id: string, name: string, filters: Record<string, any>, count?: number | null, more?: boolean}} View */
@@ -119,13 +118,21 @@ export function matches(item, filters) {
   return isCertain || null;
 }
 
+/** Open the case of a row that was clicked beside its links, unless text was being selected. @param {MouseEvent} event */
+function openRow({ target, currentTarget }) {
+  if (/** @type {HTMLElement} */ (target).closest("a") || getSelection()?.toString()) return;
+  const link = /** @type {HTMLElement} */ (currentTarget).querySelector("a");
+  link?.focus();
+  link?.click();
+}
+
 /**
  * @param {any} item
  * @param {{now: number, active: boolean, viewers: string[]}} shown
  */
 export function queueRow(item, { now, active, viewers }) {
   return html`
-    <tr role="row" data-case=${item.id} class=${active ? "active" : ""} ?data-left=${item.left}>
+    <tr role="row" data-case=${item.id} class=${active ? "active" : ""} ?data-left=${item.left} @click=${openRow}>
       <th scope="row" role="rowheader" class="subject">
         <a href="/console/cases/${encodeURIComponent(item.id)}"><bdi>${item.subject}</bdi></a>
         ${item.tags.length ? html`<span class="tags">${item.tags.map((/** @type {string} */ tag) => html`<bdi class="tag">${tag}</bdi>`)}</span>` : nothing}

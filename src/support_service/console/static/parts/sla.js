@@ -16,7 +16,7 @@ export function slaMark(item, now) {
   const [first] = Object.entries(/** @type {Record<string, Clock>} */ (item.sla ?? {}))
     .filter(([target, clock]) => clock.dueAt && isPending(item, target, clock))
     .sort(([, one], [, other]) => Date.parse(one.dueAt ?? "") - Date.parse(other.dueAt ?? ""));
-  return first ? mark(first[0], first[1], now) : nothing;
+  return first ? mark(first[0], first[1], now, { isShort: true }) : nothing;
 }
 
 /**
@@ -32,8 +32,9 @@ export function slaClocks(sla, now) {
  * @param {string} target
  * @param {Clock} clock
  * @param {number} now
+ * @param {{isShort?: boolean}} [options] a short mark shows the time only; what is due is its tooltip, and read to those who listen
  */
-function mark(target, { dueAt, state, remaining }, now) {
+function mark(target, { dueAt, state, remaining }, now, { isShort = false } = {}) {
   const left = dueAt ? (Date.parse(dueAt) - now) / 1000 : Infinity;
   const shown = state === "running" ? (left < 0 ? "breached" : left < SOON ? "risk" : "ok") : state;
   const name = word("sla_target", target);
@@ -45,7 +46,13 @@ function mark(target, { dueAt, state, remaining }, now) {
     met: () => t("sla.met", { name }),
     paused: () => t("sla.paused", { name, time: duration(secondsOf(remaining)) }),
   };
-  return html`<span class="sla" data-state=${shown} title=${dueAt ? t("sla.due", { time: dateAndTime(dueAt) }) : nothing}>${texts[shown]()}</span>`;
+  const text = texts[shown]();
+  const due = dueAt ? t("sla.due", { time: dateAndTime(dueAt) }) : nothing;
+  if (!isShort) return html`<span class="sla" data-state=${shown} title=${due}>${text}</span>`;
+  const short = shown === "breached" ? t("sla.short_late", { time }) : t("sla.short_left", { time });
+  return html`<span class="sla" data-state=${shown} title="${name} ${due}"
+    ><span aria-hidden="true">${short}</span><span class="visually-hidden">${text}</span></span
+  >`;
 }
 
 /**

@@ -157,7 +157,7 @@ function isEmpty(value) {
  */
 export function changed(name, value) {
   if (isEmpty(value)) return "–";
-  return Array.isArray(value) ? value.join(", ") : word(name === "kind" ? "link" : name, shown(value));
+  return word(name === "kind" ? "link" : name, shown(value));
 }
 
 /**
@@ -171,9 +171,12 @@ function details(members, payload) {
   </p>`;
 }
 
-/** @param {any} value */
+/** Return a value in words; of an object, the names and values of its members. @param {any} value @returns {string} */
 function shown(value) {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (Array.isArray(value)) return value.map(shown).join(", ");
+  if (value === null || typeof value !== "object") return String(value);
+  const members = Object.entries(value).filter(([, each]) => !isEmpty(each));
+  return members.map(([name, each]) => `${word("field", name)}: ${shown(each)}`).join(", ");
 }
 
 /**

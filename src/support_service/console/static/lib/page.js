@@ -1,0 +1,146 @@
+/**
+ * What pages are made of: the base of the console's elements, keys, and addresses.
+ *
+ * Elements are in light DOM: one style sheet and the browser's own tools apply.
+ */
+
+import { LitElement } from "../vendor/lit-element/lit-element.js";
+
+/** @typedef {{page: string, id: string}} Place */
+
+const PLACES = /** @type {[RegExp, string][]} */ ([
+  [/^\/console\/?$/, "queue"],
+  [/^\/console\/cases\/([^/]+)$/, "case"],
+  [/^\/console\/customers\/([^/]+)$/, "customer"],
+  [/^\/console\/oncall$/, "oncall"],
+  [/^\/console\/audit$/, "audit"],
+  [/^\/console\/sign-in$/, "sign-in"],
+]);
+const MOVED = "console:moved";
+
+/** The queue as it was left: the address with view, filters and search, and the case that was opened from it. */
+export const queueLeft = { address: "/console/", active: "" };
+
+export class Element extends LitElement {
+  createRenderRoot() {
+    return this;
+  }
+
+  /**
+   * Change fields and render.
+   * @param {Record<string, any>} changes
+   */
+  set(changes) {
+    Object.assign(this, changes);
+    this.requestUpdate();
+  }
+
+  /**
+   * Listen until the element is removed.
+   * @param {EventTarget} target
+   * @param {string} type
+   * @param {(event: any) => void} handler
+   */
+  listen(target, type, handler) {
+    this.stops.push(() => target.removeEventListener(type, handler));
+    target.addEventListener(type, handler);
+  }
+
+  /**
+   * Call a function every so many milliseconds until the element is removed.
+   * @param {number} interval
+   * @param {() => void} action
+   */
+  every(interval, action) {
+    const timer = setInterval(action, interval);
+    this.stops.push(() => clearInterval(timer));
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    for (const stop of this.stops.splice(0)) stop();
+  }
+
+  /** @type {(() => void)[]} */
+  stops = [];
+}
+
+/** @param {Event} event */
+function isWriting(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  return Boolean(target.closest?.("input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]"));
+}
+
+/**
+ * Return a handler of keydown events that calls the action of a key, while no field has the focus and no dialog is open.
+ * @param {Record<string, (event: KeyboardEvent) => void>} actions
+ */
+export function onKeys(actions) {
+  return (/** @type {KeyboardEvent} */ event) => {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isWriting(event)) return;
+    if (document.querySelector("dialog[open]")) return;
+    const action = actions[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action(event);
+  };
+}
+
+/** Close the open menus that a click was not in; with none, all of them. The focus stays on their buttons. @param {EventTarget | null} clicked */
+export function closeMenus(clicked = null) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (clicked instanceof Node && menu.contains(clicked)) continue;
+    if (menu.contains(document.activeElement)) menu.querySelector("summary")?.focus();
+    menu.removeAttribute("open");
+  }
+}
+
+/**
+ * Return the page that a path names, or null.
+ * @param {string} path
+ * @returns {Place | null}
+ */
+export function placeOf(path) {
+  for (const [pattern, page] of PLACES) {
+    const found = pattern.exec(path);
+    if (found) return { page, id: decode(found[1] ?? "") };
+  }
+  return null;
+}
+
+/**
+ * Show another address. `replace` leaves no entry in the history.
+ * @param {string} url
+ * @param {{replace?: boolean}} [options]
+ */
+export function go(url, { replace = false } = {}) {
+  if (replace) history.replaceState(null, "", url);
+  else history.pushState(null, "", url);
+  dispatchEvent(new Event(MOVED));
+}
+
+/**
+ * Call a function whenever the address changes, and handle clicks on links to pages.
+ * @param {() => void} moved
+ */
+export function watchAddress(moved) {
+  addEventListener("popstate", moved);
+  addEventListener(MOVED, moved);
+  document.addEventListener("click", (event) => {
+    const link = event.target instanceof globalThis.Element ? event.target.closest("a") : null;
+    if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
+    if (!placeOf(link.pathname)) return;
+    event.preventDefault();
+    go(link.pathname + link.search);
+  });
+}
+
+/** @param {string} segment */
+function decode(segment) {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}

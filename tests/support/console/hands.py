@@ -1,0 +1,75 @@
+"""Two users of a page: one has a keyboard only, and one uses the mouse for everything but text."""
+
+from pathlib import Path
+
+from playwright.async_api import Locator, Page, expect
+
+MOST_STEPS = 80  # controls between two that are used one after the other
+
+
+class Keyboard:
+    """Moves the focus with the Tab key, and presses what has it."""
+
+    async def reach(self, control: Locator) -> None:
+        """Move the focus to a control, backward where it comes before the one in use. Fails if the Tab key can't."""
+        await control.wait_for()
+        backward = await control.evaluate(
+            "each => Boolean(each.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING)"
+        )
+        for _ in range(MOST_STEPS):
+            if await control.evaluate("each => each === document.activeElement"):
+                return
+            await control.page.keyboard.press("Shift+Tab" if backward else "Tab")
+        raise AssertionError(f"{control} can't be reached with the Tab key")
+
+    async def press(self, control: Locator) -> None:
+        """Press a button, or follow a link."""
+        await self.reach(control)
+        await control.page.keyboard.press("Enter")
+
+    async def choose(self, control: Locator, label: str) -> None:
+        """Choose an option by typing its label, as in any select element."""
+        await self.reach(control)
+        await control.page.keyboard.type(label)
+
+
+class Mouse:
+    """Clicks."""
+
+    async def reach(self, control: Locator) -> None:
+        """Put the cursor into a field."""
+        await control.click()
+        await expect(control).to_be_focused()
+
+    async def press(self, control: Locator) -> None:
+        """Click."""
+        await control.click()
+
+    async def choose(self, control: Locator, label: str) -> None:
+        """Choose an option; Chromium draws the list outside of the page."""
+        await control.select_option(label=label)
+
+
+User = Keyboard | Mouse
+
+
+async def write(user: User, field: Locator, text: str) -> None:
+    """Write into a field."""
+    await user.reach(field)
+    await field.page.keyboard.type(text)
+
+
+async def set_file(page: Page, file: Path) -> None:
+    """Give the file input a file of this machine, without sending its bytes through the test."""
+    session = await page.context.new_cdp_session(page)
+    root = (await session.send("DOM.getDocument"))["root"]["nodeId"]
+    found = await session.send("DOM.querySelector", {"nodeId": root, "selector": "input[type=file]"})
+    await session.send("DOM.setFileInputFiles", {"files": [str(file)], "nodeId": found["nodeId"]})
+    await session.detach()
+
+
+async def attach(user: User, page: Page, file: Path) -> None:
+    """Open the browser's dialog for files, and choose one there."""
+    async with page.expect_file_chooser():
+        await user.press(page.locator("input[type=file]"))
+    await set_file(page, file)
