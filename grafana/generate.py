@@ -25,6 +25,7 @@ from grafana.service_levels import SERVICE_LEVELS
 from grafana.timeline import FIRST, READING, SOURCES
 
 ROOT = Path(__file__).parent.parent
+IN_CONTROLS_MENU = "inControlsMenu"
 UID = "support-overview"
 FILE = ROOT / "grafana" / "dashboards" / f"{UID}.json"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
@@ -63,7 +64,11 @@ def main() -> int:
 def rendered() -> str:
     """Return the file's text for the current tables."""
     board = overview("Support overview", UID, ROWS, _runbooks())
-    document: dict[str, Any] = json.loads(json.dumps(board, cls=JSONEncoder))
+    # Links are shown on the dashboard, and not in a menu of its controls, which is what the SDK sets.
+    document: dict[str, Any] = json.loads(
+        json.dumps(board, cls=JSONEncoder),
+        object_hook=lambda each: {key: value for key, value in each.items() if value != IN_CONTROLS_MENU},
+    )
     # Fields that Grafana reads and the SDK's types lack.
     for annotation, (*_, words) in zip(document["annotations"]["list"], ANNOTATIONS, strict=True):
         annotation["titleFormat"] = words
