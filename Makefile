@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration catalogue rules dashboards drill drill-short image bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration observability drill drill-short image bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,10 +112,7 @@ lint: install $(NODE_PACKAGES) ## Check format, lint rules, types, import layers
 	node_modules/.bin/tsc --project .
 	$(BIN)/support-service openapi --check
 	$(BIN)/python docs/configuration.py --check
-	$(BIN)/python observability/catalogue.py --check
-	$(BIN)/python -m observability.rules --check
-	$(BIN)/python -m observability.prometheus_rule --check
-	$(BIN)/python -m grafana.generate --check
+	$(BIN)/python -m observability.generate --check
 	@$(MAKE) --no-print-directory docs
 
 format: install ## Format the code and apply the safe fixes
@@ -125,26 +122,19 @@ format: install ## Format the code and apply the safe fixes
 docs: install ## Build the documentation site in build/docs; a broken link fails
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
 
-generate: configuration rules dashboards catalogue ## Write every generated file again; the catalogue last, as it lists alerts and panels
+generate: configuration observability ## Write every generated file again
 
 configuration: install ## Write docs/configuration.md again, from the settings
 	$(BIN)/python docs/configuration.py
 
-catalogue: install ## Write observability/metrics.md again, from the table of instruments
-	$(BIN)/python observability/catalogue.py
-
-rules: install ## Write Prometheus's rules and their tests again, from the tables of alerts and thresholds
-	$(BIN)/python -m observability.rules
-	$(BIN)/python -m observability.prometheus_rule
+observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
+	$(BIN)/python -m observability.generate
 
 drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
 	DRILL_TIME=30 $(PYTEST) -n 3 tests/e2e/drill/short.py $(ARGS)
 
 drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.e2e.drill $(ARGS)
-
-dashboards: install ## Write grafana/dashboards/ again, from the tables of panels in grafana/
-	$(BIN)/python -m grafana.generate
 
 bench: install services ## Measure the service, a bare server and a FastAPI service (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,1 +1,1 @@
-"""The dashboard as tables of panels; `python -m grafana.generate` generates Grafana's JSON from them."""
+"""The dashboards as tables of panels; `make observability` generates Grafana's JSON from them."""

@@ -1,14 +1,17 @@
-"""Builds Grafana's model of the dashboard from the tables of panels, with the Grafana Foundation SDK."""
+"""Builds Grafana's model of a dashboard from the tables of panels, with the Grafana Foundation SDK."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.panel import Panel, Query, Row
+from support_service.api.panel_links import panel_id
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+TAG = "support-service"
 HEIGHT = 8  # grid units
 TALLEST = 24  # grid units; the width of a row
 GOOD, BAD = "green", "red"
@@ -30,53 +33,77 @@ ANNOTATIONS = (
 Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
 
 
-def numbers(rows: Sequence[Row]) -> dict[str, int]:
-    """Return the id of each row and each panel by its title; the link to a panel contains its id."""
-    titles = [title for row in rows for title in (row.title, *(panel.title for panel in row.panels))]
-    return {title: number for number, title in enumerate(titles, 1)}
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One dashboard."""
+
+    uid: str
+    title: str
+    about: str
+    rows: Sequence[Row]
 
 
-def overview(title: str, uid: str, rows: Sequence[Row], runbooks: str) -> model.Dashboard:
-    """Return the dashboard. `runbooks` is the address of the runbooks, kept in a variable so that it can be changed."""
-    board = (
-        dashboard.Dashboard(title)
-        .uid(uid)
-        .description("Health of support-service, from the timeline that agents wait for down to the process.")
-        .tags(["support-service"])
+def build(board: Board, runbooks: str) -> model.Dashboard:
+    """Return a dashboard. `runbooks` is the address of the runbooks, kept in a variable so that it can be changed."""
+    built = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.about)
+        .tags([TAG])
         .timezone("browser")
         .readonly()
         .refresh("30s")
         .time("now-6h", "now")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-        .with_variable(
-            dashboard.QueryVariable("job")
-            .label("Job")
-            .query("label_values(support_build_info, job)")
-            .datasource(SOURCE)
-            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .multi(multi=True)
-            .include_all(include_all=True)
-            .current(model.VariableOption(text="All", value="$__all", selected=True))
-        )
+        .with_variable(_choice("job", "Job", "label_values(support_build_info, job)"))
+        .with_variable(_choice("instance", "Replica", 'label_values(support_build_info{job=~"$job"}, instance)'))
         .with_variable(dashboard.ConstantVariable("runbooks").value(runbooks))
         .annotations([_annotation(*each) for each in ANNOTATIONS])
         .link(_link("Runbooks", "README.md"))
+        .link(_others())
     )
-    ids = numbers(rows)
     top = 0
-    for row in rows:
-        board.with_row(dashboard.Row(row.title).id(ids[row.title]).grid_pos(model.GridPos(h=1, w=TALLEST, x=0, y=top)))
+    for row in board.rows:
+        built.with_row(
+            dashboard.Row(row.title).id(panel_id(row.title)).grid_pos(model.GridPos(h=1, w=TALLEST, x=0, y=top))
+        )
         top += 1
         left = 0
         for panel in row.panels:
             if left + panel.width > TALLEST:
                 left, top = 0, top + HEIGHT
             place = model.GridPos(h=HEIGHT, w=panel.width, x=left, y=top)
-            board.with_panel(_panel(panel).id(ids[panel.title]).grid_pos(place))
+            built.with_panel(_panel(panel).id(panel_id(panel.title)).grid_pos(place))
             left += panel.width
         top += HEIGHT
-    return board.build()
+    return built.build()
+
+
+def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    """Return a variable with the values of a label. All of them also match series that lack the label."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .query(query)
+        .datasource(SOURCE)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .multi(multi=True)
+        .include_all(include_all=True)
+        .all_value(".*")
+        .current(model.VariableOption(text="All", value="$__all", selected=True))
+    )
+
+
+def _others() -> dashboard.DashboardLink:
+    """Return the links to the other dashboards, which keep the chosen variables and times."""
+    return (
+        dashboard.DashboardLink("Dashboards")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .keep_time(keep_time=True)
+        .include_vars(include_vars=True)
+    )
 
 
 def _panel(panel: Panel) -> Builder:

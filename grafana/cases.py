@@ -3,7 +3,7 @@
 from observability import thresholds as t
 from observability.alerts.alert import of
 
-from grafana.panel import HOUR, Panel, Query, Row, highest, hourly, quantile
+from grafana.panel import HOUR, JOB, Panel, Query, Row, highest, hourly, quantile
 
 REAL = 'channel!="synthetic"'
 CREATED = "support_ticket_created_total"
@@ -21,7 +21,7 @@ TRAFFIC = Row(
             f"{t.TRAFFIC_SPIKE} times the upper edge plus a minimum, and {t.TRAFFIC_SILENCE:.0%} of the lower edge. "
             f"The band needs {t.TRAFFIC_DAYS} days of history.",
             (
-                Query(f'sum(rate({CREATED}{{job=~"$job",{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}', "new cases"),
+                Query(f"sum(rate({CREATED}{{{JOB},{REAL}}}[{t.SILENCE_WINDOW}])) * {HOUR}", "new cases"),
                 Query(f"{HIGH} * {HOUR}", "usual, upper edge"),
                 Query(f"{LOW} * {HOUR}", "usual, lower edge"),
                 Query(f"{HIGH} * {t.TRAFFIC_SPIKE * HOUR} + {SPIKE_FLOOR:g}", "flood", dashed=True),

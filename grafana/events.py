@@ -51,6 +51,20 @@ EVENTS = Row(
             "s",
         ),
         Panel(
+            "Support webhooks",
+            "Attempts to deliver an event to a webhook; on the right, pending deliveries.",
+            (
+                Query(rate("support_webhook_deliveries_total", "outcome"), "{{outcome}}"),
+                Query(highest("support_webhook_pending"), "waiting", right="short"),
+            ),
+            "ops",
+        ),
+    ),
+)
+STREAM = Row(
+    "Stream of changes",
+    (
+        Panel(
             "Support stream lag",
             "Time from a change to open streams, without replays (the line is the limit of p95), and how long a "
             "replica has not followed the events; on the right, open streams. Normal: p95 under 0.2 s, and 0 s.",
@@ -78,15 +92,6 @@ EVENTS = Row(
             "ops",
             alerts=("SupportStreamLagHigh",),
             width=12,
-        ),
-        Panel(
-            "Support webhooks",
-            "Attempts to deliver an event to a webhook; on the right, pending deliveries.",
-            (
-                Query(rate("support_webhook_deliveries_total", "outcome"), "{{outcome}}"),
-                Query(highest("support_webhook_pending"), "waiting", right="short"),
-            ),
-            "ops",
         ),
     ),
 )

@@ -1,12 +1,7 @@
-"""Write the dashboard's JSON from the tables of panels; with --check, only report if it is outdated.
+"""The dashboards and their JSON, from the tables of panels."""
 
-`python -m grafana.generate`, or `make dashboards`.
-"""
-
-import argparse
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +10,54 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana.access import ACCESS
 from grafana.api import API, OBJECTIVES
 from grafana.attachments import ATTACHMENTS
-from grafana.build import ANNOTATIONS, overview
+from grafana.build import ANNOTATIONS, Board, build
 from grafana.cases import TRAFFIC
 from grafana.dependencies import DEPENDENCIES
-from grafana.events import EVENTS, SYNTHETIC
-from grafana.process import PROCESS
+from grafana.events import EVENTS, STREAM, SYNTHETIC
+from grafana.process import PROCESS, STORES
 from grafana.replicas import REPLICAS
 from grafana.service_levels import SERVICE_LEVELS
 from grafana.timeline import FIRST, READING, SOURCES
+from support_service.api.panel_links import AGENTS, CAPACITY, ON_CALL
 
 ROOT = Path(__file__).parent.parent
-IN_CONTROLS_MENU = "inControlsMenu"
-UID = "support-overview"
-FILE = ROOT / "grafana" / "dashboards" / f"{UID}.json"
+FOLDER = ROOT / "grafana" / "dashboards"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
-ROWS = (
-    FIRST,
-    READING,
-    TRAFFIC,
-    SERVICE_LEVELS,
-    OBJECTIVES,
-    API,
-    SOURCES,
-    DEPENDENCIES,
-    ATTACHMENTS,
-    EVENTS,
-    ACCESS,
-    REPLICAS,
-    PROCESS,
-    SYNTHETIC,
+BOARDS = (
+    Board(
+        ON_CALL,
+        "Support on-call",
+        "Whether support-service works for agents, and if not, which part fails.",
+        (FIRST, OBJECTIVES, API, SYNTHETIC, REPLICAS, DEPENDENCIES, READING, SOURCES, EVENTS, ACCESS),
+    ),
+    Board(
+        AGENTS,
+        "Support agents and service levels",
+        "The work of agents: new and open cases, answers, service levels, and the pages that show changes.",
+        (TRAFFIC, SERVICE_LEVELS, STREAM),
+    ),
+    Board(
+        CAPACITY,
+        "Support capacity",
+        "What each replica, its stores and its files use, and how it grows.",
+        (PROCESS, STORES, ATTACHMENTS),
+    ),
 )
+ROWS = tuple(row for board in BOARDS for row in board.rows)
+PLACES = {panel.title: board.uid for board in BOARDS for row in board.rows for panel in row.panels}
+IN_CONTROLS_MENU = "inControlsMenu"
 
 
-def main() -> int:
-    """Write or check the file and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m grafana.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is out of date")
-    text = rendered()
-    if not parser.parse_args().check:
-        FILE.write_text(text)
-        return 0
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    print(f"{FILE.relative_to(ROOT)} is out of date: run `make dashboards`", file=sys.stderr)
-    return 1
+def files() -> dict[Path, str]:
+    """Return the file of each dashboard."""
+    return {FOLDER / f"{board.uid}.json": rendered(board) for board in BOARDS}
 
 
-def rendered() -> str:
-    """Return the file's text for the current tables."""
-    board = overview("Support overview", UID, ROWS, _runbooks())
+def rendered(board: Board) -> str:
+    """Return a file's text for the current tables."""
     # Links are shown on the dashboard, and not in a menu of its controls, which is what the SDK sets.
     document: dict[str, Any] = json.loads(
-        json.dumps(board, cls=JSONEncoder),
+        json.dumps(build(board, _runbooks()), cls=JSONEncoder),
         object_hook=lambda each: {key: value for key, value in each.items() if value != IN_CONTROLS_MENU},
     )
     # Fields that Grafana reads and the SDK's types lack.
@@ -85,7 +76,3 @@ def _runbooks() -> str:
     if found is None:
         raise ValueError(f"{PROMETHEUS} has no external label `runbooks`")
     return found[1]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

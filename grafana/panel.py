@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-JOB = 'job=~"$job"'
+JOB = 'job=~"$job",instance=~"$instance"'  # what the variables of the dashboard choose
 WINDOW = "$__rate_interval"
 HOUR = 3600
 

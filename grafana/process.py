@@ -60,6 +60,19 @@ PROCESS = Row(
             "ops",
         ),
         Panel(
+            "Support uptime",
+            "Time since each replica started.",
+            _each(series("process_uptime_seconds")),
+            "s",
+            alerts=("SupportServiceDown", "SupportRestartLoop"),
+            width=24,
+        ),
+    ),
+)
+STORES = Row(
+    "Database, Redis, connections",
+    (
+        Panel(
             "Support database and Redis p95",
             "95 of 100 operations take at most this long.",
             (
@@ -99,14 +112,6 @@ PROCESS = Row(
             ),
             "percentunit",
             top=1,
-        ),
-        Panel(
-            "Support uptime",
-            "Time since each replica started.",
-            _each(series("process_uptime_seconds")),
-            "s",
-            alerts=("SupportServiceDown", "SupportRestartLoop"),
-            width=24,
         ),
     ),
 )

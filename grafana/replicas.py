@@ -20,7 +20,7 @@ REPLICAS = Row(
         Panel(
             "Support replicas that answer",
             "Whether each replica answers Prometheus.",
-            (Query('up{job="support-service"}', "{{instance}}"),),
+            (Query(series("up"), "{{instance}}"),),
             "short",
             1,
             low=True,

@@ -1,16 +1,13 @@
-"""Write observability/metrics.md from the table of instruments; with --check, only report if it is outdated.
+"""The catalogue of metrics, from the table of instruments, with the panels and alerts that use each."""
 
-Panels and alerts are found by the metric's Prometheus name, in grafana/ and observability/prometheus/.
-"""
-
-import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from grafana.generate import ROWS
+
+from observability.rules import documents
 from support_service.telemetry.instruments import INSTRUMENTS, PROBE_INSTRUMENTS, InstrumentSpec
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +15,7 @@ PAGE = ROOT / "observability" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Every instrument, written by `make catalogue` from the table in `telemetry/instruments/`. The heading is the
+Every instrument, written by `make observability` from the table in `telemetry/instruments/`. The heading is the
 name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
 values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """
@@ -31,18 +28,9 @@ KINDS = {
 }
 
 
-def main() -> int:
-    """Write or check the page and return the exit status."""
-    parser = argparse.ArgumentParser(prog="observability/catalogue.py", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    page = catalogue()
-    if not parser.parse_args().check:
-        PAGE.write_text(page)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == page:
-        return 0
-    print("observability/metrics.md is out of date: run `make catalogue`", file=sys.stderr)
-    return 1
+def files() -> dict[Path, str]:
+    """Return the page."""
+    return {PAGE: catalogue()}
 
 
 def catalogue() -> str:
@@ -69,20 +57,9 @@ def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
 
 def _uses() -> Iterator[tuple[str, str]]:
     """Yield (title, text) of every panel and every alert."""
-    for dashboard in sorted((ROOT / "grafana").rglob("*.json")):
-        for panel in _panels(json.loads(dashboard.read_text())):
-            yield f"panel *{panel.get('title')}*", json.dumps(panel)
-    for rules in sorted((ROOT / "observability" / "prometheus").rglob("*.y*ml")):
-        for block in re.split(r"\n\s*- alert: ", rules.read_text())[1:]:
-            name, _, text = block.partition("\n")
-            yield f"alert *{name.strip()}*", text
-
-
-def _panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for panel in dashboard.get("panels", []):
-        yield panel
-        yield from _panels(panel)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for panel in (panel for row in ROWS for panel in row.panels):
+        yield f"panel *{panel.title}*", " ".join(query.expr for query in panel.queries)
+    for document in documents().values():
+        for rule in document["groups"][0]["rules"]:
+            if "alert" in rule:
+                yield f"alert *{rule['alert']}*", json.dumps(rule)

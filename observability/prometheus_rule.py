@@ -1,10 +1,5 @@
-"""Write the rules also as a PrometheusRule for the Prometheus operator; with --check, only report outdated files.
+"""The rules as a PrometheusRule for the Prometheus operator."""
 
-`python -m observability.prometheus_rule`, or `make rules`.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
 import yaml
@@ -14,18 +9,9 @@ from observability.rules import HEAD, documents
 FILE = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
 
 
-def main() -> int:
-    """Write or check the file and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m observability.prometheus_rule", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is out of date")
-    text = rendered()
-    if not parser.parse_args().check:
-        FILE.write_text(text)
-        return 0
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    print("observability/kubernetes/prometheusrule.yaml is out of date: run `make rules`", file=sys.stderr)
-    return 1
+def files() -> dict[Path, str]:
+    """Return the file."""
+    return {FILE: rendered()}
 
 
 def rendered() -> str:
@@ -37,7 +23,3 @@ def rendered() -> str:
         "spec": {"groups": [group for document in documents().values() for group in document["groups"]]},
     }
     return HEAD + yaml.safe_dump(resource, sort_keys=False, width=10_000, allow_unicode=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

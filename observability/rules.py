@@ -1,18 +1,12 @@
-"""Write Prometheus's rules and their tests from the tables of alerts; with --check, only report outdated files.
+"""Prometheus's rules and their tests, from the tables of alerts."""
 
-`python -m observability.rules`, or `make rules`.
-"""
-
-import argparse
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
-from grafana.build import numbers
-from grafana.generate import ROWS
+from grafana.generate import PLACES
 
 from observability.alerts import (
     access,
@@ -26,8 +20,9 @@ from observability.alerts import (
     timeline,
     traffic,
 )
-from observability.alerts.alert import OVERVIEW, Alert, of
+from observability.alerts.alert import Alert, of
 from observability.rule_tests import days, faults
+from support_service.api.panel_links import panel_path
 
 HERE = Path(__file__).parent / "prometheus"
 GROUPS: dict[str, ModuleType] = {
@@ -43,32 +38,17 @@ GROUPS: dict[str, ModuleType] = {
     "objectives": objectives,
 }
 ALERTS: tuple[Alert, ...] = tuple(alert for module in GROUPS.values() for alert in module.ALERTS)
-PANELS = numbers(ROWS)
 TIMES = "&from=now-3h&to=now"  # long enough to show the beginning, and what was usual before
 TEAM, SERVICE = "data-ops", "support-service"
-HEAD = "# Written by `make rules` from the tables in observability/: change those.\n"
+HEAD = "# Written by `make observability` from the tables in observability/: change those.\n"
 DURATION = re.compile(r"(?<=\[)(?:\d+[smhd])+(?=\])|(?<=offset )(?:\d+[smhd])+")
 TOKEN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
 
-def main() -> int:
-    """Write or check the files and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m observability.rules", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
-    check = parser.parse_args().check
-    wanted = {HERE / "rules" / f"{name}.yaml": dump(document) for name, document in documents().items()}
-    wanted |= {HERE / "tests" / f"{name}.yaml": dump(test) for name, test in tests().items()}
-    present = {path for folder in ("rules", "tests") for path in (HERE / folder).glob("*.yaml")}
-    if check:
-        wrong = [path for path in sorted(present | wanted.keys()) if path not in wanted or _text(path) != wanted[path]]
-        for path in wrong:
-            print(f"{path.relative_to(HERE.parent.parent)} is out of date: run `make rules`", file=sys.stderr)
-        return int(bool(wrong))
-    for path in present - wanted.keys():
-        path.unlink()
-    for path, text in wanted.items():
-        path.write_text(text)
-    return 0
+def files() -> dict[Path, str]:
+    """Return the rule files and their tests."""
+    texts = {HERE / "rules" / f"{name}.yaml": dump(document) for name, document in documents().items()}
+    return texts | {HERE / "tests" / f"{name}.yaml": dump(test) for name, test in tests().items()}
 
 
 def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
@@ -121,15 +101,7 @@ def _rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
             "description": alert.description,
             # The external labels of prometheus.yml define the addresses of the runbooks and of Grafana, once.
             "runbook_url": f"{{{{ $externalLabels.runbooks }}}}/{alert.runbook}",
-            "dashboard_url": f"{{{{ $externalLabels.grafana }}}}/d/{OVERVIEW}?viewPanel={PANELS[alert.panel]}{TIMES}",
+            "dashboard_url": f"{{{{ $externalLabels.grafana }}}}{panel_path(PLACES[alert.panel], alert.panel)}{TIMES}",
             "panel": alert.panel,
         },
     }
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text() if path.exists() else None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
 """Every threshold of alerts and panels with its unit and its reason. Change thresholds only here.
 
 Durations use Prometheus's syntax (`3m`). A value that is compared with a number is a number, in the unit that its
-comment names. `make rules` generates the rules again. The drill divides times and bytes by constants of its own, and
-changes nothing else.
+comment names. The drill divides times and bytes by constants of its own, and changes nothing else.
 """
 
 # Scrape and evaluation intervals. Ranges of cause alerts are 3 evaluations long, so that an alert resolves within five

@@ -28,6 +28,7 @@ TOP_REASON = most("reason", f"sum by (reason) (rate(support_request_turned_away_
 ALERTS = (
     Alert(
         "SupportAccessRefused",
+        ("callers are refused", "bên gọi bị từ chối"),
         f"{REFUSED} / sum(increase({AUTHENTICATIONS}[{W}])) > {t.REFUSED_SHARE} and {REFUSED} >= {t.REFUSALS}",
         t.ACCESS_FOR,
         "critical",
@@ -39,6 +40,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAccessKeysStale",
+        ("keys or tokens cannot be read again", "không đọc lại được khoá hoặc token"),
         f'label_replace(max by (instance) (support_access_keys_age_seconds) > {seconds(t.KEYS_AGE)}, "dependency", '
         '"keys", "", "")'
         f" or label_replace(max by (instance) (support_access_tokens_age_seconds) > {seconds(t.KEYS_AGE)}, "
@@ -53,6 +55,7 @@ ALERTS = (
     ),
     Alert(
         "SupportRequestsTurnedAway",
+        ("limits refuse many requests", "giới hạn từ chối nhiều request"),
         f"{TURNED_AWAY} / sum(increase(support_request_received_total[{NOW}])) > {t.TURNED_AWAY_SHARE}"
         f" and {TURNED_AWAY} >= {t.TURNED_AWAY}",
         t.SYMPTOM_FOR,
@@ -64,6 +67,7 @@ ALERTS = (
     ),
     Alert(
         "SupportClientErrorsHigh",
+        ("many requests of a route are client errors", "nhiều request của một route là lỗi phía client"),
         f"{_by_route(f',{CLIENT_ERROR}')} / {_by_route()} > {t.CLIENT_ERROR_SHARE}"
         f" and {_by_route(f',{CLIENT_ERROR}')} >= {t.CLIENT_ERRORS}",
         t.SYMPTOM_FOR,

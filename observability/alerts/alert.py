@@ -4,8 +4,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-OVERVIEW = "support-overview"  # the dashboard's uid
-
 Severity = Literal["critical", "warning", "none"]
 
 
@@ -18,12 +16,13 @@ class Alert:
     """
 
     name: str
+    short: tuple[str, str]  # what has happened, in English and Vietnamese, for lists of alerts
     expr: str
     held: str  # how long the condition must hold
     severity: Severity
     summary: str
     description: str  # with values and units
-    panel: str  # title of a panel of the dashboard
+    panel: str  # title of a panel of a dashboard
     kept: str = ""  # how long it fires after its condition ended, so that inhibited alerts resolve first
 
     @property

@@ -27,6 +27,7 @@ STORED = f"sum(increase(support_attachment_stored_total[{t.WINDOW}]))"
 ALERTS = (
     Alert(
         "SupportUploadsRefused",
+        ("files are refused by the disk or S3", "đĩa hoặc S3 từ chối file"),
         f"{REFUSED} / ({REFUSED} + {STORED}) > {t.UPLOADS_REFUSED_SHARE} and {REFUSED} >= {t.UPLOADS_REFUSED}",
         t.CAUSE_FOR,
         "critical",
@@ -39,6 +40,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentBacklogHigh",
+        ("too many files are on the local disk", "quá nhiều file trên đĩa cục bộ"),
         f"{BACKLOG} > {size(t.BACKLOG_BYTES)}"
         f" or ({BACKLOG} and {BACKLOG} / ({BACKLOG} + {FREE}) > {t.BACKLOG_DISK_SHARE})",
         t.SLOW_FOR,
@@ -50,6 +52,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentGrowthRapid",
+        ("the backlog grows too fast", "backlog tăng quá nhanh"),
         f"({AHEAD} > {LIMIT} and {AHEAD_NOW} > {LIMIT} and {BACKLOG} <= {LIMIT})"
         f" or ({AHEAD} - {BACKLOG} > {FREE} and {AHEAD_NOW} - {BACKLOG} > {FREE})",
         t.GROWTH_FOR,
@@ -61,6 +64,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentDiskFull",
+        ("the disk is nearly full", "đĩa sắp đầy"),
         f"{FREE} < {size(t.DISK_FREE)}",
         t.CAUSE_FOR,
         "critical",
@@ -71,6 +75,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentOffloadFailing",
+        ("files cannot be moved to S3", "không chuyển được file sang S3"),
         f'sum(increase({OFFLOADED}{{outcome=~"failed|unreadable"}}[{t.OFFLOAD_WINDOW}])) >= {t.OFFLOAD_FAILURES}'
         f' unless sum(increase({OFFLOADED}{{outcome="moved"}}[{t.WINDOW}])) > 0',
         t.CAUSE_FOR,
@@ -83,6 +88,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAttachmentIntegrity",
+        ("files are missing or damaged", "file mất hoặc hỏng"),
         f"sum({UNREPAIRED}) > 0"
         f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'
         f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{t.DAMAGE_WINDOW}])) > 0'

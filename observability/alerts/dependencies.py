@@ -24,6 +24,7 @@ FAILED, TIMEOUT = ',error_type!=""', ',error_type="timeout"'
 ALERTS = (
     Alert(
         "SupportDatabaseFailing",
+        ("the database fails", "database lỗi"),
         f"({_database(FAILED)} / {_database()} > {t.DATABASE_ERROR_SHARE}"
         f" and {_database(FAILED)} >= {t.DATABASE_ERRORS})"
         f" or ({_database(FAILED)} / {_database()} and {_database(TIMEOUT)} >= {t.DATABASE_ERRORS})",
@@ -38,6 +39,7 @@ ALERTS = (
     ),
     Alert(
         "SupportRedisFailing",
+        ("Redis fails: the cache, or events", "Redis lỗi: cache, hoặc event"),
         f"label_replace({CACHE_ERRORS} / {READS} > {t.REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {t.REDIS_ERRORS}, "
         '"dependency", "cache", "", "")'
         f" or label_replace({_streams(FAILED)} / {_streams()} > {t.REDIS_ERROR_SHARE}"
@@ -55,6 +57,7 @@ ALERTS = (
     ),
     Alert(
         "SupportRedisEvicting",
+        ("Redis may evict event streams", "Redis có thể loại stream event"),
         'max by (policy) (support_redis_eviction_policy{server="events",policy=~"allkeys.+"}) == 1',
         t.CAUSE_FOR,
         "warning",
@@ -65,6 +68,7 @@ ALERTS = (
     ),
     Alert(
         "SupportWebhooksFailing",
+        ("a webhook receives no events", "một webhook không nhận được event"),
         f'sum by (endpoint) (increase({DELIVERIES}{{outcome=~"retried|failed"}}[{t.WEBHOOK_WINDOW}]))'
         f" >= {t.WEBHOOK_FAILURES}"
         f' unless sum by (endpoint) (increase({DELIVERIES}{{outcome="delivered"}}[{t.WINDOW}])) > 0',
@@ -78,6 +82,7 @@ ALERTS = (
     ),
     Alert(
         "SupportCertificateExpiring",
+        ("a certificate expires soon", "một chứng chỉ sắp hết hạn"),
         f"min by (target) (support_certificate_expires_seconds) < {seconds(t.CERTIFICATE_DAYS * 86_400)}",
         t.SLOW_FOR,
         "warning",

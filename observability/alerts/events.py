@@ -17,6 +17,7 @@ def steps(via: str) -> str:
 ALERTS = (
     Alert(
         "SupportOutboxStalled",
+        ("events are not published", "event không được publish"),
         f"max(support_events_outbox_oldest_seconds) > {seconds(t.OUTBOX_AGE)}",
         t.EVENTS_FOR,
         "warning",
@@ -27,6 +28,7 @@ ALERTS = (
     ),
     Alert(
         "SupportEventsConsumerStalled",
+        ("events of other services are not applied", "event của service khác không được áp dụng"),
         f"(max(support_events_stream_lag) > {t.STREAM_WAITING}"
         f' unless sum(increase(support_events_consumed_total{{outcome!~"failed|dead"}}[{t.WINDOW}])) > 0)'
         f" or max(support_events_stream_lag) > {t.STREAM_BEHIND}",
@@ -39,6 +41,7 @@ ALERTS = (
     ),
     Alert(
         "SupportEventsDeadLettered",
+        ("events of other services failed for good", "event của service khác lỗi hẳn"),
         f"max(support_events_dead_letters) > {t.DEAD_LETTERS}",
         t.AT_ONCE,
         "warning",
@@ -49,6 +52,7 @@ ALERTS = (
     ),
     Alert(
         "SupportStreamLagHigh",
+        ("open streams show changes late", "luồng thay đổi đến muộn"),
         "max(histogram_quantile(0.95, sum by (instance, le) "
         f"(rate(support_stream_lag_seconds_bucket[{t.WINDOW}])))) > {t.STREAM_LAG_P95:g}"
         f" or max(support_stream_interrupted_seconds) > {seconds(t.STREAM_INTERRUPTED)}",
@@ -62,6 +66,7 @@ ALERTS = (
     ),
     Alert(
         "SupportProbeFailing",
+        ("the synthetic check fails", "synthetic check lỗi"),
         f"max by (instance) ({GOOD}{{{DIRECT}}}) == 0",
         t.PROBE_FOR,
         "critical",
@@ -73,6 +78,7 @@ ALERTS = (
     ),
     Alert(
         "SupportIngressFailing",
+        ("the ingress does not lead to the service", "ingress không dẫn tới service"),
         f"max by (instance) ({GOOD}{{{INGRESS}}}) == 0 and on () max({GOOD}{{{DIRECT}}}) == 1",
         t.INGRESS_FOR,
         "critical",
@@ -85,6 +91,7 @@ ALERTS = (
     ),
     Alert(
         "SupportProbeFlapping",
+        ("the synthetic check fails again and again", "synthetic check lúc được lúc không"),
         f"max by (instance, via) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
         f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
         f" and max by (instance, via) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
@@ -98,6 +105,7 @@ ALERTS = (
     ),
     Alert(
         "SupportProbeMissing",
+        ("the synthetic check does not run", "synthetic check không chạy"),
         "(count(support_probe_success) or vector(0)) == 0",
         t.PROBE_MISSING_FOR,
         "warning",

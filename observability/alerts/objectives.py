@@ -21,6 +21,7 @@ class Objective:
     alert: str
     share: float
     title: str
+    short: tuple[str, str]  # the title in lists of alerts, in English and Vietnamese
     what: str  # describes the bad events
     bad: str
     total: str
@@ -55,6 +56,7 @@ class Objective:
         return [
             Alert(
                 f"{self.alert}BurnFast",
+                (f"{self.short[0]}: the error budget burns fast", f"{self.short[1]}: error budget cháy nhanh"),
                 self._pair(t.BURN_FAST, t.BURN_FAST_WINDOWS),
                 t.BURN_FAST_FOR,
                 "critical",
@@ -65,6 +67,7 @@ class Objective:
             ),
             Alert(
                 f"{self.alert}BurnSlow",
+                (f"{self.short[0]}: the error budget will not last", f"{self.short[1]}: error budget không đủ tháng"),
                 f"({self._pair(t.BURN_MEDIUM, t.BURN_MEDIUM_WINDOWS)})"
                 f" or ({self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})",
                 t.BURN_SLOW_FOR,
@@ -93,6 +96,7 @@ OBJECTIVES = (
         "SupportApiErrorBudget",
         t.OBJECTIVE_API,
         "API availability",
+        ("API", "API"),
         "API requests returned 5xx",
         f"sum({FAILED})",
         f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
@@ -105,6 +109,7 @@ OBJECTIVES = (
         "SupportTimelineErrorBudget",
         t.OBJECTIVE_TIMELINE,
         "Complete timelines in time",
+        ("timelines", "timeline"),
         f"timeline reads were partial or took more than {t.LATENCY_P95:g} s",
         "(sum(rate(support_timeline_read_seconds_count[WINDOW]))"
         f' - sum(rate(support_timeline_read_seconds_bucket{{completeness!="partial",{IN_TIME}}}'

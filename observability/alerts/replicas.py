@@ -28,6 +28,7 @@ RECORDS = (
 ALERTS = (
     Alert(
         "SupportReplicaDown",
+        ("one replica does not respond", "một replica không trả lời"),
         f"up{{{JOB}}} == 0 and on () count(up{{{JOB}}} == 1) > 0",
         t.REPLICA_DOWN_FOR,
         "warning",
@@ -38,6 +39,7 @@ ALERTS = (
     ),
     Alert(
         "SupportReplicaNotReady",
+        ("one replica runs and does not become ready", "một replica chạy mà không sẵn sàng"),
         f"max by (instance) (support_replica_ready{{{JOB}}}) == 0",
         t.NOT_READY_FOR,
         "warning",
@@ -48,6 +50,7 @@ ALERTS = (
     ),
     Alert(
         "SupportRestartLoop",
+        ("a replica restarts again and again", "một replica liên tục khởi động lại"),
         f"resets(process_uptime_seconds{{{JOB}}}[{t.RESTART_WINDOW}]) >= {t.RESTARTS}",
         t.AT_ONCE,
         "warning",
@@ -58,6 +61,7 @@ ALERTS = (
     ),
     Alert(
         "SupportEventLoopLag",
+        ("the event loop of a replica lags", "event loop của một replica bị trễ"),
         f"{LAG} > {t.LOOP_LAG_P95} or min_over_time({LAG}[{t.LOOP_LAG_LONG_FOR}]) > {t.LOOP_LAG_LONG}",
         t.SYMPTOM_FOR,
         "warning",
@@ -69,6 +73,10 @@ ALERTS = (
     ),
     Alert(
         "SupportReplicaSaturated",
+        (
+            "a replica is near its limit of memory, files or connections",
+            "một replica gần giới hạn bộ nhớ, file hoặc kết nối",
+        ),
         " or ".join(
             (
                 _share(
@@ -101,6 +109,7 @@ ALERTS = (
     ),
     Alert(
         "SupportClockOffset",
+        ("the clock of a replica is wrong", "đồng hồ của một replica bị sai"),
         f"abs(support_clock_offset_seconds) > {seconds(t.CLOCK_OFFSET)}",
         t.SYMPTOM_FOR,
         "warning",

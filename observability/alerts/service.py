@@ -9,6 +9,7 @@ PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the 
 ALERTS = (
     Alert(
         "SupportServiceDown",
+        ("no replica responds", "không replica nào trả lời"),
         f"{NO_REPLICA} unless {PROBE_GOOD}",
         t.DOWN_FOR,
         "critical",
@@ -20,6 +21,10 @@ ALERTS = (
     ),
     Alert(
         "SupportMetricsMissing",
+        (
+            "Prometheus reads no metrics, although the service works",
+            "Prometheus không đọc được metrics, dù service vẫn chạy",
+        ),
         f"{NO_REPLICA} and {PROBE_GOOD}",
         t.METRICS_MISSING_FOR,
         "warning",
@@ -30,6 +35,7 @@ ALERTS = (
     ),
     Alert(
         "SupportAuditUnsealed",
+        ("the audit log is not sealed", "nhật ký audit không được niêm phong"),
         f"max(support_audit_unsealed_age_seconds) > {seconds(t.AUDIT_AGE)}",
         t.SYMPTOM_FOR,
         "warning",
@@ -40,6 +46,7 @@ ALERTS = (
     ),
     Alert(
         "Watchdog",
+        ("proof that alerts arrive; act if it is missing", "bằng chứng là alert tới nơi; hành động khi vắng nó"),
         "vector(1)",
         t.AT_ONCE,
         "none",

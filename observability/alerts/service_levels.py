@@ -18,6 +18,7 @@ def _many_of_all(window: str) -> str:
 ALERTS = (
     Alert(
         "SupportSlaBreaching",
+        ("many cases are answered or resolved too late", "nhiều case được trả lời hoặc giải quyết quá muộn"),
         f"{_breached(t.SLA_WINDOW)} >= {t.SLA_BREACHES} and {_many_of_all(t.SLA_WINDOW)} and {_many_of_all(t.WINDOW)}",
         t.CAUSE_FOR,
         "warning",
@@ -30,6 +31,7 @@ ALERTS = (
     ),
     Alert(
         "SupportSlaClockStalled",
+        ("breaches of service levels are not reported", "vi phạm mức dịch vụ không được báo cáo"),
         f"max(support_sla_unreported_age_seconds) > {seconds(t.SLA_UNREPORTED_AGE)}",
         t.EVENTS_FOR,
         "warning",

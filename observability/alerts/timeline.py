@@ -39,6 +39,7 @@ RECORDS = (
 ALERTS = (
     Alert(
         "SupportTimelineLatencyHigh",
+        ("timelines are slow", "timeline chậm"),
         f'source:support_timeline_collect_seconds:p95{{source="remote"}} > {t.LATENCY_P95:g}'
         f' and on () sum(increase(support_timeline_collect_seconds_count{{source="remote"}}[{SYMPTOM}]))'
         f" >= {t.LATENCY_READS}",
@@ -51,6 +52,7 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineCacheMissSurge",
+        ("the cache misses more reads than usual", "cache miss nhiều hơn thường lệ"),
         f"support:timeline_cache_misses:ratio > {t.MISS_SHARE}"
         f" and support:timeline_cache_misses:ratio > {t.MISS_SURGE} * ({USUAL_MISSES})"
         f" and on () {READS} >= {t.MISS_READS}",
@@ -63,6 +65,7 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineCollectionFailures",
+        ("timeline collection fails at one stage", "dựng timeline lỗi ở một stage"),
         f"sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}]))"
         f" / on () group_left () {READS}"
         f" > {t.FAILURE_SHARE}"
@@ -77,6 +80,7 @@ ALERTS = (
     ),
     Alert(
         "SupportTimelineSourceDown",
+        ("order, payment or fulfillment fails", "order, payment hoặc fulfillment lỗi"),
         # The label `service` names the service that raises the alert; the upstream service gets the label `dependency`.
         f"label_replace(service:support_timeline_source_failures:ratio > {t.SOURCE_DOWN_SHARE}"
         f' and sum by (service) (increase(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{W}]))'

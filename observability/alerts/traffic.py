@@ -42,6 +42,7 @@ RECORDS = (
 ALERTS = (
     Alert(
         "SupportTicketTrafficAnomaly",
+        ("far more or far fewer new cases than usual", "case mới nhiều hoặc ít hơn hẳn thường lệ"),
         f'label_replace({SPIKE}, "direction", "spike", "", "")'
         f' or label_replace({SILENCE}, "direction", "silence", "", "")',
         t.CAUSE_FOR,
@@ -54,6 +55,7 @@ ALERTS = (
     ),
     Alert(
         "SupportNoTraffic",
+        ("no request arrives", "không có request nào tới"),
         f"sum(increase({REQUESTS}[{t.NO_TRAFFIC_WINDOW}])) == 0 and {EXPECTED}",
         t.CAUSE_FOR,
         "critical",

@@ -1,1 +1,1 @@
-"""Unit tests of the rules, written for promtool by `make rules`. Each lists every alert that fires, except Watchdog."""
+"""Unit tests of the rules, for promtool. Each lists every alert that fires, except Watchdog."""

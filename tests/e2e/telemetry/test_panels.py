@@ -76,7 +76,7 @@ async def send_event(session):
 
 def as_grafana_sends(expr):
     """Return a query as Grafana sends it."""
-    return expr.replace("$job", ".+").replace("$__rate_interval", "1m")
+    return expr.replace("$job", ".+").replace("$instance", ".*").replace("$__rate_interval", "1m")
 
 
 def queries_without_a_value(prometheus):

@@ -1,5 +1,6 @@
 """Deployment files match the service: settings, ports, files and names. No container engine is needed."""
 
+import json
 import re
 import tomllib
 
@@ -131,15 +132,18 @@ def test_prometheus_targets_are_services_of_compose():
     assert any("0.0.0.0:9101" in part for part in COMPOSE["services"]["probe"]["command"])
 
 
-def test_grafana_provisioning_matches_the_dashboard():
-    """The datasource is the dashboard's default, and the dashboards are mounted at the provisioned path."""
+def test_grafana_provisioning_matches_the_dashboards():
+    """The datasource is the dashboards' default, and they are mounted at the provisioned path; on-call is the home."""
     provisioning = ROOT / "grafana" / "provisioning"
     source = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"][0]
-    dashboard = yaml.safe_load((ROOT / "grafana" / "dashboards" / "support-overview.json").read_text())
-    current = next(each for each in dashboard["templating"]["list"] if each["name"] == "datasource")["current"]
-    assert (source["uid"], source["name"]) == (current["value"], current["text"])
+    for file in (ROOT / "grafana" / "dashboards").glob("*.json"):
+        dashboard = json.loads(file.read_text())
+        current = next(each for each in dashboard["templating"]["list"] if each["name"] == "datasource")["current"]
+        assert (source["uid"], source["name"]) == (current["value"], current["text"])
     path = yaml.safe_load((provisioning / "dashboards" / "support.yaml").read_text())["providers"][0]["options"]["path"]
     assert f"./grafana/dashboards:{path}:ro" in COMPOSE["services"]["grafana"]["volumes"]
+    home = COMPOSE["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{path}/support-overview.json"
 
 
 def test_collector_pipelines_use_configured_components():

@@ -1,16 +1,19 @@
-"""The committed dashboard matches its tables, and each panel has what on-call needs."""
+"""The committed dashboards match their tables, and each panel has what on-call needs."""
 
 import json
+import re
 
 import pytest
 from grafana import generate
 from grafana.panel import Panel, runbook_of
 from observability import thresholds
 
+from support_service.api.panel_links import LINKS, ON_CALL, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
 
-DASHBOARD = json.loads(generate.FILE.read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+DASHBOARDS = {board.uid: json.loads((generate.FOLDER / f"{board.uid}.json").read_text()) for board in generate.BOARDS}
+EVERYTHING = [panel for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
+PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
 TABLES = [panel for row in generate.ROWS for panel in row.panels]
 FIRST = (
     "Support timeline p95 latency",
@@ -18,29 +21,82 @@ FIRST = (
     "Support timeline cache events",
     "Support timeline failure stages",
 )
+# Recording rules and counts over all replicas, which have no label `instance`, and the probe, which is no replica.
+OF_NO_REPLICA = re.compile(r"\b(?:support|source|service):[\w:]+|count\(up\{[^}]*\}|support_probe_\w+\{[^}]*\}")
+each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
-def test_committed_dashboard_is_generated_from_the_tables():
-    """The JSON has no manual changes; `make dashboards` has been run."""
-    assert generate.FILE.read_text() == generate.rendered()
+@pytest.mark.parametrize("board", generate.BOARDS, ids=lambda board: board.uid)
+def test_committed_dashboard_is_generated_from_the_tables(board):
+    """The JSON has no manual changes; `make observability` has been run."""
+    assert (generate.FOLDER / f"{board.uid}.json").read_text() == generate.rendered(board)
+
+
+def test_no_other_dashboard_is_committed():
+    """Grafana would show a file that no table describes."""
+    assert {path.stem for path in generate.FOLDER.glob("*")} == DASHBOARDS.keys()
 
 
 def test_first_four_panels_have_the_required_titles():
     """These four panels are visible without scrolling."""
-    assert [panel["title"] for panel in PANELS[:4]] == list(FIRST)
+    first = [panel for panel in DASHBOARDS[ON_CALL]["panels"] if panel["type"] != "row"]
+    assert [panel["title"] for panel in first[:4]] == list(FIRST)
 
 
 def test_panel_titles_and_ids_are_unique():
     """Alerts refer to panels by title, and links by id."""
     assert len({panel["title"] for panel in PANELS}) == len(PANELS)
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert len({panel["id"] for panel in EVERYTHING}) == len(EVERYTHING)
+    assert all(0 < panel["id"] < 2**31 for panel in EVERYTHING)
 
 
-def test_panels_do_not_overlap():
+def test_panel_keeps_its_id_when_it_is_moved():
+    """The id follows from the title alone, so that links of alerts, pages and messages stay valid."""
+    assert {panel["title"]: panel["id"] for panel in PANELS} == {panel.title: panel_id(panel.title) for panel in TABLES}
+    assert panel_id("Support probe") == 913786505
+
+
+@pytest.mark.parametrize("card", LINKS)
+def test_links_of_on_call_lead_to_panels_and_runbooks(card):
+    """Each card of `GET /support/oncall` names a panel of its dashboard, and a page."""
+    link = LINKS[card]
+    assert link.panel in {panel["title"] for panel in DASHBOARDS[link.dashboard]["panels"]}
+    assert (ROOT / "runbooks" / link.runbook).is_file()
+
+
+@each_dashboard
+def test_dashboard_has_a_data_source_a_job_and_replicas_to_choose(dashboard):
+    """The variables are the same on each, so that a link to another dashboard keeps what is chosen."""
+    variables = {each["name"]: each for each in dashboard["templating"]["list"]}
+    assert list(variables) == ["datasource", "job", "instance", "runbooks"]
+    for name in ("job", "instance"):
+        assert variables[name]["multi"]
+        assert variables[name]["allValue"] == ".*"
+        assert variables[name]["datasource"]["uid"] == "${datasource}"
+    assert len(dashboard["description"]) > 8
+    (others,) = (link for link in dashboard["links"] if link["type"] == "dashboards")
+    assert others["tags"] == dashboard["tags"]
+    assert others["includeVars"]
+
+
+@each_panel
+def test_panel_shows_the_chosen_replicas(panel):
+    """Each selector of a replica's series has the variables `job` and `instance`."""
+    for target in panel["targets"]:
+        rest = OF_NO_REPLICA.sub("", target["expr"])
+        for name in queried_series(rest):
+            selectors = re.findall(rf"{name}(?:_bucket|_count|_sum)?(?:\{{([^}}]*)\}})?", rest)
+            assert selectors, name
+            for selector in selectors:
+                assert 'job=~"$job",instance=~"$instance"' in selector, target["expr"]
+
+
+@each_dashboard
+def test_panels_do_not_overlap(dashboard):
     """Each panel has its own cells in the grid of 24 columns."""
     taken = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard["panels"]:
         place = panel["gridPos"]
         cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
         assert place["x"] + place["w"] <= 24
@@ -107,9 +163,10 @@ def test_panel_thresholds_equal_the_alert_thresholds():
         assert [step["value"] for step in shown[title]] == ([None] if limit is None else [None, limit])
 
 
-def test_deployments_and_alerts_are_annotated():
+@each_dashboard
+def test_deployments_and_alerts_are_annotated(dashboard):
     """A new version and a firing alert are annotations on every panel."""
-    marks = {mark["name"]: mark["expr"] for mark in DASHBOARD["annotations"]["list"]}
+    marks = {mark["name"]: mark["expr"] for mark in dashboard["annotations"]["list"]}
     assert marks.keys() == {"Deployments", "Alerts"}
     assert queried_series(marks["Deployments"]) == {"support_build_info"}
 

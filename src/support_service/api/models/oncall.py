@@ -12,7 +12,7 @@ from support_service.timeline.breaker import State
 
 EXAMPLE_LINKS = {
     "runbook": "https://ops.example/runbooks/support-timeline-source-down.md",
-    "panel": "https://grafana.example/d/support-overview?viewPanel=31",
+    "panel": "https://grafana.example/d/support-overview?viewPanel=913786505",
 }
 
 

@@ -1,0 +1,89 @@
+"""The lists of alerts in pages: the index of runbooks and the head of each, in both languages, and the documentation.
+
+A list stands between two comments in its page; what is outside of them is written by hand.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from grafana.generate import BOARDS, PLACES
+
+from observability.alerts.alert import Alert
+from observability.rules import ALERTS, GROUPS
+
+ROOT = Path(__file__).parent.parent
+RUNBOOKS = ROOT / "runbooks"
+MONITORING = ROOT / "docs" / "operations" / "monitoring.md"
+BEGIN, END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
+LISTED = re.compile(f"(?<={re.escape(BEGIN)}).*?(?={re.escape(END)})", re.DOTALL)
+TITLES = {board.uid: board.title for board in BOARDS}
+# Titles of the groups of alerts, in English and Vietnamese.
+AREAS = {
+    "timeline": ("Timeline", "Timeline"),
+    "attachments": ("Attachments", "Đính kèm"),
+    "events": ("Events, probe", "Event, probe"),
+    "service-levels": ("Service levels", "Mức dịch vụ"),
+    "service": ("Service", "Service"),
+    "replicas": ("Replicas", "Replica"),
+    "dependencies": ("Dependencies", "Thành phần phụ thuộc"),
+    "access": ("Access, limits", "Truy cập, giới hạn"),
+    "traffic": ("Traffic", "Lưu lượng"),
+    "objectives": ("Error budgets", "Error budget"),
+}
+HEADINGS = ("severity | in short", "mức độ | tóm tắt")
+
+
+def files() -> dict[Path, str]:
+    """Return every page with a list of alerts, with its current text."""
+    index, index_vi = RUNBOOKS / "README.md", RUNBOOKS / "vi" / "README.md"
+    pages = {index: listed(index, _index(0)), index_vi: listed(index_vi, _index(1))}
+    pages[MONITORING] = listed(MONITORING, "\n".join(_documented()) + "\n")
+    for alert in ALERTS:
+        for path in (RUNBOOKS / alert.runbook, RUNBOOKS / "vi" / alert.runbook):
+            if path.exists():  # a test names those that are missing
+                pages[path] = headed(path, alert)
+    return pages
+
+
+def listed(page: Path, table: str) -> str:
+    """Return a page with its list replaced. Raises ValueError if it has no place for one."""
+    text, places = LISTED.subn(lambda _: f"\n{table}\n", page.read_text())
+    if places != 1:
+        raise ValueError(f"{page} has {places} places for the list of alerts, instead of 1")
+    return text
+
+
+def headed(page: Path, alert: Alert) -> str:
+    """Return a runbook with its first lines: the alert, the other language, the index, severity, and the panel."""
+    vietnamese = page.parent.name == "vi"
+    other = f"[English](../{page.name})" if vietnamese else f"[Tiếng Việt](vi/{page.name})"
+    index = "[Tất cả runbook](README.md)" if vietnamese else "[All runbooks](README.md)"
+    place = f"panel *{alert.panel}* · dashboard *{TITLES[PLACES[alert.panel]]}*"
+    _, _, rest = page.read_text().partition("\n\n")
+    _, _, rest = rest.partition("\n\n")
+    return f"# {alert.name}\n\n{other} · {index} · {alert.severity} · {place}\n\n{rest}"
+
+
+def _index(language: int) -> str:
+    """Return a table for each group of alerts."""
+    return "\n".join(
+        f"| {AREAS[group][language]} | {HEADINGS[language]} |\n| --- | --- | --- |\n"
+        + "".join(f"| [{each.name}]({each.runbook}) | {each.severity} | {each.short[language]} |\n" for each in alerts)
+        for group, alerts in _groups()
+    )
+
+
+def _documented() -> Iterable[str]:
+    """Yield the lines of the table of the documentation."""
+    yield "| alert | severity | fires after | in short | panel |"
+    yield "| --- | --- | --- | --- | --- |"
+    for _, alerts in _groups():
+        for each in alerts:
+            page = f"[{each.name}](../../runbooks/{each.runbook})"
+            panel = f"*{each.panel}*, {TITLES[PLACES[each.panel]]}"
+            yield f"| {page} | {each.severity} | {each.held} | {each.short[0]} | {panel} |"
+
+
+def _groups() -> Iterable[tuple[str, tuple[Alert, ...]]]:
+    return ((group, module.ALERTS) for group, module in GROUPS.items())
