@@ -126,10 +126,13 @@ def newest_matches(
     the limit; `one_more` must be bound too.
     """
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
-    below += [] if only_if is None else [only_if]
     matches = words_match(search_documents.c.words, QUERY).label("matches")
     newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
-    read = materialized(newest.order_by(search_documents.c.id.desc()).limit(_number(READ_DOCUMENTS)), "read")
+    number = _number(READ_DOCUMENTS)
+    if only_if is not None:
+        # Not a condition of the rows, which SQLite would evaluate for each document.
+        number = sa.select(sa.case((only_if, number), else_=_number(0))).scalar_subquery()
+    read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number), "read")
     # The oldest case that was read may have more documents, so that the next step begins with it.
     complete = sa.func.count() < _number(READ_DOCUMENTS)
     rest = sa.select(sa.case((complete, _number(-1)), else_=sa.func.min(read.c.seq)).label("newest")).select_from(read)

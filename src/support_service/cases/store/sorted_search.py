@@ -17,9 +17,11 @@ from support_service.database.search_dialect import found_documents
 from support_service.database.tables import tickets
 
 READ_CASES = 1_000  # number of cases that are searched one by one
-MOST_CASES = 30_000  # that are searched if the first ones have enough matches
+MANY_MATCHES = 20  # among these cases, so that more are searched one by one
+MOST_CASES = 30_000  # that are searched then
 _READ_CASES: sa.ColumnElement[int] = sa.literal_column(str(READ_CASES), sa.BigInteger())
 _MOST_CASES: sa.ColumnElement[int] = sa.literal_column(str(MOST_CASES), sa.BigInteger())
+_MANY_MATCHES: sa.ColumnElement[int] = sa.literal_column(str(MANY_MATCHES), sa.BigInteger())
 _ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.BigInteger())
 _NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # a seq above that of every case
@@ -71,9 +73,10 @@ def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
     found = search.materialized(_matching(read), "found")
     ends = sa.or_(_number_of(found) >= _ONE_MORE, _number_of(read) < _READ_CASES)
     needed = _ONE_MORE * sa.literal_column(str(READ_CASES * 3 // 2), sa.BigInteger())
-    can_find = _number_of(found) * _MOST_CASES >= needed  # then some were found
+    number = _number_of(found)
+    are_enough = sa.and_(number >= _MANY_MATCHES, number * _MOST_CASES >= needed)
     further: sa.ColumnElement[int] = sa.select(
-        sa.case((ends, _ZERO), (can_find, needed // _number_of(found)), else_=_ZERO)
+        sa.case((ends, _ZERO), (are_enough, needed // number), else_=_ZERO)
     ).scalar_subquery()
     read_further = search.materialized(first.offset(_READ_CASES).limit(further), "further")
     near = search.materialized(sa.union_all(sa.select(found), sa.select(_matching(read_further).subquery())), "near")
