@@ -18,10 +18,9 @@ from time import perf_counter
 from tests.support.servers import PostgresServer
 
 from benchmarks.environment import ROOT, free_port, running
-from benchmarks.scale.calls import CALLS, GAUGES, Call
+from benchmarks.scale.calls import CALLS, PERIODIC, Call
 from benchmarks.scale.load import load
-from support_service import database as databases
-from support_service.cases.store import case_counts
+from benchmarks.scale.periodic import measure_periodic
 from support_service.database import migrate
 
 SMALL = 10_000
@@ -45,7 +44,7 @@ def main() -> int:
                 migrate.upgrade(url)
                 load(url, count, _progress)
                 with _service(url, directory, number) as port:
-                    times.append(measure(port, count) | {GAUGES.name: asyncio.run(gauges(url))})
+                    times.append(measure(port, count) | asyncio.run(measure_periodic(url)))
             _progress("", 0, 0)
             print(table(kind, full, *times), end="\n\n", flush=True)
     return 0
@@ -85,25 +84,11 @@ def measure(port: int, count: int) -> dict[str, float]:
     return found
 
 
-async def gauges(url: str) -> float:
-    """Return the median time in ms of what a replica reads for its gauges of cases."""
-    database = databases.connect(url)
-    await database.open()
-    times = []
-    for _ in range(REQUESTS):
-        started = perf_counter()
-        await case_counts.read(database)
-        await case_counts.oldest_waiting(database)
-        times.append((perf_counter() - started) * 1000)
-    await database.close()
-    return statistics.median(times)
-
-
 def table(kind: str, full: int, small_times: dict[str, float], full_times: dict[str, float]) -> str:
     """Return the results as text, one line per call."""
     lines = [f"{kind}: median in ms at {SMALL:,} and at {full:,} cases"]
     lines.append(f"{'call':32} {'small':>8} {'full':>8} {'ratio':>6} {'budget':>8}  verdict")
-    for call in (*CALLS, GAUGES):
+    for call in (*CALLS, *PERIODIC):
         small, large = small_times[call.name], full_times[call.name]
         budget = _budget(call, kind) or SHORT_FACTOR * small
         shown = f"{_budget(call, kind):g}" if _budget(call, kind) else f"{SHORT_FACTOR:g}x"

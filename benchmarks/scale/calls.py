@@ -65,6 +65,20 @@ CALLS = (
     Call("sort=waiting, pending", _list("sort=waiting&status=pending"), 20),
     Call("sort=waiting, channel=fax", _list("sort=waiting&channel=fax"), 20),
     Call("sort=waiting, tag of few cases", _list(f"sort=waiting&tag={rows.RARE_TAG}"), 20),
+    Call("sort=due", _list("sort=due"), 20),
+    Call("sort=due, agent", lambda n, _: f"{CASES}?sort=due&assignedAgentId={rows.agent(n)}", 20),
+    Call("sort=due, team", lambda n, _: f"{CASES}?sort=due&team=team-{n % rows.TEAMS}", 20),
+    Call("sort=due, team=nobody", _list(f"sort=due&team={rows.ABSENT_TEAM}"), 20),
+    Call("sort=due, urgent", _list("sort=due&priority=urgent"), 20),
+    Call("sort=due, pending", _list("sort=due&status=pending"), 20),
+    Call("sort=due, tag of few cases", _list(f"sort=due&tag={rows.RARE_TAG}"), 20),
+    Call("sort=due, dueWithin", _list("sort=due&dueWithin=PT4H"), 20),
+    Call("dueWithin: many", _list("dueWithin=PT4H"), 20),
+    Call("dueWithin, agent", lambda n, _: f"{CASES}?dueWithin=PT4H&assignedAgentId={rows.agent(n)}", 20),
+    Call("dueBefore: all", _list("dueBefore=2200-01-01T00:00:00Z"), 20),
+    Call("dueBefore: none", _list("dueBefore=2024-01-01T00:00:00Z"), 20),
+    Call("sort=due of customer", lambda n, _: f"{CASES}?sort=due&customerId=customer-{n * 7919 % rows.CUSTOMERS}", 20),
+    Call("q, sort=due: in every case", _list(f"q={rows.FREQUENT}&sort=due"), 20, 15),
     Call("q, sort=updated: in every case", _list(f"q={rows.FREQUENT}&sort=updated"), 20, 15),
     Call("q, sort=updated: in 200 cases", _list(f"q={rows.RARE}&sort=updated"), 20, 15),
     Call("q, sort=updated: in none", _list(f"q={rows.ABSENT}&sort=updated"), 20, 15),
@@ -78,6 +92,16 @@ CALLS = (
     Call("q: word of some messages", lambda n, _: f"{CASES}?q={rows.VOCABULARY[n % rows.WORDS]}", 20, 15),
     Call("q: two words", lambda n, _: f"{CASES}?q={rows.FREQUENT}+{rows.VOCABULARY[n % rows.WORDS]}", 20, 15),
     Call("q and status=open", _list(f"q={rows.RARE}&status=open"), 20, 15),
+    Call("q: frequent, team=nobody", _list(f"q={rows.FREQUENT}&team={rows.ABSENT_TEAM}"), 20, 15),
+    Call("q: frequent, urgent", _list(f"q={rows.FREQUENT}&priority=urgent"), 20, 15),
+    Call("q: frequent, agent", lambda n, _: f"{CASES}?q={rows.FREQUENT}&assignedAgentId={rows.agent(n)}", 20, 15),
+    Call("q: in none, status=closed", _list(f"q={rows.ABSENT}&status=closed"), 20, 15),
+    Call("q: in none, agent", lambda n, _: f"{CASES}?q={rows.ABSENT}&assignedAgentId={rows.agent(n)}", 20, 15),
     Call("workload", lambda number, _: f"/support/agents/{rows.agent(number)}/workload"),
 )
-GAUGES = Call("gauges of a replica, each 15 s", lambda _, __: "", 10)  # not a request
+# What replicas run without a request.
+GAUGES = Call("gauges of cases, each 15 s", _path(""), 10)
+CLOCK_GAUGES = Call("gauges of clocks, each 5 s", _path(""), 10)
+DUE_CLOCKS = Call("look for due clocks, none due", _path(""), 10)
+MANY_DUE_CLOCKS = Call("look for due clocks, many due", _path(""), 10)
+PERIODIC = (GAUGES, CLOCK_GAUGES, DUE_CLOCKS, MANY_DUE_CLOCKS)

@@ -8,12 +8,16 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.scale import rows
+from benchmarks.scale import clocks, rows
 
 BATCH = 5_000  # cases
 # What the triggers would have counted.
-COUNT = (
-    "INSERT INTO case_counts (status, priority, number) SELECT status, priority, count(*) FROM tickets GROUP BY 1, 2"
+COUNTS = (
+    "INSERT INTO case_counts (status, priority, number) SELECT status, priority, count(*) FROM tickets GROUP BY 1, 2",
+    """
+    INSERT INTO clock_counts (target, number)
+    SELECT target, count(*) FROM case_clocks WHERE state = 'running' GROUP BY 1
+    """,
 )
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -30,10 +34,11 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
     """Yield (cases so far, rows by table)."""
     for start in range(1, count + 1, BATCH):
         found: dict[str, list[dict[str, Any]]] = {
-            "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": []
+            "tickets": [], "messages": [], "ticket_references": [], "ticket_tags": [], "search_documents": [],
+            "case_clocks": [], "case_links": [],
         }  # fmt: skip
         if start == 1:
-            found["views"] = list(rows.views())
+            found |= {"views": list(rows.views()), "sla_policies": list(clocks.policies())}
         stop = min(start + BATCH, count + 1)
         for seq in range(start, stop):
             ticket, said = rows.case(seq, count), list(rows.messages(seq))
@@ -41,10 +46,12 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
             found["messages"] += said
             found["ticket_references"].append(rows.reference(seq))
             found["ticket_tags"] += [{"tag": tag, "seq": seq} for tag in rows.tags(seq)]
+            found["case_clocks"] += rows.clocks_of(seq)
+            found["case_links"] += rows.links(seq)
             found["search_documents"] += [
                 {"id": id_, "internal": False, "words": words} for id_, words in rows.documents(ticket, said)
             ]
-        yield stop - 1, found
+        yield stop - 1, {table: values for table, values in found.items() if values}
 
 
 def _load_sqlite(path: str, count: int, progress: Progress) -> None:
@@ -53,7 +60,7 @@ def _load_sqlite(path: str, count: int, progress: Progress) -> None:
         db.create_function("words_match", 2, lambda *_: None)
         left_out = db.execute(
             "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type IN ('trigger', 'index')"
-            " AND tbl_name IN ('tickets', 'messages', 'search_documents', 'ticket_references')"
+            " AND tbl_name IN ('tickets', 'messages', 'search_documents', 'ticket_references', 'case_clocks')"
         ).fetchall()
         for kind, name, _ in left_out:
             db.execute(f"DROP {kind} {name}")
@@ -72,7 +79,8 @@ def _load_sqlite(path: str, count: int, progress: Progress) -> None:
         progress("search index", 0, 1)
         db.execute("INSERT INTO ticket_search(ticket_search) VALUES ('rebuild')")
         db.execute("DELETE FROM case_counts")
-        db.execute(COUNT)
+        for count_of in COUNTS:
+            db.execute(count_of)
         db.execute("ANALYZE")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -87,7 +95,7 @@ async def _load_postgresql(url: str, count: int, progress: Progress, *, analyze:
     await connection.execute("SET maintenance_work_mem = '512MB'")
     left_out = await connection.fetch(
         "SELECT indexname AS name, indexdef AS sql FROM pg_indexes WHERE tablename IN "
-        "('tickets', 'messages', 'search_documents', 'ticket_references') AND indexname LIKE 'ix\\_%'"
+        "('tickets', 'messages', 'search_documents', 'ticket_references', 'case_clocks') AND indexname LIKE 'ix\\_%'"
     )
     for index in left_out:
         await connection.execute(f"DROP INDEX {index['name']}")
@@ -100,11 +108,12 @@ async def _load_postgresql(url: str, count: int, progress: Progress, *, analyze:
     for number, index in enumerate(left_out, 1):
         progress(f"index {index['name']}", number, len(left_out))
         await connection.execute(index["sql"])
-    for table in ("tickets", "messages"):
+    for table in ("tickets", "messages", "sla_policies"):
         await connection.execute(
             f"SELECT setval(pg_get_serial_sequence('{table}', 'seq'), (SELECT max(seq) FROM {table}))"  # noqa: S608 - our own names
         )
-    await connection.execute(COUNT)
+    for count_of in COUNTS:
+        await connection.execute(count_of)
     if analyze:
         await connection.execute("VACUUM ANALYZE")
     await connection.close()

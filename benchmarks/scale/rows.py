@@ -4,8 +4,10 @@ import json
 import random
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
+
+from benchmarks.scale.clocks import START, clocks, first_due
 
 MESSAGES_PER_CASE = 4
 AGENTS = 200
@@ -17,7 +19,6 @@ RARE_CASES = 200
 ABSENT = "xylophone"
 FREQUENT_TAG, RARE_TAG = "delivery", "vip"
 ABSENT_TEAM = "nobody"
-START = datetime(2024, 1, 1, tzinfo=UTC)
 CHANNELS = ("email", "chat", "phone", "web")
 STATUSES = ("open", "pending", *("resolved",) * 2, *("closed",) * 6)
 PRIORITIES = ("low", "normal", "normal", "high")  # `urgent` is rare: one case in a thousand
@@ -79,6 +80,7 @@ def case(seq: int, count: int) -> dict[str, Any]:
         subject = f"{RARE} {subject}"
     customer = f"customer-{shuffled // 7 % CUSTOMERS}"
     description = BODIES[shuffled // 11 % 5000]
+    own_clocks = clocks_of(seq)
     return {
         "seq": seq,
         "id": case_id(seq),
@@ -99,7 +101,27 @@ def case(seq: int, count: int) -> dict[str, Any]:
         "answered_at": at + timedelta(minutes=30),
         "version": 1 + MESSAGES_PER_CASE,
         "conversation_bytes": 1024 * MESSAGES_PER_CASE,
+        "sla_policy": own_clocks[0]["policy"] if own_clocks else None,
+        "sla_due_at": first_due(own_clocks),
     }
+
+
+def clocks_of(seq: int) -> list[dict[str, Any]]:
+    """Return the rows of the clocks of case `seq`."""
+    shuffled = seq * 2_654_435_761 % (1 << 32)
+    return clocks(case_id(seq), STATUSES[shuffled % 10], START + timedelta(seconds=40 * seq), shuffled)
+
+
+def links(seq: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the links of case `seq`: one case in fifty is related to the one before it."""
+    if seq % 50 == 2:
+        yield {
+            "id": str(uuid.UUID(int=(0x4000 << 64) | (0xB << 60) | seq)),
+            "case_id": case_id(seq),
+            "kind": "related",
+            "other_case_id": case_id(seq - 1),
+            "created_at": START,
+        }
 
 
 def tags(seq: int) -> list[str]:

@@ -16,6 +16,8 @@ metadata = sa.MetaData(
 
 HAS_EXTERNAL_ID = sa.text("external_id IS NOT NULL")
 
+HAS_DUE_TIME = sa.text("sla_due_at IS NOT NULL")
+
 IS_WAITING = sa.text("waiting_since IS NOT NULL AND status IN ('open', 'pending')")
 
 tickets = sa.Table(
@@ -56,7 +58,7 @@ tickets = sa.Table(
     sa.Index(None, "channel", "seq"),
     sa.Index(None, "channel", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
     sa.Index(None, "customer_id", "seq"),
-    sa.Index(None, "sla_due_at", "seq", sqlite_where=sa.text("sla_due_at IS NOT NULL")),
+    sa.Index(None, "sla_due_at", "seq", sqlite_where=HAS_DUE_TIME),
     sa.Index(  # has all that the count of a workload reads
         None,
         *("assigned_agent_id", "status", "seq", "synthetic", "channel"),
@@ -67,9 +69,14 @@ tickets = sa.Table(
     sa.Index(None, "assigned_agent_id", "waiting_since", "seq", sqlite_where=IS_WAITING),
     sa.Index(None, "team", "waiting_since", "seq", sqlite_where=IS_WAITING),
     sa.Index(None, "priority", "waiting_since", "seq", sqlite_where=IS_WAITING),
+    sa.Index(None, "status", "sla_due_at", "seq", sqlite_where=HAS_DUE_TIME),
+    sa.Index(None, "assigned_agent_id", "sla_due_at", "seq", sqlite_where=HAS_DUE_TIME),
+    sa.Index(None, "team", "sla_due_at", "seq", sqlite_where=HAS_DUE_TIME),
+    sa.Index(None, "priority", "sla_due_at", "seq", sqlite_where=HAS_DUE_TIME),
     sa.Index("ix_tickets_without_agent", "seq", sqlite_where=sa.text("assigned_agent_id IS NULL")),
     sa.Index("ix_tickets_without_team", "seq", sqlite_where=sa.text("team IS NULL")),
-    # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq.
+    # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq;
+    # ix_tickets_assigned_agent_id_latest_change_seq has the agent before it.
 )
 
 # The tags of each case, kept by triggers on `tickets`: lists read the cases of a tag in order.

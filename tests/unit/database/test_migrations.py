@@ -29,7 +29,14 @@ SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which n
 
 
 # Indexes of a form that each database has of its own.
-UNDESCRIBED = (("index", "ix_search_documents_words"), ("index", "ix_tickets_latest_change_seq"))
+UNDESCRIBED = tuple(
+    ("index", name)
+    for name in (
+        "ix_search_documents_words",
+        "ix_tickets_latest_change_seq",
+        "ix_tickets_assigned_agent_id_latest_change_seq",
+    )
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -61,6 +61,7 @@ ORDERS: Mapping[CaseSort, Order] = {
         tickets.c.sla_due_at,
         sa.asc,
         (tickets.c.sla_due_at.is_not(None),),
+        indexed=("assigned_agent_id", "team", "priority"),
         public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
     ),
 }

@@ -1,0 +1,62 @@
+"""The time of what replicas read without a request."""
+
+import statistics
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from time import perf_counter
+
+from benchmarks.scale import calls
+from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
+from support_service import database as databases
+from support_service.cases.store import case_counts
+from support_service.core.clock import utc_now
+from support_service.database import Reader
+from support_service.sla import clock_counts, clock_store
+from support_service.sla.detector import DetectorTimings
+
+REPEATS = 40
+
+
+async def measure_periodic(url: str) -> dict[str, float]:
+    """Return the median time in ms of each read of `calls.PERIODIC`."""
+    database = databases.connect(url)
+    await database.open()
+    try:
+        return {call.name: await _median(database, read) for call, read in READS.items()}
+    finally:
+        await database.close()
+
+
+async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        started = perf_counter()
+        await read(database)
+        times.append((perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+async def _gauges(database: Reader) -> None:
+    await case_counts.read(database)
+    await case_counts.oldest_waiting(database)
+
+
+async def _clock_gauges(database: Reader) -> None:
+    await clock_counts.read(database)
+    await clock_counts.oldest(database)
+
+
+async def _due_clocks(database: Reader, after: timedelta = timedelta(0)) -> None:
+    await clock_store.cases_due(database, utc_now() + after, DetectorTimings().batch_size)
+
+
+async def _many_due_clocks(database: Reader) -> None:
+    await _due_clocks(database, DUE_FROM + DUE_RANGE - utc_now())
+
+
+READS = {
+    calls.GAUGES: _gauges,
+    calls.CLOCK_GAUGES: _clock_gauges,
+    calls.DUE_CLOCKS: _due_clocks,
+    calls.MANY_DUE_CLOCKS: _many_due_clocks,
+}
