@@ -5,6 +5,7 @@ import pytest
 from tests.support.calls import open_case
 from tests.support.console.browser import browser, chromium, console  # noqa: F401 - fixtures
 
+MEGABYTE = 1_000_000
 LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
@@ -21,3 +22,11 @@ async def case(client):
         context=[{"type": "order", "orderId": "ORD-1001"}],
         initialMessage={"authorType": "customer", "message": "Where is my parcel?", "sentiment": "negative"},
     )
+
+
+@pytest.fixture
+def video(tmp_path):
+    """A file of 20 MB."""
+    file = tmp_path / "video.mp4"
+    file.write_bytes(b"x" * 20 * MEGABYTE)
+    return file

@@ -9,7 +9,7 @@ from support_service.access.token_file import edit_token_file
 from tests.integration.console.test_case import path
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
-from tests.support.console.browser import NARROW, expect_accessible
+from tests.support.console.browser import expect_good_looks
 
 OWNED = {"customerId": "customer-1", "assignedAgentId": "agent-1"}
 
@@ -26,7 +26,7 @@ def token_file(tmp_path, environment):
 def tokens(token_file):
     """A token for each role."""
     subjects = {"agent": "agent-1", "customer": "customer-1"}
-    roles = ("agent", "supervisor", "analyst", "customer")
+    roles = ("agent", "supervisor", "analyst", "customer", "service")
     return {role: write_token(token_file, role, role=role, subject=subjects.get(role)) for role in roles}
 
 
@@ -69,12 +69,11 @@ async def test_sign_in_leads_back_to_the_page(tokens, owned_case, console):
 async def test_wrong_token_is_refused_in_plain_words(tokens, console):
     """The page stays, and is accessible in both modes and widths."""
     console.refused = {401}
-    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
-        page = await console.open("/console/", **options)
-        await page.get_by_label("Token or JWT").fill("sup_wrong")
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_text("The service does not accept this token.")).to_be_visible()
-        await expect_accessible(page)
+    page = await console.open("/console/")
+    await page.get_by_label("Token or JWT").fill("sup_wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("The service does not accept this token.")).to_be_visible()
+    await expect_good_looks(page)
 
 
 async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console, client):
@@ -125,3 +124,19 @@ async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, see
         await expect(page.get_by_text(text, exact=True)).to_have_count(0)
     await page.goto("/console/?view=all")
     await expect(page.locator("tbody tr")).to_have_count(1)
+    for name, address in (("On-call", "/console/oncall"), ("Audit", "/console/audit")):
+        if name in unseen:
+            console.refused = {403}
+            await page.goto(address)
+            await expect(page.get_by_text("Your role may not do this.").first).to_be_visible()
+
+
+async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
+    """The role `service` may read the state of the service only."""
+    console.refused = {403}
+    page = await sign_in(console, tokens["service"], "/console/oncall")
+    await expect(page.locator(".oncall-card")).to_have_count(11)
+    await expect(page.get_by_role("button", name="Switch off")).to_have_count(0)
+    for address in ("/console/?view=all", path(owned_case), "/console/customers/customer-1"):
+        await page.goto(address)
+        await expect(page.get_by_text("Your role may not do this.")).to_be_visible()

@@ -7,7 +7,7 @@ from support_service.database.tables import audit_log
 from tests.app.api.test_audit_log import change
 from tests.integration.console.conftest import HOSTILE
 from tests.support.calls import eventually, open_case
-from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling
+from tests.support.console.browser import expect_accessible, expect_good_looks
 
 ADDRESS = "/console/audit"
 
@@ -33,18 +33,16 @@ async def verification(client):
         return await response.json()
 
 
-@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}])
-async def test_entries_of_all_cases_are_shown(sealed, console, look):
+async def test_entries_of_all_cases_are_shown(sealed, console):
     """Newest first, with their values; what callers wrote is text."""
-    page = await console.open(ADDRESS, **look)
+    page = await console.open(ADDRESS)
     entries = page.locator(".audit li")
     await expect(entries).to_have_count(4)
     await expect(entries.first).to_contain_text("Override set")
     await expect(entries.nth(1)).to_contain_text("Normal → Urgent")
     await expect(entries.nth(1)).to_contain_text(HOSTILE)
     await expect(page.locator(".chain")).to_have_attribute("data-holds", "true")
-    await expect_accessible(page)
-    await expect_no_sideways_scrolling(page)
+    await expect_good_looks(page)
 
 
 async def test_filters_are_in_the_address(sealed, console):

@@ -7,7 +7,14 @@ from playwright.async_api import expect
 
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import add_message, eventually, open_case, read_detail, upload
-from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, settled
+from tests.support.console.browser import (
+    NARROW,
+    WIDE,
+    expect_accessible,
+    expect_good_looks,
+    expect_no_sideways_scrolling,
+    settled,
+)
 
 
 def path(case):
@@ -58,10 +65,11 @@ async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console,
     await expect_accessible(page)
 
 
-async def test_agents_day_by_keyboard(console, client, case):
-    """An agent finds the longest-waiting case, claims it, answers, adds a note and resolves it without a mouse."""
+async def test_keys_claim_answer_and_lead_back(console, client, case):
+    """`c` claims, `r` and `n` begin a reply and a note, `Ctrl+Enter` sends, `Escape` leaves the text, `u` goes back."""
     page = await console.open()
     await page.keyboard.press("j")
+    await expect(page.get_by_role("link", name="Parcel has not arrived")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Parcel has not arrived")).to_be_visible()
     await page.keyboard.press("c")
@@ -75,12 +83,8 @@ async def test_agents_day_by_keyboard(console, client, case):
     await page.keyboard.type("Carrier called.")
     await page.keyboard.press("Control+Enter")
     await expect(page.locator(".message[data-note]")).to_contain_text("Carrier called.")
-    await page.get_by_role("button", name="Resolve").focus()
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_label("Status", exact=True)).to_have_value("resolved")
-    detail = await read_detail(client, case)
-    assert (detail["status"], detail["assignedAgentId"]) == ("resolved", "anyone")
     assert (await messages(client, case))[1:] == [("It is on its way.", "public"), ("Carrier called.", "internal")]
+    await page.keyboard.press("Escape")
     await page.keyboard.press("u")
     await expect(page.get_by_role("navigation", name="Views")).to_be_visible()
 
@@ -205,9 +209,10 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
     )
     await upload(client, case, filename=f"{HOSTILE}.txt")
     await add_message(client, case, "See", attachmentUri="https://example.test/%3Cb%3E")
-    for size in (NARROW, {"width": 1280, "height": 800}):
-        page = await console.open(path(case), viewport=size)
-        await settled(page)
+    page = await console.open(path(case))
+    await settled(page)
+    for size in (NARROW, WIDE):
+        await page.set_viewport_size(size)
         await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
         await expect(page.locator(".timeline").get_by_text(HOSTILE).first).to_be_visible()
         assert await page.locator("main img, main script, main b:not(.source b, .macros b)").count() == 0
@@ -230,13 +235,12 @@ async def test_case_is_accessible_in_both_modes_and_widths(console, client, case
     await upload(client, case, filename="tracking.txt")
     await add_message(client, case, "A note", visibility="internal")
     await add_message(client, case, "An answer")
-    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
-        page = await console.open(path(case), **options)
-        await settled(page)
-        await expect_accessible(page)
-        await page.locator(".source summary").first.click()
-        await page.get_by_role("button", name="Internal note").click()
-        await expect_accessible(page)
+    page = await console.open(path(case))
+    await settled(page)
+    await expect_good_looks(page)
+    await page.get_by_role("button", name="Internal note").click()
+    await page.locator(".source summary").first.click()
+    await expect_good_looks(page)
 
 
 async def test_missing_case_is_explained(console):

@@ -8,6 +8,7 @@ from playwright.async_api import expect
 
 from tests.app.api.test_webhook_deliveries import store
 from tests.app.events.test_webhooks import SECRET, endpoint  # noqa: F401 - a fixture
+from tests.integration.console.conftest import MEGABYTE
 from tests.integration.console.test_case import messages
 from tests.integration.console.test_oncall import give_up, overrides
 from tests.integration.console.test_queue import open_waiting
@@ -15,7 +16,6 @@ from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import expect_accessible, settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
 
-MEGABYTE = 1_000_000
 EVENT = '{"id": "e-1"}'
 ORDER = [{"type": "order", "orderId": "ORD-1001"}]
 
@@ -31,14 +31,6 @@ def environment(environment, endpoint):  # noqa: F811 - the fixture
     """A webhook, and no consumer, so that dead letters stay where they are."""
     hook = {"name": "desk", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET}
     return environment | {"SUPPORT_EVENTS_CONSUME": "false", "SUPPORT_WEBHOOKS": json.dumps([hook])}
-
-
-@pytest.fixture
-def video(tmp_path):
-    """A file of 20 MB."""
-    file = tmp_path / "video.mp4"
-    file.write_bytes(b"x" * 20 * MEGABYTE)
-    return file
 
 
 async def test_agent_answers_a_case(upstream_services, payments, console, client, video, user):

@@ -6,11 +6,12 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from tests.integration.console.conftest import MEGABYTE
 from tests.integration.console.test_case import path
 from tests.support.calls import read_detail, upload
 from tests.support.console.browser import expect_accessible
+from tests.support.console.hands import set_file
 
-MEGABYTE = 1_000_000
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
@@ -37,27 +38,10 @@ async def limit_uploads(session, bytes_per_second):
     await session.send("Network.emulateNetworkConditions", limits)
 
 
-async def choose(page, file):
-    """Choose a file of this machine, without sending its bytes through the test."""
-    session = await page.context.new_cdp_session(page)
-    root = (await session.send("DOM.getDocument"))["root"]["nodeId"]
-    found = await session.send("DOM.querySelector", {"nodeId": root, "selector": "input[type=file]"})
-    await session.send("DOM.setFileInputFiles", {"files": [str(file)], "nodeId": found["nodeId"]})
-    return session
-
-
-@pytest.fixture
-def video(tmp_path):
-    """A file of 20 MB."""
-    file = tmp_path / "video.mp4"
-    file.write_bytes(b"x" * 20 * MEGABYTE)
-    return file
-
-
 async def test_file_of_20_mb_is_stored_and_verified(console, client, case, video):
     """The browser sends its SHA-256, which the service compares."""
     page = await console.open(path(case))
-    await choose(page, video)
+    await set_file(page, video)
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
     (stored,) = (await read_detail(client, case))["attachments"]
     assert (stored["filename"], stored["sizeBytes"]) == ("video.mp4", 20 * MEGABYTE)
@@ -69,7 +53,7 @@ async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, c
     page = await console.open(path(case))
     session = await page.context.new_cdp_session(page)
     await limit_uploads(session, 2 * MEGABYTE)
-    await choose(page, video)
+    await set_file(page, video)
     await expect(page.locator(".uploads").get_by_text(re.compile(r"[1-9]\d? %"))).to_be_visible()
     await expect(page.get_by_role("progressbar", name="Progress of video.mp4")).to_be_visible()
     await expect_accessible(page)

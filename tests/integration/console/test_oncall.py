@@ -6,13 +6,11 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from support_service.core.errors import Unavailable
-from support_service.database.component import DATABASE
 from support_service.events.broker.base import Delivery
 from support_service.events.component import DEAD_LETTERS
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
-from tests.support.calls import open_case
-from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, watched_console
+from tests.support.calls import eventually, open_case
+from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, watched_console
 
 ADDRESS = "/console/oncall"
 READ_INTERVAL = 6_000  # ms after which the page has read the state again
@@ -57,11 +55,10 @@ def source(page, name):
     return page.locator(f'[data-source="{name}"]')
 
 
-@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}])
-async def test_every_part_has_a_card(upstream_services, console, client, look):
+async def test_every_part_has_a_card(upstream_services, console, client):
     """Each card has its state in words and its links; the page is accessible in both modes and widths."""
     await give_up(client, "{}", LONG_WORD)
-    page = await open_watched(console, **look)
+    page = await open_watched(console)
     for name in ("Upstream services", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
         await expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     link = page.locator("[data-card=outbox]").get_by_role("link", name="Runbook")
@@ -71,8 +68,7 @@ async def test_every_part_has_a_card(upstream_services, console, client, look):
     )
     await page.clock.fast_forward(READ_INTERVAL)
     await expect(page.locator(".spark").first).to_be_visible()
-    await expect_accessible(page)
-    await expect_no_sideways_scrolling(page)
+    await expect_good_looks(page)
 
 
 async def test_page_is_in_vietnamese(console):
@@ -163,27 +159,35 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
     await expect_accessible(page)
 
 
-async def test_database_that_is_down_is_told(console, client, monkeypatch):
-    """The page renders, says so, and names the command line; the lists say what failed."""
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_database_that_is_down_is_told(console, postgres):
+    """The page renders, says so, and names the command line; when the database is back, it says that."""
     console.refused = {503}
     page = await open_watched(console)
     await expect(page.get_by_text("No part reports a failure.")).to_be_visible()
-
-    async def refuse(*_, **__):
-        raise Unavailable("database_unavailable", "It can't be reached.")
-
-    monkeypatch.setattr(client.app[DATABASE], "ping", refuse)
-    await page.clock.fast_forward(READ_INTERVAL)
-    await expect(page.get_by_role("heading", name="The database can't be reached")).to_be_visible()
+    postgres.stop()
+    await read_until(page, page.get_by_role("heading", name="The database can't be reached"))
     await expect(page.get_by_text("support-service timeline degrade payment")).to_be_visible()
     await expect(page.locator("[data-card=database]")).to_have_attribute("data-status", "unavailable")
     await expect_accessible(page)
+    postgres.start()
+    await read_until(page, page.get_by_text("No part reports a failure."))
+
+
+async def read_until(page, text):
+    """Let the page read the state again and again until it shows a text."""
+
+    async def is_shown():
+        await page.clock.fast_forward(READ_INTERVAL)
+        return await text.is_visible()
+
+    await eventually(is_shown)
 
 
 async def test_redis_that_is_down_is_told(make_client, redis, browser):
     """The cards of Redis are unavailable and the others have their figures; the list says why it is empty."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
-    async with watched_console(browser, client) as console:
+    async with watched_console(browser, address_of(client)) as console:
         console.refused = {503}
         redis.kill()
         page = await console.open(ADDRESS)

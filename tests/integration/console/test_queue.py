@@ -6,7 +6,13 @@ from playwright.async_api import expect
 
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import open_case, read_detail
-from tests.support.console.browser import NARROW, expect_accessible, expect_no_sideways_scrolling, settled
+from tests.support.console.browser import (
+    NARROW,
+    WIDE,
+    expect_accessible,
+    expect_good_looks,
+    expect_no_sideways_scrolling,
+)
 
 
 async def open_waiting(client, *subjects, **fields):
@@ -90,8 +96,9 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
     """Markup is text, a long word wraps, and right-to-left text keeps its own direction; also in a narrow window."""
     texts = (HOSTILE, LONG_WORD, "مرحبا، أين طلبي؟ 123")
     await open_waiting(client, *texts, customerId=HOSTILE[:36], tags=[HOSTILE[:60]], assignedAgentId=LONG_WORD[:36])
-    for size in (NARROW, {"width": 1280, "height": 800}):
-        page = await console.open(viewport=size)
+    page = await console.open()
+    for size in (NARROW, WIDE):
+        await page.set_viewport_size(size)
         for text in texts:
             await expect(page.get_by_role("link", name=text, exact=True)).to_be_visible()
         assert await page.locator("main img, main script").count() == 0
@@ -102,16 +109,15 @@ async def test_queue_is_accessible_in_both_modes_and_widths(console, client):
     """There is no finding of axe-core, also with the list of keys open and in an empty list."""
     await open_waiting(client, "Parcel lost", tags=["delivery"], customerId="customer-1", priority="urgent")
     await open_waiting(client, "Parcel late", priority="high")
-    for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": NARROW}):
-        page = await console.open(**options)
-        await page.locator("tbody tr").first.wait_for()
-        await page.keyboard.press("j")
-        await expect_accessible(page)
-        await page.keyboard.press("?")
-        await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
-        await expect_accessible(page)
-    page = await console.open("/console/?view=mine")
-    await settled(page)
+    page = await console.open()
+    await page.locator("tbody tr").first.wait_for()
+    await page.keyboard.press("j")
+    await expect_good_looks(page)
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    await expect_good_looks(page)
+    await page.keyboard.press("Escape")
+    await page.get_by_role("link", name="Mine").click()
     await expect(page.get_by_text("No cases here.")).to_be_visible()
     await expect_accessible(page)
 

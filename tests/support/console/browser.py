@@ -18,6 +18,7 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 START_TIMEOUT = 60.0  # seconds
 # Chromium logs every refused request as an error; a test that expects refusals names their statuses.
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
+LOST = "net::ERR_"  # what Chromium calls a connection that broke
 
 expect.set_options(timeout=GENEROUS_TIMEOUT * 1000)
 
@@ -47,13 +48,14 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 class Console:
-    """Opens pages of the console of one service, each in a browser profile of its own, and watches their errors."""
+    """Opens pages of the console at an address, each in a browser profile of its own, and watches their errors."""
 
-    def __init__(self, browser: Browser, client: TestClient) -> None:
+    def __init__(self, browser: Browser, address: str) -> None:
         self._browser = browser
-        self.address = str(client.make_url("")).rstrip("/")
+        self.address = address
         self.errors: list[str] = []
         self.refused: set[int] = set()  # statuses that the test expects
+        self.loses_connections = False  # whether the test breaks connections
         self._contexts: list[BrowserContext] = []
 
     async def profile(self, **options: Any) -> BrowserContext:
@@ -75,7 +77,8 @@ class Console:
 
     def _note(self, message: ConsoleMessage) -> None:
         found = REFUSED.search(message.text)
-        if message.type == "error" and not (found and int(found[1]) in self.refused):
+        is_expected = (found and int(found[1]) in self.refused) or (self.loses_connections and LOST in message.text)
+        if message.type == "error" and not is_expected:
             self.errors.append(f"{message.text} {message.location}")
 
     async def close(self) -> None:
@@ -87,22 +90,39 @@ class Console:
 @pytest.fixture
 async def console(browser: Browser, client: TestClient) -> AsyncIterator[Console]:
     """The console of the service that `client` talks to."""
-    async with watched_console(browser, client) as console:
+    async with watched_console(browser, address_of(client)) as console:
         yield console
 
 
+def address_of(client: TestClient) -> str:
+    """Return the address of the service that a client talks to."""
+    return str(client.make_url("")).rstrip("/")
+
+
 @asynccontextmanager
-async def watched_console(browser: Browser, client: TestClient) -> AsyncIterator[Console]:
-    """Yield the console of a service; at the end no page may have had an error."""
-    console = Console(browser, client)
+async def watched_console(browser: Browser, address: str) -> AsyncIterator[Console]:
+    """Yield the console at an address; at the end no page may have had an error."""
+    console = Console(browser, address)
     yield console
     await console.close()
     assert console.errors == []
 
 
+async def expect_good_looks(page: Page) -> None:
+    """Fail if a page is not accessible, or wider than its window: wide in light mode, and narrow in dark mode."""
+    for scheme, size in (("light", WIDE), ("dark", NARROW)):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.set_viewport_size(size)  # type: ignore[arg-type]
+        await expect_accessible(page)
+        await expect_no_sideways_scrolling(page)
+    await page.emulate_media(color_scheme="light")
+    await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+
 async def expect_accessible(page: Page) -> None:
     """Fail for each violation that axe-core finds on a page, with its element."""
-    await page.evaluate(f"() => {{ {AXE.read_text()} }}")
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(f"() => {{ {AXE.read_text()} }}")
     found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     problems = [
         f"{violation['id']} {node['target']}: {' '.join(node['failureSummary'].split())}"
