@@ -8,9 +8,12 @@ from playwright.async_api import expect
 
 from support_service.events.broker.base import Delivery
 from support_service.events.component import DEAD_LETTERS
+from support_service.timeline.breaker import BreakerTimings
+from support_service.timeline.component import TimelineTimings
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, watched_console
+from tests.support.timings import patient_timings
 
 ADDRESS = "/console/oncall"
 READ_INTERVAL = 6_000  # ms after which the page has read the state again
@@ -24,6 +27,12 @@ def environment(environment):
         "SUPPORT_GRAFANA_URL": "https://grafana.example",
         "SUPPORT_EVENTS_CONSUME": "false",
     }
+
+
+@pytest.fixture
+def timings():
+    """Timings with which a circuit breaker stays open."""
+    return patient_timings(timeline=TimelineTimings(breaker=BreakerTimings(open_for=3600, max_open_for=3600)))
 
 
 async def give_up(client, *events):

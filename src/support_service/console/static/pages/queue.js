@@ -203,7 +203,7 @@ export class QueuePage extends Element {
           ${repeat(
             this.items,
             (item) => item.id,
-            (item) => queueRow(item, { now, active: item.id === this.active, viewers: (live.viewers.get(item.id) ?? []).map(({ name }) => name) }),
+            (item) => queueRow(item, { now, active: item.id === this.active, viewers: live.othersIn(item.id).map(({ name }) => name) }),
           )}
         </tbody>
       </table>
