@@ -13,7 +13,7 @@ from tests.integration.console.test_case import messages
 from tests.integration.console.test_oncall import give_up, overrides
 from tests.integration.console.test_queue import open_waiting
 from tests.support.calls import eventually, open_case, read_case, read_detail
-from tests.support.console.browser import expect_accessible, settled
+from tests.support.console.browser import settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
 
 EVENT = '{"id": "e-1"}'
@@ -51,7 +51,7 @@ async def test_agent_answers_a_case(upstream_services, payments, console, client
     await user.press(badge.locator("summary"))
     await expect(badge).to_contain_text("unavailable")
     await expect(badge.get_by_role("button", name="Ask again")).to_be_visible()
-    await expect_accessible(page)
+    await user.look_at(page)
 
     await write(user, page.locator("#composer"), "It is on its way.")
     await user.press(page.get_by_role("button", name="Send reply"))
@@ -63,7 +63,7 @@ async def test_agent_answers_a_case(upstream_services, payments, console, client
 
     await attach(user, page, video)
     await expect(page.locator(".uploads").get_by_text("stored, SHA-256 verified")).to_be_visible()
-    await expect_accessible(page)
+    await user.look_at(page)
 
     await user.press(page.get_by_role("button", name="Link with Parcel?"))
     await user.choose(page.get_by_label("Kind of link"), "duplicated by")
@@ -105,7 +105,7 @@ async def test_on_call_handles_a_source_that_is_down(
     await user.press(payment.get_by_role("button", name="Switch off"))
     dialog = page.get_by_role("dialog")
     await write(user, dialog.get_by_label("Reason"), "being restored")
-    await expect_accessible(page)
+    await user.look_at(page)
     await user.press(dialog.get_by_role("button", name="Switch off"))
     await expect(payment.get_by_text("Switched off", exact=True)).to_be_visible()
     assert await overrides(client) == {"payment": "being restored"}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from playwright.async_api import Locator, Page, expect
 
+from tests.support.console.browser import expect_accessible
+
 MOST_STEPS = 80  # controls between two that are used one after the other
 
 
@@ -32,6 +34,10 @@ class Keyboard:
         await self.reach(control)
         await control.page.keyboard.type(label)
 
+    async def look_at(self, page: Page) -> None:
+        """Expect that the page is accessible."""
+        await expect_accessible(page)
+
 
 class Mouse:
     """Clicks."""
@@ -48,6 +54,9 @@ class Mouse:
     async def choose(self, control: Locator, label: str) -> None:
         """Choose an option; Chromium draws the list outside of the page."""
         await control.select_option(label=label)
+
+    async def look_at(self, page: Page) -> None:
+        """Expect nothing: the page looks as it does for the other user."""
 
 
 User = Keyboard | Mouse
