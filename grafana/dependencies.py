@@ -71,6 +71,16 @@ DEPENDENCIES = Row(
             alerts=("SupportRedisFailing", "SupportRedisEvicting"),
         ),
         Panel(
+            "Support Redis role",
+            "The role of each Redis server. Normal: master. replica: after a failover the address leads to the wrong "
+            "server, which refuses changes.",
+            (Query(f"max by (server, role) ({series('support_redis_role')})", "{{server}}: {{role}}"),),
+            "short",
+            alerts=("SupportRedisFailing",),
+            kind="states",
+            words={"1": "yes"},
+        ),
+        Panel(
             "Support webhook deliveries",
             "Attempts to deliver events by webhook and outcome. Normal: delivered, and a few retried.",
             (
@@ -81,7 +91,6 @@ DEPENDENCIES = Row(
             ),
             "ops",
             alerts=("SupportWebhooksFailing",),
-            width=12,
         ),
         Panel(
             "Support certificates",
@@ -91,7 +100,6 @@ DEPENDENCIES = Row(
             t.CERTIFICATE_DAYS * 86_400,
             low=True,
             alerts=("SupportCertificateExpiring",),
-            width=12,
         ),
     ),
 )

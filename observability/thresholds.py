@@ -52,6 +52,7 @@ DATABASE_ERROR_SHARE = 0.05  # share of one replica's operations; a healthy data
 DATABASE_ERRORS = 5  # errors, or timeouts, per window; one lost connection is not an outage
 DATABASE_FOR = "3m"  # longer than the failover of a database
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
+REDIS_FULL_SHARE = 0.98  # share of maxmemory in use; Redis refuses a write that would exceed it
 REDIS_ERRORS = 3  # errors per window; one lost connection is not an outage
 WEBHOOK_FAILURES = 3  # failed attempts in WEBHOOK_WINDOW, while none succeeds
 WEBHOOK_WINDOW = "15m"  # attempts are repeated after ever longer pauses

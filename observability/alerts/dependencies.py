@@ -19,6 +19,16 @@ def _streams(where: str = "") -> str:
     return f"sum(increase({STREAMS}{where}}}[{W}]))"
 
 
+ROLE = 'max by (server) (support_redis_role{server=%q,role=\\"replica\\"}) == 1'
+FULL = (
+    "max by (server) (support_redis_memory_usage_bytes{server=%q})"
+    f" / (max by (server) (support_redis_memory_limit_bytes) > 0) > {t.REDIS_FULL_SHARE}"
+)
+# Text of a template that names what the server says of itself. The label `dependency` is the name of the server.
+REDIS_CAUSE = "".join(
+    f'{{{{ range query (printf "{query}" $labels.dependency) }}}}: {cause}{{{{ end }}}}'
+    for query, cause in ((ROLE, "its server is a replica, which refuses changes"), (FULL, "its memory is full"))
+)
 FAILED, TIMEOUT = ',error_type!=""', ',error_type="timeout"'
 
 ALERTS = (
@@ -46,8 +56,8 @@ ALERTS = (
         f' and {_streams(FAILED)} >= {t.REDIS_ERRORS}, "dependency", "events", "", "")',
         t.CAUSE_FOR,
         "warning",
-        'Redis fails: {{ if eq $labels.dependency "events" }}events of cases are stopped{{ else }}timelines are read '
-        "without their cache{{ end }}",
+        'Redis fails, {{ if eq $labels.dependency "events" }}events of cases are stopped{{ else }}timelines are read '
+        f"without their cache{{{{ end }}}}{REDIS_CAUSE}",
         "Redis errors for {{ $value | humanizePercentage }} of "
         '{{ if eq $labels.dependency "events" }}the operations on event streams. No event is published or applied '
         "until Redis works{{ else }}timeline reads. Reads call the upstream services each time{{ end }} (limit "

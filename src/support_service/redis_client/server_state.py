@@ -1,4 +1,4 @@
-"""What a Redis server says of itself: its memory, its eviction policy, and how many keys it has evicted."""
+"""What a Redis server says of itself: its role, its memory, its eviction policy, and how many keys it has evicted."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,9 +21,11 @@ class RedisServerMonitor:
     async def refresh(self) -> None:
         """Read the state again. It stays unknown if the server does not answer, or refuses INFO to the user."""
         try:
+            replication: Mapping[str, Any] = await self._client.info("replication")
             memory: Mapping[str, Any] = await self._client.info("memory")
             stats: Mapping[str, Any] = await self._client.info("stats")
             self.state = RedisServerState(
+                "master" if replication["role"] == "master" else "replica",
                 str(memory["maxmemory_policy"]),
                 int(stats["evicted_keys"]),
                 int(memory["used_memory"]),

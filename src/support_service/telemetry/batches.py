@@ -2,6 +2,7 @@
 
 The SDK takes 5 to 10 us for a measurement: it copies, checks and hashes the labels, before it adds a number. A series
 that collects its measurements first needs that once for a batch: a read then spends 3 us on its three measurements.
+A measurement that shall have an exemplar is not part of a batch, because the SDK takes its trace from the context.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Self
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.trace import get_current_span
 from opentelemetry.util.types import Attributes
 
 BATCH_SIZE = 256  # measurements of one series; a batch takes a quarter of a millisecond
@@ -101,17 +103,21 @@ class BatchedCounter(Counter):
 
 
 class BatchedHistogram(Histogram):
-    """An SDK histogram that receives `HistogramBatch`es."""
+    """An SDK histogram that receives `HistogramBatch`es, and at once what is measured in a sampled span.
 
-    def __init__(self, histogram: Histogram, batches: MeasurementBuffer) -> None:
+    The latter only with `exemplars`; the SDK keeps one measurement of each bucket with its trace until an export.
+    """
+
+    def __init__(self, histogram: Histogram, batches: MeasurementBuffer, *, exemplars: bool = False) -> None:
         self._histogram = histogram
         self._batches = batches
+        self._exemplars = exemplars
         self._series: dict[tuple[object, ...], Series] = {}
 
-    def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
+    def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Add a measurement to the batch of its series; an amount that the SDK refuses is passed to it at once."""
-        if not 0 <= amount < inf or isinstance(amount, HistogramBatch):
-            self._histogram.record(amount, attributes)
+        if not 0 <= amount < inf or isinstance(amount, HistogramBatch) or (self._exemplars and _is_sampled(context)):
+            self._histogram.record(amount, attributes, context)
             return
         labels = tuple(attributes.items()) if attributes else ()
         series = self._series.get(labels)
@@ -120,3 +126,7 @@ class BatchedHistogram(Histogram):
             series = self._batches.add_series(lambda amounts: histogram.record(HistogramBatch(amounts), attributes))
             series = self._series.setdefault(labels, series)
         series.append(amount)
+
+
+def _is_sampled(context: Context | None) -> bool:
+    return get_current_span(context).get_span_context().trace_flags.sampled

@@ -19,6 +19,7 @@ from support_service.telemetry.instruments.stores import (
     REDIS_EVICTION_POLICY,
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
+    REDIS_ROLE,
 )
 from support_service.telemetry.process import LoopLagSampler, observe_process
 from support_service.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
@@ -62,9 +63,9 @@ def setup(
     It stops last, so that the telemetry of every other component's shutdown is exported too.
     """
     resource = build_resource()
-    metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout)
+    metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout, traced=bool(settings.traces))
     tracing = app[TRACING] = create_tracing(settings.traces, resource, timings.shutdown_timeout)
-    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels, webhooks)
+    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels, webhooks, exemplars=metrics.exemplars)
     requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration, instruments.request_received)
     connection_pools = app[CONNECTION_POOLS] = {}
     redis_servers = app[REDIS_SERVERS] = {}
@@ -74,6 +75,7 @@ def setup(
     instruments.observe(DB_CONNECTIONS, pools.connections)
     instruments.observe(DB_CONNECTION_LIMIT, pools.limits)
     instruments.observe(DB_CONNECTION_WAITING, pools.waiting)
+    instruments.observe(REDIS_ROLE, redis.roles)
     instruments.observe(REDIS_EVICTION_POLICY, redis.policies)
     instruments.observe(REDIS_EVICTED_KEYS, redis.evicted)
     instruments.observe(REDIS_MEMORY, redis.memory)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from opentelemetry.metrics import Histogram, Meter
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import (
@@ -86,8 +86,15 @@ class Metrics:
     """A MeterProvider with its own registry, so that two apps in one process never see each other's series."""
 
     def __init__(
-        self, exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+        self,
+        exporters: Collection[str],
+        resource: Resource,
+        shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+        *,
+        traced: bool = False,
     ) -> None:
+        """With `traced`, histograms that are exported over OTLP have exemplars of sampled spans."""
+        self.exemplars = traced and "otlp" in exporters
         self._shutdown_timeout = shutdown_timeout
         self._registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
@@ -96,7 +103,7 @@ class Metrics:
         self._provider = MeterProvider(
             metric_readers=[reader(self._registry) for name, reader in READER_FACTORIES.items() if name in exporters],
             resource=resource,
-            exemplar_filter=AlwaysOffExemplarFilter(),
+            exemplar_filter=TraceBasedExemplarFilter() if self.exemplars else AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
             views=[View(instrument_type=Histogram, aggregation=BatchHistogram(record_min_max=False))],
         )

@@ -93,6 +93,7 @@ class PoolMetrics:
 class RedisServerState(NamedTuple):
     """What a Redis server says of itself. `memory` and `memory_limit` are in bytes; a limit of 0 means none."""
 
+    role: str  # one of REDIS_ROLES
     policy: str
     evicted: int
     memory: int
@@ -104,6 +105,10 @@ class RedisServerMetrics:
 
     def __init__(self, servers: Mapping[str, Callable[[], RedisServerState | None]]) -> None:
         self._servers = servers
+
+    def roles(self) -> Observations:
+        """Return 1 for the role of each server."""
+        return [(1, {"server": name, "role": state.role}) for name, state in self._known()]
 
     def policies(self) -> Observations:
         """Return 1 for the eviction policy of each server."""

@@ -17,6 +17,7 @@ from support_service.telemetry.instruments.stores import (
     REDIS_EVICTION_POLICY,
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
+    REDIS_ROLE,
 )
 from support_service.telemetry.instruments.timeline import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
@@ -57,7 +58,7 @@ async def test_contract_series_are_zero_on_the_first_scrape(client, name):
 async def test_first_scrape_has_every_instrument(client):
     """Each is exposed with its meaning from the first scrape on, except those of jobs and of other servers."""
     text, _ = await scrape(client)
-    of_redis = [REDIS_EVICTION_POLICY, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
+    of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
     assert [row for row in INSTRUMENTS if row.meaning not in text] == later

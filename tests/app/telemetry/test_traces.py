@@ -8,6 +8,7 @@ from aiohttp import web
 from support_service.telemetry.component import TelemetryTimings
 from tests.conftest import both_databases
 from tests.support.calls import open_case, upload
+from tests.support.scrape import parse
 from tests.support.timings import patient_timings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -187,3 +188,40 @@ async def test_database_operations_have_spans(
     assert {span.parent for span in spans if span.trace == TRACE} <= {span.id for span in otlp_receiver.spans}
     assert request.id in {span.parent for span in spans if span.trace == TRACE}
     assert all(span.parent for span in spans)
+
+
+async def test_histograms_have_exemplars_over_otlp(tracing_environment, otlp_receiver, make_client, monkeypatch):
+    """An exemplar leads from a bucket of a histogram to a trace: of requests, their upstream calls and operations."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+    client = await make_client(OTEL_TRACES_EXPORTER="otlp", OTEL_METRICS_EXPORTER="otlp,prometheus")
+    await read_timeline(client, traceparent=SENT)
+    async with client.get("/metrics") as response:
+        counts = {
+            labels["http_route"]: value
+            for name, labels, value in parse(await response.text())
+            if name == "http_server_request_duration_seconds_count" and value
+        }
+    assert counts == {"/support/cases": 1, "/support/cases/{case_id}": 1}
+    await client.close()  # closing exports the last spans and metrics
+    spans = {(span.trace, span.id) for span in otlp_receiver.spans}
+    for name in (
+        "http.server.request.duration",
+        "support.timeline.source",
+        "support.timeline.collect",
+        "db.client.operation.duration",
+    ):
+        assert otlp_receiver.exemplars[name], name
+        assert {*otlp_receiver.exemplars[name]} <= spans
+    assert TRACE in {trace for trace, _ in otlp_receiver.exemplars["http.server.request.duration"]}
+
+
+async def test_without_traces_histograms_have_no_exemplars(
+    tracing_environment, otlp_receiver, make_client, monkeypatch
+):
+    """A trace that only passes through is in no backend that an exemplar could lead to."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_receiver.url)
+    client = await make_client(OTEL_METRICS_EXPORTER="otlp")
+    await read_timeline(client, traceparent=SENT)
+    await client.close()
+    assert otlp_receiver.metrics.keys() >= {"http.server.request.duration"}
+    assert not any(otlp_receiver.exemplars.values())

@@ -47,7 +47,7 @@ async def test_clock_of_postgresql(client, database, monkeypatch):
 
 
 async def test_state_of_redis(make_client, redis_server):
-    """Policy, evicted keys and memory of each Redis; one that does not answer has none."""
+    """Role, policy, evicted keys and memory of each Redis; one that does not answer has none."""
     redis_server.start()
     redis_server.empty()
     connection = redis.asyncio.from_url(redis_server.url)
@@ -61,9 +61,14 @@ async def test_state_of_redis(make_client, redis_server):
             assert metrics.value("support_redis_evicted_keys_total", server=server) == 0
             assert metrics.value("support_redis_memory_limit_bytes", server=server) == 500_000_000
             assert metrics.value("support_redis_memory_usage_bytes", server=server) > 0
+            assert metrics.value("support_redis_role", server=server, role="master") == 1
         monitor = RedisServerMonitor(connection)
         await monitor.refresh()
-        assert monitor.state.policy == "volatile-ttl"
+        assert (monitor.state.role, monitor.state.policy) == ("master", "volatile-ttl")
+        await connection.replicaof("127.0.0.1", "1")  # as after a failover, when the address leads to the wrong server
+        await monitor.refresh()
+        assert monitor.state.role == "replica"
+        await connection.replicaof("NO", "ONE")
         redis_server.kill()
         await monitor.refresh()
         assert monitor.state is None

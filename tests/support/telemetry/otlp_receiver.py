@@ -13,6 +13,7 @@ class OtlpReceiver:
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, str]] = {}  # resource attributes by the name of the metric
+        self.exemplars: dict[str, list[tuple[str, str]]] = {}  # (trace, span) in hex, by the name of the metric
         self.spans: list[Span] = []
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/metrics", self._take_metrics)
@@ -41,7 +42,13 @@ class OtlpReceiver:
         message = ExportMetricsServiceRequest.FromString(await _body(request))
         for resource in message.resource_metrics:
             attributes = _attributes(resource.resource.attributes)
-            self.metrics |= {metric.name: attributes for scope in resource.scope_metrics for metric in scope.metrics}
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                self.metrics[metric.name] = attributes
+                self.exemplars.setdefault(metric.name, []).extend(
+                    (exemplar.trace_id.hex(), exemplar.span_id.hex())
+                    for point in metric.histogram.data_points
+                    for exemplar in point.exemplars
+                )
         return web.Response(content_type="application/x-protobuf")
 
     async def _take_traces(self, request: web.Request) -> web.Response:

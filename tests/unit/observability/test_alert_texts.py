@@ -56,9 +56,22 @@ TEXTS = {
     "SupportRedisFailing": (
         {
             'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
-            'db_operation_name="XADD",error_type="timeout"}': f"0+12x{MINUTES}"
+            'db_operation_name="XADD",error_type="timeout"}': f"0+12x{MINUTES}",
+            'support_redis_role{server="events",role="replica"}': f"1x{MINUTES}",
+            'support_redis_memory_usage_bytes{server="cache"}': f"99x{MINUTES}",
+            'support_redis_memory_limit_bytes{server="cache"}': f"100x{MINUTES}",
         },
-        "Redis fails: events of cases are stopped",
+        "Redis fails, events of cases are stopped: its server is a replica, which refuses changes",
+    ),
+    "SupportRedisFailing, full": (
+        {
+            'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
+            'db_operation_name="XADD",error_type="_OTHER"}': f"0+12x{MINUTES}",
+            'support_redis_role{server="events",role="master"}': f"1x{MINUTES}",
+            'support_redis_memory_usage_bytes{server="events"}': f"99x{MINUTES}",
+            'support_redis_memory_limit_bytes{server="events"}': f"100x{MINUTES}",
+        },
+        "Redis fails, events of cases are stopped: its memory is full",
     ),
 }
 OWN_LABELS = {
@@ -69,10 +82,11 @@ OWN_LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_summary_names_the_impact_and_what_fails(promtool, tmp_path, name):
+@pytest.mark.parametrize("case", TEXTS)
+def test_summary_names_the_impact_and_what_fails(promtool, tmp_path, case):
     """The summary has the values of the moment: share, route and status, step, reason, or dependency."""
-    series, summary = TEXTS[name]
+    series, summary = TEXTS[case]
+    name = case.partition(",")[0]
     (alert,) = (each for each in rules.ALERTS if each.name == name)
     for group, document in rules.documents().items():
         for rule in document["groups"][0]["rules"]:

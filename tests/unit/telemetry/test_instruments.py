@@ -104,6 +104,7 @@ CONTRACT = {
     "db.client.connection.max": ("observed sum", "{connection}", {"db.client.connection.pool.name"}),
     "db.client.connection.pending_requests": ("observed sum", "{request}", {"db.client.connection.pool.name"}),
     "support.redis.eviction_policy": ("gauge", "{server}", {"server", "policy"}),
+    "support.redis.role": ("gauge", "{server}", {"server", "role"}),
     "support.redis.evicted_keys": ("observed counter", "{key}", {"server"}),
     "support.redis.memory_usage": ("gauge", "By", {"server"}),
     "support.redis.memory_limit": ("gauge", "By", {"server"}),

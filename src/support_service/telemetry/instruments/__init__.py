@@ -51,11 +51,20 @@ PROBE_INSTRUMENTS = _rows(probe)
 class Instruments:
     """The instruments of one app, created once; every series of a closed label vocabulary starts at 0.
 
-    `channels` of cases and endpoints of `webhooks` have metric labels of their own.
+    `channels` of cases and endpoints of `webhooks` have metric labels of their own. With `exemplars`, histograms keep
+    measurements of sampled spans with their traces.
     """
 
-    def __init__(self, meter: Meter, channels: Sequence[str] = CHANNELS, webhooks: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        channels: Sequence[str] = CHANNELS,
+        webhooks: Sequence[str] = (),
+        *,
+        exemplars: bool = False,
+    ) -> None:
         self._meter = meter
+        self._exemplars = exemplars
         self._batches = MeasurementBuffer()
         self.timeline_collect = self._histogram(timeline.TIMELINE_COLLECT)
         self.timeline_read = self._histogram(timeline.TIMELINE_READ)
@@ -115,7 +124,7 @@ class Instruments:
         )
         for series in row.series():
             histogram.record(EMPTY_MEASUREMENT, series)  # an empty series
-        return BatchedHistogram(histogram, self._batches)
+        return BatchedHistogram(histogram, self._batches, exemplars=self._exemplars)
 
     def _build_info(self) -> Observations:
         self._batches.flush()  # readers call observed instruments first, so no measurement is missed

@@ -9,6 +9,7 @@ BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM", "XDEL
 CONNECTION_STATES = ("used", "idle")
 OTHER_ERROR = "_OTHER"  # the semantic conventions' fallback value
 REDIS_SERVERS = ("cache", "events")
+REDIS_ROLES = ("master", "replica")
 EVICTION_POLICIES = (
     "noeviction",
     "allkeys-lru",
@@ -70,6 +71,13 @@ REDIS_EVICTION_POLICY = InstrumentSpec(
     "{server}",
     "1 for the eviction policy of a Redis server; any but noeviction can lose events of a stream",
     {"server": REDIS_SERVERS, "policy": EVICTION_POLICIES},
+)
+REDIS_ROLE = InstrumentSpec(
+    "support.redis.role",
+    "gauge",
+    "{server}",
+    "1 for the role of a Redis server; a replica refuses changes, so that it is the wrong server after a failover",
+    {"server": REDIS_SERVERS, "role": REDIS_ROLES},
 )
 REDIS_EVICTED_KEYS = InstrumentSpec(
     "support.redis.evicted_keys",
