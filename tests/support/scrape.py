@@ -1,4 +1,4 @@
-"""The metrics of an app as Prometheus reads them, from the rendered exposition."""
+"""The metrics of an app as Prometheus reads them: the samples that a scrape renders, or those of a rendered scrape."""
 
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,18 +18,20 @@ def parse(text: str) -> list[tuple[str, Labels, float]]:
 
 
 class Scrape:
-    """Reads an app's metrics; each method renders them again."""
+    """Reads an app's metrics; each method collects them again."""
 
     def __init__(self, app: web.Application) -> None:
-        self._metrics = app[METRICS]
+        self._registry = app[METRICS]._registry
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
-        """Return the samples with these names, or all of them."""
-        text = self._metrics.render("", "").body.decode()
-        if names:  # parsing the whole exposition takes longer than rendering it
-            lines = text.splitlines(keepends=True)
-            text = "".join(line for line in lines if line.partition("{")[0].partition(" ")[0] in names)
-        return parse(text)
+        """Return the samples with these names, or all of them. Rendering and parsing them would take longer."""
+        return [
+            (sample.name, dict(sorted(sample.labels.items())), float(sample.value))
+            for family in self._registry.collect()
+            if not names or any(name.startswith(family.name) for name in names)
+            for sample in family.samples
+            if not names or sample.name in names
+        ]
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return the value of the series with exactly these labels, or None if there is none."""

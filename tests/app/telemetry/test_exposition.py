@@ -80,6 +80,18 @@ async def test_alert_threshold_is_a_bucket_of_every_latency_histogram(client):
         assert {"2.0", "+Inf", "0.025"} | ({"2.5", "3.0"} if "timeline" in name else set()) <= edges
 
 
+async def test_collected_samples_are_those_of_a_rendered_scrape(client):
+    """Other tests read the samples of `Scrape`, which renders nothing. Only volatile values differ."""
+    await open_case(client)
+    text, _ = await scrape(client)
+    rendered, collected = parse(text), Scrape(client.app).samples()
+    assert {(name, *sorted(labels.items())) for name, labels, _ in rendered} == {
+        (name, *sorted(labels.items())) for name, labels, _ in collected
+    }
+    for name in ("support_ticket_created_total", "support_timeline_read_seconds_bucket", HTTP.replace("count", "sum")):
+        assert [each for each in rendered if each[0] == name] == Scrape(client.app).samples(name)
+
+
 async def test_two_apps_in_one_process_count_separately(make_client):
     one, two = await make_client(), await make_client()
     await open_case(one)
