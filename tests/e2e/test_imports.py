@@ -74,12 +74,12 @@ def loaded(sqlite_template, tmp_path):
     return serve
 
 
-def test_the_default_settings_load_no_optional_package(loaded):
-    """SQLite, local files, everyone let in and a scrape need no other database, cache, storage, exporter or key."""
+def test_default_settings_load_no_optional_package(loaded):
+    """Other databases, caches, storages, exporters and key libraries are not imported."""
     assert loaded() == set()
 
 
 @pytest.mark.parametrize(("variables", "packages"), CHOSEN)
-def test_a_setting_loads_its_packages(loaded, variables, packages):
-    """What a setting asks for is loaded before the first request."""
+def test_setting_loads_its_packages_at_the_start(loaded, variables, packages):
+    """Before the first request."""
     assert loaded(**variables) >= packages

@@ -14,8 +14,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 @each_page
-def test_links_lead_somewhere(page: Path):
-    """Every relative link ends at a file or a folder, and where it names a heading, that is there."""
+def test_relative_links_and_headings_exist(page: Path):
     for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
         if "://" in target:
             continue
@@ -48,15 +47,15 @@ def test_every_package_is_in_the_architecture():
     assert [str(each) for each in packages if f"{each.name}/`" not in text] == []
 
 
-def test_observability_is_told_in_both_languages():
-    """Each page written by hand has its twin; the catalogue is one for both."""
+def test_observability_pages_exist_in_both_languages():
+    """The generated catalogue is the same for both."""
     english = {path.name for path in (ROOT / "observability").glob("*.md")} - {"metrics.md"}
     assert english == {path.name for path in (ROOT / "observability" / "vi").glob("*.md")}
 
 
 @each_page
-def test_metrics_are_those_there_are(page: Path):
-    """Every metric of ours that a page names is in the table."""
+def test_metrics_of_documents_exist(page: Path):
+    """Every metric of ours is in the table."""
     named = {name for name in NAME.findall(page.read_text()) if name.startswith("support_")}
     # The package, and the tables of the earlier service.
     tree = {"support_service", "support_tickets", "support_conversations", "support_attachments"}

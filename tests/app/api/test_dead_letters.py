@@ -91,14 +91,14 @@ async def test_dead_letter_is_dropped(service):
 
 
 @pytest.mark.parametrize("letter", ["1", "abc", "-", "1-0-0", "9" * 20 + "-0", "%00"])
-async def test_what_is_no_id_is_not_found(service, letter):
+async def test_malformed_id_is_not_found(service, letter):
     client, give_up, _ = service
     await give_up("1")
     await expect_problem(await client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")
     await expect_problem(await client.get(LETTERS, params={"cursor": letter}), 422, "invalid_request")
 
 
-async def test_redis_out_of_reach_is_told(make_client, redis):
+async def test_unreachable_redis_is_reported(make_client, redis):
     """Reading and changing are refused with a code of their own, and nothing is recorded."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     async with Redis.from_url(redis.url) as stream:

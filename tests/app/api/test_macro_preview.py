@@ -106,8 +106,8 @@ async def test_variable_of_an_unavailable_service_stays_in_the_text(client, case
     assert unfilled(await preview(client, case)) == {}
 
 
-async def test_outdated_answer_is_not_used(make_client, order_in_all_sources, orders):
-    """A timeline shows it as stale; a text for a customer does not have it."""
+async def test_stale_timeline_is_not_used_for_a_preview(make_client, order_in_all_sources, orders):
+    """A timeline shows it as stale; a text for a customer must not have it."""
     client = await make_client(SUPPORT_TIMELINE_CACHE_TTL="0.001")
     case = await open_case(client, context=CONTEXT)
     await save(client, "{{order.id}} is {{ order.status }}, {{payment.status}}")

@@ -95,7 +95,7 @@ async def test_time_before_1970_is_refused(client, value):
         [],
     ],
 )
-async def test_what_is_no_time_is_refused(client, value):
+async def test_invalid_time_is_refused(client, value):
     """A time has a date, seconds and an offset (RFC 3339)."""
     sent = {"subject": "A", "channel": "email", "sentAt": value}
     problem = await expect_problem(await client.post("/support/cases", json=sent), 422, "invalid_request")

@@ -141,7 +141,7 @@ async def test_errors_of_the_callback_and_of_the_file_reach_the_caller(api, case
         await api.upload(case.id, tmp_path / "nowhere")
 
 
-async def test_upload_that_nobody_reads_ends(answering):
+async def test_upload_that_the_server_does_not_read_ends(answering):
     """An attempt lasts as long as bytes are sent, and no longer."""
     ended = asyncio.Event()
 

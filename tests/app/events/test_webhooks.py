@@ -92,8 +92,8 @@ async def wait_for_states(client, expected):
 
 
 @both_databases
-async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics):
-    """Each event goes to each endpoint that wants its type, with a signature that Standard Webhooks' code takes."""
+async def test_each_endpoint_gets_its_event_types_signed(client, endpoint, metrics):
+    """The library of Standard Webhooks accepts the signature."""
     case = await open_case(client)
     await add_message(client, case)
     events = await endpoint.got(3)
@@ -112,8 +112,8 @@ async def test_each_endpoint_gets_what_it_wants_signed(client, endpoint, metrics
 
 
 @both_databases
-async def test_a_failing_endpoint_is_tried_again(client, endpoint, metrics, caplog):
-    """A delivery that fails comes again later with the same id; after a day it is given up. Each try is logged."""
+async def test_failed_delivery_is_retried(client, endpoint, metrics, caplog):
+    """A retry has the same id. After a day the delivery is given up. Each attempt is logged."""
     endpoint.status = 503
     await open_case(client)
     await endpoint.got(2)
@@ -149,8 +149,8 @@ async def test_interim_answers_of_an_endpoint_are_limited(client, endpoint, metr
     assert all("too many interim answers" in reason for (reason,) in reasons)
 
 
-async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
-    """An endpoint that answers 410 wants no more of an event: the delivery has failed, and says why."""
+async def test_endpoint_that_answers_410_gets_no_retry(client, endpoint, metrics):
+    """The delivery has failed, with the reason."""
     endpoint.status = 410
     await open_case(client)
     await endpoint.got(2)
@@ -163,8 +163,8 @@ async def test_an_endpoint_that_is_gone(client, endpoint, metrics):
 
 
 @pytest.mark.parametrize("timings", [SHORT_LEASE])
-async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
-    """What is still to be delivered to an endpoint that is no more has failed, also where there is no other."""
+async def test_deliveries_of_a_removed_endpoint_fail(client, make_client, endpoint):
+    """This holds even if no other endpoint is configured."""
     endpoint.status = 503
     await open_case(client)
     await endpoint.got(2)
@@ -175,8 +175,8 @@ async def test_the_last_endpoint_is_removed(client, make_client, endpoint):
 
 
 @both_databases
-async def test_old_deliveries_are_forgotten(make_client):
-    """What was delivered is kept for a day, what failed for 30; older ones go, however many they are."""
+async def test_old_deliveries_are_deleted(make_client):
+    """Delivered ones after a day, failed ones after 30 days, in any number."""
     client = await make_client(timings=patient_timings(events=patient_events(backlog_refresh_interval=0.1)))
     database, now = client.app[DATABASE], datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
@@ -191,8 +191,8 @@ async def test_old_deliveries_are_forgotten(make_client):
     await wait_for_states(client, ["failed"])
 
 
-async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
-    """While endpoints do not answer, each with more deliveries due than are made at once, another gets every event."""
+async def test_hanging_endpoints_do_not_delay_others(make_client, endpoint):
+    """Each of the hanging ones has more due deliveries than run concurrently."""
     release = asyncio.Event()
 
     async def hang(_request):
@@ -216,8 +216,8 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(make_client, endpoint):
         release.set()
 
 
-async def test_a_dead_redis_does_not_hold_up_webhooks(make_client, endpoint, redis):
-    """While nothing can be published every event still goes to the endpoints, however many wait in the outbox."""
+async def test_webhooks_are_delivered_while_redis_is_down(make_client, endpoint, redis):
+    """This holds for any number of events in the outbox."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     redis.kill()
     async with client.app[DATABASE].transaction() as tx:
@@ -250,8 +250,8 @@ async def waiting(database):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_deliveries_that_meet_an_erasure(database):
-    """Deliveries that are made of an event while its case is erased have what the erasure has left of it."""
+async def test_deliveries_created_during_an_erasure_have_no_erased_data(database):
+    """They contain what the erasure has left of the event."""
     fresh = await keep(database, '{"subject":"case-1","said":"zaphod"}')
     async with database.transaction() as tx:
         await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
@@ -263,8 +263,8 @@ async def test_deliveries_that_meet_an_erasure(database):
 
 
 @both_databases
-async def test_an_erasure_finds_what_an_older_release_keeps(database):
-    """What says of which case it is is rewritten, and what an older release has kept, which doesn't; others' is not."""
+async def test_erasure_covers_deliveries_of_an_older_release(database):
+    """With or without a case id; deliveries of other cases stay as they are."""
     told = [
         ("case-1", '{"subject":"case-1","said":"zaphod"}'),
         (None, '{"subject":"case-1","said":"zaphod"}'),
@@ -299,8 +299,8 @@ MEETING = {
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("who", MEETING)
-async def test_all_take_their_rows_in_one_order(database, who):
-    """Whoever changes several rows takes the first first, wherever it lies: so no two can wait for each other."""
+async def test_rows_are_always_locked_in_the_same_order(database, who):
+    """So two transactions can't deadlock."""
     table, work = MEETING[who]
     event, now = {"type": "t", "event": "{}", "case_id": "case-1"}, datetime.now(UTC)
     delivery = {"endpoint": "all", "state": "failed", "tries": 1, "since": now, "due": now}
@@ -323,8 +323,8 @@ async def test_all_take_their_rows_in_one_order(database, who):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_two_that_make_deliveries_of_one_event(database):
-    """Of two replicas that take themselves for the relay one makes an event's deliveries."""
+async def test_only_one_replica_creates_the_deliveries_of_an_event(database):
+    """Two replicas both act as the relay."""
     fresh = await keep(database, "{}")
     seqs = [seq for seq, _ in fresh]
     async with database.transaction() as tx:
@@ -335,8 +335,8 @@ async def test_two_that_make_deliveries_of_one_event(database):
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 1
 
 
-async def test_deliveries_that_were_made_in_the_meantime(database):
-    """The same on SQLite, where one comes after the other."""
+async def test_only_one_replica_creates_the_deliveries_of_an_event_on_sqlite(database):
+    """The second one runs after the first."""
     fresh = await keep(database, "{}")
     await fan_out(database, fresh)
     await fan_out(database, fresh)

@@ -89,8 +89,8 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-async def test_a_head_that_never_ends(make_client, name):
-    """A connection that does not send a whole head in time is ended and counted, however it drips."""
+async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_client, name):
+    """A connection that does not send all headers in time is closed and counted, however slowly it sends them."""
     raw = HEADS[name]
     whole = raw.startswith(GOOD)
     within = "2" if whole else "0.4"  # the first request is to be answered in that time
@@ -111,8 +111,8 @@ async def test_a_head_that_never_ends(make_client, name):
     writer.close()
 
 
-async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
-    """A connection that is idle between whole requests stays for as long as it may; with half a head it does not."""
+async def test_idle_connection_between_complete_requests_stays_open(client):
+    """The header timeout applies to incomplete headers only; the idle timeout applies between requests."""
     limits, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
         (connection,) = limits.connections
@@ -123,16 +123,16 @@ async def test_a_connection_that_asks_is_not_cut_for_its_head(client):
         assert connection.exceeded_timeout(now(), limits.settings) is None
 
 
-async def test_an_idle_connection_ends(make_client):
-    """A connection that asks nothing any more is ended, cleanly."""
+async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_client):
+    """It is closed without an error."""
     client = await make_client(SUPPORT_IDLE_TIMEOUT="0.3")
     async with connections(client, 1) as ((reader, _),):
         assert await ends(reader) == b""
     await eventually(lambda: Scrape(client.app).value(OPEN) == 0)
 
 
-async def test_a_body_that_nobody_reads(client):
-    """A body that is refused unread holds its connection for a moment only: there is an answer, then the end."""
+async def test_connection_with_an_unread_refused_body_is_closed_soon(client):
+    """The client gets the response, then the connection is closed."""
     reader, writer = await connect(client)
     writer.write(BODY)
     answer = await ends(reader)
@@ -140,8 +140,8 @@ async def test_a_body_that_nobody_reads(client):
     writer.close()
 
 
-async def test_a_client_that_takes_no_answer(make_client):
-    """A client that asks for much and takes nothing of it is sent away, and what was kept for it is let go."""
+async def test_client_that_does_not_read_its_response_is_disconnected(make_client):
+    """Its connection is closed, and the buffered response is freed."""
     client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     metrics = Scrape(client.app)
@@ -153,8 +153,8 @@ async def test_a_client_that_takes_no_answer(make_client):
     deaf.close()
 
 
-async def test_a_client_that_takes_its_answer_slowly(make_client):
-    """A client that takes some of its answer within the time gets all of it, however long that takes."""
+async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
+    """A client that reads something within each timeout gets the whole response, however long it takes."""
     timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
     client = await make_client(
         timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="0", SUPPORT_HEADER_TIMEOUT="14400"
@@ -181,8 +181,8 @@ async def test_a_client_that_takes_its_answer_slowly(make_client):
     assert looks > 1
 
 
-async def test_the_longest_idle_make_room(make_client):
-    """At the bound a new client is let in, and the connection that was idle for the longest goes; one in use stays."""
+async def test_longest_idle_connection_is_closed_at_the_limit(make_client):
+    """At the limit a new connection replaces the one that was idle for longest. Connections in use stay."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
     metrics = Scrape(client.app)
     made = []
@@ -200,8 +200,8 @@ async def test_the_longest_idle_make_room(make_client):
         writer.close()
 
 
-async def test_no_room_and_nobody_idle(make_client):
-    """If every connection is in use, a new one is closed at once and counted; it is accepted when one ends."""
+async def test_new_connection_is_refused_if_none_is_idle(make_client):
+    """If every connection is in use, a new one is closed at once and counted. It is accepted once another ends."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
     metrics = Scrape(client.app)
     busy = []
@@ -222,8 +222,8 @@ async def test_no_room_and_nobody_idle(make_client):
         each.close()
 
 
-async def test_one_address_has_its_share(make_client):
-    """One address fills its share alone: it loses its own idle connections, and others keep theirs."""
+async def test_connections_of_one_address_are_limited(make_client):
+    """An address at its limit loses its own idle connections; other addresses keep theirs."""
     # Connections with a body that the service does not read stay open.
     timings = Timings(http=HttpTimings(connections=ConnectionTimings(lingering_time=60)))
     client = await make_client(timings=timings, SUPPORT_CONNECTIONS="16")
@@ -243,15 +243,15 @@ async def test_one_address_has_its_share(make_client):
             writer.close()
 
 
-async def test_a_trusted_proxy_has_no_share(make_client):
-    """Behind a proxy all clients share its address: it may have every place."""
+async def test_trusted_proxy_has_no_limit_per_address(make_client):
+    """All clients behind a proxy share its address, so only the total limit applies."""
     client = await make_client(SUPPORT_CONNECTIONS="16", SUPPORT_TRUSTED_PROXIES="127.0.0.2")
     async with connections(client, 16, "127.0.0.2"):
         assert Scrape(client.app).value(OPEN) == 16
 
 
-async def test_every_place_is_given_back(client):
-    """However a connection ends, its place is free again."""
+async def test_every_way_of_closing_frees_the_connection_slot(client):
+    """The slot is free again, however the connection ends."""
     metrics = Scrape(client.app)
     for raw in (b"", GOOD, b"nonsense\r\n\r\n", b"GET /li", BODY):
         for reset in (False, True):
@@ -279,8 +279,8 @@ class IdleConnection:
         pass
 
 
-def test_many_connections_are_no_work_for_the_collector():
-    """Full collections pass over a limits while it stands; what it leaves in cycles is found when half has gone."""
+def test_garbage_collections_skip_tracked_connections():
+    """Full collections skip tracked connections; reference cycles are collected when half have ended."""
     limits = ConnectionLimits(
         ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10, 0), TrustedProxies(), lambda _: None
     )
@@ -313,8 +313,8 @@ def test_many_connections_are_no_work_for_the_collector():
         gc.unfreeze()
 
 
-async def test_a_connection_that_has_ended_is_not_overdue(client):
-    """Whoever still holds it when it is gone finds nothing to wait for, and ending it again does no harm."""
+async def test_closed_connection_is_never_overdue(client):
+    """Code that still refers to it has nothing to wait for, and closing it again does nothing."""
     limits = client.app[CONNECTION_LIMITS]
     async with connections(client, 1):
         (connection,) = limits.connections
@@ -324,8 +324,8 @@ async def test_a_connection_that_has_ended_is_not_overdue(client):
     assert connection.unread_bytes() == 0
 
 
-async def test_an_error_of_ours_is_not_blamed_on_the_client(client, caplog):
-    """What breaks below every handler is a 500 in aiohttp's words, with a trace in the log, and no refusal."""
+async def test_internal_error_below_the_handlers_is_a_500(client, caplog):
+    """The response is aiohttp's, the traceback is in the log, and no refusal is counted."""
     limits = client.app[CONNECTION_LIMITS]
     async with connections(client, 1):
         (connection,) = limits.connections
@@ -353,8 +353,8 @@ class SlowConnection:
         self.ended = True
 
 
-async def test_a_full_room_is_not_searched_at_each_attempt():
-    """Where the last search found nobody idle, the next one waits, and whoever comes meanwhile is sent away."""
+async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
+    """After a search without a result, connections are refused without another search for a while."""
     counted, searched = [], []
     limits = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1, 0), TrustedProxies(()), counted.append)
     connection = SlowConnection()
@@ -366,8 +366,8 @@ async def test_a_full_room_is_not_searched_at_each_attempt():
     assert len(searched) == 2
 
 
-async def test_a_look_at_many_connections_lets_requests_in_between():
-    """A look pauses after some connections, and ends each that is overdue."""
+async def test_check_of_many_connections_yields_to_requests():
+    """The check for overdue connections pauses between batches, and closes every overdue one."""
     counted = []
     limits = ConnectionLimits(
         ConnectionLimitSettings(20, 0.001, 1, 0.001, 0),

@@ -18,8 +18,8 @@ TURNED_AWAY = "support_request_turned_away_total"
 HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 
 
-async def test_a_rate_of_an_address(make_client):
-    """Answers tell the policy and what is left; over it there is 429 with the time to come again, and no work."""
+async def test_rate_of_an_address_is_limited(make_client):
+    """Responses state the policy and the remaining requests. Over the limit they are 429 with Retry-After."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="3/h")
     client.app[ADMISSION].by_address.clock = lambda: 1000.0
     for left in (2, 1, 0):
@@ -38,8 +38,8 @@ async def test_a_rate_of_an_address(make_client):
             assert "RateLimit" not in response.headers
 
 
-async def test_a_rate_of_a_caller(make_client):
-    """Each caller has a rate beside that of the address, and answers tell of both."""
+async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_client):
+    """Responses state both policies."""
     client = await make_client(SUPPORT_RATE_LIMIT="1/h", SUPPORT_RATE_LIMIT_ADDRESS="9/h")
     async with client.get("/support/cases") as response:
         assert response.status == 200
@@ -54,8 +54,8 @@ async def test_a_rate_of_a_caller(make_client):
 @both_databases
 @pytest.mark.parametrize(("query", "left", "admitted"), [("", 14, 4), ("?includeTimeline=true", 9, 2)])
 @pytest.mark.parametrize("concurrent", [False, True])
-async def test_a_long_answer_costs_as_much_as_several_requests(make_client, query, left, admitted, concurrent):
-    """Of ten reads only those are admitted that the caller's rate allows, one after another or at once."""
+async def test_long_response_counts_as_several_requests(make_client, query, left, admitted, concurrent):
+    """Of ten reads only those within the caller's rate succeed, in sequence or concurrently."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
     client.app[ADMISSION].by_principal.clock = lambda: 1000.0
     case = await open_case(client)
@@ -75,14 +75,14 @@ async def test_a_long_answer_costs_as_much_as_several_requests(make_client, quer
     await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
 
 
-async def test_no_rate_on_loopback(client):
-    """Without authentication no rate is the default, and no header speaks of one."""
+async def test_no_rate_limit_by_default_on_loopback(client):
+    """Without authentication there is no default limit, and no header mentions one."""
     async with client.get("/support/cases") as response:
         assert not [name for name in response.headers if name.startswith("RateLimit")]
 
 
-async def test_each_client_behind_a_proxy_has_a_rate(make_client):
-    """Behind a trusted proxy each client counts for itself; without trust the header is anyone's to write."""
+async def test_each_client_behind_a_trusted_proxy_has_its_own_rate(make_client):
+    """Without a trusted proxy the forwarding header is ignored, since any client can send it."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="1/h", SUPPORT_TRUSTED_PROXIES="127.0.0.1")
     for number in range(5):
         async with client.get("/support/cases", headers={"X-Forwarded-For": f"198.51.100.{number}"}) as response:
@@ -96,8 +96,8 @@ async def test_each_client_behind_a_proxy_has_a_rate(make_client):
     await expect_problem(await client.get("/support/cases", headers=forged), 429, "rate_limited")
 
 
-async def test_a_dead_redis_refuses_nobody(make_client, redis):
-    """With Redis frozen from the start requests are let in and counted as ever."""
+async def test_frozen_redis_does_not_refuse_requests(make_client, redis):
+    """Requests are admitted and counted by the replica alone."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="5/h", SUPPORT_REDIS_URL=redis.url)
     redis.freeze()
     try:
@@ -117,15 +117,15 @@ async def test_a_dead_redis_refuses_nobody(make_client, redis):
         ("&" * MAX_QUERY_PARAMETERS, 400, "too_many_parameters"),
     ],
 )
-async def test_a_query_without_end(client, query, status, code):
-    """A query that is too long, or has too many parameters, is refused by its bound."""
+async def test_query_that_is_too_long_is_refused(client, query, status, code):
+    """So is one with too many parameters."""
     await expect_problem(await client.get(f"/support/cases?{query}"), status, code)
     async with client.get("/support/cases?" + "&".join(["a=b"] * MAX_QUERY_PARAMETERS)) as response:
         assert response.status == 200
 
 
-async def test_a_loop_that_stays_late(make_client):
-    """While the loop is late requests are told when to come again, health and metrics answer, and then it is over."""
+async def test_late_event_loop_sheds_requests(make_client):
+    """While the loop is late, requests get 503 with Retry-After; health and metrics are served. Then it recovers."""
     never = patient_timings(telemetry=TelemetryTimings(lag_sample_interval=3600))  # the test says how late it is
     client = await make_client(SUPPORT_SHED_LAG="0.5", timings=never)
     metrics, overload = Scrape(client.app), client.app[ADMISSION].overload
@@ -147,8 +147,8 @@ async def test_a_loop_that_stays_late(make_client):
             assert response.status == 200
 
 
-async def test_too_many_requests_at_once(make_client, orders):
-    """One request too many is refused before any work; those that only wait for their client do not count."""
+async def test_concurrent_requests_are_limited(make_client, orders):
+    """A request over the limit is refused before any work. Requests that wait for their client do not count."""
     client = await make_client(
         SUPPORT_REQUESTS="2",
         SUPPORT_ORDER_URL=orders.url,
@@ -178,8 +178,8 @@ async def test_too_many_requests_at_once(make_client, orders):
 
 
 @both_databases
-async def test_a_long_answer_to_a_change_costs_as_much_and_is_always_sent(make_client):
-    """A caller that owes requests still learns what it has changed."""
+async def test_long_response_to_a_change_is_sent_even_over_the_rate(make_client):
+    """It counts against the rate, but the caller still learns what was changed."""
     client = await make_client(SUPPORT_RATE_LIMIT="22/h")
     client.app[ADMISSION].by_principal.clock = lambda: 1000.0
     case = await open_case(client)

@@ -47,8 +47,8 @@ async def send(host, port, raw):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_it_is_a_problem_and_is_counted(client, metrics, name):
-    """A request that can't be read is a problem with its own code, and counts once, with neither method nor route."""
+async def test_malformed_request_is_a_problem_and_is_counted(client, metrics, name):
+    """It has a code of its own, and counts once, without method and route."""
     status, head, body = await send(client.host, client.port, MALFORMED[name])
     assert (status, json.loads(body)["code"]) == (400, "malformed_request")
     assert "application/problem+json" in head
@@ -63,8 +63,8 @@ async def test_it_is_a_problem_and_is_counted(client, metrics, name):
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-async def test_a_head_that_is_too_large(client, metrics, name):
-    """An address or headers over a bound are refused with the bound in the answer, and counted."""
+async def test_oversized_address_or_headers_are_refused(client, metrics, name):
+    """The response states the limit, and the request is counted."""
     raw, status, code = TOO_LARGE[name]
     found, head, body = await send(client.host, client.port, raw.encode())
     assert (found, json.loads(body)["code"]) == (status, code)
@@ -80,8 +80,8 @@ async def test_a_head_that_is_too_large(client, metrics, name):
 
 
 @pytest.mark.parametrize("path", ["/support/cases", "/nowhere"])
-async def test_an_expectation_that_can_not_be_met(client, metrics, path):
-    """What a client may not expect is a problem, and counted."""
+async def test_unknown_expectation_is_refused(client, metrics, path):
+    """The response is a problem, and the request is counted."""
     raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
     status, _, body = await send(client.host, client.port, raw.encode())
     assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
@@ -95,8 +95,8 @@ async def test_an_expectation_that_can_not_be_met(client, metrics, path):
 
 
 @pytest.mark.usefixtures("processes")
-async def test_nothing_of_it_is_logged(tmp_path):
-    """Many such requests give few lines, at INFO, and none quotes what was sent."""
+async def test_malformed_requests_are_logged_in_few_lines_without_their_content(tmp_path):
+    """The level is INFO."""
     port = free_port()
     async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="debug") as service:
         await service.wait_until_ready(f"http://127.0.0.1:{port}")
@@ -129,8 +129,8 @@ def clock(monkeypatch):
     return now
 
 
-def test_each_kind_has_a_line_a_minute(clock):
-    """One kind of complaint does not hide another; the next line of a kind says how many were held, and its cause."""
+def test_each_kind_of_malformed_request_is_logged_once_a_minute(clock):
+    """The next line states how many were left out, and the cause."""
     gate = RateLimitFilter("opentelemetry")
     assert gate.filter(record("opentelemetry.sdk", "Queue is full"))
     first = record("opentelemetry.exporter", "Export failed: %s", 500, failure=ValueError("secret"))
@@ -146,8 +146,8 @@ def test_each_kind_has_a_line_a_minute(clock):
     assert later.getMessage() == "Export failed: 503 (3 more since the last such line)"
 
 
-def test_kinds_are_bounded(clock):
-    """Messages that are all different share one turn once there are many of them."""
+def test_number_of_logged_kinds_is_limited(clock):
+    """If there are too many different messages, they share one line a minute."""
     gate = RateLimitFilter("opentelemetry")
     passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_KINDS)]
     assert sum(passed) == MAX_KINDS + 1

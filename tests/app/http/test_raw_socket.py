@@ -142,8 +142,8 @@ def address(client):
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_what_is_no_request(client, address, metrics, name):
-    """A problem or the end: nothing is done, nothing behind it is taken for a request, and others are served."""
+async def test_bytes_that_are_no_request_are_refused(client, address, metrics, name):
+    """The response is a problem, or the connection is closed. Nothing is executed, and other clients are served."""
     statuses = answers(await exchange(address, BAD[name]))
     assert len(statuses) <= 1
     assert all(400 <= status < 500 or status == 505 for status in statuses)
@@ -198,7 +198,7 @@ async def test_trailers_that_arrive_later_are_read(client, address, rest):
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
-async def test_other_versions_of_http(address, version):
+async def test_other_http_versions_are_refused(address, version):
     """Only HTTP/1.0 and HTTP/1.1 are served."""
     stream = await exchange(address, GET.replace(b"1.1", version.encode()) + b"\r\n")
     assert answers(stream) == [505]
@@ -217,8 +217,8 @@ REPEATED = {
 
 
 @pytest.mark.parametrize("name", REPEATED)
-async def test_repeated_header_of_which_one_value_counts(address, metrics, name):
-    """A header with two values of which only one can count is refused: another reader might take the other one."""
+async def test_repeated_header_that_must_be_unique_is_refused(address, metrics, name):
+    """Another HTTP implementation might use the other value."""
     sent = {"Host": ["localhost"], "Content-Type": ["application/json"], "Content-Length": ["36"]} | {
         name: REPEATED[name]
     }
@@ -229,16 +229,16 @@ async def test_repeated_header_of_which_one_value_counts(address, metrics, name)
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_what_is_odd_and_right(client, address, name):
-    """Each request has one answer, in order, and the bytes between them are nobody's."""
+async def test_unusual_but_valid_requests_are_served(client, address, name):
+    """Each request gets one response, in order."""
     raw, statuses = GOOD[name]
     assert answers(await exchange(address, raw)) == statuses
     await still_serves(client)
 
 
 @pytest.mark.parametrize("name", ["a body and the next", "chunks", "a chunk extension"])
-async def test_split_at_every_byte(client, address, name):
-    """Wherever the network cuts a request in two, and byte by byte, it is the same request."""
+async def test_request_split_at_any_byte_is_read_the_same(client, address, name):
+    """Two pieces with any boundary, and single bytes, give the same result."""
     raw, statuses = GOOD[name]
     for at in range(1, len(raw)):
         assert answers(await exchange(address, raw, [raw[:at], raw[at:]])) == statuses
@@ -246,8 +246,8 @@ async def test_split_at_every_byte(client, address, name):
 
 
 @pytest.mark.parametrize("name", ["a length and chunks", "a folded header", "two lengths", "a NUL in a header"])
-async def test_bad_ones_split_at_every_byte(client, address, metrics, name):
-    """A request that is refused in one piece is refused in two."""
+async def test_malformed_request_split_at_any_byte_is_refused(client, address, metrics, name):
+    """The result is that of a request in one piece."""
     raw = BAD[name]
     for at in range(1, len(raw)):
         statuses = answers(await exchange(address, raw, [raw[:at], raw[at:]]))
@@ -268,8 +268,8 @@ LINES = st.sampled_from(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(LINES | st.binary(max_size=20), min_size=1, max_size=12), cut=st.integers(0, 200))
-async def test_anything(client, address, parts, cut):
-    """Whatever is put together, and wherever it is cut: no failure of the service, and the next one is served."""
+async def test_random_bytes_cause_no_server_error(client, address, parts, cut):
+    """For any combination and split, the service stays up and the next request is served."""
     raw = b"".join(parts)
 
     reader, writer = await asyncio.open_connection(*address)

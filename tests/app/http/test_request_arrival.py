@@ -50,8 +50,8 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_a_file_as_it_was_sent(client, case, name):
-    """A checksum that is right lets the file in, whichever way it is written."""
+async def test_upload_with_a_correct_checksum_is_stored(client, case, name):
+    """Every allowed notation of the checksum is accepted."""
     async with await post(client, case, PART + DATA + END, **GOOD[name]) as response:
         assert response.status == 201, await response.text()
 
@@ -64,8 +64,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_a_file_that_is_not_what_was_sent(client, case, attachment_dir, metrics, name):
-    """A checksum that is wrong refuses the file by the header's name, and nothing is kept."""
+async def test_upload_with_a_wrong_checksum_is_refused(client, case, attachment_dir, metrics, name):
+    """The problem names the header, and nothing is stored."""
     headers, field = WRONG[name]
     problem = await expect_problem(await post(client, case, PART + DATA + END, **headers), 422, "checksum_mismatch")
     assert [error["field"] for error in problem["errors"]] == [field]
@@ -73,8 +73,8 @@ async def test_a_file_that_is_not_what_was_sent(client, case, attachment_dir, me
     assert metrics.nonzero("support_attachment_rejected_total") == {"checksum_mismatch": 1}
 
 
-async def test_a_checksum_of_the_part(client, case):
-    """A checksum in the part's own headers is the file's alone."""
+async def test_checksum_of_the_part_covers_the_file_only(client, case):
+    """It is in the part's own headers."""
     for value, status in ((SHA256.hex(), 201), ("0" * 64, 422)):
         part = PART.replace(b"Content-Type", b"X-Checksum-Sha256: " + value.encode() + b"\r\nContent-Type")
         async with await post(client, case, part + DATA + END) as response:
@@ -92,8 +92,8 @@ async def test_a_checksum_of_the_part(client, case):
         ([("Content-Digest", digest(DATA)), ("Content-Digest", "sha-512=:AAAA:")], 201),
     ],
 )
-async def test_a_header_that_comes_again(client, case, headers, status):
-    """Each line of a header counts, whichever is the last."""
+async def test_every_line_of_a_repeated_checksum_header_counts(client, case, headers, status):
+    """The order does not matter."""
     address = f"/support/cases/{case['id']}/attachments"
     async with client.post(address, data=PART + DATA + END, headers=[("Content-Type", FORM), *headers]) as response:
         assert response.status == status
@@ -112,8 +112,8 @@ async def test_a_header_that_comes_again(client, case, headers, status):
         {"Content_Digest": "sha-256"},
     ],
 )
-async def test_a_checksum_that_can_not_be_read(client, case, attachment_dir, headers):
-    """What is no checksum is refused, and not taken for none."""
+async def test_malformed_checksum_is_refused(client, case, attachment_dir, headers):
+    """It does not count as missing."""
     await expect_problem(await post(client, case, PART + DATA + END, **headers), 400, "malformed_checksum")
     assert stored_files(attachment_dir) == []
 
@@ -132,8 +132,10 @@ async def test_a_checksum_that_can_not_be_read(client, case, attachment_dir, hea
         (b"<html><script>" + bytes(4000), "image/png", 415),
     ],
 )
-async def test_a_list_of_types(make_client, attachment_dir, sent, declared, status):
-    """With a list of types a file is taken by what it declares, and by what its first bytes say."""
+async def test_allowed_types_are_checked_by_declaration_and_content(
+    make_client, attachment_dir, sent, declared, status
+):
+    """With a list of types, a file's declared type and its first bytes must be allowed."""
     client = await make_client(SUPPORT_ATTACHMENT_TYPES="image/*, application/pdf")
     case = await open_case(client)
     body = PART.replace(b"text/plain", declared.encode()) + sent + END
@@ -146,16 +148,16 @@ async def test_a_list_of_types(make_client, attachment_dir, sent, declared, stat
             assert response.status == status, await response.text()
 
 
-async def test_a_body_that_takes_too_long(make_client):
-    """A body that is not whole by its deadline is refused, however steadily it comes."""
+async def test_body_that_exceeds_the_upload_deadline_is_refused(make_client):
+    """This holds however steadily it arrives."""
     client = await make_client(SUPPORT_ATTACHMENT_DEADLINE="0.3")
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         assert b" 408 " in await reader.readline()
 
 
-async def test_a_body_that_comes_too_slowly(make_client):
-    """A client that sends a byte now and then is sent away once its rate is known to be too low."""
+async def test_body_below_the_minimum_rate_is_refused(make_client):
+    """The client is disconnected once its rate is known to be too low."""
     timings = Timings(http=HttpTimings(min_rate_grace=0.2))
     client = await make_client(timings=timings, SUPPORT_ATTACHMENT_MIN_RATE="1000000")
     async with send_open(client, await open_case(client)) as (reader, writer):
@@ -167,16 +169,16 @@ async def test_a_body_that_comes_too_slowly(make_client):
         assert b" 408 " in await answer
 
 
-async def test_a_body_that_stops(make_client):
-    """A client that sends nothing any more is sent away."""
+async def test_stalled_body_is_refused(make_client):
+    """The client sends nothing any more."""
     client = await make_client(timings=Timings(http=HttpTimings(chunk_timeout=0.2)))
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         assert b" 408 " in await reader.readline()
 
 
-async def test_no_more_uploads_at_once_than_there_may_be(make_client):
-    """One upload too many is told to come again, before its body is read; when one has ended, the next is taken."""
+async def test_concurrent_uploads_are_limited(make_client):
+    """One over the limit gets Retry-After before its body is read. It is accepted once another has ended."""
     client = await make_client(SUPPORT_ATTACHMENT_UPLOADS="2")
     metrics = Scrape(client.app)
     case = await open_case(client)
@@ -194,8 +196,8 @@ async def test_no_more_uploads_at_once_than_there_may_be(make_client):
     assert metrics.value("support_attachment_rejected_total", reason="uploads_busy") == 1
 
 
-async def test_the_reserve_of_the_disk(make_client, attachment_dir):
-    """Before a file would eat into the reserve it is refused with the time to come again, and nothing is kept."""
+async def test_upload_that_would_use_the_disk_reserve_is_refused(make_client, attachment_dir):
+    """The response has Retry-After, and nothing is stored."""
     client = await make_client(SUPPORT_ATTACHMENT_DISK_RESERVE=str(1 << 60))
     case = await open_case(client)
     response = await client.post(f"/support/cases/{case['id']}/attachments", data=form(DATA))
@@ -217,8 +219,8 @@ async def test_the_reserve_of_the_disk(make_client, attachment_dir):
     ],
 )
 @pytest.mark.parametrize("key", ["", "Idempotency-Key: k\r\n"])
-async def test_a_length_beyond_the_limit(make_client, path, given, key):
-    """It is refused before any byte of the body arrives."""
+async def test_declared_length_over_the_limit_is_refused(make_client, path, given, key):
+    """The response arrives before any byte of the body."""
     client = await make_client(timings=Timings(http=HttpTimings(body_timeout=1.0, chunk_timeout=1.0)))
     path = path.format(case=(await open_case(client))["id"])
     head = f"POST /support/cases{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {given}\r\n{key}"

@@ -26,8 +26,8 @@ def check(headers):
     assert "Strict-Transport-Security" not in headers
 
 
-async def test_every_answer_has_them(client):
-    """JSON, problems, pages, metrics, files, and what is not modified: each has every security header once."""
+async def test_every_response_has_each_security_header_once(client):
+    """JSON, problems, pages, metrics, files and 304."""
     case = await open_case(client)
     file = (await upload(client, case))["uri"]
     for method, path, headers, status in (
@@ -53,8 +53,8 @@ async def test_every_answer_has_them(client):
             check(response.headers)
 
 
-async def test_what_may_be_kept(client):
-    """No answer of the API is kept by anyone, but for what says so itself."""
+async def test_api_responses_are_not_cached_unless_they_allow_it(client):
+    """The default is `no-store`."""
     case = await open_case(client)
     file = (await upload(client, case))["uri"]
     for path, rule in (("/support/cases", "no-store"), ("/nowhere", "no-store"), (file, "private, no-cache")):
@@ -65,8 +65,8 @@ async def test_what_may_be_kept(client):
 @pytest.mark.parametrize(
     "raw", [*MALFORMED.values(), *(raw.encode() for raw, *_ in TOO_LARGE.values())], ids=[*MALFORMED, *TOO_LARGE]
 )
-async def test_a_request_that_is_none_gets_them_too(client, raw):
-    """The refusal of what can't be read as HTTP has the same headers."""
+async def test_response_to_malformed_http_has_the_security_headers(client, raw):
+    """It is created below every handler."""
     _, head, _ = await send(client.host, client.port, raw)
     for name, value in ALWAYS.items():
         assert head.count(f"\r\n{name}: {value}") == 1, name
@@ -75,8 +75,8 @@ async def test_a_request_that_is_none_gets_them_too(client, raw):
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "a.localhost"])
-async def test_an_open_service_answers_to_loopbacks_names(client, host):
-    """Without authentication every name of loopback is served."""
+async def test_open_service_accepts_loopback_host_names(client, host):
+    """Without authentication every loopback name is served."""
     async with client.get("/support/cases", headers={"Host": host}) as response:
         assert response.status == 200
 
@@ -85,21 +85,21 @@ async def test_an_open_service_answers_to_loopbacks_names(client, host):
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "[2001:db8::1]", "10.0.0.1"]
 )
 @pytest.mark.parametrize("path", ["/support/cases", "/docs", "/nowhere"])
-async def test_an_open_service_answers_to_no_other_name(client, host, path):
-    """Without authentication no other name is served, since a page with DNS of its own would read every case."""
+async def test_open_service_refuses_other_host_names(client, host, path):
+    """Otherwise a page could read cases through DNS rebinding."""
     await expect_problem(await client.get(path, headers={"Host": host}), 421, "host_not_allowed")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/health", "/livez", "/readyz"])
-async def test_metrics_and_health_answer_under_any_host_name(client, path):
-    """Scrapers and orchestrators use whatever name or address reaches the service; no case is in the answer."""
+async def test_metrics_and_health_accept_any_host_name(client, path):
+    """Scrapers and orchestrators use various names, and the responses have no case data."""
     for host in ("support-service:8000", "10.0.0.7:8000", "evil.example"):
         async with client.get(path, headers={"Host": host}) as response:
             assert response.status == 200
 
 
-async def test_the_public_name_is_one(make_client):
-    """The name in SUPPORT_PUBLIC_URL is served too, and its pages may call."""
+async def test_host_name_of_the_public_url_is_accepted(make_client):
+    """Pages of SUPPORT_PUBLIC_URL may call the service."""
     client = await make_client(SUPPORT_PUBLIC_URL="https://support.example")
     headers = {"Host": "support.example", "Origin": "https://support.example"}
     async with client.get("/support/cases", headers=headers) as response:
@@ -107,8 +107,8 @@ async def test_the_public_name_is_one(make_client):
 
 
 @pytest.mark.parametrize("origin", [FOREIGN, "null", "http://localhost:3000", "http://127.0.0.1"])
-async def test_no_foreign_page_calls_an_open_service(client, metrics, origin):
-    """Without authentication a form that another origin's page sends changes nothing, be it a file that asks nobody."""
+async def test_cross_origin_form_to_an_open_service_is_refused(client, metrics, origin):
+    """A form of another origin changes nothing, even if it needs no preflight request."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     response = await client.post(path, data=form(b"x"), headers={"Origin": origin})
@@ -119,8 +119,8 @@ async def test_no_foreign_page_calls_an_open_service(client, metrics, origin):
         assert response.status == 201
 
 
-async def test_cors_is_closed(client):
-    """No origin is told that it may read anything, and no browser that it may ask."""
+async def test_cors_allows_no_origin_by_default(client):
+    """No origin may read responses, and no preflight request succeeds."""
     asked = {"Origin": DESK, "Access-Control-Request-Method": "POST"}
     for method in ("GET", "OPTIONS"):
         async with client.request(method, "/support/cases", headers=asked) as response:
@@ -128,8 +128,8 @@ async def test_cors_is_closed(client):
             assert not [name for name in response.headers if name.startswith("Access-Control")]
 
 
-async def test_a_listed_origin_may_call(make_client):
-    """A page of a listed origin may ask, call, and read the headers that matter; caches are told that it depends."""
+async def test_configured_origin_may_call_and_read_headers(make_client):
+    """Caches learn that the response depends on the origin."""
     client = await make_client(SUPPORT_CORS_ORIGINS=f"https://other.example, {DESK}")
     asked = {"Origin": DESK, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     async with client.options("/support/cases", headers=asked) as response:
@@ -168,8 +168,8 @@ async def test_a_listed_origin_may_call(make_client):
         ("127.0.0.1", "http", False),
     ],
 )
-async def test_transport_security_is_for_https_alone(make_client, proxies, proto, https):
-    """Browsers are held to HTTPS only where a trusted proxy says that the request came by it."""
+async def test_hsts_is_sent_for_https_only(make_client, proxies, proto, https):
+    """It is sent only if a trusted proxy reports https."""
     client = await make_client(SUPPORT_TRUSTED_PROXIES=proxies)
     async with client.get("/support/cases", headers={"X-Forwarded-Proto": proto}) as response:
         assert (response.headers.get("Strict-Transport-Security") == "max-age=31536000") is https

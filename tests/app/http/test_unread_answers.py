@@ -83,8 +83,8 @@ async def paths(client):
 
 @pytest.mark.parametrize("by_service", [False, True], ids=["client", "service"])
 @pytest.mark.parametrize("kind", ["json", "download"])
-async def test_unread_answer_is_freed_with_its_connection_and_without_the_collector(client, paths, kind, by_service):
-    """An answer whose client has gone is freed at once: nothing of it waits for a garbage collection."""
+async def test_unread_response_is_freed_with_its_connection(client, paths, kind, by_service):
+    """When the client has gone, the response is freed at once, without a garbage collection."""
     limits = client.app[CONNECTION_LIMITS]
     raw = request_of(paths[kind])
     await client.session.close()
@@ -94,8 +94,8 @@ async def test_unread_answer_is_freed_with_its_connection_and_without_the_collec
             await request_and_leave(client, raw, ready=lambda: has_unread_answer(client), by_service=by_service)
 
 
-async def test_body_of_an_aborted_request_is_freed_without_the_collector(client):
-    """A request whose client has gone before its end is freed at once, with the part of its body that arrived."""
+async def test_body_of_an_aborted_request_is_freed_at_once(client):
+    """The received part of the body is freed without a garbage collection."""
     readiness = client.app[READINESS]
     head = "POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     raw = f"{head}Content-Length: 900000\r\n\r\n{'x' * 800_000}".encode()
@@ -147,8 +147,8 @@ async def limited(make_client):
     return client, await large_answers(client)
 
 
-async def test_caller_that_does_not_read_is_refused(limited):
-    """At its bound an address gets 429 until it reads or leaves; other addresses and health are served."""
+async def test_caller_with_too_many_unread_responses_is_refused(limited):
+    """At its limit an address gets 429 until it reads or disconnects. Other addresses and health are served."""
     client, paths = limited
     async with unread(client, paths["json"]), session_from("127.0.0.2") as other:
         refusal = await client.get(paths["json"])
@@ -160,8 +160,8 @@ async def test_caller_that_does_not_read_is_refused(limited):
     assert await status(client, paths["json"]) == 200
 
 
-async def test_client_behind_a_proxy_is_bounded_by_its_own_address(limited):
-    """The connections of a proxy carry many clients: each has its own bound."""
+async def test_client_behind_a_proxy_has_its_own_limit(limited):
+    """The connections of a proxy carry many clients."""
     client, paths = limited
     url, proxied = client.make_url(paths["json"]), "X-Forwarded-For: 192.0.2.1"
     async with unread(client, paths["json"], proxied, source="127.0.0.9"), session_from("127.0.0.9") as proxy:
@@ -169,8 +169,8 @@ async def test_client_behind_a_proxy_is_bounded_by_its_own_address(limited):
         assert await status(proxy, url, headers={"X-Forwarded-For": "192.0.2.2"}) == 200
 
 
-async def test_all_clients_together_have_a_bound(make_client):
-    """At the bound of all clients any address gets 503, and health and metrics are still served."""
+async def test_unread_responses_of_all_clients_are_limited(make_client):
+    """At this limit any address gets 503. Health and metrics are served."""
     client = await make_client(SUPPORT_UNREAD_BYTES=CALLER_LIMIT)
     paths = await large_answers(client)
     async with unread(client, paths["json"]), session_from("127.0.0.2") as other:
@@ -179,8 +179,8 @@ async def test_all_clients_together_have_a_bound(make_client):
             assert await status(other, client.make_url(path)) == 200
 
 
-async def test_unread_downloads_have_a_bound(make_client):
-    """Unread downloads are refused before their first byte once their buffers reach the bound, whatever their size."""
+async def test_unread_downloads_are_limited(make_client):
+    """They are refused before the first byte once their buffers reach the limit, whatever their size."""
     client = await make_client(SUPPORT_UNREAD_BYTES_PER_CALLER=str(4 * STREAM_BYTES))
     paths = await large_answers(client)
     async with unread(client, paths["download"]):
@@ -189,7 +189,7 @@ async def test_unread_downloads_have_a_bound(make_client):
     await eventually(lambda: not client.app[ADMISSION].unread.callers)
 
 
-async def test_client_that_reads_below_the_minimum_rate_is_cut(make_client):
+async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
     """A client that reads a little now and then loses its connection, which is counted."""
     timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
     client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="1000")
@@ -227,8 +227,8 @@ def bytes_held():
     ["GET {}", "GET {}?includeTimeline=true", "POST {}/timeline/refresh"],
     ids=["read", "timeline", "refresh"],
 )
-async def test_bound_is_a_bound_on_memory(limited, request_line):
-    """Unread answers take no more memory than they count, whichever request asks for them."""
+async def test_unread_responses_use_no_more_memory_than_is_counted(limited, request_line):
+    """This holds whichever request asks for them."""
     client, paths = limited
     line = request_line.format(paths["json"])
     raw = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode() * 4
@@ -245,8 +245,8 @@ async def test_bound_is_a_bound_on_memory(limited, request_line):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_idle_connection_keeps_no_answer(client, paths, method):
-    """An answer is freed once it was sent, not only by the next request of its connection."""
+async def test_response_is_freed_when_it_was_sent(client, paths, method):
+    """It does not wait for the next request of its connection."""
     async with client.request(method, paths["json"], params={"includeTimeline": "true"}) as response:
         await response.read()
         assert response.status == 200

@@ -124,8 +124,8 @@ async def test_each_change_is_sent_once_with_its_case(client):
             Change.model_validate(event.data)
 
 
-async def test_the_stream_is_of_server_sent_events(client):
-    """It must not be stored or buffered, begins with `retry`, and tells its position before the first change."""
+async def test_stream_has_the_format_of_server_sent_events(client):
+    """It must not be stored or buffered, begins with `retry`, and states its position before the first change."""
     async with client.get(PATH) as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/event-stream"
@@ -238,8 +238,8 @@ async def test_services_have_no_stream(desk):
     await expect_problem(await desk.client.get(PATH, headers=headers), 403, "permission_missing")
 
 
-async def test_what_came_after_the_last_event_is_replayed(client):
-    """By header or query, each change once and in order, then what happens."""
+async def test_missed_changes_are_replayed(client):
+    """By header or query, each change once and in order, then new ones."""
     async with follow(client) as stream:
         case = await open_case(client)
         await eventually(lambda: stream.changes)
@@ -361,8 +361,8 @@ async def test_the_number_of_streams_is_limited_in_total(make_client):
         await expect_problem(await client.get(PATH), 503, "overloaded")
 
 
-async def test_streams_end_at_shutdown_after_what_they_tell(client):
-    """The last thing a client gets is when to come back."""
+async def test_streams_send_pending_changes_before_they_end_at_shutdown(client):
+    """The last line is the time after which to reconnect."""
     async with follow(client) as stream:
         await open_case(client)
         await eventually(lambda: stream.changes)

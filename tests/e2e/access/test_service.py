@@ -62,8 +62,8 @@ def sent(token):
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_tokens_come_and_go_while_it_runs(variables, address, run, add_token, tmp_path):
-    """What `token create` prints opens the running service within seconds, and what `token revoke` names does no more.
+async def test_created_and_revoked_tokens_apply_to_a_running_service(variables, address, run, add_token, tmp_path):
+    """Within seconds, without a restart.
 
     `attach` and `demo traffic` act by SUPPORT_TOKEN. No token is in the log, in whatever way it was sent.
     """
@@ -101,8 +101,8 @@ async def test_tokens_come_and_go_while_it_runs(variables, address, run, add_tok
     assert "Traceback" not in log
 
 
-async def test_no_start_without_a_file(variables, tmp_path):
-    """A service that can't know anybody is not started: one line, status 2, and nothing is made."""
+async def test_missing_token_file_stops_the_start(variables, tmp_path):
+    """One line with status 2, and no file is created."""
     async with running("serve", **variables | {"SUPPORT_TOKENS_FILE": "nowhere.json"}) as service:
         status, out, errors = await service.wait_for_exit(within=START_TIMEOUT)
     assert (status, out) == (2, "")
@@ -111,8 +111,8 @@ async def test_no_start_without_a_file(variables, tmp_path):
     assert "Traceback" not in errors
 
 
-async def test_a_demonstration_with_tokens(variables, add_token):
-    """A demonstration that asks for tokens opens its cases by SUPPORT_TOKEN, and is refused at once without it."""
+async def test_demo_with_tokens_opens_its_cases_with_support_token(variables, add_token):
+    """Without SUPPORT_TOKEN the command ends at once."""
     token = add_token("x", role="supervisor")
     async with running("demo", **variables) as demonstration:
         status, out, errors = await demonstration.wait_for_exit(within=START_TIMEOUT)
@@ -123,8 +123,8 @@ async def test_a_demonstration_with_tokens(variables, add_token):
         assert "60 cases" in await demonstration.read_output(until="cases.")
 
 
-async def test_the_admin_port_is_the_last_to_go(variables, address, add_token):
-    """While a stop waits, metrics are still scraped and probes are told; after it neither port is there."""
+async def test_admin_port_is_closed_last(variables, address, add_token):
+    """While a stop waits, metrics and health are served there; afterwards neither port is open."""
     add_token("x")
     other = f"http://127.0.0.1:{free_port()}"
     admin = {"SUPPORT_ADMIN_PORT": other.rpartition(":")[2], "SUPPORT_STOP_DELAY": "60"}
@@ -143,8 +143,8 @@ async def test_the_admin_port_is_the_last_to_go(variables, address, add_token):
             assert (await session.get("/metrics")).status == 200
 
 
-async def test_a_stop_ends_both_ports(variables, address, add_token):
-    """A stop that waits for nobody ends with status 0, with a connection to either port still open."""
+async def test_stop_closes_both_ports(variables, address, add_token):
+    """With status 0, although a connection to either port is open."""
     add_token("x")
     other = f"http://127.0.0.1:{free_port()}"
     async with running("serve", **variables, SUPPORT_ADMIN_PORT=other.rpartition(":")[2]) as service:
@@ -158,8 +158,8 @@ async def test_a_stop_ends_both_ports(variables, address, add_token):
     assert any(other in json.loads(line)["message"] for line in log.splitlines())
 
 
-async def test_an_admin_port_in_use(variables, add_token):
-    """A port that someone else has is refused with one line and status 2."""
+async def test_admin_port_in_use_stops_the_start(variables, add_token):
+    """One line with status 2."""
     add_token("x")
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = str(server.sockets[0].getsockname()[1])
@@ -170,8 +170,8 @@ async def test_an_admin_port_in_use(variables, add_token):
     assert "Traceback" not in errors
 
 
-async def test_jwts_on_a_real_address(variables, issuer):
-    """With an issuer the service may listen where others reach it, and knows them by what the issuer signed."""
+async def test_service_with_jwts_may_listen_on_any_address(variables, issuer):
+    """Callers are identified by the tokens of the issuer."""
     port = variables["SUPPORT_PORT"]
     jwt = {"SUPPORT_JWT_KEYS": issuer.jwks_location, "SUPPORT_JWT_ISSUER": ISSUER, "SUPPORT_JWT_AUDIENCE": AUDIENCE}
     address = f"http://127.0.0.1:{port}"

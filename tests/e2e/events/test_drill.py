@@ -29,8 +29,8 @@ LONG = 120.0  # seconds that the rest may take after the last fault
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_sigkill_while_consuming(environment, durable_redis, tmp_path):
-    """A consumer that is killed again and again, and a fifth of the events sent twice: one message for each event."""
+async def test_killed_consumer_applies_each_event_once(environment, durable_redis, tmp_path):
+    """The consumer is killed again and again, and a fifth of the events are sent twice."""
     draw = random.Random(6)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -77,8 +77,8 @@ async def _idle(stream):
 
 
 @both_databases
-async def test_redis_is_killed_under_load(make_client, durable_redis):
-    """While Redis is dead every change succeeds; afterwards each is published, in the order of its case."""
+async def test_changes_under_load_are_published_after_redis_was_killed(make_client, durable_redis):
+    """While Redis is down every change succeeds; afterwards each is published in the order of its case."""
     client = await make_client(SUPPORT_REDIS_URL=durable_redis.url)
     cases = [await open_case(client) for _ in range(8)]
     stopping = asyncio.Event()
@@ -115,8 +115,8 @@ async def test_redis_is_killed_under_load(make_client, durable_redis):
         assert told == [message["id"] for message in (await read_case(client, case))["messages"]]
 
 
-async def test_an_event_that_kills_its_consumer_is_given_up(redis, instruments):
-    """An event that was handed out ten times and never came to an end is a dead letter, and the others go on."""
+async def test_event_that_kills_its_consumer_is_a_dead_letter(redis, instruments):
+    """After ten deliveries without an end. The other events are consumed."""
     broker = patient_broker(redis.url)
     await broker.publish("s", [json.dumps(shipment_event("bad"))], max_length=10)
     await broker.receive("s", "dead", count=1, wait=0.1)

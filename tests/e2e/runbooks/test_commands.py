@@ -64,8 +64,8 @@ def bash(processes, tmp_path):
 
 
 @each_deployment
-def test_what_commands_ask_for_is_set(deployment, bash):
-    """Each variable that a page's commands take is set by the block of each deployment, or by the page itself."""
+def test_variables_of_commands_are_defined(deployment, bash):
+    """By the block of each deployment, or by the page itself."""
     asked = []
     for page in [page for page in PAGES if page != "README.md"]:
         commands = re.sub(r"sh -c '[^']*'", "", "\n".join(blocks(page, "sh")))
@@ -76,8 +76,8 @@ def test_what_commands_ask_for_is_set(deployment, bash):
     bash(variables(deployment), *asked, SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")
 
 
-def test_commands_name_what_is_deployed():
-    """Deployments, services and containers that a command names are those of the manifests and of compose."""
+def test_commands_name_deployed_resources():
+    """Deployments, services and containers exist in the manifests and in compose."""
     for page, command in COMMANDS:
         if "-n monitoring" not in command:  # what the Prometheus operator makes
             assert {*re.findall(r"\bdeploy/([a-z-]+)", command)} <= named("Deployment").keys(), (page, command)
@@ -92,8 +92,8 @@ def test_commands_name_what_is_deployed():
 
 
 @each_deployment
-def test_the_probe_asks_as_the_deployed_one_does(deployment, bash):
-    """By hand it runs where the deployed probe's token is, and asks the same address."""
+def test_manual_probe_runs_like_the_deployed_one(deployment, bash):
+    """With the same token and the same address."""
     command = bash(variables(deployment), "echo $PROBE --once", SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")
     begin, _, end = command.rpartition("support-service probe " if deployment != "Compose" else "probe ")
     asked = parser().parse_args(["probe", *shlex.split(end)]).base_url
@@ -107,16 +107,16 @@ def test_the_probe_asks_as_the_deployed_one_does(deployment, bash):
         assert f"--base-url={asked}" in COMPOSE["probe"]["command"]
 
 
-def test_nothing_is_asked_of_a_container_that_does_not_run():
-    """While no replica answers no command enters one, and the log has what migrates before a replica starts."""
+def test_commands_work_while_no_replica_starts():
+    """No command enters a container, and the log includes that of the migration."""
     assert [command for page, command in COMMANDS if page == "support-service-down.md" and "$RUN" in command] == []
     assert "--all-containers --ignore-errors" in variables("Kubernetes")
     (log,) = re.findall(r'LOGS="(docker .+)"', variables("Compose"))
     assert {"support-service", *COMPOSE["support-service"]["depends_on"]} - {*log.split()} == {"redis"}
 
 
-def test_more_replicas_are_more(bash):
-    """Where ten run already, too."""
+def test_scaling_command_adds_replicas(bash):
+    """Also if ten run already."""
     (command,) = [command for _, command in COMMANDS if " scale " in command]
     printed = bash('kubectl() { case $3 in get) echo 10 ;; *) printf "%s\\n" "$*" ;; esac; }', command)
     assert printed.endswith(" scale deploy/support-service --replicas=12\n")
@@ -143,8 +143,8 @@ def source():
 
 
 @pytest.mark.parametrize("service", SOURCES)
-def test_a_source_is_asked_by_hand(service, source, bash):
-    """The service that is named is asked at its own address for what timelines ask it for."""
+def test_source_command_calls_the_named_service(service, source, bash):
+    """With the address and the request of the timeline."""
     (command,) = [
         command for page, command in COMMANDS if page == "support-timeline-source-down.md" and "_URL" in command
     ]
@@ -156,8 +156,8 @@ def test_a_source_is_asked_by_hand(service, source, bash):
 
 @pytest.mark.parametrize("events", ["", "redis://127.0.0.1:9/0"])
 @pytest.mark.parametrize("deployment", ["Kubernetes", "A process on this machine"])
-def test_redis_is_asked(deployment, events, redis, bash):
-    """What asks Redis gives its answers line by line, as `grep` wants them; events may have a Redis of their own."""
+def test_redis_commands_print_lines(deployment, events, redis, bash):
+    """For `grep`. Events may have a Redis of their own."""
     given = {"SUPPORT_REDIS_URL": redis.url} | ({"SUPPORT_EVENTS_REDIS_URL": events} if events else {})
     asked = ["$REDIS ping", "$REDIS info memory | grep ^maxmemory:", "$EVENTS_REDIS ping || echo refused"]
     answers = bash(variables(deployment), "RUN=", *asked, **given).split()

@@ -74,8 +74,8 @@ def answer_with_page(proxy):
 @both_databases
 @pytest.mark.parametrize("fault", [spoil_sent, shorten_sent, swallow, answer_with_page])
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
-async def test_an_upload_that_the_server_did_not_keep_is_refused(harness, proxy, fault, data):
-    """The client is told to send the file again, and neither a row nor an object stays."""
+async def test_upload_that_s3_did_not_store_is_refused(harness, proxy, fault, data):
+    """The client may send the file again. Neither a row nor an object stays."""
     fault(proxy)
     with pytest.raises(Unavailable) as refusal:
         await harness.add(data)
@@ -86,8 +86,8 @@ async def test_an_upload_that_the_server_did_not_keep_is_refused(harness, proxy,
 
 
 @pytest.mark.parametrize("fault", [swallow, answer_with_page])
-async def test_an_empty_file_that_the_server_did_not_keep_is_refused(harness, proxy, fault):
-    """An empty file is looked for as well."""
+async def test_empty_upload_that_s3_did_not_store_is_refused(harness, proxy, fault):
+    """Empty files are verified as well."""
     fault(proxy)
     with pytest.raises(Unavailable):
         await harness.add(b"")
@@ -95,8 +95,8 @@ async def test_an_empty_file_that_the_server_did_not_keep_is_refused(harness, pr
 
 @pytest.mark.parametrize("fault", [spoil_sent, shorten_sent, swallow, answer_with_page])
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
-async def test_a_local_file_stays_until_its_copy_is_proven(harness, proxy, fault, data):
-    """No fault of the server makes the offload give up the only good copy."""
+async def test_local_file_is_kept_until_its_copy_is_verified(harness, proxy, fault, data):
+    """No fault of the server makes the offload delete the only good copy."""
     harness.service = AttachmentService(
         harness.database, harness.storages, harness.instruments, UploadLimits(100_000_000)
     )
@@ -128,8 +128,8 @@ async def received(harness, attachment, offset=0, length=None):
 
 @both_databases
 @pytest.mark.parametrize("data", [SMALL, b"x" * 3 * READ_BLOCK_BYTES], ids=["small", "large"])
-async def test_a_download_with_a_changed_byte_never_ends_as_whole(harness, proxy, scrape, data):
-    """The last block is kept back, the fault is counted at once, and a whole download works again afterwards."""
+async def test_download_of_changed_bytes_is_never_complete(harness, proxy, scrape, data):
+    """The last block is withheld, the fault is counted at once, and an intact download works again afterwards."""
     kept = await harness.add(data)
     proxy.give = partial(with_last_bit_flipped, methods=("GET",))
     seen, failure = await received(harness, kept)
@@ -141,8 +141,8 @@ async def test_a_download_with_a_changed_byte_never_ends_as_whole(harness, proxy
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 5), (0, 2), (3, 2)])
-async def test_an_object_of_another_size_is_damaged(harness, s3, scrape, offset, length):
-    """Also for a range that the object has, and before the first byte."""
+async def test_object_of_another_size_is_damaged(harness, s3, scrape, offset, length):
+    """Also for a range within the object, and before the first byte is sent."""
     kept = await harness.add(SMALL)
     for number, other in enumerate((b"hell", b"hello!"), start=1):
         s3.replace(harness.bucket, kept.storage_key, other)
@@ -152,8 +152,8 @@ async def test_an_object_of_another_size_is_damaged(harness, s3, scrape, offset,
         assert await harness.service.reader.presigned_url(kept) is None
 
 
-async def test_a_missing_object_is_counted_by_its_first_read(harness, scrape):
-    """A file that is missing is counted; a file that was deleted in the meantime is no fault."""
+async def test_missing_object_is_counted_at_its_first_read(harness, scrape):
+    """A file that was deleted meanwhile is no fault."""
     kept, deleted = await harness.add(SMALL), await harness.add(SMALL)
     empty = await harness.add(b"")
     await harness.s3.delete(kept.storage_key)
@@ -178,8 +178,8 @@ def refuse(request, *, status):
 @pytest.mark.parametrize(
     "answer", [partial(page, methods=("GET", "HEAD")), partial(refuse, status=403), partial(refuse, status=500)]
 )
-async def test_a_server_that_answers_something_else_is_unavailable(harness, proxy, scrape, answer):
-    """A page, a refusal or an error is no fault of the file: nothing is counted, and nothing of it is passed on."""
+async def test_unexpected_answer_of_s3_is_unavailable(harness, proxy, scrape, answer):
+    """A page, a refusal or an error does not count as a damaged file, and is not passed on to the client."""
     kept = await harness.add(SMALL)
     proxy.answer = answer
     seen, failure = await received(harness, kept)
@@ -187,16 +187,16 @@ async def test_a_server_that_answers_something_else_is_unavailable(harness, prox
     assert scrape.total(UNREADABLE) == 0
 
 
-async def test_a_download_that_breaks_off_is_resumed(harness, proxy):
-    """The rest is requested again; the whole is verified as usual."""
+async def test_interrupted_download_is_resumed(harness, proxy):
+    """The rest is requested again, and the whole file is verified."""
     data = b"x" * 3 * READ_BLOCK_BYTES
     kept = await harness.add(data)
     proxy.cut = 2 * READ_BLOCK_BYTES + 10
     assert await received(harness, kept) == (data, None)
 
 
-async def test_a_deletion_that_a_page_answers_is_tried_again(harness, proxy):
-    """The bytes stay on the garbage list until S3 itself says that they are gone."""
+async def test_deletion_without_a_valid_answer_is_retried(harness, proxy):
+    """The object stays on the garbage list until S3 confirms its deletion."""
     kept = await harness.add(SMALL)
     proxy.answer = lambda request: web.Response(text=HTML) if request.method in ("POST", "DELETE") else None
     await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)

@@ -11,8 +11,8 @@ from tests.support.timings import patient_timings
 UNREPAIRED = "support_attachment_unrepaired"
 
 
-async def test_the_first_sweep_comes_minutes_after_the_start(harness, monkeypatch):
-    """A process that lives for less than an hour sweeps too, and replicas that start together do not do so at once."""
+async def test_first_reconcile_runs_minutes_after_the_start(harness, monkeypatch):
+    """A process that lives for less than an hour runs it too, and replicas do not run it at the same time."""
     pauses, resume = [], asyncio.sleep
 
     async def sleep(seconds):
@@ -32,8 +32,8 @@ async def test_the_first_sweep_comes_minutes_after_the_start(harness, monkeypatc
     assert len(first) == len(set(first)) == 10
 
 
-async def test_a_process_that_has_not_swept_does_not_say_that_all_files_are_there(make_client, attachment_dir):
-    """What one process found missing, the next does not call found: it says nothing until it has swept."""
+async def test_missing_files_gauge_has_no_value_before_the_first_reconcile(make_client, attachment_dir):
+    """A new process must not report 0 for what another one found missing."""
     client = await make_client()
     await upload(client, await open_case(client))
     assert Scrape(client.app).label_sets(UNREPAIRED) == []

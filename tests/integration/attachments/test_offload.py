@@ -33,8 +33,8 @@ async def switch(tx, claimed, run_id, due_at):
 
 
 @both_databases
-async def test_files_move_and_come_back(harness, scrape):
-    """Moved files are on S3 alone once the grace is over, with the same bytes; reversed, they are on the disk again."""
+async def test_files_are_offloaded_and_moved_back(harness, scrape):
+    """After the grace period they are on S3 only, with the same bytes. In reverse, they are on the disk again."""
     kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((0, 1, 1000, 6_000_000))]
     total = 6_001_001
     assert await harness.offloader().pending(harness.clock()) == FileTotals(4, total)
@@ -58,8 +58,8 @@ async def test_files_move_and_come_back(harness, scrape):
 
 
 @both_databases
-async def test_only_old_files_move_the_oldest_first(harness):
-    """A limit takes the oldest; files younger than asked for stay."""
+async def test_oldest_files_are_offloaded_first(harness):
+    """A limit selects the oldest. Files younger than the given age stay."""
     first, second, third = [await harness.add(name=name) for name in "abc"]
     moved = []
     await harness.offloader().run(second.created_at, limit=1, report=moved.append)
@@ -69,8 +69,7 @@ async def test_only_old_files_move_the_oldest_first(harness):
 
 
 @both_databases
-async def test_two_movers_never_move_the_same_file(harness):
-    """However many run at once, each file is moved by one of them."""
+async def test_concurrent_offloads_move_each_file_once(harness):
     kept = [await harness.add(bytes([number])) for number in range(24)]
     runs = await asyncio.gather(
         *(harness.offload(harness.offloader(claim_batch=8)) for _ in range(4))
@@ -83,8 +82,8 @@ async def test_two_movers_never_move_the_same_file(harness):
 
 
 @both_databases
-async def test_a_file_that_is_not_what_it_was_stays(harness, scrape):
-    """A damaged file is not moved: it is named with the reason, counted, left alone for a while, and its copy goes."""
+async def test_damaged_file_is_not_offloaded(harness, scrape):
+    """It is reported with the reason, counted, and skipped for a while. Its copy is deleted."""
     good, bad, short = await harness.add(b"good"), await harness.add(b"bad!"), await harness.add(b"short")
     (harness.folder / bad.storage_key).write_bytes(b"BAD!")
     (harness.folder / short.storage_key).write_bytes(b"sho")
@@ -99,8 +98,8 @@ async def test_a_file_that_is_not_what_it_was_stays(harness, scrape):
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
 
-async def test_a_copy_that_reads_back_otherwise_is_not_trusted(harness, s3, monkeypatch):
-    """The copy is read back before the row names it."""
+async def test_copy_is_read_back_before_the_row_refers_to_it(harness, s3, monkeypatch):
+    """A copy with other bytes is not used."""
     kept = await harness.add(b"hello")
     put = harness.s3.put
 
@@ -117,8 +116,8 @@ async def test_a_copy_that_reads_back_otherwise_is_not_trusted(harness, s3, monk
 
 
 @both_databases
-async def test_a_file_that_is_deleted_while_it_moves(harness):
-    """The deletion wins, and neither the file nor its copy stays."""
+async def test_file_deleted_during_its_offload_is_removed(harness):
+    """Neither the file nor its copy stays."""
     kept = await harness.add(b"hello")
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
@@ -131,8 +130,8 @@ async def test_a_file_that_is_deleted_while_it_moves(harness):
 
 
 @both_databases
-async def test_a_file_that_is_deleted_before_it_is_read(harness, scrape):
-    """Bytes that went because their file was deleted are no loss: nobody is told of an unreadable file."""
+async def test_file_deleted_before_its_offload_is_no_loss(harness, scrape):
+    """It is not reported as unreadable."""
     kept = await harness.add(b"hello")
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
@@ -144,8 +143,8 @@ async def test_a_file_that_is_deleted_before_it_is_read(harness, scrape):
 
 
 @both_databases
-async def test_a_claim_that_ran_out_is_worth_nothing(harness):
-    """Once another run has taken a file over, the first can't switch its row; the file is moved once."""
+async def test_expired_claim_of_an_offload_has_no_effect(harness):
+    """Once another run has claimed the file, the first can't change its row. The file is moved once."""
     kept = await harness.add(b"hello")
     slow = harness.offloader().files
     (claimed,) = await slow.claim(harness.clock(), "slow", 10)
@@ -160,8 +159,8 @@ async def test_a_claim_that_ran_out_is_worth_nothing(harness):
 
 
 @both_databases
-async def test_a_copy_that_is_being_removed_can_not_be_named(harness):
-    """From the moment at which the removal of a copy begins no row can name it: no row without its bytes."""
+async def test_row_never_refers_to_a_copy_that_is_being_deleted(harness):
+    """This holds from the moment at which the deletion starts."""
     await harness.add(b"hello")
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
@@ -174,8 +173,8 @@ async def test_a_copy_that_is_being_removed_can_not_be_named(harness):
         assert not await switch(tx, claimed, "mover", harness.clock())
 
 
-async def test_a_run_that_lasts_keeps_its_claims(harness):
-    """What a run holds stays its own, however long it takes."""
+async def test_long_offload_keeps_its_claims(harness):
+    """Claims are renewed for as long as the run takes."""
     await harness.add(b"hello")
     mover = harness.offloader().files
     await mover.claim(harness.clock(), "mover", 10)
@@ -186,8 +185,8 @@ async def test_a_run_that_lasts_keeps_its_claims(harness):
         assert await harness.offload() == []
 
 
-async def test_an_object_storage_that_is_gone(harness, gateway, scrape):
-    """A run ends where the target is out of reach, and says so; nothing is lost, and the next run goes on."""
+async def test_offload_stops_while_s3_is_down(harness, gateway, scrape):
+    """The run ends with an error and loses nothing; the next run continues."""
     kept = [await harness.add(bytes([number])) for number in range(40)]
     await gateway.kill()
     moved = []
@@ -200,8 +199,8 @@ async def test_an_object_storage_that_is_gone(harness, gateway, scrape):
     assert await harness.offloader().pending(harness.clock()) == FileTotals(40, 40)
 
 
-async def test_a_file_that_is_always_refused(harness, monkeypatch):
-    """A file at which the target fails ends the run; the next leaves it for a while, and moves the others."""
+async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
+    """The file ends one run. The next run skips it for a while and moves the others."""
     await harness.add(b"poison")
     await harness.add(b"hello")
     put = harness.s3.put
@@ -221,8 +220,8 @@ async def test_a_file_that_is_always_refused(harness, monkeypatch):
 
 
 @both_databases
-async def test_removing_from_a_storage_that_is_gone(harness, gateway, monkeypatch):
-    """One failure ends the turn for what lies on that storage; what lies on another goes, the rest when it is back."""
+async def test_deletions_continue_on_other_storages_while_one_is_down(harness, gateway, monkeypatch):
+    """One failure ends the turn of its storage. The rest is deleted when it is back."""
     asked, delete = [], harness.s3.delete
 
     async def noting(key):
@@ -249,8 +248,8 @@ async def test_removing_from_a_storage_that_is_gone(harness, gateway, monkeypatc
 
 
 @both_databases
-async def test_two_removers_never_take_the_same(harness):
-    """What one has taken the other leaves to it, until it must have died."""
+async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
+    """A claim of another collector is respected until it has expired."""
     kept = await harness.add(b"hello")
     async with harness.database.transaction() as tx:
         await store.remove(tx, [kept.id], "request", harness.clock())
@@ -268,8 +267,8 @@ async def test_two_removers_never_take_the_same(harness):
     assert await harness.garbage_collector.run() == FileTotals(1, 5)
 
 
-async def test_a_database_that_is_gone(harness, database, monkeypatch):
-    """A run whose database fails ends with what a client of it is told, and nothing else."""
+async def test_offload_reports_an_unavailable_database(harness, database, monkeypatch):
+    """The run ends with the error that clients get."""
     await harness.add(b"hello")
 
     async def gone(*_, **__):
@@ -285,8 +284,8 @@ async def test_a_database_that_is_gone(harness, database, monkeypatch):
     assert row.storage == "local"
 
 
-async def test_a_rate(monkeypatch):
-    """With a rate no more bytes a second pass, over all files at once; without one nobody waits."""
+async def test_offload_rate_is_limited(monkeypatch):
+    """The rate applies to all files together. Without one there is no pause."""
     slept = []
 
     async def note(seconds):
@@ -302,8 +301,8 @@ async def test_a_rate(monkeypatch):
 
 
 @both_databases
-async def test_a_download_that_finds_its_file_moved(harness):
-    """A reader whose row is older than the move gets the bytes from where they are now."""
+async def test_download_finds_a_file_that_was_just_moved(harness):
+    """A reader whose row is older than the move gets the bytes from the new storage."""
     kept = await harness.add(b"hello")
     await harness.offload()
     harness.clock_offset += ALL_CLAIMS_EXPIRED
@@ -312,8 +311,8 @@ async def test_a_download_that_finds_its_file_moved(harness):
     assert b"".join([block async for block in harness.service.reader.read(kept, 1, 3)]) == b"ell"
 
 
-async def test_a_deleted_file_on_a_storage_that_is_gone(harness, gateway):
-    """A file can be deleted while S3 is down; its bytes are listed, and go when S3 is back."""
+async def test_file_can_be_deleted_while_s3_is_down(harness, gateway):
+    """Its object is listed as garbage, and is deleted when S3 is back."""
     kept = await harness.add(b"hello")
     await harness.offload()
     await harness.reconcile_later()
@@ -326,8 +325,8 @@ async def test_a_deleted_file_on_a_storage_that_is_gone(harness, gateway):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_run_that_holds_its_claims_while_it_gives_one_back(harness):
-    """Both wait for the same rows in the same order, so that neither ends the other."""
+async def test_renewing_and_releasing_claims_do_not_deadlock(harness):
+    """Both lock the rows in the same order."""
     await harness.add(b"hello")
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)

@@ -16,8 +16,8 @@ NOTHING = dict.fromkeys(("unfinished", "orphan", "leftover", "ledger", "missing"
 
 
 @both_databases
-async def test_a_world_in_step(harness):
-    """Where everything is in step the sweep finds nothing and touches nothing."""
+async def test_reconcile_of_consistent_storages_changes_nothing(harness):
+    """It finds nothing."""
     for storage in ("local", "s3"):
         await harness.add(storage.encode())
         if storage == "local":
@@ -28,8 +28,8 @@ async def test_a_world_in_step(harness):
 
 
 @both_databases
-async def test_what_is_out_of_step_is_repaired(harness, scrape):
-    """Files without a row, unfinished uploads and a wrong ledger are put right, and counted by kind."""
+async def test_inconsistencies_are_repaired_and_counted(harness, scrape):
+    """Files without a row, unfinished uploads and a wrong ledger, by kind."""
     kept = await harness.add(b"hello")
     for storage in harness.storages.values():
         await storage.put(stream(b"orphan"))
@@ -52,8 +52,8 @@ async def test_what_is_out_of_step_is_repaired(harness, scrape):
 
 
 @both_databases
-async def test_what_is_lost_is_reported_and_left(harness):
-    """A row without its file, and a file of another size, are named; nothing is deleted for it."""
+async def test_missing_and_damaged_files_are_reported_and_kept(harness):
+    """A row without its file, and a file of another size. Nothing is deleted."""
     missing, damaged, whole = await harness.add(b"one"), await harness.add(b"two"), await harness.add(b"three")
     (harness.folder / missing.storage_key).unlink()
     (harness.folder / damaged.storage_key).write_bytes(b"tw")
@@ -70,8 +70,8 @@ async def test_what_is_lost_is_reported_and_left(harness):
     assert await harness.read_content(whole) == b"three"
 
 
-async def test_an_upload_whose_row_is_not_committed_yet_is_safe(harness):
-    """A file without a row stays for an hour, on S3 for a day: its upload may be about to commit.
+async def test_recent_file_without_a_row_is_kept(harness):
+    """For an hour, on S3 for a day: its upload may be about to commit.
 
     A large object is as old as the beginning of its upload, which may have taken hours.
     """
@@ -84,8 +84,8 @@ async def test_an_upload_whose_row_is_not_committed_yet_is_safe(harness):
     assert await harness.stored_keys("s3") == {far.key}
 
 
-async def test_what_is_not_ours_is_left_alone(harness, s3):
-    """Objects and files that this service never wrote stay, however old they are and wherever they lie."""
+async def test_files_of_other_programs_are_kept(harness, s3):
+    """Whatever their age and place."""
     for key in ("backup.tar", "ab/cd", "ab/" + "x" * 32, "zz/other"):
         s3.replace(harness.bucket, key, b"not ours")
     (harness.folder / "ab" / "README").write_text("not ours")
@@ -94,8 +94,8 @@ async def test_what_is_not_ours_is_left_alone(harness, s3):
     assert await harness.stored_keys("local") == {"ab/README"}
 
 
-async def test_a_storage_that_is_gone(harness, gateway):
-    """Where S3 is down the disk is swept all the same, nothing on S3 counts as missing, and the sweep says so."""
+async def test_reconcile_covers_the_disk_while_s3_is_down(harness, gateway):
+    """No file on S3 counts as missing, and the failure is reported."""
     await harness.add(b"hello")
     await harness.offload()
     await harness.reconcile_later()
@@ -108,8 +108,8 @@ async def test_a_storage_that_is_gone(harness, gateway):
     assert [finding.kind for finding in named] == ["orphan"]
 
 
-async def test_what_no_sweep_has_seen_is_not_known(harness, gateway):
-    """A first sweep that does not reach everything leaves the number of lost files unknown, and does not call it 0."""
+async def test_number_of_missing_files_is_unknown_after_an_incomplete_reconcile(harness, gateway):
+    """It is not reported as 0."""
     await gateway.kill()
     with pytest.raises(Unavailable):
         await harness.reconciler.run()
@@ -120,8 +120,8 @@ async def test_what_no_sweep_has_seen_is_not_known(harness, gateway):
 
 
 @both_databases
-async def test_the_ledger_is_corrected_beside_uploads(harness):
-    """A wrong ledger is put right once; what is added after that is counted on top."""
+async def test_ledger_is_corrected_during_uploads(harness):
+    """It is corrected once; later uploads are added to the corrected value."""
     await harness.add(b"hello")
     async with harness.database.transaction() as tx:
         await tx.execute(sa.update(attachment_ledger).values(files=0, bytes=0))

@@ -36,8 +36,8 @@ async def heard(harness, change):
 
 
 @both_databases
-async def test_files_of_closed_cases_go_when_they_are_old(harness, scrape):
-    """Only files of closed cases go, only old ones, wherever they lie; a dry run names them and deletes nothing."""
+async def test_old_files_of_closed_cases_are_deleted(harness, scrape):
+    """On any storage. A dry run lists them and deletes nothing."""
     gone = [await harness.add(b"one"), await harness.add(b"two")]
     await harness.offload(limit=1)
     await close(harness)
@@ -58,8 +58,8 @@ async def test_files_of_closed_cases_go_when_they_are_old(harness, scrape):
 
 
 @both_databases
-async def test_a_limit_and_other_statuses(harness):
-    """A limit bounds what is deleted; a status that is not asked for is safe."""
+async def test_retention_respects_its_limit_and_statuses(harness):
+    """Files of cases with other statuses stay."""
     for data in (b"one", b"two", b"three"):
         await harness.add(data)
     await close(harness)
@@ -70,8 +70,8 @@ async def test_a_limit_and_other_statuses(harness):
 
 
 @both_databases
-async def test_who_hears_events_is_told_which_files_go(harness):
-    """Each file that goes by age or by request is an event, kept with its removal, as it was when it came."""
+async def test_each_deleted_file_is_an_event(harness):
+    """Whether deleted by age or by request. The event has the file as it was and is stored with its deletion."""
     told = [await harness.add(data, f"{data.decode()}.txt") for data in (b"one", b"two", b"three")]
     await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, told[2].id)
     case_id = harness.case_id
@@ -89,8 +89,8 @@ async def test_who_hears_events_is_told_which_files_go(harness):
 
 
 @both_databases
-async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(harness):
-    """A removal that does not take place is no event, nor is one from a made-up case."""
+async def test_no_event_for_kept_files_and_synthetic_cases(harness):
+    """A deletion that is rolled back is no event."""
     kept = await harness.add(b"one")
     answers = await asyncio.gather(
         *(harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id) for _ in range(4)), return_exceptions=True
@@ -104,8 +104,8 @@ async def test_no_one_is_told_of_files_that_stay_or_of_made_up_ones(harness):
     assert len(await heard(harness, "attachment.removed")) == 1
 
 
-async def test_the_address_of_a_file_that_goes_by_its_age(harness):
-    """It is told with the service's public address, as when it came."""
+async def test_deletion_event_has_the_public_address_of_the_file(harness):
+    """It is the address that the event of the upload had."""
     kept = await harness.add(b"one")
     await close(harness)
     options = MaintenanceOptions(public_url="https://support.example")
@@ -118,8 +118,8 @@ async def test_the_address_of_a_file_that_goes_by_its_age(harness):
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_two_retentions_at_once(harness):
-    """What one has in hand the other leaves out, and neither waits for the other."""
+async def test_concurrent_retentions_share_the_files(harness):
+    """Each skips what the other has claimed, and neither waits."""
     await harness.add(b"one")
     await close(harness)
     async with harness.database.transaction() as tx:
@@ -129,8 +129,7 @@ async def test_two_retentions_at_once(harness):
     assert await harness.retention.run(SYSTEM_ORIGIN, harness.clock()) == FileTotals(1, 3)
 
 
-async def test_a_removal_by_request_is_recorded(harness):
-    """What a client deletes is recorded too."""
+async def test_deletion_by_a_client_is_in_the_audit_log(harness):
     kept = await harness.add(b"one")
     await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     assert await records(harness) == [(kept.id, "request", kept.sha256)]
@@ -138,8 +137,8 @@ async def test_a_removal_by_request_is_recorded(harness):
 
 
 @both_databases
-async def test_the_scrub_finds_every_wrong_byte(harness, scrape):
-    """A file of the right size with a wrong byte is found on either storage, named and counted; good ones are too."""
+async def test_scrub_finds_every_changed_byte(harness, scrape):
+    """A file of the right size with a changed byte is found on either storage, reported and counted."""
     files = [await harness.add(bytes([number]) * 10) for number in range(4)]
     await harness.offload(limit=2)
     await harness.reconcile_later()

@@ -35,8 +35,8 @@ def impatient(s3, bucket):
     return lambda **timings: S3AttachmentStorage(bucket, endpoint=s3.url, timings=S3Timings(**timings))
 
 
-async def test_a_link_gives_the_file_with_its_headers(storage):
-    """Whoever has the address gets the bytes, with the type and the name that the file was kept with."""
+async def test_presigned_url_returns_the_file_with_its_headers(storage):
+    """The type and the name are those of the upload."""
     response_headers = ResponseHeaders("application/pdf", "attachment; filename=\"a.pdf\"; filename*=UTF-8''%C4%91.pdf")
     stored = await storage.put(stream(b"hello"), response_headers=response_headers)
     async with (
@@ -48,8 +48,8 @@ async def test_a_link_gives_the_file_with_its_headers(storage):
         assert response.headers["Content-Disposition"] == response_headers.disposition
 
 
-async def test_an_open_multipart_upload_is_left_to_the_lifecycle_rule(storage, s3, bucket):
-    """What a killed upload left open is no file, and the storage does not touch it: the bucket's rule aborts it."""
+async def test_unfinished_multipart_upload_is_left_to_the_lifecycle_rule(storage, s3, bucket):
+    """It is no file, and the service does not touch it."""
     key = new_key()
     s3.begin_multipart_upload(bucket, key)
     assert await storage.delete_unfinished(datetime.now(UTC)) == 0
@@ -57,8 +57,8 @@ async def test_an_open_multipart_upload_is_left_to_the_lifecycle_rule(storage, s
     assert s3.multipart_uploads(bucket) == [key]
 
 
-async def test_a_multipart_upload_is_aborted_when_its_file_fails(storage, s3, bucket):
-    """An upload that breaks off after some parts were sent is open until then and is aborted at once."""
+async def test_failed_multipart_upload_is_aborted(storage, s3, bucket):
+    """It is open until the failure, and is then aborted at once."""
     sent = []
 
     async def broken():
@@ -75,8 +75,8 @@ async def test_a_multipart_upload_is_aborted_when_its_file_fails(storage, s3, bu
     assert s3.multipart_uploads(bucket) == []
 
 
-def test_the_documented_lifecycle_rule_is_valid(s3, bucket):
-    """An S3 server takes the rule of the documentation: it aborts every upload that is open for a day."""
+def test_documented_lifecycle_rule_is_valid(s3, bucket):
+    """An S3 server accepts it: uploads that are open for a day are aborted."""
     server = botocore.session.get_session().create_client(
         "s3", endpoint_url=s3.url, region_name="us-east-1", aws_access_key_id="me", aws_secret_access_key="secret"
     )
@@ -99,8 +99,8 @@ async def refusals(calls):
     return dict(zip(calls, await asyncio.gather(*map(refusal, calls.values())), strict=True))
 
 
-async def test_a_server_that_is_gone(storage, s3):
-    """Whatever is asked of a server that does not answer is Unavailable; when it is back, so is the storage."""
+async def test_operations_raise_unavailable_while_s3_is_down(storage, s3):
+    """They work again when it is back."""
     s3.kill()
     calls = {
         "put": lambda: storage.put(stream(b"hello")),
@@ -117,8 +117,8 @@ async def test_a_server_that_is_gone(storage, s3):
     assert (await again.put(stream(b"hello"))).size == 5
 
 
-async def test_a_server_that_is_frozen(impatient, s3):
-    """A server that takes connections and answers nothing holds nobody for long."""
+async def test_frozen_s3_times_out(impatient, s3):
+    """It accepts connections and never answers."""
     kept = await impatient().put(stream(b"hello"))
     storage = impatient(response=0.2)
     s3.freeze()
@@ -136,8 +136,8 @@ async def test_a_server_that_is_frozen(impatient, s3):
 
 
 @pytest.mark.parametrize("size", [PART_BYTES, 6 * PART_BYTES])
-async def test_a_server_that_freezes_in_a_large_file(impatient, s3, size):
-    """A large file that the server takes no more of, or gives no answer to, holds its sender for a bounded time."""
+async def test_upload_to_s3_that_freezes_times_out(impatient, s3, size):
+    """Whether it stops reading the file or never answers."""
     storage = impatient(stall=0.5, complete=0.5)
 
     async def frozen_on_the_way():
@@ -153,8 +153,7 @@ async def test_a_server_that_freezes_in_a_large_file(impatient, s3, size):
         s3.thaw()
 
 
-async def test_a_sender_that_leaves_a_frozen_server(impatient, s3):
-    """A task that is cancelled while the server is frozen ends soon."""
+async def test_cancelled_upload_to_a_frozen_s3_ends_soon(impatient, s3):
     storage = impatient(response=0.2)
     waiting = asyncio.Event()
 
@@ -174,8 +173,8 @@ async def test_a_sender_that_leaves_a_frozen_server(impatient, s3):
         s3.thaw()
 
 
-async def test_a_slow_client_is_no_stalled_server(impatient, monkeypatch):
-    """The time in which the client sends nothing is not the server's."""
+async def test_slow_client_does_not_count_as_a_frozen_s3(impatient, monkeypatch):
+    """Only time in which S3 does not read counts."""
     storage = impatient(stall=0.2)
     now = [1000.0]
     monkeypatch.setattr("support_service.attachments.upload.hashing_stream.monotonic", lambda: now[0])
@@ -189,8 +188,8 @@ async def test_a_slow_client_is_no_stalled_server(impatient, monkeypatch):
     assert (await storage.put(slow())).size == PART_BYTES + 1
 
 
-async def test_a_bucket_that_does_not_exist(s3):
-    """A bucket that is not there is no empty bucket."""
+async def test_missing_bucket_is_an_error(s3):
+    """It does not count as an empty bucket."""
     storage = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
     with pytest.raises(Unavailable):
         await storage.put(stream(b"hello"))
@@ -198,8 +197,8 @@ async def test_a_bucket_that_does_not_exist(s3):
         await anext(storage.list())
 
 
-async def test_a_bucket_that_is_gone(s3, storage):
-    """Without its bucket a storage is Unavailable: no file counts as missing, or as removed, for it."""
+async def test_deleted_bucket_is_unavailable(s3, storage):
+    """No file counts as missing or as deleted."""
     lost = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)
     assert await refusals({"read": lambda: read(lost, new_key(), 0, 1), "delete": lambda: lost.delete(new_key())}) == {
         "read": "storage_unavailable",

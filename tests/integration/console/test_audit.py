@@ -77,8 +77,8 @@ async def test_head_of_the_chain_is_copied(sealed, client, console):
     assert await page.evaluate("navigator.clipboard.readText()") == head
 
 
-async def test_changed_entry_is_told(sealed, client, console):
-    """Someone has changed a sealed entry in the database: the page says where the chain is broken."""
+async def test_altered_entry_is_reported(sealed, client, console):
+    """A sealed entry was changed in the database: the page says where the chain is broken."""
     await change(client, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
     page = await console.open(ADDRESS)
     for _ in range(2):

@@ -90,7 +90,7 @@ async def test_rows_change_in_place_and_new_ones_wait(console, client, stream):
     await expect(page.locator("tbody tr")).to_have_count(3)
 
 
-async def test_lost_stream_is_said_and_taken_up_again(console, stream):
+async def test_lost_stream_is_shown_and_resumed(console, stream):
     """The page says since when it may be incomplete; the next connection continues after the last event."""
     stream.add(("presence", {"caseId": "other", "viewers": []}))
     page = await console.open(profile=stream.profile)
@@ -135,8 +135,8 @@ async def test_position_without_an_event_is_kept(console, stream):
     assert stream.requests[1] == "7-0"
 
 
-async def test_interrupted_stream_is_said(console, stream):
-    """The connection is open, and changes of other replicas do not come: the page says since when."""
+async def test_interrupted_stream_is_shown(console, stream):
+    """The connection is open, and changes of other replicas do not arrive: the page says since when."""
     page = await console.open(profile=stream.profile)
     live = await page.evaluate_handle(
         "import(document.querySelector('script').src.replace('app.js', 'lib/live.js')).then(({live}) => live)"

@@ -169,7 +169,7 @@ async def test_source_that_fails_is_shown(upstream_services, payments, console, 
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_database_that_is_down_is_told(console, postgres):
+async def test_unavailable_database_is_reported(console, postgres):
     """The page renders, says so, and names the command line; when the database is back, it says that."""
     console.refused = {503}
     page = await open_watched(console)
@@ -193,7 +193,7 @@ async def read_until(page, text):
     await eventually(is_shown)
 
 
-async def test_redis_that_is_down_is_told(make_client, redis, browser):
+async def test_unavailable_redis_is_reported(make_client, redis, browser):
     """The cards of Redis are unavailable and the others have their figures; the list says why it is empty."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     async with watched_console(browser, address_of(client)) as console:
@@ -216,8 +216,8 @@ async def test_service_that_does_not_answer_leaves_the_last_figures(console):
     await expect(page.locator(".oncall-card")).to_have_count(11)
 
 
-async def test_database_that_is_down_at_first_is_told(console):
-    """Nobody can be signed in then; the page names the command line all the same."""
+async def test_database_that_is_down_at_the_first_load_is_reported(console):
+    """No one can sign in then; the page names the command line all the same."""
     profile = await console.profile()
     console.refused = {503}
     problem = {"status": 503, "code": "database_unavailable", "detail": "It can't be reached."}

@@ -65,8 +65,8 @@ async def test_read_only_database_refuses_changes_only(client, postgres, databas
 
 
 @on_postgresql
-async def test_server_without_free_connections(database_url):
-    """A replica that gets no connection because of `max_connections` says so, for reads and changes."""
+async def test_server_at_its_connection_limit_has_its_own_code(database_url):
+    """A replica that gets no connection because of `max_connections` reports it, for reads and changes."""
     database = databases.connect(database_url, timings=PATIENT_DATABASE)
     async with AsyncExitStack() as others:
         with suppress(asyncpg.TooManyConnectionsError):
@@ -84,7 +84,7 @@ async def test_server_without_free_connections(database_url):
 
 
 @on_postgresql
-async def test_pool_in_use(make_client):
+async def test_exhausted_pool_has_its_own_code(make_client):
     """Requests that get no connection of this replica in time are `database_pool_exhausted`."""
     client = await make_client(SUPPORT_DATABASE_POOL="1", timings=patient_timings(database=SHORT))
     released = asyncio.Event()
@@ -105,7 +105,7 @@ async def test_pool_in_use(make_client):
 
 
 @on_postgresql
-async def test_slow_statement(database_url):
+async def test_statement_timeout_has_its_own_code(database_url):
     """A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout."""
     database = databases.connect(database_url, timings=SHORT)
     with pytest.raises(Unavailable) as refusal:
@@ -116,8 +116,8 @@ async def test_slow_statement(database_url):
 
 @on_postgresql
 @pytest.mark.parametrize("state", ["53100", "40P01", "53200"])
-async def test_state_that_the_server_raises(client, run_sql, state):
-    """A full disk has a code; so has a deadlock; states without a row of the table follow their class."""
+async def test_sqlstates_have_their_codes(client, run_sql, state):
+    """A full disk and a deadlock have codes of their own; states without a row of the table follow their class."""
     run_sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$; "
@@ -128,8 +128,8 @@ async def test_state_that_the_server_raises(client, run_sql, state):
 
 
 @pytest.mark.parametrize("pragma", [("max_page_count=1", "database_full"), ("query_only=1", "database_read_only")])
-async def test_sqlite_that_can_not_write(client, pragma):
-    """A full disk and a read-only file are named; reads continue, and so do writes after that."""
+async def test_sqlite_write_failures_have_their_codes(client, pragma):
+    """A full disk and a read-only file. Reads continue, and so do writes afterwards."""
     case = await open_case(client)
     statement, code = pragma
     writer = client.app[DATABASE]._writer.raw

@@ -23,8 +23,8 @@ def frozen(postgres):
     postgres.thaw()
 
 
-async def test_every_call_is_refused_in_time(make_client, postgres, frozen):
-    """Reads and writes on open connections, and those that wait for one, are refused; the process stays live."""
+async def test_every_request_is_refused_in_time_while_the_database_is_frozen(make_client, postgres, frozen):
+    """On open connections, and without one. The process stays live."""
     client = await make_client(timings=patient_timings(database=DatabaseTimings(postgres=SHORT)))
     case = await open_case(client)
     await asyncio.gather(*(read_case(client, case) for _ in range(5)))

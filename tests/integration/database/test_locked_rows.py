@@ -53,8 +53,8 @@ def message(client, case):
     return client.post(f"/support/cases/{case['id']}/messages", json={"authorType": "agent", "message": "Hello"})
 
 
-async def test_writers_of_one_locked_case_stop_nothing_else(make_client, locked):
-    """While a case is locked and many writers come for it, other cases are read and changed, and readiness is on."""
+async def test_writers_of_a_locked_case_do_not_block_others(make_client, locked):
+    """Other cases are read and changed, and readiness stays on."""
     timings = patient_timings(api=ApiTimings(ping_timeout=LONG), database=FEW_WAITING)
     client = await make_client(timings=timings)
     case, other = await open_case(client), await open_case(client)
@@ -77,16 +77,16 @@ async def test_writers_of_one_locked_case_stop_nothing_else(make_client, locked)
     assert len((await read_case(client, case))["messages"]) == done  # the turns that were taken are free again
 
 
-async def test_a_burst_of_writers_is_served(make_client):
-    """If nothing is locked, 100 concurrent changes of one case all succeed, and so do uploads to many cases."""
+async def test_concurrent_changes_of_one_case_all_succeed(make_client):
+    """100 changes of one case, and uploads to many cases."""
     client = await make_client(timings=patient_timings(), SUPPORT_ATTACHMENT_UPLOADS="256")
     case, *others = [await open_case(client) for _ in range(51)]
     assert await statuses(message(client, case) for _ in range(100)) == {None: 100}
     await asyncio.gather(*(upload(client, each) for each in others))
 
 
-async def test_uploads_that_wait_for_the_ledger_stop_no_other_changes(client, locked):
-    """While the ledger's row is locked and uploads wait for it, cases are opened, changed and read."""
+async def test_uploads_that_wait_for_the_ledger_do_not_block_changes(client, locked):
+    """While the ledger's row is locked, cases are opened, changed and read."""
     case, other = await open_case(client), await open_case(client)
     cases = [await open_case(client) for _ in range(12)]
     async with locked("SELECT 1 FROM attachment_ledger FOR UPDATE"):
@@ -99,8 +99,8 @@ async def test_uploads_that_wait_for_the_ledger_stop_no_other_changes(client, lo
     await asyncio.gather(*uploads)
 
 
-async def test_a_locked_case_is_refused_as_busy(make_client, locked):
-    """A writer that does not get its lock in time, and those that wait behind it, are told that the data is busy."""
+async def test_change_of_a_locked_case_is_refused_as_busy(make_client, locked):
+    """So are the changes that wait behind it."""
     timings = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout=0.2))
     client = await make_client(timings=patient_timings(database=timings))
     case = await open_case(client)
@@ -109,8 +109,8 @@ async def test_a_locked_case_is_refused_as_busy(make_client, locked):
     assert await statuses([message(client, case)]) == {None: 1}
 
 
-async def test_a_pool_that_is_in_use_has_a_code_of_its_own(database_url):
-    """Transactions leave connections to reads; who gets no connection is told so, and a ping has its own."""
+async def test_transactions_leave_connections_to_reads(database_url):
+    """A request without a connection gets its own code, and the ping has its own connection."""
     timings = DatabaseTimings(postgres=PostgresTimings(pool_timeout=0.05))
     database = databases.connect(database_url, pool_size=2, timings=timings)
     await database.open()
@@ -132,7 +132,7 @@ async def test_a_pool_that_is_in_use_has_a_code_of_its_own(database_url):
 
 
 @pytest.mark.usefixtures("backend")
-def test_locks_time_out_before_the_pool():
-    """Who waits for a lock gives its connection back before the next one stops waiting for a connection."""
+def test_lock_timeout_is_shorter_than_the_pool_timeout():
+    """A transaction that waits for a lock returns its connection before others stop waiting for one."""
     timings = PostgresTimings()
     assert timings.lock_timeout < timings.pool_timeout < timings.statement_timeout

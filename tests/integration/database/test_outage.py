@@ -29,8 +29,8 @@ async def test_killed_connections_are_replaced(client, postgres, database_name):
     await open_case(client)
 
 
-async def test_a_stopped_database(client, postgres):
-    """While the database is down, calls are 503 with a time to come again, and readiness is off; then it heals."""
+async def test_requests_are_503_while_the_database_is_down(client, postgres):
+    """With Retry-After, and readiness is off. Afterwards everything works again."""
     case = await open_case(client)
     postgres.stop()
     calls = [
@@ -63,8 +63,8 @@ async def test_a_stopped_database(client, postgres):
     assert (await eventually(ready))["database"] == "ok"
 
 
-async def test_more_requests_than_connections(make_client, postgres):
-    """With one connection for all, many requests at once wait for it, and every one is answered."""
+async def test_requests_wait_for_a_connection(make_client, postgres):
+    """With one connection for all, every one of many concurrent requests succeeds."""
     client = await make_client(SUPPORT_DATABASE_POOL="1")
     cases = await asyncio.gather(*(open_case(client) for _ in range(30)))
     assert len({case["id"] for case in await asyncio.gather(*(read_case(client, case) for case in cases))}) == 30
@@ -77,8 +77,8 @@ def frozen(postgres):
     postgres.thaw()
 
 
-async def test_readiness_of_a_frozen_database(make_client, postgres, frozen):
-    """A database that holds its connections and says nothing turns readiness off soon, and then it heals."""
+async def test_frozen_database_turns_readiness_off(make_client, postgres, frozen):
+    """And on again when it recovers."""
     client = await make_client(timings=patient_timings(api=ApiTimings(ping_timeout=0.2)))
     case = await open_case(client)
     frozen()
@@ -99,8 +99,7 @@ async def test_readiness_of_a_frozen_database(make_client, postgres, frozen):
     await eventually(recovered)
 
 
-async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
-    """A stop waits for no answer of a database that gives none."""
+async def test_shutdown_does_not_wait_for_a_frozen_database(tmp_path, database_url, frozen):
     port = free_port()
     variables = {"SUPPORT_PORT": str(port), "SUPPORT_DATABASE_URL": database_url}
     async with running("serve", cwd=tmp_path, **variables) as service:
@@ -110,8 +109,8 @@ async def test_a_stop_with_a_frozen_database(tmp_path, database_url, frozen):
         assert (await service.wait_for_exit())[0] == 0
 
 
-async def test_a_database_that_goes_right_after_a_removal(client, postgres, monkeypatch):
-    """A removal that was committed is reported as done, though its bytes and the gauges wait for the database."""
+async def test_committed_deletion_succeeds_although_the_database_goes_down(client, postgres, monkeypatch):
+    """Deleting the bytes and updating the gauges wait for the database."""
     case = await open_case(client)
     attachment = await upload(client, case)
     path = f"/support/cases/{case['id']}/attachments"

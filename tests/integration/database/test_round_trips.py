@@ -63,7 +63,7 @@ def sent(database):
     return statements
 
 
-async def test_statements_of_a_write_of_a_case(database, instruments, sent):
+async def test_change_of_a_case_sends_few_statements(database, instruments, sent):
     """The message, the event and the audit entry of a change are one statement."""
     service = CaseService(database, instruments)
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
@@ -76,8 +76,8 @@ async def test_statements_of_a_write_of_a_case(database, instruments, sent):
     assert len(sent) == CLOSING
 
 
-async def test_statements_of_a_case_with_service_levels(database, instruments, sent):
-    """Opening sends as many as without a policy; an answer reads the clocks, and writes those that it changes."""
+async def test_service_levels_add_few_statements(database, instruments, sent):
+    """Opening sends as many as without a policy. An answer reads the clocks and writes the changed ones."""
     policies = KnownPolicies(database)
     policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})
     await PolicyService(database, policies).put(SYSTEM_ORIGIN, "all", policy)
@@ -93,7 +93,7 @@ async def test_statements_of_a_case_with_service_levels(database, instruments, s
     assert len(sent) == MESSAGE_ADDED
 
 
-async def test_statements_of_an_upload(database, instruments, sent, tmp_path):
+async def test_upload_sends_few_statements(database, instruments, sent, tmp_path):
     """The event and the audit entry of a file are one statement; the ledger's row is locked last."""
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
@@ -106,7 +106,7 @@ async def test_statements_of_an_upload(database, instruments, sent, tmp_path):
     await storage.close()
 
 
-async def test_inserts_of_one_table_stay_in_order(database, instruments):
+async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):
     """The two events of a closing have numbers in the order in which they happened."""
     service = CaseService(database, instruments)
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
@@ -116,8 +116,8 @@ async def test_inserts_of_one_table_stay_in_order(database, instruments):
     assert [row.change for row in rows] == [None, "conversation.added", "status.changed", None]
 
 
-async def test_an_insert_that_waits_is_rejected_with_the_transaction(database, instruments):
-    """Its error ends the transaction, and nothing of it is kept."""
+async def test_failing_deferred_insert_rolls_back_its_transaction(database, instruments):
+    """Nothing of it is stored."""
     service = CaseService(database, instruments)
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     entry = {"at": utc_now(), "actor": "a", "role": "agent", "case_id": case.id, "request_id": None, "changes": "{}"}

@@ -34,8 +34,8 @@ def follow(document, reference):
     return document
 
 
-async def test_both_directions_are_described(document):
-    """Every type that goes out or comes in is a message of channels and operations, and every reference leads on."""
+async def test_document_describes_published_and_inbound_events(document):
+    """Every type is a message of channels and operations, and every reference resolves."""
     assert document["asyncapi"] == "3.0.0"
     assert (
         set(document["components"]["messages"]) == {*PAYLOADS, *MODEL_BY_TYPE} == {*EVENTS_OUT, *EVENTS_IN} - {"other"}
@@ -50,16 +50,15 @@ async def test_both_directions_are_described(document):
         assert kinds == set(PAYLOADS if operation["action"] == "send" else MODEL_BY_TYPE)
 
 
-async def test_the_streams_are_those_of_the_settings(make_client):
-    """Who reads the description finds the streams by it."""
+async def test_document_names_the_configured_streams(make_client):
     client = await make_client(SUPPORT_EVENTS_STREAM="told", SUPPORT_EVENTS_INBOUND_STREAM="heard")
     async with client.get("/asyncapi.json") as response:
         channels = (await response.json())["channels"]
     assert (channels["out"]["address"], channels["in"]["address"]) == ("told", "heard")
 
 
-async def test_what_is_published_is_as_described(client, document, redis):
-    """An event has the attributes that are described, no more, and its data the fields of its schema."""
+async def test_published_events_match_the_document(client, document, redis):
+    """An event has exactly the described attributes, and its data the fields of its schema."""
     case = await open_case(client)
     headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
     hello = {"authorType": "agent", "message": "Hello"}

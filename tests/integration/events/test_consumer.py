@@ -61,8 +61,8 @@ async def there():
     """A database that answers."""
 
 
-async def test_what_fails_is_given_up_after_five_tries(stream, broker, instruments):
-    """An event whose effect fails comes again, others overtake it, and after 5 tries it is a dead letter."""
+async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker, instruments):
+    """It is retried, and other events overtake it."""
     tries, done = [], asyncio.Event()
 
     async def apply(event):
@@ -81,8 +81,8 @@ async def test_what_fails_is_given_up_after_five_tries(stream, broker, instrumen
     assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
 
 
-async def test_a_database_that_answers_is_not_waited_for(stream, broker, instruments):
-    """An event that the database refuses while it answers counts its tries; while it does not, none is counted."""
+async def test_rejected_event_counts_an_attempt_only_while_the_database_is_up(stream, broker, instruments):
+    """While the database is down, no attempt is counted."""
     down, tries = 3, []
 
     async def apply(event):
@@ -99,8 +99,8 @@ async def test_a_database_that_answers_is_not_waited_for(stream, broker, instrum
     assert (letters[0].tries, len(tries)) == (5, down + 5)
 
 
-async def test_a_lock_is_waited_for(stream, broker, instruments):
-    """While the database is locked no try is counted, and no replica takes over what another waits with."""
+async def test_locked_database_counts_no_attempt(stream, broker, instruments):
+    """No other replica takes over the waiting events."""
     tries, hour, applied = [], 3_600_000, asyncio.Event()
 
     async def apply(_event):
@@ -120,8 +120,8 @@ async def test_a_lock_is_waited_for(stream, broker, instruments):
         await applied.wait()
 
 
-async def test_database_that_refuses_all_changes_is_waited_for(stream, broker, instruments):
-    """While the database answers but is read-only, events wait, and none counts a try."""
+async def test_read_only_database_counts_no_attempt(stream, broker, instruments):
+    """Events wait until changes are accepted."""
     tries, applied = [], asyncio.Event()
 
     async def apply(_event):
@@ -137,8 +137,8 @@ async def test_database_that_refuses_all_changes_is_waited_for(stream, broker, i
         assert await broker.dead_letters(STREAM, 9) == []
 
 
-async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments):
-    """An event that has waited as long as a try may in each of 5 is a dead letter, and holds up no one any more."""
+async def test_event_that_always_waits_for_a_lock_is_a_dead_letter(stream, broker, instruments):
+    """After five attempts of the longest duration it delays no other event."""
     done = asyncio.Event()
 
     async def apply(event):
@@ -155,8 +155,8 @@ async def test_an_event_that_always_waits_for_a_lock(stream, broker, instruments
     assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
 
 
-async def test_what_waits_for_the_database_is_not_tried(stream, broker, instruments):
-    """While the database is out of reach no replica takes over what another has, as each time would count as a try."""
+async def test_waiting_events_are_not_taken_over_while_the_database_is_down(stream, broker, instruments):
+    """Each takeover would count as an attempt."""
     pings, applied = [], asyncio.Event()
 
     async def apply(_event):
@@ -177,8 +177,8 @@ async def test_what_waits_for_the_database_is_not_tried(stream, broker, instrume
 
 
 @both_databases
-async def test_dead_letters_that_redis_refuses(client, stream, metrics):
-    """Where a dead letter can't be kept it is kept later, and the other events take effect once and are let go."""
+async def test_dead_letter_that_redis_refuses_is_stored_later(client, stream, metrics):
+    """The other events take effect once and are acknowledged."""
     case = await open_case(client, **about("order", "order-456"))
     await stream.set(f"{STREAM}.dead", "not a stream")
     async with stream.pipeline(transaction=True) as together:
@@ -211,8 +211,8 @@ class OnceBroken(InMemoryBroker):
         return await super().receive(*arguments, **named)
 
 
-async def test_an_unforeseen_failure_does_not_end_the_consumer(instruments, caplog):
-    """The failure is logged with its trace, and the next read brings the event."""
+async def test_unexpected_error_does_not_stop_the_consumer(instruments, caplog):
+    """It is logged with its traceback, and the event is read again."""
     broker, done = OnceBroken(), asyncio.Event()
 
     async def apply(_):
@@ -233,8 +233,8 @@ class Down(InMemoryBroker):
         raise BrokerError("down")
 
 
-async def test_an_event_that_nobody_knows_is_ignored_while_the_broker_is_down(instruments):
-    """While the broker is down an event takes effect at once, unless it is of a type that has none."""
+async def test_unknown_event_type_is_ignored_while_the_broker_is_down(instruments):
+    """Events of known types take effect at once."""
     applied = []
 
     async def apply(event):

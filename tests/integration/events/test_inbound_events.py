@@ -87,8 +87,8 @@ async def post(client, body, **headers):
 
 
 @both_databases
-async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
-    """Each open case that names the order or shipment gets a bot's message with the event's fields, no other does."""
+async def test_event_adds_a_message_to_the_open_cases_that_refer_to_it(client, stream, metrics):
+    """A bot's message has the event's fields. Other cases get none."""
     waiting = [
         await open_case(client, **about("order", "order-456")),
         await open_case(client, **about("shipment", "SHP-9"), initialMessage={"authorType": "agent", "message": "Hi"}),
@@ -112,8 +112,8 @@ async def test_a_shipment_reaches_the_cases_that_wait(client, stream, metrics):
 
 
 @both_databases
-async def test_a_full_case_is_told_all_the_same(client, stream, metrics, database, monkeypatch):
-    """An event's message counts for the conversation, and reaches also a case that takes no other message any more."""
+async def test_event_reaches_a_full_case(client, stream, metrics, database, monkeypatch):
+    """Its message counts for the conversation, and is added to a case that accepts no other message."""
     case = await open_case(client, **about("order", "order-456"))
     monkeypatch.setattr(client.app[CASE_SERVICE], "_limits", CaseLimits(max_conversation_bytes=1))
     said = {"authorType": "bot", "message": "Hello"}
@@ -128,8 +128,8 @@ async def test_a_full_case_is_told_all_the_same(client, stream, metrics, databas
 
 
 @both_databases
-async def test_a_repeat_has_no_effect(client, stream, metrics):
-    """An event that comes again, by whichever way, has no effect; another one of the same order has."""
+async def test_repeated_event_has_no_effect(client, stream, metrics):
+    """By HTTP or by the stream. Another event of the same order has an effect."""
     case = await open_case(client, **about("order", "order-456"))
     for event in (
         shipment_event(),
@@ -148,8 +148,8 @@ async def test_a_repeat_has_no_effect(client, stream, metrics):
 
 
 @both_databases
-async def test_replicas_share_the_stream(client, make_client, stream):
-    """Two replicas and the same events at once: one message for each event and case."""
+async def test_replicas_consume_each_event_once(client, make_client, stream):
+    """Two replicas that get the same events add one message for each event and case."""
     await make_client()
     case = await open_case(client, **about("order", "order-456"))
     for number in range(100):
@@ -165,8 +165,8 @@ async def test_replicas_share_the_stream(client, make_client, stream):
     assert len(set(await messages(client, case))) == 40
 
 
-async def test_the_cached_timeline_is_out_of_date(client, stream, metrics, environment, make_client, shipments):
-    """After an event a case's timeline is collected anew, and its epoch has grown with the message."""
+async def test_event_invalidates_the_cached_timeline(client, stream, metrics, environment, make_client, shipments):
+    """The timeline is collected again, and its epoch is higher after the message."""
     shipments.add("SHP-9", "order-456")
     other = await make_client(SUPPORT_FULFILLMENT_URL=shipments.url, SUPPORT_EVENTS_CONSUME="true")
     case = await open_case(other, **about("shipment", "SHP-9"))
@@ -195,8 +195,8 @@ POISON = [
 
 
 @both_databases
-async def test_poison_never_stops_the_stream(client, stream, metrics):
-    """What can't be read becomes a dead letter with a reason, an unknown type is ignored, the next event comes in."""
+async def test_unreadable_events_are_dead_letters(client, stream, metrics):
+    """An unknown type is ignored, and the next event is consumed."""
     case = await open_case(client, **about("order", "order-456"))
     for poison in POISON:
         await send_inbound(stream, poison)
@@ -212,8 +212,8 @@ async def test_poison_never_stops_the_stream(client, stream, metrics):
     assert (await stream.xpending("support.inbound", "support-service"))["pending"] == 0
 
 
-async def test_a_full_stream_is_busy(make_client, client, stream):
-    """While too many events wait, one that comes by HTTP is refused with 503, none is lost."""
+async def test_event_to_a_full_stream_is_refused(make_client, client, stream):
+    """It gets 503 by HTTP; no event is lost."""
     await client.close()
     two = patient_timings(events=patient_events(consumer=ConsumerTimings(max_waiting_events=2)))
     deaf = await make_client(SUPPORT_EVENTS_CONSUME="false", timings=two)
@@ -226,8 +226,8 @@ async def test_a_full_stream_is_busy(make_client, client, stream):
 
 
 @both_databases
-async def test_an_event_of_1000_cases(client, stream, metrics):
-    """An event that concerns 1,000 cases reaches each once, a page at a time."""
+async def test_event_reaches_each_of_1000_cases_once(client, stream, metrics):
+    """The cases are updated a page at a time."""
     cases = [await open_case(client, **about("order", "order-456")) for _ in range(1000)]
     await send_inbound(stream, shipment_event())
     await send_inbound(stream, shipment_event())
@@ -237,8 +237,8 @@ async def test_an_event_of_1000_cases(client, stream, metrics):
     assert metrics.value("support_conversation_added_total", author_type="bot") == 1000
 
 
-async def test_the_three_ways_to_send(client, metrics):
-    """Structured and binary CloudEvents and the plain payload are taken by HTTP, answered 202, and take effect."""
+async def test_structured_binary_and_plain_events_are_accepted_by_http(client, metrics):
+    """Each gets 202 and takes effect."""
     case = await open_case(client, **about("order", "order-456"))
     data = shipment_event()["data"]
     for number, (body, headers) in enumerate(
@@ -275,13 +275,13 @@ async def test_the_three_ways_to_send(client, metrics):
         (shipment_event()["data"], BINARY | {"ce-source": "/%00"}, 422, "invalid_event"),
     ],
 )
-async def test_a_wrong_event_by_http(client, body, headers, status, code):
-    """What is no event is refused, and says why."""
+async def test_invalid_event_by_http_is_refused(client, body, headers, status, code):
+    """The response names the reason."""
     await expect_problem(await post(client, body, **headers), status, code)
 
 
-async def test_http_works_while_redis_is_down(client, redis, metrics):
-    """With Redis dead an event that comes by HTTP takes effect at once; its repeat after the fault has none."""
+async def test_event_by_http_takes_effect_while_redis_is_down(client, redis, metrics):
+    """Its repeat after the outage has no effect."""
     case = await open_case(client, **about("order", "order-456"))
     redis.kill()
     assert (await post(client, shipment_event())).status == 202
@@ -296,16 +296,16 @@ async def test_http_works_while_redis_is_down(client, redis, metrics):
     assert await messages(client, case) == [SENTENCE]
 
 
-async def test_without_redis(make_client):
-    """The embedded default needs no Redis: an event by HTTP takes effect within the process."""
+async def test_events_work_without_redis(make_client):
+    """An event by HTTP takes effect within the process."""
     client = await make_client(SUPPORT_REDIS_URL=None)
     case = await open_case(client, **about("order", "order-456"))
     assert (await post(client, shipment_event())).status == 202
     await wait_for_messages(client, case, [SENTENCE])
 
 
-async def test_a_process_that_does_not_consume(client, make_client, stream):
-    """SUPPORT_EVENTS_CONSUME=false leaves events to others."""
+async def test_replica_with_consuming_disabled_leaves_events_to_others(client, make_client, stream):
+    """This is SUPPORT_EVENTS_CONSUME=false."""
     await client.close()
     deaf = await make_client(SUPPORT_EVENTS_CONSUME="false")
     case = await open_case(deaf, **about("order", "order-456"))

@@ -52,8 +52,8 @@ async def change(client, case):
     return file
 
 
-async def test_events_carry_the_trace_of_what_caused_them(client, stream):
-    """The trace of a request, or of an inbound event, or of the request that brought one; none is invented."""
+async def test_events_carry_the_trace_of_their_cause(client, stream):
+    """The trace of a request or of an inbound event. None is made up."""
     headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
     body = {"subject": "A", "channel": "email", "context": [{"type": "order", "orderId": "ORD-1"}]}
     await (await client.post("/support/cases", json=body, headers=headers)).read()
@@ -81,8 +81,8 @@ async def test_events_carry_the_trace_of_what_caused_them(client, stream):
 
 
 @both_databases
-async def test_each_change_is_an_event(client, stream):
-    """Each change is published once, in order, as a CloudEvent 1.0 whose data has what the contract says."""
+async def test_each_change_is_published_once(client, stream):
+    """In order, as a CloudEvent 1.0 whose data follows the contract."""
     case = await open_case(
         client, context={"type": "order", "id": 7}, initialMessage={"authorType": "agent", "message": "Hi"}
     )
@@ -128,8 +128,8 @@ async def test_each_change_is_an_event(client, stream):
 
 
 @both_databases
-async def test_events_are_in_the_order_in_which_the_changes_happened(client, stream):
-    """A message comes before the change of the status that it causes, and the closing comes last."""
+async def test_events_of_one_change_are_in_order(client, stream):
+    """A message precedes the status change that it causes, and the closing is last."""
     case = await open_case(client, context={"type": "order", "id": "order-456"})
     path = f"/support/cases/{case['id']}"
 
@@ -161,15 +161,14 @@ async def test_events_are_in_the_order_in_which_the_changes_happened(client, str
     assert times == sorted(times)
 
 
-async def test_a_synthetic_case_is_not_told(client, stream):
-    """Events of synthetic cases are not published."""
+async def test_synthetic_cases_publish_no_events(client, stream):
     await change(client, await open_case(client, channel="synthetic"))
     real = await open_case(client)
     assert [event["subject"] for event in await wait_for_events(stream, 1)] == [real["id"]]
 
 
-async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
-    """With Redis dead every change succeeds and waits in the outbox; all are published in order when it is back."""
+async def test_changes_succeed_while_redis_is_down(client, stream, redis, metrics):
+    """They wait in the outbox, and are published in order when Redis is back."""
     redis.kill()
     cases = [await open_case(client) for _ in range(3)]
     for number in range(5):
@@ -188,8 +187,8 @@ async def test_a_dead_redis_holds_no_one_up(client, stream, redis, metrics):
 
 
 @both_databases
-async def test_two_replicas_publish_once_and_in_order(client, make_client, stream):
-    """Of two replicas one relays what both have changed; the order of a case is kept, whichever replica changed it."""
+async def test_two_replicas_publish_each_event_once_and_in_order(client, make_client, stream):
+    """One relays the changes of both; the order of a case does not depend on the replica."""
     other = await make_client()
     case = await open_case(client)
     for number in range(20):
@@ -199,8 +198,8 @@ async def test_two_replicas_publish_once_and_in_order(client, make_client, strea
 
 
 @both_databases
-async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, stream):
-    """Messages that many clients add to one case at once are published in the order in which they are read."""
+async def test_concurrent_messages_are_published_in_the_order_of_the_conversation(client, stream):
+    """Many clients add messages to one case."""
     case = await open_case(client)
     await asyncio.gather(*(add_message(client, case, str(number)) for number in range(40)))
     events = await wait_for_events(stream, 41)
@@ -209,8 +208,8 @@ async def test_changes_at_once_are_told_in_the_order_of_their_commits(client, st
 
 
 @pytest.mark.parametrize("timings", [SHORT_LEASE])
-async def test_a_stop_hands_over(client, make_client, stream):
-    """What a replica has not published when it stops, it publishes at its end, and another goes on at once."""
+async def test_stopping_relay_hands_over(client, make_client, stream):
+    """It publishes what is pending, and another replica continues at once."""
     case = await open_case(client)
     await wait_for_events(stream, 1)
     other = await make_client()
@@ -229,8 +228,8 @@ async def test_a_stop_hands_over(client, make_client, stream):
 
 
 @both_databases
-async def test_a_fence_that_is_behind(client, stream):
-    """Where Redis remembers a newer fence than the database has, as after a backup was put back, events go on."""
+async def test_relay_continues_after_a_restored_backup(client, stream):
+    """The database then has an older fence than Redis."""
     await open_case(client)
     await wait_for_events(stream, 1)
     await stream.set("support.events:fence", 1 << 50)
@@ -239,8 +238,7 @@ async def test_a_fence_that_is_behind(client, stream):
     assert int(await stream.get("support.events:fence")) == (1 << 50) + 1
 
 
-async def test_a_fence_that_is_nonsense(client, stream, metrics):
-    """What no fence can be in Redis holds events up, and no longer than it is there."""
+async def test_invalid_fence_in_redis_stops_the_relay_while_it_exists(client, stream, metrics):
     await stream.set("support.events:fence", "9" * 30)
     await open_case(client)
     failed = {"type": "support.case.opened.v1", "outcome": "error"}
@@ -251,8 +249,8 @@ async def test_a_fence_that_is_nonsense(client, stream, metrics):
 
 
 @both_databases
-async def test_a_lease_of_a_clock_that_was_ahead(database):
-    """A lease holds others off until it is over, and not where no clock that is nearly right could have made it."""
+async def test_lease_far_in_the_future_is_ignored(database):
+    """A valid lease is respected until it expires. One that no nearly correct clock could have written is not."""
 
     async def taken_until(until):
         async with database.transaction() as tx:
@@ -267,8 +265,8 @@ async def test_a_lease_of_a_clock_that_was_ahead(database):
     assert await taken_until(10**15) == 10**15 - 5
 
 
-async def test_events_go_on_after_a_holder_whose_clock_was_ahead(make_client, database, stream):
-    """Events are published where the last relay died with a lease for years to come."""
+async def test_relay_continues_after_a_replica_whose_clock_was_ahead(make_client, database, stream):
+    """Its lease would end in years."""
     async with database.transaction() as tx:
         await tx.execute(leases.update().values(holder="dead", fence=1 << 50, expires_at=1 << 50))
     client = await make_client()
@@ -277,8 +275,8 @@ async def test_events_go_on_after_a_holder_whose_clock_was_ahead(make_client, da
 
 
 @both_databases
-async def test_a_batch_has_few_bytes(database):
-    """However large events are, few enough leave the outbox at once for Redis to take them; at least one does."""
+async def test_outbox_batch_is_limited_in_bytes(database):
+    """It has at least one event."""
     event = json.dumps({"text": "đ" * 1000}, ensure_ascii=False)
     row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event, "fanned_out": True}
     async with database.transaction() as tx:
@@ -291,8 +289,8 @@ async def test_a_batch_has_few_bytes(database):
 
 
 @pytest.mark.parametrize("timings", [patient_timings(events=EventTimings())])  # Redis has as long as in production
-async def test_large_events_are_published(client, stream, redis):
-    """Many events of a megabyte each, which Redis would not take together in time, are published in their order."""
+async def test_large_events_are_published_in_order(client, stream, redis):
+    """Redis could not accept many events of a megabyte in one command in time."""
     redis.kill()
     event = {"text": "x" * (1 << 20)}
     database = client.app[DATABASE]
@@ -306,8 +304,8 @@ async def test_large_events_are_published(client, stream, redis):
     assert list(dict.fromkeys(event["id"] for event in await read_published(stream))) == list(range(100))
 
 
-async def test_the_numbers_of_an_emptied_outbox_are_not_given_out_again(client, stream):
-    """Each event has a number of its own, also on SQLite and when all before it are gone."""
+async def test_outbox_numbers_are_never_reused(client, stream):
+    """Also on SQLite, and when the outbox was emptied."""
     database = client.app[DATABASE]
     for number in (1, 2):
         await open_case(client)

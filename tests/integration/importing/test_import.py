@@ -126,8 +126,8 @@ async def test_case_is_read_as_it_was(runner, client):
         assert [each["id"] for each in (await list_cases(client, **query))["items"]] == [case["id"]], query
 
 
-async def test_nobody_is_told(runner, client, database):
-    """No event, no metric of a new case, message or file; one audit entry, by the one who runs the import."""
+async def test_import_publishes_no_events(runner, client, database):
+    """No metric counts a new case, message or file. There is one audit entry, by the user who runs the import."""
     metrics = Scrape(client.app)
     await totals(runner, [CASE, new(2)])
     assert await count(database, outbox) == 0

@@ -67,8 +67,8 @@ async def settled(redis, monkeypatch):
             await each.close()
 
 
-async def test_replicas_hold_one_rate(settled):
-    """At their start each gives out one bucket; from then on all together hold the rate, whoever is asked."""
+async def test_replicas_share_one_rate(settled):
+    """At its start each may admit one bucket; afterwards all together keep the rate."""
     first = await settled(1)
     second = await settled(4)
     at_the_start = REPLICAS * (RATE.requests + RATE.requests * SETTLED)
@@ -78,8 +78,8 @@ async def test_replicas_hold_one_rate(settled):
     assert await settled(2) == pytest.approx(RATE.requests * 2, rel=0.1)
 
 
-async def test_what_one_replica_gave_out_another_knows(redis):
-    """A key that has spent its bucket on one replica finds none on another, once they have settled."""
+async def test_bucket_used_on_one_replica_is_used_on_all(redis):
+    """After the replicas have exchanged their counts."""
     async with replicas(redis.url) as (one, other, _):
         while one.consume("greedy").admitted:
             pass
@@ -88,8 +88,8 @@ async def test_what_one_replica_gave_out_another_knows(redis):
 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
-async def test_without_redis_each_replica_counts_for_itself(redis, fault):
-    """A dead or frozen Redis costs no request anything; each replica holds the rate alone, and they share it again."""
+async def test_replicas_limit_alone_while_redis_is_down(redis, fault):
+    """A frozen or stopped Redis delays no request. Afterwards they share the rate again."""
     async with replicas(redis.url) as (one, other, _):
         one.consume("a")
         getattr(redis, fault)()
@@ -105,8 +105,8 @@ async def test_without_redis_each_replica_counts_for_itself(redis, fault):
         await eventually(lambda: not other.consume("c").admitted)
 
 
-async def test_a_value_that_is_none_of_ours(redis):
-    """Nonsense in Redis, or a debt that can't be, counts as nothing and bounds nobody for ever."""
+async def test_invalid_value_in_redis_counts_as_zero(redis):
+    """So does an impossible debt: no key is limited indefinitely."""
     limiter, other = RateLimiter("address", Rate(10, 1)), RateLimiter("address", Rate(10, 3600))
     shared, shared_too = (
         SharedRateLimits(redis.url, [each], expect_success, timings=TIMINGS) for each in (limiter, other)
@@ -127,8 +127,8 @@ async def test_a_value_that_is_none_of_ours(redis):
     await shared_too.close()
 
 
-async def test_an_outage_is_no_debt(redis):
-    """Who kept to the rate while Redis was away has the whole bucket after it, whichever limiter it counts for."""
+async def test_full_bucket_after_a_redis_outage(redis):
+    """For a caller that kept to the rate, on each limiter."""
     clock = Clock()
     limiters = [RateLimiter(name, Rate(10, 3600), clock) for name in ("address", "principal")]
     shared = SharedRateLimits(redis.url, limiters, timings=TIMINGS)
@@ -149,8 +149,8 @@ async def test_an_outage_is_no_debt(redis):
     await shared.close()
 
 
-async def test_a_debt_has_an_end(redis):
-    """However much is settled at once, Redis keeps no debt of more than ten windows."""
+async def test_stored_debt_is_limited(redis):
+    """To ten windows, however much is added at once."""
     clock = Clock()
     limiter = RateLimiter("address", Rate(10, 10), clock)
     shared = SharedRateLimits(redis.url, [limiter], expect_success, timings=TIMINGS)

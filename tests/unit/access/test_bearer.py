@@ -22,8 +22,8 @@ class Counted(list):
         self.append((number, labels))
 
 
-async def test_a_token_that_nobody_can_verify_is_counted_as_such():
-    """While keys are out of reach a token is neither accepted nor refused."""
+async def test_token_is_counted_as_unverified_while_keys_are_unavailable():
+    """It is neither accepted nor refused."""
     counted = Counted()
     with pytest.raises(Unavailable):
         await BearerAuthenticator(Unreachable(), counted).authenticate(["Bearer token"])

@@ -66,16 +66,16 @@ def complaints(caplog, package=""):
     ]
 
 
-async def test_a_new_key_is_found_at_once(issuer, open_verifier):
-    """A token that names a key nobody knew makes the keys be read again, and is let in."""
+async def test_unknown_key_id_reloads_the_keys(issuer, open_verifier):
+    """A token with a new key is then accepted."""
     jwt = await open_verifier()
     issuer.add_key("new", "RSA", 2048)
     assert (await jwt.verify(issuer.sign("new"))).name == "user-17"
     assert len(issuer.calls) == 2
 
 
-async def test_unknown_keys_without_end(issuer, open_verifier):
-    """However many tokens name keys that are none, the issuer is asked once in 30 s; known keys work meanwhile."""
+async def test_reloads_for_unknown_key_ids_are_limited(issuer, open_verifier):
+    """The issuer gets one request in 30 s, and known keys work meanwhile."""
     clock = Clock()
     jwt = await open_verifier(clock=clock)
     token = issuer.sign()
@@ -91,8 +91,7 @@ async def test_unknown_keys_without_end(issuer, open_verifier):
         clock.now += 0.2
 
 
-async def test_one_question_at_a_time(issuer, open_verifier):
-    """While the issuer is asked, everyone who waits for a new key waits for that one answer."""
+async def test_concurrent_reloads_share_one_request(issuer, open_verifier):
     jwt = await open_verifier()
     issuer.add_key("new", "RSA", 2048)
     release = issuer.hang()
@@ -108,8 +107,7 @@ async def test_one_question_at_a_time(issuer, open_verifier):
     assert len(issuer.calls) == 2
 
 
-async def test_a_caller_who_leaves(issuer, open_verifier):
-    """Who gives up while the issuer is asked takes the answer away from nobody."""
+async def test_cancelled_caller_does_not_cancel_the_reload(issuer, open_verifier):
     jwt = await open_verifier()
     issuer.add_key("new", "RSA", 2048)
     release = issuer.hang()
@@ -121,8 +119,8 @@ async def test_a_caller_who_leaves(issuer, open_verifier):
     assert (await second).name == "user-17"
 
 
-async def test_a_key_that_is_gone(issuer, open_verifier):
-    """A key that the issuer serves no more lets nobody in after the next refresh, also who was in before."""
+async def test_removed_key_is_refused_after_the_next_refresh(issuer, open_verifier):
+    """Also for tokens that were accepted before."""
     issuer.add_key("other", "RSA", 2048)
     jwt = await open_verifier()
     leaked, good = issuer.sign("other"), issuer.sign()
@@ -134,8 +132,7 @@ async def test_a_key_that_is_gone(issuer, open_verifier):
     assert await jwt.verify(good)
 
 
-async def test_an_id_with_another_key(issuer, open_verifier):
-    """A key that takes over another's id takes over none of its tokens."""
+async def test_reused_key_id_does_not_verify_old_tokens(issuer, open_verifier):
     jwt = await open_verifier()
     old = issuer.sign()
     assert await jwt.verify(old)
@@ -145,8 +142,8 @@ async def test_an_id_with_another_key(issuer, open_verifier):
     assert await jwt.verify(issuer.sign())
 
 
-async def test_an_emptied_set(issuer, open_verifier, caplog):
-    """An issuer that withdraws all keys is believed, and that is told."""
+async def test_empty_key_set_is_applied_and_logged(issuer, open_verifier, caplog):
+    """The issuer may withdraw all keys."""
     jwt = await open_verifier()
     token = issuer.sign()
     assert await jwt.verify(token)
@@ -177,8 +174,8 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_an_issuer_in_trouble(issuer, open_verifier, trouble, caplog):
-    """Whatever becomes of the issuer, the keys that are known stay and their age grows; that is told once."""
+async def test_known_keys_are_kept_while_the_issuer_fails(issuer, open_verifier, trouble, caplog):
+    """Their age grows, and the failure is logged once."""
     clock, keys = Clock(), RetimedSource(issuer.jwks_location)
     jwt = await open_verifier(keys=keys, clock=clock)
     known = issuer.sign()
@@ -200,16 +197,16 @@ async def test_an_issuer_in_trouble(issuer, open_verifier, trouble, caplog):
     assert "/elsewhere" not in issuer.calls
 
 
-async def test_an_answer_without_end(issuer, open_verifier):
-    """Of an answer that has no end about a megabyte is read."""
+async def test_endless_key_response_is_limited(issuer, open_verifier):
+    """About a megabyte is read."""
     jwt = await open_verifier()
     issuer.serve_huge_body()
     await jwt.keys.refresh()
     assert (1 << 20) < issuer.sent < (16 << 20)  # what the kernel's buffers hold comes on top
 
 
-async def test_a_start_without_the_issuer(issuer, open_verifier):
-    """A service starts while its issuer is down; it can't tell who anyone is until the issuer is back, and says so."""
+async def test_service_starts_while_the_issuer_is_down(issuer, open_verifier):
+    """Callers are refused as unavailable until it is back."""
     issuer.fail_with(503)
     # The clock stands still, so that after the first token no unknown key causes a refresh.
     jwt = await open_verifier(clock=Clock(), options={"timings": JwksTimings(retry_interval=0.01)})
@@ -225,8 +222,8 @@ async def test_a_start_without_the_issuer(issuer, open_verifier):
     assert await eventually(verified) == Principal("user-17", "supervisor", "user-17")
 
 
-async def test_keys_are_read_again_in_the_background(issuer, open_verifier):
-    """Nobody has to ask for the keys to follow the issuer's."""
+async def test_keys_are_refreshed_in_the_background(issuer, open_verifier):
+    """Without any request."""
     jwt = await open_verifier(options={"timings": JwksTimings(refresh_interval=0.01)})
     leaked = issuer.sign()
     issuer.add_key("rsa", "RSA", 2048)
@@ -235,8 +232,8 @@ async def test_keys_are_read_again_in_the_background(issuer, open_verifier):
     assert await refused(jwt, leaked) == "token_invalid"
 
 
-async def test_a_stop_while_the_issuer_hangs(issuer, open_verifier):
-    """A stop waits for no issuer, and who waits for a key is sent away."""
+async def test_shutdown_does_not_wait_for_the_issuer(issuer, open_verifier):
+    """Callers that wait for a key are refused."""
     jwt = await open_verifier()
     issuer.hang()
     waiting = asyncio.create_task(jwt.verify(issuer.sign(header={"kid": "new"})))
@@ -247,8 +244,8 @@ async def test_a_stop_while_the_issuer_hangs(issuer, open_verifier):
 
 
 @pytest.mark.parametrize("kind", ["jwks", "jwk", "pem"])
-async def test_keys_out_of_a_file(issuer, open_verifier, tmp_path, kind):
-    """A file may hold a JWKS, one JWK or PEM; it is read again like an address, and PEM has no ids to go by."""
+async def test_keys_are_read_from_a_file(issuer, open_verifier, tmp_path, kind):
+    """A JWKS, one JWK, or PEM, whose keys have no ids. It is reloaded like a URL."""
     path = tmp_path / "keys"
 
     def write():
@@ -276,8 +273,8 @@ async def test_keys_out_of_a_file(issuer, open_verifier, tmp_path, kind):
 
 @pytest.mark.filterwarnings("ignore:Key size should be")
 @pytest.mark.parametrize("content", ["missing", "garbage", "none", "private", "small", "small PEM"])
-async def test_no_start_without_keys_in_a_file(open_verifier, tmp_path, content):
-    """A file without a key that can be used stops the start, in one line; private and weak keys are no use."""
+async def test_file_without_usable_keys_stops_the_start(open_verifier, tmp_path, content):
+    """In one line. Private and weak keys are not usable."""
     path = tmp_path / "keys"
     private, small = generate_key("RSA", 2048), generate_key("RSA", 1024)
     contents = {
@@ -295,8 +292,8 @@ async def test_no_start_without_keys_in_a_file(open_verifier, tmp_path, content)
     assert "\n" not in refusal.value.message
 
 
-def test_what_is_left_out_of_a_set(caplog):
-    """A key that can't be used is told by its place, and the others serve; only so many are looked at."""
+def test_unusable_keys_of_a_set_are_reported_by_position(caplog):
+    """The others are used, up to a limit."""
     good = generate_key("EC", "P-256", {"kid": "good"}).as_dict(private=False)
     private = generate_key("EC", "P-256").as_dict(private=True)
     odd = [

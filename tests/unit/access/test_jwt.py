@@ -52,8 +52,8 @@ def signed(header, payload, key):
     return f"{text}.{encoded(JWSRegistry.algorithms['RS256'].sign(text.encode(), key))}"
 
 
-async def test_a_token_makes_a_caller(issuer, open_verifier):
-    """Name, role, subject and teams are those of the claims."""
+async def test_claims_become_a_principal(issuer, open_verifier):
+    """Name, role, subject and teams."""
     jwt = await open_verifier()
     token = issuer.sign(role="agent", teams=["returns", "vip"])
     expected = Principal("user-17", "agent", "user-17", frozenset({"returns", "vip"}))
@@ -63,8 +63,8 @@ async def test_a_token_makes_a_caller(issuer, open_verifier):
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # signing, as an issuer does; checking warns of nothing
 @pytest.mark.parametrize(("kind", "size", "algorithm"), KEYS)
-async def test_algorithms(issuer, open_verifier, kind, size, algorithm):
-    """Each kind of algorithm works where it is allowed, and is refused where it is not."""
+async def test_only_allowed_algorithms_are_accepted(issuer, open_verifier, kind, size, algorithm):
+    """Each kind of algorithm."""
     issuer.add_key("other", kind, size)
     token = issuer.sign("other", algorithm)
     assert (await (await open_verifier(algorithms=(algorithm,))).verify(token)).name == "user-17"
@@ -72,8 +72,8 @@ async def test_algorithms(issuer, open_verifier, kind, size, algorithm):
     assert "algorithm" in await refusal(strict, token)
 
 
-async def test_claims_by_other_names(issuer, open_verifier):
-    """Role, subject and teams may stand elsewhere, and a role in a list of its own."""
+async def test_claim_names_are_configurable(issuer, open_verifier):
+    """Role, subject and teams; a role may be in a list."""
     jwt = await open_verifier(role_claim="https://id.example/roles", subject_claim="agent_id", teams_claim="groups")
     claims = {"https://id.example/roles": ["agent"], "agent_id": "agent-lan", "groups": ["vip"], "role": None}
     assert await jwt.verify(issuer.sign(**claims)) == Principal("user-17", "agent", "agent-lan", frozenset({"vip"}))
@@ -83,16 +83,16 @@ async def test_claims_by_other_names(issuer, open_verifier):
 
 
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "None"}, {"alg": "NONE", "kid": "rsa"}, {}, {"alg": None}])
-async def test_no_algorithm(open_verifier, header):
-    """A token that nobody signed is nobody's, however it says so."""
+async def test_unsigned_token_is_refused(open_verifier, header):
+    """In any spelling of `none`."""
     jwt = await open_verifier()
     for signature in ("", "x", encoded(b"\x00" * 32)):
         await refusal(jwt, f"{encoded(header)}.{encoded(valid_claims())}.{signature}")
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-async def test_key_confusion(issuer, open_verifier, algorithm):
-    """The public key, which everyone has, is no secret to sign with, in whatever form it is taken."""
+async def test_public_key_is_never_used_as_a_shared_secret(issuer, open_verifier, algorithm):
+    """In whatever form it is encoded."""
     jwt = await open_verifier()
     public = issuer.keys["rsa"]
     forms = [
@@ -106,8 +106,7 @@ async def test_key_confusion(issuer, open_verifier, algorithm):
         await refusal(jwt, f"{text}.{encoded(hmac.new(secret, text.encode(), digest).digest())}")
 
 
-async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_verifier):
-    """A JWKS that holds a secret does not make it a key."""
+async def test_shared_secret_in_a_key_set_is_ignored(issuer, open_verifier):
     secret = OctKey.import_key("s" * 32, {"kid": "secret"})
     issuer.serve_document("/jwks", {"keys": [*issuer.document["keys"], secret.as_dict(private=True)]})
     jwt = await open_verifier()
@@ -118,8 +117,8 @@ async def test_a_shared_secret_in_the_set_is_left_out(issuer, open_verifier):
 @pytest.mark.parametrize(
     ("algorithm", "designed"), [("ES256", "P-384"), ("ES384", "P-256"), ("RS256", "P-256"), ("EdDSA", "P-256")]
 )
-async def test_an_algorithm_that_does_not_fit_the_key(issuer, open_verifier, algorithm, designed):
-    """A key is for the algorithms of its kind and its curve alone."""
+async def test_algorithm_must_match_the_key(issuer, open_verifier, algorithm, designed):
+    """Its kind and its curve."""
     issuer.add_key("ec", "EC", designed)
     jwt = await open_verifier(algorithms=JWT_ALGORITHMS)
     assert "unknown key" in await refusal(
@@ -127,8 +126,8 @@ async def test_an_algorithm_that_does_not_fit_the_key(issuer, open_verifier, alg
     )
 
 
-async def test_a_key_with_its_own_rules(issuer, open_verifier):
-    """A key that is laid down for one algorithm, or for encryption, serves nothing else."""
+async def test_key_is_used_only_for_its_declared_purpose(issuer, open_verifier):
+    """Such as one algorithm, or encryption."""
     issuer.add_key("ps", "RSA", 2048, alg="PS256")
     issuer.add_key("enc", "RSA", 2048, use="enc")
     jwt = await open_verifier(algorithms=("RS256", "PS256"))
@@ -139,8 +138,8 @@ async def test_a_key_with_its_own_rules(issuer, open_verifier):
         await refusal(jwt, issuer.sign(name, "RS256", key=free))
 
 
-async def test_a_stranger_signs(issuer, open_verifier):
-    """A good signature of another's key is none, whatever the header says about where that key is."""
+async def test_signature_of_an_unknown_key_is_refused(issuer, open_verifier):
+    """Whatever the header says about where the key is."""
     jwt = await open_verifier()
     stranger = generate_key("RSA", 2048, {"kid": "rsa"})
     public = stranger.as_dict(private=False)
@@ -161,20 +160,19 @@ async def test_a_stranger_signs(issuer, open_verifier):
     "key_id",
     ["other", "", "../../../dev/null", "/dev/null", "rsa' OR '1'='1", "rsa\x00", "http://127.0.0.1/jwks", "x" * 300],
 )
-async def test_an_unknown_key(issuer, open_verifier, key_id):
-    """A key's id is looked up among those known, and used for nothing else."""
+async def test_unknown_key_id_is_refused(issuer, open_verifier, key_id):
+    """The id is used for nothing but the lookup."""
     assert "unknown key" in await refusal(await open_verifier(), issuer.sign("rsa", header={"kid": key_id}))
 
 
 @pytest.mark.parametrize("key_id", [1, True, [], ["rsa"], {"kid": "rsa"}, 1.5])
-async def test_a_key_id_that_is_no_text(issuer, open_verifier, key_id):
-    """An id of another type is none."""
+async def test_key_id_must_be_a_string(issuer, open_verifier, key_id):
     token = f"{encoded({'alg': 'RS256', 'kid': key_id})}.{issuer.sign().partition('.')[2]}"
     await refusal(await open_verifier(), token)
 
 
-async def test_no_key_id(issuer, open_verifier):
-    """Without an id the one key that fits is taken; where two fit, none is."""
+async def test_token_without_a_key_id_uses_the_only_matching_key(issuer, open_verifier):
+    """It is refused if two keys match."""
     token = signed({"kid": None}, valid_claims(), issuer.keys["rsa"])
     issuer.add_key("ec", "EC", "P-256")
     assert await (await open_verifier()).verify(token)
@@ -193,8 +191,8 @@ async def test_no_key_id(issuer, open_verifier):
         {"crit": ["http://example.invalid/x"], "http://example.invalid/x": True},
     ],
 )
-async def test_what_the_header_calls_critical(issuer, open_verifier, header):
-    """An extension that must be understood is not understood here."""
+async def test_critical_header_extensions_are_refused(issuer, open_verifier, header):
+    """None is supported."""
     token = signed(header, valid_claims(), issuer.keys["rsa"])
     assert "header" in await refusal(await open_verifier(), token)
 
@@ -220,21 +218,20 @@ WRONG_CLAIMS = [
 
 
 @pytest.mark.parametrize("claims", WRONG_CLAIMS, ids=str)
-async def test_a_claim_that_can_not_be(issuer, open_verifier, claims):
-    """A claim that is missing, of another type or of another value is refused, and named."""
+async def test_invalid_claim_is_refused_and_named(issuer, open_verifier, claims):
+    """Missing, of another type, or with another value."""
     whole = {name: value for name, value in (valid_claims() | claims).items() if value is not None}
     message = await refusal(await open_verifier(), signed({}, whole, issuer.keys["rsa"]))
     assert repr(next(reversed(claims))) in message
 
 
 @pytest.mark.parametrize("aud", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
-async def test_audiences(issuer, open_verifier, aud):
-    """One audience of several suffices."""
+async def test_one_matching_audience_is_enough(issuer, open_verifier, aud):
     assert await (await open_verifier()).verify(issuer.sign(aud=aud))
 
 
-async def test_time(issuer, open_verifier):
-    """A token counts from `nbf` to `exp`, give or take the leeway, also where it was known before."""
+async def test_token_is_valid_from_nbf_to_exp(issuer, open_verifier):
+    """With the leeway, also for tokens that were verified before."""
     clock = [float(NOW)]
     jwt = await open_verifier(now=lambda: clock[0], leeway=10)
     token = issuer.sign(nbf=NOW, iat=NOW - 60, exp=NOW + 60)
@@ -266,14 +263,14 @@ async def test_time(issuer, open_verifier):
         b"",
     ],
 )
-async def test_a_payload_with_two_readings(issuer, open_verifier, payload):
-    """Well signed or not: claims that come twice, and what is no plain JSON object, are refused."""
+async def test_ambiguous_payload_is_refused(issuer, open_verifier, payload):
+    """Repeated claims, and anything but a plain JSON object, even if signed correctly."""
     inside = json.dumps(valid_claims()).encode()[1:-1]
     await refusal(await open_verifier(), signed({}, payload.replace(b"%s", inside), issuer.keys["rsa"]))
 
 
-async def test_a_header_with_two_readings(issuer, open_verifier):
-    """The same of the header, where the algorithm could come twice."""
+async def test_ambiguous_header_is_refused(issuer, open_verifier):
+    """For example with two algorithms."""
     jwt = await open_verifier()
     rest = issuer.sign().partition(".")[2]
     for header in (
@@ -289,8 +286,8 @@ async def test_a_header_with_two_readings(issuer, open_verifier):
         await refusal(jwt, f"{encoded(header)}.{rest}")
 
 
-async def test_a_token_that_was_touched(issuer, open_verifier):
-    """Not one character can be changed, left out or added."""
+async def test_altered_token_is_refused(issuer, open_verifier):
+    """One character changed, removed or added."""
     jwt = await open_verifier()
     token = issuer.sign()
     head, payload, signature = token.split(".")
@@ -327,8 +324,8 @@ async def test_a_token_that_was_touched(issuer, open_verifier):
     assert await jwt.verify(token)
 
 
-async def test_another_spelling_of_a_signature(issuer, open_verifier):
-    """The last character of base64 has bits that count for nothing: another spelling of them is refused."""
+async def test_non_canonical_base64_signature_is_refused(issuer, open_verifier):
+    """The last character has bits that are not part of the signature."""
     jwt = await open_verifier()
     token = issuer.sign()
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -340,8 +337,8 @@ async def test_another_spelling_of_a_signature(issuer, open_verifier):
 @given(
     st.lists(st.one_of(st.binary(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5))), max_size=5)
 )
-def test_anything(parts):
-    """Whatever is sent is refused as what it is: nothing else is raised."""
+def test_any_text_is_refused_as_an_invalid_token(parts):
+    """No other error is raised."""
     token = ".".join(map(encoded, parts))
     jwt = JwtVerifier(EmptySource(), JwtRequirements(ISSUER, AUDIENCE, ("RS256",)), required=False)
     with pytest.raises(Unauthenticated):
@@ -362,8 +359,8 @@ class EmptySource:
         return b'{"keys": []}'
 
 
-async def test_what_is_remembered_is_bounded(issuer, open_verifier):
-    """Tokens without end fill no memory, and what is remembered is a hash and no token."""
+async def test_cache_of_verified_tokens_is_limited(issuer, open_verifier):
+    """It holds hashes and no tokens."""
     jwt = await open_verifier(options={"max_cached_tokens": 3})
     tokens = [issuer.sign(sub=f"user-{number}") for number in range(5)]
     for token in tokens:
@@ -373,7 +370,7 @@ async def test_what_is_remembered_is_bounded(issuer, open_verifier):
         assert (await jwt.verify(token)).name == f"user-{number}"
 
 
-def test_an_algorithm_that_is_not_allowed_has_no_implementation():
-    """The library finds only the algorithms that settings allow, whatever was checked before."""
+def test_library_has_only_the_allowed_algorithms():
+    """Whatever was verified before."""
     with pytest.raises(UnsupportedAlgorithmError):
         _Signatures(algorithms=["RS256"]).get_alg("HS256")

@@ -59,15 +59,15 @@ async def refusal(authenticator, token):
     return refused.value.code
 
 
-async def test_a_token_makes_a_caller(add, tokens):
-    """Who sends a token of the file is the caller that the file names, with role, subject and teams."""
+async def test_token_of_the_file_becomes_a_principal(add, tokens):
+    """With the role, subject and teams of its entry."""
     token = add(role="agent", subject="agent-lan", teams=("returns", "vip"))
     found = await (await tokens()).verify(token)
     assert found == Principal("lan", "agent", "agent-lan", frozenset({"returns", "vip"}))
 
 
-async def test_a_token_is_random_and_known_at_sight(path, add):
-    """256 random bits with a prefix that scanners find; the file has its hash, is for its owner alone, and no more."""
+async def test_token_is_random_with_a_known_prefix(path, add):
+    """It has 256 random bits. The file has only its hash, and only its owner can read it."""
     token = add()
     assert token.startswith("sup_")
     assert len(token) == 4 + 43
@@ -79,21 +79,19 @@ async def test_a_token_is_random_and_known_at_sight(path, add):
 
 
 @pytest.mark.parametrize("sent", ["", "sup_", "sup_" + "x" * 43, "é", "\udcff", "Bearer"])
-async def test_what_is_no_token(add, tokens, sent):
-    """Anything else is refused, whatever it is."""
+async def test_any_other_text_is_refused(add, tokens, sent):
     add()
     assert await refusal(await tokens(), sent) == "token_invalid"
 
 
-async def test_the_hash_is_no_token(path, add, tokens):
-    """Who reads the file can't come in by what it says."""
+async def test_hash_of_a_token_is_not_accepted(path, add, tokens):
+    """The content of the file gives no access."""
     token = add()
     assert await refusal(await tokens(), hash_token(token)) == "token_invalid"
     assert await refusal(await tokens(), token.upper()) == "token_invalid"
 
 
-async def test_a_token_ends(add, tokens):
-    """A token is taken until its time is over, without a look at the file."""
+async def test_expired_token_is_refused_without_reading_the_file(add, tokens):
     token = add(expires=NOW + timedelta(hours=1))
     authenticator = await tokens()
     tokens.clock[0] = NOW + timedelta(minutes=59, seconds=59)
@@ -102,8 +100,8 @@ async def test_a_token_ends(add, tokens):
     assert await refusal(authenticator, token) == "token_expired"
 
 
-async def test_a_change_is_seen(path, add, tokens):
-    """What is added is let in and what is revoked is not, without a restart."""
+async def test_changes_of_the_file_apply_without_a_restart(path, add, tokens):
+    """Added tokens are accepted, and revoked ones are not."""
     first = add("first")
     authenticator = await tokens()
     second = add("second")
@@ -121,8 +119,8 @@ BROKEN = ["", "{", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": []} x', "\x0
 
 
 @pytest.mark.parametrize("content", BROKEN)
-async def test_a_broken_file_changes_nothing(path, add, tokens, content, caplog):
-    """While the file can't be read the tokens known before are valid; that is logged once, and its repair works."""
+async def test_unreadable_token_file_keeps_the_known_tokens(path, add, tokens, content, caplog):
+    """It is logged once, and a repaired file is applied."""
     token = add()
     good = path.read_bytes()
     authenticator = await tokens()
@@ -140,8 +138,8 @@ async def test_a_broken_file_changes_nothing(path, add, tokens, content, caplog)
     assert (await authenticator.verify(other)).name == "other"
 
 
-async def test_a_lost_file_changes_nothing(path, add, tokens, caplog):
-    """A file that was deleted, or can't be opened, is told once, and takes nobody's token away."""
+async def test_missing_token_file_keeps_the_known_tokens(path, add, tokens, caplog):
+    """It is logged once."""
     token = add()
     authenticator = await tokens()
     path.unlink()
@@ -156,8 +154,8 @@ async def test_a_lost_file_changes_nothing(path, add, tokens, caplog):
 
 
 @pytest.mark.parametrize("content", [None, *BROKEN])
-async def test_no_start_without_a_file(path, content):
-    """A service that can't know anybody does not start, and says in one line why."""
+async def test_missing_token_file_stops_the_start(path, content):
+    """In one line with the reason."""
     if content is not None:
         path.parent.mkdir()
         path.write_text(content)
@@ -187,8 +185,8 @@ GOOD = {"name": "lan", "sha256": "0" * 64, "role": "service", "created": "2026-1
         ({"scopes": ["all"]}, "tokens.0.scopes"),
     ],
 )
-def test_an_entry_that_can_not_be(path, change, told):
-    """What breaks a rule is named by its place, and the whole file is not taken."""
+def test_invalid_entry_is_named_and_the_file_refused(path, change, told):
+    """By its position."""
     path.parent.mkdir()
     path.write_text(json.dumps({"tokens": [GOOD | change]}))
     with pytest.raises(Unavailable, match=told):
@@ -196,16 +194,15 @@ def test_an_entry_that_can_not_be(path, change, told):
 
 
 @pytest.mark.parametrize(("change", "told"), [({"name": "b"}, "same sha256"), ({"sha256": "1" * 64}, "same name")])
-def test_two_of_a_kind(path, change, told):
-    """No name and no hash stands for two."""
+def test_names_and_hashes_must_be_unique(path, change, told):
     path.parent.mkdir()
     path.write_text(json.dumps({"tokens": [GOOD, GOOD | change]}))
     with pytest.raises(Unavailable, match=told):
         read_token_file(path)
 
 
-def test_changes_at_once_lose_nothing(path, add):
-    """Everyone who changes the file waits for the others, and readers see whole files alone."""
+def test_concurrent_changes_of_the_file_are_all_applied(path, add):
+    """Readers see complete files only."""
     add("first")
     with ThreadPoolExecutor(8) as pool:
         made = pool.map(lambda number: add(f"token-{number}"), range(40))
@@ -216,8 +213,8 @@ def test_changes_at_once_lose_nothing(path, add):
     assert len(read_token_file(path)) == 41
 
 
-def test_a_change_that_breaks_off(path, add, monkeypatch):
-    """A change that fails, or dies before its end, leaves the file as it was, and the next one works."""
+def test_interrupted_change_leaves_the_file_unchanged(path, add, monkeypatch):
+    """The next change works."""
     add("first")
     before = path.read_bytes()
 
@@ -245,8 +242,8 @@ def test_a_change_that_breaks_off(path, add, monkeypatch):
     assert [entry.name for entry in read_token_file(path)] == ["first", "third"]
 
 
-def test_a_link_stays_a_link(path, add, tmp_path):
-    """A file that is reached by a link, as in Kubernetes, is changed where it lies."""
+def test_linked_token_file_is_changed_in_place(path, add, tmp_path):
+    """As in Kubernetes."""
     path.parent.mkdir()
     real = tmp_path / "real.json"
     path.symlink_to(real)
@@ -257,8 +254,8 @@ def test_a_link_stays_a_link(path, add, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_file_keeps_its_owner(path, add):
-    """Where root changes the file, the user whom the service runs as can still read it."""
+def test_token_file_keeps_its_owner(path, add):
+    """After a change by root, the user of the service can still read it."""
     add("first")
     os.chown(path, 10001, 10001)
     add("second")

@@ -5,8 +5,8 @@ import puremagic
 from support_service.attachments.upload.detection import detect
 
 
-def test_what_the_table_fails_at_has_no_type(monkeypatch):
-    """A file at which the library fails counts as one without a signature, and is no error."""
+def test_file_that_the_library_fails_on_has_no_detected_type(monkeypatch):
+    """It is no error."""
 
     def fail(*_, **__):
         raise puremagic.PureError("no")

@@ -64,8 +64,8 @@ async def begun(storage, number):
     return puts
 
 
-async def test_what_waits_is_finished_together(storage, held):
-    """They share a folder, which is flushed once, and each is what it was."""
+async def test_waiting_files_share_one_flush_of_the_folder(storage, held):
+    """Each has its own content."""
     go_on, flushed = held
     puts = await begun(storage, TOGETHER)
     del flushed[:]
@@ -80,8 +80,8 @@ async def test_what_waits_is_finished_together(storage, held):
     ]
 
 
-async def test_one_that_fails_does_so_alone(storage, held, monkeypatch, tmp_path):
-    """A file for which there is no room is refused, and those beside it are kept."""
+async def test_file_that_does_not_fit_fails_alone(storage, held, monkeypatch, tmp_path):
+    """The other files of the group are stored."""
     go_on, _ = held
     write = os.write
 
@@ -100,8 +100,8 @@ async def test_one_that_fails_does_so_alone(storage, held, monkeypatch, tmp_path
     await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
 
 
-async def test_a_folder_that_can_not_be_flushed_keeps_none_of_them(storage, held, monkeypatch, tmp_path):
-    """None of the files whose places may be lost is told as kept, and none is left."""
+async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held, monkeypatch, tmp_path):
+    """None is reported as stored, and none is left."""
     go_on, _ = held
     puts = await begun(storage, TOGETHER)
     open_ = os.open
@@ -118,8 +118,8 @@ async def test_a_folder_that_can_not_be_flushed_keeps_none_of_them(storage, held
     await eventually(lambda: len(stored_files(tmp_path)) == THREADS)
 
 
-async def test_one_that_is_cancelled_leaves_nothing(storage, held, tmp_path):
-    """A put that is cancelled while it waits, or is finished with others, leaves nothing, and the others stay."""
+async def test_cancelled_write_leaves_no_file(storage, held, tmp_path):
+    """While it waits and during the flush. The other files are stored."""
     go_on, _ = held
     puts = await begun(storage, TOGETHER)
     puts[4].cancel()
@@ -130,8 +130,7 @@ async def test_one_that_is_cancelled_leaves_nothing(storage, held, tmp_path):
     await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
 
 
-async def test_a_large_file_holds_up_no_small_one(storage, monkeypatch):
-    """While a large file is flushed, the small ones that come are finished."""
+async def test_large_file_does_not_delay_small_ones(storage, monkeypatch):
     at_work, go_on, fsync = threading.Event(), threading.Event(), os.fsync
 
     def slow(descriptor):

@@ -6,8 +6,8 @@ from support_service.attachments.upload.hashing_stream import HashingStream, Str
 from tests.support.attachments.streams import stream
 
 
-async def test_a_source_that_was_stopped_between_two_reads_ends():
-    """The reader does not get what comes after the stop, and learns that the stream is not whole."""
+async def test_stopped_stream_ends_at_the_next_read():
+    """The reader learns that it is incomplete."""
     source = HashingStream(stream(b"first and second", size=6))
     rest = source.rest(await source.take(1))
     assert await anext(rest) == b"first "

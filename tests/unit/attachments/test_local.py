@@ -21,8 +21,8 @@ from tests.support.calls import eventually, stored_files
 
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
-async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_path, monkeypatch, moment):
-    """A task that is cancelled while its file is made durable leaves nothing, though a thread is at work on it."""
+async def test_upload_cancelled_during_its_flush_leaves_no_file(storage, tmp_path, monkeypatch, moment):
+    """Although a thread is writing it."""
     at_work, go_on, done = threading.Event(), threading.Event(), threading.Event()
     fsync, rounds = os.fsync, []
 
@@ -46,8 +46,8 @@ async def test_a_put_that_is_cancelled_at_its_end_leaves_nothing(storage, tmp_pa
     await eventually(lambda: stored_files(tmp_path) == [])
 
 
-async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
-    """A file whose first bytes someone removed while it came is refused: its last bytes alone are not the file."""
+async def test_upload_whose_temporary_file_was_removed_is_refused(storage, tmp_path):
+    """Its last bytes alone must not become the file."""
 
     async def swept():
         yield b"x" * BLOCK_BYTES
@@ -60,8 +60,7 @@ async def test_an_unfinished_file_that_is_removed(storage, tmp_path):
     assert stored_files(tmp_path) == []
 
 
-async def test_a_folder_that_can_not_be_made(tmp_path):
-    """A place that is no folder is said to be unusable, at the start."""
+async def test_directory_that_cannot_be_created_stops_the_start(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unavailable):
         await LocalAttachmentStorage(tmp_path / "file").open()
@@ -69,14 +68,14 @@ async def test_a_folder_that_can_not_be_made(tmp_path):
 
 @pytest.mark.parametrize("size", [10, 3 * BLOCK_BYTES])
 @pytest.mark.usefixtures("processes")
-async def test_a_limit_of_the_system(tmp_path, size):
-    """A file that may not grow any more is OutOfSpace, and leaves nothing."""
+async def test_file_size_limit_of_the_system_is_out_of_space(tmp_path, size):
+    """No file is left."""
     assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
-    """A disk without room, or a quota that is reached, is OutOfSpace, and leaves nothing."""
+async def test_full_disk_is_out_of_space(storage, tmp_path, monkeypatch, code):
+    """So is an exhausted quota. No file is left."""
 
     def full(_):
         raise OSError(code, os.strerror(code))
@@ -90,8 +89,8 @@ async def test_a_full_disk(storage, tmp_path, monkeypatch, code):
 
 @pytest.mark.parametrize("moment", ["file", "folder"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ESTALE])
-async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
-    """A disk that fails is Unavailable, and leaves nothing: not even a file that has its place already."""
+async def test_failing_disk_is_unavailable(storage, tmp_path, monkeypatch, moment, code):
+    """No file is left, not even a renamed one."""
     fsync, rounds = os.fsync, []
 
     def fail(descriptor):
@@ -109,8 +108,8 @@ async def test_a_disk_that_fails(storage, tmp_path, monkeypatch, moment, code):
 
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
 @pytest.mark.parametrize("reserve", [0, 1])
-async def test_a_folder_that_is_lost(tmp_path, size, reserve):
-    """Without its folder a storage is Unavailable: no file counts as missing for it."""
+async def test_missing_directory_is_unavailable(tmp_path, size, reserve):
+    """No file counts as missing."""
     storage = LocalAttachmentStorage(tmp_path / "files", reserve)
     await storage.open()
     kept = await storage.put(stream(b"hello"))
@@ -127,8 +126,8 @@ async def test_a_folder_that_is_lost(tmp_path, size, reserve):
 
 
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
-async def test_folders_that_another_program_removes(storage, tmp_path, size):
-    """Their files are missing, the sweep goes on, and the next upload creates the folders again."""
+async def test_removed_subfolders_are_created_again(storage, tmp_path, size):
+    """Their files are missing, the reconcile continues, and the next upload creates the folders."""
     kept = [await storage.put(stream(b"hello")) for _ in range(2)]
     first, second = (kept_file.key for kept_file in kept)
     shutil.rmtree((tmp_path / first).parent)
@@ -165,8 +164,8 @@ async def test_attachments_are_private(storage, tmp_path):
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
-async def test_a_file_that_can_not_be_read_now(storage, monkeypatch, code):
-    """What may be a fault of the disk says nothing of the file; nor do lost permissions of its whole folder."""
+async def test_read_error_does_not_count_as_damage(storage, monkeypatch, code):
+    """Neither do lost permissions of the whole directory."""
     kept = await storage.put(stream(b"hello"))
 
     def fail(*_, **__):
@@ -200,8 +199,8 @@ def replace_by_folder(path):
 
 
 @pytest.mark.parametrize("replace", [replace_by_link, replace_by_pipe, replace_by_folder])
-async def test_a_file_that_something_else_has_replaced(storage, tmp_path, replace):
-    """It is damaged at once, without waiting, for a download and for the sweep, which does not find it any more."""
+async def test_replaced_file_is_damaged(storage, tmp_path, replace):
+    """At once, for a download and for the reconcile."""
     kept = await storage.put(stream(b"hello"))
     replace(tmp_path / kept.key)
     for offset, length in ((0, 5), (1, 2), (0, 0)):
@@ -212,8 +211,8 @@ async def test_a_file_that_something_else_has_replaced(storage, tmp_path, replac
     assert kept.key not in {found.key async for found in storage.list()}
 
 
-async def test_a_file_whose_permissions_are_lost(storage, monkeypatch):
-    """It is damaged: nothing but a repair makes it readable."""
+async def test_file_without_permissions_is_damaged(storage, monkeypatch):
+    """Only a repair makes it readable."""
     kept = await storage.put(stream(b"hello"))
 
     def refuse(*_):
@@ -227,8 +226,8 @@ async def test_a_file_whose_permissions_are_lost(storage, monkeypatch):
 
 @pytest.mark.parametrize("size", [50_000, 3_000_000])
 @pytest.mark.usefixtures("processes")
-async def test_a_disk_that_is_full(tmp_path, size):
-    """A real disk that fills in the middle of a file is OutOfSpace, and leaves nothing; it takes files again after."""
+async def test_real_full_disk_is_out_of_space(tmp_path, size):
+    """It fills up in the middle of a file. Afterwards files are stored again."""
     with small_disk(tmp_path, 1_000_000) as disk:
         if disk is None:  # no mounts here: the system's limit on a file's size is met by the same calls
             assert _put_with_limit(tmp_path, size, limit=size // 2) == "storage_full []"
@@ -246,8 +245,8 @@ async def test_a_disk_that_is_full(tmp_path, size):
         await storage.close()
 
 
-async def test_the_reserve_stays_free(tmp_path):
-    """A file that would eat into the reserve is refused before its first byte is taken, a stream in its middle."""
+async def test_disk_reserve_is_kept_free(tmp_path):
+    """A file is refused before its first byte, a stream in its middle."""
     plain = LocalAttachmentStorage(tmp_path)
     await plain.open()
     taken = []
@@ -275,8 +274,8 @@ async def test_the_reserve_stays_free(tmp_path):
         await storage.close()
 
 
-async def test_an_unfinished_file_is_swept_once_nobody_touches_it(storage, tmp_path):
-    """What a killed upload left goes when it is old; what is being written stays."""
+async def test_old_temporary_files_are_deleted(storage, tmp_path):
+    """Files that are being written stay."""
     for name, age in (("old", timedelta(hours=2)), ("young", timedelta(minutes=5))):
         path = tmp_path / "tmp" / name
         path.write_bytes(b"half")
@@ -328,16 +327,16 @@ asyncio.run(main())
     return done.stdout.strip()
 
 
-async def test_a_read_that_fails_at_its_first_byte_closes_the_file(storage):
-    """A place before the file is Unavailable, and no descriptor stays open."""
+async def test_failed_first_read_closes_the_file(storage):
+    """The storage is Unavailable, and no descriptor stays open."""
     kept = await storage.put(stream(b"hello"))
     with pytest.raises(Unavailable):
         await read(storage, kept.key, -1, 1)
     assert not [opened for opened in psutil.Process().open_files() if opened.path.endswith(kept.key)]
 
 
-async def test_directory_in_the_place_of_a_file_that_is_deleted(storage, tmp_path, caplog):
-    """An empty one is removed; one with content stays, with an error in the log, and is not tried again for ever."""
+async def test_deleting_a_path_that_is_a_directory(storage, tmp_path, caplog):
+    """An empty one is removed. One with content stays, is logged as an error, and is not retried."""
     files = [await storage.put(stream(b"hello")) for _ in range(2)]
     empty, full = (tmp_path / file.key for file in files)
     for path in (empty, full):

@@ -130,29 +130,28 @@ async def take(declared, filename, head, types):
 
 
 @pytest.mark.parametrize(("declared", "filename", "head"), TAKEN)
-async def test_what_a_list_has_is_taken(declared, filename, head):
-    """A file of a listed type is taken by its first bytes, whether or not its name says what it is."""
+async def test_listed_type_is_accepted_by_its_first_bytes(declared, filename, head):
+    """Whatever the file's name is."""
     for name in (filename, "file"):
         await take(declared, name, head, declared)
 
 
 @pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in ALIASES for each in names])
-async def test_other_names_of_a_type(declared, listed):
-    """A list has a type by each of its names."""
+async def test_type_is_listed_by_each_of_its_names(declared, listed):
     await take(declared, "file", b"word", listed)
     await take(listed, "file", b"word", declared)
 
 
 @pytest.mark.parametrize(("declared", "filename", "head", "lists"), REFUSED)
-async def test_what_a_list_has_not_is_refused(declared, filename, head, lists):
-    """No name and no declaration gets past a list what it does not have."""
+async def test_unlisted_type_is_refused(declared, filename, head, lists):
+    """Whatever its name and declared type are."""
     for types in lists:
         with pytest.raises(UnsupportedMediaType):
             await take(declared, filename, head, types)
 
 
-def test_the_tables_are_in_step():
-    """A name stands for one type, and types that begin alike have their registered names."""
+def test_tables_of_types_are_consistent():
+    """A name stands for one type, and types with the same signature have their registered names."""
     names = [each for group in ALIASES for each in group]
     assert len(names) == len(set(names))
     others = {each for group in ALIASES for each in group[1:]}

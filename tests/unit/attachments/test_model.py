@@ -12,8 +12,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrog
 
 
 @given(ANY_TEXT)
-def test_any_filename_becomes_a_safe_one(raw):
-    """Whatever is sent, the name is one that can be shown, saved and put into a header: no path, 255 bytes at most."""
+def test_any_filename_is_made_safe(raw):
+    """The result can be shown, saved and sent in a header: no path, at most 255 bytes."""
     name = clean_filename(raw)
     assert 0 < len(name.encode()) <= MAX_FILENAME_BYTES
     assert name.isprintable()
@@ -24,14 +24,14 @@ def test_any_filename_becomes_a_safe_one(raw):
 
 
 @pytest.mark.parametrize("invisible", ["\u200b", "\u202e", "\x01"])
-def test_letters_that_invisible_characters_part_are_composed(invisible):
-    """A letter and its mark become one character, also if an invisible character was between them."""
+def test_letter_and_combining_mark_are_composed(invisible):
+    """Also with an invisible character between them."""
     assert clean_filename(f"e{invisible}\u0301.txt") == "\u00e9.txt"
 
 
 @given(ANY_TEXT)
-def test_any_content_type_becomes_one(raw):
-    """Whatever is sent, the type is one that fits into a header and its column."""
+def test_any_content_type_is_made_valid(raw):
+    """The result fits into a header and its column."""
     assert "/" in clean_content_type(raw)
     assert len(clean_content_type(raw)) <= 255
     assert clean_content_type(raw).isascii()
@@ -53,14 +53,14 @@ def test_any_content_type_becomes_one(raw):
         ("x" * 64 + "/y", UNKNOWN_TYPE),
     ],
 )
-def test_content_types(raw, kept):
-    """A type is kept without its parameters; what is none counts as unknown bytes."""
+def test_content_type_is_stored_without_parameters(raw, kept):
+    """An invalid one counts as unknown bytes."""
     assert clean_content_type(raw) == kept
 
 
 @pytest.mark.parametrize(
     ("raw", "kept"), [("%C4%91.pdf", "\u0111.pdf"), ("%ff.pdf", "%ff.pdf"), ("100%25.pdf", "100%25.pdf")]
 )
-def test_a_percent_encoded_name_is_decoded_where_it_was_encoded(raw, kept):
-    """Letters beyond ASCII are decoded; what is no UTF-8, and a percent sign of the name itself, stays."""
+def test_percent_encoded_filename_is_decoded_once(raw, kept):
+    """Invalid UTF-8, and percent signs of the name itself, stay."""
     assert clean_filename(raw) == kept

@@ -8,7 +8,7 @@ from tests.support.servers import free_port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
-async def test_an_unreachable_server_is_named(monkeypatch, host):
+async def test_error_names_the_unreachable_server(monkeypatch, host):
     """One line, without the durations and attempts of the client."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")

@@ -40,8 +40,8 @@ async def stream(*chunks):
         yield chunk
 
 
-async def test_the_ledger_counts_what_is_kept_and_removed(service, database, case_id, tmp_path):
-    """After each change the ledger is the sum of the rows, and the rows are the files."""
+async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_path):
+    """After each change it is the sum of the rows, and the rows are the files."""
     kept = [
         await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size))
         for size in (1, 20, 100)
@@ -55,8 +55,7 @@ async def test_the_ledger_counts_what_is_kept_and_removed(service, database, cas
     }
 
 
-async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
-    """An attachment is not found through another case."""
+async def test_attachment_is_found_in_its_own_case_only(service, case_id):
     kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"))
     assert await service.get(SYSTEM, case_id, kept.id) == kept
     with pytest.raises(NotFound):
@@ -72,8 +71,8 @@ async def test_a_file_is_found_in_its_own_case_alone(service, case_id):
         ("other", [b"x"], NotFound),
     ],
 )
-async def test_what_is_refused_leaves_nothing(service, database, case_id, tmp_path, case, chunks, error):
-    """A refused file is neither on the disk nor in the database."""
+async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, case, chunks, error):
+    """Neither on the disk nor in the database."""
     with pytest.raises(error):
         await service.uploader.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
@@ -109,8 +108,8 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
     assert len(stored_files(tmp_path / "files")) == 1
 
 
-async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_path):
-    """A file beyond those that a case may have is refused, beside others too, and kept nowhere; one less makes room."""
+async def test_file_to_a_full_case_is_refused(service, database, instruments, case_id, tmp_path):
+    """Concurrent uploads included. After a removal there is room for one."""
     service.uploader._limits = UploadLimits(100, max_files_per_case=3)
     added = await asyncio.gather(
         *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
@@ -130,8 +129,7 @@ async def test_a_case_that_is_full(service, database, instruments, case_id, tmp_
     await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x"))
 
 
-async def test_many_at_once(service, database, case_id, tmp_path):
-    """Uploads and removals at once leave a ledger that is right."""
+async def test_ledger_is_right_after_concurrent_changes(service, database, case_id, tmp_path):
     kept = await asyncio.gather(
         *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20))
     )
@@ -140,8 +138,7 @@ async def test_many_at_once(service, database, case_id, tmp_path):
     assert len(stored_files(tmp_path / "files")) == 5
 
 
-async def test_removed_twice_at_once_counts_once(service, database, case_id):
-    """Two clients that remove one file at once take it off the ledger once."""
+async def test_concurrent_removals_of_one_file_count_once(service, database, case_id):
     kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
     await service.uploader.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)

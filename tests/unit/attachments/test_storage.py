@@ -61,8 +61,8 @@ async def kept(storage):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("chunk", [10_000, 65_536, 1_000_000])
-async def test_what_goes_in_comes_out(storage, size, chunk):
-    """A stream of any size, in chunks of any size, is kept, counted, hashed and given back."""
+async def test_stored_stream_is_read_back(storage, size, chunk):
+    """In chunks of any size, with its size and hash."""
     data = os.urandom(size)
     stored = await storage.put(stream(data, chunk))
     assert (stored.size, stored.sha256) == (size, hashlib.sha256(data).hexdigest())
@@ -71,8 +71,8 @@ async def test_what_goes_in_comes_out(storage, size, chunk):
     assert await kept(storage) == ([stored.key], 0)
 
 
-async def test_a_part_can_be_read(storage):
-    """A read gives the bytes from its offset on, as many as it asks for, even none."""
+async def test_range_is_read_from_its_offset(storage):
+    """A length of 0 is allowed."""
     data = os.urandom(2 * BLOCK_BYTES)
     stored = await storage.put(stream(data))
     for offset, length in (
@@ -85,8 +85,8 @@ async def test_a_part_can_be_read(storage):
         assert await read(storage, stored.key, offset, length) == data[offset : offset + length]
 
 
-async def test_a_file_can_be_looked_at(storage):
-    """A look gives key, size and age; there is nothing under a key that nobody gave."""
+async def test_stat_returns_key_size_and_age(storage):
+    """And nothing for an unknown key."""
     stored = await storage.put(stream(b"hello"))
     found = await storage.stat(stored.key)
     assert (found.key, found.size) == (stored.key, 5)
@@ -94,8 +94,8 @@ async def test_a_file_can_be_looked_at(storage):
     assert await storage.stat(new_key()) is None
 
 
-async def test_a_list_has_every_file(storage):
-    """The list has each file once, with its size, and by a prefix those that begin with it."""
+async def test_listing_has_each_file_once(storage):
+    """With its size; a prefix selects the files that begin with it."""
     stored = {(await storage.put(stream(b"x" * size))).key: size for size in range(1, 30)}
     listed = [found async for found in storage.list()]
     assert {found.key: found.size for found in listed} == stored
@@ -109,8 +109,8 @@ async def test_a_list_has_every_file(storage):
     assert [found.key async for found in storage.list("ab/0")] == alike[:1]
 
 
-async def test_keys_are_never_the_same(storage):
-    """The same bytes twice are two files; a key that is asked for is the one that is used."""
+async def test_each_stored_file_has_its_own_key(storage):
+    """Also for equal bytes. A requested key is used."""
     keys = {(await storage.put(stream(b"same"))).key for _ in range(20)}
     assert len(keys) == 20
     key = new_key()
@@ -118,8 +118,8 @@ async def test_keys_are_never_the_same(storage):
     assert await read(storage, key, 0, 4) == b"same"
 
 
-async def test_a_deleted_file_is_gone(storage):
-    """A deleted file can't be read; deleting it again is no error."""
+async def test_deleted_file_cannot_be_read(storage):
+    """Deleting it again is no error."""
     stored = await storage.put(stream(b"hello"))
     await storage.delete(stored.key)
     await storage.delete(stored.key)
@@ -130,8 +130,8 @@ async def test_a_deleted_file_is_gone(storage):
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 6), (3, 3), (5, 1), (9, 1)])
-async def test_a_file_that_is_shorter_than_it_was(storage, offset, length):
-    """Bytes that are not there are an error, never a short answer."""
+async def test_truncated_file_is_an_error(storage, offset, length):
+    """It is never a short response."""
     stored = await storage.put(stream(b"hello"))
     with pytest.raises(Unavailable) as refusal:
         await read(storage, stored.key, offset, length)
@@ -139,8 +139,7 @@ async def test_a_file_that_is_shorter_than_it_was(storage, offset, length):
 
 
 @pytest.mark.parametrize("sent", [0, 10, BLOCK_BYTES, 3 * PART_BYTES])
-async def test_an_error_in_the_stream_leaves_nothing(storage, sent):
-    """Whatever breaks the stream comes out of it as it is, and no byte stays."""
+async def test_error_of_the_stream_is_raised_and_leaves_no_file(storage, sent):
 
     async def broken():
         async for chunk in stream(b"x" * sent):
@@ -153,8 +152,7 @@ async def test_an_error_in_the_stream_leaves_nothing(storage, sent):
 
 
 @pytest.mark.parametrize("sent", [0, 10, BLOCK_BYTES, 3 * PART_BYTES])
-async def test_a_put_that_is_cancelled_in_the_stream_leaves_nothing(storage, sent):
-    """A task that is cancelled while it waits for bytes leaves nothing."""
+async def test_cancelled_upload_leaves_no_file(storage, sent):
     waiting = asyncio.Event()
 
     async def endless():
@@ -171,8 +169,8 @@ async def test_a_put_that_is_cancelled_in_the_stream_leaves_nothing(storage, sen
     assert await kept(storage) == ([], 0)
 
 
-async def test_a_large_file_takes_bounded_memory(storage):
-    """A file of many times what is held in memory passes through, in and out."""
+async def test_memory_for_a_large_file_is_limited(storage):
+    """In both directions."""
     block, size = os.urandom(1 << 20), 96 << 20
 
     async def large():
@@ -190,8 +188,8 @@ async def test_a_large_file_takes_bounded_memory(storage):
     assert peak - before < size // 2
 
 
-async def test_response_headers_are_no_part_of_the_bytes(storage):
-    """What a storage says of a file when it serves it by itself changes nothing of it."""
+async def test_response_headers_do_not_change_the_file(storage):
+    """They apply when the storage serves the file itself."""
     response_headers = ResponseHeaders("text/plain", 'attachment; filename="a.txt"')
     stored = await storage.put(stream(b"hello"), response_headers=response_headers)
     assert await read(storage, stored.key, 0, 5) == b"hello"

@@ -64,8 +64,8 @@ async def moved(harness, data=b"hello"):
     return await harness.reload(kept)
 
 
-async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
-    """A failure that is neither the database's nor a storage's comes out as it is, and every file can be read."""
+async def test_failing_progress_callback_stops_the_offload(disks):
+    """The error is raised as it is, and every file can be read."""
     kept = await disks.add()
 
     def fail(_):
@@ -77,8 +77,8 @@ async def test_a_report_that_fails_ends_the_run_and_loses_nothing(disks):
     assert await disks.read_content(kept) == b"hello"
 
 
-async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkeypatch):
-    """A target that gives other bytes than it was sent is a mismatch, and the row stays with the old file."""
+async def test_copy_with_other_bytes_is_not_used(disks, monkeypatch):
+    """It counts as a mismatch, and the row keeps the old file."""
     kept = await disks.add()
     monkeypatch.setattr(disks.s3, "read", lambda *_, **__: stream(b"other"))
     (told,) = await disks.offload()
@@ -87,8 +87,8 @@ async def test_a_copy_that_reads_back_otherwise_is_not_switched_to(disks, monkey
     assert (await disks.reload(kept)).storage == "local"
 
 
-async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
-    """A run renews its claims again and again, also after the database was out of reach for one renewal."""
+async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog):
+    """Also after the database was unavailable for one renewal."""
     await disks.add()
     offloader, renewals, renewed = disks.offloader(claim_renewal_interval=0.0), [], asyncio.Event()
     renew_claims = offloader.files.renew_claims
@@ -113,8 +113,8 @@ async def test_claims_are_kept_while_a_run_goes_on(disks, monkeypatch, caplog):
     ]
 
 
-async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
-    """Bytes that are due there stay listed, which is logged, and files there are not scrubbed."""
+async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
+    """This is logged, and files there are not scrubbed."""
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
     service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service.uploader._limits)
@@ -131,8 +131,7 @@ async def test_what_lies_on_a_storage_that_is_not_set_up_waits(disks, caplog):
     assert await disks.stored_keys("s3") == {kept.storage_key}
 
 
-async def test_a_scrub_reads_a_sample(disks, monkeypatch):
-    """Files that the draw leaves out are not read."""
+async def test_scrub_reads_a_random_sample(disks, monkeypatch):
     await disks.add()
     await disks.add()
     draws = iter([0.2, 0.7])
@@ -140,8 +139,7 @@ async def test_a_scrub_reads_a_sample(disks, monkeypatch):
     assert await disks.scrubber.run(0.5) == {"ok": 1, "mismatch": 0}
 
 
-async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeypatch):
-    """Whatever was read of a file that is not there any more says nothing."""
+async def test_file_moved_during_a_scrub_is_no_mismatch(disks, monkeypatch):
     kept = await disks.add()
 
     async def meanwhile(*_, **__):
@@ -152,8 +150,8 @@ async def test_a_file_that_is_moved_during_a_scrub_is_no_mismatch(disks, monkeyp
     assert await disks.scrubber.run(1.0) == {"ok": 0, "mismatch": 0}
 
 
-async def test_a_scrub_ends_where_a_storage_is_out_of_reach(disks):
-    """A storage that can't be read says nothing of its files: the scrub fails, and counts no mismatch."""
+async def test_scrub_fails_if_a_storage_is_unavailable(disks):
+    """It counts no mismatch."""
     await disks.add()
     disks.folder.rename(disks.folder.with_name("away"))
     with pytest.raises(Unavailable):
@@ -161,8 +159,8 @@ async def test_a_scrub_ends_where_a_storage_is_out_of_reach(disks):
     disks.folder.with_name("away").rename(disks.folder)
 
 
-async def test_a_dry_sweep_deletes_no_orphan(disks):
-    """A sweep that only looks reports an orphan and leaves it."""
+async def test_dry_run_of_the_reconcile_deletes_nothing(disks):
+    """It reports the orphan."""
     orphan = await disks.local.put(stream(b"orphan"))
     disks.clock_offset, found = ALL_CLAIMS_EXPIRED, []
     await disks.reconciler.run(dry_run=True, report=found.append)
@@ -170,8 +168,7 @@ async def test_a_dry_sweep_deletes_no_orphan(disks):
     assert await disks.stored_keys("local") == {orphan.key}
 
 
-async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monkeypatch):
-    """A row that is gone by the time its file is missed was deleted in between."""
+async def test_file_deleted_during_a_reconcile_is_not_missing(disks, monkeypatch):
     kept = await disks.add()
 
     async def meanwhile(_):
@@ -182,8 +179,8 @@ async def test_a_file_that_is_deleted_during_a_sweep_is_not_missing(disks, monke
     assert (await disks.reconciler.run())["missing"] == 0
 
 
-async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
-    """Where the answer to the commit is lost the row may be there, so its file stays for the sweep to judge."""
+async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkeypatch):
+    """The row may exist; the reconcile decides."""
     transaction = disks.database.transaction
 
     class Lost:
@@ -206,8 +203,8 @@ async def test_what_a_commit_may_have_kept_is_not_deleted(disks, monkeypatch):
     assert len(await disks.check_consistency()) == 1
 
 
-async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
-    """The backlog is unknown before the first look; without local storage there is no free space to tell."""
+async def test_backlog_is_unknown_without_local_storage(disks):
+    """It is unknown before the first query too, and there is no free space to report."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
     service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service.uploader._limits)
@@ -218,16 +215,16 @@ async def test_a_service_without_a_disk_knows_nothing_of_one(disks):
     metrics.close()
 
 
-async def test_a_ledger_without_its_row_is_an_error(disks):
-    """The row of a storage comes with the migrations; where it is gone that is said."""
+async def test_missing_ledger_row_is_an_error(disks):
+    """The migrations create it."""
     async with disks.database.transaction() as tx:
         await tx.execute(sa.delete(attachment_ledger))
     with pytest.raises(LookupError, match="has no row for a storage"):
         await ledger.totals(disks.database, "local")
 
 
-async def test_what_the_service_does_by_itself_is_logged_where_something_is_wrong(disks, monkeypatch, caplog):
-    """A file that can't be moved and one that is not what it was are logged, and so is what a retention deleted."""
+async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):
+    """Files that can't be moved, damaged files, and what a retention deleted."""
     monkeypatch.setattr(jobs, "utc_now", lambda: disks.clock() + ALL_CLAIMS_EXPIRED)
 
     def in_charge(retention=None):

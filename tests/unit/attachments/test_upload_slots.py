@@ -10,8 +10,8 @@ from support_service.core.errors import Unavailable
 
 
 @pytest.mark.parametrize("role", ["customer", "agent"])
-def test_one_customer_or_agent_has_a_quarter_of_the_upload_slots(instruments, role):
-    """A customer's or an agent's uploads leave room for those of others; a service's may take all there is."""
+def test_customer_or_agent_has_a_quarter_of_the_upload_slots(instruments, role):
+    """A service may use all of them."""
     slots = UploadSlots(instruments, 8)
     with ExitStack() as uploads:
 

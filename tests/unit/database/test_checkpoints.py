@@ -8,8 +8,8 @@ from support_service.database.timings import SqliteTimings
 from tests.support.calls import eventually
 
 
-async def test_a_checkpoint_that_fails_is_tried_again(database_url, monkeypatch, caplog):
-    """A failure is logged, and costs one checkpoint: the database goes on."""
+async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog):
+    """The failure is logged, and the database works meanwhile."""
     database = SqliteDatabase(database_url, timings=SqliteTimings(checkpoint_interval=0.0))
     await database.open()
     connect, tries = database._engine.connect, []

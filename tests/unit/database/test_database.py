@@ -45,8 +45,8 @@ async def ids(reader):
 
 
 @both_databases
-async def test_values_come_back_as_they_went_in(database):
-    """JSON, text, times in UTC to the microsecond and null are read as they were written."""
+async def test_values_are_read_as_they_were_written(database):
+    """JSON, text, times in UTC to the microsecond, and null."""
     async with database.transaction() as tx:
         assert await tx.execute(tickets.insert(), TICKET) == 1
     row = (await database.fetch_all(BY_ID, {"case_id": "case-1"}))[0]
@@ -55,8 +55,8 @@ async def test_values_come_back_as_they_went_in(database):
 
 
 @both_databases
-async def test_a_transaction_is_kept_or_not_at_all(database):
-    """What a block did before it failed is undone; a reader never sees what is not committed."""
+async def test_failed_transaction_is_rolled_back(database):
+    """Readers never see uncommitted changes."""
 
     async def fail():
         async with database.transaction() as tx:
@@ -74,8 +74,8 @@ async def test_a_transaction_is_kept_or_not_at_all(database):
 
 
 @both_databases
-async def test_a_cancelled_transaction_is_undone(database):
-    """A task that is cancelled inside its transaction leaves nothing, and the next transaction goes on."""
+async def test_cancelled_transaction_is_rolled_back(database):
+    """The next transaction works."""
     begun = asyncio.Event()
 
     async def work():
@@ -95,8 +95,8 @@ async def test_a_cancelled_transaction_is_undone(database):
 
 
 @both_databases
-async def test_many_transactions_at_once_each_count(database):
-    """Changes of one row by many tasks at once are made one after another; none is lost."""
+async def test_concurrent_transactions_are_all_applied(database):
+    """Many tasks change the same row."""
 
     async def count():
         async with database.transaction() as tx:
@@ -108,8 +108,8 @@ async def test_many_transactions_at_once_each_count(database):
 
 
 @both_databases
-async def test_children_go_with_their_case(database):
-    """A case that is deleted takes its messages, attachments and references along."""
+async def test_deleting_a_case_deletes_its_rows(database):
+    """Messages, attachments and references."""
     async with database.transaction() as tx:
         await tx.execute(tickets.insert(), TICKET)
         await tx.execute(ticket_references.insert(), {"ticket_id": "case-1", "kind": "order", "value": "ORD-1"})
@@ -139,8 +139,7 @@ HOT = {
 
 @both_databases
 @pytest.mark.parametrize("name", HOT)
-async def test_prepared_statements_read_as_sqlalchemy_does(database, name):
-    """A compiled statement gives the row that SQLAlchemy's own execution of it gives, value by value."""
+async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database, name):
     statement, parameters = HOT[name]
     file = {"id": "file-1", "ticket_id": "case-1", "filename": "a", "content_type": "a/b", "size_bytes": 1}
     file |= {"sha256": "0" * 64, "storage": "local", "storage_key": "k", "created_at": AT}
@@ -171,8 +170,8 @@ connection.close()
 
 
 @pytest.mark.usefixtures("processes")
-async def test_two_processes_that_write_one_sqlite_file(database, database_url):
-    """Writers of one file wait for each other, in this process and in others: nobody is told that it is locked."""
+async def test_two_processes_write_one_sqlite_file(database, database_url):
+    """Writers wait for each other and get no error."""
     path = database_url.removeprefix("sqlite:///")
     second = databases.connect(database_url)
     await second.open()
@@ -192,8 +191,8 @@ async def test_two_processes_that_write_one_sqlite_file(database, database_url):
     await second.close()
 
 
-async def test_many_writers_of_a_sqlite_file_that_stays_locked(database_url):
-    """All that wait for another process are refused at the same time, not one after another; more are refused at once.
+async def test_writers_of_a_locked_sqlite_file_are_refused_together(database_url):
+    """Not one after another. Later ones are refused at once.
 
     Readers read on meanwhile.
     """
@@ -222,8 +221,8 @@ async def test_many_writers_of_a_sqlite_file_that_stays_locked(database_url):
     await database.close()
 
 
-async def test_a_sqlite_file_that_stays_locked(database_url):
-    """Where another process holds the lock for too long, a writer is told to come again; readers read on."""
+async def test_sqlite_file_locked_for_too_long_refuses_writes(database_url):
+    """Reads continue."""
     database = databases.connect(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))
     await database.open()
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)

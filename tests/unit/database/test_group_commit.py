@@ -66,22 +66,22 @@ def table(tmp_path):
         yield table
 
 
-async def test_those_that_end_together_share_a_commit(table):
-    """Ten at once cost one commit, and each sees itself committed when it goes on."""
+async def test_concurrent_transactions_share_a_commit(table):
+    """Ten need one commit, and each is committed when it continues."""
     assert await asyncio.gather(*map(table.add, range(10))) == [True] * 10
     assert table.said.count("COMMIT") == 1
 
 
-async def test_one_after_the_other_each_has_its_own(table):
-    """Nobody waits for a transaction that is yet to come."""
+async def test_sequential_transactions_commit_at_once(table):
+    """None waits for a later transaction."""
     for number in range(3):
         assert await table.add(number)
     assert table.said.count("COMMIT") == 3
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_one_that_fails_is_undone_alone(table, place):
-    """What the others did is kept, whether they came before or after it."""
+async def test_failed_transaction_does_not_affect_its_group(table, place):
+    """Whether the others come before or after it."""
     ends = await asyncio.gather(
         *(table.add(number, failing=ValueError("no") if number == place else None) for number in range(3)),
         return_exceptions=True,
@@ -91,7 +91,7 @@ async def test_one_that_fails_is_undone_alone(table, place):
     assert not table.writer.in_transaction
 
 
-async def test_one_that_fails_by_itself_holds_nothing(table):
+async def test_failed_transaction_releases_the_write_lock(table):
     """Other processes can write at once."""
     with pytest.raises(ValueError, match="no"):
         await table.add(1, failing=ValueError("no"))
@@ -99,8 +99,8 @@ async def test_one_that_fails_by_itself_holds_nothing(table):
     assert table.numbers() == [2]
 
 
-async def test_a_commit_that_is_refused_is_everyones(table):
-    """All whose work was in it are told, nothing of it is kept, and the next one succeeds."""
+async def test_failed_commit_fails_the_whole_group(table):
+    """Nothing of it is stored, and the next group succeeds."""
     ends = await asyncio.gather(
         table.add(1), table.add(2, statement="INSERT INTO pointers VALUES (?)"), return_exceptions=True
     )
@@ -109,8 +109,8 @@ async def test_a_commit_that_is_refused_is_everyones(table):
     assert await table.add(3)
 
 
-async def test_what_sqlite_undoes_is_everyones(table):
-    """Where a statement's failure ends the whole transaction, those who wait for its commit are told."""
+async def test_rollback_by_sqlite_fails_the_whole_group(table):
+    """A statement's error may end the transaction."""
     assert await table.add(1)
     ends = await asyncio.gather(
         table.add(2), table.add(1, statement="INSERT OR ROLLBACK INTO numbers VALUES (?)"), return_exceptions=True
@@ -120,8 +120,8 @@ async def test_what_sqlite_undoes_is_everyones(table):
     assert await table.add(3)
 
 
-async def test_one_that_waits_holds_up_the_others_commit(table):
-    """A commit never falls into another's work: that one would be committed by halves."""
+async def test_group_commits_only_between_transactions(table):
+    """Otherwise a transaction in progress would be half committed."""
     going_on = asyncio.Event()
     first, second = asyncio.create_task(table.add(1)), asyncio.create_task(table.add(2, until=going_on))
     third = asyncio.create_task(table.add(3, failing=ValueError("no")))
@@ -137,8 +137,8 @@ async def test_one_that_waits_holds_up_the_others_commit(table):
     assert table.numbers() == [1, 2]
 
 
-async def test_one_that_is_cancelled_while_it_waits_for_the_commit(table):
-    """Its work is committed, as that of the others: whoever asked can't know."""
+async def test_transaction_cancelled_during_its_commit_is_committed(table):
+    """Its caller can't know the result."""
     tasks = [asyncio.create_task(table.add(number)) for number in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()

@@ -115,8 +115,8 @@ def described(thing, name, kind, *_):
     return not (name or "").startswith(SEARCH) and (kind, name) not in UNDESCRIBED
 
 
-def test_up_down_and_up(empty_url):
-    """Every migration can be taken back and applied again; nothing of it is left in between."""
+def test_all_migrations_can_be_reverted_and_applied_again(empty_url):
+    """Nothing is left in between."""
     in_thread(migrate.upgrade, empty_url)
     up = tables(empty_url)
     assert up >= set(metadata.tables)
@@ -128,8 +128,7 @@ def test_up_down_and_up(empty_url):
     assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
-def test_one_at_a_time(empty_url):
-    """Each migration alone can be taken back and applied again."""
+def test_each_migration_can_be_reverted_and_applied_again(empty_url):
     script = ScriptDirectory(str(migrate.MIGRATIONS))
     for revision in reversed(list(script.walk_revisions())):
         in_thread(migrate.upgrade, empty_url, revision.revision)
@@ -138,8 +137,8 @@ def test_one_at_a_time(empty_url):
     assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
-def test_the_newest_revision_is_known_without_alembic():
-    """The names of the files tell which migration is the last."""
+def test_newest_revision_is_read_from_file_names():
+    """Without importing Alembic."""
     script = ScriptDirectory(str(migrate.MIGRATIONS))
     assert [migrate.latest_revision()] == script.get_heads()
     for migration in script.walk_revisions():
@@ -147,8 +146,8 @@ def test_the_newest_revision_is_known_without_alembic():
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_the_tables_are_as_described(empty_url):
-    """The migrations leave what tables.py describes, to the last index."""
+def test_migrations_create_the_schema_of_tables_py(empty_url):
+    """Including every index."""
     in_thread(migrate.upgrade, empty_url)
 
     def differences(connection):
@@ -158,8 +157,8 @@ def test_the_tables_are_as_described(empty_url):
     assert inspect(empty_url, differences) == []
 
 
-def test_files_that_notes_alone_name_stay_hidden(empty_url):
-    """What no customer saw before files had a visibility of their own, none sees after."""
+def test_files_named_only_by_notes_become_internal(empty_url):
+    """Customers did not see them before files had a visibility of their own."""
     in_thread(migrate.upgrade, empty_url, "0007")
     at = {"created_at": "2026-05-12 08:30:00"}
     of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
@@ -186,8 +185,8 @@ def test_files_that_notes_alone_name_stay_hidden(empty_url):
     }
 
 
-def test_what_was_said_before_counts(empty_url):
-    """The messages that a case has already count with the bytes of all that they hold; a case without one has none."""
+def test_existing_messages_count_for_the_conversation_size(empty_url):
+    """With all their bytes; a case without messages has 0."""
     in_thread(migrate.upgrade, empty_url, "0008")
     at = {"created_at": "2026-05-12 08:30:00"}
     of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
@@ -210,8 +209,8 @@ def test_what_was_said_before_counts(empty_url):
     assert {tuple(row) for row in found} == {("spoken", 2000 + 2000 + 100_004 + 2 * 256), ("silent", 0)}
 
 
-def test_rows_are_filled_in_however_many_there_are(empty_url):
-    """What is filled in a few rows at a time is filled in to the last row."""
+def test_backfill_reaches_the_last_row(empty_url):
+    """It works in batches."""
     in_thread(migrate.upgrade, empty_url, "0009")
     change(empty_url, [row for seq in (1, 1000, 1001, 2500) for row in spoken(f"case-{seq}", seq=seq)])
     in_thread(migrate.upgrade, empty_url)
@@ -308,8 +307,8 @@ async def test_cases_are_read_while_rows_are_filled_in(busy):
     assert await user.fetchval("SELECT conversation_bytes FROM tickets") == len("hello") + 256
 
 
-async def test_a_table_in_use_is_waited_for_with_patience(busy):
-    """A long look at a table lets the migration wait, which lets everyone else have the table, and then goes on."""
+async def test_migration_waits_for_a_table_in_use(busy):
+    """It gives up its lock request between attempts, so that other sessions are not blocked."""
     timings = MigrationTimings(lock_timeout=0.2, retry_pause=0.01, attempts=10_000)
     url, holder, user = busy
     async with holder.transaction():
@@ -322,8 +321,8 @@ async def test_a_table_in_use_is_waited_for_with_patience(busy):
     assert await migrating == "newest"
 
 
-async def test_a_table_that_stays_in_use(busy):
-    """A migration that has no turn for too long says so, keeps what it has done, and goes on when it is run again."""
+async def test_migration_gives_up_on_a_table_that_stays_in_use(busy):
+    """It reports this, keeps what was done, and continues when it is run again."""
     timings = MigrationTimings(lock_timeout=0.05, retry_pause=0.01, attempts=3)
     url, holder, _ = busy
     async with holder.transaction():
@@ -334,8 +333,8 @@ async def test_a_table_that_stays_in_use(busy):
     assert await asyncio.to_thread(migrate.upgrade, url) == "newest"
 
 
-def test_an_interrupted_index_is_built_again(postgres):
-    """Columns that are committed before their unique index are no obstacle; neither is what is left of the index."""
+def test_invalid_index_is_built_again(postgres):
+    """Columns that were committed before their unique index do not prevent it."""
     name = postgres.create_database()
     url = postgres.url(name)
     (migration,) = (each for each in SCRIPTS.walk_revisions() if each.path.endswith("_external_ids.py"))
@@ -354,15 +353,14 @@ def test_an_interrupted_index_is_built_again(postgres):
     postgres.drop_database(name)
 
 
-def test_the_newest_schema_is_left_as_it_is(empty_url):
-    """A second upgrade changes nothing, and keeps what is there."""
+def test_second_upgrade_changes_nothing(empty_url):
     in_thread(migrate.upgrade, empty_url)
     in_thread(migrate.upgrade, empty_url)
     assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
-def test_a_newer_schema_is_left_as_it_is(empty_url):
-    """What a newer release has made of a database this one takes for newer, and neither fails at nor changes."""
+def test_schema_of_a_newer_release_is_unchanged(empty_url):
+    """It is recognized as newer."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["UPDATE alembic_version SET version_num = '9999'"])
     assert in_thread(migrate.upgrade, empty_url) == "newer"
@@ -370,8 +368,8 @@ def test_a_newer_schema_is_left_as_it_is(empty_url):
     assert revision(empty_url) == "9999"
 
 
-def test_a_schema_of_something_else(empty_url):
-    """A revision that none of this service's releases could have made is no newer one."""
+def test_unknown_revision_is_refused(empty_url):
+    """No release of this service could have created it."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
     assert in_thread(migrate.schema_status, empty_url) == "older"
@@ -405,8 +403,8 @@ def test_the_database_of_the_earlier_service_is_refused_unchanged(empty_url, cal
         )
 
 
-def test_both_services_in_one_database_with_a_schema_each(postgres):
-    """On PostgreSQL a role whose search path is a schema of its own does not see the earlier service's tables."""
+def test_earlier_service_may_use_another_schema_of_the_database(postgres):
+    """On PostgreSQL, with a search path per role."""
     name, role = postgres.create_database(), f"r{uuid4().hex}"
     url = postgres.url(name)
     change(
@@ -432,8 +430,8 @@ def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(empty_url):
     assert in_thread(migrate.upgrade, empty_url) == "newest"
 
 
-def test_a_schema_with_two_revisions(empty_url):
-    """A database that claims two revisions at once is refused: its content is unknown."""
+def test_database_with_two_revisions_is_refused(empty_url):
+    """Its content is unknown."""
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
     for call in (migrate.schema_status, migrate.upgrade):
@@ -455,8 +453,8 @@ def test_each_migration_only_adds(empty_url):
         before = after
 
 
-def test_replicas_that_start_together(empty_url):
-    """Several processes that migrate at once do it one after another; none of them fails."""
+def test_concurrent_upgrades_run_one_after_another(empty_url):
+    """None of the processes fails."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate.upgrade, [empty_url] * 4))
     assert in_thread(migrate.schema_status, empty_url) == "newest"
@@ -465,8 +463,8 @@ def test_replicas_that_start_together(empty_url):
 @pytest.mark.parametrize(
     "url", ["sqlite:////proc/nowhere/a.db", "postgresql://nobody@127.0.0.1:1/nothing", "postgresql://nobody@[::1]:1/no"]
 )
-async def test_a_database_out_of_reach(url):
-    """A database that can't be reached is said to be so, by the migration and by the service."""
+async def test_unreachable_database_is_reported(url):
+    """By the migration and by the service."""
     with pytest.raises(Unavailable):
         await asyncio.to_thread(migrate.upgrade, url)
     database = databases.connect(url)
@@ -549,8 +547,7 @@ def tagging(case, tags):
     return f"UPDATE tickets SET tags = '{tags}' WHERE id = '{case}'"
 
 
-async def test_a_tag_that_changes_while_tags_are_filled_in(busy):
-    """A change that is not committed yet is waited for, and its tags are kept."""
+async def test_backfill_of_tags_waits_for_uncommitted_changes(busy):
     url, writer, _ = busy
     await asyncio.to_thread(migrate.upgrade, url, "0024")
     await writer.execute(tagging("case-1", '["a"]'))

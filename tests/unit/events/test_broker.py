@@ -28,16 +28,15 @@ def events(deliveries):
     return [delivery.event for delivery in deliveries]
 
 
-async def test_events_come_in_order_and_once(broker):
-    """Events come in the order of their publication, each to one consumer of the group."""
+async def test_events_are_delivered_once_and_in_order(broker):
+    """Each to one consumer of the group."""
     await put(broker, "1", b"2", "3")
     assert events(await take(broker, 2)) == [b"1", b"2"]
     assert events(await broker.receive(STREAM, "b", count=9, wait=0.01)) == [b"3"]
     assert await take(broker) == []
 
 
-async def test_a_reader_that_waits_hears_at_once(broker):
-    """Who waits for an event gets it when it comes, long before the wait is over."""
+async def test_waiting_reader_gets_an_event_at_once(broker):
     waiting = asyncio.create_task(broker.receive(STREAM, "a", count=1, wait=30))
     await asyncio.sleep(0)
     while not waiting.done():
@@ -46,8 +45,8 @@ async def test_a_reader_that_waits_hears_at_once(broker):
     assert events(await waiting) == [b"x"]
 
 
-async def test_what_is_not_acknowledged_comes_again(broker):
-    """An event that a consumer left behind is handed to another after the idle time, and each time is counted."""
+async def test_unacknowledged_event_is_delivered_again(broker):
+    """To another consumer after the idle time. Deliveries are counted."""
     await put(broker, "1", "2")
     first, second = await take(broker)
     assert (first.tries, second.tries) == (1, 1)
@@ -61,8 +60,8 @@ async def test_what_is_not_acknowledged_comes_again(broker):
     assert await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5) == []
 
 
-async def test_more_time_for_an_event(broker):
-    """Whoever asks for more time for an event has it, and it counts as no try; what is acknowledged stays so."""
+async def test_claim_of_an_event_can_be_extended(broker):
+    """This counts as no delivery, and does not change acknowledged events."""
     await put(broker, "1", "2")
     first, second = await take(broker)
     await broker.acknowledge(STREAM, [second.id])
@@ -72,8 +71,8 @@ async def test_more_time_for_an_event(broker):
     assert [each.tries for each in await broker.claim(STREAM, "b", count=9, min_idle=0, isolate_after=5)] == [2]
 
 
-async def test_a_suspect_comes_alone(broker):
-    """An event that was handed out often comes by itself, after those that were not."""
+async def test_often_delivered_event_is_read_alone(broker):
+    """After the others."""
     await put(broker, "1")
     await take(broker)
     for _ in range(2):
@@ -84,8 +83,8 @@ async def test_a_suspect_comes_alone(broker):
     assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=2)) == [b"1"]
 
 
-async def test_dead_letters(broker):
-    """What is buried is listed with its reason, comes no more, and is there again after a replay."""
+async def test_dead_letter_is_listed_and_replayed(broker):
+    """With its reason. It is not delivered before its replay."""
     await put(broker, "1", "2")
     one, two = await take(broker)
     await broker.move_to_dead_letters(STREAM, one, "no good", "2026-01-01T00:00:00+00:00")
@@ -101,8 +100,7 @@ async def test_dead_letters(broker):
     assert await broker.dead_letters(STREAM, 10) == []
 
 
-async def test_depth(broker):
-    """Events wait from their publication until they are acknowledged."""
+async def test_depth_counts_unacknowledged_events(broker):
     assert (await broker.backlog(STREAM)).waiting == 0
     await put(broker, "1", "2", "3")
     assert (await broker.backlog(STREAM)).waiting == 3
@@ -112,8 +110,8 @@ async def test_depth(broker):
     assert (await broker.backlog(STREAM)).waiting == 1
 
 
-async def test_the_stream_is_trimmed(broker):
-    """The oldest events go when there are many more than are to be kept."""
+async def test_stream_is_trimmed_to_its_length(broker):
+    """The oldest events are removed."""
     for start in range(0, 2000, 100):
         await put(broker, *map(str, range(start, start + 100)), max_length=500)
     kept = events(await take(broker, 3000))
@@ -121,8 +119,8 @@ async def test_the_stream_is_trimmed(broker):
     assert kept[-1] == b"1999"
 
 
-async def test_a_newer_fence_shuts_out_the_older(broker):
-    """Who publishes with a smaller fence than someone before is refused, and nothing of it is published."""
+async def test_publishing_with_an_older_fence_is_refused(broker):
+    """Nothing is published."""
     await broker.publish(STREAM, ["1"], max_length=9, fence=7)
     await broker.publish(STREAM, ["2"], max_length=9, fence=8)
     with pytest.raises(FencedError) as refusal:
@@ -132,14 +130,13 @@ async def test_a_newer_fence_shuts_out_the_older(broker):
     assert events(await take(broker)) == [b"1", b"2", b"4"]
 
 
-async def test_an_event_of_any_bytes(broker):
-    """The broker hands on bytes as they are."""
+async def test_event_bytes_are_delivered_unchanged(broker):
     await put(broker, b"", bytes(range(256)), "đ".encode())
     assert events(await take(broker)) == [b"", bytes(range(256)), "đ".encode()]
 
 
-async def test_a_dead_redis(redis):
-    """Every call says that the broker is out of order; once it is back it is used again, though it forgot all."""
+async def test_calls_raise_unavailable_while_redis_is_down(redis):
+    """Afterwards the broker works again, although Redis has lost its data."""
     broker = patient_broker(redis.url)
     await put(broker, "1")
     redis.kill()
@@ -161,8 +158,8 @@ async def test_a_dead_redis(redis):
     await broker.close()
 
 
-async def test_what_may_not_be_lost_is_refused(broker):
-    """A stream that may lose nothing takes no more than may wait, and more again once its group has read."""
+async def test_full_stream_refuses_events(broker):
+    """A stream that must lose nothing accepts events again once its group has read some."""
     await broker.publish(STREAM, ["1", "2"], max_length=3, trim=False)
     with pytest.raises(StreamFullError):
         await broker.publish(STREAM, ["3", "4"], max_length=3, trim=False)
@@ -174,8 +171,7 @@ async def test_what_may_not_be_lost_is_refused(broker):
     assert events(await broker.claim(STREAM, "a", count=9, min_idle=0, isolate_after=5)) == [b"2", b"3", b"4"]
 
 
-async def test_a_stream_that_nobody_has_read(redis):
-    """What a producer has sent before any consumer came waits."""
+async def test_events_wait_for_the_first_consumer(redis):
     broker = patient_broker(redis.url)
     await put(broker, "1", "2")
     await broker.trim(STREAM)
@@ -183,8 +179,8 @@ async def test_a_stream_that_nobody_has_read(redis):
     await broker.close()
 
 
-async def test_another_group_that_came_first(redis):
-    """What another group has read stays until ours has read it too, also where ours is not there yet."""
+async def test_events_stay_until_our_group_has_read_them(redis):
+    """Also if another group was created first."""
     broker = patient_broker(redis.url)
     await put(broker, "1", "2")
     async with Redis.from_url(redis.url) as server:
@@ -196,8 +192,8 @@ async def test_another_group_that_came_first(redis):
     await broker.close()
 
 
-async def test_consumers_that_are_gone(redis):
-    """A consumer that has not been seen for a day goes; one that left events behind stays until others have them."""
+async def test_unused_consumers_are_deleted_after_a_day(redis):
+    """One with pending events stays until others have them."""
     broker = patient_broker(redis.url)
     forgetful = RedisBroker(redis.url, timings=replace(PATIENT_REDIS, consumer_expiry=0))
 
@@ -219,21 +215,21 @@ async def test_consumers_that_are_gone(redis):
     await forgetful.close()
 
 
-async def test_the_largest_that_can_be_set(broker):
-    """A stream as long, and a wait as long, as the settings allow are no faults."""
+async def test_largest_settings_are_accepted_by_redis(broker):
+    """Length of the stream and waiting time."""
     await put(broker, "1", max_length=MAX_INTEGER)
     assert events(await take(broker)) == [b"1"]
     assert await broker.claim(STREAM, "b", count=9, min_idle=MAX_DURATION.total_seconds(), isolate_after=5) == []
 
 
-async def test_to_remove_nothing_asks_nobody():
-    """Without ids Redis is not asked, which would refuse the command."""
+async def test_removing_no_ids_sends_no_command():
+    """Redis would refuse it."""
     broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is
     assert await broker.remove(STREAM, []) == 0
     await broker.close()
 
 
-def test_entries_that_were_trimmed_away_are_left_out():
-    """Redis hands out again what is not there any more as an id without fields, or as nothing."""
+def test_trimmed_entries_are_skipped():
+    """Redis returns them without fields, or as nil."""
     entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
     assert [(each.id, each.event, each.tries) for each in _deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]

@@ -7,8 +7,8 @@ from support_service.settings import Settings, WrongSetting
 from tests.support.servers import free_port
 
 
-async def test_a_redis_out_of_reach_is_a_refusal():
-    """The command says in one line that Redis can't be used."""
+async def test_unreachable_redis_is_reported():
+    """In one line."""
     settings = Settings.load({"SUPPORT_EVENTS_REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
     with pytest.raises(WrongSetting, match=r"^Redis at SUPPORT_EVENTS_REDIS_URL can't be used: "):
         await _list_dead_letters(settings)

@@ -17,8 +17,7 @@ def read(document):
     return envelope.parse(document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
-def test_a_structured_event():
-    """All that the event says is read, and written again the same."""
+def test_structured_event_is_read_and_written_unchanged():
     event = read(shipment_event())
     assert (event.id, event.source, event.type) == ("e-1", "/fulfillment", TYPES[0])
     assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9"), ("tracking", "ZX123")]
@@ -37,14 +36,14 @@ def test_a_structured_event():
         (2, {"paymentId": "p", "orderId": 7, "status": "captured"}, "Payment p updated to Captured for order 7"),
     ],
 )
-def test_what_a_case_is_told(kind, data, sentence):
-    """Each event has a sentence for the conversation."""
+def test_each_event_type_has_a_sentence(kind, data, sentence):
+    """It is the message in the conversation."""
     assert read(shipment_event() | {"type": TYPES[kind], "data": data}).data.sentence() == sentence
 
 
 @pytest.mark.parametrize("nested", [None, "payload", "data"])
-def test_a_plain_payload(nested):
-    """A payload with `eventType` is an event too; without an id its content is one, so that a repeat is known."""
+def test_plain_payload_is_an_event(nested):
+    """It has `eventType`. Without an id its content identifies it, so that a repeat is recognized."""
     data = shipment_event()["data"]
     plain = {"eventType": TYPES[0]} | ({nested: data} if nested else data)
     event = read(plain)
@@ -54,8 +53,8 @@ def test_a_plain_payload(nested):
     assert read(plain | {"eventId": "e-7", "source": "/s"}).id == "e-7"
 
 
-def test_plain_payloads_that_share_an_id():
-    """An `id` is that of the thing, not of the event, and one `eventId` of two types is that of two events."""
+def test_id_of_a_plain_payload_is_not_that_of_the_event():
+    """`id` identifies the object, and one `eventId` of two types is two events."""
     first, second = ({"eventType": TYPES[1], "id": 7, "orderId": "7", "status": status} for status in ("new", "paid"))
     assert read(first).id != read(second).id
     order = read(first | {"eventId": 1})
@@ -66,15 +65,15 @@ def test_plain_payloads_that_share_an_id():
 
 @pytest.mark.parametrize("text", ["\udcff", "%FF", "%00", "\x7f"])
 @pytest.mark.parametrize("name", ["id", "source", "type"])
-def test_what_no_text_may_have(name, text):
-    """A byte in a header that is no UTF-8, which the server reads as a surrogate, or a control character is refused."""
+def test_invalid_characters_are_refused(name, text):
+    """Invalid UTF-8 in a header, and control characters."""
     headers = {"ce-specversion": "1.0", "ce-id": "e-1", "ce-source": "/f", "ce-type": TYPES[0]}
     with pytest.raises(ValidationFailed):
         envelope.parse_binary(headers | {f"ce-{name}": f"a{text}"}, shipment_event()["data"])
 
 
-def test_an_unknown_type_is_an_event():
-    """An event of a type that nobody here knows is read, whatever its data."""
+def test_event_of_an_unknown_type_is_read():
+    """Whatever its data."""
     assert read(shipment_event() | {"type": "other.v1", "data": [1]}).data is None
 
 
@@ -109,15 +108,14 @@ def test_an_unknown_type_is_an_event():
         {"data": {"orderId": "o\0", "status": "x"}},
     ],
 )
-def test_what_is_no_event(change):
-    """A rule that is broken is named."""
+def test_invalid_event_is_refused_with_the_broken_rule(change):
     with pytest.raises(ValidationFailed):
         read(shipment_event() | change)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"a": NaN}', b" " * (5 << 20)])
-def test_what_is_not_even_json(body):
-    """Bytes that are not JSON, or too many, are refused without harm."""
+def test_invalid_json_is_refused(body):
+    """So is an event that is too large."""
     with pytest.raises(MalformedRequest):
         read(body)
 
@@ -144,8 +142,8 @@ JSON = strategies.recursive(
         ({"X" * 9000: ""}, f"{'X' * 64}: is no attribute; attributes have lower-case letters and digits"),
     ],
 )
-def test_a_wrong_attribute_is_named(change, error):
-    """The error names each attribute and its rule in plain words, and its length is limited."""
+def test_error_names_each_invalid_attribute(change, error):
+    """With its rule. The length of the error is limited."""
     with pytest.raises(ValidationFailed) as refusal:
         read(shipment_event() | change)
     assert refusal.value.message == f"The event is invalid: {error}"
@@ -160,8 +158,8 @@ def test_many_wrong_attributes_give_a_short_error():
 
 
 @hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment_event(), "eventType", "payload"]), JSON))
-def test_any_document_is_read_or_refused(document):
-    """Whatever JSON comes in, it is an event or a refusal, and never breaks the reader."""
+def test_any_json_is_an_event_or_refused(document):
+    """No other error is raised."""
     try:
         read(shipment_event() | document)
     except SupportError as refusal:
@@ -179,8 +177,8 @@ def test_any_document_is_read_or_refused(document):
         (2, {"payment": {"id": "p"}, "orderId": None, "order": {"id": "o"}}, [("order", "o"), ("payment", "p")]),
     ],
 )
-def test_what_senders_call_differently(kind, data, references):
-    """Names in snake_case, objects with an id, and types without a version are read as what they stand for."""
+def test_alternative_names_of_fields_and_types_are_accepted(kind, data, references):
+    """Names in snake_case, objects with an id, types without a version."""
     data["status"] = "late"
     versionless = TYPES[kind].removesuffix(".v1")
     for event in (
@@ -192,15 +190,15 @@ def test_what_senders_call_differently(kind, data, references):
         assert envelope.parse(envelope.serialize(event)) == event
 
 
-def test_one_event_with_and_without_its_version():
-    """The plain payload's source has the type, and is the same with both names."""
+def test_type_with_and_without_a_version_has_one_source():
+    """The plain payload's source has the type."""
     first, second = (
         {"eventType": name, "eventId": 7, "orderId": 1, "status": "x"} for name in (TYPES[1], TYPES[1][:-3])
     )
     assert (read(first).id, read(first).source) == (read(second).id, read(second).source)
 
 
-def test_a_member_with_two_values():
-    """A value under two names that differ is refused."""
+def test_contradicting_values_of_a_field_are_refused():
+    """It has two names with different values."""
     with pytest.raises(ValidationFailed, match=r"data\.orderId"):
         read({"eventType": TYPES[1], "orderId": "a", "order_id": "b", "status": "x"})

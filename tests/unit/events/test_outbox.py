@@ -47,16 +47,16 @@ def relay(database, instruments):
     )
 
 
-async def test_what_lies_between_published_events_stays(database):
-    """Numbers of other transactions may lie between those that were published; only these are removed."""
+async def test_only_published_events_are_deleted(database):
+    """Events of other transactions may have numbers between theirs."""
     await publishable(database, 1, 2, 3)
     async with database.transaction() as tx:
         await outbox_store.delete_published(tx, [1, 3])
     assert await left(database) == [2]
 
 
-async def test_every_event_has_its_deliveries_before_it_is_published(database, relay):
-    """Deliveries are made a batch at a time, until those of all that is published are there."""
+async def test_webhook_deliveries_are_created_before_publishing(database, relay):
+    """In batches, until all events of the batch have theirs."""
     await publishable(database, 1, 2, 3, 4)
     await relay.close()  # without a lease it publishes nothing
     assert await left(database) == [1, 2, 3, 4]
@@ -65,8 +65,8 @@ async def test_every_event_has_its_deliveries_before_it_is_published(database, r
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
 
 
-async def test_deliveries_are_made_in_the_background_while_there_are_full_batches(database, relay, monkeypatch):
-    """The loop that makes deliveries takes one batch after the other, and waits for a database that is out of reach."""
+async def test_background_loop_creates_deliveries_batch_by_batch(database, relay, monkeypatch):
+    """It waits while the database is unavailable."""
     lead, asked = relay._hold_lease, []
 
     async def lead_after_a_failure():
@@ -87,8 +87,8 @@ async def test_deliveries_are_made_in_the_background_while_there_are_full_batche
     assert await left(database) == [1, 2, 3, 4]
 
 
-async def test_a_relay_that_has_not_looked_says_nothing(database):
-    """Before the first look nothing is known of the oldest event, which is not an age of 0."""
+async def test_age_of_the_oldest_event_is_unknown_before_the_first_query(database):
+    """It is not reported as 0."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape = Scrape({METRICS: metrics})
     relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, max_stream_length=9)
@@ -103,8 +103,7 @@ async def forever():
     await asyncio.Event().wait()
 
 
-async def test_an_unforeseen_failure_comes_after_the_other_deliveries(database, instruments, monkeypatch):
-    """A delivery that fails in a way that nobody foresaw is raised once all that were begun have ended."""
+async def test_unexpected_error_is_raised_after_the_other_deliveries(database, instruments, monkeypatch):
     hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
     webhooks = WebhookSender(database, None, instruments, [hook], lambda: True)
     await publishable(database, 1, 2)

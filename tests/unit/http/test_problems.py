@@ -8,8 +8,8 @@ from aiohttp.test_utils import make_mocked_request
 from support_service.http.problems import problem_middleware
 
 
-async def test_a_payload_that_can_not_be_read_is_refused():
-    """A body that breaks HTTP's own rules is the client's fault, in one line, and the connection ends."""
+async def test_unreadable_body_is_refused():
+    """A body that violates HTTP is the client's error, in one line, and the connection is closed."""
 
     async def broken(_):
         raise web.RequestPayloadError("chunk\nsize")

@@ -35,19 +35,19 @@ TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
         (None, ["198.51.100.7"], UNKNOWN_ADDRESS),
     ],
 )
-def test_the_client_behind_proxies(peer, forwarded, client):
-    """The last address that is no listed proxy's is the client's; what stands before it is anybody's word."""
+def test_client_is_the_last_address_that_is_no_trusted_proxy(peer, forwarded, client):
+    """Addresses before it are unverified."""
     assert TRUSTED.client_address(peer, forwarded) == client
 
 
-def test_nobody_is_trusted_by_default():
-    """Without a list the peer is the client, whatever the header says."""
+def test_forwarding_header_is_ignored_by_default():
+    """Without a list of proxies the peer is the client."""
     assert TrustedProxies().client_address("10.0.0.1", ["198.51.100.7"]) == "10.0.0.1"
     assert not TrustedProxies().trusts("127.0.0.1")
 
 
-def test_a_long_chain_is_not_walked_to_its_end():
-    """A header with thousands of entries is looked at from its end, and only so far."""
+def test_long_forwarding_header_is_read_up_to_a_limit():
+    """From its end."""
     assert TRUSTED.client_address("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * MAX_FORWARDED_ADDRESSES]) == "10.0.0.2"
 
 
@@ -63,6 +63,6 @@ def test_a_long_chain_is_not_walked_to_its_end():
         ("nonsense", UNKNOWN_ADDRESS),
     ],
 )
-def test_what_an_address_counts_as(address, counts_as):
-    """A whole IPv6 network is one client, and what is no address shares one name."""
+def test_address_is_reduced_to_a_rate_key(address, counts_as):
+    """An IPv6 network of /64 is one client, and invalid addresses share one key."""
     assert rate_limit_address(address) == counts_as

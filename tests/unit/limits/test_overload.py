@@ -18,8 +18,7 @@ def let_in(overload, of=1600):
     return sum(overload.rejection_reason(1) is None for _ in range(of)) / of
 
 
-def test_one_late_look_is_no_overload(overload):
-    """A loop that is late now and then refuses nothing."""
+def test_single_late_sample_sheds_nothing(overload):
     for _ in range(10):
         for _ in range(LATE_CHECKS_BEFORE_SHEDDING - 1):
             overload.record_lag(10)
@@ -27,8 +26,8 @@ def test_one_late_look_is_no_overload(overload):
     assert let_in(overload) == 1
 
 
-def test_a_loop_that_stays_late_is_let_off(overload):
-    """Half as many requests are let in with each look at which the loop is late, but always some."""
+def test_late_samples_halve_the_admitted_share(overload):
+    """Some requests are always admitted."""
     shares = []
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
         overload.record_lag(LAG * 1.01)
@@ -40,8 +39,8 @@ def test_a_loop_that_stays_late_is_let_off(overload):
     assert overload.rejection_reason(1) == "lag"
 
 
-def test_it_comes_back_with_hysteresis(overload):
-    """Between half the bound and the bound nothing changes; below it all are let in again, step by step."""
+def test_admission_recovers_with_hysteresis(overload):
+    """Between half the limit and the limit nothing changes; below, it recovers step by step."""
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 6):
         overload.record_lag(LAG * 2)
     for _ in range(20):
@@ -56,14 +55,12 @@ def test_it_comes_back_with_hysteresis(overload):
     assert shares[-1] == 1
 
 
-def test_too_many_at_once(overload):
-    """The bound itself is let in, one more is not."""
+def test_concurrent_requests_are_admitted_up_to_the_limit(overload):
     assert overload.rejection_reason(10) is None
     assert overload.rejection_reason(11) == "requests"
 
 
-def test_no_bound_for_the_lag():
-    """With 0 no lag refuses anything."""
+def test_lag_limit_of_0_sheds_nothing():
     overload = LoadShedder(0, 10)
     for _ in range(100):
         overload.record_lag(100)

@@ -23,8 +23,8 @@ def clock():
     return Clock()
 
 
-def test_a_bucket_is_spent_and_fills_evenly(clock):
-    """So many at once, then one for each interval that has gone by; each answer tells what is left."""
+def test_bucket_refills_evenly(clock):
+    """A burst up to its size, then one request per interval. Each result has the remaining number."""
     limiter = RateLimiter("address", Rate(5, 10), clock)
     assert limiter.policy == '"address";q=5;w=10'
     assert [limiter.consume("a").remaining for _ in range(5)] == [4, 3, 2, 1, 0]
@@ -42,8 +42,8 @@ def test_a_bucket_is_spent_and_fills_evenly(clock):
     assert limiter.consume("a").remaining == 4
 
 
-def test_a_refused_request_costs_nothing(clock):
-    """Who goes on asking while refused is let in as soon as one who waited."""
+def test_refused_request_uses_no_token(clock):
+    """A caller that continues to send is admitted as soon as one that waited."""
     limiter = RateLimiter("address", Rate(2, 2), clock)
     for _ in range(2):
         limiter.consume("a")
@@ -53,8 +53,8 @@ def test_a_refused_request_costs_nothing(clock):
     assert limiter.consume("a").admitted
 
 
-def test_an_answer_may_cost_more_than_the_bucket_holds(clock):
-    """The key then owes the difference: it gets no further answer, and no request, until the bucket has refilled."""
+def test_response_may_cost_more_than_the_bucket_holds(clock):
+    """The key then owes the difference, and is refused until the bucket has refilled."""
     limiter = RateLimiter("principal", Rate(10, 10), clock)
     limiter.start_recording()
     assert limiter.consume("a").admitted
@@ -76,8 +76,8 @@ def test_an_answer_may_cost_more_than_the_bucket_holds(clock):
     seconds=st.sampled_from([1, 60, 3600]),
     pauses=st.lists(st.floats(0, 100), min_size=1, max_size=200),
 )
-def test_never_more_than_a_bucket_and_the_rate(requests, seconds, pauses):
-    """Whenever requests come, over any time no more get through than a bucket and what the rate gives back in it."""
+def test_admitted_requests_never_exceed_bucket_and_rate(requests, seconds, pauses):
+    """In any period, for any sequence of requests."""
     clock = Clock()
     limiter = RateLimiter("address", Rate(requests, seconds), clock)
     admitted = []
@@ -89,8 +89,8 @@ def test_never_more_than_a_bucket_and_the_rate(requests, seconds, pauses):
         assert len(admitted) - first <= requests + took * requests / seconds + 1e-3
 
 
-def test_memory_is_bounded(clock):
-    """However many keys come, few are kept, and one that is over its rate is not forgotten for them."""
+def test_number_of_keys_is_limited(clock):
+    """A key over its rate is not evicted."""
     limiter = RateLimiter("address", Rate(3, 3600), clock, max_keys=100)
     for _ in range(3):
         limiter.consume("greedy")
@@ -100,8 +100,8 @@ def test_memory_is_bounded(clock):
     assert not limiter.consume("greedy").admitted
 
 
-def test_what_others_spent_counts_here(clock):
-    """What is settled with others leaves less here; what was spent since then is added, and nothing is forgiven."""
+def test_requests_of_other_replicas_count(clock):
+    """After an exchange fewer remain; requests since then are added, and none are forgotten."""
     limiter = RateLimiter("address", Rate(10, 10), clock)
     limiter.start_recording()
     for _ in range(3):
@@ -116,8 +116,8 @@ def test_what_others_spent_counts_here(clock):
     assert not limiter.consume("a").admitted
 
 
-def test_the_largest_are_settled_first(clock):
-    """A turn settles a bounded number of keys; the others wait for the next."""
+def test_largest_counts_are_exchanged_first(clock):
+    """A turn exchanges a limited number of keys."""
     limiter = RateLimiter("address", Rate(10, 10), clock)
     limiter.start_recording()
     for key, number in {"a": 1, "b": 3, "c": 2}.items():
@@ -128,8 +128,7 @@ def test_the_largest_are_settled_first(clock):
     assert limiter.pop_consumed(2) == {}
 
 
-def test_what_waits_to_be_settled_is_bounded(clock):
-    """More keys than are settled in time wait in no greater number than is remembered."""
+def test_number_of_keys_to_exchange_is_limited(clock):
     limiter = RateLimiter("address", Rate(3, 3600), clock, max_keys=100)
     limiter.start_recording()
     for number in range(10_000):
@@ -139,8 +138,8 @@ def test_what_waits_to_be_settled_is_bounded(clock):
     assert len(limiter.pop_consumed(10_000)) <= 100
 
 
-def test_an_answer_that_is_sent_anyway_adds_to_what_is_owed(clock):
-    """The answer to a change can't be refused any more."""
+def test_response_that_must_be_sent_adds_to_the_debt(clock):
+    """That to a change can't be refused any more."""
     limiter = RateLimiter("principal", Rate(10, 10), clock)
     assert limiter.consume_more("a", 20, may_owe=True).admitted
     assert limiter.consume_more("a", 5, may_owe=True).admitted

@@ -75,22 +75,20 @@ def test_every_alert_has_one_entry_and_every_entry_an_alert():
     assert {runbook_of(alert) for alert in alerts()} == set(PAGES) - NO_ALERT
 
 
-def test_pages_come_in_pairs():
-    """What is there in English is there in Vietnamese, and the reverse."""
+def test_each_page_exists_in_both_languages():
     assert sorted(path.name for path in VIETNAMESE.glob("*.md")) == PAGES
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_both_languages_run_the_same(page):
-    """Queries and commands are the same in both, to the letter."""
+def test_queries_and_commands_are_equal_in_both_languages(page):
     for kind in ("sh", "promql"):
         assert blocks(page, kind, VIETNAMESE) == blocks(page, kind)
 
 
 @both
 @pytest.mark.parametrize("page", ENTRIES)
-def test_an_entry_has_every_part(page, folder):
-    """Trigger, impact, numbered checks with the normal result, mitigation, fix and end, in that order."""
+def test_page_has_every_section_in_order(page, folder):
+    """Trigger, impact, numbered checks with the normal result, mitigation, fix and end."""
     places = sections(page, folder)
     assert -1 not in places
     assert places == sorted(places)
@@ -102,7 +100,7 @@ def test_an_entry_has_every_part(page, folder):
 
 @both
 @pytest.mark.parametrize("page", sorted(SAID))
-def test_an_entry_says_the_alerts_threshold(page, folder):
+def test_page_states_the_threshold_of_its_alert(page, folder):
     """A changed threshold fails the pages that mention it."""
     start, end = sections(page, folder)[:2]
     fires = " ".join(text(folder, page)[start:end].split())
@@ -113,22 +111,20 @@ def test_an_entry_says_the_alerts_threshold(page, folder):
 
 @both
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page, folder):
-    """Every relative link of a page ends at a file."""
+def test_relative_links_of_pages_exist(page, folder):
     for target in re.findall(r"\]\(([^)#:]+)\)", text(folder, page)):
         assert (folder / target).is_file(), target
 
 
 @both
-def test_the_index_lists_every_page(folder):
-    """Nobody has to search."""
+def test_index_lists_every_page(folder):
     index = text(folder, "README.md")
     assert [page for page in PAGES if page != "README.md" and f"({page})" not in index] == []
 
 
 @both
-def test_the_first_page_guides_a_newly_paged_engineer(folder):
-    """The README explains how to read an alert, has three checks, shows the overrides and says how to escalate."""
+def test_index_guides_a_newly_paged_engineer(folder):
+    """It explains how to read an alert, has three checks, shows the overrides and says how to escalate."""
     page = text(folder, "README.md")
     places = [page.find(section) for section in FIRST_PAGE[folder]]
     assert -1 not in places
@@ -139,16 +135,16 @@ def test_the_first_page_guides_a_newly_paged_engineer(folder):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_metrics_are_those_there_are(page):
-    """Every metric of ours that a page names is in the table."""
+def test_metrics_of_pages_exist(page):
+    """Every metric of ours is in the table."""
     for query in blocks(page, "promql"):
         assert queried_series(query) <= known_series(), query
     prose = BLOCK.sub("", text(ENGLISH, page))
     assert {series_family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known_series()
 
 
-def test_queries_are_queries(promtool, tmp_path):
-    """Prometheus reads every query of every page."""
+def test_queries_of_pages_are_valid(promtool, tmp_path):
+    """Prometheus parses every query."""
     queries = [query for page in PAGES for query in blocks(page, "promql")]
     rules = [f"  - record: q:{number}\n    expr: |\n      {query}\n" for number, query in enumerate(queries)]
     file = tmp_path / "queries.yaml"
@@ -160,8 +156,8 @@ def test_queries_are_queries(promtool, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.usefixtures("processes")
-def test_commands_are_commands(page):
-    """Shell reads every command of a page, and `support-service` knows its own."""
+def test_commands_of_pages_are_valid(page):
+    """The shell parses every command, and `support-service` its own."""
     commands = blocks(page, "sh")
     subprocess.run(["bash", "-n"], input="\n".join(commands), text=True, check=True, timeout=10)
     for command in commands:
@@ -173,8 +169,8 @@ def test_commands_are_commands(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_command_acts_on_is_asked_for(page):
-    """No override names a service that may not be at fault. A command that reads input is alone in its block."""
+def test_object_of_a_command_is_a_parameter(page):
+    """No override names a fixed service. A command that reads input is alone in its block."""
     for command in blocks(page, "sh"):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
     for language, content in BLOCK.findall(text(ENGLISH, page)):
@@ -183,8 +179,8 @@ def test_what_a_command_acts_on_is_asked_for(page):
 
 @both
 @pytest.mark.parametrize("page", PAGES)
-def test_a_block_is_for_one_deployment(page, folder):
-    """Nobody has to leave out half of a block: commands of Kubernetes and of Compose are apart."""
+def test_block_of_commands_is_for_one_deployment(page, folder):
+    """Commands for Kubernetes and for Compose are in separate blocks."""
     for _, content in BLOCK.findall(text(folder, page)):
         assert "kubectl" not in content or "docker" not in content, content
 
@@ -203,8 +199,8 @@ def logged():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_looked_for_in_the_log_is_logged(page):
-    """Each alternative of a pattern stands in a line that the source logs."""
+def test_log_patterns_of_pages_match_log_messages(page):
+    """Each alternative of a pattern is in a message of the source."""
     words = logged()
     for command in [command for command in blocks(page, "sh") if "$LOGS | grep" in command]:
         for pattern in re.findall(r'grep (?:-E )?"([^"$]+)"', command):
@@ -242,8 +238,8 @@ def raised():
     return found
 
 
-def test_codes_come_with_the_status_of_the_table():
-    """A code that the source gives has its row, with its status; only a row that is to come is given nowhere."""
+def test_problem_codes_of_the_source_are_in_the_table_with_their_status():
+    """A row without use must be marked as future."""
     for code, status in raised():
         assert (
             code in problem_codes.COMMAND_LINE_ERRORS_BY_NAME
@@ -253,8 +249,7 @@ def test_codes_come_with_the_status_of_the_table():
     assert {*problem_codes.PROBLEM_CODES_BY_NAME, *problem_codes.COMMAND_LINE_ERRORS_BY_NAME} <= given
 
 
-def test_the_table_of_codes_is_in_order():
-    """Each code stands once, where one looks for it."""
+def test_problem_codes_are_sorted_and_unique():
     for table in ([code.name for code in problem_codes.PROBLEM_CODES], list(problem_codes.COMMAND_LINE_ERRORS_BY_NAME)):
         assert table == sorted(set(table))
 

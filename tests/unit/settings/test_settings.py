@@ -463,7 +463,7 @@ def test_new_names_of_earlier_variables_exist():
         ("postgresql+asyncpg://u:p@db/support", "postgresql://u:p@db/support"),
     ],
 )
-def test_the_driver_in_a_database_url_is_left_out(given, used):
+def test_driver_in_a_database_url_is_ignored(given, used):
     """The URLs of the earlier service name one."""
     assert Settings.load({"SUPPORT_DATABASE_URL": given}).database.url == used
 

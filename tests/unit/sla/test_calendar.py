@@ -70,7 +70,7 @@ def test_added_time_is_found_again_between_both_instants(
         ("Australia/Lord_Howe", NIGHT, "2026-04-04T14:00", 3, "2026-04-04T17:00"),
     ],
 )
-def test_known_days(zone: str, spans: dict[int, list], start: str, hours: float, end: str) -> None:
+def test_working_time_of_known_days(zone: str, spans: dict[int, list], start: str, hours: float, end: str) -> None:
     """Examples that can be checked by hand."""
     assert Calendar(ZoneInfo(zone), spans).add(utc(start), hours * HOUR) == utc(end)
 

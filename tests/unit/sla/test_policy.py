@@ -62,7 +62,7 @@ def test_durations(sent: str, duration: timedelta) -> None:
 @pytest.mark.parametrize(
     "sent", ["4h", "PT", "P", "", "P1M", "P1Y", "PT0S", "-PT1H", "P400D", "PT1.5H", 3600, "P1WT1H"]
 )
-def test_what_is_no_duration_is_refused(sent: object) -> None:
+def test_invalid_duration_is_refused(sent: object) -> None:
     """Months and years are too: their length varies."""
     with pytest.raises(ValidationError):
         policy(targets={"resolution": sent})
@@ -89,7 +89,7 @@ def test_what_is_no_duration_is_refused(sent: object) -> None:
         {"targets": {"resolution": "P4D"}, "calendar": calendar(spans={"mon": [["09:00", "09:01"]]})},
     ],
 )
-def test_what_no_policy_can_be_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_policy_is_refused(fields: dict[str, Any]) -> None:
     """A condition that is ignored would match other cases."""
     with pytest.raises(ValidationError):
         policy(**fields)

@@ -5,8 +5,7 @@ import pytest
 from tests.support.servers import MissingServer, find_binary
 
 
-def test_a_missing_server_says_how_to_get_it():
-    """A server that is not installed is named, with the command that installs it."""
+def test_missing_server_is_reported_with_the_install_command():
     with pytest.raises(MissingServer) as missing:
         find_binary("no-such-server")
     assert "no-such-server" in str(missing.value)
