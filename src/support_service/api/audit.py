@@ -9,7 +9,7 @@ from support_service.api.models.audit import AuditEntry, AuditPage, AuditQuery
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
-from support_service.audit import store
+from support_service.audit import actions, store
 from support_service.audit.chain import StoredAuditEntry
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
@@ -45,7 +45,7 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
         "at": entry.at,
         "actor": entry.actor,
         "role": entry.role,
-        "action": entry.action,
+        "action": actions.CURRENT_NAMES.get(entry.action, entry.action),
         "requestId": entry.request_id,
         "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
         "position": entry.position,

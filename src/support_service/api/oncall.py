@@ -137,7 +137,7 @@ def _source(parts: OnCallParts, service: UpstreamService) -> SourceCard:
         breaker=client.breaker.state if client else None,
         calls=recent.calls if recent else 0,
         error_share=recent.error_share if recent else None,
-        p95_seconds=recent.p95 if recent else None,
+        p95_seconds=_rounded(recent.p95 if recent else None),
         last_answer_at=recent.last_answer_at if recent else None,
         override=_override(parts, service),
     )
@@ -212,14 +212,19 @@ def _sealer(parts: OnCallParts) -> SealerCard:
     )
 
 
+def _rounded(seconds: float | None) -> float | None:
+    """Return a duration to the millisecond."""
+    return None if seconds is None else round(seconds, 3)
+
+
 def _event_loop(parts: OnCallParts) -> EventLoopCard:
     samples = list(parts.loop_lag.recent)
     ordered = sorted(samples)
     return EventLoopCard.model_construct(
         **_read(parts, "event_loop", utc_now()) | {"scope": "replica"},
-        lag_seconds=samples[-1] if samples else None,
-        p95_seconds=ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None,
-        max_seconds=ordered[-1] if ordered else None,
+        lag_seconds=_rounded(samples[-1] if samples else None),
+        p95_seconds=_rounded(ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None),
+        max_seconds=_rounded(ordered[-1] if ordered else None),
     )
 
 

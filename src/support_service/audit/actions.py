@@ -14,8 +14,8 @@ Action = Literal[
     "attachment.removed",
     "link.added",
     "link.removed",
-    "lever.pulled",
-    "lever.released",
+    "override.set",
+    "override.removed",
     "view.created",
     "view.changed",
     "view.deleted",
@@ -32,4 +32,7 @@ Action = Literal[
     "webhook.dropped",
     "case.erased",
 ]
+# Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
+FORMER_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}
+CURRENT_NAMES: dict[str, Action] = {former: name for name, former in FORMER_NAMES.items()}
 MAX_ACTOR = 255  # characters

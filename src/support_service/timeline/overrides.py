@@ -80,7 +80,7 @@ async def set_override(work: UnitOfWork, override: Override) -> None:
     """Set an override and record it in the audit log; it replaces the override of the same name."""
     before = next((each for each in await read_overrides(work.tx) if each.name == override.name), None)
     await work.tx.execute(UPSERT_OVERRIDE, asdict(override))
-    await audit.record(work, None, "lever.pulled", override.set_at, {override.name: (before, override)})
+    await audit.record(work, None, "override.set", override.set_at, {override.name: (before, override)})
 
 
 async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
@@ -88,7 +88,7 @@ async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Over
     statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
     cleared = [Override(**row._asdict()) for row in await work.tx.fetch_all(statement)]
     for override in cleared:
-        await audit.record(work, None, "lever.released", utc_now(), {override.name: (override, None)})
+        await audit.record(work, None, "override.removed", utc_now(), {override.name: (override, None)})
     return cleared
 
 

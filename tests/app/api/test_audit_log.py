@@ -38,7 +38,7 @@ async def test_entries_are_found_by_each_filter(client):
         (0, "lan", "case.opened", "a"),
         (1, "lan", "case.closed", "a"),
         (2, "minh", "case.closed", "b"),
-        (3, "minh", "lever.pulled", None),
+        (3, "minh", "override.set", None),
     )
 
     async def minutes(**query):
@@ -55,6 +55,18 @@ async def test_entries_are_found_by_each_filter(client):
     assert await minutes(actor="nobody") == []
     newest = (await read(client))["items"][0]
     assert (newest["caseId"], newest["changes"]) == (None, {})
+
+
+@both_databases
+async def test_former_action_names_are_read_by_their_current_names(client):
+    """Stored entries keep their names, because their hash covers them. A filter may have either name."""
+    entries = [(0, "lan", "lever.pulled", None), (1, "lan", "override.set", None), (2, "lan", "lever.released", None)]
+    await store(client.app[DATABASE], *entries, (3, "lan", "override.removed", None))
+    shown = [each["action"] for each in (await read(client))["items"]]
+    assert shown == ["override.removed", "override.removed", "override.set", "override.set"]
+    for name, former in (("override.set", "lever.pulled"), ("override.removed", "lever.released")):
+        for action in (name, former):
+            assert [each["action"] for each in (await read(client, action=action))["items"]] == [name, name]
 
 
 @both_databases
@@ -133,7 +145,7 @@ async def change(client, statement):
         await tx.execute(statement)
 
 
-async def test_altered_entry_is_found(sealed):
+async def test_altered_entry_is_reported(sealed):
     """The flaw names its position; parts after it are valid on their own."""
     await change(sealed, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
     found = await verify(sealed)

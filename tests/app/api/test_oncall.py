@@ -78,7 +78,7 @@ async def test_failing_source_and_its_override_are_shown(make_client, upstream_s
     payment = client.app[TIMELINE_AGGREGATOR].sources["payment"]
     payment.recent.record(0.1, "ok")
     for _ in range(3):
-        payment.recent.record(2.5, "timeout")
+        payment.recent.record(2.50049, "timeout")
     for _ in range(5):
         payment.breaker.report(payment.breaker.admit(), good=False)
     sources = (await state(client))["sources"]
@@ -118,8 +118,8 @@ async def test_old_figures_are_stale(client, monkeypatch):
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_database_that_is_down_is_told(client, monkeypatch, silent):
-    """The answer arrives, whether the database refuses or never answers; the other cards have their figures."""
+async def test_unavailable_database_is_reported(client, monkeypatch, silent):
+    """The response arrives whether the database refuses or never answers. The other cards have their figures."""
 
     async def ping():
         if silent:
@@ -133,8 +133,8 @@ async def test_database_that_is_down_is_told(client, monkeypatch, silent):
     assert found["cache"]["status"] == found["auditSealer"]["status"] == "ok"
 
 
-async def test_redis_that_is_down_is_told(make_client, redis):
-    """Cache, stream and dead letters are unavailable; the other cards have their figures."""
+async def test_unavailable_redis_is_reported(make_client, redis):
+    """Cache, stream and dead letters are unavailable. The other cards have their figures."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     found = await state(client)
     assert found["cache"]["status"] == found["stream"]["status"] == found["deadLetters"]["status"] == "ok"

@@ -43,7 +43,7 @@ async def test_override_is_set_and_cleared(client):
         assert response.status == 204
     assert in_effect(client, "payment") is None
     rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.actor, audit_log.c.case_id))
-    assert [tuple(row) for row in rows] == [("lever.pulled", "anyone", None), ("lever.released", "anyone", None)]
+    assert [tuple(row) for row in rows] == [("override.set", "anyone", None), ("override.removed", "anyone", None)]
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT1.5S", 1.5)])

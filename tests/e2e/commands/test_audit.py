@@ -38,7 +38,7 @@ async def test_overrides_are_recorded_and_verified(command, database, backend):
     await command("timeline", "degrade", "payment", "--for", "1h", "--reason", "still")
     await command("timeline", "restore", "all")
     created, changed, cleared = await sealed_entries(database)
-    assert [each.action for each in (created, changed, cleared)] == ["lever.pulled", "lever.pulled", "lever.released"]
+    assert [each.action for each in (created, changed, cleared)] == ["override.set", "override.set", "override.removed"]
     assert all(each.actor.startswith("operator ") and each.case_id is None for each in (created, changed, cleared))
     before, after = json.loads(changed.changes)["payment"]
     assert (before["reason"], after["reason"]) == ("being restored", "still")

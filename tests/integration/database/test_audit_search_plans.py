@@ -15,7 +15,7 @@ FILL = """
     INSERT INTO audit_log (at, actor, role, action, case_id, changes)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {entries})
     SELECT {at}, 'agent-' || (n % 50), 'agent',
-        CASE WHEN n % 5000 = 0 THEN 'lever.pulled' WHEN n % 3 = 0 THEN 'case.opened' ELSE 'message.added' END,
+        CASE WHEN n % 5000 = 0 THEN 'override.set' WHEN n % 3 = 0 THEN 'case.opened' ELSE 'message.added' END,
         'case-' || (n / 10), '{{"subject":[null,"A parcel"]}}'
     FROM numbers
 """
@@ -67,7 +67,7 @@ async def filled(database, backend):
         (AuditFilters(), "ix_audit_log_at_seq"),
         (AuditFilters(start=datetime(2026, 1, 1, 2, tzinfo=UTC)), "ix_audit_log_at_seq"),
         (AuditFilters(actor="agent-7"), "ix_audit_log_actor_at_seq"),
-        (AuditFilters(action="lever.pulled"), "ix_audit_log_action_at_seq"),
+        (AuditFilters(action="override.set"), "ix_audit_log_action_at_seq"),
         (AuditFilters(action="macro.deleted"), "ix_audit_log_action_at_seq"),
         (AuditFilters(case_id="case-7"), "ix_audit_log_case_id_seq"),
     ],

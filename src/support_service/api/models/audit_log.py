@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from support_service.api.models.audit import AuditEntry
-from support_service.audit.actions import MAX_ACTOR, Action
+from support_service.audit.actions import CURRENT_NAMES, MAX_ACTOR, Action
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
@@ -19,13 +19,18 @@ EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b1
 HEAD_EXAMPLE = {"position": 1834, "hash": examples.AUDIT_ENTRY["hash"]}
 
 
+def current_name(value: object) -> object:
+    """Return the current name of an action that is given by its former name; any other value as it is."""
+    return CURRENT_NAMES.get(value, value) if isinstance(value, str) else value
+
+
 class AuditLogQuery(ApiModel):
     """Which entries to list; all filters must match."""
 
     actor: Annotated[str, Field(min_length=1, max_length=MAX_ACTOR)] | None = Field(
         None, description="the name of the caller; all customers are `customer`"
     )
-    action: Action | None = Field(None, description="what was done")
+    action: Annotated[Action, BeforeValidator(current_name)] | None = Field(None, description="what was done")
     case_id: Identifier | None = Field(None, description="entries of one case, also of a deleted one")
     start: Moment | None = Field(None, alias="from", description="entries from this time on")
     end: Moment | None = Field(None, alias="to", description="entries before this time")

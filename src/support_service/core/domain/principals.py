@@ -65,8 +65,12 @@ class Principal:
         return True
 
     def may_see_visibility(self, visibility: str) -> bool:
-        """Return whether the caller may see a message or file with this visibility, in a case that they may see."""
-        return self.role != "customer" or visibility == "public"
+        """Return whether the caller may see a message or file with this visibility, in a case that they may see.
+
+        Internal ones are for staff. A service has no permission to read cases: it gets one only as the answer to a
+        repeated opening.
+        """
+        return self.role not in ("customer", "service") or visibility == "public"
 
 
 SYSTEM = Principal("support-service", "supervisor")  # principal of background jobs and the command line
