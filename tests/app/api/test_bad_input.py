@@ -38,35 +38,36 @@ def nested_case(depth):
     return '{"subject":"A","channel":"email","context":[' + opening + "1" + "}" * inner + "]}"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"nonsense",
-        b"{'subject': 'A'}",
-        b'{"subject": "A",}',
-        b"\xff\xfe",
-        b'{"subject": "\xff", "channel": "email"}',
-        b'{"subject": "\\ud800", "channel": "email"}',
-        b'{"subject": NaN, "channel": "email"}',
-        b'{"subject": "A", "channel": "email", "context": {"a": NaN}}',
-        b'{"subject": "A", "channel": "email", "context": {"a": Infinity}}',
-        b'{"subject": "A", "channel": "email", "context": {"a": [1e400]}}',
-        b'{"subject": "A", "channel": "email", "context": {"a": -1E+999}}',
-        b'{"subject": "A", "channel": "email", "context": {"a": ' + b"9" * 310 + b".5}}",
-        b'{"subject": "A", "channel": "email", "context": {"a": 1' + b"0" * 250 + b"e99}}",
-        b'{"subject": "A\0", "channel": "email"}',
-        b'{"subject": "A", "channel": "email"} {}',
-        b"[" * 10_000 + b"]" * 10_000,
-        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
-        nested_case(40).encode(),
-        b'{"n": ' + b"9" * 5000 + b"}",
-    ],
-)
-async def test_malformed_or_too_deep_json_is_refused(client, body):
+MALFORMED = [
+    b"",
+    b"{",
+    b"nonsense",
+    b"{'subject': 'A'}",
+    b'{"subject": "A",}',
+    b"\xff\xfe",
+    b'{"subject": "\xff", "channel": "email"}',
+    b'{"subject": "\\ud800", "channel": "email"}',
+    b'{"subject": NaN, "channel": "email"}',
+    b'{"subject": "A", "channel": "email", "context": {"a": NaN}}',
+    b'{"subject": "A", "channel": "email", "context": {"a": Infinity}}',
+    b'{"subject": "A", "channel": "email", "context": {"a": [1e400]}}',
+    b'{"subject": "A", "channel": "email", "context": {"a": -1E+999}}',
+    b'{"subject": "A", "channel": "email", "context": {"a": ' + b"9" * 310 + b".5}}",
+    b'{"subject": "A", "channel": "email", "context": {"a": 1' + b"0" * 250 + b"e99}}",
+    b'{"subject": "A\0", "channel": "email"}',
+    b'{"subject": "A", "channel": "email"} {}',
+    b"[" * 10_000 + b"]" * 10_000,
+    b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    nested_case(40).encode(),
+    b'{"n": ' + b"9" * 5000 + b"}",
+]
+
+
+async def test_malformed_or_too_deep_json_is_refused(client, subtests):
     """The response is 400 with the code `malformed_json`."""
-    await expect_problem(await post(client, body), 400, "malformed_json")
+    for body in MALFORMED:
+        with subtests.test(body=body):
+            await expect_problem(await post(client, body), 400, "malformed_json")
 
 
 @both_databases
@@ -151,86 +152,95 @@ async def test_context_and_metadata_are_limited_to_64_kib(client):
     assert await read_case(client, case) == case | {"timeline": []}
 
 
+SIZES = [
+    (1e308, 309),
+    (-5e-324, 327),
+    (1e17, 18),
+    (1.25e-7, 11),
+    (123.25, 6),
+    ('1e308 "5e-324', 16),
+    ("\x01", 8),
+    ("đ", 4),
+]
+
+
 @both_databases
-@pytest.mark.parametrize(
-    ("value", "length"),
-    [
-        (1e308, 309),
-        (-5e-324, 327),
-        (1e17, 18),
-        (1.25e-7, 11),
-        (123.25, 6),
-        ('1e308 "5e-324', 16),
-        ("\x01", 8),
-        ("đ", 4),
-    ],
-)
-async def test_json_size_counts_numbers_and_text_as_returned(client, value, length):
+async def test_json_size_counts_numbers_and_text_as_returned(client, subtests):
     """Numbers count without exponents, as PostgreSQL returns them, and text counts with its JSON escapes.
 
     PostgreSQL writes a space after each comma, which does not count.
     """
-    number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
-    metadata = {"a": [value] * number + ["x" * rest]}
-    async with await post(client, json.dumps(CASE | {"initialMessage": MESSAGE | {"metadata": metadata}})) as response:
-        assert response.status == 201, await response.text()
-        path = f"/support/cases/{(await response.json())['id']}"
-    async with client.get(path) as response:
-        assert len((await response.read()).replace(b", ", b",")) < 65_536 + 1200
-        stored = (await response.json())["messages"][0]["metadata"]["a"]
-    assert [type(value)(each) for each in stored[:-1]] == [value] * number
-    metadata["a"][-1] += "x"
-    new_message = client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata})
-    for change in (new_message, client.patch(path, json={"context": metadata})):
-        await expect_problem(await change, 422, "invalid_request")
+    for value, length in SIZES:
+        with subtests.test(value=value, length=length):
+            number, rest = divmod(65_536 - len('{"a":[""]}'), length + len(","))
+            metadata = {"a": [value] * number + ["x" * rest]}
+            async with await post(
+                client, json.dumps(CASE | {"initialMessage": MESSAGE | {"metadata": metadata}})
+            ) as response:
+                assert response.status == 201, await response.text()
+                path = f"/support/cases/{(await response.json())['id']}"
+            async with client.get(path) as response:
+                assert len((await response.read()).replace(b", ", b",")) < 65_536 + 1200
+                stored = (await response.json())["messages"][0]["metadata"]["a"]
+            assert [type(value)(each) for each in stored[:-1]] == [value] * number
+            metadata["a"][-1] += "x"
+            new_message = client.post(f"{path}/messages", json=MESSAGE | {"metadata": metadata})
+            for change in (new_message, client.patch(path, json={"context": metadata})):
+                await expect_problem(await change, 422, "invalid_request")
 
 
-@pytest.mark.parametrize("body", ["[]", "1", "null", '"text"', "true"])
-async def test_json_body_that_is_not_an_object_is_refused(client, body):
+NO_OBJECTS = ["[]", "1", "null", '"text"', "true"]
+
+
+async def test_json_body_that_is_not_an_object_is_refused(client, subtests):
     """The response is 422 and names the body."""
-    assert named_fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
+    for body in NO_OBJECTS:
+        with subtests.test(body=body):
+            assert named_fields(await expect_problem(await post(client, body), 422, "invalid_request")) == {"body"}
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        CASE | {"subject": "A\0B"},
-        CASE | {"customerId": "\0"},
-        CASE | {"context": {"a\0b": 1}},
-        CASE | {"context": [{"a": [{"b": "\0"}]}]},
-    ],
-)
+WITH_NUL = [
+    CASE | {"subject": "A\0B"},
+    CASE | {"customerId": "\0"},
+    CASE | {"context": {"a\0b": 1}},
+    CASE | {"context": [{"a": [{"b": "\0"}]}]},
+]
+
+
 @both_databases
-async def test_nul_character_is_refused_in_every_field(client, document):
+async def test_nul_character_is_refused_in_every_field(client, subtests):
     """This holds for fields, for keys, and for values deep in a context."""
-    await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
+    for document in WITH_NUL:
+        with subtests.test(document=document):
+            await expect_problem(await post(client, json.dumps(document)), 422, "invalid_request")
+
+
+WRONG_URLS = [
+    ("GET", "/support/cases?customerId=%00"),
+    ("GET", "/support/cases?channel=a%00b"),
+    ("GET", "/support/cases?q=%00"),
+    ("GET", "/support/cases?assignedAgentId=%FF"),
+    ("GET", "/support/agents/%00/workload"),
+    ("GET", "/support/agents/%FF/workload"),
+    ("GET", "/support/customers/%00"),
+    ("GET", "/support/customers/%FF"),
+    ("GET", "/support/customers/%ED%A0%80"),
+    ("POST", "/support/cases/{id}/status?status=open&assignedAgentId=a%00b"),
+    ("POST", "/support/cases/{id}/close?assignedAgentId=%00"),
+    ("GET", "/support/cases/{id}/attachments/%00/a.txt"),
+    ("DELETE", "/support/cases/{id}/attachments/%00"),
+]
 
 
 @both_databases
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/support/cases?customerId=%00"),
-        ("GET", "/support/cases?channel=a%00b"),
-        ("GET", "/support/cases?q=%00"),
-        ("GET", "/support/cases?assignedAgentId=%FF"),
-        ("GET", "/support/agents/%00/workload"),
-        ("GET", "/support/agents/%FF/workload"),
-        ("GET", "/support/customers/%00"),
-        ("GET", "/support/customers/%FF"),
-        ("GET", "/support/customers/%ED%A0%80"),
-        ("POST", "/support/cases/{id}/status?status=open&assignedAgentId=a%00b"),
-        ("POST", "/support/cases/{id}/close?assignedAgentId=%00"),
-        ("GET", "/support/cases/{id}/attachments/%00/a.txt"),
-        ("DELETE", "/support/cases/{id}/attachments/%00"),
-    ],
-)
-async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, method, path):
+async def test_nul_or_invalid_utf8_in_a_url_is_no_server_error(client, subtests):
     """The request is refused or matches nothing, in a query as in a path."""
-    case = await open_case(client)
-    async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
-        assert response.status in (200, 404, 422), await response.text()
-    assert (await read_case(client, case))["assignedAgentId"] is None
+    for method, path in WRONG_URLS:
+        with subtests.test(method=method, path=path):
+            case = await open_case(client)
+            async with client.request(method, URL(path.format(id=case["id"]), encoded=True)) as response:
+                assert response.status in (200, 404, 422), await response.text()
+            assert (await read_case(client, case))["assignedAgentId"] is None
 
 
 @pytest.mark.parametrize(
@@ -389,37 +399,39 @@ REFUSED_URIS = [
 ]
 
 
-@pytest.mark.parametrize("uri", REFUSED_URIS)
-async def test_attachment_uri_that_may_run_or_mislead_is_refused(client, uri):
+async def test_attachment_uri_that_may_run_or_mislead_is_refused(client, subtests):
     """Agents' tools show the URI as a link, so only web addresses and the service's own files are accepted."""
-    case = f"/support/cases/{(await open_case(client))['id']}"
-    message = MESSAGE | {"attachmentUri": uri}
-    bodies = [("/support/cases", CASE | {"initialMessage": message}), (f"{case}/messages", message)]
-    for path, body in [*bodies, (f"{case}/close", message)]:
-        problem = await expect_problem(await client.post(path, json=body), 422, "invalid_request")
-        (error,) = problem["errors"]
-        assert error["field"].endswith("attachmentUri")
-        assert "http or https" in error["message"]
+    for uri in REFUSED_URIS:
+        with subtests.test(uri=uri):
+            case = f"/support/cases/{(await open_case(client))['id']}"
+            message = MESSAGE | {"attachmentUri": uri}
+            bodies = [("/support/cases", CASE | {"initialMessage": message}), (f"{case}/messages", message)]
+            for path, body in [*bodies, (f"{case}/close", message)]:
+                problem = await expect_problem(await client.post(path, json=body), 422, "invalid_request")
+                (error,) = problem["errors"]
+                assert error["field"].endswith("attachmentUri")
+                assert "http or https" in error["message"]
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "https://files.test/label.png",
-        "HTTP://files.test:8080/a/b?c=d&e=f@g#h",
-        "https://[2001:db8::1]:443/x",
-        "https://files.test:65535",
-        "https://files.test:00080/x",
-        "https://files.test/phở.png",
-        "https://files.test",
-        "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679/label%20one.png",
-        "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679",
-    ],
-)
-async def test_attachment_uri_of_the_web_or_of_the_service_is_stored_as_sent(client, uri):
+ACCEPTED_URIS = [
+    "https://files.test/label.png",
+    "HTTP://files.test:8080/a/b?c=d&e=f@g#h",
+    "https://[2001:db8::1]:443/x",
+    "https://files.test:65535",
+    "https://files.test:00080/x",
+    "https://files.test/phở.png",
+    "https://files.test",
+    "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679/label%20one.png",
+    "/support/cases/0b6f7c0e-6a3c/attachments/7c9e6679",
+]
+
+
+async def test_attachment_uri_of_the_web_or_of_the_service_is_stored_as_sent(client, subtests):
     """The scheme may be in any case."""
-    case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": uri})
-    assert (await read_case(client, case))["messages"][0]["attachmentUri"] == uri
+    for uri in ACCEPTED_URIS:
+        with subtests.test(uri=uri):
+            case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": uri})
+            assert (await read_case(client, case))["messages"][0]["attachmentUri"] == uri
 
 
 async def test_empty_attachment_uri_counts_as_missing(client):

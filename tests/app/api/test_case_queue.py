@@ -24,44 +24,45 @@ async def cases(client):
     return cases
 
 
-@pytest.mark.parametrize(
-    ("query", "subjects"),
-    [
-        ("assignedAgentId=none", "CB"),
-        ("team=none", "CA"),
-        ("assignedAgentId=none&team=none", "C"),
-        ("assigned_agent_id=none", "CB"),
-        ("status=open,pending", "CBA"),
-        ("status=open&status=PENDING", "CBA"),
-        ("status=open,closed,", "DCA"),
-        ("status=closed,pending,open,resolved", "DCBA"),
-        ("status=pending,closed&team=returns", "DB"),
-        ("tag=vip", "BA"),
-        ("tag=vip&tag=late", "A"),
-        ("tag=late&tag=late", "A"),
-        ("tag=VIP", "C"),
-        ("tag=x,y", "C"),
-        ("tag=", "DCBA"),
-        ("tag=vip&tag=nothing", ""),
-        ("tag=vip&status=pending,closed", "B"),
-        ("orderId=ORD-1", "BA"),
-        ("orderId=ORD-1&paymentId=PAY-1", "A"),
-        ("payment_id=PAY-1", "A"),
-        ("shipmentId=4711", "C"),
-        ("orderId=ORD-1&tag=late", "A"),
-        ("q=vip&tag=late", "A"),
-        ("q=vip&status=open,pending&sort=newest", "CBA"),
-        ("q=vip&status=open,pending&sort=updated", "BCA"),
-        ("q=vip&tag=vip&sort=updated", "BA"),
-        ("q=vip&sort=waiting", ""),
-        ("orderId=4711", ""),
-    ],
-)
-async def test_listed_cases_match_all_given_filters(client, cases, query, subjects):
+FILTERED = [
+    ("assignedAgentId=none", "CB"),
+    ("team=none", "CA"),
+    ("assignedAgentId=none&team=none", "C"),
+    ("assigned_agent_id=none", "CB"),
+    ("status=open,pending", "CBA"),
+    ("status=open&status=PENDING", "CBA"),
+    ("status=open,closed,", "DCA"),
+    ("status=closed,pending,open,resolved", "DCBA"),
+    ("status=pending,closed&team=returns", "DB"),
+    ("tag=vip", "BA"),
+    ("tag=vip&tag=late", "A"),
+    ("tag=late&tag=late", "A"),
+    ("tag=VIP", "C"),
+    ("tag=x,y", "C"),
+    ("tag=", "DCBA"),
+    ("tag=vip&tag=nothing", ""),
+    ("tag=vip&status=pending,closed", "B"),
+    ("orderId=ORD-1", "BA"),
+    ("orderId=ORD-1&paymentId=PAY-1", "A"),
+    ("payment_id=PAY-1", "A"),
+    ("shipmentId=4711", "C"),
+    ("orderId=ORD-1&tag=late", "A"),
+    ("q=vip&tag=late", "A"),
+    ("q=vip&status=open,pending&sort=newest", "CBA"),
+    ("q=vip&status=open,pending&sort=updated", "BCA"),
+    ("q=vip&tag=vip&sort=updated", "BA"),
+    ("q=vip&sort=waiting", ""),
+    ("orderId=4711", ""),
+]
+
+
+async def test_listed_cases_match_all_given_filters(client, cases, subtests):
     """Values of one filter that are separated by commas are alternatives; repeated tags are not."""
-    async with client.get(f"/support/cases?{query}") as response:
-        assert response.status == 200, await response.text()
-        assert [case["subject"] for case in (await response.json())["items"]] == list(subjects)
+    for query, subjects in FILTERED:
+        with subtests.test(query=query, subjects=subjects):
+            async with client.get(f"/support/cases?{query}") as response:
+                assert response.status == 200, await response.text()
+                assert [case["subject"] for case in (await response.json())["items"]] == list(subjects)
 
 
 async def test_cases_that_changed_after_a_time(client, cases):
@@ -134,22 +135,23 @@ async def test_pages_follow_each_other(client, cases, sort):
     assert len(found) == (3 if sort == "waiting" else 4)
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("sort=oldest", "sort"),
-        ("status=open,lost", "status"),
-        ("status=open&status=lost", "status"),
-        ("updatedAfter=yesterday", "updatedAfter"),
-        ("updatedAfter=1778574600", "updatedAfter"),
-        ("updatedAfter=2026-05-12T08:30:00", "updatedAfter"),
-        ("updatedAfter=2026-05-12T08:30:00+07:00", "updatedAfter"),
-        ("updatedAfter=0001-01-01T00:00:00%2B07:00", "updatedAfter"),
-        ("orderId=" + "x" * 201, "orderId"),
-        ("tag=" + "x" * 65, "tag.0"),
-        ("&".join(f"tag={number}" for number in range(11)), "tag"),
-    ],
-)
-async def test_invalid_filter_is_refused(client, query, field):
-    problem = await expect_problem(await client.get(f"/support/cases?{query}"), 422, "invalid_request")
-    assert [error["field"] for error in problem["errors"]] == [field]
+INVALID_FILTERS = [
+    ("sort=oldest", "sort"),
+    ("status=open,lost", "status"),
+    ("status=open&status=lost", "status"),
+    ("updatedAfter=yesterday", "updatedAfter"),
+    ("updatedAfter=1778574600", "updatedAfter"),
+    ("updatedAfter=2026-05-12T08:30:00", "updatedAfter"),
+    ("updatedAfter=2026-05-12T08:30:00+07:00", "updatedAfter"),
+    ("updatedAfter=0001-01-01T00:00:00%2B07:00", "updatedAfter"),
+    ("orderId=" + "x" * 201, "orderId"),
+    ("tag=" + "x" * 65, "tag.0"),
+    ("&".join(f"tag={number}" for number in range(11)), "tag"),
+]
+
+
+async def test_invalid_filter_is_refused(client, subtests):
+    for query, field in INVALID_FILTERS:
+        with subtests.test(query=query, field=field):
+            problem = await expect_problem(await client.get(f"/support/cases?{query}"), 422, "invalid_request")
+            assert [error["field"] for error in problem["errors"]] == [field]
