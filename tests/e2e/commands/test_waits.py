@@ -1,6 +1,7 @@
 """`support-service database waits` as a process."""
 
 import asyncio
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -69,6 +70,26 @@ async def test_session_that_blocks_others(waits, database_url, postgres):
         postgres.run(f"SELECT pg_terminate_backend({each.get_server_pid()})")
     await asyncio.gather(*blocked, return_exceptions=True)
     assert await waits() == "No session waits for a lock.\n"
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_session_of_another_user(tmp_path, database_url, postgres):
+    """The service's role sees who holds the lock, but not what a superuser's session does."""
+    role = f"r{uuid4().hex}"
+    postgres.run(f"CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data, pg_write_all_data")
+    url = database_url.replace("//tests@", f"//{role}@")
+    holder, waiting = await asyncpg.connect(database_url), await asyncpg.connect(url)
+    await holder.execute("BEGIN; LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE")
+    blocked = asyncio.create_task(waiting.fetch("SELECT id FROM tickets"))
+    await eventually(lambda: _waiting(postgres, 1))
+    async with running("database", "waits", cwd=tmp_path, SUPPORT_DATABASE_URL=url) as process:
+        _, out, _ = await process.wait_for_exit()
+    (holding,) = [line for line in out.splitlines() if line.startswith(str(holder.get_server_pid()))]
+    assert holding.split()[3:5] == ["tests", "hidden"]
+    await holder.close()
+    await blocked
+    await waiting.close()
+    postgres.run(f"DROP ROLE {role}")
 
 
 def _waiting(postgres, number):

@@ -14,8 +14,8 @@ PREPARED_TRANSACTION = 0  # the process id that pg_blocking_pids gives for a pre
 class Session:
     """A session: its state, the age of its transaction in seconds, and its present or last statement.
 
-    PostgreSQL shows the statements of other users only to members of `pg_read_all_stats`. `lock` names what a session
-    waits for, and is empty if it does not wait; `seconds` is how long it has waited for it.
+    PostgreSQL shows states and statements of other users only to members of `pg_read_all_stats`. `lock` names what a
+    session waits for, and is empty if it does not wait; `seconds` is how long it has waited for it.
     """
 
     pid: int
@@ -40,7 +40,7 @@ WITH sessions AS (
     UNION SELECT unnest(blocked_by) FROM sessions
 )
 SELECT involved.pid, coalesce(application_name, '') AS application, coalesce(usename, '') AS "user",
-    coalesce(state, 'prepared transaction') AS state, blocked_by,
+    CASE WHEN involved.pid = 0 THEN 'prepared transaction' ELSE coalesce(state, 'hidden') END AS state, blocked_by,
     coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float AS transaction,
     coalesce(left(regexp_replace(query, '\\s+', ' ', 'g'), 200), '') AS query,
     coalesce(requested.lock, '') AS lock,
