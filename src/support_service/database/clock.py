@@ -7,8 +7,6 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.database.protocols import Reader
 
-REFRESH_INTERVAL = 60.0  # seconds
-
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
 
 

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from support_service.core.background import run_every, run_in_background
 from support_service.database import Database, connect
-from support_service.database.clock import REFRESH_INTERVAL as CLOCK_INTERVAL
 from support_service.database.clock import ClockOffset
 from support_service.database.timings import DatabaseTimings
 from support_service.settings.resources import DatabaseSettings
@@ -39,7 +38,7 @@ def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTim
         async with AsyncExitStack() as stack:
             if system != "sqlite":
                 await offset.refresh()
-                reading = run_every(CLOCK_INTERVAL, offset.refresh, "Reading the clock of the database")
+                reading = run_every(timings.clock_interval, offset.refresh, "Reading the clock of the database")
                 await stack.enter_async_context(run_in_background(reading))
             yield
         await database.close()

@@ -26,10 +26,11 @@ class PostgresTimings:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTimings:
-    """Timings of either database."""
+    """Timings of either database. `clock_interval` is in seconds, between two readings of the database's clock."""
 
     sqlite: SqliteTimings = field(default_factory=SqliteTimings)
     postgres: PostgresTimings = field(default_factory=PostgresTimings)
+    clock_interval: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
