@@ -29,6 +29,7 @@ services: install ## Install the Debian packages, helm and kubectl that tests ne
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	PATH="$$PATH:/usr/sbin" have haproxy || missing="$$missing haproxy"; \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	have promtool || missing="$$missing prometheus"; \
 	have amtool || missing="$$missing prometheus-alertmanager"; \
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
@@ -130,10 +131,10 @@ configuration: install ## Write docs/configuration.md again, from the settings
 observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
 	$(BIN)/python -m observability.generate
 
-drill-short: install services ## Break three things, and see that on-call is told of them and of nothing else
-	DRILL_TIME=30 $(PYTEST) -n 3 tests/e2e/drill/short.py $(ARGS)
+drill-short: install services ## Break six things, and see that on-call is told of them and of nothing else
+	DRILL_TIME=45 $(BIN)/pytest tests/e2e/drill/short.py $(ARGS)
 
-drill: install services ## Break one thing after another and show which alerts come (ARGS="--only Redis" picks some)
+drill: install services ## Break a whole deployment in one way after another and show which alerts come (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
 bench: install services ## Measure the service, a bare server and a FastAPI service (ARGS=--help lists the options)

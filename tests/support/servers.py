@@ -126,10 +126,11 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL cluster for the tests; root runs it as the user `postgres`, as PostgreSQL requires.
 
-    `settings` replace those of the tests, which flush nothing.
+    `settings` replace those of the tests, which flush nothing. The data is empty, or a copy of that of another cluster
+    that is stopped, by its folder.
     """
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, copied_from: Path | None = None, /, **settings: object) -> None:
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
         directories = [str(path) for path in versions]
         self._initdb, self._postgres, self._psql = (
@@ -144,6 +145,9 @@ class PostgresServer:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
             self._user = {"user": account.pw_name, "group": account.pw_gid, "extra_groups": []}
+        if copied_from is not None:
+            subprocess.run(["cp", "--archive", copied_from / "data", folder], check=True)
+            return
         subprocess.run(
             [
                 *(self._initdb, "-D", folder / "data", "-U", "tests", "-A", "trust"),

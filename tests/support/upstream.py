@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -28,12 +29,18 @@ class Upstream:
         self._port = free_port()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = None
         self.url = f"http://127.0.0.1:{self._port}"
+
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Serve https with the certificate of a context, from the next `open` on."""
+        self._tls = context
+        self.url = f"https://127.0.0.1:{self._port}"
 
     async def open(self) -> None:
         """Listen, on the same port each time."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
 
     async def close(self) -> None:
         """Refuse new connections and drop open ones."""

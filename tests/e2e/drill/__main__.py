@@ -3,13 +3,16 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
+from contextlib import aclosing
 
 from tests.e2e.drill import TIME
+from tests.e2e.drill.deployment import Scenario
 from tests.e2e.drill.faults import FAULTS, Fault
-from tests.e2e.drill.run import ROOT, Outcome, run_fault
+from tests.e2e.drill.run import Outcome, run_faults
 
-RUNBOOKS = ROOT / "runbooks"
-COLUMNS = ("fault", "alerts in #data-ops", "seconds", "at real waits", "runbook", "resolved after", "verdict")
+IN_ONE_DEPLOYMENT = 12  # faults
+COLUMNS = ("fault", "alerts in #data-ops", "at real waits", "pages", "cause", "resolved after", "verdict")
 
 
 def main() -> int:
@@ -18,9 +21,7 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="TEXT", help="run faults whose name contains TEXT; separate several texts with commas"
     )
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="concurrent faults, each with its own environment"
-    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="deployments that run at the same time")
     parser.add_argument("--list", action="store_true", help="print the faults and the alerts they must raise")
     arguments = parser.parse_args()
     wanted = (arguments.only or "").split(",")
@@ -33,55 +34,70 @@ def main() -> int:
 
 
 async def _run(faults: list[Fault], jobs: int) -> int:
+    outcomes: list[Outcome] = []
     slots = asyncio.Semaphore(jobs)
 
-    async def run_in_slot(fault: Fault) -> Outcome:
-        async with slots:
-            return await run_fault(fault)
+    async def run_in_slot(some: Sequence[Fault]) -> None:
+        async with slots, aclosing(run_faults(some)) as results:
+            async for outcome in results:
+                outcomes.append(outcome)
+                print(table_row(outcome), flush=True)
+                for error in (
+                    *outcome.errors,
+                    *outcome.unknown_causes,
+                    *(f"missing {name}" for name in outcome.missing),
+                ):
+                    print(f"  {outcome.fault.name}: {error}", file=sys.stderr, flush=True)
 
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
-    outcomes = []
-    for task in [asyncio.create_task(run_in_slot(fault)) for fault in faults]:
-        outcome = await task
-        outcomes.append(outcome)
-        print(table_row(outcome), flush=True)
-        for error in (*outcome.errors, *(f"missing {name}" for name in outcome.missing)):
-            print(f"  {outcome.fault.name}: {error}", file=sys.stderr, flush=True)
+    async with asyncio.TaskGroup() as group:
+        for some in in_deployments(faults):
+            group.create_task(run_in_slot(some))
     expected = sum(len(_alert_names(outcome)) for outcome in outcomes)
     right = sum(len(_alert_names(outcome) & outcome.alerts.keys()) for outcome in outcomes)
     raised = sum(len(outcome.alerts) for outcome in outcomes)
-    good = sum(_is_good(outcome) for outcome in outcomes)
+    good = sum(outcome.good for outcome in outcomes)
+    paged = [outcome.pages for outcome in outcomes if outcome.pages]
+    causes = [not outcome.unknown_causes for outcome in outcomes if outcome.fault.causes]
     print(
         f"\nrecall {_percentage(right, expected)}, precision {_percentage(right, raised)}; {good} of {len(outcomes)}"
-        f" as expected. Waits are divided by {TIME}.",
+        f" as expected; {sum(paged)} pages for {len(paged)} faults that page; a check told the cause of"
+        f" {sum(causes)} of {len(causes)} faults. Waits are divided by {TIME}.",
         flush=True,
     )
     return int(good != len(outcomes))
 
 
+def in_deployments(faults: list[Fault]) -> list[list[Fault]]:
+    """Return the faults that share a deployment: those of one scenario, at most IN_ONE_DEPLOYMENT of them."""
+    scenarios: list[Scenario] = []
+    for fault in faults:
+        scenarios += [] if fault.scenario in scenarios else [fault.scenario]
+    groups = [[fault for fault in faults if fault.scenario == scenario] for scenario in scenarios]
+    return [
+        group[start : start + IN_ONE_DEPLOYMENT]
+        for group in groups
+        for start in range(0, len(group), IN_ONE_DEPLOYMENT)
+    ]
+
+
 def table_row(outcome: Outcome) -> str:
     """Return the row of an outcome in the table."""
     alerts = sorted(outcome.alerts.items(), key=lambda item: item[1])
-    books = [f"{book}{'' if (RUNBOOKS / book).is_file() else ' (missing)'}" for book in outcome.runbooks.values()]
     cells = (
         outcome.fault.name,
         ", ".join(f"{name}{' (!)' if name in outcome.unexpected else ''}" for name, _ in alerts) or "nothing",
-        ", ".join(f"{after:.1f}" for _, after in alerts),
         ", ".join(f"{after * TIME / 60:.0f} min" for _, after in alerts),
-        ", ".join(books),
+        str(outcome.pages),
+        "" if not outcome.fault.causes else "not found" if outcome.unknown_causes else "found",
         ""
         if not outcome.fault.alerts
         else "never"
         if outcome.resolved_after is None
         else f"{outcome.resolved_after} evaluation{'s' * (outcome.resolved_after > 1)}",
-        "good" if _is_good(outcome) else "WRONG",
+        "good" if outcome.good else "WRONG",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _is_good(outcome: Outcome) -> bool:
-    """Return whether the outcome is as expected, and each runbook link leads to a file."""
-    return outcome.good and all((RUNBOOKS / book).is_file() for book in outcome.runbooks.values())
 
 
 def _alert_names(outcome: Outcome) -> set[str]:

@@ -1,87 +1,105 @@
-"""Faults of clients, webhooks, the database and monitoring, held for a block and repaired after it."""
+"""Faults of clients, their access and their way to the service, and of monitoring, held and repaired."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 
-from tests.e2e.drill import EVALUATION
-from tests.e2e.drill.breaking import consumer_may_not_read, repeatedly
-from tests.e2e.drill.environment import DrillEnvironment
+from tests.e2e.drill.breaking import changed, repeatedly
+from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.load_balancer import NOTHING_IS_SERVED
 
 NOBODY = "127.0.0.1:9"  # the port that discards; nothing listens there
 
 
 @asynccontextmanager
-async def database_refuses_cases(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """No case can be added, as after a restore with other permissions; reads succeed."""
-    await environment.service.change_database(
-        "CREATE TRIGGER drill BEFORE INSERT ON tickets BEGIN SELECT RAISE(ABORT, 'a drill'); END"
-    )
+async def tokens_are_emptied(deployment: Deployment) -> AsyncIterator[None]:
+    usual = deployment.tokens.read_bytes()
+    deployment.tokens.write_text('{"tokens": []}')
     yield
-    await environment.service.change_database("DROP TRIGGER drill")
+    deployment.tokens.write_bytes(usual)
 
 
 @asynccontextmanager
-async def webhook_is_down(environment: DrillEnvironment) -> AsyncIterator[None]:
-    environment.receiver.webhook_status = 500
+async def keys_cannot_be_read(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.issuer.fail_with(503)
     yield
-    environment.receiver.webhook_status = 204
+    deployment.issuer.heal()
 
 
 @asynccontextmanager
-async def a_client_sends_invalid_cases(environment: DrillEnvironment) -> AsyncIterator[None]:
-    async with aiohttp.ClientSession(environment.service.address) as session:
+async def keys_are_rotated_unseen(deployment: Deployment) -> AsyncIterator[None]:
+    """The issuer signs with a new key, and the address of its keys does not answer."""
+    deployment.issuer.add_key("new", "RSA", 2048)
+    deployment.issuer.fail_with(503)
+    async with changed(deployment.traffic, token=deployment.token("agents")):
+        yield
+    deployment.issuer.heal()
+
+
+@asynccontextmanager
+async def webhook_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.receiver, webhook_status=500):
+        yield
+
+
+@asynccontextmanager
+async def a_client_sends_invalid_cases(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.traffic.session() as session:
 
         async def send() -> None:
-            with suppress(aiohttp.ClientError):
+            with suppress(aiohttp.ClientError, TimeoutError):
                 async with session.post("/support/cases", json={"channel": "pigeon"}):
                     pass
 
-        async with repeatedly(send, 0.1):
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(repeatedly(send, 0.15))
             yield
 
 
 @asynccontextmanager
-async def clients_send_too_much(environment: DrillEnvironment) -> AsyncIterator[None]:
-    environment.traffic.reads = 100.0
-    yield
-    environment.traffic.reads = 8.0
-
-
-@asynccontextmanager
-async def nothing_is_sent(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """The way of clients to the service is interrupted; the probe's is not."""
-    traffic = environment.traffic
-    usual = (traffic.cases, traffic.reads, traffic.uploads)
-    traffic.cases = traffic.reads = traffic.uploads = 0.0
-    yield
-    traffic.cases, traffic.reads, traffic.uploads = usual
-
-
-@asynccontextmanager
-async def scrapes_are_blocked(environment: DrillEnvironment) -> AsyncIterator[None]:
-    await environment.monitoring.scrape("support-service", [NOBODY])
-    yield
-    await environment.monitoring.scrape("support-service", [environment.service.target])
-
-
-@asynccontextmanager
-async def a_replica_is_down(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """A second replica is to answer, and does not."""
-    await environment.monitoring.scrape("support-service", [environment.service.target, NOBODY])
-    yield
-    await environment.monitoring.scrape("support-service", [environment.service.target])
-
-
-@asynccontextmanager
-async def probe_fails_at_times(environment: DrillEnvironment) -> AsyncIterator[None]:
-    """The consumer may not read for every other three runs."""
-
-    async def refuse_for_a_while() -> None:
-        async with consumer_may_not_read(environment):
-            await asyncio.sleep(3 * EVALUATION)
-
-    async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
+async def clients_send_too_much(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, reads=100.0):
         yield
+
+
+@asynccontextmanager
+async def nothing_is_sent(deployment: Deployment) -> AsyncIterator[None]:
+    """The way of clients to the service is interrupted; the probe's is not."""
+    async with changed(deployment.traffic, cases=0.0, reads=0.0, uploads=0.0):
+        yield
+
+
+@asynccontextmanager
+async def case_volume_is_high(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, unread_cases=45.0):
+        yield
+
+
+@asynccontextmanager
+async def no_cases_are_opened(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, cases=0.0):
+        yield
+
+
+@asynccontextmanager
+async def nothing_is_routed(deployment: Deployment) -> AsyncIterator[None]:
+    """The load balancer answers every request with 404, as after a wrong change of its rules."""
+    await deployment.load_balancer.start(deployment.replicas, NOTHING_IS_SERVED)
+    yield
+    await deployment.load_balancer.start(deployment.replicas)
+
+
+@asynccontextmanager
+async def probe_stops(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.probe.kill()
+    yield
+    await deployment.probe.start()
+
+
+@asynccontextmanager
+async def scrapes_are_blocked(deployment: Deployment) -> AsyncIterator[None]:
+    await deployment.monitoring.scrape("support-service", [NOBODY])
+    yield
+    await deployment.monitoring.scrape("support-service", deployment.targets)

@@ -1,72 +1,96 @@
 """Faults of files, their disk and S3, held for a block and repaired after it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from aiohttp import web
+
 from tests.e2e.drill import SIZE
-from tests.e2e.drill.environment import BUCKET, DrillEnvironment
+from tests.e2e.drill.breaking import changed
+from tests.e2e.drill.deployment import Deployment
 
 MIB = 1024**2
 GIB = 1024**3 // SIZE  # divided by SIZE
 
 
-async def upload_large_file(environment: DrillEnvironment) -> None:
+async def upload_large_file(deployment: Deployment) -> None:
     """Upload a file that differs from all others by its size."""
-    case = await environment.traffic.open_case(read=False)
-    environment.large_files.append((case, await environment.traffic.upload(case, MIB)))
+    case = await deployment.traffic.open_case(read=False)
+    deployment.large_files.append((case, await deployment.traffic.upload(case, MIB)))
 
 
-async def fill_backlog(environment: DrillEnvironment) -> None:
+async def fill_backlog(deployment: Deployment) -> None:
     """Upload sixteen files, of 1 GiB before division by SIZE."""
     for _ in range(16):
-        await upload_large_file(environment)
+        await upload_large_file(deployment)
+
+
+async def remove_large_files(deployment: Deployment) -> None:
+    """Delete the files that were uploaded so."""
+    while deployment.large_files:
+        await deployment.traffic.remove(*deployment.large_files.pop())
 
 
 @asynccontextmanager
-async def backlog_is_high(environment: DrillEnvironment) -> AsyncIterator[None]:
+async def backlog_is_high(deployment: Deployment) -> AsyncIterator[None]:
     yield
-    for case, attachment in environment.large_files:
-        await environment.traffic.remove(case, attachment)
+    await remove_large_files(deployment)
 
 
 @asynccontextmanager
-async def files_grow_fast(environment: DrillEnvironment) -> AsyncIterator[None]:
-    environment.traffic.uploads, environment.traffic.file_size = 4.0, 100_000
+async def files_grow_fast(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, uploads=4.0, file_size=100_000):
+        yield
+
+
+@asynccontextmanager
+async def uploads_fail(deployment: Deployment) -> AsyncIterator[None]:
+    away = deployment.files.with_name("attachments-away")
+    deployment.files.rename(away)
+    deployment.files.write_text("no folder")
     yield
-    environment.traffic.uploads, environment.traffic.file_size = 1.0, 100
+    deployment.files.unlink()
+    away.rename(deployment.files)
 
 
 @asynccontextmanager
-async def uploads_fail(environment: DrillEnvironment) -> AsyncIterator[None]:
-    away = environment.service.files.with_name("attachments-away")
-    environment.service.files.rename(away)
-    environment.service.files.write_text("no folder")
-    yield
-    environment.service.files.unlink()
-    away.rename(environment.service.files)
-
-
-@asynccontextmanager
-async def disk_fills_up(environment: DrillEnvironment) -> AsyncIterator[None]:
-    ballast = environment.service.disk / "ballast"
-    ballast.write_bytes(bytes(environment.disk - GIB * 3 // 4))
+async def disk_fills_up(deployment: Deployment) -> AsyncIterator[None]:
+    ballast = deployment.disk.path / "ballast"
+    ballast.write_bytes(bytes(deployment.scenario.disk - GIB * 3 // 4))
     yield
     ballast.unlink()
 
 
 @asynccontextmanager
-async def s3_is_down(environment: DrillEnvironment) -> AsyncIterator[None]:
-    environment.s3.kill()
-    yield
-    await asyncio.to_thread(environment.s3.start)
-    environment.s3.create_bucket(BUCKET)
+async def s3_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    def disconnect(request: web.Request) -> web.Response:
+        request.transport.abort()
+        return web.Response()
+
+    async with changed(deployment.s3_proxy, answer=disconnect):
+        yield
 
 
 @asynccontextmanager
-async def file_is_missing(environment: DrillEnvironment) -> AsyncIterator[None]:
-    (file,) = (path for path in environment.service.files.rglob("*") if path.is_file() and path.stat().st_size == MIB)
-    away = environment.service.files.with_name("away")
+async def s3_refuses_credentials(deployment: Deployment) -> AsyncIterator[None]:
+    """The credentials of the service have expired."""
+    expired = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+    answer = lambda _: web.Response(status=400, text=expired, content_type="application/xml")  # noqa: E731
+    async with changed(deployment.s3_proxy, answer=answer):
+        yield
+
+
+@asynccontextmanager
+async def s3_is_slow(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.s3_proxy, delay=3.5):
+        yield
+
+
+@asynccontextmanager
+async def file_is_missing(deployment: Deployment) -> AsyncIterator[None]:
+    (file,) = (path for path in deployment.files.rglob("*") if path.is_file() and path.stat().st_size == MIB)
+    away = deployment.files.with_name("away")
     file.rename(away)
     yield
     away.rename(file)
+    await remove_large_files(deployment)

@@ -7,17 +7,23 @@ import os
 from functools import partial
 
 from support_service import cli, server
+from support_service.access.timings import AccessTimings, JwksTimings
 from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
+from support_service.cases.gauges import GaugeTimings
+from support_service.certificates.component import CertificateTimings
 from support_service.core.backoff import Backoff
+from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.relay import RelayTimings
+from support_service.events.webhooks import WebhookTimings
 from support_service.probe import check
+from support_service.redis_client import server_state
 from support_service.sla.component import SlaTimings
 from support_service.sla.detector import DetectorTimings
 from support_service.sla.gauges import SlaGaugeTimings
@@ -41,6 +47,21 @@ first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintena
 server.build = partial(
     build,
     timings=Timings(
+        access=AccessTimings(
+            jwks=JwksTimings(
+                refresh_interval=shorter(DEFAULTS.access.jwks.refresh_interval),
+                retry_interval=shorter(DEFAULTS.access.jwks.retry_interval),
+                unknown_key_interval=shorter(DEFAULTS.access.jwks.unknown_key_interval),
+            ),
+            token_file_check_interval=MINIMUM,
+        ),
+        database=DatabaseTimings(
+            # No shorter, since the machine is busy; a wait for a lock ends before that for a connection does.
+            postgres=PostgresTimings(connect_timeout=1.0, pool_timeout=0.8, lock_timeout=0.5, statement_timeout=1.0),
+            clock_interval=shorter(DEFAULTS.database.clock_interval),
+        ),
+        cases=GaugeTimings(refresh_interval=shorter(DEFAULTS.cases.refresh_interval)),
+        certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=shorter(3600)),
         timeline=TimelineTimings(
             breaker=BreakerTimings(
                 open_for=DEFAULTS.timeline.breaker.open_for / TIME,
@@ -58,6 +79,7 @@ server.build = partial(
         audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),
         events=EventTimings(
             backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
+            webhooks=WebhookTimings(first_retry_delay=shorter(DEFAULTS.events.webhooks.first_retry_delay)),
             consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.maximum))),
             relay=RelayTimings(
                 backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.maximum)),
@@ -78,6 +100,7 @@ server.build = partial(
         ),
     ),
 )
+server_state.REFRESH_INTERVAL = shorter(server_state.REFRESH_INTERVAL)
 check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 
 if __name__ == "__main__":

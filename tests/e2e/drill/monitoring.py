@@ -1,5 +1,6 @@
 """Prometheus and Alertmanager with the committed configuration, divided waits, and a history to compare with."""
 
+import json
 import re
 import shutil
 import signal
@@ -8,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import yaml
@@ -51,6 +53,7 @@ class Monitoring:
         self._targets = targets
         self._receiver = receiver
         self._prometheus, self._alertmanager = free_port(), free_port()
+        self.prometheus = f"http://127.0.0.1:{self._prometheus}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._session: aiohttp.ClientSession | None = None
 
@@ -85,7 +88,7 @@ class Monitoring:
         """
         for name, document in rules.documents(time=TIME, size=SIZE).items():
             (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
-        await eventually(lambda: self._value("min(up)"), START_TIMEOUT)
+        await eventually(self._scraped, START_TIMEOUT)
         self._prometheus_process.send_signal(signal.SIGHUP)
         await eventually(self.groups, START_TIMEOUT)
 
@@ -123,11 +126,18 @@ class Monitoring:
             for group in found["data"]["groups"]
         ]
 
-    async def _value(self, query: str) -> float | None:
-        """Return the value of a query with one result."""
-        found = await self._get(self._prometheus, f"/api/v1/query?query={query}")
-        result = found["data"]["result"]
-        return float(result[0]["value"][1]) if result else None
+    async def query(self, query: str) -> str:
+        """Return the result of a query, with its durations divided: a line with labels and value for each series."""
+        divided = rules.DURATION.sub(lambda found: rules.divided(found[0], TIME), query)
+        found = await self._get(self._prometheus, f"/api/v1/query?query={quote(divided)}")
+        lines = [
+            f"{json.dumps(series['metric'], sort_keys=True)} {float(series['value'][1]):.6g}"
+            for series in found["data"]["result"]
+        ]
+        return "\n".join(lines)
+
+    async def _scraped(self) -> bool:
+        return (await self.query("min(up)")).endswith(" 1")
 
     async def _get(self, port: int, path: str) -> Any:
         async with self._session.get(f"http://127.0.0.1:{port}{path}") as response:
@@ -146,7 +156,7 @@ class Monitoring:
         managers = config["alerting"]["alertmanagers"]
         managers[0]["static_configs"][0]["targets"] = [f"127.0.0.1:{self._alertmanager}"]
         config["scrape_configs"] = [
-            job | {"static_configs": [{"targets": self._targets[job["job_name"]]}]}
+            job | {"enable_compression": False, "static_configs": [{"targets": self._targets[job["job_name"]]}]}
             for job in config["scrape_configs"]
             if job["job_name"] in self._targets
         ]

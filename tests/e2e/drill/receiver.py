@@ -46,6 +46,12 @@ class Receiver:
         """Stop listening."""
         await self._server.close()
 
+    def forget(self) -> None:
+        """Drop what was received."""
+        self.slack.clear()
+        self.paged.clear()
+        self.beats = 0
+
     def url(self, path: str) -> str:
         """Return the URL of one of the three."""
         return str(self._server.make_url(path))

@@ -1,13 +1,15 @@
-"""Run one fault: inject it, see which alerts are sent, repair it, and see that they are resolved."""
+"""Run faults: inject each, see which alerts are sent, repair it, and see that they are resolved."""
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.drill import EVALUATION
-from tests.e2e.drill.environment import SETTLE, DrillEnvironment
+from tests.e2e.drill.deployment import SETTLE, Deployment, Scenario
 from tests.e2e.drill.faults import Fault
 from tests.support.calls import eventually
 
@@ -15,7 +17,6 @@ ROOT = Path(__file__).parents[3]
 SENT_WITHIN = 45 * EVALUATION
 LINGER = 8 * EVALUATION  # until alerts on consequences would be sent too
 HEALTHY_FOR = 60 * EVALUATION
-RESOLVED_WITHIN = 5  # evaluations
 CHANNEL = "#data-ops"
 
 
@@ -29,59 +30,78 @@ class Outcome:
     unexpected: set[str] = field(default_factory=set)
     resolved_after: int | None = None  # evaluations after the repair
     runbooks: dict[str, str] = field(default_factory=dict)  # by alert, as linked in Slack
+    pages: int = 0  # alerts that the pager received
+    unknown_causes: list[str] = field(default_factory=list)  # what checks printed instead of a cause
     errors: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
         """Whether exactly the expected alerts were sent to the right channel, and were resolved in time."""
-        resolved = not self.fault.alerts or (self.resolved_after is not None and self.resolved_after <= RESOLVED_WITHIN)
-        return not (self.missing or self.unexpected or self.errors) and resolved
+        resolved = self.resolved_after is not None and self.resolved_after <= self.fault.resolved_within
+        return not (self.missing or self.unexpected or self.errors) and (resolved or not self.fault.alerts)
 
 
-async def run_fault(fault: Fault) -> Outcome:
-    """Run a fault in its own environment."""
+async def run_faults(faults: Sequence[Fault]) -> AsyncIterator[Outcome]:
+    """Run faults of one scenario one after another, in one deployment for as long as it recovers from them."""
+    remaining = deque(faults)
+    while remaining:
+        async with _deployed(remaining[0].scenario) as deployment:
+            recovers = True
+            while remaining and recovers:
+                fault = remaining.popleft()
+                if fault.before is not None:
+                    await fault.before(deployment)
+                async with deployment.monitored():
+                    outcome = await _run_fault(deployment, fault)
+                yield outcome
+                recovers = outcome.resolved_after is not None or not fault.alerts
+
+
+@asynccontextmanager
+async def _deployed(scenario: Scenario) -> AsyncIterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="support-drill-") as folder:
-        environment = DrillEnvironment(Path(folder), fault.scenario)
-        async with environment.open(fault.before):
-            return await _run_fault(environment, fault)
+        async with Deployment(Path(folder), scenario).open() as deployment:
+            yield deployment
 
 
-async def _run_fault(environment: DrillEnvironment, fault: Fault) -> Outcome:
+async def _run_fault(deployment: Deployment, fault: Fault) -> Outcome:
     outcome = Outcome(fault)
     loop = asyncio.get_running_loop()
     if fault.before is None:
         await asyncio.sleep(SETTLE)
     seen: set[str] = set()
-    async with fault.inject(environment):
-        started = loop.time()
+    started = loop.time()
+    async with fault.inject(deployment):
         if fault.alerts:
             wanted = set(fault.alerts)
 
             async def all_sent() -> bool:
-                seen.update(await environment.monitoring.active())
-                return {name.partition("[")[0] for name in wanted} <= _sent_alerts(environment) and wanted <= seen
+                seen.update(await deployment.monitoring.active())
+                return {name.partition("[")[0] for name in wanted} <= _sent_alerts(deployment) and wanted <= seen
 
             await _wait_until(all_sent, SENT_WITHIN)
+            outcome.unknown_causes = [wrong for cause in fault.causes if (wrong := await cause.found(deployment))]
             await asyncio.sleep(max(0.0, LINGER - (loop.time() - started)))
         else:
             await asyncio.sleep(HEALTHY_FOR)
     if fault.alerts:
-        outcome.resolved_after = await _resolved(environment)
+        outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
     await asyncio.sleep(2 * EVALUATION)  # alerts that another one inhibited would be sent now
-    _evaluate(environment, outcome, seen, started)
+    _evaluate(deployment, outcome, seen, started)
     return outcome
 
 
-def _sent_alerts(environment: DrillEnvironment) -> set[str]:
-    return {post.alert for post in environment.receiver.slack if post.firing}
+def _sent_alerts(deployment: Deployment) -> set[str]:
+    return {post.alert for post in deployment.receiver.slack if post.firing}
 
 
-def _evaluate(environment: DrillEnvironment, outcome: Outcome, seen: set[str], started: float) -> None:
+def _evaluate(deployment: Deployment, outcome: Outcome, seen: set[str], started: float) -> None:
     expected = {name.partition("[")[0] for name in outcome.fault.alerts}
-    sent = _sent_alerts(environment)
+    sent = _sent_alerts(deployment)
     outcome.missing = (expected - sent) | (set(outcome.fault.alerts) - seen)
     outcome.unexpected = sent - expected
-    for post in environment.receiver.slack:
+    outcome.pages = len(set(deployment.receiver.paged))
+    for post in deployment.receiver.slack:
         if not post.firing:
             continue
         outcome.alerts.setdefault(post.alert, post.at - started)
@@ -92,18 +112,18 @@ def _evaluate(environment: DrillEnvironment, outcome: Outcome, seen: set[str], s
             outcome.errors.append(f"{post.alert} in {post.channel}")
         if post.runbook not in post.text:
             outcome.errors.append(f"{post.alert} without its runbook in the text")
-    if not environment.receiver.beats:
+    if not deployment.receiver.beats:
         outcome.errors.append("the watchdog is silent")
 
 
-async def _resolved(environment: DrillEnvironment) -> int | None:
+async def _resolved(deployment: Deployment, within: int) -> int | None:
     """Return the number of evaluations until no alert fires, by the slowest group; None if it takes far too many."""
-    before = {group.name: group.evaluated for group in await environment.monitoring.groups()}
+    before = {group.name: group.evaluated for group in await deployment.monitoring.groups()}
     evaluations: dict[str, set[str]] = {name: set() for name in before}
     fired_until = dict.fromkeys(before, 0)
 
     async def quiet() -> bool:
-        groups = await environment.monitoring.groups()
+        groups = await deployment.monitoring.groups()
         for group in groups:
             if group.evaluated != before[group.name]:
                 evaluations[group.name].add(group.evaluated)
@@ -111,7 +131,7 @@ async def _resolved(environment: DrillEnvironment) -> int | None:
                 fired_until[group.name] = len(evaluations[group.name])
         return not any(group.firing for group in groups)
 
-    quiet_in_time = await _wait_until(quiet, 4 * RESOLVED_WITHIN * EVALUATION)
+    quiet_in_time = await _wait_until(quiet, 4 * within * EVALUATION)
     return max(fired_until.values()) + 1 if quiet_in_time else None
 
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 import aiohttp
 
 RECENT = 20  # cases that are read again
+FROM = "127.0.0.2"  # the address of all clients; another one than the probe's, whose rate is limited on its own
 
 
 @dataclass
 class Traffic:
-    """Rates per second; a fault may change them while the load runs."""
+    """Rates per second; a fault may change them, and the token, while the load runs."""
 
     address: str
+    token: str
     cases: float = 4.0
     reads: float = 8.0
     uploads: float = 1.0
@@ -28,8 +30,7 @@ class Traffic:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Traffic"]:
         """Generate load for the length of a block; responses are not checked, since the alerts do that."""
-        timeout = aiohttp.ClientTimeout(total=8)
-        async with aiohttp.ClientSession(self.address, timeout=timeout) as self._session:
+        async with self.session() as self._session:
             calls = (
                 (self._open, "cases"),
                 (self._read, "reads"),
@@ -43,6 +44,15 @@ class Traffic:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a client of its own, with the token of all clients."""
+        return aiohttp.ClientSession(
+            self.address,
+            timeout=aiohttp.ClientTimeout(total=8),
+            connector=aiohttp.TCPConnector(local_addr=(FROM, 0)),
+            middlewares=(self._authenticate,),
+        )
 
     async def promise_answers(self) -> None:
         """Make a service level policy for cases with the tag `promised`: an answer within a second."""
@@ -92,6 +102,12 @@ class Traffic:
     async def _once(self, call: Callable[[], Awaitable[object]]) -> None:
         with suppress(aiohttp.ClientError, TimeoutError, KeyError, ValueError):
             await call()
+
+    async def _authenticate(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return await handler(request)
 
     async def _open(self) -> None:
         await self.open_case()

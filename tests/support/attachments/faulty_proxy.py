@@ -1,5 +1,6 @@
 """An HTTP proxy in front of an S3 server, which changes requests and responses as a test says."""
 
+import asyncio
 import io
 
 import aiohttp
@@ -12,7 +13,7 @@ class FaultyProxy:
     """Forwards requests.
 
     `send` changes a request's body, `give` a response's body; `answer` answers in place of the server; `cut` is the
-    number of bytes after which the response to a GET breaks off.
+    number of bytes after which the response to a GET breaks off; `delay` is a time in seconds before each request.
     """
 
     def __init__(self, target):
@@ -20,6 +21,7 @@ class FaultyProxy:
         self.send = self.give = lambda _method, body: body
         self.answer = lambda _request: None
         self.cut = None
+        self.delay = 0.0
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._forward)
         self._runner = web.AppRunner(app)
@@ -40,6 +42,7 @@ class FaultyProxy:
 
     async def _forward(self, request):
         body = await request.read()
+        await asyncio.sleep(self.delay)
         if (answer := self.answer(request)) is not None:
             return answer
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_HEADERS}

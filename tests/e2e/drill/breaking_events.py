@@ -1,0 +1,97 @@
+"""Faults of events, service levels and the audit log, held for a block and repaired after it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import redis.asyncio as redis
+
+from tests.e2e.drill import EVALUATION
+from tests.e2e.drill.breaking import repeatedly
+from tests.e2e.drill.deployment import Deployment
+
+INBOUND = "support.inbound"
+
+
+@asynccontextmanager
+async def events_redis_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.events.kill()
+    yield
+    await asyncio.to_thread(deployment.events.start)
+
+
+@asynccontextmanager
+async def streams_are_not_fed(deployment: Deployment) -> AsyncIterator[None]:
+    """Redis refuses the command that follows the published events, as after a wrong change of user permissions."""
+    async with redis.Redis.from_url(deployment.events_url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-xread")
+        yield
+        await client.execute_command("ACL", "SETUSER", "default", "+xread")
+
+
+@asynccontextmanager
+async def consumer_may_not_read(deployment: Deployment) -> AsyncIterator[None]:
+    """Redis refuses the command that reads events, as after a wrong change of user permissions."""
+    async with redis.Redis.from_url(deployment.events_url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
+        yield
+        await client.execute_command("ACL", "SETUSER", "default", "+xreadgroup")
+
+
+@asynccontextmanager
+async def consumer_is_stuck(deployment: Deployment) -> AsyncIterator[None]:
+    data = {"orderId": "ORD-1", "status": "in_transit"}
+    event = {"specversion": "1.0", "source": "/fulfillment", "type": "fulfillment.shipment.updated.v1", "data": data}
+    async with consumer_may_not_read(deployment), redis.Redis.from_url(deployment.events_url) as client:
+        for number in range(300):
+            await client.xadd(INBOUND, {"event": json.dumps(event | {"id": f"e-{number}"})})
+        yield
+
+
+@asynccontextmanager
+async def event_is_invalid(deployment: Deployment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(deployment.events_url) as client:
+        await client.xadd(INBOUND, {"event": "no event"})
+    yield
+    (letter,) = map(json.loads, (await deployment.run("events", "dead-letters", "list")).splitlines())
+    await deployment.run("events", "dead-letters", "drop", letter["id"])
+
+
+@asynccontextmanager
+async def sealing_is_refused(deployment: Deployment) -> AsyncIterator[None]:
+    """The head of the audit chain can't be updated, as after a restore with other permissions; changes succeed."""
+    async with deployment.database.trigger("BEFORE UPDATE ON audit_head", "RAISE EXCEPTION 'a drill'"):
+        yield
+
+
+@asynccontextmanager
+async def answers_come_late(deployment: Deployment) -> AsyncIterator[None]:
+    """Nobody answers cases in time; then all that wait are answered."""
+    await deployment.traffic.promise_answers()
+    async with repeatedly(partial(deployment.traffic.open_case, read=False, tags=["promised"]), 0.25):
+        yield
+    await deployment.database.run("UPDATE case_clocks SET state = 'met' WHERE state = 'running'")
+
+
+@asynccontextmanager
+async def breaches_are_not_reported(deployment: Deployment) -> AsyncIterator[None]:
+    """The state of a clock can't be set to breached, as after a restore with other permissions."""
+    refuse = "IF new.state = 'breached' THEN RAISE EXCEPTION 'a drill'; END IF"
+    async with deployment.database.trigger("BEFORE UPDATE ON case_clocks", refuse):
+        await deployment.traffic.promise_answers()
+        await deployment.traffic.open_case(tags=["promised"])
+        yield
+
+
+@asynccontextmanager
+async def probe_fails_at_times(deployment: Deployment) -> AsyncIterator[None]:
+    """The consumer may not read for every other three runs."""
+
+    async def refuse_for_a_while() -> None:
+        async with consumer_may_not_read(deployment):
+            await asyncio.sleep(3 * EVALUATION)
+
+    async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
+        yield

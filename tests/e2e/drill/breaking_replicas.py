@@ -1,0 +1,125 @@
+"""Faults of replicas, their hosts and their rollout, held for a block and repaired after it."""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+
+from tests.e2e.drill import EVALUATION, TIME
+from tests.e2e.drill.breaking import changed, repeatedly
+from tests.e2e.drill.database import ROLE
+from tests.e2e.drill.deployment import Deployment
+
+MINUTES_OFF = 10
+
+
+@asynccontextmanager
+async def one_freezes(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.replicas[-1].freeze()
+    yield
+    deployment.replicas[-1].thaw()
+
+
+@asynccontextmanager
+async def one_is_killed(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.replicas[-1].kill()
+    yield
+    await deployment.replicas[-1].start()
+
+
+@asynccontextmanager
+async def all_are_killed(deployment: Deployment) -> AsyncIterator[None]:
+    for replica in deployment.replicas:
+        replica.kill()
+    yield
+    await asyncio.gather(*(replica.start() for replica in deployment.replicas))
+
+
+@asynccontextmanager
+async def one_crashes_again_and_again(deployment: Deployment) -> AsyncIterator[None]:
+    crashing = deployment.replicas[-1]
+
+    async def crash() -> None:
+        crashing.kill()
+        await crashing.start()
+
+    async with repeatedly(crash, EVALUATION):  # long enough that Prometheus sees each start
+        yield
+
+
+@asynccontextmanager
+async def one_lacks_cpu(deployment: Deployment) -> AsyncIterator[None]:
+    async def throttle() -> None:
+        deployment.replicas[-1].freeze()
+        try:
+            await asyncio.sleep(0.36)  # shorter than the scrape timeout of 0.5 s
+        finally:
+            deployment.replicas[-1].thaw()
+
+    async with repeatedly(throttle, 0.44):
+        yield
+
+
+@asynccontextmanager
+async def one_has_a_wrong_clock(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.clock.write_text(f"-{MINUTES_OFF * 60 / TIME:g}s")
+    yield
+    deployment.clock.write_text("+0s")
+
+
+@asynccontextmanager
+async def one_lacks_its_volume(deployment: Deployment) -> AsyncIterator[None]:
+    """Files of one replica can't be written; the alert counts failures, so many come."""
+    deployment.volume.unlink()
+    deployment.volume.write_text("no folder")
+    async with changed(deployment.traffic, uploads=10.0):
+        yield
+    deployment.volume.unlink()
+    deployment.volume.symlink_to(deployment.files)
+
+
+@asynccontextmanager
+async def one_runs_out_of_descriptors(deployment: Deployment) -> AsyncIterator[None]:
+    process = psutil.Process(deployment.replicas[-1].process.pid)
+    _, most = usual = process.rlimit(resource.RLIMIT_NOFILE)
+    process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 1, most))
+    yield
+    process.rlimit(resource.RLIMIT_NOFILE, usual)
+
+
+@asynccontextmanager
+async def a_new_one_does_not_start(deployment: Deployment) -> AsyncIterator[None]:
+    """A rollout adds a replica whose role the database does not know, and which ends at its start."""
+    new = deployment.new_replica()
+    new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(ROLE, "nobody", 1)
+    new.spawn()
+    await _use_all(deployment)
+    yield
+    new.kill()
+    deployment.replicas.remove(new)
+    await _use_all(deployment)
+
+
+@asynccontextmanager
+async def one_does_not_end(deployment: Deployment) -> AsyncIterator[None]:
+    """A rollout stops a replica, which reports that it is not ready and does not end."""
+    deployment.replicas[-1].process.terminate()
+    yield
+    deployment.replicas[-1].kill()
+    await deployment.replicas[-1].start()
+
+
+@asynccontextmanager
+async def they_are_replaced_one_by_one(deployment: Deployment) -> AsyncIterator[None]:
+    for replica in deployment.replicas:
+        await replica.stop()
+        await replica.start()
+    yield
+
+
+async def _use_all(deployment: Deployment) -> None:
+    """Send requests to every replica, and scrape every one."""
+    await deployment.load_balancer.start(deployment.replicas)
+    await deployment.monitoring.scrape("support-service", deployment.targets)

@@ -1,0 +1,77 @@
+"""PostgreSQL with the service's database, which belongs to a role that is not a superuser."""
+
+import asyncio
+import atexit
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+
+import asyncpg
+
+from tests.support.process import environment
+from tests.support.servers import PostgresServer
+
+NAME = ROLE = "support"
+
+
+class Database:
+    """A server of its own, with the schema of the service."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.server = PostgresServer(folder, _migrated_cluster())
+        self.url = self.server.url(NAME).replace("tests@", f"{ROLE}@")
+
+    async def start(self) -> None:
+        """Start the server unless it runs, with its previous data."""
+        await asyncio.to_thread(self.server.start)
+
+    async def run(self, statements: str) -> str:
+        """Run statements as the superuser; return psql's unaligned output."""
+        return await asyncio.to_thread(self.server.run, statements, NAME)
+
+    @asynccontextmanager
+    async def holding(self, statement: str) -> AsyncIterator[None]:
+        """Keep a transaction of the superuser open for a block, as a person with psql does."""
+        connection = await asyncpg.connect(self.server.url(NAME), server_settings={"application_name": "psql"})
+        try:
+            async with asyncio.timeout(60):
+                await connection.execute(f"BEGIN; {statement}")
+            yield
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def trigger(self, when: str, action: str) -> AsyncIterator[None]:
+        """Run an action in PL/pgSQL `when` rows change, such as `BEFORE INSERT ON tickets`, for a block."""
+        table = when.rsplit(maxsplit=1)[-1]
+        body = f"BEGIN {action}; RETURN new; END"
+        await self.run(
+            f"CREATE FUNCTION drill() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$;"
+            f"CREATE TRIGGER drill {when} FOR EACH ROW EXECUTE FUNCTION drill()"
+        )
+        yield
+        await self.run(f"DROP TRIGGER drill ON {table}; DROP FUNCTION drill()")
+
+
+@cache
+def _migrated_cluster() -> Path:
+    """Return the folder of a stopped server with the migrated database, to be copied."""
+    folder = Path(tempfile.mkdtemp(prefix="support-drill-postgres-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = PostgresServer(folder)
+    server.start()
+    try:
+        server.run(f"CREATE ROLE {ROLE} LOGIN")
+        server.run(f"CREATE DATABASE {NAME} OWNER {ROLE}")
+        url = server.url(NAME).replace("tests@", f"{ROLE}@")
+        migrate = (sys.executable, "-m", "support_service", "migrate")
+        subprocess.run(migrate, env=environment(SUPPORT_DATABASE_URL=url), stdout=subprocess.DEVNULL, check=True)
+    finally:
+        server.close()
+    return folder

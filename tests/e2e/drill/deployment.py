@@ -1,0 +1,222 @@
+"""The deployment in which faults are injected one after another, each with monitoring that knows of no other.
+
+Three replicas share PostgreSQL, Redis, S3, a folder of files and a token file. A load balancer follows their readiness:
+clients call it through the ingress, the probe also directly. Prometheus reads each replica's admin port. Faults with
+another scenario get a deployment of their own.
+"""
+
+import asyncio
+import base64
+import json
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from tests.e2e.drill import EVALUATION
+from tests.e2e.drill.commands import Probe, Replica, SeparateDisk, run_command
+from tests.e2e.drill.database import Database
+from tests.e2e.drill.load_balancer import LoadBalancer
+from tests.e2e.drill.monitoring import Monitoring
+from tests.e2e.drill.receiver import Receiver
+from tests.e2e.drill.traffic import Traffic
+from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token
+from tests.support.attachments.faulty_proxy import FaultyProxy
+from tests.support.certificates import CertificateAuthority
+from tests.support.servers import RedisServer, S3Server
+from tests.support.upstream import OrderService, PagedService, fulfillment_service, payment_service
+
+REPLICAS = 3
+SETTLE = 6 * EVALUATION  # of load before the fault, so that every window of the alerts has healthy samples
+BUCKET = "case-files"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"drill" * 6).decode()
+FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)  # `make services` installs it
+EVENTS_DATABASE = "1"  # of Redis: another one than that of the cache, which may be flushed
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How the deployment of a fault differs from the usual one."""
+
+    settings: dict[str, str] = field(default_factory=dict)  # of the replicas
+    load: dict[str, float] = field(default_factory=dict)  # rates of `Traffic` that differ
+    probe: tuple[str, ...] = ()  # arguments
+    separate_events_redis: bool = False
+    jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
+    certificate: timedelta | None = None  # how long that of order is valid, which then serves https
+    manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
+    disk: int | None = None  # bytes, if files lie on a separate disk
+
+
+class Deployment:
+    """The parts of a deployment, by what they are."""
+
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        folder.chmod(0o711)  # PostgreSQL runs as another user
+        self.folder = folder
+        self.scenario = scenario
+        self.database = Database(folder / "postgres")
+        self.redis = RedisServer(folder)
+        self.events = RedisServer(folder) if scenario.separate_events_redis else self.redis
+        self.s3 = S3Server(folder)
+        self.s3_proxy = FaultyProxy(self.s3.url)
+        self.authority = CertificateAuthority(folder)
+        self.order_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.orders = OrderService(keep_alive=scenario.certificate is None)
+        self.payments, self.shipments = payment_service(), fulfillment_service()
+        self.issuer = Issuer()
+        self.receiver = Receiver()
+        self.files = folder / "attachments"
+        self.files.mkdir()
+        self.tokens = folder / "tokens.json"
+        self.clock, self.volume = folder / "clock", folder / "volume"  # of the last replica, if it is manipulated
+        self.large_files: list[tuple[str, str]] = []  # as (case, attachment)
+        self.load_balancer = LoadBalancer(folder)
+        self.disk: SeparateDisk
+        self.replicas: list[Replica] = []
+        self.probe: Probe
+        self.traffic: Traffic
+        self.monitoring: Monitoring
+
+    @property
+    def sources(self) -> tuple[OrderService, PagedService, PagedService]:
+        """The upstream services of the timeline."""
+        return self.orders, self.payments, self.shipments
+
+    @property
+    def events_url(self) -> str:
+        """The URL of the event streams."""
+        return f"{self.events.url.removesuffix('0')}{EVENTS_DATABASE}"
+
+    @property
+    def targets(self) -> list[str]:
+        """What Prometheus scrapes of the replicas."""
+        return [replica.admin_target for replica in self.replicas]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Deployment"]:
+        """Start all parts with load, except monitoring."""
+        async with AsyncExitStack() as stack:
+            await self._start_dependencies(stack)
+            self.traffic = Traffic(self.load_balancer.ingress, self.token("agents"), **self.scenario.load)
+            self._configure_curl(self.token("on-call"))
+            self.probe = self._probe()
+            stack.callback(self.load_balancer.close)
+            stack.callback(self.probe.kill)
+            for _ in range(REPLICAS):
+                stack.callback(self.new_replica().kill)
+            if self.scenario.manipulated:
+                self._manipulate(self.replicas[-1])
+            await asyncio.gather(*(replica.start() for replica in self.replicas))
+            await self.load_balancer.start(self.replicas)
+            await self.probe.start()
+            await stack.enter_async_context(self.traffic.running())
+            yield self
+
+    @asynccontextmanager
+    async def monitored(self) -> AsyncIterator[None]:
+        """Run Prometheus and Alertmanager for a block, without the past of the deployment."""
+        self.receiver.forget()
+        targets = {"support-service": self.targets, "support-probe": [self.probe.target]}
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="monitoring-") as folder:
+            self.monitoring = Monitoring(Path(folder), targets, self.receiver)
+            try:
+                await self.monitoring.open()
+                await self.monitoring.watch()
+                yield
+            finally:
+                await self.monitoring.close()
+
+    def new_replica(self) -> Replica:
+        """Add a replica, which is not started."""
+        replica = Replica(self.folder, len(self.replicas) + 1, self.variables())
+        if self.scenario.disk is not None:
+            replica.within = self.disk.within
+        self.replicas.append(replica)
+        return replica
+
+    async def run(self, *arguments: str) -> str:
+        """Run a command of the service in the environment of a replica; return its output, or raise if it fails."""
+        return await run_command(arguments, self.replicas[0].environment)
+
+    async def _start_dependencies(self, stack: AsyncExitStack) -> None:
+        if self.scenario.disk is not None:
+            self.disk = SeparateDisk(self.files, self.scenario.disk)
+            stack.callback(self.disk.close)
+        servers = {self.database.server, self.redis, self.events, self.s3}
+        for server in servers:
+            stack.callback(server.close)
+        await asyncio.gather(*(asyncio.to_thread(server.start) for server in servers))
+        self.s3.create_bucket(BUCKET)
+        await self.s3_proxy.start()
+        stack.push_async_callback(self.s3_proxy.close)
+        if self.scenario.certificate is not None:
+            self.order_tls.load_cert_chain(self.authority.issue(self.scenario.certificate))
+            self.orders.use_tls(self.order_tls)
+        for part in (*self.sources, self.issuer, self.receiver):
+            await part.open()
+            stack.push_async_callback(part.close)
+
+    def _manipulate(self, replica: Replica) -> None:
+        self.clock.write_text("+0s")
+        self.volume.symlink_to(self.files)
+        replica.environment |= {
+            "LD_PRELOAD": str(FAKE_TIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+            "SUPPORT_ATTACHMENT_DIR": str(self.volume),
+            "SUPPORT_STOP_DELAY": "3600",
+        }
+
+    def _configure_curl(self, token: str) -> None:
+        """Authenticate the checks of the runbooks, as their README says."""
+        (self.folder / ".curlrc").write_text(f'header = "Authorization: Bearer {token}"\n')
+
+    def _probe(self) -> Probe:
+        variables = {"SUPPORT_TOKEN": self.token("probe")}
+        ways = (f"--base-url={self.load_balancer.address}", f"--ingress-url={self.load_balancer.ingress}")
+        return Probe(self.folder, EVALUATION, (*ways, *self.scenario.probe), variables)
+
+    def token(self, caller: str) -> str:
+        """Return a token of a supervisor; a JWT is signed with the newest key."""
+        if self.scenario.jwt:
+            return self.issuer.sign(list(self.issuer.keys)[-1], sub=caller, exp=int(time.time()) + 3600)
+        return write_token(self.tokens, caller, role="supervisor")
+
+    def variables(self) -> dict[str, str]:
+        """Return the settings of a replica, without its ports."""
+        webhook = {"name": "crm", "url": self.receiver.url("/webhook"), "secret": WEBHOOK_SECRET}
+        variables = {
+            "SUPPORT_WEBHOOKS": json.dumps([webhook]),
+            "SUPPORT_DATABASE_URL": self.database.url,
+            "SUPPORT_REDIS_URL": self.redis.url,
+            "SUPPORT_REDIS_TIMEOUT": "1",  # the machine of a drill is busy
+            "SUPPORT_EVENTS_REDIS_URL": self.events_url,
+            "SUPPORT_ATTACHMENT_DIR": str(self.files),
+            "SUPPORT_S3_BUCKET": BUCKET,
+            "SUPPORT_S3_ENDPOINT": self.s3_proxy.url,
+            "SUPPORT_OFFLOAD_AFTER": "30d",
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "SUPPORT_TRUSTED_PROXIES": "127.0.0.1",
+            "SUPPORT_AUTH": "token",
+            "SUPPORT_TOKENS_FILE": str(self.tokens),
+        }
+        if self.scenario.certificate is not None:
+            variables["SSL_CERT_FILE"] = str(self.authority.certificate)
+        for name, source in zip(("ORDER", "PAYMENT", "FULFILLMENT"), self.sources, strict=True):
+            variables[f"SUPPORT_{name}_URL"] = source.url
+        if self.scenario.jwt:
+            variables |= {
+                "SUPPORT_AUTH": "jwt",
+                "SUPPORT_JWT_KEYS": self.issuer.jwks_location,
+                "SUPPORT_JWT_ISSUER": ISSUER,
+                "SUPPORT_JWT_AUDIENCE": AUDIENCE,
+            }
+        return variables | self.scenario.settings

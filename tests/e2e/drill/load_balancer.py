@@ -1,0 +1,75 @@
+"""HAProxy in front of the replicas: it sends requests to those whose readiness check succeeds.
+
+It has two addresses: that of the service, and the ingress, which clients use.
+"""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.drill.commands import Replica
+from tests.support.servers import find_binary, free_port, wait_until_ready
+
+CONFIGURATION = """
+defaults
+    mode http
+    option forwardfor
+    option redispatch 1
+    retries 2
+    timeout connect 1s
+    timeout client 30s
+    timeout server 10s
+    default-server check inter 250ms fall 2 rise 1 on-marked-down shutdown-sessions
+
+frontend service
+    bind 127.0.0.1:{service}
+    default_backend replicas
+
+frontend ingress
+    bind 127.0.0.1:{ingress}
+    {rule}
+    default_backend replicas
+
+backend replicas
+    option httpchk GET /readyz
+    {servers}
+"""
+NOTHING_IS_SERVED = "http-request return status 404"
+
+
+class LoadBalancer:
+    """HAProxy as a process, at the same addresses for its whole life."""
+
+    def __init__(self, folder: Path) -> None:
+        self._service, self._ingress = free_port(), free_port()
+        self._file, self._log = folder / "haproxy.cfg", folder / "haproxy.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.address = f"http://127.0.0.1:{self._service}"
+        self.ingress = f"http://127.0.0.1:{self._ingress}"
+
+    async def start(self, replicas: Sequence[Replica], rule: str = "") -> None:
+        """Use these replicas and an additional rule of the ingress; what was accepted before is still answered."""
+        servers = [
+            f"server {replica.name} {replica.target} port {replica.admin_target.partition(':')[2]}"
+            for replica in replicas
+        ]
+        ports = {"service": self._service, "ingress": self._ingress}
+        self._file.write_text(CONFIGURATION.format(**ports, rule=rule, servers="\n    ".join(servers)))
+        replaced = ("-sf", *(str(process.pid) for process in self._processes if process.poll() is None))
+        command = (find_binary("haproxy"), "-db", "-f", self._file, *(replaced if len(replaced) > 1 else ()))
+        with self._log.open("ab") as log:
+            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        await asyncio.to_thread(wait_until_ready, self._listens, self._processes[-1], self._log)
+
+    def close(self) -> None:
+        """Kill the processes, whatever their state."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def _listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self._service)) == 0
