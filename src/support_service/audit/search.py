@@ -71,7 +71,7 @@ def _done_as(
     """
     if action not in actions.FORMER_NAMES:
         return sa.and_(_L.action == action, condition)
-    count = sa.bindparam("count")
+    count: sa.BindParameter[int] = sa.bindparam("count")
     newest = [
         sa.select(_L.seq).where(_L.action == name, condition).order_by(*map(sa.desc, order)).limit(count).subquery()
         for name in (action, actions.FORMER_NAMES[action])
