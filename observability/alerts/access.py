@@ -25,6 +25,12 @@ def most(label: str, expr: str) -> str:
 TOP_OUTCOME = most("outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcome!="accepted"}}[{t.SYMPTOM_FOR}]))')
 TOP_REASON = most("reason", f"sum by (reason) (rate(support_request_turned_away_total[{t.SYMPTOM_FOR}]))")
 
+TOP_STATUS = (
+    "{{ range query (printf `topk(1, sum by (http_response_status_code) "
+    f"(rate(http_server_request_duration_seconds_count{{{ROUTED},http_route=%q,{CLIENT_ERROR}}}[{t.SYMPTOM_FOR}])))`"
+    " $labels.http_route) }}, mostly {{ .Labels.http_response_status_code }}{{ end }}"
+)
+
 ALERTS = (
     Alert(
         "SupportAccessRefused",
@@ -72,7 +78,7 @@ ALERTS = (
         f" and {_by_route(f',{CLIENT_ERROR}')} >= {t.CLIENT_ERRORS}",
         t.SYMPTOM_FOR,
         "warning",
-        "{{ $value | humanizePercentage }} of requests to {{ $labels.http_route }} are client errors",
+        "{{ $value | humanizePercentage }} of requests to {{ $labels.http_route }} are client errors" + TOP_STATUS,
         "{{ $value | humanizePercentage }} of the answers of {{ $labels.http_route }} are 4xx except 401, 404 and 429 "
         f"(limit {t.CLIENT_ERROR_SHARE:.0%} and {t.CLIENT_ERRORS} requests in {NOW}). A client or a release has broken "
         "the contract.",

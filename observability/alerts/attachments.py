@@ -45,7 +45,7 @@ ALERTS = (
         f" or ({BACKLOG} and {BACKLOG} / ({BACKLOG} + {FREE}) > {t.BACKLOG_DISK_SHARE})",
         t.SLOW_FOR,
         "warning",
-        "Local storage holds {{ $value | humanize1024 }}B of attachments",
+        "The disk of attachments may fill up: local storage holds {{ $value | humanize1024 }}B",
         "{{ $value | humanize1024 }}B of files on local storage are neither purged nor moved to S3 (limit "
         f"{t.BACKLOG_BYTES // t.GIB} GiB, or {t.BACKLOG_DISK_SHARE:.0%} of the disk). A full disk rejects uploads.",
         "Support attachment backlog",
@@ -68,7 +68,7 @@ ALERTS = (
         f"{FREE} < {size(t.DISK_FREE)}",
         t.CAUSE_FOR,
         "critical",
-        "The attachment disk is nearly full: {{ $value | humanize1024 }}B free",
+        "Uploads are about to be refused: {{ $value | humanize1024 }}B are free on the disk of attachments",
         "{{ $value | humanize1024 }}B are free on the disk of local storage (limit "
         f"{t.DISK_FREE // t.GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads fail with 507.",
         "Support attachment disk",
@@ -80,7 +80,7 @@ ALERTS = (
         f' unless sum(increase({OFFLOADED}{{outcome="moved"}}[{t.WINDOW}])) > 0',
         t.CAUSE_FOR,
         "warning",
-        "Moving attachments to S3 fails",
+        "The disk of attachments fills up: {{ $value | humanize }} files could not be moved to S3",
         f"{{{{ $value | humanize }}}} files could not be moved in the last {t.OFFLOAD_WINDOW} (limit "
         f"{t.OFFLOAD_FAILURES}), and none was moved in the last {t.WINDOW}. They stay on local storage, which "
         "fills up.",
@@ -95,7 +95,7 @@ ALERTS = (
         f" or sum(increase(support_attachment_unreadable_total[{t.DAMAGE_WINDOW}])) > 0",
         t.AT_ONCE,
         "critical",
-        "Stored attachments are missing or damaged",
+        "{{ $value | humanize }} stored attachments are missing or damaged",
         "{{ $value | humanize }} files are missing, or have another size or SHA-256 than when they were stored "
         "(limit 0).",
         "Support attachment integrity",

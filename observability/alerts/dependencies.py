@@ -40,7 +40,8 @@ ALERTS = (
         f" or ({_database(FAILED)} / {_database()} and {_database(TIMEOUT)} >= {t.DATABASE_ERRORS})",
         t.DATABASE_FOR,
         "critical",
-        "The database fails for {{ $labels.instance }}: agents cannot read or change cases",
+        "Agents cannot read or change cases: {{ $value | humanizePercentage }} of the database operations of "
+        "{{ $labels.instance }} fail",
         "{{ $value | humanizePercentage }} of the database operations of {{ $labels.instance }} fail (limit "
         f"{t.DATABASE_ERROR_SHARE:.0%} and {t.DATABASE_ERRORS} errors, or {t.DATABASE_ERRORS} timeouts, in {W}). "
         "Requests about cases are answered with 503; acknowledged data is not lost.",

@@ -4,6 +4,11 @@ from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds
 
 GOOD = "support_probe_success"
+WORST_STEP = (
+    "{{ range query (printf `bottomk(1, avg by (step) "
+    f'(avg_over_time(support_probe_step_success{{via=~"%s|"}}[{t.PROBE_WINDOW}])) != 1)` $labels.via) }}}}'
+    ", mostly at step {{ .Labels.step }}{{ end }}"
+)
 DIRECT, INGRESS = 'via!="ingress"', 'via="ingress"'
 
 
@@ -98,7 +103,7 @@ ALERTS = (
         t.PROBE_FLAPPING_FOR,
         "warning",
         'The synthetic check of a whole case{{ if eq $labels.via "ingress" }} through the ingress{{ end }} fails again '
-        "and again",
+        f"and again{WORST_STEP}",
         f"{{{{ $value | humanizePercentage }}}} of the runs of the probe in {t.PROBE_WINDOW} were good (limit "
         f"{t.PROBE_SHARE:.0%}). Some agents meet the same failure.",
         "Support probe steps that succeed",

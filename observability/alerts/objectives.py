@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, Record, of
+from observability.alerts.timeline import DOWN
 
 WINDOWS = sorted({*t.BURN_FAST_WINDOWS, *t.BURN_MEDIUM_WINDOWS, *t.BURN_SLOW_WINDOWS}, key=of)
 UNWATCHED = "/metrics|/livez|/readyz|/health"  # requested by machines, not by agents
@@ -72,7 +73,7 @@ class Objective:
                 f" or ({self._pair(t.BURN_SLOW, t.BURN_SLOW_WINDOWS)})",
                 t.BURN_SLOW_FOR,
                 "warning",
-                f"{self.title}: the error budget will not last 30 days",
+                f"{self.title}: the error budget will not last 30 days; {impact}",
                 f"{share} over the last {t.BURN_MEDIUM_WINDOWS[0]} or {t.BURN_SLOW_WINDOWS[0]} (limits "
                 f"{t.BURN_MEDIUM * budget:.2%} and {t.BURN_SLOW * budget:.2%}).",
                 self.panel,
@@ -116,6 +117,9 @@ OBJECTIVES = (
         "[WINDOW])))",
         "sum(rate(support_timeline_read_seconds_count[WINDOW]))",
         "Support timeline error budget",
+        "{{ range query `topk(1, sum by (service, outcome) (rate(support_timeline_source_seconds_count"
+        f'{{outcome=~"{DOWN}"}}[WINDOW])))` }}}}, mostly because {{{{ .Labels.service }}}} is: '
+        "{{ .Labels.outcome }}{{ end }}",
     ),
 )
 RECORDS = tuple(record for objective in OBJECTIVES for record in objective.records())

@@ -45,7 +45,7 @@ ALERTS = (
         f" >= {t.LATENCY_READS}",
         t.SLOW_FOR,
         "warning",
-        "Timelines are slow: the 95th percentile is {{ $value | humanizeDuration }}",
+        "Agents wait for timelines: the 95th percentile is {{ $value | humanizeDuration }}",
         "The 95th percentile of timeline reads that call an upstream service is {{ $value | humanizeDuration }} "
         f"(limit {t.LATENCY_P95:g} s).",
         "Support timeline p95 latency",
@@ -58,7 +58,7 @@ ALERTS = (
         f" and on () {READS} >= {t.MISS_READS}",
         t.SYMPTOM_FOR,
         "warning",
-        "{{ $value | humanizePercentage }} of timeline reads miss the cache",
+        "Timelines are slower, {{ $value | humanizePercentage }} of reads miss the cache",
         "{{ $value | humanizePercentage }} of timeline reads find no fresh snapshot in the cache (limit "
         f"{t.MISS_SHARE:.0%}, and {t.MISS_SURGE:g} times the day before). Upstream services receive more load.",
         "Support timeline cache shares",
@@ -72,7 +72,7 @@ ALERTS = (
         f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
         t.SYMPTOM_FOR,
         "warning",
-        "Timeline collection fails at stage {{ $labels.stage }}",
+        "Parts of timelines are stale or missing: collection fails at stage {{ $labels.stage }}",
         "{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
         f"{t.FAILURE_SHARE:g}).",
         "Support timeline failure stages",
@@ -87,7 +87,8 @@ ALERTS = (
         f' >= {t.SOURCE_CALLS}, "dependency", "$1", "service", "(.*)")',
         t.CAUSE_FOR,
         "warning",
-        "The {{ $labels.dependency }} service fails for timelines",
+        "Parts of timelines are stale or missing: {{ $value | humanizePercentage }} of calls to "
+        "{{ $labels.dependency }} fail",
         "{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, time out or are "
         f"blocked by the circuit breaker (limit {t.SOURCE_DOWN_SHARE:.0%}). Its part of timelines is stale or missing.",
         "Support timeline sources",

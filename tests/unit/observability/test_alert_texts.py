@@ -1,14 +1,20 @@
 """What alerts say when they fire, as Prometheus renders it."""
 
+import re
 import subprocess
 
 import pytest
 import yaml
 from observability import rules
+from observability import thresholds as t
+from observability.alerts.alert import of
+from observability.rule_tests.faults import ALL
 
 REQUESTS = (
     'http_server_request_duration_seconds_count{job="support-service",http_route="%s",http_response_status_code="%s"}'
 )
+ALERTMANAGER = rules.HERE.parent / "alertmanager"
+OWN = re.compile(r'(\w+)="')
 MINUTES = 40  # longer than each of these alerts waits
 TEXTS = {
     "SupportApiErrorBudgetBurnFast": (
@@ -74,7 +80,41 @@ TEXTS = {
         "Redis fails, events of cases are stopped: its memory is full",
     ),
 }
+TEXTS |= {
+    "SupportClientErrorsHigh": (
+        {
+            REQUESTS % ("/support/cases", "201"): f"0+50x{MINUTES}",
+            REQUESTS % ("/support/cases", "422"): f"0+40x{MINUTES}",
+            REQUESTS % ("/support/cases", "400"): f"0+10x{MINUTES}",
+            REQUESTS % ("/support/macros", "400"): f"0+1x{MINUTES}",
+        },
+        "50% of requests to /support/cases are client errors, mostly 422",
+    ),
+    "SupportTimelineErrorBudgetBurnFast": (
+        {
+            'support_timeline_read_seconds_count{completeness="complete"}': f"0+60x{MINUTES}",
+            'support_timeline_read_seconds_bucket{completeness="complete",le="2.0"}': f"0+60x{MINUTES}",
+            'support_timeline_read_seconds_count{completeness="partial"}': f"0+40x{MINUTES}",
+            'support_timeline_source_seconds_count{service="payment",outcome="timeout"}': f"0+3x{MINUTES}",
+            'support_timeline_source_seconds_count{service="order",outcome="error"}': f"0+1x{MINUTES}",
+        },
+        (
+            "Complete timelines in time: 40% of timeline reads were partial or took more than 2 s in the last 5m, "
+            "mostly because payment is: timeout"
+        ),
+    ),
+    "SupportProbeFlapping": (
+        {
+            'support_probe_success{instance="probe",via="service"}': "1 0 " * (MINUTES // 2),
+            'support_probe_step_success{via="service",step="open"}': f"1x{MINUTES}",
+            'support_probe_step_success{via="service",step="upload"}': "1 0 " * (MINUTES // 2),
+        },
+        "The synthetic check of a whole case fails again and again, mostly at step upload",
+    ),
+}
 OWN_LABELS = {
+    "SupportClientErrorsHigh": {"http_route": "/support/cases"},
+    "SupportProbeFlapping": {"instance": "probe", "via": "service"},
     "SupportProbeFailing": {"instance": "probe"},
     "SupportIngressFailing": {"instance": "probe"},
     "SupportReplicaNotReady": {"instance": "a"},
@@ -108,3 +148,33 @@ def test_summary_names_the_impact_and_what_fails(promtool, tmp_path, case):
         [promtool, "test", "rules", file], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_summary_names_what_an_alert_distinguishes():
+    """Where an alert fires for each instance, dependency, stage or route, its summary says for which."""
+    told = {alert for fault in ALL.values() for alert in fault.alerts}
+    own = {(name, label) for name, _, labels in (each.partition("{") for each in told) for label in OWN.findall(labels)}
+    summaries = {alert.name: alert.summary for alert in rules.ALERTS}
+    assert {label for _, label in own} >= {"instance", "dependency", "stage", "resource", "endpoint", "http_route"}
+    assert [(name, label) for name, label in sorted(own) if f"$labels.{label}" not in summaries[name]] == []
+
+
+def test_queries_of_summaries_are_of_the_last_minutes():
+    """A query of a summary looks back 15 minutes at most: the mean of an hour says little about the present."""
+    for alert in rules.ALERTS:
+        for window in re.findall(r"\[(\d+[smhd])\]", alert.summary):
+            assert of(window) <= of(t.PROBE_WINDOW), alert.name
+
+
+def test_every_message_names_cluster_and_environment():
+    """They are in the title of Slack's message and of the mail, and alerts of two clusters are two messages."""
+    template = (ALERTMANAGER / "templates" / "support.tmpl").read_text()
+    title = template[template.index('define "support.title"') : template.index("{{- end }}")]
+    assert ".CommonLabels.cluster" in title
+    assert ".CommonLabels.environment" in title
+    config = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
+    assert {"cluster", "environment"} <= {*config["route"]["group_by"]}
+    (receiver,) = (each for each in config["receivers"] if each["name"] == "data-ops")
+    assert receiver["slack_configs"][0]["title"] == receiver["email_configs"][0]["headers"]["Subject"]
+    external = yaml.safe_load((rules.HERE / "prometheus.yml").read_text())["global"]["external_labels"]
+    assert {"cluster", "environment"} <= external.keys()

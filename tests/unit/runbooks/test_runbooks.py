@@ -185,6 +185,15 @@ def test_block_of_commands_is_for_one_deployment(page, folder):
         assert "kubectl" not in content or "docker" not in content, content
 
 
+@both
+@pytest.mark.parametrize("page", ENTRIES)
+def test_each_check_runs_in_each_deployment(page, folder):
+    """A check with a command of Kubernetes has one of Compose as well."""
+    places = sections(page, folder)
+    for check in re.split(r"^(?=\d+\. )", text(folder, page)[places[2] : places[3]], flags=re.MULTILINE):
+        assert "kubectl" not in check or "docker" in check, check
+
+
 @cache
 def logged():
     """The words of every line that the source logs, without what is put into them."""
