@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from support_service.access.bearer import extract_bearer_token
 from support_service.access.component import AUTHENTICATOR
@@ -15,6 +16,7 @@ from support_service.api.admin import ADMIN_URL
 from support_service.app import Timings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
+from tests.support.access.fixtures import AUDIENCE, ISSUER, issuer  # noqa: F401 - a fixture
 from tests.support.calls import eventually, expect_problem, stored_files
 from tests.support.scrape import Scrape
 
@@ -322,3 +324,24 @@ async def test_admin_port_answers_under_any_host_name(make_client, host):
         for target in ("/metrics", "/health", "/livez", "/readyz"):
             for name in ("support-service:9100", "10.0.0.7:9100", "localhost", "[::1]:9102"):
                 assert (await admin.get(target, headers={"Host": name})).status == 200
+
+
+async def test_requests_for_the_keys_are_measured(make_client, issuer):  # noqa: F811 - the fixture
+    """The time of the issuer's answers is a metric by the semantic conventions, like that of webhooks."""
+    client = await make_client(
+        SUPPORT_AUTH="jwt",
+        SUPPORT_JWT_KEYS=issuer.jwks_location,
+        SUPPORT_JWT_ISSUER=ISSUER,
+        SUPPORT_JWT_AUDIENCE=AUDIENCE,
+    )
+    url = URL(issuer.jwks_location)
+    (labels,) = Scrape(client.app).label_sets("http_client_request_duration_seconds_count")
+    assert (
+        labels.items()
+        >= {
+            "http_request_method": "GET",
+            "server_address": url.host,
+            "server_port": str(url.port),
+            "http_response_status_code": "200",
+        }.items()
+    )
