@@ -6,6 +6,7 @@ from playwright.async_api import expect
 from support_service.database.tables import audit_log
 from tests.app.api.test_audit_log import change
 from tests.integration.console.conftest import HOSTILE
+from tests.integration.console.test_case import path
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import expect_accessible, expect_good_looks
 
@@ -85,3 +86,14 @@ async def test_altered_entry_is_reported(sealed, client, console):
         await expect(page.get_by_text("The chain is broken after entry 2.")).to_be_visible()
         await page.get_by_role("button", name="Verify everything").click()
     await expect_accessible(page)
+
+
+async def test_case_leads_to_its_audit_entries(console, client, case):
+    """Each entry has the values before and after; the address names the case."""
+    await open_case(client, subject="Another case")
+    await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
+    page = await console.open(path(case))
+    await page.get_by_role("link", name="Audit entries of this case").click()
+    await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
+    await expect(page.locator(".audit").get_by_text("Case opened")).to_have_count(1)
+    assert page.url.endswith(f"/console/audit?case={case['id']}")
