@@ -6,38 +6,27 @@ what is committed. Only a case that has changed is read and encoded again.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pydantic_core
 from cachetools import LRUCache
 
-from support_service.api.case_events import change_entries
-from support_service.api.case_json import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_clocks, with_timeline
-from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, KeptTimeline, OwnEntries
+from support_service.api.case_encoder import CaseEncoder, with_own_timeline
+from support_service.api.case_json import with_clocks, with_timeline
+from support_service.api.kept_documents import CaseDocument, KeptTimeline, OwnEntries
 from support_service.api.routing.route import View
-from support_service.attachments.model import attachment_url
 from support_service.cases.masking import CaseMasker
 from support_service.cases.model.case import Case
-from support_service.cases.model.history import History, parse_history
+from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
-from support_service.cases.store.case_reading import (
-    MAX_INLINE_BYTES,
-    NO_VERSION,
-    StoredCase,
-    join_parts,
-    to_case,
-)
-from support_service.core.clock import format_time
-from support_service.core.domain import references
+from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase
 from support_service.core.domain.principals import Principal
 from support_service.sla.known_policies import KnownPolicies
 from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
-LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart
 HIT, MISS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
 
@@ -58,10 +47,9 @@ class CaseDocuments:
     ) -> None:
         self._cases = cases
         self._timeline = timeline
-        self._masker = masker
         self._instruments = instruments
         self._policies = policies
-        self._public_url = public_url
+        self._encoder = CaseEncoder(masker, public_url)
         self._max_bytes = max_bytes
         self._kept: LRUCache[tuple[str, View], CaseDocument] = LRUCache(max_bytes, _size)
         self._encoding = asyncio.Lock()  # of long cases: one at a time, so that they don't slow down all others
@@ -83,7 +71,7 @@ class CaseDocuments:
             return stored, kept
         if stored.fields is None:
             return await self._read_long_case(principal, view, case_id, with_history=with_history)
-        return stored, self._keep(view, case_id, await self._add_clocks(stored, self._encode(view, stored)))
+        return stored, self._keep(view, case_id, await self._add_clocks(stored, self._encoder.encode(view, stored)))
 
     async def add_timeline(
         self,
@@ -105,7 +93,7 @@ class CaseDocuments:
         )
         kept = document.timeline
         if kept is None or not kept.is_made_of(collected.parts):
-            entries = self._encode_entries(view, merge.service_entries(own.opened_at, collected.entries))
+            entries = self._encoder.encode_entries(view, merge.service_entries(own.opened_at, collected.entries))
             context, *others = own.groups
             kept = KeptTimeline(collected.parts, b",".join(merge.merge(context, entries, *others)))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
@@ -137,7 +125,7 @@ class CaseDocuments:
                 if kept:
                     return stored, kept
             stored = await self._cases.read_long_case(principal, case_id, with_history=with_history)
-            document = await self._add_clocks(stored, await asyncio.to_thread(self._encode, view, stored))
+            document = await self._add_clocks(stored, await asyncio.to_thread(self._encoder.encode, view, stored))
         return stored, self._keep(view, case_id, document)
 
     async def read_page(
@@ -148,7 +136,9 @@ class CaseDocuments:
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
-        return stored, await self._add_clocks(stored, await self._run(stored.size, partial(self._encode, view, stored)))
+        return stored, await self._add_clocks(
+            stored, await self._run(stored.size, partial(self._encoder.encode, view, stored))
+        )
 
     async def with_own_timeline(self, view: View, stored: StoredCase) -> bytes:
         """Return the JSON of a case as a write has left it, read with its history.
@@ -157,31 +147,15 @@ class CaseDocuments:
         """
 
         def encode() -> bytes:
-            document = self._encode(view, stored)
-            return _with_own_timeline(document.body, self._all_own_entries(view, stored, document))
+            document = self._encoder.encode(view, stored)
+            return with_own_timeline(document.body, self._encoder.all_own_entries(view, stored, document))
 
         body = await self._run(stored.size, encode)
         return with_clocks(body, await self._policies.measured(stored.clocks))
 
     def encode_new(self, view: View, case: Case, history: History) -> bytes:
         """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
-        head = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST - {"sla"})
-        body = head[:-1] + NO_TIMELINE
-        members = {
-            "createdAt": format_time(case.created_at),
-            "context": case.context,
-            "messages": [
-                {
-                    **message.model_dump(by_alias=True),
-                    "createdAt": format_time(message.created_at),
-                    "sentAt": message.sent_at and format_time(message.sent_at),
-                }
-                for message in case.messages
-            ],
-            "attachments": [],  # a new case has none
-        }
-        own = replace(self._own_entries(view, members), changes=self._encode_changes(view, history))
-        return _with_own_timeline(body, own)
+        return self._encoder.encode_new(view, case, history)
 
     async def _run(self, size: int, encode: Callable[[], Encoded]) -> Encoded:
         """Encode a case, or a part of it, of `size` bytes. A long one is encoded in a thread, one at a time."""
@@ -197,7 +171,7 @@ class CaseDocuments:
         """Return the JSON of the case that `prepare` returns; both run in a thread, and nothing is kept."""
         stored = await self._run_in_thread(prepare)
         clocks = await self._policies.measured(stored.clocks)
-        return with_clocks(await self._run_in_thread(lambda: self._encode(view, stored).body), clocks)
+        return with_clocks(await self._run_in_thread(lambda: self._encoder.encode(view, stored).body), clocks)
 
     async def _add_clocks(self, stored: StoredCase, document: CaseDocument) -> CaseDocument:
         document.clocks = await self._policies.measured(stored.clocks)
@@ -216,17 +190,12 @@ class CaseDocuments:
 
         def encode() -> OwnEntries:
             # Another request may have added them meanwhile.
-            return document.all_own or self._all_own_entries(view, stored, document)
+            return document.all_own or self._encoder.all_own_entries(view, stored, document)
 
         own = await self._run(len(document.body) + len(stored.history or ""), encode)
         if document.all_own is None:
             self._extend(view, case_id, document, own=own)
         return own
-
-    def _all_own_entries(self, view: View, stored: StoredCase, document: CaseDocument) -> OwnEntries:
-        own = document.own or self._own_entries(view, pydantic_core.from_json(document.body))
-        assert stored.history is not None  # noqa: S101 - the case was read with its history
-        return replace(own, changes=self._encode_changes(view, parse_history(stored.history)))
 
     def _extend(
         self,
@@ -247,52 +216,6 @@ class CaseDocuments:
             if document.size <= self._max_bytes:
                 self._kept[case_id, view] = document
 
-    def _encode(self, view: View, stored: StoredCase) -> CaseDocument:
-        head = join_parts(stored, self._with_urls(stored.attachments or "[]")).encode()
-        tail = NO_TIMELINE if stored.has_clocks else NO_CLOCKS + NO_TIMELINE
-        if view != "masked":
-            return CaseDocument(stored.version, head + tail)
-        # The entries of a masked case can't be made of its JSON, which has no references any more.
-        own = self._own_entries(view, pydantic_core.from_json(head + b"}"))
-        body = pydantic_core.to_json(
-            self._masker.case(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
-        )
-        return CaseDocument(stored.version, body[:-1] + tail, own)
-
-    def _with_urls(self, attachments: str) -> str:
-        """Return attachments, a JSON list, with the URL of each."""
-        rows: list[dict[str, Any]] = pydantic_core.from_json(attachments)
-        for row in rows:
-            row["uri"] = attachment_url(self._public_url, row["ticketId"], row["id"], row["filename"])
-        return pydantic_core.to_json(rows).decode()
-
-    def _own_entries(self, view: View, case: dict[str, Any]) -> OwnEntries:
-        opened_at, context = case["createdAt"], case["context"]
-        dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
-        return OwnEntries(
-            opened_at,
-            references.references_by_service(context),
-            self._encode_entries(view, merge.context_entries(opened_at, context)),
-            self._encode_entries(view, dated),
-        )
-
-    def _encode_changes(self, view: View, history: History) -> CaseChanges:
-        dated = change_entries(history.changes, view, self._masker)
-        return CaseChanges([(at, pydantic_core.to_json(entry)) for at, entry in dated], history.more)
-
-    def _encode_entries(self, view: View, dated: list[merge.Dated]) -> EncodedEntries:
-        entries = [entry for _, entry in dated]
-        if view == "masked":
-            entries = self._masker.entries(entries)
-        return [
-            (at, pydantic_core.to_json(entry, inf_nan_mode="null"))
-            for (at, _), entry in zip(dated, entries, strict=True)
-        ]
-
 
 def _size(document: CaseDocument) -> int:
     return document.size
-
-
-def _with_own_timeline(body: bytes, own: OwnEntries) -> bytes:
-    return with_timeline(body, b",".join(merge.merge(*own.groups)), NO_SOURCES, more=own.more_changes)

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from support_service.api.case_documents import CaseDocuments
+from support_service.api.case_encoder import CaseEncoder
 from support_service.api.routing.services import SERVICES
 from support_service.cases.store.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
@@ -37,13 +38,13 @@ async def replicas(make_client):
 @pytest.fixture
 def threads(monkeypatch):
     """The threads in which cases were encoded."""
-    found, encode = [], CaseDocuments._encode
+    found, encode = [], CaseEncoder.encode
 
     def recorded(self, *arguments):
         found.append(threading.current_thread())
         return encode(self, *arguments)
 
-    monkeypatch.setattr(CaseDocuments, "_encode", recorded)
+    monkeypatch.setattr(CaseEncoder, "encode", recorded)
     return found
 
 
