@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration observability drill drill-short image bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,9 +98,13 @@ drill-events: install services ## Kill the consumer 100 times while 5,000 events
 VERSION = $(shell sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' src/support_service/__init__.py)
 
 # In namespaces of their own, so that no mount outlasts the commands.
-image: install ## Build the container image as root, and test it: base image from Debian's packages, or with PULL=1 from its registry
+image: image-build image-test ## Build the container image as root, and test it (PULL=1 takes the base image from its registry)
+
+image-build: install # from Debian's packages, or with PULL=1 from a registry
 	@reason=$$(.ci/image/possible) || { echo "The image cannot be built here: $$reason" >&2; exit 1; }
 	@unshare --mount .ci/image/build support-service:$(VERSION) $(if $(PULL),--pull)
+
+image-test: install
 	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
 lint: install $(NODE_PACKAGES) ## Check format, lint rules, types, import layers, generated files and links
