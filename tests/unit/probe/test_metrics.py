@@ -1,0 +1,65 @@
+"""What the probe's metrics say of reports."""
+
+import pytest
+
+from support_service.probe.metrics import CheckMetrics
+from support_service.probe.report import CheckReport, Step
+from tests.support.scrape import parse
+
+AT = "2026-11-26T12:00:00+00:00"
+
+
+@pytest.fixture
+def metrics():
+    """Metrics without a report."""
+    metrics = CheckMetrics()
+    yield metrics
+    metrics.close()
+
+
+def samples(metrics, name):
+    """Return the (labels, value) of a name."""
+    text = metrics._metrics.render("", "").body.decode()
+    return [(labels, value) for sample, labels, value in parse(text) if sample == name]
+
+
+def report(via, *steps, reason=None):
+    """Return a report of one way to the service."""
+    return CheckReport("http://service", AT, via, list(steps), reason)
+
+
+def test_each_way_to_the_service_has_its_own_result(metrics):
+    """A later report by one way leaves that of the other as it is."""
+    metrics.keep(report("service", Step("open", 3, 0.1, "good")))
+    metrics.keep(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    metrics.keep(report("service", Step("open", 3, 4.0, "slow", "slower than the threshold")))
+    assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0), ({"via": "ingress"}, 0)]
+    failures = [labels for labels, _ in samples(metrics, "support_probe_step_failure")]
+    assert failures == [
+        {"via": "service", "step": "open", "status": "", "code": ""},
+        {"via": "ingress", "step": "open", "status": "404", "code": ""},
+    ]
+
+
+def test_failure_has_the_status_and_the_code_of_the_answer(metrics):
+    """Skipped steps have no result, so that the failed one stands out."""
+    refused = Step("upload", 3, 0.2, "wrong", "507 storage_full", 507, "storage_full")
+    metrics.keep(report("service", Step("open", 3, 0.1, "good"), refused, Step("close", 3)))
+    ((labels, value),) = samples(metrics, "support_probe_step_failure")
+    assert (labels, value) == ({"via": "service", "step": "upload", "status": "507", "code": "storage_full"}, 1)
+    success = {labels["step"]: value for labels, value in samples(metrics, "support_probe_step_success")}
+    assert success == {"open": 1, "upload": 0}
+
+
+def test_service_that_does_not_answer_fails_at_the_first_step(metrics):
+    """A check that could not run has no steps, and its alert still names one."""
+    metrics.keep(report("service", reason="no connection"))
+    assert [labels["step"] for labels, _ in samples(metrics, "support_probe_step_failure")] == ["open"]
+    assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0)]
+
+
+def test_failure_ends_with_a_good_check(metrics):
+    metrics.keep(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    metrics.keep(report("ingress", Step("open", 3, 0.1, "good")))
+    assert samples(metrics, "support_probe_step_failure") == []
+    assert samples(metrics, "support_probe_success") == [({"via": "ingress"}, 1)]
