@@ -123,4 +123,4 @@ async def test_on_call_handles_a_source_that_is_down(
     async with client.get("/support/audit", params={"limit": "5"}) as response:
         actions = [each["action"] for each in (await response.json())["items"]]
     handled = [f"{kind}.{action}" for kind in ("webhook", "dead-letter") for action in ("dropped", "replayed")]
-    assert actions == [*handled, "lever.pulled"]
+    assert actions == [*handled, "override.set"]
