@@ -61,7 +61,7 @@ server.build = partial(
             clock_interval=shorter(DEFAULTS.database.clock_interval),
         ),
         cases=GaugeTimings(refresh_interval=shorter(DEFAULTS.cases.refresh_interval)),
-        certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=shorter(3600)),
+        certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=1.0),
         timeline=TimelineTimings(
             breaker=BreakerTimings(
                 open_for=DEFAULTS.timeline.breaker.open_for / TIME,

@@ -231,7 +231,12 @@ EVENT_FAULTS = (
         Cause(3, "Consuming events is interrupted.*permission|Consuming events"),
     ),
     _fault("invalid event", "SupportEventsDeadLettered", breaking_events.event_is_invalid, Cause(1, '"reason"')),
-    _fault("audit log not sealed", "SupportAuditUnsealed", breaking_events.sealing_is_refused, Cause(3, "a drill")),
+    _fault(
+        "audit log not sealed",
+        "SupportAuditUnsealed",
+        breaking_events.sealing_is_refused,
+        Cause(3, "InsufficientPrivilege"),
+    ),
     _fault("answers come late", "SupportSlaBreaching", breaking_events.answers_come_late, Cause(1, '"firstResponse"')),
     _fault(
         "breaches not reported",
@@ -281,6 +286,7 @@ REPLICA_FAULTS = (
         "SupportReplicaDown",
         breaking_replicas.a_new_one_does_not_start,
         Cause(3, 'role "nobody" does not exist'),
+        resolved_within=12,  # Prometheus takes 5 s to forget a target
     ),
     _fault(
         "a replica never ready",
@@ -352,7 +358,7 @@ MONITORING_FAULTS = (
         "probe fails at times",
         "SupportProbeFlapping",
         breaking_events.probe_fails_at_times,
-        Cause(1, r'"timeline"} 0\.'),
+        Cause(1, r'"timeline".*} 0\.'),
     ),
     _fault("probe stopped", "SupportProbeMissing", breaking_clients.probe_stops, Cause(2, " 0$")),
 )
