@@ -106,7 +106,7 @@ class SeparateDisk:
         self._process = subprocess.Popen((*unshare, str(size), str(folder)), stdout=subprocess.PIPE)
         self._process.stdout.readline()
         enter = (find_binary("nsenter"), "--user", "--mount", "--preserve-credentials")
-        self.within = (*enter, "--target", str(self._process.pid))
+        self.within = (*enter, f"--wd={ROOT}", "--target", str(self._process.pid))
         self.path = Path(f"/proc/{self._process.pid}/root{folder}")  # as seen from here
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ def together(*faults: Fault) -> Fault:
         tuple(alert for fault in faults for alert in fault.alerts),
         inject,
         tuple(cause for fault in faults for cause in fault.causes),
+        resolved_within=max(fault.resolved_within for fault in faults) + len(faults),  # they are repaired in turn
     )
 
 
@@ -270,7 +271,7 @@ REPLICA_FAULTS = (
     ),
     _fault(
         "a replica without its volume",
-        "SupportUploadsRefused",
+        "SupportUploadsRefused SupportApiErrorBudgetBurnFast",
         breaking_replicas.one_lacks_its_volume,
         Cause(1, '"REPLICA".*storage_unavailable'),
         scenario=MANIPULATED,

@@ -36,6 +36,6 @@ async def test_faults_raise_exactly_their_alerts_with_runbooks():
     runbooks = {alert.name: alert.runbook for alert in rules.ALERTS}
     async with aclosing(run_faults(SHORT_FORM)) as outcomes:
         async for outcome in outcomes:
-            assert outcome.good, outcome
+            assert outcome.good, (outcome.missing, outcome.unexpected, outcome.errors, outcome.resolved_after)
             assert outcome.unknown_causes == []
             assert outcome.runbooks == {name: runbooks[name] for name in outcome.alerts}
