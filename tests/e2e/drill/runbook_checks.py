@@ -61,8 +61,7 @@ async def _run_command(deployment: Deployment, command: str, typed: str) -> str:
         shell = shell.replace(usual, address)
     tools = Path(sys.executable).parent
     process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", f"{shell}\n{command}"),
-        cwd=deployment.folder,
+        *(*deployment.replicas[0].within, "bash", "-c", f"cd {deployment.folder}\n{shell}\n{command}"),
         env=deployment.probe.environment
         | deployment.replicas[0].environment
         | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "HOME": str(deployment.folder)},
