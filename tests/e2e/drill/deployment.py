@@ -18,10 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.e2e.drill import EVALUATION
-from tests.e2e.drill.commands import Probe, Replica, SeparateDisk, run_command
 from tests.e2e.drill.database import Database
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.e2e.drill.monitoring import Monitoring
+from tests.e2e.drill.processes import Probe, Replica, SeparateDisk, run_command
 from tests.e2e.drill.receiver import Receiver
 from tests.e2e.drill.traffic import Traffic
 from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.e2e.drill.commands import Replica
+from tests.e2e.drill.processes import Replica
 from tests.support.servers import find_binary, free_port, wait_until_ready
 
 CONFIGURATION = """

@@ -114,7 +114,7 @@ def variables(limited_redis, s3, tls_url):
     """
     secret = "whsec_" + base64.b64encode(b"panel" * 6).decode()
     return {
-        "module": "tests.e2e.drill.command",
+        "module": "tests.e2e.drill.scaled_service",
         "PYTHONPATH": str(ROOT),
         "SUPPORT_REDIS_URL": limited_redis.url,
         "SUPPORT_S3_BUCKET": s3.create_bucket(),

@@ -14,7 +14,7 @@ from tests.support.servers import find_binary, free_port
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 120.0  # seconds, on a busy machine
-COMMAND = (sys.executable, "-m", "tests.e2e.drill.command")
+COMMAND = (sys.executable, "-m", "tests.e2e.drill.scaled_service")
 LOG = "support.log"  # of all replicas, as the runbooks call it
 # A separate disk for processes of this namespace: invisible to others, and gone when the last of them ends.
 SEPARATE_DISK = 'mount -t tmpfs -o size="$0" none "$1" && echo && exec sleep infinity'
