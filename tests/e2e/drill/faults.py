@@ -15,6 +15,7 @@ from tests.e2e.drill import (
     breaking_files,
     breaking_redis,
     breaking_replicas,
+    breaking_sources,
 )
 from tests.e2e.drill.breaking_files import GIB
 from tests.e2e.drill.deployment import Deployment, Scenario
@@ -127,11 +128,11 @@ REDIS_FAULTS = (
     ),
 )
 SOURCE_FAULTS = (
-    _fault("order hangs", f"{DOWN}[order] {BURN}", breaking.order_hangs, Cause(1, r'"order"} [\d.]+')),
+    _fault("order hangs", f"{DOWN}[order] {BURN}", breaking_sources.order_hangs, Cause(1, r'"order"} [\d.]+')),
     _fault(
         "order takes 2.2 s",  # within the default timeouts
         "SupportTimelineLatencyHigh",
-        breaking.order_takes_over_two_seconds,
+        breaking_sources.order_takes_over_two_seconds,
         Cause(1, r'"order"} 2\.'),
         scenario=Scenario(
             probe=("--event-threshold=5s",),  # the default of the command, which drills shorten
@@ -139,31 +140,34 @@ SOURCE_FAULTS = (
         ),
     ),
     _fault(
-        "payment answers 500", f"{DOWN}[payment] {BURN}", breaking.payment_fails, Cause(4, "payment.*with status 500")
+        "payment answers 500",
+        f"{DOWN}[payment] {BURN}",
+        breaking_sources.payment_fails,
+        Cause(4, "payment.*with status 500"),
     ),
     _fault(
         "payment answers are invalid",
         f"SupportTimelineCollectionFailures[aggregate] {PROBE} {BURN}",
-        breaking.payment_answers_are_invalid,
+        breaking_sources.payment_answers_are_invalid,
         Cause(3, "payment.*off the contract"),
     ),
     _fault(
         "all sources down",
         f"{DOWN}[order] {DOWN}[payment] {DOWN}[fulfillment] {BURN}",
-        breaking.sources_are_down,
+        breaking_sources.sources_are_down,
         Cause(4, "broke off|can't be reached"),
     ),
     _fault(
         "certificate of order expired",
         f"{DOWN}[order] {BURN}",
-        breaking.certificate_of_order_expires,
+        breaking_sources.certificate_of_order_expires,
         Cause(3, "certificate has expired", typed="order"),
         scenario=Scenario(certificate=timedelta(days=90)),
     ),
     _fault(
         "certificate of order expires soon",
         "SupportCertificateExpiring",
-        breaking.certificate_of_order_is_old,
+        breaking_sources.certificate_of_order_is_old,
         Cause(1, r'"order"} 0\.'),
         scenario=Scenario(certificate=timedelta(days=90)),
     ),
