@@ -1,4 +1,4 @@
-"""The alert drill: inject one fault after another into a running service with Redis, Prometheus and Alertmanager.
+"""The alert drill: inject one fault after another into a whole deployment, with Prometheus and Alertmanager.
 
 Every wait of rules and routes is divided by TIME and every size by SIZE, so that an hour of on-call takes a minute. Set
 `DRILL_TIME=30` on a busy machine, which needs more time.

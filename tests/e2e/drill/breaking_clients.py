@@ -9,7 +9,7 @@ from tests.e2e.drill.breaking import changed, repeatedly
 from tests.e2e.drill.deployment import Deployment
 from tests.e2e.drill.load_balancer import NOTHING_IS_SERVED
 
-NOBODY = "127.0.0.1:9"  # the port that discards; nothing listens there
+UNUSED_ADDRESS = "127.0.0.1:9"  # the port that discards; nothing listens there
 
 
 @asynccontextmanager
@@ -100,6 +100,6 @@ async def probe_stops(deployment: Deployment) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def scrapes_are_blocked(deployment: Deployment) -> AsyncIterator[None]:
-    await deployment.monitoring.scrape("support-service", [NOBODY])
+    await deployment.monitoring.scrape("support-service", [UNUSED_ADDRESS])
     yield
     await deployment.monitoring.scrape("support-service", deployment.targets)

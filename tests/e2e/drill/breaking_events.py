@@ -70,7 +70,7 @@ async def sealing_is_refused(deployment: Deployment) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def answers_come_late(deployment: Deployment) -> AsyncIterator[None]:
-    """Nobody answers cases in time; then all that wait are answered."""
+    """No agent answers in time; after the block the waiting cases count as answered."""
     await deployment.traffic.promise_answers()
     async with repeatedly(partial(deployment.traffic.open_case, read=False, tags=["promised"]), 0.25):
         yield

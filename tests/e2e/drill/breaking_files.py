@@ -26,7 +26,7 @@ async def fill_backlog(deployment: Deployment) -> None:
 
 
 async def remove_large_files(deployment: Deployment) -> None:
-    """Delete the files that were uploaded so."""
+    """Delete the files of `upload_large_file`."""
     while deployment.large_files:
         await deployment.traffic.remove(*deployment.large_files.pop())
 

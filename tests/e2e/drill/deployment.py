@@ -1,4 +1,4 @@
-"""The deployment in which faults are injected one after another, each with monitoring that knows of no other.
+"""The deployment in which faults are injected one after another, each with new monitoring without data of the others.
 
 Three replicas share PostgreSQL, Redis, S3, a folder of files and a token file. A load balancer follows their readiness:
 clients call it through the ingress, the probe also directly. Prometheus reads each replica's admin port. Faults with
@@ -53,7 +53,7 @@ class Scenario:
 
 
 class Deployment:
-    """The parts of a deployment, by what they are."""
+    """A running deployment. Faults change its parts: servers, files, replicas, the load, the load balancer."""
 
     def __init__(self, folder: Path, scenario: Scenario) -> None:
         folder.chmod(0o711)  # PostgreSQL runs as another user
@@ -119,7 +119,7 @@ class Deployment:
 
     @asynccontextmanager
     async def monitored(self) -> AsyncIterator[None]:
-        """Run Prometheus and Alertmanager for a block, without the past of the deployment."""
+        """Run Prometheus and Alertmanager for a block, without data of what was before it."""
         self.receiver.forget()
         targets = {"support-service": self.targets, "support-probe": [self.probe.target]}
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="monitoring-") as folder:

@@ -1,4 +1,4 @@
-"""A receiver in place of Slack, the pager and the dead man's switch, which keeps every message."""
+"""A receiver in place of Slack, the pager, the dead man's switch and a webhook; it keeps every notification."""
 
 import asyncio
 import re
@@ -53,7 +53,7 @@ class Receiver:
         self.beats = 0
 
     def url(self, path: str) -> str:
-        """Return the URL of one of the three."""
+        """Return the URL of one of the addresses: /slack, /pager, /watchdog or /webhook."""
         return str(self._server.make_url(path))
 
     async def _slack(self, request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from tests.support.calls import eventually
 
 ROOT = Path(__file__).parents[3]
 SENT_WITHIN = 45 * EVALUATION
-LINGER = 8 * EVALUATION  # until alerts on consequences would be sent too
+LINGER = 8 * EVALUATION  # since the fault began; by then alerts on its consequences would be sent too
 HEALTHY_FOR = 60 * EVALUATION
 CHANNEL = "#data-ops"
 

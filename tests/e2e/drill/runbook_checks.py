@@ -26,7 +26,7 @@ class Cause:
     typed: str = ""  # what a person types at the prompt of the check
 
     async def found(self, deployment: Deployment) -> str:
-        """Run the check; return an empty text if it tells the cause, otherwise what it printed instead."""
+        """Run the check; return an empty text if it names the cause, otherwise what it printed instead."""
         printed = await _run_check(deployment, self)
         text = self.text.replace("REPLICA", re.escape(deployment.replicas[-1].admin_target))
         if re.search(text, printed, re.MULTILINE):
