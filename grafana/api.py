@@ -1,6 +1,7 @@
 """Panels on the objectives and their error budgets, and on the API's rate, errors and duration."""
 
 from observability import thresholds as t
+from observability.alerts.access import CLIENT_ERROR
 from observability.alerts.objectives import IN_TIME, UNWATCHED
 
 from grafana.panel import Panel, Query, Row, quantile, rate, share, total
@@ -8,7 +9,6 @@ from grafana.panel import Panel, Query, Row, quantile, rate, share, total
 REQUESTS = "http_server_request_duration_seconds"
 ROUTED = f'http_route!~"{UNWATCHED}"'
 FAILED = f'{ROUTED},http_response_status_code=~"5.."'
-CLIENT_ERROR = f'{ROUTED},http_response_status_code=~"4..",http_response_status_code!~"401|404|429"'
 READS = "support_timeline_read_seconds"
 MONTH = "30d"
 BURN_WINDOWS = (t.BURN_FAST_WINDOWS[0], t.BURN_MEDIUM_WINDOWS[0], t.BURN_SLOW_WINDOWS[0])
@@ -157,7 +157,7 @@ API = Row(
             "Share of each route's answers that are 4xx except 401, 404 and 429. Normal: under 5 %.",
             (
                 Query(
-                    f"{rate(f'{REQUESTS}_count', 'http_route', CLIENT_ERROR)} / "
+                    f"{rate(f'{REQUESTS}_count', 'http_route', f'{ROUTED},{CLIENT_ERROR}')} / "
                     f"({rate(f'{REQUESTS}_count', 'http_route', ROUTED)} > 0)",
                     "{{http_route}}",
                 ),

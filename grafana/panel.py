@@ -4,10 +4,11 @@ A counter or a histogram is summed over replicas. A gauge that every replica rea
 joined by `max` (by `min` where less is worse), and never by `sum`. A process's own values are shown by instance.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from observability.alerts.alert import runbook_of
 
 JOB = 'job=~"$job",instance=~"$instance"'  # what the variables of the dashboard choose
 WINDOW = "$__rate_interval"
@@ -54,11 +55,6 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
-
-
-def runbook_of(alert: str) -> str:
-    """Return the file name of an alert's runbook, which is the alert's name in kebab case."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
 
 
 def series(metric: str, where: str = "", job: str = JOB) -> str:

@@ -27,8 +27,8 @@ class Alert:
 
     @property
     def runbook(self) -> str:
-        """Return the runbook's file name, which is the alert's name in kebab case."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.name).lower() + ".md"
+        """Return the runbook's file name."""
+        return runbook_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Record:
 
     name: str
     expr: str
+
+
+def runbook_of(alert: str) -> str:
+    """Return the file name of an alert's runbook, which is the alert's name in kebab case."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
 
 
 def of(duration: str) -> int:

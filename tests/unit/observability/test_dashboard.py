@@ -5,8 +5,9 @@ import re
 
 import pytest
 from grafana import generate
-from grafana.panel import Panel, runbook_of
+from grafana.panel import Panel
 from observability import thresholds
+from observability.alerts.alert import runbook_of
 
 from support_service.api.panel_links import LINKS, ON_CALL, panel_id
 from tests.support.promql import ROOT, known_series, queried_series

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from grafana import generate
-from grafana.panel import runbook_of
+from observability.alerts.alert import runbook_of
 
 import support_service
 from support_service.arguments.parser import parser
