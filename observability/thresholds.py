@@ -134,5 +134,5 @@ PROBE_WINDOW = "15m"  # fifteen runs at the usual interval
 PROBE_RECENT = "5m"  # it has runs of both kinds: neither one outage nor what is over is flapping
 PROBE_FLAPPING_FOR = "8m"  # by then the alert on a cause has fired, and a single outage of minutes has ended
 PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
-INGRESS_FOR = "3m"  # three failed runs through the ingress, while those that go to the service directly succeed
+INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct runs succeed
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment

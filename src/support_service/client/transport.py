@@ -31,7 +31,7 @@ class Request:
     query: Mapping[str, object] = field(default_factory=dict)  # members that are None are left out
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    accepts: frozenset[int] = frozenset()  # statuses that are no errors, besides 2xx
+    accepts: frozenset[int] = frozenset()  # statuses that are not errors, besides 2xx
     token: Token = None  # in place of the client's
     redirects: bool = False  # whether the answer may be somewhere else
 

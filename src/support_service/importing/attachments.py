@@ -16,7 +16,7 @@ from support_service.database import ContendedRow, Transaction
 from support_service.importing.case_rows import CaseToImport, FileToImport
 from support_service.importing.files import MissingFile, blocks, for_path, guess_type, open_below
 
-AT_ONCE = 16  # files that are stored at once: they share the flush of a folder
+CONCURRENT_FILES = 16  # they share the flush of a folder
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class ImportedFiles:
         self._limits = limits
         self._public_url = public_url
         self._skip_missing = skip_missing
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(CONCURRENT_FILES)
         self.missing = 0
 
     def check(self, wanted: CaseToImport) -> SupportError | None:

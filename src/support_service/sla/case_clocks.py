@@ -23,7 +23,7 @@ Clocks = Mapping[Target, Clock]
 
 
 class Terms(NamedTuple):
-    """What a policy demands of a case: the time for each target, and which time counts."""
+    """The terms of a policy: the time for each target, and the calendar of the working time."""
 
     targets: Mapping[Target, timedelta]
     calendar: WorkingTime

@@ -48,7 +48,7 @@ class PolicyService:
     async def put(
         self, origin: WriteOrigin, name: str, content: PolicyContent, expected: ExpectedVersions = None
     ) -> tuple[Policy, bool]:
-        """Replace a policy, or create it if there is none of the name; return it, and whether it was created.
+        """Replace a policy, or create it; return it, and whether it was created.
 
         The same content leaves the version as it is. Raises ValidationFailed for a name that no policy can have,
         VersionConflict, and Conflict if there are too many policies or another request creates it at this moment.

@@ -76,7 +76,7 @@ class Feed:
         self._count_resync = count_resync
         self.position: Position | None = None
         self.passed_on: Position | None = None
-        self.tried = asyncio.Event()  # the log was reached, or is away
+        self.tried = asyncio.Event()  # set after the first attempt to reach the log
         self._interrupted_at: float | None = None
         self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
         self._kept_bytes = 0

@@ -7,7 +7,7 @@ import { dayKey } from "./i18n.js";
  * @typedef {{day: string, entries: Entry[]}} Day
  */
 
-/** The source that gives the entries of each type, by their member `source`. */
+/** End of the member `source` of entries that an upstream service gave, such as `order-service`. */
 const SOURCE_SUFFIX = "-service";
 const HISTORY = "case-event";
 const GROUPS = {

@@ -44,7 +44,7 @@ export class OnCallPage extends Element {
     this.readLists();
   }
 
-  /** Read the state, unless nobody looks or the former request is still open. */
+  /** Read the state, unless the page is hidden or the former request is still open. */
   async read() {
     if (this.reading || document.hidden) return;
     this.reading = true;

@@ -19,7 +19,7 @@ export class Composer {
   message = "";
   /** The version of the case that its writer has seen. It stays while there is a draft, so that changes are noticed. */
   seen = 0;
-  /** Own changes since `seen`, each of which is a version. */
+  /** The number of own changes since `seen`; each makes a version. */
   ownChanges = 0;
   key = newKey();
   typedAt = 0;

@@ -1,4 +1,4 @@
-/** What the engineer on call is told while the database is down. */
+/** Instructions for the engineer on call while the database is down. */
 
 import { html } from "../vendor/lit-element/lit-element.js";
 import { t } from "../lib/i18n.js";

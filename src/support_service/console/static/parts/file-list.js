@@ -5,7 +5,7 @@ import { explain } from "../lib/api.js";
 import { size, t } from "../lib/i18n.js";
 import { Upload } from "../lib/upload.js";
 
-const AT_ONCE = 2; // uploads in progress
+const CONCURRENT_UPLOADS = 2;
 
 export class FileList {
   /** @type {Upload[]} */
@@ -49,7 +49,7 @@ export class FileList {
 
   async next() {
     this.changed();
-    while (this.running < AT_ONCE && this.queue.length) {
+    while (this.running < CONCURRENT_UPLOADS && this.queue.length) {
       const upload = /** @type {Upload} */ (this.queue.shift());
       if (upload.isDone) continue;
       this.running += 1;

@@ -7,7 +7,7 @@ import { byDay, filtered } from "../lib/entries.js";
 const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
 const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
 const NEAR_END = 80; // px
-const AT_FIRST = 200; // entries shown before the older ones are asked for
+const SHOWN_ENTRIES = 200; // entries shown before the older ones are asked for
 
 /**
  * @typedef {{entries: import("../lib/entries.js").Entry[], sources: Record<string, any>, filter: string, all: boolean,
@@ -27,7 +27,7 @@ export function timelineFilters({ filter, choose }) {
 /** @param {Shown} shown */
 export function timeline(shown) {
   const wanted = filtered(shown.entries, shown.filter);
-  const visible = shown.all ? wanted : wanted.slice(-AT_FIRST);
+  const visible = shown.all ? wanted : wanted.slice(-SHOWN_ENTRIES);
   const hidden = wanted.length - visible.length;
   return html`
     ${hidden ? html`<p class="more"><button @click=${shown.showAll}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
