@@ -135,10 +135,10 @@ configuration: install ## Write docs/configuration.md again, from the settings
 observability: install ## Write rules, their tests, dashboards, lists of alerts and the catalogue of metrics again, from their tables
 	$(BIN)/python -m observability.generate
 
-drill-short: install services ## Break six things, and see that on-call is told of them and of nothing else
+drill-short: install services ## Break six things, and check that exactly their alerts arrive
 	DRILL_TIME=45 $(BIN)/pytest tests/e2e/drill/short.py $(ARGS)
 
-drill: install services ## Break a whole deployment in one way after another and show which alerts come (ARGS="--only Redis" picks some)
+drill: install services ## Break a whole deployment in one way after another and print the alerts that arrive (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
 bench: install services ## Measure the service, a bare server and a FastAPI service (ARGS=--help lists the options)
