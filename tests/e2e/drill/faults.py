@@ -203,7 +203,11 @@ FILE_FAULTS = (
         scenario=Scenario(settings=S3_STORE),
     ),
     _fault(
-        "S3 slow", PROBE, breaking_files.s3_is_slow, Cause(5, r'"upload"} [3-9]'), scenario=Scenario(settings=S3_STORE)
+        "S3 slow",
+        PROBE,
+        breaking_files.s3_is_slow,
+        Cause(5, r'"upload".*} [3-9]'),
+        scenario=Scenario(settings=S3_STORE),
     ),
     _fault(
         "file missing",
