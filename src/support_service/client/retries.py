@@ -47,6 +47,7 @@ class Attempts:
         self._sleep = sleep
         self._now = now
         self._failures = 0
+        self._answer: SupportError | None = None  # the last failure that the service answered with
         self._ends = self._now() + self._within
 
     @property
@@ -67,11 +68,17 @@ class Attempts:
         """Wait until the next attempt, at least some seconds.
 
         Raises the failure if there is no time for another attempt, or unless it may pass; `repeat` says that it may.
+        What the service has answered before says more than an attempt that the deadline has cut short.
         """
         self._failures += 1
         pause = max(at_least, failure.retry_after or 0.0) + self._timings.backoff.delay(self._failures)
-        if not (repeat or may_pass(failure)) or self._failures >= self._most or self._now() + pause >= self._ends:
+        out_of_time = self._now() + pause >= self._ends
+        if not (repeat or may_pass(failure)) or self._failures >= self._most or out_of_time:
+            if out_of_time and isinstance(failure, NoAnswer) and self._answer is not None:
+                raise self._answer from failure
             raise failure
+        if not isinstance(failure, NoAnswer):
+            self._answer = failure
         await self._sleep(pause)
 
 

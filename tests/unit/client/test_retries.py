@@ -113,3 +113,12 @@ async def test_progress_starts_the_deadline_and_the_pauses_again(clock):
         await attempts.wait_after(unavailable(retry_after=50.0))
         attempts.progress()
     assert all(pause <= 51 for pause in clock.pauses)
+
+
+async def test_last_answer_says_more_than_an_attempt_that_the_deadline_cut_short(clock):
+    """The caller learns what the service has answered, not that the last attempt had too little time."""
+    attempts = clock.attempts()
+    await attempts.wait_after(unavailable())
+    clock.now += TIMINGS.deadline
+    with pytest.raises(Unavailable):
+        await attempts.wait_after(NoAnswer("no answer in time"))
