@@ -85,7 +85,7 @@ def test_commands_name_deployed_resources():
         restarted = {*re.findall(r"\$RESTART ([a-z-]+)", command)}
         assert restarted <= named("Deployment").keys() & COMPOSE.keys(), (page, command)
         ours = re.findall(
-            r"docker compose (?:exec|logs|ps|restart|run|up)(?: --?[a-zA-Z-]+(?: 15m)?)* ([a-z-]+)", command
+            r"docker compose (?:exec|logs|port|ps|restart|run|up)(?: --?[a-zA-Z-]+(?: 15m)?)* ([a-z-]+)", command
         )
         assert {*ours} <= COMPOSE.keys(), (page, command)
         assert command.count("docker compose ") == len(ours) + command.count('RESTART="docker'), (page, command)

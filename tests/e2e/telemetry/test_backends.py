@@ -21,6 +21,7 @@ NOT_CONFIGURED = {
     "support_redis_eviction_policy",
     "support_redis_memory_limit_bytes",
     "support_redis_memory_usage_bytes",
+    "support_redis_role",
 }
 LAST_REQUEST = 'http_server_request_duration_seconds_count{http_route="other"}'  # the workload's last request
 # These change without traffic, even between a scrape and an export.
