@@ -16,6 +16,11 @@ const PAGES = {
   "sign-in": () => import("./pages/sign-in.js"),
 };
 
+/** @param {import("./lib/page.js").Place | null} place */
+async function loadPage(place) {
+  await PAGES[/** @type {keyof typeof PAGES} */ (place?.page)]?.();
+}
+
 class SupportConsole extends Element {
   /** @type {import("./lib/page.js").Place | null} */
   place = null;
@@ -40,9 +45,9 @@ class SupportConsole extends Element {
     try {
       await loadTexts();
       if (this.place?.page !== "sign-in") {
-        await Promise.all([loadMe(), this.loadPage()]);
+        await Promise.all([loadMe(), loadPage(this.place)]);
         live.start();
-      } else await this.loadPage();
+      } else await loadPage(this.place);
       this.set({ state: "ready" });
     } catch (failure) {
       this.set({ state: "failed", failure: await this.describe(failure) });
@@ -58,14 +63,12 @@ class SupportConsole extends Element {
     return html`${text}<div class="page">${databaseDown()}</div>`;
   }
 
+  /** Show the page that the address names, once its module is there: an element that is defined later loses its properties. */
   async show() {
-    this.place = placeOf(location.pathname);
-    await this.loadPage();
-    this.requestUpdate();
-  }
-
-  async loadPage() {
-    await PAGES[/** @type {keyof typeof PAGES} */ (this.place?.page)]?.();
+    const { pathname } = location;
+    const place = placeOf(pathname);
+    await loadPage(place);
+    if (pathname === location.pathname) this.set({ place });
   }
 
   async openHelp() {

@@ -16,7 +16,8 @@ const TICK = 30_000; // ms between updates of ages
 const INVERSE_KINDS = { "duplicated-by": "duplicate-of", "child-of": "parent-of" };
 
 export class CasePage extends Element {
-  caseId = "";
+  // Not a field of the class, which would hide the property that renders the page again.
+  static properties = { caseId: {} };
   /** @type {any} */
   detail = null;
   version = 0;
@@ -44,6 +45,12 @@ export class CasePage extends Element {
   composer = new Composer(this);
   presence = new Presence();
   shownId = "";
+
+  constructor() {
+    super();
+    /** @type {string} */
+    this.caseId = "";
+  }
 
   connectedCallback() {
     super.connectedCallback();
@@ -73,7 +80,7 @@ export class CasePage extends Element {
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
-    Object.assign(this, { detail: null, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "" });
+    Object.assign(this, { detail: null, version: 0, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "" });
     this.composer = new Composer(this);
     this.composer.restore();
     this.presence.start(this.caseId, () => this.composer.typedAt);

@@ -7,8 +7,15 @@ import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { fileLine } from "../parts/timeline.js";
 
 class CustomerPage extends Element {
-  customerId = "";
+  // Not a field of the class, which would hide the property that renders the page again.
+  static properties = { customerId: {} };
   shownId = "";
+
+  constructor() {
+    super();
+    /** @type {string} */
+    this.customerId = "";
+  }
   /** @type {any} */
   page = null;
   failure = "";
