@@ -6,6 +6,8 @@ mixes scripts of two versions.
 
 import gzip
 import hashlib
+import posixpath
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,6 +15,7 @@ from importlib.resources.abc import Traversable
 
 CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}  # other files are not served
 VERSION_LENGTH = 16  # hexadecimal digits of the hash
+STATIC_IMPORT = re.compile(rb"""\b(?:from|import)\s*["'](\.[^"']+)["']""")  # not of a call of `import()`
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,20 @@ class Assets:
     def url(self, path: str) -> str:
         """Return the path under which the service serves a file."""
         return f"/console/static/{self.version}/{path}"
+
+    def with_imports(self, *paths: str) -> list[str]:
+        """Return modules and all that they import, without what they load later, in the order in which they are met."""
+        found: dict[str, None] = {}
+        waiting = list(paths)
+        while waiting:
+            path = waiting.pop(0)
+            if path in found:
+                continue
+            found[path] = None
+            folder = posixpath.dirname(path)
+            names = STATIC_IMPORT.findall(self.by_path[path].body)
+            waiting += [posixpath.normpath(posixpath.join(folder, name.decode())) for name in names]
+        return list(found)
 
 
 @cache

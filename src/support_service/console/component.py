@@ -10,11 +10,10 @@ from support_service.console.sessions import SESSION, sign_in, sign_out
 
 def setup(app: web.Application, auth: Literal["open", "token", "jwt"]) -> None:
     """Add the pages, and sign-in and sign-out unless authentication is off."""
-    page = pages.page_handler(auth)
     app.router.add_get("/", pages.redirect_home)
     app.router.add_get(pages.HOME.rstrip("/"), pages.add_slash)
-    for path in pages.PAGES:
-        app.router.add_get(path, page)
+    for page in pages.PAGES:
+        app.router.add_get(page.path, pages.page_handler(auth, page))
     app.router.add_get(pages.SIGN_IN, pages.sign_in_handler(auth))
     app.router.add_get(pages.ASSET, pages.serve_asset)
     if auth == "open":

@@ -1,6 +1,8 @@
 """The routes of pages and assets, and where `/` leads."""
 
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from aiohttp import web
@@ -11,12 +13,25 @@ from support_service.console.assets import assets
 HOME = "/console/"
 SIGN_IN = "/console/sign-in"
 API_DOCUMENTATION = "/docs"
+CALLER = "/support/me"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: its path, its module, and the paths of the API that it always asks for first."""
+
+    path: str
+    module: str
+    data: tuple[str, ...] = (CALLER,)
+
+
+SIGN_IN_PAGE = Page(SIGN_IN, "pages/sign-in.js", data=())
 PAGES = (
-    HOME,
-    "/console/cases/{case_id}",
-    "/console/oncall",
-    "/console/audit",
-    "/console/customers/{customer_id}",
+    Page(HOME, "pages/queue.js"),
+    Page("/console/cases/{case_id}", "pages/case.js", (CALLER, "/support/cases/{case_id}")),
+    Page("/console/oncall", "pages/oncall.js"),
+    Page("/console/audit", "pages/audit.js"),
+    Page("/console/customers/{customer_id}", "pages/customer.js"),
 )
 ASSET = "/console/static/{version}/{path:.+}"
 CONTENT_SECURITY_POLICY = (
@@ -24,19 +39,20 @@ CONTENT_SECURITY_POLICY = (
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types lit-html"
 )
+LANGUAGE = re.compile(r"(?:^|,)\s*(en|vi)\b", re.IGNORECASE)
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def page_handler(auth: str) -> Handler:
-    """Return the handler of pages. A browser without a session is sent to the sign-in, and comes back from there."""
+def page_handler(auth: str, page: Page) -> Handler:
+    """Return the handler of a page. A browser without a session is sent to the sign-in, and comes back from there."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if auth != "open" and session_secret(request) is None:
             target = quote(str(request.rel_url), safe="")
             return web.Response(status=302, headers={"Location": f"{SIGN_IN}?next={target}"})
-        return shell_response(auth)
+        return shell_response(request, auth, page)
 
     return serve
 
@@ -44,20 +60,28 @@ def page_handler(auth: str) -> Handler:
 def sign_in_handler(auth: str) -> Handler:
     """Return the handler of the sign-in; without authentication it leads to the queue."""
 
-    async def serve(_: web.Request) -> web.StreamResponse:
+    async def serve(request: web.Request) -> web.StreamResponse:
         if auth == "open":
             return web.Response(status=302, headers={"Location": HOME})
-        return shell_response(auth)
+        return shell_response(request, auth, SIGN_IN_PAGE)
 
     return serve
 
 
-def shell_response(auth: str) -> web.Response:
-    """Return the document of every page."""
+def shell_response(request: web.Request, auth: str, page: Page) -> web.Response:
+    """Return the document of a page."""
     from support_service.console.shell import shell  # it needs htpy, and most processes never serve it
 
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
-    return web.Response(text=shell(auth), content_type="text/html", headers=headers)
+    values = {name: quote(value, safe="") for name, value in request.match_info.items()}
+    text = shell(auth, page.module, language(request), [path.format_map(values) for path in page.data])
+    return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+def language(request: web.Request) -> str:
+    """Return the first of the console's languages that a browser accepts, as lib/i18n.js chooses it."""
+    found = LANGUAGE.search(request.headers.get("Accept-Language", ""))
+    return found[1].lower() if found else "en"
 
 
 async def redirect_home(request: web.Request) -> web.Response:

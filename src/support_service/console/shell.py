@@ -1,23 +1,23 @@
 """The HTML document of every page: it loads the scripts, which render the page that the path names."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import htpy as h
 
 from support_service.console.assets import assets
 
-# Modules that every page imports: named here, a browser fetches them at once instead of one level after another.
-PRELOADED = (
-    "vendor/lit-element/lit-element.js",
-    "vendor/@lit/reactive-element/reactive-element.js",
-    "vendor/@lit/reactive-element/css-tag.js",
-    "vendor/lit-html/lit-html.js",
-)
+APP = "app.js"
+TEXTS = {"en": "i18n/en.js", "vi": "i18n/vi.js"}
 
 
-@cache
-def shell(auth: str) -> str:
-    """Return the document as HTML. `auth` is the value of SUPPORT_AUTH; with `open`, pages offer no sign-in."""
+def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
+    """Return the document of a page as HTML.
+
+    It names what the page will ask for: all modules of the page, the texts of the language, and the paths of `data`.
+    A browser fetches them at once, instead of one after another as scripts come to need them. `page` is the path of the
+    page's module. `auth` is the value of SUPPORT_AUTH; with `open`, pages offer no sign-in.
+    """
     found = assets()
     return str(
         h.html(lang="en", data_auth=auth)[
@@ -28,8 +28,9 @@ def shell(auth: str) -> str:
                 h.title["Support console"],
                 h.link(rel="icon", href=found.url("icon.svg"), type="image/svg+xml"),
                 h.link(rel="stylesheet", href=found.url("console.css")),
-                (h.link(rel="modulepreload", href=found.url(path)) for path in PRELOADED),
-                h.script(type="module", src=found.url("app.js")),
+                h.script(type="module", src=found.url(APP)),
+                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules(page, language)),
+                (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),
             ],
             h.body[
                 h.support_console,
@@ -37,3 +38,8 @@ def shell(auth: str) -> str:
             ],
         ]
     )
+
+
+@cache
+def _modules(page: str, language: str) -> list[str]:
+    return assets().with_imports(APP, page, TEXTS[language])[1:]

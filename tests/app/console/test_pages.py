@@ -69,3 +69,27 @@ async def test_asset_of_another_version_is_served_but_not_kept(client):
 async def test_other_files_are_not_served(client, path):
     """Only scripts, styles and icons of the package are served."""
     await expect_problem(await client.get(f"/console/static/{assets().version}/{path}"), 404, "route_not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [("/console/", ["/support/me"]), ("/console/cases/a%2Fb", ["/support/me", "/support/cases/a%2Fb"])],
+)
+async def test_page_names_what_it_will_ask_for(client, path, data):
+    """All modules and the first data, so that a browser fetches them at once; none is named that it would not use."""
+    text = await (await client.get(path)).text()
+    modules = re.findall(r'rel="modulepreload" href="[^"]+/[0-9a-f]{16}/([^"]+)"', text)
+    assert {"lib/api.js", "vendor/lit-html/lit-html.js", "parts/sla.js", "i18n/en.js"} <= set(modules)
+    assert not {"pages/oncall.js", "parts/macro-list.js", "i18n/vi.js"} & set(modules)
+    assert len(modules) == len(set(modules))
+    assert re.findall(r'rel="preload" as="fetch" href="([^"]+)" crossorigin="anonymous"', text) == data
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("vi-VN,vi;q=0.9,en;q=0.8", "vi"), ("fr, VI;q=0.5", "vi"), ("en-GB,vi", "en"), ("eng,vi-x", "vi"), ("de", "en")],
+)
+async def test_page_names_the_texts_of_the_browsers_language(client, accepted, language):
+    """The scripts choose the same one."""
+    text = await (await client.get("/console/", headers={"Accept-Language": accepted})).text()
+    assert re.findall(r"/i18n/(\w+)\.js", text) == [language]

@@ -21,6 +21,12 @@ async function loadPage(place) {
   await PAGES[/** @type {keyof typeof PAGES} */ (place?.page)]?.();
 }
 
+/** Wait for all, so that the texts are there to tell a failure. Throws the first failure. @param {unknown[]} promises */
+async function allDone(promises) {
+  const failed = (await Promise.allSettled(promises)).find((each) => each.status === "rejected");
+  if (failed?.status === "rejected") throw failed.reason;
+}
+
 class SupportConsole extends Element {
   /** @type {import("./lib/page.js").Place | null} */
   place = null;
@@ -43,11 +49,9 @@ class SupportConsole extends Element {
   async open() {
     this.set({ place: placeOf(location.pathname) });
     try {
-      await loadTexts();
-      if (this.place?.page !== "sign-in") {
-        await Promise.all([loadMe(), loadPage(this.place)]);
-        live.start();
-      } else await loadPage(this.place);
+      const isSignIn = this.place?.page === "sign-in";
+      await allDone([loadTexts(), loadPage(this.place), isSignIn ? null : loadMe()]);
+      if (!isSignIn) live.start();
       this.set({ state: "ready" });
     } catch (failure) {
       this.set({ state: "failed", failure: await this.describe(failure) });
