@@ -399,6 +399,13 @@ export const texts = {
   "audit.erased": "The values were erased.",
   "aside.audit": "Audit entries of this case",
 
+  "date.weekdays": "Sunday|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday",
+  "date.months": "January|February|March|April|May|June|July|August|September|October|November|December",
+  "date.short_months": "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept|Oct|Nov|Dec",
+  "date.day": "{weekday} {day} {month} {year}",
+  "date.date_and_time": "{day} {month} {year}, {time}",
+  "number.group": ",",
+  "number.point": ".",
   "time.seconds": "{n} s",
   "time.minutes": "{n} min",
   "time.hours": "{n} h",

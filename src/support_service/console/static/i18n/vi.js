@@ -400,6 +400,13 @@ export const texts = {
   "audit.erased": "Các giá trị đã bị xóa.",
   "aside.audit": "Nhật ký của vụ việc này",
 
+  "date.weekdays": "Chủ Nhật|Thứ Hai|Thứ Ba|Thứ Tư|Thứ Năm|Thứ Sáu|Thứ Bảy",
+  "date.months": "tháng 1|tháng 2|tháng 3|tháng 4|tháng 5|tháng 6|tháng 7|tháng 8|tháng 9|tháng 10|tháng 11|tháng 12",
+  "date.short_months": "thg 1|thg 2|thg 3|thg 4|thg 5|thg 6|thg 7|thg 8|thg 9|thg 10|thg 11|thg 12",
+  "date.day": "{weekday}, {day} {month}, {year}",
+  "date.date_and_time": "{time} {day} {month}, {year}",
+  "number.group": ".",
+  "number.point": ",",
   "time.seconds": "{n} giây",
   "time.minutes": "{n} phút",
   "time.hours": "{n} giờ",
