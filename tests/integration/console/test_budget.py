@@ -9,7 +9,7 @@ from tests.support.console.browser import settled
 
 MAX_SCRIPT_BYTES = 60_000
 MAX_STYLE_BYTES = 12_000
-MAX_REQUESTS = 28
+MAX_REQUESTS = 30
 
 
 @pytest.mark.parametrize("address", ["/console/", "case"])

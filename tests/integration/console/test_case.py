@@ -218,15 +218,43 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
         await expect_no_sideways_scrolling(page)
 
 
+async def top(element):
+    """Return the distance of an element from the top of the window in px."""
+    return (await element.bounding_box())["y"]
+
+
 async def test_long_conversation_shows_its_newest_part_first(console, client, case):
-    """The older entries are one click away."""
+    """The older entries are one click away, and what is in view stays in its place when they come."""
     for number in range(210):
         await add_message(client, case, f"message {number}")
     page = await console.open(path(case))
-    await expect(page.get_by_text("message 209")).to_be_visible()
+    await settled(page)
+    await expect(page.get_by_text("message 209")).to_be_in_viewport()
+    entries = page.locator(".timeline li")
+    await expect(entries).to_have_count(200)
     await expect(page.get_by_text("Where is my parcel?")).to_have_count(0)
+    oldest = page.get_by_text("message 11", exact=True)
+    await oldest.scroll_into_view_if_needed()
+    before = await top(oldest)
     await page.get_by_role("button", name=re.compile("earlier entries")).click()
     await expect(page.get_by_text("Where is my parcel?")).to_have_count(1)
+    await settled(page)
+    assert await page.locator(".timeline .message .text").all_inner_texts() == [
+        "Where is my parcel?",
+        *(f"message {number}" for number in range(210)),
+    ]
+    assert await top(oldest) == pytest.approx(before, abs=1)  # px; the browser rounds
+
+
+async def test_narrow_page_of_a_long_conversation_begins_with_its_oldest_part(console, client, case):
+    """There the whole page scrolls: what was shown first stays at the top."""
+    for number in range(60):
+        await add_message(client, case, f"message {number}")
+    page = await console.open(path(case), viewport=NARROW)
+    await settled(page)
+    texts = await page.locator(".timeline .message .text").all_inner_texts()
+    assert texts == ["Where is my parcel?", *(f"message {number}" for number in range(60))]
+    assert await page.evaluate("scrollY") == 0
 
 
 async def test_case_is_accessible_in_both_modes_and_widths(console, client, case):

@@ -21,6 +21,9 @@ const MOVED = "console:moved";
 /** The queue as it was left: the address with view, filters and search, and the case that was opened from it. */
 export const queueLeft = { address: "/console/", active: "" };
 
+/** Whether pages have columns, as in console.css. */
+export const wide = matchMedia("(min-width: 901px)");
+
 export class Element extends LitElement {
   createRenderRoot() {
     return this;

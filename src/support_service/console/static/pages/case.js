@@ -3,13 +3,12 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
 import { Element, go, onKeys, queueLeft } from "../lib/page.js";
-import { entriesOf } from "../lib/entries.js";
 import { t } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
-import { isAtEnd, scrollToEnd, timeline, timelineFilters } from "../parts/timeline.js";
+import { entriesOf, TimelineView } from "../parts/timeline-view.js";
 
 const TICK = 30_000; // ms between updates of ages
 /** @type {Record<string, string>} */
@@ -27,10 +26,8 @@ export class CasePage extends Element {
   collected = [];
   /** @type {Record<string, any>} */
   sources = {};
-  /** @type {import("../lib/entries.js").Entry[]} */
+  /** @type {import("../parts/timeline.js").Entry[]} */
   entries = [];
-  filter = "all";
-  all = false;
   busy = false;
   collecting = false;
   message = "";
@@ -43,6 +40,7 @@ export class CasePage extends Element {
   /** @type {any} the case as the writer of the draft has seen it */
   seenDetail = null;
   composer = new Composer(this);
+  view = new TimelineView(this);
   presence = new Presence();
   shownId = "";
 
@@ -80,7 +78,8 @@ export class CasePage extends Element {
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
-    Object.assign(this, { detail: null, version: 0, customer: null, collected: [], sources: {}, entries: [], all: false, failure: "", message: "" });
+    Object.assign(this, { detail: null, version: 0, customer: null, collected: [], sources: {}, entries: [], failure: "", message: "" });
+    this.view = new TimelineView(this);
     this.composer = new Composer(this);
     this.composer.restore();
     this.presence.start(this.caseId, () => this.composer.typedAt);
@@ -97,12 +96,9 @@ export class CasePage extends Element {
     } catch (failure) {
       return this.set({ failure: explain(failure) });
     }
-    await this.updateComplete;
-    scrollToEnd(this);
+    this.view.fill();
     this.loadCustomer();
     await this.collect();
-    await this.updateComplete;
-    scrollToEnd(this);
   }
 
   /** Read the case again. `own`: after a change that was made here. */
@@ -134,7 +130,7 @@ export class CasePage extends Element {
    * @param {number} version
    */
   apply(detail, version) {
-    const atEnd = isAtEnd(this);
+    const { isAtEnd } = this.view;
     const first = !this.detail;
     this.detail = detail;
     this.version = version;
@@ -144,7 +140,7 @@ export class CasePage extends Element {
     if (this.composer.seen === version) this.seenDetail = detail;
     document.title = `${detail.subject} – ${t("app.name")}`;
     this.requestUpdate();
-    if (atEnd) this.updateComplete.then(() => scrollToEnd(this));
+    if (isAtEnd && !first) this.view.scrollToEnd();
   }
 
   /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
@@ -154,7 +150,9 @@ export class CasePage extends Element {
       const { data } = await (refresh
         ? request(`${this.path}/timeline/refresh`, { method: "POST" })
         : request(`${this.path}?includeTimeline=true`));
+      const { isAtEnd } = this.view;
       this.set({ collected: data.timeline, sources: data.timelineSources, entries: entriesOf(this.detail, data.timeline) });
+      if (isAtEnd) this.view.scrollToEnd();
     } catch (failure) {
       this.set({ message: explain(failure) });
     }
@@ -232,16 +230,7 @@ export class CasePage extends Element {
   render() {
     if (this.failure) return html`<main id="main" class="notice"><h1>${t("case.title")}</h1><p role="alert">${this.failure}</p><p><a href=${queueLeft.address}>${t("case.back")}</a></p></main>`;
     if (!this.detail) return html`<main id="main" class="notice"><h1 class="visually-hidden">${t("case.title")}</h1><p role="status">${t("app.loading")}</p></main>`;
-    const shown = {
-      entries: this.entries,
-      sources: this.sources,
-      filter: this.filter,
-      all: this.all,
-      choose: (/** @type {string} */ filter) => this.set({ filter }),
-      showAll: () => this.set({ all: true }),
-      preview: (/** @type {any} */ file) => this.showPreview(file),
-      refresh: () => this.collect({ refresh: true }),
-    };
+    const refresh = () => this.collect({ refresh: true });
     return html`
       <main
         id="main"
@@ -251,7 +240,7 @@ export class CasePage extends Element {
       >
         ${caseHeader(this.detail, { change: (changes) => this.change(changes), busy: this.busy, viewers: live.othersIn(this.caseId) })}
         <div class="case-sub">
-          ${sourceBadges(this.sources, { busy: this.collecting, refresh: shown.refresh })} ${timelineFilters(shown)}
+          ${sourceBadges(this.sources, { busy: this.collecting, refresh })} ${this.view.filters()}
         </div>
         <p class="case-message" role="alert">${this.message || nothing}</p>
         ${caseAside({
@@ -262,9 +251,7 @@ export class CasePage extends Element {
           removeLink: (id) => this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() })),
           failure: this.linkFailure,
         })}
-        <div class="timeline" tabindex="0" role="region" aria-label=${t("timeline.title")} aria-busy=${this.collecting}>
-          ${this.timeline(shown)}
-        </div>
+        ${this.view.render({ collecting: this.collecting, preview: (file) => this.showPreview(file), refresh })}
         ${this.composer.render(live.othersIn(this.caseId))}
       </main>
       ${this.question
@@ -273,21 +260,6 @@ export class CasePage extends Element {
       ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
     `;
   }
-
-  /** Return the timeline; it is made again only if what it shows has changed. @param {import("../parts/timeline.js").Shown} shown */
-  timeline(shown) {
-    const made = [shown.entries, shown.sources, shown.filter, shown.all];
-    if (made.some((each, index) => each !== this.madeOf[index])) {
-      this.madeOf = made;
-      this.made = timeline(shown);
-    }
-    return this.made;
-  }
-
-  /** @type {unknown[]} */
-  madeOf = [];
-  /** @type {unknown} */
-  made = nothing;
 
   /** @param {any} file */
   async showPreview(file) {

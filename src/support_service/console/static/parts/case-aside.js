@@ -3,10 +3,10 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { t, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
+import { wide } from "../lib/page.js";
 
 const KINDS = ["duplicate-of", "duplicated-by", "related", "parent-of", "child-of"];
 const MOST_CASES = 8;
-const wide = matchMedia("(min-width: 901px)"); // as in console.css
 
 /**
  * @typedef {{item: any, customer: any, change: (changes: object) => void, addLink: (kind: string, caseId: string) => void,

@@ -1,49 +1,58 @@
 /** The timeline of a case by day. What customers write is text, never HTML. */
 
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { clock, dateAndTime, day, duration, size, t, word } from "../lib/i18n.js";
-import { byDay, filtered } from "../lib/entries.js";
+import { repeat } from "../vendor/lit-html/directives/repeat.js";
+import { clock, dateAndTime, day, dayKey, duration, size, t, word } from "../lib/i18n.js";
 
-const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
 const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
-const NEAR_END = 80; // px
-const SHOWN_ENTRIES = 200; // entries shown before the older ones are asked for
 
 /**
- * @typedef {{entries: import("../lib/entries.js").Entry[], sources: Record<string, any>, filter: string, all: boolean,
- *   choose: (filter: string) => void, showAll: () => void, preview: (file: any) => void, refresh: () => void}} Shown
+ * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, data: any}} Entry
+ * @typedef {{day: string, entries: Entry[]}} Day
+ * @typedef {{entries: Entry[], sources: Record<string, any>, preview: (file: any) => void, refresh: () => void}} Shown
  */
 
-/** @param {Shown} shown */
-export function timelineFilters({ filter, choose }) {
-  return html`<div class="segments" role="group" aria-label=${t("timeline.filters")}>
-    ${FILTERS.map(
-      (each) =>
-        html`<button type="button" aria-pressed=${each === filter} @click=${() => choose(each)}>${t(`timeline.${each}`)}</button>`,
-    )}
-  </div>`;
-}
-
-/** @param {Shown} shown */
-export function timeline(shown) {
-  const wanted = filtered(shown.entries, shown.filter);
-  const visible = shown.all ? wanted : wanted.slice(-SHOWN_ENTRIES);
-  const hidden = wanted.length - visible.length;
+/**
+ * Show entries by day, and what is missing.
+ * @param {Entry[]} visible
+ * @param {Shown} shown
+ */
+export function timeline(visible, shown) {
   return html`
-    ${hidden ? html`<p class="more"><button @click=${shown.showAll}>${t("timeline.earlier", { n: hidden })}</button></p>` : nothing}
     ${gaps(shown)}
-    ${byDay(visible).map(
-      (each) => html`
+    ${repeat(
+      byDay(visible),
+      ({ day }) => day,
+      ({ entries }) => html`
         <section class="day">
-          <h2><span>${day(each.entries[0].at)}</span></h2>
+          <h2><span>${day(entries[0].at)}</span></h2>
           <ol>
-            ${each.entries.map((entry) => item(entry, shown))}
+            ${repeat(
+              entries,
+              ({ key }) => key,
+              (entry) => item(entry, shown),
+            )}
           </ol>
         </section>
       `,
     )}
-    ${wanted.length ? nothing : html`<p class="empty">${t("timeline.empty")}</p>`}
   `;
+}
+
+/**
+ * Return entries by local day.
+ * @param {Entry[]} entries
+ * @returns {Day[]}
+ */
+function byDay(entries) {
+  /** @type {Day[]} */
+  const days = [];
+  for (const entry of entries) {
+    const day = dayKey(entry.at);
+    if (days[days.length - 1]?.day !== day) days.push({ day, entries: [] });
+    days[days.length - 1].entries.push(entry);
+  }
+  return days;
 }
 
 /** Say what is missing: a day without entries of a source may have had some. @param {Shown} shown */
@@ -61,7 +70,7 @@ function gaps({ sources, refresh }) {
 }
 
 /**
- * @param {import("../lib/entries.js").Entry} entry
+ * @param {Entry} entry
  * @param {Shown} shown
  */
 function item(entry, shown) {
@@ -78,7 +87,7 @@ function item(entry, shown) {
 }
 
 /**
- * @param {import("../lib/entries.js").Entry} entry
+ * @param {Entry} entry
  * @param {Shown} shown
  */
 function message({ at, data }, { entries, preview }) {
@@ -96,7 +105,7 @@ function message({ at, data }, { entries, preview }) {
 }
 
 /**
- * @param {import("../lib/entries.js").Entry} entry
+ * @param {Entry} entry
  * @param {Shown} shown
  */
 function file({ at, data }, { preview }) {
@@ -110,7 +119,7 @@ function file({ at, data }, { preview }) {
 }
 
 /**
- * @param {import("../lib/entries.js").Entry} entry
+ * @param {Entry} entry
  * @param {Shown} shown
  */
 function fact({ at, kind, source, data }, { sources }) {
@@ -132,7 +141,7 @@ function fact({ at, kind, source, data }, { sources }) {
   </li>`;
 }
 
-/** Show a recorded change of the case: who changed what. @param {import("../lib/entries.js").Entry} entry */
+/** Show a recorded change of the case: who changed what. @param {Entry} entry */
 function change({ at, data }) {
   const changes = Object.entries(data.changes).filter(([name]) => !name.endsWith("Id") || name === "assignedAgentId");
   const opened = data.action === "case.opened";
@@ -214,16 +223,4 @@ export function pathOf(uri) {
  */
 function samePath(one, other) {
   return pathOf(one) === pathOf(other);
-}
-
-/** Return whether a page's timeline is scrolled to its newest entry. @param {HTMLElement} page */
-export function isAtEnd(page) {
-  const box = page.querySelector(".timeline");
-  return !box || box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END;
-}
-
-/** @param {HTMLElement} page */
-export function scrollToEnd(page) {
-  const box = page.querySelector(".timeline");
-  if (box) box.scrollTop = box.scrollHeight;
 }
