@@ -95,6 +95,7 @@ async def _open(page: Page, url: str) -> Page:
     session = await page.context.new_cdp_session(page)
     await session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWDOWN})
     await page.add_init_script(f"({OBSERVE})()")
+    await page.wait_for_timeout(SETTLE)  # a new window's own start is not the page's
     await page.goto(url)
     await page.wait_for_timeout(SETTLE)
     return page
