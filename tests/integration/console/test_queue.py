@@ -51,6 +51,26 @@ async def test_keys_move_open_and_claim(console, client):
     await expect(page.locator("tbody tr")).to_have_count(2)
 
 
+async def test_long_list_is_rendered_in_steps_and_keys_reach_every_row(console, client):
+    """Keys that are pressed meanwhile count; rows out of view are found by the browser's search, and are read out."""
+    await open_waiting(client, *(f"Case {number}" for number in range(70)))
+    page = await console.open("/console/?view=waiting")
+    rows = page.locator("tbody tr")
+    for _ in range(48):
+        await page.keyboard.press("j")
+    await expect(page.get_by_role("link", name="Case 47", exact=True)).to_be_focused()
+    await expect(page.get_by_role("link", name="Case 47", exact=True)).to_be_in_viewport()
+    await expect(rows).to_have_count(50)
+    await page.get_by_role("button", name="More").click()
+    await expect(rows).to_have_count(70)
+    assert await page.locator(".subject a").all_inner_texts() == [f"Case {number}" for number in range(70)]
+    await expect(page.get_by_role("row")).to_have_count(71)
+    await page.evaluate("scrollTo(0, 0)")
+    await page.locator("body").click(position={"x": 5, "y": 500})
+    assert await page.evaluate("window.find('Case 69')")
+    await expect(page.get_by_role("link", name="Case 69", exact=True)).to_be_in_viewport()
+
+
 async def test_claim_does_not_take_a_case_from_another_agent(console, client):
     """The list may be older than the other agent's claim."""
     (case,) = await open_waiting(client, "First")

@@ -9,6 +9,7 @@ import { live } from "../lib/live.js";
 import { builtInViews, matches, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";
 
 const PAGE_SIZE = 50;
+const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
@@ -19,6 +20,8 @@ export class QueuePage extends Element {
   views = builtInViews();
   /** @type {any[]} */
   items = [];
+  /** The number of rows that are rendered at most. */
+  rendered = STEP;
   /** @type {string | null} */
   nextCursor = null;
   /** @type {"loading" | "ready" | "failed"} */
@@ -126,8 +129,16 @@ export class QueuePage extends Element {
       const { data } = await request(`/support/cases?${query(asked)}`, { signal });
       const items = cursor ? [...this.items, ...data.items] : data.items;
       this.set({ items, nextCursor: data.nextCursor, state: "ready", message: "" });
+      await this.fill();
     } catch (failure) {
       if (!signal.aborted) this.set({ state: "failed", message: explain(failure) });
+    }
+  }
+
+  async fill() {
+    while (this.rendered < this.items.length) {
+      await new Promise((resume) => setTimeout(resume));
+      this.set({ rendered: this.rendered + STEP });
     }
   }
 
@@ -191,23 +202,23 @@ export class QueuePage extends Element {
     }
     const now = Date.now();
     return html`
-      <table class="cases" role="table" aria-busy=${this.state === "loading"} @focusin=${this.remember}>
-        <thead>
+      <table class="cases" role="table" aria-busy=${this.state === "loading" || this.rendered < this.items.length} @focusin=${this.remember}>
+        <thead role="rowgroup">
           <tr role="row">
             ${/** @type {const} */ (["subject", "customer", "status", "priority", "waiting", "assignee"]).map(
               (name) => html`<th scope="col" role="columnheader">${t(`column.${name}`)}</th>`,
             )}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           ${repeat(
-            this.items,
+            this.items.slice(0, this.rendered),
             (item) => item.id,
             (item) => queueRow(item, { now, active: item.id === this.active, viewers: live.othersIn(item.id).map(({ name }) => name) }),
           )}
         </tbody>
       </table>
-      ${this.nextCursor
+      ${this.nextCursor && this.rendered >= this.items.length
         ? html`<p class="more"><button @click=${() => this.fetchPage(this.nextCursor)}>${t("queue.more")}</button></p>`
         : nothing}
     `;
@@ -220,9 +231,10 @@ export class QueuePage extends Element {
   move(step) {
     if (!this.items.length) this.moves += step;
     const index = this.items.findIndex((item) => item.id === this.active);
-    const next = this.items[Math.min(Math.max(index + step, 0), this.items.length - 1)];
+    const to = Math.min(Math.max(index + step, 0), this.items.length - 1);
+    const next = this.items[to];
     if (!next) return;
-    this.set({ active: next.id });
+    this.set({ active: next.id, rendered: Math.max(this.rendered, to + 1) });
     this.focusActive();
   }
 
