@@ -12,7 +12,7 @@ from support_service.client import SupportClient
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.database import migrate
 from support_service.demo.history import import_history
-from support_service.demo.samples import ORIGINAL, open_samples
+from support_service.demo.samples import ORIGINAL, make_source_stale, open_samples
 from support_service.demo.services import simulated_service
 from support_service.server import serving, stop_signal
 from support_service.settings import ClientSettings, ServerSettings, Settings, WrongSetting
@@ -55,8 +55,9 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         address = await stack.enter_async_context(serving(build(settings), settings.server))
         async with SupportClient(address, headers=headers) as client:
             cases = await open_samples(client)
-        case = next(case.id for case in cases if case.subject == ORIGINAL)
-        print(_welcome(address, case, len(cases)), flush=True)
+            case = next(case.id for case in cases if case.subject == ORIGINAL)
+            print(_welcome(address, case, len(cases)), flush=True)
+            await make_source_stale(client, cases)  # the service logs that the source failed
         await stopped
         print("\nStopping.", flush=True)
 

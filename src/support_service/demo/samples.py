@@ -1,5 +1,7 @@
 """Sample cases, opened through the API like a client's."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from support_service.client import (
@@ -110,7 +112,7 @@ async def open_samples(client: SupportClient) -> list[CaseSummary]:
 
     Raises WrongSetting if the service refuses a request.
     """
-    try:
+    with _refusals_explained():
         for name, policy in SAMPLE_POLICIES.items():
             await client.put_sla_policy(name, **policy)
         known = {case.external_id for case in await _cases(client)}
@@ -119,10 +121,26 @@ async def open_samples(client: SupportClient) -> list[CaseSummary]:
                 await _open(client, {**sample, "external_id": external_id})
         ids = {case.subject: case.id for case in await _cases(client)}
         await client.add_link(ids[DUPLICATE], ids[ORIGINAL], "duplicate-of")
-        await _make_stale(client, ids[STALE])
         for name, macro in SAMPLE_MACROS.items():
             await client.put_macro(name, **macro)
         return await _cases(client)
+
+
+async def make_source_stale(client: SupportClient, cases: Iterable[CaseSummary]) -> None:
+    """Read a sample's timeline, and again when one of its sources has failed: what it said first is stale now.
+
+    Raises WrongSetting if the service refuses a request.
+    """
+    case_id = next(case.id for case in cases if case.subject == STALE)
+    with _refusals_explained():
+        await client.get_case(case_id, include_timeline=True)
+        await client.refresh_timeline(case_id)
+
+
+@contextmanager
+def _refusals_explained() -> Iterator[None]:
+    try:
+        yield
     except SupportError as failure:
         who = " with SUPPORT_TOKEN" if failure.status in AUTH_STATUSES else ""
         raise WrongSetting(f"The sample cases can't be opened{who}: {failure}") from failure
@@ -141,9 +159,3 @@ async def _open(client: SupportClient, sample: NewCaseFields) -> None:
     if subject in SAMPLE_REPLIES:
         await client.add_message(case.id, author_type="agent", message=SAMPLE_REPLIES[subject])
         await client.set_status(case.id, "pending")
-
-
-async def _make_stale(client: SupportClient, case_id: str) -> None:
-    """Read a timeline, and again when one of its sources has failed: what it said first is stale now."""
-    await client.get_case(case_id, include_timeline=True)
-    await client.refresh_timeline(case_id)

@@ -1,13 +1,16 @@
 """`support-service demo`: a new user sees a merged timeline and live metrics at once."""
 
+import asyncio
 import re
 import signal
+import subprocess
+import sys
 
 import aiohttp
 import pytest
 
 from tests.support.calls import eventually, list_cases, parse_log, read_detail
-from tests.support.process import START_TIMEOUT, running
+from tests.support.process import START_TIMEOUT, environment, running
 from tests.support.scrape import parse
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -50,6 +53,22 @@ async def test_demo_shows_merged_timelines(tmp_path):
         lines = parse_log(log)
         assert status == 0
         assert [line for line in lines if "fulfillment answered" not in line["message"]] == []  # the stale source
+
+
+async def test_demo_prints_the_address_of_the_console_before_anything_is_logged(tmp_path):
+    """What a user sees first in the terminal, where output and log are one."""
+    demo = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support_service", "demo", "--port", "0"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    shown = [(await demo.stdout.readline()).decode() for _ in range(4)]
+    demo.terminate()
+    await demo.communicate()
+    assert shown[1].startswith("support-service ")
+    assert re.search(r"Console +http://127\.0\.0\.1:\d+/console/", shown[3])
 
 
 async def test_demo_with_an_invalid_token_ends_with_an_error(tmp_path):
