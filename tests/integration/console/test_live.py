@@ -141,9 +141,9 @@ async def test_interrupted_stream_is_shown(console, stream):
     live = await page.evaluate_handle(
         "import(document.querySelector('script').src.replace('app.js', 'lib/live.js')).then(({live}) => live)"
     )
-    await live.evaluate("live => live.becomeAndTell('live')")
+    await live.evaluate("live => live.setSharedState('live')")
     for comment, text in (("interrupted: the broker is away", "as of"), ("continued: it is back", "live")):
-        await live.evaluate("(live, comment) => live.heed(comment)", comment)
+        await live.evaluate("(live, comment) => live.handleComment(comment)", comment)
         await expect(page.locator(".live")).to_contain_text(text)
 
 

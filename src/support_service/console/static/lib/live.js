@@ -36,7 +36,7 @@ class Live extends EventTarget {
     this.channel = new BroadcastChannel("support-console");
     this.channel.onmessage = ({ data }) => this.receive(data);
     this.channel.postMessage({ kind: "hello" });
-    this.become("connecting");
+    this.setState("connecting");
     const lead = () => this.lead();
     if (navigator.locks) navigator.locks.request("support-console-stream", lead);
     else lead();
@@ -46,10 +46,10 @@ class Live extends EventTarget {
   receive(message) {
     if (message.kind === "state") {
       this.viewers = message.viewers;
-      this.become(message.state, new Date(message.asOf));
+      this.setState(message.state, new Date(message.asOf));
     }
-    else if (message.kind === "event") this.take(message.event);
-    else if (message.kind === "hello" && this.leading) this.tellState();
+    else if (message.kind === "event") this.handleEvent(message.event);
+    else if (message.kind === "hello" && this.leading) this.shareState();
   }
 
   /** Return the others who view a case. @param {string} caseId */
@@ -68,7 +68,7 @@ class Live extends EventTarget {
     for (;;) {
       this.wantedPause = FIRST_PAUSE;
       const wasLive = await this.follow();
-      if (this.state !== "away") this.becomeAndTell("away");
+      if (this.state !== "away") this.setSharedState("away");
       pause = wasLive ? this.wantedPause : Math.min(2 * pause, LONGEST_PAUSE);
       await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random() / 2)));
     }
@@ -88,13 +88,13 @@ class Live extends EventTarget {
       if (!response.ok || !response.body) return false;
       isOpen = true;
       this.viewers = new Map(); // the connection begins with the cases that are being viewed
-      this.becomeAndTell("live");
+      this.setSharedState("live");
       const parser = new EventParser({
         event: (event) => {
           this.channel?.postMessage({ kind: "event", event });
-          this.take(event);
+          this.handleEvent(event);
         },
-        comment: (text) => this.heed(text),
+        comment: (text) => this.handleComment(text),
         retry: (pause) => (this.wantedPause = pause),
       });
       for await (const chunk of chunks(response.body.pipeThrough(new TextDecoderStream()))) {
@@ -111,13 +111,13 @@ class Live extends EventTarget {
   }
 
   /** Note that the service has lost sight of changes of other replicas, or has found them again. @param {string} comment */
-  heed(comment) {
-    if (comment.startsWith("interrupted") && this.state === "live") this.becomeAndTell("away");
-    else if (comment.startsWith("continued") && this.state === "away") this.becomeAndTell("live");
+  handleComment(comment) {
+    if (comment.startsWith("interrupted") && this.state === "live") this.setSharedState("away");
+    else if (comment.startsWith("continued") && this.state === "away") this.setSharedState("live");
   }
 
   /** @param {StreamEvent} event */
-  take(event) {
+  handleEvent(event) {
     if (event.id) this.position = event.id;
     if (event.data === null && event.type !== "resync") return;
     if (event.type === "presence") this.viewers.set(event.data.caseId, event.data.viewers);
@@ -129,19 +129,19 @@ class Live extends EventTarget {
    * @param {Live["state"]} state
    * @param {Date} [asOf]
    */
-  become(state, asOf = this.asOf) {
+  setState(state, asOf = this.asOf) {
     this.state = state;
     this.asOf = asOf;
     this.dispatchEvent(new Event("state"));
   }
 
   /** @param {Live["state"]} state */
-  becomeAndTell(state) {
-    this.become(state, state === "live" ? new Date() : this.asOf);
-    this.tellState();
+  setSharedState(state) {
+    this.setState(state, state === "live" ? new Date() : this.asOf);
+    this.shareState();
   }
 
-  tellState() {
+  shareState() {
     this.channel?.postMessage({ kind: "state", state: this.state, asOf: this.asOf.getTime(), viewers: this.viewers });
   }
 }
