@@ -6,7 +6,7 @@ import { Element } from "../lib/page.js";
 import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";
-import { givenUp } from "../parts/given-up.js";
+import { failedDeliveries } from "../parts/failed-deliveries.js";
 import { cards, figures } from "../parts/oncall-cards.js";
 import { sources } from "../parts/oncall-sources.js";
 
@@ -112,7 +112,7 @@ export class OnCallPage extends Element {
   async ask(name) {
     this.set({ confirming: name });
     await this.updateComplete;
-    /** @type {HTMLElement | null} */ (this.querySelector(".given-up .danger"))?.focus();
+    /** @type {HTMLElement | null} */ (this.querySelector(".failed-deliveries .danger"))?.focus();
   }
 
   /** @param {string} name @param {any} current */
@@ -135,7 +135,7 @@ export class OnCallPage extends Element {
         </header>
         ${this.notices()}
         ${this.status ? html`${sources(this)} ${cards(this)}` : this.problem ? nothing : html`<p role="status">${t("app.loading")}</p>`}
-        ${this.lists.letters ? givenUp(this, "letters") : nothing} ${this.lists.deliveries ? givenUp(this, "deliveries") : nothing}
+        ${this.lists.letters ? failedDeliveries(this, "letters") : nothing} ${this.lists.deliveries ? failedDeliveries(this, "deliveries") : nothing}
         ${this.status ? html`<p class="muted">${t("oncall.sampled", { time: clock(this.samples.since) })}</p>` : nothing}
       </main>
       ${this.editing

@@ -15,10 +15,10 @@ const KINDS = {
  * @param {Page} page
  * @param {"letters" | "deliveries"} kind
  */
-export function givenUp(page, kind) {
+export function failedDeliveries(page, kind) {
   const list = page.lists[kind];
   const texts = /** @type {{title: import("../lib/i18n.js").TextName, none: import("../lib/i18n.js").TextName, permission: string}} */ (KINDS[kind]);
-  return html`<section class="given-up" data-list=${kind} aria-labelledby="list-${kind}">
+  return html`<section class="failed-deliveries" data-list=${kind} aria-labelledby="list-${kind}">
     <h2 id="list-${kind}">${t(texts.title)}</h2>
     ${list.failure ? html`<p class="error">${list.failure}</p>` : nothing}
     ${list.items.length || list.failure ? nothing : html`<p class="muted">${t(texts.none)}</p>`}
@@ -30,14 +30,14 @@ export function givenUp(page, kind) {
           </li>`,
       )}
     </ol>
-    ${list.more ? html`<p class="muted">${t("given_up.more", { n: list.items.length })}</p>` : nothing}
+    ${list.more ? html`<p class="muted">${t("failed_deliveries.more", { n: list.items.length })}</p>` : nothing}
   </section>`;
 }
 
 /** @param {any} item */
 function letter(item) {
   return html`<p class="meta">
-      <bdi>${item.id}</bdi> <span class="muted">${t("given_up.tries", { n: item.tries })}</span>
+      <bdi>${item.id}</bdi> <span class="muted">${t("failed_deliveries.tries", { n: item.tries })}</span>
       ${item.at ? html`<time datetime=${item.at}>${dateAndTime(item.at)}</time>` : nothing}
     </p>
     <p dir="auto">${item.reason}</p>
@@ -50,7 +50,7 @@ function letter(item) {
 /** @param {any} item */
 function delivery(item) {
   return html`<p class="meta">
-      <strong><bdi>${item.endpoint}</bdi></strong> <bdi>${item.type}</bdi> <span class="muted">#${item.id}, ${t("given_up.tries", { n: item.tries })}</span>
+      <strong><bdi>${item.endpoint}</bdi></strong> <bdi>${item.type}</bdi> <span class="muted">#${item.id}, ${t("failed_deliveries.tries", { n: item.tries })}</span>
       <time datetime=${item.due}>${dateAndTime(item.due)}</time>
     </p>
     ${item.reason ? html`<p dir="auto">${item.reason}</p>` : nothing}`;
@@ -68,12 +68,12 @@ function actions(page, kind, item) {
   const which = html`<span class="visually-hidden">: ${item.id}</span>`;
   if (page.confirming === name) {
     return html`<p class="row">
-      <button class="danger" ?disabled=${page.busy} @click=${() => page.handle(list, item.id, "drop")}>${t("given_up.drop_for_good")}${which}</button>
+      <button class="danger" ?disabled=${page.busy} @click=${() => page.handle(list, item.id, "drop")}>${t("failed_deliveries.drop_for_good")}${which}</button>
       <button @click=${() => page.set({ confirming: "" })}>${t("app.cancel")}</button>
     </p>`;
   }
   return html`<p class="row">
-    <button ?disabled=${page.busy} @click=${() => page.handle(list, item.id, "replay")}>${t("given_up.replay")}${which}</button>
-    <button class="plain" ?disabled=${page.busy} @click=${() => page.ask(name)}>${t("given_up.drop")}${which}</button>
+    <button ?disabled=${page.busy} @click=${() => page.handle(list, item.id, "replay")}>${t("failed_deliveries.replay")}${which}</button>
+    <button class="plain" ?disabled=${page.busy} @click=${() => page.ask(name)}>${t("failed_deliveries.drop")}${which}</button>
   </p>`;
 }
