@@ -26,6 +26,7 @@ from tests.support.scrape import Scrape
 from tests.support.servers import PostgresServer
 from tests.support.sessions import (  # noqa: F401 - fixtures
     postgres,
+    postgres_cluster,
     postgres_server,
     postgres_template,
     promtool,
@@ -42,7 +43,11 @@ from tests.support.upstream import OrderService, PagedService, Upstream, fulfill
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
 
-pytest_plugins = ("tests.support.plugins.tiers", "tests.support.plugins.isolation")
+pytest_plugins = (
+    "tests.support.plugins.tiers",
+    "tests.support.plugins.isolation",
+    "tests.support.plugins.built_once",
+)
 
 MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)

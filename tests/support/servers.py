@@ -225,9 +225,9 @@ class PostgresServer:
         )
         return done.stdout.strip()
 
-    def create_database(self, template: str = "template0") -> str:
+    def create_database(self, template: str = "template0", name: str | None = None) -> str:
         """Create a database as a copy of the template; return its name."""
-        name = f"t{uuid4().hex}"
+        name = name or f"t{uuid4().hex}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 

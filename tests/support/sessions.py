@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 
 from support_service.database import migrate
 from tests.support.servers import MissingServer, PostgresServer, RedisServer, S3Server, find_binary
+
+BuiltOnce = Callable[[str, Callable[[Path], None]], Path]  # the fixture of tests/support/plugins/built_once.py
+MIGRATED = "migrated"  # the name of the template database
+SQLITE_FILE = "template.db"
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -35,37 +40,64 @@ def redis_server(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
-def postgres_server(servers: None) -> Iterator[PostgresServer]:
-    """The PostgreSQL of the session."""
-    # The user `postgres` may not enter pytest's own directory.
-    folder = Path(tempfile.mkdtemp(prefix="support-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
-    server = None
+def postgres_cluster(servers: None, built_once: BuiltOnce) -> Path:
+    """The folder of a stopped PostgreSQL with a migrated, empty database."""
+
+    def build(folder: Path) -> None:
+        with running_postgres(folder) as server:
+            server.create_database(name=MIGRATED)
+            in_thread(migrate.upgrade, server.url(MIGRATED))
+
     try:
-        server = PostgresServer(folder)
-        server.start()
-        yield server
+        return built_once("postgres", build)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=1)
+
+
+@contextmanager
+def running_postgres(folder: Path, copied_from: Path | None = None) -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs inside the block; its data stays in the folder."""
+    server = PostgresServer(folder, copied_from)
+    try:
+        server.start()
+        yield server
     finally:
-        if server is not None:
-            server.close()
+        server.close()
+
+
+@contextmanager
+def copied_postgres(cluster: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs inside the block on a copy of the data of a stopped one."""
+    # The user `postgres` may not enter pytest's own directory.
+    folder = Path(tempfile.mkdtemp(prefix="support-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    try:
+        with running_postgres(folder, cluster) as server:
+            yield server
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_cluster: Path) -> Iterator[PostgresServer]:
+    """The PostgreSQL of the session."""
+    with copied_postgres(postgres_cluster) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
     """The name of a migrated, empty database."""
-    name = postgres_server.create_database()
-    in_thread(migrate.upgrade, postgres_server.url(name))
-    return name
+    return MIGRATED
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template(built_once: BuiltOnce) -> Path:
     """A migrated, empty database file."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    in_thread(migrate.upgrade, f"sqlite:///{path}")
-    return path
+
+    def build(folder: Path) -> None:
+        in_thread(migrate.upgrade, f"sqlite:///{folder / SQLITE_FILE}")
+
+    return built_once("sqlite", build) / SQLITE_FILE
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The case list with 40,000 cases, on both databases: its results, its plans and how its cost grows.
 
 Costs are counted, not timed: pages of PostgreSQL's buffers, and steps of SQLite's virtual machine. Each test goes
-through all queries: many small tests would be spread over workers, each of which would load the databases.
+through all queries. One worker loads the databases for all, which copy them.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import json
 import shutil
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from support_service.cases.store import case_counts, case_list
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from support_service.sla import clock_counts, clock_store
-from tests.support.sessions import in_thread
+from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
 pytestmark = pytest.mark.timeout(900)  # each test goes through all queries
 
@@ -134,23 +135,33 @@ PRINCIPALS = [
 
 
 @pytest.fixture(scope="module")
-def postgres_urls(postgres_server, postgres_template):
+def postgres_urls(postgres_cluster, built_once):
     """URLs of two databases with SMALL and FULL cases."""
-    urls = [postgres_server.url(postgres_server.create_database(postgres_template)) for _ in range(2)]
-    for url, count in zip(urls, (SMALL, FULL), strict=True):
-        in_thread(load, url, count, lambda *_: None)
-    return urls
+    names = {f"cases_{count}": count for count in (SMALL, FULL)}
+
+    def build(folder):
+        with running_postgres(folder, postgres_cluster) as server:
+            for name, count in names.items():
+                server.create_database(MIGRATED, name)
+                in_thread(load, server.url(name), count, lambda *_: None)
+
+    with copied_postgres(built_once("postgres-scale", build)) as server:
+        yield [server.url(name) for name in names]
 
 
 @pytest.fixture(scope="module")
-def sqlite_paths(sqlite_template, tmp_path_factory):
+def sqlite_paths(sqlite_template, built_once, tmp_path_factory):
     """Files of two databases with SMALL and FULL cases."""
+    names = {f"{count}.db": count for count in (SMALL, FULL)}
+
+    def build(folder):
+        for name, count in names.items():
+            shutil.copy(sqlite_template, folder / name)
+            load(f"sqlite:///{folder / name}", count, lambda *_: None)
+
     folder = tmp_path_factory.mktemp("scale")
-    paths = [folder / f"{count}.db" for count in (SMALL, FULL)]
-    for path, count in zip(paths, (SMALL, FULL), strict=True):
-        shutil.copy(sqlite_template, path)
-        load(f"sqlite:///{path}", count, lambda *_: None)
-    return paths
+    yield [Path(shutil.copy(built_once("sqlite-scale", build) / name, folder)) for name in names]
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -167,11 +178,31 @@ async def full_databases(sqlite_paths, postgres_urls):
         await database.close()
 
 
+class StoredCases:
+    """Every case, newest first, and which of them match a search."""
+
+    def __init__(self):
+        self.cases = [rows.case(seq, FULL) for seq in range(FULL, 0, -1)]
+        self._documents = [
+            (case["id"], [words for _, words in rows.documents(case, list(rows.messages(case["seq"])))])
+            for case in self.cases
+        ]
+        self._found = {}
+
+    def matching(self, q):
+        """Return the ids of the cases with a document that matches."""
+        if q not in self._found:
+            words = search_query(q)
+            self._found[q] = {
+                id_ for id_, documents in self._documents if any(matches_query(each, words) for each in documents)
+            }
+        return self._found[q]
+
+
 @pytest.fixture(scope="module")
 def stored():
-    """Every case, newest first, with the words of each of its documents."""
-    cases = [rows.case(seq, FULL) for seq in range(FULL, 0, -1)]
-    return [(case, [words for _, words in rows.documents(case, list(rows.messages(case["seq"])))]) for case in cases]
+    """The cases of a database with FULL cases."""
+    return StoredCases()
 
 
 def case_query(query, limit=50):
@@ -196,13 +227,13 @@ def matches(case, name, value):
 
 def expected(stored, query, principal):
     """Return the ids that a search of every case finds."""
-    words = search_query(query["q"]) if "q" in query else None
+    found = stored.matching(query["q"]) if "q" in query else None
     filters = {name: value for name, value in query.items() if name not in ("q", "sort")}
     cases = [
         case
-        for case, documents in stored
+        for case in stored.cases
         if all(matches(case, *each) for each in filters.items())
-        and (words is None or any(matches_query(document, words) for document in documents))
+        and (found is None or case["id"] in found)
         and may_see(principal, case)
     ]
     if query.get("sort") == "updated":
@@ -229,7 +260,8 @@ async def test_pages_and_counts_are_those_of_a_search_of_every_case(full_databas
     """Each query has every matching case once and in order on its first pages and its last one, and counts them."""
     for query in QUERIES + SLOWER_ON_SQLITE:
         ids = expected(stored, query, principal)
-        oldest = {case["id"]: case["seq"] for case, _ in stored[-9000:] if case["id"] in ids[-60:]}
+        last_ids = set(ids[-60:])
+        oldest = {case["id"]: case["seq"] for case in stored.cases[-9000:] if case["id"] in last_ids}
         for name, database in full_databases.items():
             assert await first_pages(database, query, principal) == (ids[:160], len(ids) > 160), (name, query)
             if "sort" not in query and len(oldest) > 10:
