@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,18 +107,25 @@ image-build: install # from Debian's packages, or with PULL=1 from a registry
 image-test: install
 	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
-lint: install $(NODE_PACKAGES) ## Check format, lint rules, types, import layers, generated files and links
+lint: lint-code lint-types lint-console lint-generated docs ## Check format, lint rules, types, import layers, generated files and links (make -j2 is faster)
+
+lint-code: install
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+
+lint-types: install
+	$(BIN)/mypy
+
+lint-console: install $(NODE_PACKAGES)
 	$(BIN)/python .ci/vendor.py --check
 	node_modules/.bin/tsc --project .
+
+lint-generated: install
 	$(BIN)/support-service openapi --check
 	$(BIN)/python docs/configuration.py --check
 	$(BIN)/python -m observability.generate --check
-	@$(MAKE) --no-print-directory docs
 
 format: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
