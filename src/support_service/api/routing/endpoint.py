@@ -14,7 +14,8 @@ takes, calls the handler and encodes its reply. A handler's parameters select it
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias, get_type_hints
 
 from aiohttp import web
@@ -101,8 +102,7 @@ def compile_route(route: Route) -> Handler:
 def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
     """Return a function that parses the handler's arguments, calls the handler and encodes its reply."""
     handler, status, model = route.handler, route.status, route.body
-    hints = get_type_hints(handler)
-    parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
+    parameters = _parameters(handler)
     _check_declarations(route, parameters)
     providers = [_provider(route, name, hint) for name, hint in parameters.items()]
     read = read_model if route.body_required else read_body_and_query
@@ -119,6 +119,13 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
         return json_response(reply.content, reply.status or status, reply.headers)
 
     return respond
+
+
+@cache  # the routes are the same in each application of a process
+def _parameters(handler: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the types of the handler's parameters by name."""
+    hints = get_type_hints(handler)
+    return {name: hints.get(name) for name in inspect.signature(handler).parameters}
 
 
 def _size(response: web.StreamResponse) -> int:
@@ -141,7 +148,7 @@ def _provider(route: Route, name: str, hint: Any) -> Provider:
     raise TypeError(f"{route.operation}: the route declares nothing for the handler's parameter {name!r}")
 
 
-def _check_declarations(route: Route, parameters: dict[str, Any]) -> None:
+def _check_declarations(route: Route, parameters: Mapping[str, Any]) -> None:
     """Raise LookupError if a route declares what its handler does not take.
 
     A handler that takes the request may read all but the query from it.
