@@ -12,6 +12,7 @@ from multidict import istr
 
 from support_service.access.sessions import BrowserSessions
 from support_service.core.errors import Forbidden
+from support_service.http.component import ADMISSION
 from support_service.http.security import HOST, ORIGIN, is_loopback
 
 COOKIE = istr("Cookie")
@@ -21,14 +22,22 @@ SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
+def is_secure(request: web.Request) -> bool:
+    """Return True if the client's request came over HTTPS."""
+    return request.app[ADMISSION].scheme(request) == "https"
+
+
+def cookie_name(request: web.Request) -> str:
+    """Return the name of the cookie that counts for a request.
+
+    Browsers send cookies of both names to loopback, after sign-ins over HTTPS and over plain HTTP; one may have ended.
+    """
+    return LOOPBACK_NAME if is_loopback(request.headers.get(HOST, "")) and not is_secure(request) else SECURE_NAME
+
+
 def session_secret(request: web.Request) -> str | None:
-    """Return the secret in the cookie of a request, or None. On other hosts than loopback only `__Host-` counts."""
-    if COOKIE not in request.headers:
-        return None
-    cookies = request.cookies
-    if SECURE_NAME in cookies:
-        return cookies[SECURE_NAME]
-    return cookies.get(LOOPBACK_NAME) if is_loopback(request.headers.get(HOST, "")) else None
+    """Return the secret in the cookie of a request, or None."""
+    return request.cookies.get(cookie_name(request)) if COOKIE in request.headers else None
 
 
 async def session_authorization(request: web.Request, sessions: BrowserSessions) -> tuple[str | None, Sequence[str]]:
@@ -43,23 +52,23 @@ async def session_authorization(request: web.Request, sessions: BrowserSessions)
     return secret, (await sessions.authorization(secret),)
 
 
-def set_session_cookie(response: web.StreamResponse, secret: str, lifetime: timedelta, *, secure: bool) -> None:
+def set_session_cookie(request: web.Request, response: web.StreamResponse, secret: str, lifetime: timedelta) -> None:
     """Give the browser a session's secret. Scripts can't read it, and other sites can't make a browser send it."""
     response.set_cookie(
-        SECURE_NAME if secure else LOOPBACK_NAME,
+        name := cookie_name(request),
         secret,
         max_age=int(lifetime.total_seconds()),
         path="/",
-        secure=secure,
+        secure=name == SECURE_NAME,
         httponly=True,
         samesite="Strict",
     )
 
 
-def remove_session_cookie(response: web.StreamResponse, *, secure: bool) -> None:
+def remove_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
     """Make the browser forget the cookie."""
-    name = SECURE_NAME if secure else LOOPBACK_NAME
-    response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
+    name = cookie_name(request)
+    response.del_cookie(name, path="/", secure=name == SECURE_NAME, httponly=True, samesite="Strict")
 
 
 def expect_same_origin(request: web.Request) -> None:

@@ -7,12 +7,12 @@ from support_service.access.bearer import MAX_TOKEN_LENGTH
 from support_service.access.component import BROWSER_SESSIONS
 from support_service.access.session_cookies import (
     expect_same_origin,
+    is_secure,
     remove_session_cookie,
     session_secret,
     set_session_cookie,
 )
 from support_service.core.errors import Forbidden
-from support_service.http.component import ADMISSION
 from support_service.http.json_body import read_model
 from support_service.http.security import HOST, is_loopback
 
@@ -30,13 +30,12 @@ class SignIn(BaseModel):
 async def sign_in(request: web.Request) -> web.Response:
     """Start a session for the token in the body, and set its cookie."""
     expect_same_origin(request)
-    secure = request.app[ADMISSION].scheme(request) == "https"
-    if not secure and not is_loopback(request.headers.get(HOST, "")):
+    if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
     sessions = request.app[BROWSER_SESSIONS]
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())
     response = web.Response(status=204)
-    set_session_cookie(response, secret, sessions.limits.lifetime, secure=secure)
+    set_session_cookie(request, response, secret, sessions.limits.lifetime)
     return response
 
 
@@ -47,5 +46,5 @@ async def sign_out(request: web.Request) -> web.Response:
     if secret is not None:
         await request.app[BROWSER_SESSIONS].end(secret)
     response = web.Response(status=204)
-    remove_session_cookie(response, secure=request.app[ADMISSION].scheme(request) == "https")
+    remove_session_cookie(request, response)
     return response

@@ -72,6 +72,18 @@ async def test_sign_in_over_plain_http_works_on_loopback_only(client, token):
     await expect_problem(response, 401, "token_missing")
 
 
+@pytest.mark.parametrize("headers", [{}, SECURE])
+async def test_cookie_of_the_other_scheme_does_not_count(client, token, headers):
+    """A browser sends both to loopback. An ended one of HTTPS must not hide one of plain HTTP, or the reverse."""
+    current = (await sign_in(client, token, **headers)).headers["Set-Cookie"].partition(";")[0]
+    other = COOKIE if headers else "__Host-support-session"
+    both = headers | {"Cookie": f"{other}=ended; {current}"}
+    assert (await client.get("/support/me", headers=both)).status == 200
+    response = await client.delete("/console/session", headers=both | SAME_ORIGIN)
+    assert response.headers["Set-Cookie"].partition("=")[0] == current.partition("=")[0]
+    await expect_problem(await client.get("/support/me", headers=both), 401, "session_ended")
+
+
 async def test_wrong_token_starts_no_session(client):
     """The refusal is that of the API."""
     response = await sign_in(client, "sup_wrong")

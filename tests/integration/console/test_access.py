@@ -98,9 +98,10 @@ async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, tok
 
 
 async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
-    """`next` leads to a page of the console only."""
+    """`next` leads to another page of the console only, also if it is no address at all."""
     page = await console.open("/console/sign-in")
-    for address in ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/docs"):
+    foreign = ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/docs")
+    for address in ("", *foreign, "http://[", "//", "/console/sign-in?next=/console/audit"):
         assert await page.evaluate(NEXT, address) == "/console/"
     assert await page.evaluate(NEXT, "/console/?view=mine") == "/console/?view=mine"
     page = await sign_in(console, tokens["supervisor"], "/console/sign-in?next=https://evil.example/")

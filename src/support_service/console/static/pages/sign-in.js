@@ -64,8 +64,10 @@ class SignInPage extends Element {
   /** Return the page that led here: one of the console's own. */
   next() {
     const next = new URLSearchParams(location.search).get("next") ?? "";
-    const url = new URL(next || "/console/", location.origin);
-    return url.origin === location.origin && placeOf(url.pathname) ? url.pathname + url.search : "/console/";
+    if (!URL.canParse(next, location.origin)) return "/console/";
+    const url = new URL(next, location.origin);
+    const page = url.origin === location.origin && placeOf(url.pathname)?.page;
+    return page && page !== "sign-in" ? url.pathname + url.search : "/console/";
   }
 }
 
