@@ -121,7 +121,9 @@ class CaseMasker:
         return [self._entry(entry) for entry in entries]
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:
-        harmless = self._visible_with_amounts if entry.get("type") in self._types_with_amounts else VISIBLE_MEMBERS
+        kind = entry.get("type")  # in a context any JSON
+        has_amounts = isinstance(kind, str) and kind in self._types_with_amounts
+        harmless = self._visible_with_amounts if has_amounts else VISIBLE_MEMBERS
         return {
             name if name in self._known_names else MASKED: self._value(name, value, harmless.get(name))
             for name, value in entry.items()

@@ -154,6 +154,9 @@ class Feed:
             self._resync("restarted")  # streams that were opened meanwhile
         else:
             await self._check(state)
+            if self.passed_on != self.position:  # passing on a change has failed: some streams have not got it
+                self._resync("restarted")
+                self.passed_on = self.position
         self.tried.set()
 
     async def _start_at(self, state: LogState) -> None:

@@ -169,6 +169,16 @@ async def test_each_caller_gets_the_changes_of_its_cases(desk):
         assert "cross" not in str([*ann.events, *analyst.events])
 
 
+async def test_a_context_of_any_form_stops_no_stream(desk):
+    """Clients choose what a context has: analysts get it masked, in the stream and in lists."""
+    async with desk.follow("analyst") as analyst, desk.follow("supervisor") as supervisor:
+        case = await desk.open_case(context=[{"type": ["order"], "orderId": "7"}])
+        await eventually(lambda: len(analyst.changes) == len(supervisor.changes) == 1)
+    assert not analyst.resyncs + supervisor.resyncs
+    shown = await desk.send("GET", "/support/cases", "analyst")
+    assert [(each["id"], each["context"][0]["type"]) for each in shown["items"]] == [(case["id"], "[masked]")]
+
+
 async def test_internal_files_and_links_are_not_for_customers(desk):
     """A link is sent to customers only if it says that two cases of theirs are the same."""
     first = await desk.open_case(customerId="customer-1")

@@ -19,6 +19,13 @@ def test_id_in_an_entry_becomes_a_pseudonym():
     assert other["orderId"] == MASKED
 
 
+@pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
+def test_entry_of_any_form_is_masked(kind):
+    """Clients choose what a context has: a `type` that is no text is that of no source."""
+    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": kind, "orderId": "7"}])
+    assert masked == {"type": kind and MASKED, "orderId": CaseMasker("key", {}, (), ()).pseudonym("7")}
+
+
 @pytest.mark.parametrize("service", UPSTREAM_SERVICES)
 def test_each_source_declares_its_entries_and_their_personal_members(service):
     """A source has the entry types of its row, and declares each member as an amount or as personal."""

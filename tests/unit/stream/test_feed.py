@@ -1,0 +1,43 @@
+"""The feed of the stream, if a change can't be passed on to every stream."""
+
+from support_service.core.background import run_in_background
+from support_service.core.domain.principals import Principal
+from support_service.events.broker.log import InMemoryLog
+from support_service.events.polling import Backoff
+from support_service.stream.feed import FeedTimings
+from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.slots import StreamLimits
+from tests.support.calls import eventually
+from tests.unit.stream.test_replay import event
+
+
+def refuse(_case):
+    """Fail like a defect in the masking."""
+    raise TypeError
+
+
+async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
+    """Streams behind the one that failed have not got the change; the next change reaches all of them."""
+    log = InMemoryLog()
+    timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
+    stream = ChangeStream(log, refuse, instruments, StreamLimits(2, 2, 2), timings)
+    analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
+    written = []
+
+    async def write(frame):
+        written.append(frame)
+
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.tried.wait()
+        failing = stream.open(analyst, "masked", lambda: analyst, lambda: None)
+        stream.subscribers.add(failing)
+        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+        async with run_in_background(stream.send(subscriber, None, write)):
+            await eventually(lambda: len(stream.subscribers) == 2)
+            log.append([event(1)])
+            await eventually(lambda: b"event: resync" in b"".join(written))
+            stream.subscribers.discard(failing)
+            log.append([event(2)])
+            await eventually(lambda: b"event-2" in b"".join(written))
+            assert b"".join(written).count(b"event: resync") == 1
+            assert b"event-1" not in b"".join(written)
