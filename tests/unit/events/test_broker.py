@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker.base import BrokerError, FencedError, StreamFullError
-from support_service.events.broker.redis import GROUP, RedisBroker, _deliveries
+from support_service.events.broker.redis import GROUP, RedisBroker, _dead_letter, _deliveries
 from tests.support.events.fixtures import patient_broker
 from tests.support.servers import free_port
 from tests.support.timings import PATIENT_REDIS
@@ -98,6 +98,14 @@ async def test_dead_letter_is_listed_and_replayed(broker):
     assert await broker.replay(STREAM, []) == 0
     assert events(await take(broker)) == [b"1"]
     assert await broker.dead_letters(STREAM, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("tries", "shown"), [(b"5", 5), (b"9" * 5000, 0), (b"-1", 0), ("²".encode(), 0), (b"\xff", 0), (b"", 0)]
+)
+def test_dead_letter_of_another_program_can_be_read(tries, shown):
+    """One letter must not hide all others."""
+    assert _dead_letter(b"1-0", {b"tries": tries}).tries == shown
 
 
 async def test_depth_counts_unacknowledged_events(broker):

@@ -225,9 +225,10 @@ def _dead_letter_stream(stream: str) -> str:
 
 
 def _dead_letter(key: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
-    """Return a stream entry as a dead letter. Fields may be missing if another program wrote the entry."""
+    """Return a stream entry as a dead letter. If another program wrote it, fields may be missing or have any value."""
     reason, tries, at = (fields.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
-    return DeadLetter(key.decode(), fields.get(b"event", b""), reason, int(tries) if tries.isdecimal() else 0, at)
+    number = int(tries) if re.fullmatch("[0-9]{1,9}", tries) else 0
+    return DeadLetter(key.decode(), fields.get(b"event", b""), reason, number, at)
 
 
 def _entries(answer: Any) -> Any:
