@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
+from support_service.core.content_codings import accepts_gzip
 from support_service.telemetry import environment_hidden
 from support_service.telemetry.batches import HistogramBatch
 
@@ -174,19 +175,6 @@ def negotiate_format(accept: str, accept_encoding: str) -> ScrapeFormat:
     except Exception:  # noqa: BLE001 - prometheus_client raises various errors for invalid client headers
         encode, content_type = choose_encoder("")
     return ScrapeFormat(content_type, accepts_gzip(accept_encoding), encode)
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether an Accept-Encoding header allows gzip; a coding with q=0 is refused."""
-    weights: dict[str, float] = {}
-    for part in accept_encoding.split(","):
-        coding, *parameters = (word.strip().lower() for word in part.split(";"))
-        weight = next((text for text in parameters if text.startswith("q=")), "q=1")
-        try:
-            weights[coding] = float(weight[2:])
-        except ValueError:
-            weights[coding] = 0.0
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
 def build_resource() -> Resource:
