@@ -9,6 +9,7 @@ from aiohttp import web
 
 from support_service.access.session_cookies import session_secret
 from support_service.console.assets import assets
+from support_service.core.content_codings import accepts_gzip
 
 HOME = "/console/"
 SIGN_IN = "/console/sign-in"
@@ -103,7 +104,7 @@ async def serve_asset(request: web.Request) -> web.Response:
         raise web.HTTPNotFound
     is_current = request.match_info["version"] == found.version
     headers = {"Cache-Control": IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=asset.compressed, content_type=asset.content_type, headers=headers)
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)

@@ -59,6 +59,16 @@ async def test_assets_are_compressed(client):
     assert (packed.headers["Content-Encoding"], await packed.read()) == ("gzip", asset.body)
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [("br, gzip;q=0.5", "gzip"), ("GZIP", "gzip"), ("gzip;q=0", None), ("identity, *;q=0", None)],
+)
+async def test_refused_coding_is_not_sent(client, accepted, coding):
+    """A client that refuses gzip gets the plain bytes."""
+    response = await client.get(assets().url("console.css"), headers={"Accept-Encoding": accepted})
+    assert response.headers.get("Content-Encoding") == coding
+
+
 async def test_asset_of_another_version_is_served_but_not_kept(client):
     """While replicas are replaced, a page of the old version gets scripts, and asks again next time."""
     response = await client.get("/console/static/0123456789abcdef/console.css")
