@@ -4,6 +4,7 @@ import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
 import { Element, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
+import { shellWord } from "../lib/shell.js";
 import { fileLine } from "../parts/timeline.js";
 
 class CustomerPage extends Element {
@@ -97,7 +98,7 @@ class CustomerPage extends Element {
       <p>${t("customer.erasure_text", { cases: page.cases.length, files: page.files.length, size: size(bytes) })}</p>
       ${page.nextCursor ? html`<p class="muted">${t("customer.erasure_more")}</p>` : nothing}
       <p>${t("customer.erasure_command")}</p>
-      <code>support-service erase customer ${page.customerId} --dry-run</code>
+      <code>support-service erase customer ${shellWord(page.customerId)} --dry-run</code>
     </section>`;
   }
 
