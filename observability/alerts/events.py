@@ -24,7 +24,7 @@ ALERTS = (
         "SupportOutboxStalled",
         ("events are not published", "event không được publish"),
         f"max(support_events_outbox_oldest_seconds) > {seconds(t.OUTBOX_AGE)}",
-        t.EVENTS_FOR,
+        t.SYMPTOM_FOR,
         "warning",
         "Case events are not published: the oldest has waited {{ $value | humanizeDuration }}",
         "The oldest event in the outbox has waited {{ $value | humanizeDuration }} "
@@ -98,7 +98,7 @@ ALERTS = (
         "SupportProbeFlapping",
         ("the synthetic check fails again and again", "synthetic check lúc được lúc không"),
         f"max by (instance, via) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
-        f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
+        f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_FAILED_IN}])) == 0"
         f" and max by (instance, via) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
         t.PROBE_FLAPPING_FOR,
         "warning",

@@ -56,6 +56,7 @@ SAID = {
         f"{t.PROBE_SHARE * 100:g} %",
         t.PROBE_WINDOW,
         t.PROBE_RECENT,
+        t.PROBE_FAILED_IN,
         t.PROBE_FLAPPING_FOR,
     ),
     "support-no-traffic.md": (f"{t.NO_TRAFFIC_EXPECTED} request", t.NO_TRAFFIC_WINDOW, t.CAUSE_FOR),
@@ -81,7 +82,7 @@ SAID = {
     "support-attachment-disk-full.md": (f"{t.DISK_FREE // t.GIB} {GIB}", t.CAUSE_FOR),
     "support-attachment-offload-failing.md": (f"{t.OFFLOAD_FAILURES} file", t.OFFLOAD_WINDOW, t.WINDOW),
     "support-attachment-integrity.md": (t.DAMAGE_WINDOW, t.SWEEP_KEPT, t.SWEEP_UNHEARD),
-    "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.EVENTS_FOR),
+    "support-outbox-stalled.md": (f"{t.OUTBOX_AGE} s", t.SYMPTOM_FOR),
     "support-events-consumer-stalled.md": (f"{t.STREAM_WAITING} event", t.WINDOW, t.EVENTS_FOR),
     "support-stream-lag-high.md": (f"{t.STREAM_LAG_P95:g} s", f"{t.STREAM_INTERRUPTED} s", t.SYMPTOM_FOR),
     "support-sla-breaching.md": (
