@@ -11,7 +11,7 @@ from tests.e2e.drill.deployment import Scenario
 from tests.e2e.drill.faults import FAULTS, Fault
 from tests.e2e.drill.run import Outcome, run_faults
 
-IN_ONE_DEPLOYMENT = 12  # faults
+IN_ONE_DEPLOYMENT = 20  # faults
 COLUMNS = ("fault", "alerts in #data-ops", "at real waits", "pages", "cause", "resolved after", "verdict")
 
 

@@ -216,6 +216,7 @@ FILE_FAULTS = (
         Cause(1, '"missing"} 1'),
         before=breaking_files.upload_large_file,
         scenario=Scenario(settings={"DRILL_SWEEP_EVERY": "1"}),  # the default of an hour is too long for a drill
+        resolved_within=10,  # each replica has to end a sweep that began before the repair, and the next one
     ),
     _fault(
         "5 % of requests fail",

@@ -1,5 +1,6 @@
 """Prometheus and Alertmanager with the committed configuration, divided waits, and a history to compare with."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -61,7 +62,7 @@ class Monitoring:
         """Start both, and wait until they are ready."""
         self._configure_prometheus()
         self._configure_alertmanager()
-        self._write_history()
+        await asyncio.to_thread(self._write_history)
         self._run(
             find_binary("prometheus-alertmanager"),
             "--config.file=alertmanager.yml",

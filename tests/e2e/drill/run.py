@@ -52,7 +52,7 @@ async def run_faults(faults: Sequence[Fault]) -> AsyncIterator[Outcome]:
                 if fault.before is not None:
                     await fault.before(deployment)
                 async with deployment.monitored():
-                    outcome = await _run_fault(deployment, fault)
+                    outcome = await _run_fault(deployment, fault, remaining[0] if remaining else None)
                 yield outcome
                 recovers = outcome.resolved_after is not None or not fault.alerts
 
@@ -64,7 +64,7 @@ async def _deployed(scenario: Scenario) -> AsyncIterator[Deployment]:
             yield deployment
 
 
-async def _run_fault(deployment: Deployment, fault: Fault) -> Outcome:
+async def _run_fault(deployment: Deployment, fault: Fault, following: Fault | None) -> Outcome:
     outcome = Outcome(fault)
     loop = asyncio.get_running_loop()
     if fault.before is None:
@@ -84,9 +84,12 @@ async def _run_fault(deployment: Deployment, fault: Fault) -> Outcome:
             await asyncio.sleep(max(0.0, LINGER - (loop.time() - started)))
         else:
             await asyncio.sleep(HEALTHY_FOR)
-    if fault.alerts:
-        outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
-    await asyncio.sleep(2 * EVALUATION)  # alerts that another one inhibited would be sent now
+    async with asyncio.TaskGroup() as group:
+        if following is not None and following.before is None:
+            group.create_task(deployment.prepare_monitoring())
+        if fault.alerts:
+            outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
+        await asyncio.sleep(2 * EVALUATION)  # alerts that another one inhibited would be sent now
     _evaluate(deployment, outcome, seen, started)
     return outcome
 
