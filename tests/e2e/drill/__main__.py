@@ -8,7 +8,8 @@ from contextlib import aclosing
 
 from tests.e2e.drill import TIME
 from tests.e2e.drill.deployment import Scenario
-from tests.e2e.drill.faults import FAULTS, Fault
+from tests.e2e.drill.fault import Fault
+from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome, run_faults
 
 IN_ONE_DEPLOYMENT = 20  # faults

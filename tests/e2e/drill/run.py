@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.e2e.drill import EVALUATION
 from tests.e2e.drill.deployment import SETTLE, Deployment, Scenario
-from tests.e2e.drill.faults import Fault
+from tests.e2e.drill.fault import Fault
 from tests.support.calls import eventually
 
 ROOT = Path(__file__).parents[3]

@@ -8,7 +8,8 @@ from contextlib import aclosing
 import pytest
 from observability import rules
 
-from tests.e2e.drill.faults import FAULTS, together
+from tests.e2e.drill.fault import together
+from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import run_faults
 from tests.support.servers import MissingServer, find_binary
 

@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
 
-from tests.e2e.drill.breaking import repeatedly
 from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.fault import fault
+from tests.e2e.drill.injection import repeatedly
+from tests.e2e.drill.runbook_checks import Cause
+
+REDIS = "SupportRedisFailing[events] SupportRedisFailing[cache] SupportOutboxStalled"
 
 
 @asynccontextmanager
@@ -69,3 +73,24 @@ async def redis_may_evict(deployment: Deployment) -> AsyncIterator[None]:
         await client.config_set("maxmemory-policy", "allkeys-lru")
         yield
         await client.config_set("maxmemory-policy", "noeviction")
+
+
+FAULTS = (
+    fault("Redis killed", REDIS, redis_is_killed, Cause(1, "refused")),
+    fault("Redis frozen", REDIS, redis_freezes, Cause(4, "Redis is unavailable")),
+    fault("Redis full", REDIS, redis_is_full, Cause(3, r'"server": "events"} [1-9]')),
+    fault("Redis read-only", REDIS, redis_is_read_only, Cause(2, "role:slave")),
+    fault("Redis may evict", "SupportRedisEvicting", redis_may_evict, Cause(1, "allkeys-lru")),
+    fault(
+        "cache corrupt",
+        "SupportTimelineCollectionFailures[cache_decode]",
+        cache_is_corrupt,
+        Cause(4, "can't be read, and is removed"),
+    ),
+    fault(
+        "cache emptied",
+        "SupportTimelineCacheMissSurge",
+        cache_is_emptied,
+        Cause(2, r'"miss"} [1-9]'),
+    ),
+)

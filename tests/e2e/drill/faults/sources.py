@@ -5,7 +5,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from tests.e2e.drill import TIME
-from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.deployment import Deployment, Scenario
+from tests.e2e.drill.fault import PROBE, TIMELINE_BURN, fault
+from tests.e2e.drill.runbook_checks import Cause
+
+DOWN = "SupportTimelineSourceDown"
 
 
 @asynccontextmanager
@@ -59,3 +63,50 @@ async def certificate_of_order_is_old(deployment: Deployment) -> AsyncIterator[N
     deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=10) / TIME))
     yield
     deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=90)))
+
+
+FAULTS = (
+    fault("order hangs", f"{DOWN}[order] {TIMELINE_BURN}", order_hangs, Cause(1, r'"order"} [\d.]+')),
+    fault(
+        "order takes 2.2 s",  # within the default timeouts
+        "SupportTimelineLatencyHigh",
+        order_takes_over_two_seconds,
+        Cause(1, r'"order"} 2\.'),
+        scenario=Scenario(
+            probe=("--event-threshold=5s",),  # the default of the command, which drills shorten
+            load={"cases": 6.0, "reads": 60.0},  # few reads are late, so that no error budget burns
+        ),
+    ),
+    fault(
+        "payment answers 500",
+        f"{DOWN}[payment] {TIMELINE_BURN}",
+        payment_fails,
+        Cause(4, "payment.*with status 500"),
+    ),
+    fault(
+        "payment answers are invalid",
+        f"SupportTimelineCollectionFailures[aggregate] {PROBE} {TIMELINE_BURN}",
+        payment_answers_are_invalid,
+        Cause(3, "payment.*off the contract"),
+    ),
+    fault(
+        "all sources down",
+        f"{DOWN}[order] {DOWN}[payment] {DOWN}[fulfillment] {TIMELINE_BURN}",
+        sources_are_down,
+        Cause(4, "broke off|can't be reached"),
+    ),
+    fault(
+        "certificate of order expired",
+        f"{DOWN}[order] {TIMELINE_BURN}",
+        certificate_of_order_expires,
+        Cause(3, "certificate has expired", typed="order"),
+        scenario=Scenario(certificate=timedelta(days=90)),
+    ),
+    fault(
+        "certificate of order expires soon",
+        "SupportCertificateExpiring",
+        certificate_of_order_is_old,
+        Cause(1, r'"order"} 0\.'),
+        scenario=Scenario(certificate=timedelta(days=90)),
+    ),
+)

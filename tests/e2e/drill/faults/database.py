@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.e2e.drill import TIME
-from tests.e2e.drill.breaking import changed
 from tests.e2e.drill.database import NAME, ROLE
 from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.fault import fault
+from tests.e2e.drill.injection import changed
+from tests.e2e.drill.runbook_checks import Cause
 
 FAILOVER = 40 / TIME  # seconds
 MANY = 20.0  # requests per second: the alert counts errors in a window that is divided, by a limit that is not
 DISCONNECT = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+DATABASE = "SupportDatabaseFailing"
 
 
 @asynccontextmanager
@@ -101,3 +104,38 @@ async def database_fails_over(deployment: Deployment) -> AsyncIterator[None]:
     await asyncio.sleep(FAILOVER)
     await deployment.database.start()
     yield
+
+
+FAULTS = (
+    fault("PostgreSQL down", DATABASE, postgresql_is_down, Cause(3, "database_unavailable")),
+    fault(
+        "PostgreSQL frozen",
+        DATABASE,
+        postgresql_freezes,
+        Cause(4, "can't be used"),
+        resolved_within=8,  # what hangs is given up first
+    ),
+    fault("tickets locked", DATABASE, tickets_are_locked, Cause(4, r"psql +tests[\s\S]*on tickets")),
+    fault("outbox locked", DATABASE, outbox_is_locked, Cause(4, r"psql +tests[\s\S]*on outbox")),
+    fault(
+        "a row locked",
+        DATABASE,
+        ledger_row_is_locked,
+        Cause(4, r"psql +tests[\s\S]*UPDATE attachment_ledger"),
+    ),
+    fault(
+        "connection pool exhausted",
+        DATABASE,
+        statements_are_slow,
+        Cause(2, "database_pool_exhausted"),
+    ),
+    fault(
+        "max_connections reached",
+        DATABASE,
+        connections_are_used_up,
+        Cause(2, "database_connections_exhausted"),
+    ),
+    fault("database read-only", DATABASE, database_is_read_only, Cause(2, "database_read_only")),
+    fault("disk of the database full", DATABASE, database_disk_is_full, Cause(2, "database_full")),
+    fault("migration missing", "SupportServiceDown", migration_is_missing, Cause(2, "migrat")),
+)

@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tests.e2e.drill import SIZE
-from tests.e2e.drill.breaking import changed
-from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.deployment import Deployment, Scenario
+from tests.e2e.drill.fault import PROBE, fault
+from tests.e2e.drill.injection import changed
+from tests.e2e.drill.runbook_checks import Cause
 
 MIB = 1024**2
 GIB = 1024**3 // SIZE  # divided by SIZE
@@ -29,6 +31,10 @@ async def remove_large_files(deployment: Deployment) -> None:
     """Delete the files of `upload_large_file`."""
     while deployment.large_files:
         await deployment.traffic.remove(*deployment.large_files.pop())
+
+
+S3_STORE = Scenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
+OFFLOADING = Scenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s", "SUPPORT_OFFLOAD_GRACE": "1s"})
 
 
 @asynccontextmanager
@@ -94,3 +100,58 @@ async def file_is_missing(deployment: Deployment) -> AsyncIterator[None]:
     yield
     away.rename(file)
     await remove_large_files(deployment)
+
+
+FAULTS = (
+    fault(
+        "backlog high",
+        "SupportAttachmentBacklogHigh",
+        backlog_is_high,
+        Cause(1, r"1\.[67]\d*e\+07"),
+        before=fill_backlog,
+    ),
+    fault(
+        "disk nearly full",
+        "SupportAttachmentDiskFull",
+        disk_fills_up,
+        Cause(2, r"9\d%"),
+        scenario=Scenario(disk=18 * GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(GIB // 4)}),
+    ),
+    fault("fast growth", "SupportAttachmentGrowthRapid", files_grow_fast, Cause(1, r"^{} [1-9]\d")),
+    fault(
+        "S3 down",
+        "SupportAttachmentOffloadFailing",
+        s3_is_down,
+        Cause(1, r'"failed"} [1-9]'),
+        scenario=OFFLOADING,
+    ),
+    fault(
+        "S3 credentials expired",
+        "SupportUploadsRefused",
+        s3_refuses_credentials,
+        Cause(3, "ExpiredToken"),
+        scenario=S3_STORE,
+    ),
+    fault(
+        "S3 slow",
+        PROBE,
+        s3_is_slow,
+        Cause(5, r'"upload".*} [3-9]'),
+        scenario=S3_STORE,
+    ),
+    fault(
+        "file missing",
+        "SupportAttachmentIntegrity",
+        file_is_missing,
+        Cause(1, '"missing"} 1'),
+        before=upload_large_file,
+        scenario=Scenario(settings={"DRILL_SWEEP_EVERY": "1"}),  # the default of an hour is too long for a drill
+        resolved_within=10,  # each replica has to end a sweep that began before the repair, and the next one
+    ),
+    fault(
+        "5 % of requests fail",
+        "SupportUploadsRefused SupportApiErrorBudgetBurnFast",
+        uploads_fail,
+        Cause(4, "-rw"),
+    ),
+)

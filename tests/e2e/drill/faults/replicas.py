@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 import psutil
 
 from tests.e2e.drill import EVALUATION, TIME
-from tests.e2e.drill.breaking import changed, repeatedly
 from tests.e2e.drill.database import ROLE
-from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.deployment import Deployment, Scenario
+from tests.e2e.drill.fault import fault
+from tests.e2e.drill.injection import changed, repeatedly
+from tests.e2e.drill.runbook_checks import Cause
 
 MINUTES_OFF = 10
+MANIPULATED = Scenario(manipulated=True)
 
 
 @asynccontextmanager
@@ -123,3 +126,57 @@ async def _use_all(deployment: Deployment) -> None:
     """Send requests to every replica, and scrape every one."""
     await deployment.load_balancer.start(deployment.replicas)
     await deployment.monitoring.scrape("support-service", deployment.targets)
+
+
+FAULTS = (
+    fault("a replica frozen", "SupportReplicaDown", one_freezes, Cause(1, '"REPLICA".* 0$')),
+    fault("a replica killed", "SupportReplicaDown", one_is_killed, Cause(1, '"REPLICA".* 0$')),
+    fault(
+        "a replica crashes again and again",
+        "SupportRestartLoop",
+        one_crashes_again_and_again,
+        Cause(1, '"REPLICA".* [3-9]$'),
+        resolved_within=16,  # the window of the alert
+    ),
+    fault(
+        "clock of a replica 10 min off",
+        "SupportClockOffset",
+        one_has_a_wrong_clock,
+        Cause(1, '"REPLICA".* -[1-9]'),
+        scenario=MANIPULATED,
+    ),
+    fault(
+        "a replica lacks CPU",
+        "SupportEventLoopLag",
+        one_lacks_cpu,
+        Cause(1, r'"REPLICA".* 0\.[2-9]'),
+    ),
+    fault(
+        "a replica without its volume",
+        "SupportUploadsRefused SupportApiErrorBudgetBurnFast",
+        one_lacks_its_volume,
+        Cause(1, '"REPLICA".*storage_unavailable'),
+        scenario=MANIPULATED,
+    ),
+    fault(
+        "a replica out of file descriptors",
+        "SupportReplicaSaturated",
+        one_runs_out_of_descriptors,
+        Cause(2, r'"REPLICA".* (0\.9|1)'),
+    ),
+    fault(
+        "a new replica does not start",
+        "SupportReplicaDown",
+        a_new_one_does_not_start,
+        Cause(3, 'role "nobody" does not exist'),
+        resolved_within=12,  # Prometheus takes 5 s to forget a target
+    ),
+    fault(
+        "a replica never ready",
+        "SupportReplicaNotReady",
+        one_does_not_end,
+        Cause(2, '"REPLICA".* 0$'),
+        scenario=MANIPULATED,
+    ),
+    fault("all replicas killed", "SupportServiceDown", all_are_killed, Cause(1, "^$")),
+)

@@ -1,10 +1,8 @@
-"""What faults have in common: actions and changes for the length of a block, and the fault that is none."""
+"""What injections have in common: actions and changes for the length of a block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-
-from tests.e2e.drill.deployment import Deployment
 
 
 @asynccontextmanager
@@ -34,8 +32,3 @@ async def changed(part: object, **values: object) -> AsyncIterator[None]:
     yield
     for name, value in usual.items():
         setattr(part, name, value)
-
-
-@asynccontextmanager
-async def no_fault(_: Deployment) -> AsyncIterator[None]:
-    yield

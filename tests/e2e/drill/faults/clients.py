@@ -1,15 +1,15 @@
-"""Faults of clients, their access and their way to the service, and of monitoring, held and repaired."""
+"""Faults of clients, their access and their way to the service."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 
-from tests.e2e.drill.breaking import changed, repeatedly
-from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.deployment import Deployment, Scenario
+from tests.e2e.drill.fault import fault
+from tests.e2e.drill.injection import changed, repeatedly
 from tests.e2e.drill.load_balancer import NOTHING_IS_SERVED
-
-UNUSED_ADDRESS = "127.0.0.1:9"  # the port that discards; nothing listens there
+from tests.e2e.drill.runbook_checks import Cause
 
 
 @asynccontextmanager
@@ -91,15 +91,53 @@ async def nothing_is_routed(deployment: Deployment) -> AsyncIterator[None]:
     await deployment.load_balancer.start(deployment.replicas)
 
 
-@asynccontextmanager
-async def probe_stops(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.probe.kill()
-    yield
-    await deployment.probe.start()
-
-
-@asynccontextmanager
-async def scrapes_are_blocked(deployment: Deployment) -> AsyncIterator[None]:
-    await deployment.monitoring.scrape("support-service", [UNUSED_ADDRESS])
-    yield
-    await deployment.monitoring.scrape("support-service", deployment.targets)
+FAULTS = (
+    fault(
+        "token file emptied",
+        "SupportAccessRefused",
+        tokens_are_emptied,
+        Cause(3, "token file changed"),
+    ),
+    fault(
+        "keys rotated while unreachable",
+        "SupportAccessRefused",
+        keys_are_rotated_unseen,
+        Cause(3, "SUPPORT_JWT_KEYS can't be loaded"),
+        scenario=Scenario(jwt=True),
+    ),
+    fault(
+        "keys unreachable",
+        "SupportAccessKeysStale[keys]",
+        keys_cannot_be_read,
+        Cause(2, "SUPPORT_JWT_KEYS can't be loaded"),
+        scenario=Scenario(jwt=True),
+    ),
+    fault(
+        "59 % of answers are 422",
+        "SupportClientErrorsHigh",
+        a_client_sends_invalid_cases,
+        Cause(1, '"422".* [1-9]'),
+    ),
+    fault(
+        "67 % of requests get 429",
+        "SupportRequestsTurnedAway",
+        clients_send_too_much,
+        Cause(1, '"address"'),
+        scenario=Scenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "36/s"}),
+    ),
+    fault("many new cases", "SupportTicketTrafficAnomaly[spike]", case_volume_is_high, Cause(1, "email")),
+    fault("no new cases", "SupportTicketTrafficAnomaly[silence]", no_cases_are_opened, Cause(1, "} 0$")),
+    fault("no request", "SupportNoTraffic", nothing_is_sent, Cause(2, '"other"} 0$')),
+    fault(
+        "ingress answers 404",
+        "SupportIngressFailing",
+        nothing_is_routed,
+        Cause(1, '"status": "404"'),
+    ),
+    fault(
+        "webhook down",
+        "SupportWebhooksFailing",
+        webhook_is_down,
+        Cause(2, "500"),
+    ),
+)

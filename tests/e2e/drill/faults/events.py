@@ -8,10 +8,11 @@ from functools import partial
 
 import redis.asyncio as redis
 
-from tests.e2e.drill import EVALUATION
-from tests.e2e.drill.breaking import repeatedly
 from tests.e2e.drill.database import ROLE
-from tests.e2e.drill.deployment import Deployment
+from tests.e2e.drill.deployment import Deployment, Scenario
+from tests.e2e.drill.fault import PROBE, fault
+from tests.e2e.drill.injection import repeatedly
+from tests.e2e.drill.runbook_checks import Cause
 
 INBOUND = "support.inbound"
 
@@ -82,13 +83,33 @@ async def breaches_are_not_reported(deployment: Deployment) -> AsyncIterator[Non
         yield
 
 
-@asynccontextmanager
-async def probe_fails_at_times(deployment: Deployment) -> AsyncIterator[None]:
-    """The consumer may not read for every other three runs."""
-
-    async def refuse_for_a_while() -> None:
-        async with consumer_may_not_read(deployment):
-            await asyncio.sleep(3 * EVALUATION)
-
-    async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
-        yield
+FAULTS = (
+    fault(
+        "relay stuck",
+        "SupportRedisFailing[events] SupportOutboxStalled",
+        events_redis_is_down,
+        Cause(1, "refused"),
+        scenario=Scenario(separate_events_redis=True),
+    ),
+    fault("streams not fed", "SupportStreamLagHigh", streams_are_not_fed, Cause(3, "NOPERM")),
+    fault(
+        "consumer stuck",
+        f"SupportEventsConsumerStalled {PROBE}",
+        consumer_is_stuck,
+        Cause(3, "Consuming events is interrupted.*permission|Consuming events"),
+    ),
+    fault("invalid event", "SupportEventsDeadLettered", event_is_invalid, Cause(1, '"reason"')),
+    fault(
+        "audit log not sealed",
+        "SupportAuditUnsealed",
+        sealing_is_refused,
+        Cause(3, "InsufficientPrivilege"),
+    ),
+    fault("answers come late", "SupportSlaBreaching", answers_come_late, Cause(1, '"firstResponse"')),
+    fault(
+        "breaches not reported",
+        "SupportSlaClockStalled",
+        breaches_are_not_reported,
+        Cause(2, "Reporting breaches of service levels failed"),
+    ),
+)
