@@ -5,6 +5,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
+from statistics import median
 
 from tests.e2e.drill import TIME
 from tests.e2e.drill.deployment import Scenario
@@ -59,11 +60,16 @@ async def _run(faults: list[Fault], jobs: int) -> int:
     raised = sum(len(outcome.alerts) for outcome in outcomes)
     good = sum(outcome.good for outcome in outcomes)
     paged = [outcome.pages for outcome in outcomes if outcome.pages]
-    causes = [not outcome.unknown_causes for outcome in outcomes if outcome.fault.causes]
+    causes = [outcome for outcome in outcomes if outcome.fault.causes]
+    found = [outcome for outcome in causes if not outcome.unknown_causes]
+    checks = [cause.check for outcome in found for cause in outcome.fault.causes]
+    minutes = [min(outcome.alerts.values()) * TIME / 60 for outcome in found if outcome.alerts]
     print(
         f"\nrecall {_percentage(right, expected)}, precision {_percentage(right, raised)}; {good} of {len(outcomes)}"
         f" as expected; {sum(paged)} pages for {len(paged)} faults that page; a check told the cause of"
-        f" {sum(causes)} of {len(causes)} faults. Waits are divided by {TIME}.",
+        f" {len(found)} of {len(causes)} faults: number {median(checks or [0]):g} of its page in the median, at most"
+        f" {max(checks, default=0)}. The first alert came after {median(minutes or [0]):.0f} minutes in the median, at"
+        f" most {max(minutes, default=0):.0f}. Waits are divided by {TIME}.",
         flush=True,
     )
     return int(good != len(outcomes))
@@ -90,7 +96,7 @@ def table_row(outcome: Outcome) -> str:
         ", ".join(f"{name}{' (!)' if name in outcome.unexpected else ''}" for name, _ in alerts) or "nothing",
         ", ".join(f"{after * TIME / 60:.0f} min" for _, after in alerts),
         str(outcome.pages),
-        "" if not outcome.fault.causes else "not found" if outcome.unknown_causes else "found",
+        "not found" if outcome.unknown_causes else ", ".join(f"check {cause.check}" for cause in outcome.fault.causes),
         ""
         if not outcome.fault.alerts
         else "never"
