@@ -33,7 +33,7 @@ def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -
         expire = run_every(timings.presence.expiry_interval, stream.presence.expire, "Ending presence")
         check = run_every(timings.access_interval, stream.check_access, "Checking the callers of streams")
         async with run_in_background(stream.feed.run()), run_in_background(expire), run_in_background(check):
-            await stream.feed.tried.wait()  # else the first clients would be asked to read again
+            await stream.feed.attempted.wait()  # else the first clients would be asked to read again
             yield
 
     app.cleanup_ctx.append(run)

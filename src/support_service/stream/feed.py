@@ -76,7 +76,7 @@ class Feed:
         self._count_resync = count_resync
         self.position: Position | None = None
         self.passed_on: Position | None = None
-        self.tried = asyncio.Event()  # set after the first attempt to reach the log
+        self.attempted = asyncio.Event()  # set after the first attempt to reach the log
         self._interrupted_at: float | None = None
         self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
         self._kept_bytes = 0
@@ -157,7 +157,7 @@ class Feed:
             if self.passed_on != self.position:  # passing on a change has failed: some streams have not got it
                 self._resync("restarted")
                 self.passed_on = self.position
-        self.tried.set()
+        self.attempted.set()
 
     async def _start_at(self, state: LogState) -> None:
         before = await self._log.entries_before(state.last, self._timings.repeats)
@@ -227,21 +227,21 @@ class Feed:
         self._count_resync(reason, len(self._subscribers))
         for subscriber in self._subscribers:
             subscriber.after = self.position.place
-        self._subscribers.tell_all(resync_frame(reason, self.position))
+        self._subscribers.send_to_all(resync_frame(reason, self.position))
 
     def _continue(self) -> None:
         """Note that the log can be read."""
         if self.interrupted:
             self._interrupted_at = None
             log.info("Following the stream of events continues")
-            self._subscribers.tell_all(comment_frame(CONTINUED))
+            self._subscribers.send_to_all(comment_frame(CONTINUED))
 
     def _interrupt(self, failure: Exception) -> None:
-        self.tried.set()
+        self.attempted.set()
         if not self.interrupted:
             self._interrupted_at = time.monotonic()
             log.warning("Following the stream of events is interrupted and is retried: %s", failure)
-            self._subscribers.tell_all(comment_frame(INTERRUPTED))
+            self._subscribers.send_to_all(comment_frame(INTERRUPTED))
 
 
 def _parse_new(epoch: str, entries: Iterable[LogEntry], known: OrderedDict[str, None], remember: int) -> list[Change]:

@@ -109,7 +109,7 @@ class Presence:
         if case := self._cases.get(case_id):
             case.owner = owner
 
-    def tell_all_to(self, subscriber: Subscriber) -> None:
+    def send_viewers(self, subscriber: Subscriber) -> None:
         """Pass the viewers of every case that a stream may see to it."""
         if subscriber.view != "full":
             return
@@ -127,7 +127,7 @@ class Presence:
             for name in ended:
                 del case.viewers[name]
             if ended:
-                self._tell(case_id, case)
+                self._send(case_id, case)
             if not case.viewers:
                 del self._cases[case_id]
 
@@ -143,10 +143,10 @@ class Presence:
             return
         case.viewers[name] = (state, self._now() + seconds)
         if before is None or before[0] != state:
-            self._tell(case_id, case)
+            self._send(case_id, case)
 
-    def _tell(self, case_id: str, case: _Case) -> None:
-        self._subscribers.tell_staff(case.owner, _frame(case_id, case))
+    def _send(self, case_id: str, case: _Case) -> None:
+        self._subscribers.send_to_staff(case.owner, _frame(case_id, case))
 
 
 def _frame(case_id: str, case: _Case) -> bytes:

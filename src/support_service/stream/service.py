@@ -127,7 +127,7 @@ class ChangeStream:
             await self._replay(subscriber, start, last_event_id, write)
         elif start is not None:
             await write(comment_frame("open", str(start)))
-        self.presence.tell_all_to(subscriber)
+        self.presence.send_viewers(subscriber)
         while not subscriber.closed:
             if await subscriber.wait(self._timings.heartbeat):
                 await self._send_queued(subscriber, write)

@@ -163,7 +163,7 @@ class Subscribers:
                     await asyncio.sleep(0)
         await asyncio.sleep(0)  # in a long series of changes, streams write meanwhile
 
-    def tell_staff(self, owner: CaseOwnership, frame: bytes) -> None:
+    def send_to_staff(self, owner: CaseOwnership, frame: bytes) -> None:
         """Pass a frame to the streams of staff who may see a case."""
         queued = Queued(frame)
         for audience in self._staff.values():
@@ -171,7 +171,7 @@ class Subscribers:
                 for subscriber in audience.subscribers:
                     subscriber.offer(queued)
 
-    def tell_all(self, frame: bytes) -> None:
+    def send_to_all(self, frame: bytes) -> None:
         """Pass a frame to every stream."""
         queued = Queued(frame)
         for subscriber in self:

@@ -28,7 +28,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
         written.append(frame)
 
     async with run_in_background(stream.feed.run()):
-        await stream.feed.tried.wait()
+        await stream.feed.attempted.wait()
         failing = stream.open(analyst, "masked", lambda: analyst, lambda: None)
         stream.subscribers.add(failing)
         subscriber = stream.open(boss, "full", lambda: boss, lambda: None)

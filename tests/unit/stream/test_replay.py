@@ -44,7 +44,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
         written.append(frame)
 
     async with run_in_background(stream.feed.run()):
-        await stream.feed.tried.wait()
+        await stream.feed.attempted.wait()
         if are_kept:
             log.append([event(number) for number in range(CHANGES)])
         await eventually(lambda: stream.feed.passed_on and stream.feed.passed_on.place == Place(CHANGES))

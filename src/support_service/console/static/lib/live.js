@@ -201,13 +201,13 @@ export class Presence {
   start(caseId, typedAt) {
     this.stop();
     if (!can("presence:write")) return;
-    const tell = () => {
+    const sendPresence = () => {
       if (document.hidden) return;
       const state = Date.now() - typedAt() < TYPING ? "typing" : "viewing";
       request(`/support/cases/${encodeURIComponent(caseId)}/presence`, { method: "PUT", body: { state } }).catch(() => {});
     };
-    tell();
-    this.timer = setInterval(tell, PRESENCE_INTERVAL);
+    sendPresence();
+    this.timer = setInterval(sendPresence, PRESENCE_INTERVAL);
   }
 
   stop() {

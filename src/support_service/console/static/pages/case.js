@@ -52,7 +52,7 @@ export class CasePage extends Element {
 
   connectedCallback() {
     super.connectedCallback();
-    this.listen(live, "change", ({ detail }) => this.take(detail));
+    this.listen(live, "change", ({ detail }) => this.applyChange(detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.followChange());
     const focus = () => this.composer.box?.focus();
@@ -113,7 +113,7 @@ export class CasePage extends Element {
   }
 
   /** Read the case if a change is new here; changes of an older release have no version. @param {any} change */
-  take(change) {
+  applyChange(change) {
     if (change.caseId === this.caseId && (!change.version || change.version > this.version)) this.followChange();
   }
 

@@ -37,7 +37,7 @@ export class QueuePage extends Element {
   connectedCallback() {
     super.connectedCallback();
     document.title = `${t("queue.title")} – ${t("app.name")}`;
-    this.listen(live, "change", (event) => this.take(event.detail));
+    this.listen(live, "change", (event) => this.applyChange(event.detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.load());
     const moved = () => this.isConnected && this.follow();
@@ -143,7 +143,7 @@ export class QueuePage extends Element {
   }
 
   /** Apply a change that the stream reported: rows change in place, and new ones wait. @param {any} change */
-  take(change) {
+  applyChange(change) {
     if (this.items.some((item) => item.id === change.caseId && item.sla) && change.case && !change.case.sla) this.readClocks(change.caseId);
     const index = this.items.findIndex((item) => item.id === change.caseId);
     if (index >= 0) {
@@ -267,7 +267,7 @@ export class QueuePage extends Element {
         ifMatch: read.etag ?? tagOf(0),
         key: newKey(),
       });
-      this.take({ caseId, case: data });
+      this.applyChange({ caseId, case: data });
       this.set({ message: "" });
     } catch (failure) {
       this.set({ message: explain(failure) });
