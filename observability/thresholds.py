@@ -4,7 +4,7 @@ Durations use Prometheus's syntax (`3m`). A value that is compared with a number
 comment names. The drill divides times and bytes by constants of its own, and changes nothing else.
 """
 
-# Scrape and evaluation intervals. Ranges of cause alerts are 3 evaluations long, so that an alert resolves within five
+# Scrape and evaluation intervals. Ranges of cause alerts are 3 evaluations long, so that an alert resolves within six
 # evaluations of the repair.
 SCRAPE_EVERY = "15s"
 EVALUATE_EVERY = "1m"
@@ -14,7 +14,7 @@ SYMPTOM_WINDOW = "2m"  # range of symptoms, so that a symptom resolves before it
 # How long a condition must hold before its alert fires. Causes fire first, so that they can inhibit their symptoms.
 AT_ONCE = "0m"  # for conditions that never occur by chance
 CAUSE_FOR = "2m"  # longer than a restart, and than a deployment's last replica takes
-CAUSE_KEPT = "2m"  # a cause keeps firing this long after it ended, so that inhibited symptoms resolve first
+CAUSE_KEPT = "3m"  # a cause keeps firing this long after it ended: longer than the window of any symptom that it mutes
 SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
 SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
 
@@ -101,7 +101,7 @@ NO_TRAFFIC_EXPECTED = 100  # requests in the same hour of yesterday and a week a
 OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
 OBJECTIVE_TIMELINE = 0.99  # share of reads that are not partial and take less than LATENCY_P95, over 30 days
 BURN_FAST = 14.4  # 2 % of the month's budget in an hour
-BURN_FAST_WINDOWS = ("1h", "4m")  # the short window resolves within five evaluations
+BURN_FAST_WINDOWS = ("1h", "3m")  # the short window ends before the alert on a cause, which is kept for CAUSE_KEPT
 BURN_MEDIUM = 6  # 5 % in six hours
 BURN_MEDIUM_WINDOWS = ("6h", "30m")
 BURN_SLOW = 1  # 10 % in three days
@@ -112,7 +112,6 @@ BURN_REQUESTS = 30  # requests in a pair's short window; with fewer, one failure
 
 # The process
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
-DOWN_KEPT = "3m"  # as CAUSE_KEPT, until the probe has run again
 REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
 NOT_READY_FOR = "10m"  # longer than a start with its migration, and than a failover of the database
 METRICS_MISSING_FOR = "5m"  # longer than the probe needs to notice that the service is down

@@ -17,7 +17,7 @@ ALERTS = (
         f"{{{{ $value }}}} replicas have answered a scrape in {t.DOWN_FOR} (limit: at least 1). Agents can neither "
         "read nor write cases.",
         "Support availability",
-        t.DOWN_KEPT,
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportMetricsMissing",

@@ -11,6 +11,8 @@ def _cache_events(events: str) -> str:
     return f'sum(increase(support_timeline_cache_events_total{{event=~"{events}"}}[{SYMPTOM}]))'
 
 
+# Failures of the stage `cache` are the errors that SupportRedisFailing reports.
+FAILURES = f'sum by (stage) (increase(support_timeline_collection_failures_total{{stage!="cache"}}[{SYMPTOM}]))'
 READS, CACHE_ERRORS = _cache_events("hit|miss"), _cache_events("error")
 # Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
 USUAL_MISSES = (
@@ -66,10 +68,7 @@ ALERTS = (
     Alert(
         "SupportTimelineCollectionFailures",
         ("timeline collection fails at one stage", "dựng timeline lỗi ở một stage"),
-        f"sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}]))"
-        f" / on () group_left () {READS}"
-        f" > {t.FAILURE_SHARE}"
-        f" and sum by (stage) (increase(support_timeline_collection_failures_total[{SYMPTOM}])) >= {t.FAILURES}",
+        f"{FAILURES} / on () group_left () {READS} > {t.FAILURE_SHARE} and {FAILURES} >= {t.FAILURES}",
         t.SYMPTOM_FOR,
         "warning",
         "Parts of timelines are stale or missing: collection fails at stage {{ $labels.stage }}",

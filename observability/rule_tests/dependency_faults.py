@@ -57,7 +57,6 @@ FAULTS = {
         (
             'SupportRedisFailing{dependency="cache"}',
             'SupportRedisFailing{dependency="events"}',
-            'SupportTimelineCollectionFailures{stage="cache"}',
             "SupportTimelineCacheMissSurge",
         ),
         {

@@ -89,7 +89,7 @@ class Fault:
 
     alerts: tuple[str, ...]  # with their own labels as `Alert{stage="http"}`
     series: dict[str, Values]
-    over: int = REPAIRED + 5  # five evaluations after the repair
+    over: int = REPAIRED + 6  # six evaluations after the repair
     also_over: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
 
 

@@ -26,7 +26,7 @@ class Fault:
     causes: tuple[Cause, ...] = ()  # none for a control, which must raise nothing
     before: Callable[[Deployment], Awaitable[None]] | None = None  # runs before monitoring starts
     scenario: Scenario = field(default_factory=Scenario)
-    resolved_within: int = 5  # evaluations after the repair
+    resolved_within: int = 6  # evaluations after the repair
 
 
 def together(*faults: Fault) -> Fault:

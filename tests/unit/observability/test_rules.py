@@ -54,7 +54,7 @@ def test_promtool_accepts_configuration_and_rules(promtool):
 
 @pytest.mark.parametrize("file", [path.name for path in sorted((PROMETHEUS / "tests").glob("*.yaml"))])
 def test_alerts_fire_on_faults_and_only_then(promtool, file):
-    """Each alert fires during its fault, none five evaluations after the repair, and none on a healthy day or night."""
+    """Each alert fires during its fault, none six evaluations after the repair, and none on a healthy day or night."""
     assert "SUCCESS" in run(promtool, "test", "rules", file, cwd=PROMETHEUS / "tests")
 
 

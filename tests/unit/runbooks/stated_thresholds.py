@@ -127,7 +127,7 @@ SAID = {
             f"{t.BURN_SLOW * (1 - share) * 100:.3g} %",
             *t.BURN_MEDIUM_WINDOWS,
             *t.BURN_SLOW_WINDOWS,
-            t.BURN_FAST_WINDOWS[1],
+            f"{t.BURN_REQUESTS} ",
             t.BURN_SLOW_FOR,
         )
         for key, share in (("api", t.OBJECTIVE_API), ("timeline", t.OBJECTIVE_TIMELINE))
