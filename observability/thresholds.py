@@ -130,9 +130,8 @@ AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a fai
 # The probe
 PROBE_SHARE = 0.8  # share of good runs in PROBE_WINDOW; a run that fails by chance is one of fifteen
 PROBE_WINDOW = "15m"  # fifteen runs at the usual interval
-PROBE_RECENT = "5m"  # it has a good run: one outage is not flapping
-PROBE_FAILED_IN = "4m"  # it has a failed run: what is over is not flapping, and a cause's alert still fires then
-PROBE_FLAPPING_FOR = "5m"  # longer than a single outage of minutes meets both; by then the alert on a cause has fired
+PROBE_RECENT = "5m"  # it has runs of both kinds: neither one outage nor what is over is flapping
+PROBE_FLAPPING_FOR = "6m"  # a single outage meets all that for 5 min; by then the alert on a cause has fired
 PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
 INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct runs succeed
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment

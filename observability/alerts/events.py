@@ -98,7 +98,7 @@ ALERTS = (
         "SupportProbeFlapping",
         ("the synthetic check fails again and again", "synthetic check lúc được lúc không"),
         f"max by (instance, via) (avg_over_time({GOOD}[{t.PROBE_WINDOW}])) < {t.PROBE_SHARE}"
-        f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_FAILED_IN}])) == 0"
+        f" and max by (instance, via) (min_over_time({GOOD}[{t.PROBE_RECENT}])) == 0"
         f" and max by (instance, via) (max_over_time({GOOD}[{t.PROBE_RECENT}])) == 1",
         t.PROBE_FLAPPING_FOR,
         "warning",

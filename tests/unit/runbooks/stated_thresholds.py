@@ -56,7 +56,6 @@ SAID = {
         f"{t.PROBE_SHARE * 100:g} %",
         t.PROBE_WINDOW,
         t.PROBE_RECENT,
-        t.PROBE_FAILED_IN,
         t.PROBE_FLAPPING_FOR,
     ),
     "support-no-traffic.md": (f"{t.NO_TRAFFIC_EXPECTED} request", t.NO_TRAFFIC_WINDOW, t.CAUSE_FOR),
