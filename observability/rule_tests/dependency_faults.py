@@ -87,6 +87,13 @@ FAULTS = {
             'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
         },
     ),
+    "one of ten replicas lacks its volume": Fault(
+        ("SupportUploadsRefused",),
+        {
+            'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 3),
+            'support_attachment_stored_total{content_type="image/png"}': Counter(30, 27),
+        },
+    ),
     "clients send files that are too large": Fault(
         (),
         {
