@@ -97,7 +97,7 @@ FAULTS = (
     ),
     fault(
         "certificate of order expired",
-        f"{DOWN}[order] {TIMELINE_BURN}",
+        f"{DOWN}[order] SupportCertificateExpiring {TIMELINE_BURN}",
         certificate_of_order_expires,
         Cause(3, "certificate has expired", typed="order"),
         scenario=Scenario(certificate=timedelta(days=90)),
