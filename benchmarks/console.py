@@ -34,7 +34,7 @@ OBSERVE = """() => {
 }"""
 UPDATE = """async () => {
   const page = document.querySelector("queue-page");
-  page.items = page.items.map((item) => ({ ...item, priority: "urgent" }));
+  page.cases.set({ items: page.cases.items.map((item) => ({ ...item, priority: "urgent" })) });
   const from = performance.now();
   page.requestUpdate();
   await page.updateComplete;

@@ -71,7 +71,7 @@ async def changed(client, case, **fields):
     """Return the event of a change, with the case as the list shows it."""
     items = (await (await client.get("/support/cases")).json())["items"]
     row = next(item for item in items if item["id"] == case["id"])
-    row = {name: value for name, value in row.items() if name != "sla"}  # the stream does not tell clocks
+    row = {name: value for name, value in row.items() if name != "sla"}  # the stream does not send clocks
     return CHANGED, {"caseId": case["id"], "version": 9, "changeType": "changed", "case": row | fields}
 
 

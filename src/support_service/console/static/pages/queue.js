@@ -3,13 +3,12 @@
 import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
+import { CaseList } from "../lib/case-list.js";
 import { Element, go, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
-import { builtInViews, matches, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";
+import { builtInViews, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";
 
-const PAGE_SIZE = 50;
-const STEP = 25; // rows rendered at once, so that the browser can show and answer between two steps
 const FILTERS = /** @type {const} */ (["q", "status", "priority", "sort"]);
 const TICK = 30_000; // ms between updates of waiting times
 const COUNT_INTERVAL = 60_000; // ms between counts of the views
@@ -18,26 +17,15 @@ const SEARCH_PAUSE = 250; // ms without a key after which a search starts
 export class QueuePage extends Element {
   /** @type {import("../parts/queue-parts.js").View[]} */
   views = builtInViews();
-  /** @type {any[]} */
-  items = [];
-  /** The number of rows that are rendered at most. */
-  rendered = STEP;
-  /** @type {string | null} */
-  nextCursor = null;
-  /** @type {"loading" | "ready" | "failed"} */
-  state = "loading";
-  message = "";
+  cases = new CaseList(() => this.requestUpdate());
   active = "";
-  /** @type {Set<string>} cases that the stream reported and that the list does not show yet */
-  waiting = new Set();
-  loading = new AbortController();
   /** @type {string | null} the query of the list that is shown */
   shown = null;
 
   connectedCallback() {
     super.connectedCallback();
     document.title = `${t("queue.title")} – ${t("app.name")}`;
-    this.listen(live, "change", (event) => this.applyChange(event.detail));
+    this.listen(live, "change", (event) => this.cases.apply(event.detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.load());
     const moved = () => this.isConnected && this.follow();
@@ -50,7 +38,7 @@ export class QueuePage extends Element {
         j: () => this.move(1),
         k: () => this.move(-1),
         c: () => this.active && this.claim(this.active),
-        n: () => this.waiting.size && this.load(),
+        n: () => this.cases.waiting.size && this.load(),
         "/": () => /** @type {HTMLElement | null} */ (this.querySelector("#search"))?.focus(),
       }),
     );
@@ -108,66 +96,12 @@ export class QueuePage extends Element {
     if (placeOf(location.pathname)?.page !== "queue") return;
     queueLeft.address = location.pathname + location.search;
     this.requestUpdate();
-    if (query(this.filters) !== this.shown || this.state === "failed") await this.load();
+    if (query(this.filters) !== this.shown || this.cases.state === "failed") await this.load();
   }
 
-  /** Load the first page, and keep the rows of the former list until it is there. */
   async load() {
     this.shown = query(this.filters);
-    this.loading.abort();
-    this.loading = new AbortController();
-    this.set({ state: "loading", waiting: new Set() });
-    await this.fetchPage(null);
-  }
-
-  /** @param {string | null} cursor */
-  async fetchPage(cursor) {
-    const signal = this.loading.signal;
-    const { sort, ...filters } = this.filters;
-    const asked = { ...filters, ...(sort && sort !== "newest" ? { sort } : {}), limit: PAGE_SIZE, cursor };
-    try {
-      const { data } = await request(`/support/cases?${query(asked)}`, { signal });
-      const items = cursor ? [...this.items, ...data.items] : data.items;
-      this.set({ items, nextCursor: data.nextCursor, state: "ready", message: "" });
-      await this.fill();
-    } catch (failure) {
-      if (!signal.aborted) this.set({ state: "failed", message: explain(failure) });
-    }
-  }
-
-  async fill() {
-    while (this.rendered < this.items.length) {
-      await new Promise((resume) => setTimeout(resume));
-      this.set({ rendered: this.rendered + STEP });
-    }
-  }
-
-  /** Apply a change that the stream reported: rows change in place, and new ones wait. @param {any} change */
-  applyChange(change) {
-    if (this.items.some((item) => item.id === change.caseId && item.sla) && change.case && !change.case.sla) this.readClocks(change.caseId);
-    const index = this.items.findIndex((item) => item.id === change.caseId);
-    if (index >= 0) {
-      this.items = this.items.with(index, { ...this.items[index], ...change.case, left: matches(change.case, this.filters) === false });
-    } else if (matches(change.case, this.filters)) this.waiting.add(change.caseId);
-    this.requestUpdate();
-  }
-
-  /** @type {Set<string>} cases whose clocks are to be read */
-  outdated = new Set();
-  readingClocks = false;
-
-  /** Read the clocks of a case: the stream does not tell them. One after the other, each case once. @param {string} caseId */
-  async readClocks(caseId) {
-    this.outdated.add(caseId);
-    if (this.readingClocks) return;
-    this.readingClocks = true;
-    for (const id of this.outdated) {
-      this.outdated.delete(id);
-      const answer = await request(`/support/cases/${id}?messagesLimit=1`).catch(() => null);
-      const index = this.items.findIndex((item) => item.id === id);
-      if (answer && index >= 0) this.set({ items: this.items.with(index, { ...this.items[index], sla: answer.data.sla }) });
-    }
-    this.readingClocks = false;
+    await this.cases.load(this.filters);
   }
 
   render() {
@@ -183,26 +117,28 @@ export class QueuePage extends Element {
   }
 
   news() {
-    const count = this.waiting.size;
+    const { waiting, message, items } = this.cases;
+    const count = waiting.size;
     return html`<div class="news" role="status">
       ${count ? html`<button class="primary" @click=${this.load}>${t("queue.new", { n: count })}</button>` : nothing}
-      ${this.message && this.items.length ? html`<span class="error">${this.message}</span>` : nothing}
+      ${message && items.length ? html`<span class="error">${message}</span>` : nothing}
     </div>`;
   }
 
   list() {
-    if (this.state === "failed" && !this.items.length) {
+    const { items, state, message, rendered, nextCursor } = this.cases;
+    if (state === "failed" && !items.length) {
       return html`<div class="empty" role="alert">
-        <p>${this.message}</p>
+        <p>${message}</p>
         <button @click=${this.load}>${t("app.retry")}</button>
       </div>`;
     }
-    if (!this.items.length) {
-      return html`<p class="empty">${this.state === "loading" ? t("app.loading") : this.filters.q ? t("queue.nothing_found") : t("queue.empty")}</p>`;
+    if (!items.length) {
+      return html`<p class="empty">${state === "loading" ? t("app.loading") : this.filters.q ? t("queue.nothing_found") : t("queue.empty")}</p>`;
     }
     const now = Date.now();
     return html`
-      <table class="cases" role="table" aria-busy=${this.state === "loading" || this.rendered < this.items.length} @focusin=${this.remember}>
+      <table class="cases" role="table" aria-busy=${state === "loading" || rendered < items.length} @focusin=${this.remember}>
         <thead role="rowgroup">
           <tr role="row">
             ${/** @type {const} */ (["subject", "customer", "status", "priority", "waiting", "assignee"]).map(
@@ -212,14 +148,14 @@ export class QueuePage extends Element {
         </thead>
         <tbody role="rowgroup">
           ${repeat(
-            this.items.slice(0, this.rendered),
+            items.slice(0, rendered),
             (item) => item.id,
             (item) => queueRow(item, { now, active: item.id === this.active, viewers: live.othersIn(item.id).map(({ name }) => name) }),
           )}
         </tbody>
       </table>
-      ${this.nextCursor && this.rendered >= this.items.length
-        ? html`<p class="more"><button @click=${() => this.fetchPage(this.nextCursor)}>${t("queue.more")}</button></p>`
+      ${nextCursor && rendered >= items.length
+        ? html`<p class="more"><button @click=${() => this.cases.loadMore()}>${t("queue.more")}</button></p>`
         : nothing}
     `;
   }
@@ -229,12 +165,14 @@ export class QueuePage extends Element {
 
   /** Move to another row: its link has the focus, so that Enter opens it. @param {number} step */
   move(step) {
-    if (!this.items.length) this.moves += step;
-    const index = this.items.findIndex((item) => item.id === this.active);
-    const to = Math.min(Math.max(index + step, 0), this.items.length - 1);
-    const next = this.items[to];
+    const { items, rendered } = this.cases;
+    if (!items.length) this.moves += step;
+    const index = items.findIndex((item) => item.id === this.active);
+    const to = Math.min(Math.max(index + step, 0), items.length - 1);
+    const next = items[to];
     if (!next) return;
-    this.set({ active: next.id, rendered: Math.max(this.rendered, to + 1) });
+    this.active = next.id;
+    this.cases.set({ rendered: Math.max(rendered, to + 1) });
     this.focusActive();
   }
 
@@ -254,7 +192,7 @@ export class QueuePage extends Element {
   /** @param {string} caseId */
   async claim(caseId) {
     if (!can("cases:write")) return;
-    const item = this.items.find((each) => each.id === caseId);
+    const item = this.cases.find(caseId);
     if (!item || item.assignedAgentId === agent()) return;
     try {
       const read = await request(`/support/cases/${caseId}?messagesLimit=1`);
@@ -267,10 +205,10 @@ export class QueuePage extends Element {
         ifMatch: read.etag ?? tagOf(0),
         key: newKey(),
       });
-      this.applyChange({ caseId, case: data });
-      this.set({ message: "" });
+      this.cases.apply({ caseId, case: data });
+      this.cases.set({ message: "" });
     } catch (failure) {
-      this.set({ message: explain(failure) });
+      this.cases.set({ message: explain(failure) });
     }
   }
 

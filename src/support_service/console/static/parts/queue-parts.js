@@ -10,7 +10,6 @@ import { slaMark } from "./sla.js";
 
 const UNFINISHED = "open,pending";
 const AT_RISK = "PT2H"; // a clock that is due within this time, or overdue
-const EXACT = ["status", "priority", "assignedAgentId", "team", "channel", "customerId"]; // filters by a field's value
 const CHOICES = {
   status: ["open,pending", "open", "pending", "resolved", "closed"],
   priority: ["urgent", "high", "normal", "low"],
@@ -97,25 +96,6 @@ export function savedView(saved) {
     Object.entries(saved.query).map(([name, value]) => [name, Array.isArray(value) && name !== "tag" ? value.join(",") : value]),
   );
   return { id: `saved:${saved.id}`, name: saved.name, filters, count: saved.count, more: saved.more };
-}
-
-/**
- * Return whether a case belongs to a list with these filters; null if only the service can tell.
- * @param {Record<string, any>} item
- * @param {Record<string, any>} filters
- */
-export function matches(item, filters) {
-  if (!item) return false; // the caller may not see it any more
-  const { sort, tag = [], ...others } = filters;
-  if (![tag].flat().every((each) => item.tags.includes(each))) return false;
-  if (sort === "waiting" && item.waitingSince === null) return false;
-  let isCertain = true;
-  for (const [name, value] of Object.entries(others)) {
-    if (!value) continue;
-    if (!EXACT.includes(name)) isCertain = false;
-    else if (value === "none" ? item[name] !== null : !String(value).split(",").includes(item[name])) return false;
-  }
-  return isCertain || null;
 }
 
 /** Open the case of a row that was clicked beside its links, unless text was being selected. @param {MouseEvent} event */
