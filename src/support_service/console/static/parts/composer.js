@@ -85,12 +85,14 @@ export class Composer {
 
   /** @param {HTMLTextAreaElement} box */
   async followMacros(box) {
-    const { MacroList } = await import("./macro-list.js");
-    this.macros ??= new MacroList(
-      () => this.page.requestUpdate(),
-      (start, filled) => this.insert(start, filled),
-    );
-    await this.macros.follow(box);
+    if (!this.macros) {
+      const { MacroList } = await import("./macro-list.js");
+      this.macros ??= new MacroList(
+        () => this.page.requestUpdate(),
+        (start, filled) => this.insert(start, filled),
+      );
+    }
+    await this.macros.follow(box); // before the next key is handled, once the list is there
   }
 
   /** @param {KeyboardEvent} event */
