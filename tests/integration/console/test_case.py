@@ -9,10 +9,13 @@ from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import add_message, open_case, read_detail, upload
 from tests.support.console.browser import (
     NARROW,
+    STEP,
     WIDE,
     expect_accessible,
     expect_good_looks,
     expect_no_sideways_scrolling,
+    largest_step,
+    record_numbers,
     settled,
 )
 
@@ -227,8 +230,11 @@ async def test_long_conversation_shows_its_newest_part_first(console, client, ca
     """The older entries are one click away, and what is in view stays in its place when they come."""
     for number in range(210):
         await add_message(client, case, f"message {number}")
-    page = await console.open(path(case))
+    profile = await console.profile()
+    await record_numbers(profile, ".timeline li")
+    page = await console.open(path(case), profile=profile)
     await settled(page)
+    assert await largest_step(page) == STEP
     await expect(page.get_by_text("message 209")).to_be_in_viewport()
     entries = page.locator(".timeline li")
     await expect(entries).to_have_count(200)

@@ -8,10 +8,13 @@ from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import open_case, read_detail
 from tests.support.console.browser import (
     NARROW,
+    STEP,
     WIDE,
     expect_accessible,
     expect_good_looks,
     expect_no_sideways_scrolling,
+    largest_step,
+    record_numbers,
 )
 
 
@@ -51,7 +54,17 @@ async def test_keys_move_open_and_claim(console, client):
     await expect(page.locator("tbody tr")).to_have_count(2)
 
 
-async def test_long_list_is_rendered_in_steps_and_keys_reach_every_row(console, client):
+async def test_rows_are_rendered_in_steps(console, client):
+    """The browser can show the first ones and answer between two steps."""
+    await open_waiting(client, *(f"Case {number}" for number in range(50)))
+    profile = await console.profile()
+    await record_numbers(profile, "tbody tr")
+    page = await console.open("/console/?view=waiting", profile=profile)
+    await expect(page.locator("tbody tr")).to_have_count(50)
+    assert await largest_step(page) == STEP
+
+
+async def test_keys_reach_every_row_of_a_long_list(console, client):
     """Keys that are pressed meanwhile count; rows out of view are found by the browser's search, and are read out."""
     await open_waiting(client, *(f"Case {number}" for number in range(70)))
     page = await console.open("/console/?view=waiting")

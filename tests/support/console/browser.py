@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.support.calls import GENEROUS_TIMEOUT, eventually
 AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 START_TIMEOUT = 60.0  # seconds
+STEP = 25  # rows or entries that the console renders at once
 # Chromium logs every refused request as an error; a test that expects refusals names their statuses.
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 LOST = "net::ERR_"  # what Chromium calls a connection that broke
@@ -141,6 +143,21 @@ async def expect_no_sideways_scrolling(page: Page) -> None:
     )
     sizes = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert sizes[0] <= sizes[1], wide
+
+
+async def record_numbers(profile: BrowserContext, selector: str) -> None:
+    """Record, from now on, how many elements each page of a profile has after each time that it renders."""
+    await profile.add_init_script(
+        f"""window.numbers = [0];
+        new MutationObserver(() => numbers.push(document.querySelectorAll({selector!r}).length))
+          .observe(document, {{childList: true, subtree: true}});"""
+    )
+
+
+async def largest_step(page: Page) -> int:
+    """Return how many elements were added at most in one go, after `record_numbers`."""
+    numbers: list[int] = await page.evaluate("numbers")
+    return max(after - before for before, after in pairwise(numbers))
 
 
 async def settled(page: Page) -> None:
