@@ -89,7 +89,7 @@ class Monitoring:
         """
         for name, document in rules.documents(time=TIME, size=SIZE).items():
             (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
-        await eventually(self._scraped, START_TIMEOUT)
+        await eventually(self.is_good, START_TIMEOUT)
         self._prometheus_process.send_signal(signal.SIGHUP)
         await eventually(self.groups, START_TIMEOUT)
 
@@ -137,8 +137,9 @@ class Monitoring:
         ]
         return "\n".join(lines)
 
-    async def _scraped(self) -> bool:
-        return (await self.query("min(up)")).endswith(" 1")
+    async def is_good(self) -> bool:
+        """Return whether every target answers, and the probe succeeds."""
+        return (await self.query("min(up) * min(support_probe_success)")).endswith(" 1")
 
     async def _get(self, port: int, path: str) -> Any:
         async with self._session.get(f"http://127.0.0.1:{port}{path}") as response:

@@ -86,12 +86,19 @@ async def _run_fault(deployment: Deployment, fault: Fault, following: Fault | No
             await asyncio.sleep(HEALTHY_FOR)
     async with asyncio.TaskGroup() as group:
         if following is not None and following.before is None:
-            group.create_task(deployment.prepare_monitoring())
+            group.create_task(_prepare_monitoring(deployment))
         if fault.alerts:
             outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
         await asyncio.sleep(2 * EVALUATION)  # alerts that another one inhibited would be sent now
     _evaluate(deployment, outcome, seen, started)
     return outcome
+
+
+async def _prepare_monitoring(deployment: Deployment) -> None:
+    """Start the next fault's Prometheus once the probe succeeds again, and nothing is busy with the repair any more."""
+    await asyncio.sleep(3 * EVALUATION)
+    await _wait_until(deployment.monitoring.is_good, SENT_WITHIN)
+    await deployment.prepare_monitoring()
 
 
 def _sent_alerts(deployment: Deployment) -> set[str]:
