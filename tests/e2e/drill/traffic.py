@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-RECENT = 20  # cases that are read again
+RECENT = 10  # cases that are read again; few, since they are in no cache after an outage until each was read once
 FROM = "127.0.0.2"  # the address of all clients; another one than the probe's, whose rate is limited on its own
 
 

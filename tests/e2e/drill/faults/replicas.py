@@ -48,7 +48,7 @@ async def one_crashes_again_and_again(deployment: Deployment) -> AsyncIterator[N
         crashing.kill()
         await crashing.start()
 
-    async with repeatedly(crash, EVALUATION):  # long enough that Prometheus sees each start
+    async with repeatedly(crash, 1.5 * EVALUATION):  # long enough that an evaluation sees each start
         yield
 
 
