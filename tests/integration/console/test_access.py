@@ -98,7 +98,7 @@ async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, tok
 
 
 async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
-    """`next` leads to another page of the console only, also if it is no address at all."""
+    """`next` leads to another page of the console only, also if it is not an address."""
     page = await console.open("/console/sign-in")
     foreign = ("https://evil.example/", "//evil.example/", "javascript:alert(1)", "/docs")
     for address in ("", *foreign, "http://[", "//", "/console/sign-in?next=/console/audit"):

@@ -27,7 +27,7 @@ async def test_page_is_shown_whose_module_comes_late(console, case):
 
 
 async def test_case_is_shown_after_another_with_more_changes(console, client, case):
-    """Versions of one case say nothing of those of another."""
+    """The version of one case says nothing about another case."""
     for text in ("One.", "Two."):
         await add_message(client, case, text)
     other = await open_case(client, subject="Refund is missing", customerId=case["customerId"])

@@ -21,7 +21,7 @@ def test_id_in_an_entry_becomes_a_pseudonym():
 
 @pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
 def test_entry_of_any_form_is_masked(kind):
-    """Clients choose what a context has: a `type` that is no text is that of no source."""
+    """Clients choose what a context has: a `type` that is not text belongs to no source."""
     (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": kind, "orderId": "7"}])
     assert masked == {"type": kind and MASKED, "orderId": CaseMasker("key", {}, (), ()).pseudonym("7")}
 

@@ -21,7 +21,7 @@ async function loadPage(place) {
   await PAGES[/** @type {keyof typeof PAGES} */ (place?.page)]?.();
 }
 
-/** Wait for all, so that the texts are there to tell a failure. Throws the first failure. @param {unknown[]} promises */
+/** Wait for all, so that the texts that describe a failure are there. Throws the first failure. @param {unknown[]} promises */
 async function allDone(promises) {
   const failed = (await Promise.allSettled(promises)).find((each) => each.status === "rejected");
   if (failed?.status === "rejected") throw failed.reason;

@@ -4,7 +4,7 @@ import { html, nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
 import { Element, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
-import { shellWord } from "../lib/shell.js";
+import { shellWord } from "../lib/shell-word.js";
 import { fileLine } from "../parts/timeline.js";
 
 class CustomerPage extends Element {

@@ -103,7 +103,7 @@ export class TimelineView {
     </div>`;
   }
 
-  /** Return the entries, or `noChange` if they are those that were rendered last. @param {{preview: (file: any) => void, refresh: () => void}} actions */
+  /** Return the entries, or `noChange` if nothing has changed since they were rendered. @param {{preview: (file: any) => void, refresh: () => void}} actions */
   content(actions) {
     const { entries, sources } = this.page;
     const current = [entries, sources, this.filter, this.all, this.rendered];

@@ -1,7 +1,7 @@
 /** Commands that are shown to be copied into a shell. */
 
 const PLAIN = /^[\p{L}\p{N}_.:@%+,/-]+$/u;
-const INVISIBLE = /\p{C}/u; // control characters, and those that change the direction of what follows
+const INVISIBLE = /\p{C}/u; // control characters and marks that change the direction of text
 
 /**
  * Return a text as one word of a command: bash and zsh read it as exactly this text, whatever a client has put into it.
