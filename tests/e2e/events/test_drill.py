@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from support_service.core.background import run_in_background
 from support_service.events.consumer import EventConsumer
 from tests.conftest import both_databases
 from tests.integration.events.test_consumer import there
@@ -130,10 +131,9 @@ async def test_event_that_kills_its_consumer_is_a_dead_letter(redis, instruments
 
     consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
     await broker.publish("s", [json.dumps(shipment_event("good"))], max_length=10)
-    running_ = asyncio.create_task(consumer.run())
-    letters = await eventually(lambda: broker.dead_letters("s", 9))
-    await eventually(lambda: applied)
+    async with run_in_background(consumer.run()):
+        letters = await eventually(lambda: broker.dead_letters("s", 9))
+        await eventually(lambda: applied)
     assert "delivered 10 times" in letters[0].reason
     assert applied == ["good"]
-    running_.cancel()
     await broker.close()

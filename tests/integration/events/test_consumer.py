@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from support_service.core.background import run_in_background
 from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
 from support_service.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
@@ -51,10 +52,8 @@ async def consuming(broker, instruments, apply, ping, **timings):
     hearing = EventConsumer(
         broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping, timings=ConsumerTimings(**timings)
     )
-    running = asyncio.create_task(hearing.run())
-    async with asyncio.timeout(GENEROUS_TIMEOUT):
+    async with run_in_background(hearing.run()), asyncio.timeout(GENEROUS_TIMEOUT):
         yield
-    running.cancel()
 
 
 async def there():
