@@ -37,6 +37,7 @@ BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the 
 BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
 UPLOADS_REFUSED_SHARE = 0.05  # share of uploads; a healthy store refuses none, and one of ten replicas a tenth
 UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not an outage
+UPLOADS_REFUSED_KEPT = "5m"  # the probe, which uploads a file, is flapping for PROBE_RECENT after its last bad run
 GROWTH_WINDOW = "10m"  # long enough that one large file is not a trend
 GROWTH_HORIZON = 4 * 3600  # s; enough for a person to move files away, in working hours and at night
 GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it

@@ -36,7 +36,7 @@ ALERTS = (
         f"{t.UPLOADS_REFUSED_SHARE:.0%} and {t.UPLOADS_REFUSED} uploads). They were answered with 503 or 507; stored "
         "files are not lost.",
         "Support uploads refused",
-        t.CAUSE_KEPT,
+        t.UPLOADS_REFUSED_KEPT,
     ),
     Alert(
         "SupportAttachmentBacklogHigh",

@@ -1,6 +1,6 @@
 """Tests of alerts on the database, Redis, webhooks, certificates, authentication and refused requests."""
 
-from observability.rule_tests.notation import Counter, Fault, Gauge, Values
+from observability.rule_tests.notation import REPAIRED, Counter, Fault, Gauge, Values
 
 DAY = 86_400
 ROUTE = "/support/cases"
@@ -86,6 +86,7 @@ FAULTS = {
             'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 8),
             'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
         },
+        over=REPAIRED + 8,
     ),
     "one of ten replicas lacks its volume": Fault(
         ("SupportUploadsRefused",),
@@ -93,6 +94,7 @@ FAULTS = {
             'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 3),
             'support_attachment_stored_total{content_type="image/png"}': Counter(30, 27),
         },
+        over=REPAIRED + 8,
     ),
     "clients send files that are too large": Fault(
         (),

@@ -13,7 +13,7 @@ from tests.e2e.drill.fault import Fault
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome, run_faults
 
-IN_ONE_DEPLOYMENT = 20  # faults
+IN_ONE_DEPLOYMENT = 26  # faults
 COLUMNS = ("fault", "alerts in #data-ops", "at real waits", "pages", "cause", "resolved after", "verdict")
 
 

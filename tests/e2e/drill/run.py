@@ -96,7 +96,7 @@ async def _run_fault(deployment: Deployment, fault: Fault, following: Fault | No
 
 async def _prepare_monitoring(deployment: Deployment) -> None:
     """Start the next fault's Prometheus once the probe succeeds again, and nothing is busy with the repair any more."""
-    await asyncio.sleep(3 * EVALUATION)
+    await asyncio.sleep(2 * EVALUATION)
     await _wait_until(deployment.monitoring.is_good, SENT_WITHIN)
     await deployment.prepare_monitoring()
 

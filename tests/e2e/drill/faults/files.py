@@ -131,6 +131,7 @@ FAULTS = (
         s3_refuses_credentials,
         Cause(3, "ExpiredToken"),
         scenario=S3_STORE,
+        resolved_within=8,  # the alert is kept for longer than others
     ),
     fault(
         "S3 slow",
@@ -153,5 +154,6 @@ FAULTS = (
         "SupportUploadsRefused SupportApiErrorBudgetBurnFast",
         uploads_fail,
         Cause(4, "-rw"),
+        resolved_within=8,
     ),
 )

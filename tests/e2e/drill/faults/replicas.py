@@ -157,6 +157,7 @@ FAULTS = (
         one_lacks_its_volume,
         Cause(1, '"REPLICA".*storage_unavailable'),
         scenario=MANIPULATED,
+        resolved_within=8,  # the alert is kept for longer than others
     ),
     fault(
         "a replica out of file descriptors",
