@@ -28,7 +28,12 @@ STATE = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_configure() -> None:
-    """Put temporary directories into memory if there is space; PYTEST_DEBUG_TEMPROOT overrides this."""
+    """Put temporary directories into memory if there is space; PYTEST_DEBUG_TEMPROOT overrides this.
+
+    A shell lets background commands ignore SIGINT, and so do all processes that they start: tests send it to some.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if MEMORY_DIRECTORY.is_dir() and shutil.disk_usage(MEMORY_DIRECTORY).free > REQUIRED_SPACE:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DIRECTORY))
 
