@@ -8,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, RedisError
 
+from support_service.redis_client.failures import FORM_ERRORS
 from support_service.redis_client.limited_parser import limited_parser
 
 TIMEOUT = 2.0  # seconds for the whole check
@@ -29,7 +30,7 @@ async def is_other_server(url: str) -> bool:
         return True
     except (RedisError, OSError):
         return False
-    except (TypeError, ValueError, AttributeError, LookupError):  # redis-py takes the form of answers for granted
+    except FORM_ERRORS:
         return True
     finally:
         await client.aclose()

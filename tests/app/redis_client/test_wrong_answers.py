@@ -14,9 +14,9 @@ from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.limits.shared import SharedRateLimits
 from support_service.redis_client.limited_parser import ELEMENT_COST, MAX_ANSWER_BYTES
 from support_service.settings import Settings, WrongSetting
-from support_service.timeline.cache.base import CacheUnavailable
+from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.cache.redis import RedisCache
-from tests.support.calls import GENEROUS_TIMEOUT
+from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 HUGE = [
@@ -71,6 +71,17 @@ class AlwaysOk(OtherServer):
         writer.close()
 
 
+class RepairedServer(OtherServer):
+    """Answers with a number that is none on its first three connections, and a ping as Redis does on later ones."""
+
+    connections = 0
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self.begin = b":abc\r\n" if self.connections <= 3 else b"+PONG\r\n"
+        await super().serve(reader, writer)
+
+
 @pytest.mark.parametrize("variable", ["SUPPORT_REDIS_URL", "SUPPORT_EVENTS_REDIS_URL"])
 @pytest.mark.parametrize(
     "server", [AlwaysOk(b""), OtherServer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), OtherServer(b":1\r\n")]
@@ -120,6 +131,23 @@ async def test_huge_answer_is_not_received_for_shared_limits(begin, rest):
         await shared.synchronize()
         await shared.close()
     assert failures == ["other"]
+
+
+async def is_available(cache):
+    with suppress(CacheUnavailable):
+        await cache.ping()
+        return True
+    return False
+
+
+async def test_cache_recovers_from_answers_of_another_form():
+    """redis-py raises errors of Python's for them, which must not end the wait for the repair."""
+    async with serving(RepairedServer(b"")) as server:
+        cache = RedisCache(server.url, GENEROUS_TIMEOUT, timings=RedisCacheTimings(reconnect_interval=0.01))
+        with pytest.raises(CacheUnavailable):
+            await cache.ping()
+        await eventually(lambda: is_available(cache))
+        await cache.close()
 
 
 async def test_answer_of_another_form_is_a_failure_of_the_broker():

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import redis.asyncio as redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from support_service.events.broker.base import (
@@ -23,6 +23,7 @@ from support_service.events.broker.base import (
 )
 from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
+from support_service.redis_client.failures import FAILURES
 from support_service.telemetry.labels import OTHER
 from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
 
@@ -30,8 +31,6 @@ GROUP = "support-service"
 CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
-# Errors of an operation. The last four are of an answer of another form: redis-py takes its form for granted.
-FAILURES = (RedisError, OSError, ValueError, TypeError, AttributeError, LookupError)
 
 
 class RedisBroker:

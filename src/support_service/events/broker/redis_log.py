@@ -11,7 +11,8 @@ from redis.exceptions import ResponseError
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
-from support_service.events.broker.redis import EVENT_FIELDS, FAILURES
+from support_service.events.broker.redis import EVENT_FIELDS
+from support_service.redis_client.failures import FAILURES
 from support_service.telemetry.stores import PoolState, redis_pool_state
 
 CONNECTIONS = 8

@@ -13,9 +13,9 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError
 
 from support_service.core.background import cancel_all
+from support_service.redis_client.failures import FAILURES
 from support_service.redis_client.limited_parser import OversizedAnswer, limited_parser
 from support_service.telemetry.stores import PoolState, redis_pool_state
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
@@ -118,7 +118,7 @@ class RedisConnection:
         """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
         await self._collect_late()
         while True:
-            with suppress(RedisError, OSError):
+            with suppress(*FAILURES):
                 async with asyncio.timeout(self._timings.late_answer_timeout):
                     await self.client.ping()  # may have to open a connection first, so it is not timed
                 timed_ping = self._start(self.client.ping())
@@ -138,7 +138,7 @@ class RedisConnection:
             running.cancel()
         keys, self._suspects = [*self._suspects, *(key for keys in late.values() for key in keys)], []
         if keys:
-            with suppress(RedisError, OSError):
+            with suppress(*FAILURES):
                 async with asyncio.timeout(self._timings.late_answer_timeout):
                     await self._delete_oversized(keys)
 
