@@ -3,11 +3,11 @@
 import argparse
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from support_service.commands.runtime.cli_principal import cli_principal
 from support_service.commands.runtime.database import run_on_database
-from support_service.commands.runtime.tables import print_table
+from support_service.commands.runtime.tables import print_table, time_cell
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import ValidationFailed
@@ -99,18 +99,14 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
         (
             override.name,
             "off" if override.value is None else f"{override.value:g} s",
-            _format_time(override.until),
+            time_cell(override.until),
             f"{(override.until - now).total_seconds():.0f} s",
-            _format_time(override.set_at),
+            time_cell(override.set_at),
             override.reason or "-",
         )
         for override in active
     ]
     print_table(table)
-
-
-def _format_time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _duration(text: str) -> timedelta:

@@ -16,7 +16,7 @@ from support_service.access.token_file import (
     read_token_file,
 )
 from support_service.access.tokens import hash_token
-from support_service.commands.runtime.tables import print_table
+from support_service.commands.runtime.tables import print_table, time_cell
 from support_service.core import units
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CASE_SCOPED_ROLES
@@ -56,7 +56,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
             entries.remove(previous)
         entries.append(entry)
     print(token, flush=True)
-    validity = "It never expires" if expires is None else f"It expires {_format_time(expires)}"
+    validity = "It never expires" if expires is None else f"It expires {time_cell(expires)}"
     print(f"Store the token now: it is not shown again. {validity}. {PROPAGATION_NOTE}", file=sys.stderr)
 
 
@@ -71,8 +71,8 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
             entry.role,
             entry.subject or "-",
             ",".join(entry.teams) or "-",
-            _format_time(entry.created),
-            "never" if entry.expires is None else _format_time(entry.expires),
+            time_cell(entry.created),
+            "never" if entry.expires is None else time_cell(entry.expires),
             _state(entry, now),
         )
         for entry in read_token_file(path)
@@ -128,7 +128,3 @@ def _state(entry: TokenEntry, now: datetime) -> str:
     if entry.revoked is not None:
         return "revoked"
     return "expired" if entry.expires is not None and entry.expires <= now else "valid"
-
-
-def _format_time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%SZ}"

@@ -59,6 +59,15 @@ async def test_token_is_created_listed_and_revoked(run_token, path):
     assert (await run_token("list"))[1].splitlines()[1].endswith("revoked")
 
 
+async def test_times_are_listed_in_utc(run_token, path):
+    """Someone may have written another offset into the file."""
+    await run_token("create", "shop", "--role", "service", "--expires", "90d")
+    content = json.loads(path.read_text())
+    content["tokens"][0]["expires"] = "2999-05-12T03:00:00+07:00"
+    path.write_text(json.dumps(content))
+    assert "2999-05-11 20:00:00Z" in (await run_token("list"))[1]
+
+
 async def test_name_of_a_revoked_token_is_free(run_token):
     """The name of a valid token is taken. A new token replaces the revoked one in the list."""
     await run_token("create", "shop", "--role", "service")
