@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
@@ -17,6 +18,9 @@ RSA_KEY_TOO_SMALL = f"it has fewer than {MIN_RSA_BITS} bits"
 KEY_TYPES: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by prefix of the algorithm
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+
+# Errors for a key that can't be imported. joserfc passes on those of the standard library and of cryptography.
+IMPORT_ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, ArithmeticError)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +69,7 @@ def _from_list(listed: list[Any]) -> Iterator[Key]:
             if not reason:
                 key = JWKRegistry.import_key(each)
                 reason = _reason_unusable(key)
-        except (JoseError, ValueError, TypeError, KeyError, ArithmeticError) as failure:
+        except IMPORT_ERRORS as failure:
             reason = type(failure).__name__
         if reason:
             log.warning("Ignoring key %d of the JWKS: %s", number, reason)
@@ -77,7 +81,7 @@ def _from_pem(block: bytes) -> Key | None:
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             key = kind.import_key(block)
-        except (JoseError, ValueError, TypeError, KeyError):
+        except IMPORT_ERRORS:
             continue
         reason = _reason_unusable(key)
         if not reason:

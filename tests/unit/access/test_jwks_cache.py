@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from base64 import encodebytes
 from contextlib import suppress
 
 import pytest
@@ -290,6 +291,15 @@ async def test_file_without_usable_keys_stops_the_start(open_verifier, tmp_path,
         await open_verifier(str(path))
     assert refusal.value.code == "keys_unavailable"
     assert "\n" not in refusal.value.message
+
+
+def test_pem_key_of_an_unsupported_curve_is_skipped():
+    """The others are used. The curve is brainpoolP224r1."""
+    curve = bytes.fromhex("06072a8648ce3d0201 06092b2403030208010105")
+    info = b"\x30\x52\x30\x14" + curve + b"\x03\x3a\x00\x04" + bytes(56)
+    unsupported = b"-----BEGIN PUBLIC KEY-----\n%s-----END PUBLIC KEY-----\n" % encodebytes(info)
+    good = generate_key("EC", "P-256").as_pem(private=False)
+    assert len(parse_key_set(unsupported + good)) == 1
 
 
 def test_unusable_keys_of_a_set_are_reported_by_position(caplog):
