@@ -21,6 +21,7 @@ UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds
 MAX_KINDS = 64
+OTHER_KINDS = ("",)  # the kinds beyond MAX_KINDS
 CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
 LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
 LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -60,8 +61,8 @@ class RateLimitFilter(logging.Filter):
       exception's type and place.
 
     A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
-    record), and the types of the exceptions. Beyond MAX_KINDS, all further kinds share one slot, which bounds the
-    memory.
+    record), and the types of the exceptions. Beyond MAX_KINDS in one minute, all further kinds share one slot, which
+    bounds the memory.
     """
 
     def __init__(self, *packages: str) -> None:
@@ -104,10 +105,12 @@ class RateLimitFilter(logging.Filter):
 
     def _take(self, kind: tuple[str, ...]) -> int | None:
         """Return None if the kind had a record in the last minute, else the number of records left out since."""
-        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-            kind = ("",)
-        due, held = self._kinds.get(kind, (0.0, 0))
         now = time.monotonic()
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            # A copy of the items, because other threads log too.
+            self._kinds = {each: (due, held) for each, (due, held) in [*self._kinds.items()] if now < due}
+            kind = kind if len(self._kinds) < MAX_KINDS else OTHER_KINDS
+        due, held = self._kinds.get(kind, (0.0, 0))
         if now < due:
             self._kinds[kind] = (due, held + 1)
             return None

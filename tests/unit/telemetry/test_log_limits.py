@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.telemetry.logs import REPORT_EVERY, RateLimitFilter
+from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 
 JOB = "support_service.core.background"
 
@@ -74,6 +74,15 @@ def test_defect_has_its_traceback_once_a_minute(clock):
     again = record(raised(KeyError("a")), "GET /x failed")
     assert gate.filter(again)
     assert again.exc_info
+
+
+def test_kinds_of_earlier_minutes_do_not_hold_up_new_ones(clock):
+    """Only the kinds of one minute are limited in number."""
+    gate = RateLimitFilter()
+    earlier = [record(outage(), f"Job {number} failed") for number in range(2 * MAX_KINDS)]
+    assert [*map(gate.filter, earlier)] == [True] * (MAX_KINDS + 1) + [False] * (MAX_KINDS - 1)
+    clock[0] += REPORT_EVERY
+    assert all(gate.filter(record(outage(), f"Job {number} of another release failed")) for number in range(2))
 
 
 def test_lines_without_an_exception_are_not_limited(clock):
