@@ -11,6 +11,7 @@ from support_service.attachments.model import StoredAttachment, attachment_url
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
+from support_service.core.background import cancel_all
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.database import ContendedRow, Transaction
 from support_service.importing.case_rows import CaseToImport, FileToImport
@@ -70,7 +71,10 @@ class ImportedFiles:
         if not any(each.files for each in wanted):
             return [None] * len(wanted)
         tasks = [asyncio.ensure_future(each) for each in map(self._store_files, wanted, stored)]
-        await asyncio.wait(tasks)  # all, also if one fails: none must use the storage after its end
+        try:
+            await asyncio.wait(tasks)  # all, also if one fails: none must use the storage after its end
+        finally:
+            await cancel_all(tasks)  # those that still run, if this task is cancelled
         return [task.result() for task in tasks]
 
     async def discard(self, stored: StoredFiles) -> None:

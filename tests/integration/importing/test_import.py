@@ -26,7 +26,16 @@ from support_service.database.tables import (
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.importing import case_rows
 from tests.conftest import both_databases
-from tests.support.calls import add_message, list_cases, open_case, read_case, read_detail, upload
+from tests.support.calls import (
+    add_message,
+    eventually,
+    list_cases,
+    open_case,
+    read_case,
+    read_detail,
+    stored_files,
+    upload,
+)
 from tests.support.importing import ImportRunner
 from tests.support.scrape import Scrape
 
@@ -326,6 +335,18 @@ async def test_dry_run_writes_nothing(runner, database, attachment_dir):
     assert await totals(runner, cases, dry_run=True) == (5, 2, 1, 2)
     assert [await database.fetch_all(sa.select(table)) for table in metadata.sorted_tables] == before
     assert [found async for found in runner.storage.list()] == []
+
+
+async def test_cancelled_import_stores_no_further_file(runner, attachment_dir):
+    (runner.folder / "big.txt").write_bytes(b"x" * 8_000_000)
+    others = asyncio.all_tasks()
+    cases = [new(number, attachments=["big.txt"]) for number in range(16)]
+    importing = asyncio.create_task(totals(runner, cases, max_bytes=10_000_000))
+    await eventually(lambda: stored_files(attachment_dir))
+    importing.cancel()
+    await asyncio.wait({importing})
+    assert importing.cancelled()
+    assert asyncio.all_tasks() <= others
 
 
 async def test_case_that_only_the_database_refuses_is_refused_alone(runner, database, monkeypatch):
