@@ -117,7 +117,6 @@ def setup(
             overrides=app[OVERRIDE_SERVICE],
             on_call=OnCallParts(
                 timeline=app[TIMELINE_AGGREGATOR],
-                cache=app[TIMELINE_CACHE],
                 backlog=app[ATTACHMENT_SERVICE].backlog,
                 relay=app[OUTBOX_RELAY],
                 consumer=app[EVENT_CONSUMER],

@@ -11,7 +11,6 @@ from support_service.events.relay import OutboxRelay
 from support_service.events.webhooks import WebhookSender
 from support_service.telemetry.process import LoopLagSampler
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.base import SnapshotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,6 @@ class OnCallParts:
     """The parts, and the base URLs of runbooks and Grafana."""
 
     timeline: TimelineAggregator
-    cache: SnapshotStore
     backlog: AttachmentBacklog
     relay: OutboxRelay
     consumer: EventConsumer

@@ -99,7 +99,7 @@ def _entry_order(entry_id: str) -> tuple[int, ...]:
 
 @asynccontextmanager
 async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
-    url = settings.events.redis_url or settings.timeline.redis_url
+    url = settings.events_redis_url
     if url is None:
         raise WrongSetting("Dead letters are stored only in Redis: set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL")
     broker = RedisBroker(url)

@@ -67,8 +67,7 @@ async def lock_key(tx: Transaction, key: str) -> KeyRow | None:
 
 async def take_over(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Claim a key that this transaction has locked, and delete its stored response."""
-    cleared = {"status": None, "headers": None, "body": None, "large_response_of": None}
-    await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | cleared))
+    await tx.execute(idempotency_keys.update().where(_K.id == row["id"]).values(dict(row) | _NOTHING))
 
 
 async def mark_applied(tx: Transaction, key: str, owner: str, case_id: str | None) -> bool:
@@ -107,19 +106,18 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     await tx.execute(of_case.where(_K.state != CLAIMED).values(CLEARED))
 
 
-async def erase_responses_naming(tx: Transaction, text: str, members: Collection[tuple[str, str]] = ()) -> int:
+async def erase_responses_naming(tx: Transaction, text: str, members: Collection[tuple[str, str]]) -> None:
     """Delete the stored responses that are about no case and have a text, in any case, or one of the JSON members.
 
-    Return their number. Their keys stay applied.
+    Their keys stay applied.
     """
-    erased, after, sought = 0, "", pydantic_core.to_json(text).strip(b'"').lower()
+    after, sought = "", pydantic_core.to_json(text).strip(b'"').lower()
     named = [pydantic_core.to_json({name: value})[1:-1] for name, value in members]
     while page := await tx.fetch_all(ABOUT_NO_CASE, {"after": after}):
         after = page[-1].id
         for row in page:
             if sought in row.body.lower() or any(member in row.body for member in named):
-                erased += await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))
-    return erased
+                await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))
 
 
 async def delete_expired(tx: Transaction, before: datetime, count: int) -> int:
