@@ -6,16 +6,15 @@ one byte for the sort, the time by which the case is sorted in microseconds sinc
 
 import base64
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, get_args
 
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.core import pagination
+from support_service.core.clock import from_micros, to_micros
 
 _TIMED = struct.Struct(">bqq")
 _NUMBERS: dict[CaseSort, int] = {sort: number for number, sort in enumerate(get_args(CaseSort)) if number}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Place(NamedTuple):
@@ -29,7 +28,7 @@ def encode(sort: CaseSort, place: Place) -> str:
     """Return the cursor of the page that begins after a place."""
     if place.at is None:
         return pagination.encode_cursor(place.seq)
-    timed = _TIMED.pack(_NUMBERS[sort], (place.at - _EPOCH) // _MICROSECOND, place.seq)
+    timed = _TIMED.pack(_NUMBERS[sort], to_micros(place.at), place.seq)
     return base64.urlsafe_b64encode(timed).decode().rstrip("=")
 
 
@@ -44,8 +43,8 @@ def decode(sort: CaseSort, cursor: str | None) -> Place | None:
         seq = pagination.decode_cursor(cursor)
         return None if seq is None else Place(seq)
     try:
-        number, at, seq = _TIMED.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
-        place = Place(seq, _EPOCH + at * _MICROSECOND)
+        number, micros, seq = _TIMED.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
+        place = Place(seq, from_micros(micros))
     except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
         raise pagination.invalid_cursor() from None
     if number != _NUMBERS[sort] or seq < 0:

@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
 
 def utc_now() -> datetime:
     """Return the current time in UTC."""
@@ -14,7 +17,7 @@ def time_after(latest: datetime) -> datetime:
     The time of a change is taken under the lock of its case, after the case's latest change: the time before the lock
     was waited for, or the clock of another replica, would put it before changes that precede it.
     """
-    return max(utc_now(), latest + timedelta(microseconds=1))
+    return max(utc_now(), latest + MICROSECOND)
 
 
 def format_time(moment: datetime) -> str:
@@ -23,6 +26,16 @@ def format_time(moment: datetime) -> str:
     if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
         written = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{written[:-6]}Z"
+
+
+def to_micros(moment: datetime) -> int:
+    """Return a time as microseconds since 1970."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the time at some microseconds since 1970. Raises OverflowError."""
+    return EPOCH + micros * MICROSECOND
 
 
 def age_in_seconds(since: datetime | None) -> float:

@@ -2,15 +2,14 @@
 
 import base64
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
+from support_service.core.clock import from_micros, to_micros
 from support_service.core.errors import FieldError, ValidationFailed
 
 CURSOR_BYTES = 8
 TIMED_CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{21}$"  # of `encode_timed_cursor`
 _TIMED = struct.Struct(">qq")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def encode_cursor(seq: int) -> str:
@@ -37,7 +36,7 @@ def decode_cursor(cursor: str | None) -> int | None:
 
 def encode_timed_cursor(at: datetime, seq: int) -> str:
     """Return the cursor of a list by time: the page begins after the row with this time and sequence number."""
-    timed = _TIMED.pack((at - _EPOCH) // _MICROSECOND, seq)
+    timed = _TIMED.pack(to_micros(at), seq)
     return base64.urlsafe_b64encode(timed).decode().rstrip("=")
 
 
@@ -50,7 +49,7 @@ def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
         return None
     try:
         micros, seq = _TIMED.unpack(base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-        at = _EPOCH + micros * _MICROSECOND
+        at = from_micros(micros)
     except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
         raise invalid_cursor() from None
     if seq < 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 from support_service.audit import log as audit
 from support_service.core import pagination
-from support_service.core.clock import time_after, utc_now
+from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, NotFound
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.resource_names import expect_valid_name, is_valid_name
@@ -91,7 +91,7 @@ class MacroService:
     async def _add(self, work: UnitOfWork, name: str, fields: MacroFields) -> Macro:
         at = utc_now()
         # A macro that is deleted and created again gets later versions than before, so no old ETag is valid for it.
-        version = int(at.timestamp() * 1_000_000)
+        version = to_micros(at)
         macro = Macro.model_construct(name=name, **fields._asdict(), created_at=at, updated_at=at, version=version)
         number = await store.lock_number(work.tx)
         if not await store.add(work.tx, macro):

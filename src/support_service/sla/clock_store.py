@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.core.clock import MICROSECOND
 from support_service.core.domain.service_levels import TARGETS
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
@@ -15,7 +16,7 @@ from support_service.database.tables import case_clocks, tickets
 from support_service.sla.case_clocks import Clocks
 from support_service.sla.clock import Clock
 from support_service.sla.policy import PolicyVersion
-from support_service.sla.projections import MICROSECOND, to_clocks
+from support_service.sla.projections import to_clocks
 
 _C = case_clocks.c
 _STATE = ("state", "allowance", "used", "running_since", "due_at", "ended_at")

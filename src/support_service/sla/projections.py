@@ -1,11 +1,12 @@
 """The clocks of a case as JSON that the database writes, and reading it."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.core.clock import MICROSECOND
 from support_service.database.dialect import json_rows
 from support_service.database.json_projections import json_object_of
 from support_service.database.tables import case_clocks, tickets
@@ -13,7 +14,6 @@ from support_service.sla.case_clocks import Clocks
 from support_service.sla.clock import Clock
 
 _C = case_clocks.c
-MICROSECOND = timedelta(microseconds=1)
 
 
 def _clocks_json(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:

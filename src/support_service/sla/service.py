@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from support_service.audit import log as audit
-from support_service.core.clock import time_after, utc_now
+from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.resource_names import expect_valid_name, is_valid_name
@@ -85,7 +85,7 @@ class PolicyService:
     async def _add(self, work: UnitOfWork, name: str, content: PolicyContent) -> Policy:
         at = utc_now()
         # A policy that is deleted and created again gets later versions than before, so no old ETag is valid for it.
-        policy = _policy(content, name, at, at, int(at.timestamp() * 1_000_000))
+        policy = _policy(content, name, at, at, to_micros(at))
         number = await store.lock_number(work.tx)
         if not await store.add(work.tx, policy):
             raise VersionConflict("sla_policy_changed", "Another request has just created this policy; read it.")

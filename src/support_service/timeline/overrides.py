@@ -7,12 +7,12 @@ expired.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from support_service.audit import log as audit
-from support_service.core.clock import utc_now
+from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
@@ -24,7 +24,6 @@ from support_service.telemetry.instruments import Observations
 REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change
 TTL_OVERRIDE = "ttl"
 OVERRIDE_NAMES = (*UPSTREAM_SERVICES, TTL_OVERRIDE)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Override:
     @property
     def version(self) -> int:
         """The time when it was set in microseconds, which grows with each change."""
-        return (self.set_at - _EPOCH) // timedelta(microseconds=1)
+        return to_micros(self.set_at)
 
     @property
     def text(self) -> str:
