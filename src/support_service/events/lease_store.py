@@ -35,13 +35,19 @@ RELEASE_LEASE = (
 )
 
 
-async def take_lease(tx: Transaction, name: str, holder: str, *, now: int, until: int, latest: int) -> int | None:
-    """Take or renew a lease. Return its fencing token, or None if another process holds it. Times are Unix ms.
+async def take_lease(
+    tx: Transaction, name: str, holder: str, *, now: float, duration: float, max_clock_skew: float
+) -> int | None:
+    """Take or renew a lease from `now`, in Unix time, for some seconds.
 
-    A lease that expires after `latest` may be taken over: its holder's clock was wrong.
+    Return its fencing token, or None if another process holds it. A lease that ends more than `max_clock_skew` seconds
+    after the new one would is taken over: its holder's clock was wrong.
     """
+    at = round(now * 1000)
+    until = at + round(duration * 1000)
+    latest = until + round(max_clock_skew * 1000)
     row = await tx.fetch_one(
-        TAKE_LEASE, {"lease": name, "new_holder": holder, "now": now, "until": until, "latest": latest}
+        TAKE_LEASE, {"lease": name, "new_holder": holder, "now": at, "until": until, "latest": latest}
     )
     return row.fence if row else None
 

@@ -152,11 +152,11 @@ class OutboxRelay:
             now = time.monotonic()
             if now < self._renew_at:
                 return self.is_leader()
-            duration, at = self._timings.lease_duration, round(time.time() * 1000)
-            until = at + round(duration * 1000)
-            latest = until + round(self._timings.max_clock_skew * 1000)
+            duration, skew = self._timings.lease_duration, self._timings.max_clock_skew
             async with self._database.transaction() as tx:
-                fence = await lease_store.take_lease(tx, "relay", self._holder, now=at, until=until, latest=latest)
+                fence = await lease_store.take_lease(
+                    tx, "relay", self._holder, now=time.time(), duration=duration, max_clock_skew=skew
+                )
                 newest, self._newer_fence = self._newer_fence, 0
                 if fence is not None and fence <= newest:
                     # The broker has a newer token than the database: a clock was ahead, or a backup was restored.

@@ -29,9 +29,7 @@ class DetectorTimings:
 
     interval: float = 1.5
     lease_duration: float = 3.0
-    max_clock_skew: float = (
-        60.0  # a lease that expires later than this allows was taken by a replica with a wrong clock
-    )
+    max_clock_skew: float = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
     batch_size: int = 200  # clocks per transaction
 
 
@@ -68,11 +66,16 @@ class BreachDetector:
                 await lease_store.release_lease(tx, LEASE, self._holder)
 
     async def _hold_lease(self) -> bool:
-        at, timings = round(time.time() * 1000), self._timings
-        until = at + round(timings.lease_duration * 1000)
-        latest = until + round(timings.max_clock_skew * 1000)
         async with self._database.transaction() as tx:
-            return await lease_store.take_lease(tx, LEASE, self._holder, now=at, until=until, latest=latest) is not None
+            fence = await lease_store.take_lease(
+                tx,
+                LEASE,
+                self._holder,
+                now=time.time(),
+                duration=self._timings.lease_duration,
+                max_clock_skew=self._timings.max_clock_skew,
+            )
+        return fence is not None
 
     async def _report(self, case_ids: Sequence[str]) -> int:
         """Report the due clocks of cases that no other transaction changes now; return their number."""

@@ -256,7 +256,7 @@ async def test_lease_far_in_the_future_is_ignored(database):
         async with database.transaction() as tx:
             held = {"holder": "dead", "fence": until - 6, "expires_at": until}
             await tx.execute(leases.update().where(leases.c.name == "relay").values(held))
-            return await lease_store.take_lease(tx, "relay", "me", now=1000, until=1006, latest=1066)
+            return await lease_store.take_lease(tx, "relay", "me", now=1.0, duration=0.006, max_clock_skew=0.06)
 
     assert await taken_until(999) == 1000
     assert await taken_until(1000) is None
