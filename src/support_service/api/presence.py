@@ -29,7 +29,7 @@ async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[
     """Say that the caller views a case, or types in it.
 
     Colleagues who may see the case learn it from the stream, from lists and from the case. It is not stored, and is
-    valid for 15 seconds. While Redis is away, only clients of the same replica learn it.
+    valid for 15 seconds. While Redis is unavailable, only clients of the same replica learn it.
     """
     owner = await call.services.cases.expect_visible(call.principal, case_id)
     await call.services.stream.announce(call.principal, case_id, owner, body.state)

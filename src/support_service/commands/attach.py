@@ -15,7 +15,7 @@ from support_service.core.urls import format_host
 from support_service.settings import ClientSettings, Settings
 
 UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
-TIMINGS = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: a service that is away is reported soon
+TIMINGS = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
 
 
 def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

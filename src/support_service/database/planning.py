@@ -1,7 +1,8 @@
 """Statements whose best plan depends on the values of their parameters.
 
-PostgreSQL plans a statement that was run five times for values in general, if that looks no worse: a list of the cases
-of a team is read in order then, which takes seconds for a team with few cases. SQLite plans no statement by values.
+PostgreSQL plans a statement that was run five times for values in general, if it expects that to cost no more: a list
+of the cases of a team is read in order then, which takes seconds for a team with few cases. SQLite plans no statement
+by values.
 """
 
 from typing import TypeVar
@@ -13,7 +14,7 @@ _OPTION = "support_planned_by_values"
 
 
 def planned_by_values(statement: Statement) -> Statement:
-    """Mark a read whose plan PostgreSQL shall make anew each time; this takes a millisecond and two round trips."""
+    """Mark a read that PostgreSQL shall plan for each execution, which takes a millisecond and two round trips."""
     return statement.execution_options(**{_OPTION: True})
 
 

@@ -94,7 +94,7 @@ class Database(Reader, Protocol):
         """Close all connections."""
 
     async def ping(self) -> None:
-        """Make one round trip, on a connection of its own.
+        """Make one round trip.
 
         Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
         """

@@ -38,8 +38,8 @@ class DeadLetterService:
         """Replay or drop a dead letter in the transaction of its audit entry.
 
         The broker comes last, shortly before the commit: an entry without its change, or a repeat of a change, would be
-        worse than a change whose entry the database then refuses. The look before keeps an unavailable broker from
-        holding a transaction.
+        worse than a change whose entry the database then refuses. The dead letter is read before it, so that an
+        unavailable broker holds no transaction.
         """
         with _broker_errors():
             if (

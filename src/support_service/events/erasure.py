@@ -12,7 +12,7 @@ from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
-POLL_INTERVAL = 0.05  # seconds between looks at the outbox
+POLL_INTERVAL = 0.05  # seconds between reads of the outbox
 
 
 async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:

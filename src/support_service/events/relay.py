@@ -127,7 +127,7 @@ class OutboxRelay:
             return 0
         batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
         pending = await outbox_store.oldest_events(self._database, batch, max_bytes)
-        if not pending:  # pragma: no cover - another process has published them since the look
+        if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
         if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
             while await self._fan_out() == batch:

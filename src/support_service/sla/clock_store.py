@@ -44,7 +44,7 @@ SET_DUE = compiled(
 _RUNNING = sa.literal_column("'running'", sa.String)  # a parameter would hide the condition from the partial index
 _IS_DUE = (_C.state == _RUNNING, _C.due_at < sa.bindparam("now", type_=UtcDateTime()))
 DUE = sa.select(_C.case_id).where(*_IS_DUE).order_by(_C.due_at).limit(sa.bindparam("count"))
-# A case that another transaction changes now is left for the next look.
+# A case that another transaction changes now is left for the next run.
 LOCK_CASES = (
     sa.select(tickets.c.id, LATEST_CHANGE.label("latest"))
     .where(tickets.c.id.in_(sa.bindparam("cases", expanding=True)))

@@ -85,16 +85,16 @@ class Feed:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the broker is away."""
+        """Whether the broker is unavailable."""
         return self._interrupted_at is not None
 
     @property
     def interrupted_for(self) -> float:
-        """The seconds for which the broker has been away; 0 while it is connected."""
+        """The seconds for which the broker has been unavailable; 0 while it is connected."""
         return 0.0 if self._interrupted_at is None else time.monotonic() - self._interrupted_at
 
     async def run(self) -> None:
-        """Follow the log until cancelled; while the broker is away, streams stay open."""
+        """Follow the log until cancelled; while the broker is unavailable, streams stay open."""
         failures = 0
         while True:
             try:

@@ -29,7 +29,7 @@ class PresenceTimings:
     """Times in seconds, and the bound of what is kept."""
 
     valid: float = 15.0
-    expiry_interval: float = 1.0  # between two looks for what has expired
+    expiry_interval: float = 1.0  # between two removals of what has expired
     max_cases: int = 10_000
     max_viewers: int = 50  # of one case
 
@@ -72,7 +72,7 @@ class Presence:
     ) -> None:
         """Say that a principal views a case or types in it, here and on the other replicas.
 
-        While the broker is away, only the clients of this replica learn of it.
+        While the broker is unavailable, only the clients of this replica learn of it.
         """
         name = principal.subject or principal.name
         self._put(case_id, owner, name, state, self._timings.valid)

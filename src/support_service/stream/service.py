@@ -29,7 +29,7 @@ class StreamTimings:
 
     heartbeat: float = 15.0  # without anything to send; proxies close connections that are silent for longer
     access_interval: float = 3.0  # between two checks that a caller may still read
-    replay_retry: float = 1.0  # while the broker is away
+    replay_retry: float = 1.0  # while the broker is unavailable
     feed: FeedTimings = field(default_factory=FeedTimings)
     presence: PresenceTimings = field(default_factory=PresenceTimings)
     queue: QueueLimits = field(default_factory=QueueLimits)
@@ -147,7 +147,7 @@ class ChangeStream:
             self._instruments.stream_lag.record(max(0.0, time.time() - min(changes)))
 
     async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: Write) -> None:
-        """Send what the client has missed, or ask it to read again. While the broker is away, wait for it."""
+        """Send what the client has missed, or ask it to read again. While the broker is unavailable, wait for it."""
         position = parse_position(last_event_id)
         if position is not None and position.epoch == start.epoch:  # it may come from a replica that is ahead
             subscriber.after = max(subscriber.after, position.place)

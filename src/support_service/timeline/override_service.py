@@ -20,7 +20,7 @@ from support_service.timeline.overrides import (
 
 
 class OverrideService:
-    """Sets and clears overrides. This replica applies a change at once, the others with their next look."""
+    """Sets and clears overrides. This replica applies a change at once, the others at their next refresh."""
 
     def __init__(self, database: Database, overrides: Overrides) -> None:
         self._database = database
