@@ -22,7 +22,7 @@ from support_service.core.errors import (
 )
 from support_service.http.checksums import ChecksumVerifier
 from support_service.http.component import HTTP_TIMINGS
-from support_service.http.json_body import reject_compressed
+from support_service.http.json_body import INVALID_REQUEST, reject_compressed
 
 FILE_PART = "file"
 VISIBILITY_PART = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
@@ -157,4 +157,4 @@ class FileUpload:
 
 def _misplaced_visibility() -> ValidationFailed:
     errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
-    return ValidationFailed("invalid_request", "Some fields break a rule; `errors` names each.", errors)
+    return ValidationFailed("invalid_request", INVALID_REQUEST, errors)

@@ -10,6 +10,7 @@ from support_service.cases.store.case_import import CaseHistory
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, FieldError, ValidationFailed
 from support_service.core.ids import new_id
+from support_service.http.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 from support_service.importing.model import ImportedCase, ImportedFile, ImportedMessage
 
@@ -129,6 +130,4 @@ def _expect_unique(field: str, values: list[str]) -> None:
 
 
 def _invalid(field: str, message: str) -> ValidationFailed:
-    return ValidationFailed(
-        "invalid_request", "Some fields break a rule; `errors` names each.", [FieldError(field, message)]
-    )
+    return ValidationFailed("invalid_request", INVALID_REQUEST, [FieldError(field, message)])
