@@ -6,7 +6,7 @@ from datetime import datetime
 
 from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import attachment_not_found, lock_visible_case, read_visible_case
+from support_service.attachments.case_access import attachment_not_found, lock_visible_case
 from support_service.attachments.garbage_queries import GarbageEntry
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
@@ -18,7 +18,7 @@ from support_service.attachments.upload.uploader import AttachmentUploader
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Unavailable
+from support_service.core.errors import Unavailable, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.database import ContendedRow, Database
@@ -57,9 +57,10 @@ class AttachmentService:
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
-        await read_visible_case(self._database, principal, case_id)
-        found = await store.list_by_case(self._database, case_id)
-        return [each for each in found if principal.may_see_visibility(each.visibility)]
+        found = await store.list_with_owner(self._database, case_id) if is_valid_id(case_id) else None
+        if found is None or not principal.may_see(found.owner):
+            raise case_not_found(case_id)
+        return [each for each in found.attachments if principal.may_see_visibility(each.visibility)]
 
     async def list_by_cases(self, principal: Principal, case_ids: Sequence[str], limit: int) -> list[StoredAttachment]:
         """Return at most `limit` attachments of cases that the principal may see, newest first."""

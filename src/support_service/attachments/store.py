@@ -20,6 +20,12 @@ OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
 FIELD_NAMES = [field.name for field in fields(StoredAttachment)]
 OWNER = [tickets.c[name] for name in OWNER_NAMES]
 COLUMNS = [attachments.c[name] for name in FIELD_NAMES]
+LIST_WITH_OWNER = (
+    sa.select(*OWNER, *COLUMNS)
+    .select_from(tickets.outerjoin(attachments, attachments.c.ticket_id == tickets.c.id))
+    .where(tickets.c.id == sa.bindparam("case_id"))
+    .order_by(attachments.c.seq)
+)
 LIST_BY_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
 BY_ID = compiled(
     sa.select(*OWNER, *COLUMNS)
@@ -88,6 +94,13 @@ class OwnedAttachment(NamedTuple):
     attachment: StoredAttachment
 
 
+class OwnedAttachments(NamedTuple):
+    """The attachments of a case, oldest first, and whose the case is."""
+
+    owner: CaseOwnership
+    attachments: list[StoredAttachment]
+
+
 class NumberedAttachment(NamedTuple):
     """An attachment of a page; the next page starts behind its `seq`."""
 
@@ -113,6 +126,13 @@ async def lock_case_and_bump_version(tx: Transaction, case_id: str, *, internal:
 async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
     """Return all attachments of a case, oldest first."""
     return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
+
+
+async def list_with_owner(reader: Reader, case_id: str) -> OwnedAttachments | None:
+    """Return the owner of a case and all its attachments; None if the case does not exist."""
+    rows = await reader.fetch_all(LIST_WITH_OWNER, {"case_id": case_id})
+    # A case without attachments is a row without one.
+    return OwnedAttachments(_to_owner(rows[0]), [to_attachment(row) for row in rows if row.id]) if rows else None
 
 
 async def list_by_cases(

@@ -106,6 +106,16 @@ async def test_upload_sends_few_statements(database, instruments, sent, tmp_path
     await storage.close()
 
 
+async def test_files_of_a_case_are_listed_by_one_statement(database, instruments, sent, tmp_path):
+    """It also tells whether the case exists, and whose it is."""
+    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    storage = LocalAttachmentStorage(tmp_path)
+    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    sent.clear()
+    assert await attachments.list_by_case(SYSTEM_ORIGIN.principal, case.id) == []
+    assert len(sent) == 1
+
+
 async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):
     """The two events of a closing have numbers in the order in which they happened."""
     service = CaseService(database, instruments)
