@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.sql.base import Executable
 
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
@@ -12,6 +13,10 @@ from support_service.database.tables import attachment_leftovers as garbage
 
 COLUMNS = (garbage.c.storage, garbage.c.storage_key, garbage.c.size_bytes)
 INSERT_GARBAGE = compiled(garbage.insert().inline())
+_ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
+_CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
+_POSTPONE = garbage.update().where(_ENTRY).values(due_at=sa.bindparam("later"))
+_DELETE = garbage.delete().where(_ENTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +29,25 @@ class GarbageEntry:
 
 
 async def add_garbage(
-    tx: Transaction, storage: str, key: str, size: int, due_at: datetime, *, mover: str | None = None
+    tx: Transaction, entries: Sequence[GarbageEntry], due_at: datetime, *, mover: str | None = None
 ) -> None:
     """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
 
-    `size` is in bytes. `mover` is the offload run that still writes these bytes, if any.
+    `mover` is the offload run that still writes these bytes, if any.
     """
-    await tx.execute(
-        INSERT_GARBAGE,
+    rows = [
         {
-            "storage": storage,
-            "storage_key": key,
-            "size_bytes": size,
+            "storage": entry.storage,
+            "storage_key": entry.key,
+            "size_bytes": entry.size,
             "due_at": due_at,
             "mover": mover,
             "removing": False,
-        },
-    )
+        }
+        for entry in entries
+    ]
+    if rows:
+        await tx.execute(INSERT_GARBAGE, rows)
 
 
 async def claim_due_garbage(
@@ -58,21 +65,18 @@ async def claim_due_garbage(
         .with_for_update(skip_locked=True)
     )
     claimed = [_to_entry(row) for row in await tx.fetch_all(due)]
-    for entry in claimed:
-        await tx.execute(garbage.update().where(_matches(entry)).values(removing=True, due_at=until))
+    await _execute_for_each(tx, _CLAIM, claimed, later=until)
     return claimed
 
 
 async def delete_garbage_entries(tx: Transaction, deleted: Sequence[GarbageEntry]) -> None:
     """Delete entries from the garbage list after their bytes were deleted."""
-    for entry in deleted:
-        await tx.execute(garbage.delete().where(_matches(entry)))
+    await _execute_for_each(tx, _DELETE, deleted)
 
 
 async def postpone_garbage(tx: Transaction, failed: Sequence[GarbageEntry], until: datetime) -> None:
     """Postpone entries whose bytes could not be deleted to `until`."""
-    for entry in failed:
-        await tx.execute(garbage.update().where(_matches(entry)).values(due_at=until))
+    await _execute_for_each(tx, _POSTPONE, failed, later=until)
 
 
 async def list_garbage(reader: Reader) -> list[GarbageEntry]:
@@ -84,5 +88,9 @@ def _to_entry(row: Row) -> GarbageEntry:
     return GarbageEntry(row.storage, row.storage_key, row.size_bytes)
 
 
-def _matches(entry: GarbageEntry) -> sa.ColumnElement[bool]:
-    return sa.and_(garbage.c.storage == entry.storage, garbage.c.storage_key == entry.key)
+async def _execute_for_each(
+    tx: Transaction, statement: Executable, entries: Sequence[GarbageEntry], **values: datetime
+) -> None:
+    """Run a statement for each entry, all in one round trip."""
+    if entries:
+        await tx.execute(statement, [{"of_storage": entry.storage, "of_key": entry.key, **values} for entry in entries])

@@ -7,7 +7,6 @@ from datetime import datetime
 from support_service.attachments import garbage_queries, store
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_access import attachment_not_found, lock_visible_case
-from support_service.attachments.garbage_queries import GarbageEntry
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.reader import AttachmentReader
@@ -107,11 +106,10 @@ class AttachmentService:
             storage = self._storages.get(attachment.storage)
             if storage is None:
                 continue
-            entry = GarbageEntry(attachment.storage, attachment.storage_key, attachment.size_bytes)
             try:
                 await storage.delete(attachment.storage_key)
                 async with self._database.transaction() as tx:
-                    await garbage_queries.delete_garbage_entries(tx, [entry])
+                    await garbage_queries.delete_garbage_entries(tx, [store.bytes_of(attachment)])
             except Unavailable as failure:
                 log.warning("The bytes of attachment %s are deleted later: %s", attachment.id, failure)
         try:

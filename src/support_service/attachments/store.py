@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.attachments import ledger
-from support_service.attachments.garbage_queries import add_garbage
+from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
@@ -196,20 +196,21 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     """
     statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
     removed = [to_attachment(row) for row in await tx.fetch_all(statement)]
-    for attachment in removed:
-        await tx.execute(
-            attachment_deletions.insert().inline(),
-            {
-                "attachment_id": attachment.id,
-                "ticket_id": attachment.ticket_id,
-                "filename": attachment.filename,
-                "size_bytes": attachment.size_bytes,
-                "sha256": attachment.sha256,
-                "reason": reason,
-                "deleted_at": at,
-            },
-        )
-        await add_garbage(tx, attachment.storage, attachment.storage_key, attachment.size_bytes, at)
+    deletions = [
+        {
+            "attachment_id": attachment.id,
+            "ticket_id": attachment.ticket_id,
+            "filename": attachment.filename,
+            "size_bytes": attachment.size_bytes,
+            "sha256": attachment.sha256,
+            "reason": reason,
+            "deleted_at": at,
+        }
+        for attachment in removed
+    ]
+    if deletions:
+        await tx.execute(attachment_deletions.insert().inline(), deletions)
+    await add_garbage(tx, [bytes_of(attachment) for attachment in removed], at)
     return removed
 
 
@@ -222,6 +223,11 @@ async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> N
 def to_attachment(row: Row) -> StoredAttachment:
     """Return the attachment in a row that has COLUMNS."""
     return StoredAttachment(*(getattr(row, name) for name in FIELD_NAMES))
+
+
+def bytes_of(attachment: StoredAttachment) -> GarbageEntry:
+    """Return the garbage entry of an attachment's bytes."""
+    return GarbageEntry(attachment.storage, attachment.storage_key, attachment.size_bytes)
 
 
 def _to_owner(row: Row) -> CaseOwnership:

@@ -3,6 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
+from support_service.attachments import store as attachment_store
+from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
@@ -33,6 +35,8 @@ OPENING = 3  # the case, its references, and the rest
 MESSAGE_ADDED = 2  # the case with its new version, and the rest
 CLOSING = 7
 UPLOAD = 4  # and one read before the bytes are sent
+REMOVAL = 3  # the rows, the records of their deletion, and the garbage list
+GARBAGE_COLLECTION = 4  # two to claim the bytes, one to delete their entries, and one that finds no others
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -114,6 +118,27 @@ async def test_files_of_a_case_are_listed_by_one_statement(database, instruments
     sent.clear()
     assert await attachments.list_by_case(SYSTEM_ORIGIN.principal, case.id) == []
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize("files", [1, 3])
+async def test_removal_of_any_number_of_files_sends_as_many_statements(database, instruments, sent, tmp_path, files):
+    """The same holds for the deletion of their bytes."""
+    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    storage = LocalAttachmentStorage(tmp_path)
+    await storage.open()
+    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    ids = [
+        (await attachments.uploader.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())).id
+        for _ in range(files)
+    ]
+    sent.clear()
+    async with database.transaction() as tx:
+        await attachment_store.remove(tx, ids, "request", utc_now())
+    assert len(sent) == REMOVAL
+    sent.clear()
+    assert (await GarbageCollector(database, {"local": storage}).run()).files == files
+    assert len(sent) == GARBAGE_COLLECTION
+    await storage.close()
 
 
 async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):

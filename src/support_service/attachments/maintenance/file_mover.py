@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Literal, NamedTuple
 
 from support_service.attachments import store
-from support_service.attachments.garbage_queries import add_garbage
+from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.garbage import Clock
 from support_service.attachments.maintenance.throttle import Throttle
@@ -83,8 +83,8 @@ class FileMover:
                 tx, self._source.name, before, at, mover=run_id, until=until, limit=limit
             )
             claimed = [ClaimedFile(attachment, new_key()) for attachment in attachments]
-            for attachment, key in claimed:
-                await add_garbage(tx, self._target.name, key, attachment.size_bytes, until, mover=run_id)
+            copies = [GarbageEntry(self._target.name, key, attachment.size_bytes) for attachment, key in claimed]
+            await add_garbage(tx, copies, until, mover=run_id)
         return claimed
 
     async def renew_claims(self, run_id: str) -> None:

@@ -5,9 +5,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from support_service.attachments import ledger
-from support_service.attachments.garbage_queries import add_garbage
+from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.attachments.store import COLUMNS, to_attachment
+from support_service.attachments.store import COLUMNS, bytes_of, to_attachment
 from support_service.database import Reader, Transaction
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_leftovers as garbage
@@ -105,9 +105,9 @@ async def switch_to_copy(
     if not await tx.execute(DELETE_COPY_FROM_GARBAGE, copy):
         return False
     if not await tx.execute(SWITCH_TO_COPY, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
-        await add_garbage(tx, storage, key, moved.size_bytes, due_at)
+        await add_garbage(tx, [GarbageEntry(storage, key, moved.size_bytes)], due_at)
         return False
-    await add_garbage(tx, moved.storage, moved.storage_key, moved.size_bytes, due_at)
+    await add_garbage(tx, [bytes_of(moved)], due_at)
     for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
         await ledger.add(tx, name, sign, sign * moved.size_bytes)
     return True
