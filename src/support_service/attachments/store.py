@@ -157,6 +157,12 @@ async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | No
     return to_attachment(row) if row else None
 
 
+async def is_current(reader: Reader, attachment_id: str, storage_key: str) -> bool:
+    """Return whether an attachment still has its bytes under a key: it was neither deleted nor moved meanwhile."""
+    current = await get_by_id(reader, attachment_id)
+    return current is not None and current.storage_key == storage_key
+
+
 async def list_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
     """Return at most `limit` attachments of all cases in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(

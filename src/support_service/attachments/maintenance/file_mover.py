@@ -110,7 +110,7 @@ class FileMover:
         result = await self._copy(claimed, throttle)
         if result is None and await self._switch(claimed, run_id):
             result = OffloadResult(attachment, "moved")
-        elif result is not None and await self._is_current(attachment):
+        elif result is not None and await store.is_current(self._database, attachment.id, attachment.storage_key):
             await self.release(claimed, run_id, retry_after=self._timings.unmovable_retry_delay)
         else:
             await self.release(claimed, run_id)
@@ -135,11 +135,6 @@ class FileMover:
                 mover=run_id,
                 due_at=self._clock() + self._grace,
             )
-
-    async def _is_current(self, attachment: StoredAttachment) -> bool:
-        """Return whether the row still names these bytes. The bytes of a deleted attachment may already be gone."""
-        current = await store.get_by_id(self._database, attachment.id)
-        return current is not None and current.storage_key == attachment.storage_key
 
     async def _copy(self, claimed: ClaimedFile, throttle: Throttle) -> OffloadResult | None:
         """Copy a file and read it back. Return None if both hashes equal the row's, otherwise what went wrong."""

@@ -121,10 +121,8 @@ class Reconciler:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
-            current = await store.get_by_id(self._database, row.id)
-            if current is None or (current.storage, current.storage_key) != (row.storage, row.storage_key):
-                continue  # deleted or moved in the meantime
-            note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
+            if await store.is_current(self._database, row.id, row.storage_key):
+                note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
     async def _is_orphan(self, storage: AttachmentStorage, found: FileInfo) -> bool:
         if found.changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]:

@@ -65,7 +65,6 @@ class Scrubber:
 
     async def _mismatch_unless_changed(self, attachment: StoredAttachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
-        current = await store.get_by_id(self._database, attachment.id)
-        if current is None or (current.storage, current.storage_key) != (attachment.storage, attachment.storage_key):
-            return None
-        return ScrubResult(attachment, "mismatch", reason)
+        if await store.is_current(self._database, attachment.id, attachment.storage_key):
+            return ScrubResult(attachment, "mismatch", reason)
+        return None
