@@ -8,7 +8,6 @@ import pydantic_core
 from support_service.api.case_events import change_entries
 from support_service.api.case_json import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_timeline
 from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, OwnEntries
-from support_service.api.routing.route import View
 from support_service.attachments.model import attachment_url
 from support_service.cases.masking import CaseMasker
 from support_service.cases.model.case import Case
@@ -16,6 +15,7 @@ from support_service.cases.model.history import History, parse_history
 from support_service.cases.store.case_reading import StoredCase, join_parts, to_case
 from support_service.core.clock import format_time
 from support_service.core.domain import references
+from support_service.core.domain.principals import View
 from support_service.timeline import merge
 
 LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 
 import pydantic_core
 
-from support_service.api.routing.route import View
 from support_service.audit.log import actor_of
 from support_service.cases.changes import opening_changes
 from support_service.cases.masking import CaseMasker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import ENTRY_TYPE, History, RecordedChange, shown_changes
 from support_service.core.clock import format_time
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import Principal, View
 from support_service.timeline import merge
 
 

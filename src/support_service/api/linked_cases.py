@@ -7,10 +7,9 @@ from typing import Any
 
 import pydantic_core
 
-from support_service.api.routing.route import View
 from support_service.api.routing.services import Services
 from support_service.cases.store.case_reading import StoredCase
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import Principal, View
 
 
 async def read_with_duplicates(

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import pydantic_core
 
-from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
 
-View = Literal["full", "public", "masked"]
 Json = dict[str, Any]
 MaskCase = Callable[[Json], Json]
 """Returns the JSON of a case as analysts see it."""

@@ -7,11 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from support_service.core.domain.case_vocabulary import PresenceState
-from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
-from support_service.stream.changes import Change, MaskCase, View
+from support_service.stream.changes import Change, MaskCase
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
 from support_service.stream.presence import Presence, PresenceTimings, Viewer

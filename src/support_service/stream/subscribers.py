@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.events.broker.log import START, Place, Position
-from support_service.stream.changes import Change, MaskCase, View
+from support_service.stream.changes import Change, MaskCase
 
 CloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
 

@@ -1,14 +1,14 @@
-"""The table of actions: which recorded changes a timeline shows, and what each audience sees of them."""
+"""The table of actions: which recorded changes a timeline shows, and what each view has of them."""
 
 from typing import get_args
 
 import pydantic_core
 import pytest
 
-from support_service.api.routing.route import View
 from support_service.audit.log import Action
 from support_service.cases.masking import MASKED, CaseMasker
-from support_service.cases.model.history import SHOWN_ACTIONS, Audience, RecordedChange, shown_changes
+from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
+from support_service.core.domain.principals import View
 
 AT = "2026-01-01T00:00:00.000000Z"
 HARMLESS = {
@@ -31,16 +31,14 @@ ADDED = {"attachmentId": [None, "f"], "filename": [None, "ann.txt"], "sha256": [
 HIDDEN = {"messageId": [None, "m"], "attachmentVisibility": ["public", "internal"]}
 
 
-def see(audience, action, changes):
-    """Return what an audience sees of a recorded change."""
+def see(view, action, changes):
+    """Return what a view has of a recorded change."""
     recorded = None if changes is None else pydantic_core.to_json(changes).decode()
-    return shown_changes(RecordedChange(AT, "lan", action, recorded), audience)
+    return shown_changes(RecordedChange(AT, "lan", action, recorded), view)
 
 
 def test_every_row_is_an_audited_action():
-    """The audiences are the views of the API."""
     assert SHOWN_ACTIONS.keys() <= set(get_args(Action))
-    assert set(get_args(Audience)) == set(get_args(View))
 
 
 @pytest.mark.parametrize("action", SHOWN_ACTIONS)
@@ -84,9 +82,9 @@ def test_no_row_shows_personal_fields(action):
         ("message.added", None, None, None, None),
     ],
 )
-def test_each_audience_sees_its_fields(action, changes, staff, analysts, customers):
+def test_each_view_has_its_fields(action, changes, staff, analysts, customers):
     """An entry without fields is shown if its action says what happened."""
-    seen = {audience: see(audience, action, changes) for audience in get_args(Audience)}
+    seen = {view: see(view, action, changes) for view in get_args(View)}
     assert seen == {"full": staff, "masked": analysts, "public": customers}
 
 

@@ -6,9 +6,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from support_service.api.routing.route import View
 from support_service.api.routing.services import Services
-from support_service.core.domain.principals import Principal, Scope
+from support_service.core.domain.principals import Principal, Scope, View
 from support_service.core.errors import Unauthenticated
 from support_service.idempotency.claims import IdempotencyClaim
 from support_service.idempotency.unit_of_work import WriteOrigin

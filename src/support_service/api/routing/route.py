@@ -14,8 +14,6 @@ from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
 
-View = Literal["full", "public", "masked"]
-
 
 class Tag(NamedTuple):
     """An OpenAPI tag, which groups operations."""

@@ -1,4 +1,4 @@
-"""The history of a case: which recorded changes its timeline shows, and what each audience sees of them. Pure.
+"""The history of a case: which recorded changes its timeline shows, and what each view has of them. Pure.
 
 Only the actions and fields that are named here are shown. Texts and the customer's data are in no row: subject,
 description, channel, customer and context of a case. Another action needs a row only; the database selects by the same
@@ -7,17 +7,17 @@ table.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pydantic_core
 
 from support_service.cases.model.vocabulary import Json
+from support_service.core.domain.principals import View
 
 ENTRY_TYPE = "case-event"  # `type` of the timeline entries
 MAX_ENTRIES = 1000  # the newest ones; an answer has no more
-MAX_BYTES = 256 * 1024  # of recorded changes, plus the oldest entry: texts that no audience sees are among them
+MAX_BYTES = 256 * 1024  # of recorded changes, plus the oldest entry: texts that no view has are among them
 
-Audience = Literal["full", "masked", "public"]  # staff, analysts, customers
 Fields = tuple[str, ...]
 
 
@@ -39,7 +39,7 @@ class History(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShownAction:
-    """The fields that each audience sees of an action; an audience without fields sees nothing of it.
+    """The fields that each view has of an action; a view without fields has nothing of it.
 
     `is_event`: the action says what happened, so it is shown without fields too, such as after an erasure. Other
     actions are shown only if a field that is shown has changed.
@@ -93,10 +93,10 @@ ENTRY_SCHEMA: Json = {
 """JSON Schema of the entries."""
 
 
-def shown_changes(change: RecordedChange, audience: Audience) -> dict[str, list[Any]] | None:
-    """Return the fields that an audience sees of a change, each as [before, after]; None if it sees nothing of it."""
+def shown_changes(change: RecordedChange, view: View) -> dict[str, list[Any]] | None:
+    """Return the fields that a view has of a change, each as [before, after]; None if it has nothing of it."""
     action = SHOWN_ACTIONS.get(change.action, _NOT_SHOWN)
-    fields: Fields = getattr(action, audience)
+    fields: Fields = getattr(action, view)
     if not fields:
         return None
     recorded: Mapping[str, Any] = pydantic_core.from_json(change.changes) if change.changes else {}

@@ -4,7 +4,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS, Audience
+from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
+from support_service.core.domain.principals import View
 from support_service.database.dialect import json_object, json_rows, octets, text_literal
 from support_service.database.json_projections import json_object_of
 from support_service.database.pages import limit_by_bytes
@@ -16,15 +17,15 @@ LIMITS = {"count": MAX_ENTRIES + 1, "bytes": MAX_BYTES}
 _L = audit_log.c
 
 
-def _is_shown(audience: Audience) -> sa.ColumnElement[bool]:
-    """Return whether an audience sees an entry, by the table of actions.
+def _is_shown(view: View) -> sa.ColumnElement[bool]:
+    """Return whether a view has an entry, by the table of actions.
 
     A field is found by its name in the JSON: in a text, the quotation marks would be escaped.
     """
     events = list[str]()
     conditions = list[sa.ColumnElement[bool]]()
     for action, row in SHOWN_ACTIONS.items():
-        fields = getattr(row, audience)
+        fields = getattr(row, view)
         if not fields:
             continue
         if row.is_event:
@@ -35,12 +36,12 @@ def _is_shown(audience: Audience) -> sa.ColumnElement[bool]:
     return sa.or_(_L.action.in_([text_literal(action) for action in events]), *conditions)
 
 
-def _history_json(audience: Audience) -> sa.Cast[str]:
+def _history_json(view: View) -> sa.Cast[str]:
     """Return a subquery for the history of the case `:id`, as JSON for `model.history.parse_history`."""
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = (
         sa.select(_L.seq, size)
-        .where(_L.case_id == sa.bindparam("id"), _is_shown(audience))
+        .where(_L.case_id == sa.bindparam("id"), _is_shown(view))
         .order_by(_L.seq.desc())
         .limit(sa.bindparam("count"))
     )

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
 Scope = Literal["all", "own", "masked"]  # of a permission, see api/routing/route.py
+View = Literal["full", "public", "masked"]  # of a case: for staff, customers and analysts
 ROLES: tuple[Role, ...] = get_args(Role)
 # Roles restricted to certain cases; their callers need a subject.
 CASE_SCOPED_ROLES: tuple[Role, ...] = ("agent", "customer")
