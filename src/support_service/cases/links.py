@@ -29,7 +29,7 @@ from support_service.sla.clock_tracker import ClockTracker
 from support_service.telemetry.instruments import Instruments
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
-StatusChange = tuple[CaseSummary, CaseSummary]  # a case before and after
+BeforeAndAfter = tuple[CaseSummary, CaseSummary]  # a case before and after
 LockedCases = dict[str, CaseSummary]
 
 
@@ -52,7 +52,7 @@ class LinkService:
         if case_id == new.case_id:
             problem = FieldError("caseId", "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
-        is_directed, closed = new.kind != RELATED, list[StatusChange]()
+        is_directed, closed = new.kind != RELATED, list[BeforeAndAfter]()
         rows = [*([DIRECTED_LINKS] if is_directed else []), *_case_rows(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
             if is_directed:
@@ -81,7 +81,7 @@ class LinkService:
         link = await store.find(self._database, link_id)
         ends = (link.case_id, link.other_case_id) if link else ()
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
-        reopened = list[StatusChange]()
+        reopened = list[BeforeAndAfter]()
         async with unit_of_work(self._database, origin, *_case_rows(*ids)) as work:
             cases = await _lock_cases(work, ids, expected)
             if link is None or case_id not in ends or not await store.remove(work.tx, link.id):
@@ -97,7 +97,7 @@ class LinkService:
         """Return the messages and attachments (JSON) of a case's duplicates that the principal may see."""
         return await store.read_duplicates(self._database, case_id, principal)
 
-    def _count(self, status_changes: Sequence[StatusChange]) -> None:
+    def _count(self, status_changes: Sequence[BeforeAndAfter]) -> None:
         for before, after in status_changes:
             count_status(self._instruments, before, after)
 
@@ -171,7 +171,7 @@ def _audit_changes(link: CaseLink, action: Literal["link.added", "link.removed"]
     return {name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()}
 
 
-async def _reopen(work: UnitOfWork, clocks: ClockTracker, case: CaseSummary, former: Status) -> list[StatusChange]:
+async def _reopen(work: UnitOfWork, clocks: ClockTracker, case: CaseSummary, former: Status) -> list[BeforeAndAfter]:
     """Give a closed case its former status, by the changes that are allowed: a closed case becomes open first."""
     opened = await changes.set_status(work, clocks, case, "open", None)
     after = await changes.set_status(work, clocks, opened, former, None)

@@ -17,14 +17,14 @@ _TIMED = struct.Struct(">bqq")
 _NUMBERS: dict[CaseSort, int] = {sort: number for number, sort in enumerate(get_args(CaseSort)) if number}
 
 
-class Place(NamedTuple):
+class CasePlace(NamedTuple):
     """The place of a case in a list: its sequence number, and the time by which it is sorted, if it is by one."""
 
     seq: int
     at: datetime | None = None
 
 
-def encode(sort: CaseSort, place: Place) -> str:
+def encode(sort: CaseSort, place: CasePlace) -> str:
     """Return the cursor of the page that begins after a place."""
     if place.at is None:
         return pagination.encode_cursor(place.seq)
@@ -32,7 +32,7 @@ def encode(sort: CaseSort, place: Place) -> str:
     return base64.urlsafe_b64encode(timed).decode().rstrip("=")
 
 
-def decode(sort: CaseSort, cursor: str | None) -> Place | None:
+def decode(sort: CaseSort, cursor: str | None) -> CasePlace | None:
     """Return the place after which a page begins, or None without a cursor.
 
     Raises ValidationFailed for a cursor that this service did not issue, or that is of another sort.
@@ -41,10 +41,10 @@ def decode(sort: CaseSort, cursor: str | None) -> Place | None:
         return None
     if sort not in _NUMBERS:
         seq = pagination.decode_cursor(cursor)
-        return None if seq is None else Place(seq)
+        return None if seq is None else CasePlace(seq)
     try:
         number, micros, seq = _TIMED.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
-        place = Place(seq, from_micros(micros))
+        place = CasePlace(seq, from_micros(micros))
     except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
         raise pagination.invalid_cursor() from None
     if number != _NUMBERS[sort] or seq < 0:

@@ -34,7 +34,7 @@ class PresenceTimings:
     max_viewers: int = 50  # of one case
 
 
-class Viewer(NamedTuple):
+class PresentAgent(NamedTuple):
     """An agent who views a case or types in it."""
 
     name: str
@@ -48,8 +48,8 @@ class _Case:
     owner: CaseOwnership
     viewers: dict[str, tuple[PresenceState, float]]
 
-    def shown(self) -> list[Viewer]:
-        return [Viewer(name, state) for name, (state, _) in sorted(self.viewers.items())]
+    def shown(self) -> list[PresentAgent]:
+        return [PresentAgent(name, state) for name, (state, _) in sorted(self.viewers.items())]
 
 
 class Presence:
@@ -99,7 +99,7 @@ class Presence:
         if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid:
             self._put(case_id, owner, name, state, self._timings.valid - age)
 
-    def viewers(self, case_id: str) -> list[Viewer]:
+    def viewers(self, case_id: str) -> list[PresentAgent]:
         """Return the viewers of a case, by name."""
         case = self._cases.get(case_id)
         return case.shown() if case else []

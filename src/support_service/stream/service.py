@@ -14,7 +14,7 @@ from support_service.events.broker.log import EventLog, Position, parse_position
 from support_service.stream.changes import Change, MaskCase
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
-from support_service.stream.presence import Presence, PresenceTimings, Viewer
+from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
 from support_service.stream.slots import StreamLimits, StreamSlots
 from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
 from support_service.telemetry.instruments import Instruments
@@ -63,7 +63,7 @@ class ChangeStream:
         """Say that a principal views a case, or types in it."""
         await self.presence.announce(principal, case_id, owner, state, self._log)
 
-    def viewers(self, case_id: str) -> list[Viewer]:
+    def viewers(self, case_id: str) -> list[PresentAgent]:
         """Return who views a case at present, by name."""
         return self.presence.viewers(case_id)
 

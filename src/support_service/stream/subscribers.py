@@ -10,7 +10,7 @@ from support_service.core.domain.principals import CaseOwnership, Principal, Vie
 from support_service.events.broker.log import START, Place, Position
 from support_service.stream.changes import Change, MaskCase
 
-CloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
+StreamCloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Subscriber:
     ) -> None:
         self.principal = principal
         self.view = view
-        self.closed: CloseReason | None = None
+        self.closed: StreamCloseReason | None = None
         self.after: Place = START  # the client has, or gets, the changes up to there
         self._abort = abort
         self._limits = limits
@@ -86,7 +86,7 @@ class Subscriber:
         self._ready.clear()
         return taken
 
-    def close(self, reason: CloseReason) -> None:
+    def close(self, reason: StreamCloseReason) -> None:
         """End the stream; the first reason counts."""
         self.closed = self.closed or reason
         self._ready.set()

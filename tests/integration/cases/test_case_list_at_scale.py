@@ -19,7 +19,7 @@ from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
 from support_service import database as databases
-from support_service.cases.list_cursor import Place
+from support_service.cases.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_counts, case_list
 from support_service.core.domain.principals import SYSTEM, Principal
@@ -266,7 +266,7 @@ async def test_pages_and_counts_are_those_of_a_search_of_every_case(full_databas
             assert await first_pages(database, query, principal) == (ids[:160], len(ids) > 160), (name, query)
             if "sort" not in query and len(oldest) > 10:
                 after = max(oldest.values())
-                page = await case_list.find(database, case_query(query, 200), Place(after), principal)
+                page = await case_list.find(database, case_query(query, 200), CasePlace(after), principal)
                 last = [id_ for id_ in ids if oldest.get(id_, after) < after]
                 assert [case.id for _, case in page.cases] == last, (name, query)
             if query in QUERIES:

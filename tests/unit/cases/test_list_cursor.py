@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases import list_cursor
-from support_service.cases.list_cursor import Place
+from support_service.cases.list_cursor import CasePlace
 from support_service.cases.model.requests import CASE_CURSOR_PATTERN
 from support_service.core.errors import ValidationFailed
 
@@ -20,7 +20,7 @@ times = st.datetimes(timezones=st.just(UTC))
 
 def place(sort, seq, at):
     """Return a place in a list of a sort."""
-    return Place(seq) if sort == "newest" else Place(seq, at)
+    return CasePlace(seq) if sort == "newest" else CasePlace(seq, at)
 
 
 @given(st.sampled_from(SORTS), seqs, times)

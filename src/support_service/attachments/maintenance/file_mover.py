@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from support_service.attachments import store
 from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.garbage import Clock
+from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import StoredAttachment, content_disposition
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
@@ -61,7 +61,7 @@ class FileMover:
         source: AttachmentStorage,
         target: AttachmentStorage,
         instruments: Instruments,
-        clock: Clock,
+        clock: WallClock,
         *,
         grace: timedelta,
         timings: OffloadTimings,

@@ -14,7 +14,7 @@ from support_service.core.errors import Unavailable
 from support_service.database import Database
 
 log = logging.getLogger(__name__)
-Clock = Callable[[], datetime]
+WallClock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class GarbageCollector:
         self,
         database: Database,
         storages: Mapping[str, AttachmentStorage],
-        clock: Clock = utc_now,
+        clock: WallClock = utc_now,
         timings: GarbageTimings = GarbageTimings(),
     ) -> None:
         self._database = database

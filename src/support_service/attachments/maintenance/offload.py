@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.file_mover import ClaimedFile, FileMover, OffloadResult, OffloadTimings
-from support_service.attachments.maintenance.garbage import Clock
+from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
@@ -36,7 +36,7 @@ class Offloader:
         source: AttachmentStorage,
         target: AttachmentStorage,
         instruments: Instruments,
-        clock: Clock = utc_now,
+        clock: WallClock = utc_now,
         *,
         grace: timedelta = DELETE_GRACE,
         timings: OffloadTimings = OffloadTimings(),

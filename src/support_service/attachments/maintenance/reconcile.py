@@ -13,7 +13,7 @@ from typing import Literal
 
 from support_service.attachments import ledger, store
 from support_service.attachments.maintenance import reconcile_queries
-from support_service.attachments.maintenance.garbage import Clock, GarbageCollector
+from support_service.attachments.maintenance.garbage import GarbageCollector, WallClock
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
@@ -52,7 +52,7 @@ class Reconciler:
         storages: Mapping[str, AttachmentStorage],
         garbage: GarbageCollector,
         instruments: Instruments,
-        clock: Clock = utc_now,
+        clock: WallClock = utc_now,
     ) -> None:
         self._database = database
         self._storages = storages

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from support_service.attachments import store
-from support_service.attachments.maintenance.garbage import Clock
+from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.retention_queries import list_expired
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.removal import remove_attachments
@@ -20,7 +20,7 @@ class RetentionJob:
     """Deletes the files of cases in given statuses if neither the case nor the file changed since a given time."""
 
     def __init__(
-        self, database: Database, instruments: Instruments, clock: Clock = utc_now, *, public_url: str = ""
+        self, database: Database, instruments: Instruments, clock: WallClock = utc_now, *, public_url: str = ""
     ) -> None:
         self._database = database
         self._instruments = instruments

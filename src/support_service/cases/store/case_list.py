@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases import matches
-from support_service.cases.list_cursor import Place
+from support_service.cases.list_cursor import CasePlace
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
@@ -36,12 +36,12 @@ WORKLOAD = (
 class CaseListPage:
     """A page of (place, case) in the order of the list; `more` is True if matching cases follow."""
 
-    cases: list[tuple[Place, ListedCase]]
+    cases: list[tuple[CasePlace, ListedCase]]
     more: bool
 
 
 async def find(
-    reader: Reader, query: CaseQuery, after: Place | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
+    reader: Reader, query: CaseQuery, after: CasePlace | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
 ) -> CaseListPage:
     """Return a page of the cases that match the query and that the principal may see, of those after a place.
 
@@ -60,7 +60,7 @@ async def find(
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
     page = [
-        (Place(row.seq, row.at), ListedCase.model_validate_json(row.ticket))
+        (CasePlace(row.seq, row.at), ListedCase.model_validate_json(row.ticket))
         for row, size in zip(rows, before, strict=False)
         if size < max_bytes
     ]
