@@ -13,6 +13,7 @@ from support_service.core.errors import MalformedRequest, RateLimited, Unavailab
 from support_service.http.readiness import Readiness
 from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
 from support_service.http.unread_answers import (
+    ADDRESS_PREFIX,
     CALLERS,
     SENT_AT_ONCE_BYTES,
     STREAM_BYTES,
@@ -58,7 +59,7 @@ class Admission:
         """
         _check_repeated_headers(request)
         address = rate_limit_address(self.client_address(request))
-        request[CALLERS] = (f"address {address}",)
+        request[CALLERS] = (f"{ADDRESS_PREFIX}{address}",)
         if request.path in UNMEASURED_PATHS:
             return
         self.browser_policy.check(request)

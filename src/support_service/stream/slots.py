@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from support_service.core.errors import RateLimited, Unavailable
+from support_service.http.unread_answers import ADDRESS_PREFIX
 
 RETRY_AFTER = 5  # seconds
-ADDRESS = "address "  # how admission names the address among the callers of a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class StreamSlots:
         Raises RateLimited if one of them has as many as it may have, and Unavailable in total.
         """
         for caller in callers:
-            is_address = caller.startswith(ADDRESS)
+            is_address = caller.startswith(ADDRESS_PREFIX)
             most = self._limits.per_address if is_address else self._limits.per_principal
             if self._by_caller[caller] >= most:
                 whose = "address" if is_address else "principal"
