@@ -63,7 +63,7 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
         lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
         timings.connections,
     )
-    instruments.observe(CONNECTION_OPEN, connections.open)
+    instruments.observe(CONNECTION_OPEN, connections.observe_open)
     app.middlewares.extend(
         (
             instrumentation_middleware(app[REQUEST_METRICS], readiness, admission, server.access_log),

@@ -181,7 +181,7 @@ class ConnectionLimits:
             gc.freeze()
             self._frozen = open_now
 
-    def open(self) -> Observations:
+    def observe_open(self) -> Observations:
         """Return the number of open connections, as a metric reading."""
         return [(len(self.connections), {})]
 
