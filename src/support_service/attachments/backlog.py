@@ -21,6 +21,7 @@ from support_service.telemetry.instruments.attachments import (
 LOCAL = "local"
 HISTORY = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
 MIN_HISTORY = timedelta(minutes=1)
+MAX_READINGS = 1000  # of free space; each deletion of an attachment adds one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class AttachmentBacklog:
         self._totals: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
-        self._free_history: deque[tuple[datetime, int]] = deque()
+        self._free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
@@ -70,7 +71,6 @@ class AttachmentBacklog:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
         self._totals = await ledger.totals(self._database, LOCAL)
         self._oldest = await store.oldest_created_at(self._database, LOCAL) if self._totals.files else None
-
         self._read_at = utc_now()
         if self._disk_free is not None:
             self._free_history.append((self._read_at, self._disk_free))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from support_service.attachments import ledger, store
+from support_service.attachments.backlog import MAX_READINGS
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
@@ -53,6 +54,13 @@ async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_pa
     assert {path.name for path in stored_files(tmp_path / "files")} == {
         attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
     }
+
+
+async def test_readings_of_free_space_are_bounded(service):
+    """Each deletion of an attachment adds one, however many there are in an hour."""
+    for _ in range(MAX_READINGS + 1):
+        await service.backlog.refresh()
+    assert len(service.backlog._free_history) == MAX_READINGS
 
 
 async def test_attachment_is_found_in_its_own_case_only(service, case_id):
