@@ -8,9 +8,9 @@ from typing import Any
 from support_service.audit import log as audit
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, NotFound, SupportError, VersionConflict
+from support_service.core.errors import Conflict, NotFound, SupportError
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.views import store
@@ -143,8 +143,7 @@ def _expected(locked: Collection[StoredView], view_id: str, expected: ExpectedVe
     view = next((view for view in locked if view.id == view_id), None)
     if view is None:
         raise _not_found(view_id)
-    if expected is not None and view.version not in expected:
-        raise VersionConflict("view_changed", "The saved view was changed since it was read; read it again and retry.")
+    expect_resource_version(view, expected, "view_changed", "saved view")
     return view
 
 
