@@ -27,8 +27,9 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callab
         without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_subject_json(case_id)))
         query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, without_case_id))
         found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
-        for row in found:
-            await tx.execute(table.update().where(table.c.seq == row.seq).values(event=rewritten(row.event)))
+        if found:  # all in one round trip
+            rewrite = table.update().where(table.c.seq == sa.bindparam("of")).values(event=sa.bindparam("rewritten"))
+            await tx.execute(rewrite, [{"of": row.seq, "rewritten": rewritten(row.event)} for row in found])
         counts[name] = len(found)
     return counts
 

@@ -14,6 +14,7 @@ from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.database.failures import StatementError
 from support_service.database.postgres.engine import PostgresDatabase
+from support_service.events.erasure import rewrite_stored_events
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.known_policies import KnownPolicies
@@ -36,6 +37,7 @@ MESSAGE_ADDED = 2  # the case with its new version, and the rest
 CLOSING = 7
 UPLOAD = 4  # and one read before the bytes are sent
 REMOVAL = 3  # the rows, the records of their deletion, and the garbage list
+EVENTS_REWRITTEN = 3  # a read of the outbox and one of the deliveries, and the changes of the events found
 GARBAGE_COLLECTION = 4  # two to claim the bytes, one to delete their entries, and one that finds no others
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -139,6 +141,19 @@ async def test_removal_of_any_number_of_files_sends_as_many_statements(database,
     assert (await GarbageCollector(database, {"local": storage}).run()).files == files
     assert len(sent) == GARBAGE_COLLECTION
     await storage.close()
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+async def test_erasure_of_any_number_of_events_sends_as_many_statements(database, instruments, sent, messages):
+    service = CaseService(database, instruments)
+    case = await service.open_case(SYSTEM_ORIGIN, NEW)
+    for _ in range(messages):
+        await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
+    sent.clear()
+    async with database.transaction() as tx:
+        counts = await rewrite_stored_events(tx, case.id, lambda _: "{}")
+    assert counts == {"outboxEvents": 1 + messages, "webhookDeliveries": 0}
+    assert len(sent) == EVENTS_REWRITTEN
 
 
 async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):
