@@ -50,6 +50,12 @@ FORMS = [  # first match wins; compared as types with their metadata
     (Path, "path"),
     (str, "text"),
 ]
+FORMS_OF_LIMITS = {
+    "gt": "greater than {:,}",
+    "ge": "at least {:,}",
+    "le": "at most {:,}",
+    "min_length": "at least {:,} characters",
+}
 UNBOUNDED = (MAX_DURATION.total_seconds(), MAX_INTEGER)  # bounds of the databases, far beyond any sensible value
 
 
@@ -102,16 +108,14 @@ def _form(hint: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    return ", ".join(f"{sign} {limit:,}" for sign, limit in _limits(field) if limit not in UNBOUNDED)
+    return ", ".join(form.format(limit) for form, limit in _limits(field) if limit not in UNBOUNDED)
 
 
 def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
     for each in field.metadata:
-        for name, sign in (("gt", "greater than"), ("ge", "at least"), ("le", "at most")):
+        for name, form in FORMS_OF_LIMITS.items():
             if (limit := getattr(each, name, None)) is not None:
-                yield sign, limit
-        if (length := getattr(each, "min_length", None)) is not None:
-            yield "at least characters:", length
+                yield form, limit
 
 
 def _default(default: object) -> str:

@@ -226,5 +226,5 @@ class LinkSettings(SettingsSection):
     grafana_url: BaseUrl | None = Field(
         None,
         alias="SUPPORT_GRAFANA_URL",
-        description="Address of the Grafana with the dashboard. Unset: on-call gets no links to panels.",
+        description="Address of the Grafana with the dashboards. Unset: on-call gets no links to panels.",
     )
