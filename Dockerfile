@@ -1,17 +1,17 @@
-# The service, without a compiler, without pip's cache and without root. What is installed is what requirements.lock pins.
-# BASE is an image of Debian with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
+# The service without a compiler, pip's cache or root. All packages are those that requirements.lock pins.
+# BASE is a Debian image with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
 ARG BASE=docker.io/library/python:3.13.9-slim-trixie
 
 FROM ${BASE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /build
 ENV PATH=/opt/pip/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# pip has an environment of its own, which stays behind.
+# pip has an environment of its own, which is not part of the image.
 RUN python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/support
 COPY requirements.lock requirements-dev.lock ./
-# Dependencies first: they change less often than the source. Wheels alone, so that nothing is compiled here. Where a package
-# index of one's own is used, the secrets `pip` (a pip.conf) and `certificates` say how to reach it; neither stays in the image.
+# Dependencies first: they change less often than the source. Only wheels, so that nothing is compiled here. For a private
+# package index, pass the secrets `pip` (a pip.conf) and `certificates`; neither stays in the image.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
     pip --python /opt/support/bin/python install --require-hashes --only-binary :all: -r requirements.lock
 # The build backend, at the version and with the hashes of the lock.
@@ -25,7 +25,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && find /opt/support -type d -name tests -prune -exec rm -r {} +
 
 FROM ${BASE}
-# No program of the base image gives another user's rights to who runs it.
+# Remove the setuid and setgid bits of the base image.
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && groupadd --gid 10001 support \
     && useradd --uid 10001 --gid support --no-create-home --home-dir /var/lib/support --shell /usr/sbin/nologin support \
@@ -38,7 +38,7 @@ ENV PATH=/opt/support/bin:$PATH \
     SUPPORT_ATTACHMENT_DIR=/var/lib/support/attachments
 WORKDIR /var/lib/support
 USER 10001:10001
-# Only this folder is written to: the root may be read-only.
+# The service writes to this folder only, so the root may be read-only.
 VOLUME /var/lib/support
 EXPOSE 8000
 STOPSIGNAL SIGTERM
