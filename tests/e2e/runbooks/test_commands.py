@@ -70,7 +70,6 @@ def test_variables_of_commands_are_defined(deployment, bash):
     for page in [page for page in PAGES if page != "README.md"]:
         commands = re.sub(r"sh -c '[^']*'", "", "\n".join(blocks(page, "sh")))
         own = set(re.findall(r'(?:^|^read -rp "[a-z]+: " )([A-Z]+)(?:=| &&)', commands, re.MULTILINE))
-        own |= {"REQUEST_ID"} if page == "errors.md" else set()
         asked += [f": ${{{name}?for {page}}}" for name in {*re.findall(r"\$\{?([A-Z_]+)", commands)} - own]
     assert asked
     bash(variables(deployment), *asked, SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")

@@ -211,7 +211,7 @@ def logged():
 def test_log_patterns_of_pages_match_log_messages(page):
     """Each alternative of a pattern is in a message of the source."""
     words = logged()
-    for command in [command for command in blocks(page, "sh") if "$LOGS | grep" in command]:
+    for command in [command for command in blocks(page, "sh") if "LOGS | grep" in command]:
         for pattern in re.findall(r'grep (?:-E )?"([^"$]+)"', command):
             for alternative in pattern.split("|"):
                 named = alternative.removesuffix(" failed")  # by what is done again and again, which fails by its name
