@@ -182,6 +182,7 @@ class Deployment:
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+            "FAKETIME_DISABLE_SHM": "1",  # a killed replica would leave it in /dev/shm
             "SUPPORT_ATTACHMENT_DIR": str(self.volume),
             "SUPPORT_STOP_DELAY": "3600",
         }
