@@ -17,6 +17,7 @@ from support_service.access.keys import KeySet, parse_key_set
 from support_service.access.timings import JwksTimings
 from support_service.core.background import run_in_background
 from support_service.core.errors import Unavailable
+from support_service.telemetry.logs import outage_logger
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,7 @@ class JwksCache:
             keys = await asyncio.to_thread(parse_key_set, document)
         except (KeySourceError, ValueError) as failure:
             reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be parsed: {failure}"
-            if reason != self._last_error:
-                log.error("SUPPORT_JWT_KEYS can't be loaded: %s", reason)  # noqa: TRY400 - the message suffices
+            outage_logger("keys_unavailable").error("SUPPORT_JWT_KEYS can't be loaded: %s", reason)
             self._last_error = reason
             return
         self._last_error = ""

@@ -17,6 +17,7 @@ from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.telemetry.logs import outage_logger
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +96,7 @@ class FileTokenVerifier:
             self._last_error = ""
             self._checked_at = self._clock()
         except (OSError, Unavailable) as failure:
-            if str(failure) != self._last_error:
-                log.error("%s; the tokens read before stay valid", failure)  # noqa: TRY400 - the message suffices
+            outage_logger("tokens_unavailable").error("%s; the tokens read before stay valid", failure)
             self._last_error = str(failure)
 
     def _load(self) -> None:

@@ -230,8 +230,8 @@ class EventConsumer:
                     failure.code not in UNAVAILABLE_CODES or await self._database_available()
                 ):
                     raise
-                if not failures:
-                    log.warning("Events wait for the database: %s", failure, exc_info=failure)
+                # Telemetry/logs.py passes a line a minute.
+                log.warning("Events wait for the database: %s", failure, exc_info=failure)
                 failures += 1
             await asyncio.sleep(self._timings.backoff.delay(failures))
 

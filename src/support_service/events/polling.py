@@ -16,7 +16,7 @@ async def poll_with_backoff(
 ) -> None:
     """Await `work()` every `interval` seconds until cancelled; back off after a failure.
 
-    While the broker or the database is unavailable, only the first failure and the recovery are logged.
+    While the broker or the database is unavailable, telemetry/logs.py passes a line a minute.
     """
     failures = 0
     while True:
@@ -24,10 +24,7 @@ async def poll_with_backoff(
         try:
             await work()
         except (BrokerError, Unavailable) as failure:
-            if not failures:
-                log.warning(
-                    "%s is interrupted and is retried: %s", name, failure, exc_info=failure, extra={"job": name}
-                )
+            log.warning("%s is interrupted and is retried: %s", name, failure, exc_info=failure, extra={"job": name})
             failures += 1
         except Exception:
             log.exception("%s failed and is retried", name, extra={"job": name})

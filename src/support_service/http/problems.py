@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
 from support_service.telemetry.causes import cause_chain, describe_cause
-from support_service.telemetry.logs import LOG_REQUEST_ID, UNAVAILABLE_LOGGER
+from support_service.telemetry.logs import LOG_REQUEST_ID, outage_logger
 
 STATUS_BY_ERROR: dict[type[SupportError], int] = {
     errors.NotFound: 404,
@@ -124,9 +124,9 @@ def _answer(error: SupportError) -> web.Response:
 
 
 def _log_unavailable(error: SupportError) -> None:
-    """Log the code and the innermost cause, which the response omits; telemetry/logs.py passes a line a minute."""
+    """Log the code and the innermost cause, which the response omits."""
     cause = f" ({describe_cause(error)})" if len(cause_chain(error)) > 1 else ""
-    logging.getLogger(f"{UNAVAILABLE_LOGGER}.{error.code}").warning("%s%s", error.message.rstrip("."), cause)
+    outage_logger(error.code).warning("%s%s", error.message.rstrip("."), cause)
 
 
 def _status(error: SupportError) -> int:

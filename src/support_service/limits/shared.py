@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from support_service.limits.rates import RateLimiter, RateSyncTimings
 from support_service.redis_client.limited_parser import limited_parser
 from support_service.telemetry.labels import OTHER
+from support_service.telemetry.logs import outage_logger
 from support_service.telemetry.stores import RecordOperation, discard_operation
 
 MICRO = 1_000_000
@@ -86,11 +87,17 @@ class SharedRateLimits:
             for limiter in self._limiters:
                 limiter.start_recording()
             self._measure("EVAL", perf_counter() - started, "timeout" if _is_timeout(failure) else OTHER)
-            self._log_state(healthy=False, reason=str(failure) or type(failure).__name__)
+            reason = str(failure) or type(failure).__name__
+            outage_logger("limits_not_shared").warning(
+                "Redis failed, so each replica applies the rate limits on its own: %s", reason
+            )
+            self._healthy = False
         else:
             if any(synchronized):
                 self._measure("EVAL", perf_counter() - started)
-                self._log_state(healthy=True)
+                if not self._healthy:
+                    log.warning("Rate limits are shared between replicas again")
+                self._healthy = True
 
     async def _synchronize(self, limiter: RateLimiter) -> bool:
         spent = limiter.pop_consumed(self._timings.max_keys)
@@ -101,14 +108,6 @@ class SharedRateLimits:
         results: list[int] = await self._redis.eval(SYNC_SCRIPT, len(redis_keys), *redis_keys, *arguments)
         limiter.apply_shared({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
         return True
-
-    def _log_state(self, *, healthy: bool, reason: str = "") -> None:
-        if healthy != self._healthy:
-            self._healthy = healthy
-            if healthy:
-                log.warning("Rate limits are shared between replicas again")
-            else:
-                log.warning("Redis failed, so each replica applies the rate limits on its own: %s", reason)
 
 
 def _is_timeout(failure: Exception) -> bool:

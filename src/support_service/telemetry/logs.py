@@ -15,7 +15,7 @@ from support_service.telemetry.traces import current_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
 UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
-# Loggers of webhook deliveries, and of requests that a dependency or a limit makes unavailable, each in their children.
+# Loggers of webhook deliveries, and of what a dependency or a limit makes unavailable, each in their children.
 WEBHOOK_LOGGER = "support_service.events.webhooks"
 UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
@@ -124,6 +124,11 @@ def _origin(record: logging.LogRecord) -> tuple[str, ...]:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
+
+
+def outage_logger(name: str) -> logging.Logger:
+    """Return a logger for what fails again and again while a dependency is down: each message passes once a minute."""
+    return logging.getLogger(f"{UNAVAILABLE_LOGGER}.{name}")
 
 
 def configure(level: str) -> None:

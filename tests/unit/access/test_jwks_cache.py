@@ -14,6 +14,7 @@ from support_service.access.keys import parse_key_set
 from support_service.access.timings import JwksTimings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.upstream_faults import endless_interim_responses
 
@@ -176,13 +177,14 @@ TROUBLES = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_known_keys_are_kept_while_the_issuer_fails(issuer, open_verifier, trouble, caplog):
-    """Their age grows, and the failure is logged once."""
+    """Their age grows, and the failure is logged once a minute."""
     clock, keys = Clock(), RetimedSource(issuer.jwks_location)
     jwt = await open_verifier(keys=keys, clock=clock)
     known = issuer.sign()
     keys.short_timeout = trouble == "a hang"  # the other troubles end before any timeout
     TROUBLES[trouble](issuer)
-    with caplog.at_level(logging.ERROR, logger="support_service"):
+    limit = RateLimitFilter(*LIMITED_LOGGERS)
+    with caplog.at_level(logging.ERROR, logger="support_service"), caplog.filtering(limit):
         for age in (1, 2):
             clock.now += 1
             await jwt.keys.refresh()

@@ -14,6 +14,7 @@ from support_service.access.token_file import edit_token_file, new_token, read_t
 from support_service.access.tokens import FileTokenVerifier, hash_token
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.access.fixtures import write_token
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -120,12 +121,12 @@ BROKEN = ["", "{", "[]", '{"tokens": [{"name": "x"}]}', '{"tokens": []} x', "\x0
 
 @pytest.mark.parametrize("content", BROKEN)
 async def test_unreadable_token_file_keeps_the_known_tokens(path, add, tokens, content, caplog):
-    """It is logged once, and a repaired file is applied."""
+    """It is logged once a minute, and a repaired file is applied."""
     token = add()
     good = path.read_bytes()
     authenticator = await tokens()
     path.write_text(content)
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.ERROR), caplog.filtering(RateLimitFilter(*LIMITED_LOGGERS)):
         for _ in range(3):
             await authenticator.reload_if_changed()
     assert (await authenticator.verify(token)).name == "lan"
@@ -139,14 +140,14 @@ async def test_unreadable_token_file_keeps_the_known_tokens(path, add, tokens, c
 
 
 async def test_missing_token_file_keeps_the_known_tokens(path, add, tokens, caplog):
-    """It is logged once."""
+    """It is logged once a minute."""
     token = add()
     authenticator = await tokens()
     path.unlink()
     path.mkdir()
     await authenticator.reload_if_changed()
     path.rmdir()
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.ERROR), caplog.filtering(RateLimitFilter(*LIMITED_LOGGERS)):
         for _ in range(3):
             await authenticator.reload_if_changed()
     assert (await authenticator.verify(token)).name == "lan"

@@ -17,8 +17,11 @@ from redis.exceptions import ConnectionError as Disconnected
 from support_service.core.background import cancel_all
 from support_service.redis_client.failures import FAILURES
 from support_service.redis_client.limited_parser import OversizedAnswer, limited_parser
+from support_service.telemetry.logs import outage_logger
 from support_service.telemetry.stores import PoolState, redis_pool_state
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
+
+UNAVAILABLE = "Redis is unavailable, timelines are collected without it: %s"
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,6 @@ class RedisConnection:
         """Let every command fail from now on, until Redis answers again."""
         if self._fault is None:
             self._fault = fault
-            log.warning("Redis is unavailable, timelines are collected without it: %s", fault)
             self._recovery = asyncio.create_task(self._recover())
 
     async def close(self, waiting: Iterable[asyncio.Future[Any]]) -> None:
@@ -116,6 +118,8 @@ class RedisConnection:
 
     async def _recover(self) -> None:
         """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
+        outage_log = outage_logger("cache_unavailable")
+        outage_log.warning(UNAVAILABLE, self._fault)
         await self._collect_late()
         while True:
             with suppress(*FAILURES):
@@ -125,6 +129,7 @@ class RedisConnection:
                 if await self._is_done_in_time(timed_ping) and timed_ping.result():
                     break
                 timed_ping.cancel()
+            outage_log.warning(UNAVAILABLE, self._fault)
             await asyncio.sleep(self._timings.reconnect_interval)
         self._fault = None
         log.warning("Redis is available again")

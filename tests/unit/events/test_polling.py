@@ -1,0 +1,36 @@
+"""Polling backs off after failures, and reports an outage for as long as it lasts."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+from support_service.core.background import run_in_background
+from support_service.core.backoff import Backoff
+from support_service.events.broker.base import BrokerError
+from support_service.events.polling import poll_with_backoff
+from support_service.telemetry import logs
+
+MINUTES = 3
+
+
+async def test_outage_is_logged_once_a_minute(monkeypatch, caplog):
+    """With the cause, and then its end."""
+    now, attempts, recovered = [0.0], [], asyncio.Event()
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def work():
+        attempts.append(1)
+        now[0] += logs.REPORT_EVERY / 2
+        if len(attempts) <= 2 * MINUTES:
+            raise BrokerError("Redis failed") from ConnectionRefusedError("refused")
+        if len(attempts) > 2 * MINUTES + 1:
+            recovered.set()
+
+    with caplog.at_level(logging.INFO, "support_service.events"), caplog.filtering(logs.RateLimitFilter()):
+        async with run_in_background(poll_with_backoff(work, "Publishing events", 0, Backoff(0.001, 0.001))):
+            await recovered.wait()
+    *interruptions, last = [record.getMessage() for record in caplog.records]
+    started = "Publishing events is interrupted and is retried: Redis failed: ConnectionRefusedError: refused at "
+    assert [line.startswith(started) for line in interruptions] == [True] * MINUTES
+    assert ["(1 more since" in line for line in interruptions] == [False] + [True] * (MINUTES - 1)
+    assert last == "Publishing events continues"
