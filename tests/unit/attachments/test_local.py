@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import aiofiles.threadpool
 import psutil
 import pytest
 
@@ -44,6 +46,45 @@ async def test_upload_cancelled_during_its_flush_leaves_no_file(storage, tmp_pat
         await task
     await eventually(done.is_set)
     await eventually(lambda: stored_files(tmp_path) == [])
+
+
+@pytest.mark.parametrize("moment", ["opened", "written"])
+async def test_upload_cancelled_while_a_thread_uses_its_file_leaves_no_file(storage, tmp_path, monkeypatch, moment):
+    """The cancellation waits for the thread before it closes the file."""
+    at_work, go_on, closed_after = threading.Event(), threading.Event(), []
+
+    def wait():
+        at_work.set()
+        go_on.wait(10)
+
+    class File(io.FileIO):
+        def write(self, data):
+            if moment == "written":
+                wait()
+            return super().write(data)
+
+        def close(self):
+            closed_after.append(go_on.is_set())
+            super().close()
+
+    def slow(path, mode, **_):
+        if moment == "opened":
+            wait()
+        return File(path, mode)
+
+    monkeypatch.setattr(aiofiles.threadpool, "sync_open", slow)
+    task = asyncio.create_task(storage.put(stream(b"x" * BLOCK_BYTES)))
+    await eventually(at_work.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.to_thread(int)  # what other threads were asked to do before this is done
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stored_files(tmp_path) == []
+    assert closed_after
+    assert all(closed_after)
 
 
 async def test_upload_whose_temporary_file_was_removed_is_refused(storage, tmp_path):

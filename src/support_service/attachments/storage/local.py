@@ -4,7 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from support_service.attachments.storage.base import (
     SHARDS,
@@ -88,10 +89,11 @@ class LocalAttachmentStorage:
                     block += chunk
                     if len(block) >= BLOCK_BYTES:
                         if file is None:
-                            file = await stack.enter_async_context(aiofiles.open(unfinished, "xb", buffering=0))
+                            file = await _create(unfinished)
+                            stack.push_async_callback(file.close)
                         view = memoryview(block)
                         while view:  # an unbuffered write may be partial
-                            view = view[await file.write(view) :]
+                            view = view[await _ended(file.write(view)) :]
                         block, blocks = bytearray(), blocks + 1
                         if blocks % SPACE_CHECK_BLOCKS == 0:
                             self._require_space()
@@ -176,6 +178,27 @@ class LocalAttachmentStorage:
         free = self.free() if self._reserve else None
         if free is not None and free - size_hint < self._reserve:
             raise _out_of_space()
+
+
+async def _create(path: Path) -> AsyncFileIO:
+    """Create a file for writing. If this is cancelled, the file is closed."""
+    opening = asyncio.ensure_future(aiofiles.open(path, "xb", buffering=0))
+    try:
+        return await _ended(opening)
+    except asyncio.CancelledError:
+        if opening.done() and not opening.cancelled() and not opening.exception():
+            await opening.result().close()
+        raise
+
+
+async def _ended(work: Awaitable[Result]) -> Result:
+    """Return the result of what a thread does. If this is cancelled, wait for it first: it uses a file."""
+    working = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 async def _in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
