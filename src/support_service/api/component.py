@@ -29,6 +29,7 @@ from support_service.events.component import (
     WEBHOOK_SENDER,
 )
 from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
+from support_service.http.route_paths import any_segment
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.macros.component import MACRO_SERVICE
@@ -74,7 +75,7 @@ def setup(
     scheme = "https" if options.public_url.startswith("https:") else "http"
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
-        add(route.path, compile_route(route))
+        add(any_segment(route.path), compile_route(route))
         for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
             app[REQUEST_METRICS].expect(route.method, route.path, status, scheme)
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from support_service.console import pages
 from support_service.console.sessions import SESSION, sign_in, sign_out
+from support_service.http.route_paths import any_segment
 
 
 def setup(app: web.Application, auth: Literal["open", "token", "jwt"]) -> None:
@@ -13,7 +14,7 @@ def setup(app: web.Application, auth: Literal["open", "token", "jwt"]) -> None:
     app.router.add_get("/", pages.redirect_home)
     app.router.add_get(pages.HOME.rstrip("/"), pages.add_slash)
     for page in pages.PAGES:
-        app.router.add_get(page.path, pages.page_handler(auth, page))
+        app.router.add_get(any_segment(page.path), pages.page_handler(auth, page))
     app.router.add_get(pages.SIGN_IN, pages.sign_in_handler(auth))
     app.router.add_get(pages.ASSET, pages.serve_asset)
     if auth == "open":

@@ -40,6 +40,7 @@ async def test_percent_encoded_filename_is_decoded(client, case):
         ("   ", "file"),
         ('quo"te%.txt', 'quo"te%.txt'),
         ("..hidden", "..hidden"),
+        ("{3f2504e0}.pdf", "{3f2504e0}.pdf"),
     ],
 )
 async def test_filename_is_shown_without_path_and_control_characters(client, case, attachment_dir, sent, shown):

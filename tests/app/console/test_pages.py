@@ -8,7 +8,7 @@ import pytest
 from support_service.console.assets import assets
 from tests.support.calls import expect_problem
 
-PAGES = ["/console/", "/console/cases/some-id", "/console/oncall", "/console/audit", "/console/customers/customer-1"]
+PAGES = ["/console/", "/console/cases/some-id", "/console/oncall", "/console/audit", "/console/customers/{x}"]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; worker-src "
     "'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
