@@ -152,7 +152,9 @@ class FileUpload:
                             "body_too_large", f"The body has more than {MAX_OTHER_BYTES} bytes besides the file."
                         )
         except MultipartError as failure:
-            raise MalformedRequest("malformed_multipart", f"The multipart body is invalid: {failure}.") from None
+            raise MalformedRequest(
+                "malformed_multipart", f"The multipart body is invalid: {failure.args[0]}."
+            ) from None
 
 
 def _misplaced_visibility() -> ValidationFailed:

@@ -104,6 +104,14 @@ async def test_invalid_upload_is_refused(client, case, nothing_is_stored, name):
     await expect_problem(await send(client, case, body, content_type), status, code)
 
 
+async def test_refusal_of_a_malformed_header_is_in_words(client, case):
+    """It names the rule, without the parser's exception and the bytes that it quotes."""
+    problem = await expect_problem(
+        await send(client, case, BODIES["a filename that is not UTF-8"][0], FORM), 400, "malformed_multipart"
+    )
+    assert problem["detail"] == "The multipart body is invalid: Segment header failed to decode."
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
 @pytest.mark.parametrize("content_type", [FORM, "application/json"])
 async def test_compressed_body_is_refused(client, case, nothing_is_stored, encoding, content_type):
