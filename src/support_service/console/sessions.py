@@ -28,12 +28,15 @@ class SignIn(BaseModel):
 
 
 async def sign_in(request: web.Request) -> web.Response:
-    """Start a session for the token in the body, and set its cookie."""
+    """Start a session for the token in the body, and set its cookie. It replaces the session that the browser had."""
     expect_same_origin(request)
     if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
     sessions = request.app[BROWSER_SESSIONS]
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())
+    replaced = session_secret(request)
+    if replaced is not None:
+        await sessions.end(replaced)
     response = web.Response(status=204)
     set_session_cookie(request, response, secret, sessions.limits.lifetime)
     return response

@@ -91,6 +91,17 @@ async def test_wrong_token_starts_no_session(client):
     assert "Set-Cookie" not in response.headers
 
 
+async def test_sign_in_ends_the_session_that_it_replaces(client, token):
+    """Nobody could end it any more; a refused sign-in replaces none."""
+    first = (await sign_in(client, token)).headers["Set-Cookie"].partition(";")[0]
+    await expect_problem(await sign_in(client, "sup_wrong"), 401, "token_invalid")
+    assert (await client.get("/support/me")).status == 200
+    assert (await sign_in(client, token)).status == 204
+    assert (await client.get("/support/me")).status == 200
+    client.session.cookie_jar.clear()
+    await expect_problem(await client.get("/support/me", headers={"Cookie": first}), 401, "session_ended")
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -16,6 +16,8 @@ NEXT = """(next) => {
   history.replaceState(null, "", `/console/sign-in?next=${encodeURIComponent(next)}`);
   return document.querySelector("sign-in-page").next();
 }"""
+# The new cases that wait behind a button.
+WAITING = "[...document.querySelector('queue-page').cases.waiting]"
 OWNED = {"customerId": "customer-1", "assignedAgentId": "agent-1"}
 
 
@@ -95,6 +97,34 @@ async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, tok
     await eventually(is_refused)
     await page.get_by_role("button", name="Resolve").click()
     await expect(page.get_by_label("Token or JWT")).to_be_visible()
+
+
+async def test_queue_asks_for_a_new_sign_in_when_its_stream_ends_with_the_token(tokens, token_file, console):
+    """Nobody has to press anything: the page would not show changes any more."""
+    console.refused = {401}
+    page = await sign_in(console, tokens["agent"])
+    await expect(page.locator(".live")).to_contain_text("live")
+    with edit_token_file(token_file) as entries:
+        entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
+    await expect(page.get_by_label("Token or JWT")).to_be_visible()
+
+
+async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owned_case, console, client):
+    """A supervisor's tab is open while an agent signs in in another one, who sees only what an agent may see."""
+    first = await sign_in(console, tokens["supervisor"], path(owned_case))
+    await first.locator("#composer").fill("A draft of the supervisor")
+    await first.get_by_role("link", name="Support").click()
+    await expect(first.locator(".live")).to_contain_text("live")
+    second = await sign_in(console, tokens["agent"], "/console/sign-in?next=/console/?view=all", profile=first.context)
+    await expect(second.locator(".live")).to_contain_text("live")
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    opened = []
+    for agent in ("agent-9", "agent-1"):
+        new = {"subject": f"For {agent}", "channel": "email", "assignedAgentId": agent}
+        opened.append(await (await client.post("/support/cases", json=new, headers=headers)).json())
+    assert await eventually(lambda: second.evaluate(WAITING)) == [opened[1]["id"]]
+    await second.goto(path(owned_case))
+    await expect(second.locator("#composer")).to_have_value("")
 
 
 async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):

@@ -1,12 +1,12 @@
 /**
- * One stream of changes for all tabs of a browser.
+ * One stream of changes for all tabs of a user in a browser.
  *
  * The tab that holds a lock reads the stream and passes what it gets to the others on a channel; when it closes, the
  * next tab gets the lock and goes on from the same position. (A SharedWorker can't be started under the content policy:
  * `new SharedWorker` needs a trusted script URL, and the policy allows none.)
  */
 
-import { agent, can, me, request } from "./api.js";
+import { agent, can, leaveForSignIn, me, request } from "./api.js";
 
 const STREAM = "/support/stream";
 const SILENCE = 30_000; // ms without a byte after which the stream counts as lost; heartbeats come every 15 s
@@ -33,12 +33,13 @@ class Live extends EventTarget {
   /** Start to follow the stream, if the caller may. */
   start() {
     if (this.channel || !can("stream:read")) return;
-    this.channel = new BroadcastChannel("support-console");
+    const name = `support-console-stream:${me.name}`; // another user may have signed in in another tab
+    this.channel = new BroadcastChannel(name);
     this.channel.onmessage = ({ data }) => this.receive(data);
     this.channel.postMessage({ kind: "hello" });
     this.setState("connecting");
     const lead = () => this.lead();
-    if (navigator.locks) navigator.locks.request("support-console-stream", lead);
+    if (navigator.locks) navigator.locks.request(name, lead);
     else lead();
   }
 
@@ -85,6 +86,7 @@ class Live extends EventTarget {
       const headers = { Accept: "text/event-stream" };
       if (this.position) headers["Last-Event-ID"] = this.position;
       const response = await fetch(STREAM, { headers, signal: stop.signal, cache: "no-store" });
+      if (response.status === 401) leaveForSignIn();
       if (!response.ok || !response.body) return false;
       isOpen = true;
       this.viewers = new Map(); // the connection begins with the cases that are being viewed

@@ -39,7 +39,7 @@ export class Composer {
   }
 
   get draftName() {
-    return `draft:${this.page.caseId}`;
+    return `draft:${me.name}:${this.page.caseId}`;
   }
 
   /** Take up the draft of this case, if there is one. */
