@@ -1,6 +1,7 @@
 """Each fault of a database that answers has a problem code of its own, with status 503."""
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, suppress
 
 import asyncpg
@@ -13,6 +14,7 @@ from support_service.database import DatabaseTimings
 from support_service.database.component import DATABASE
 from support_service.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
 from support_service.database.timings import PostgresTimings
+from support_service.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 
@@ -128,14 +130,17 @@ async def test_sqlstates_have_their_codes(client, run_sql, state):
 
 
 @pytest.mark.parametrize("pragma", [("max_page_count=1", "database_full"), ("query_only=1", "database_read_only")])
-async def test_sqlite_write_failures_have_their_codes(client, pragma):
-    """A full disk and a read-only file. Reads continue, and so do writes afterwards."""
+async def test_sqlite_write_failures_have_their_codes(client, pragma, caplog):
+    """A full disk and a read-only file: one line a minute names it. Reads continue, and so do writes afterwards."""
     case = await open_case(client)
     statement, code = pragma
     writer = client.app[DATABASE]._writer.raw
     writer.execute(f"PRAGMA {statement}")
     body = {"subject": "A", "channel": "email", "description": "x" * 60_000}
-    await expect_problem(await client.post("/support/cases", json=body), 503, code)
+    with caplog.at_level(logging.INFO), caplog.filtering(RateLimitFilter(*LIMITED_LOGGERS)):
+        for _ in range(3):
+            await expect_problem(await client.post("/support/cases", json=body), 503, code)
+    assert len([record for record in caplog.records if record.message.startswith("SQLite failed")]) == 1
     assert (await read_case(client, case))["id"] == case["id"]
     writer.execute("PRAGMA max_page_count=1000000")
     writer.execute("PRAGMA query_only=0")

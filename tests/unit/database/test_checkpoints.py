@@ -1,6 +1,9 @@
 """SQLite's write-ahead log is moved into the database in the background."""
 
 import asyncio
+import sqlite3
+
+import pytest
 
 from support_service.database.sqlite.engine import SqliteDatabase
 from support_service.database.tables import audit_head
@@ -8,8 +11,15 @@ from support_service.database.timings import SqliteTimings
 from tests.support.calls import eventually
 
 
-async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog):
-    """The failure is logged, and the database works meanwhile."""
+@pytest.mark.parametrize(
+    ("failure", "logged"),
+    [
+        (LookupError("unforeseen"), "unforeseen"),
+        (sqlite3.OperationalError("disk I/O error"), "The database can't answer now; try again"),
+    ],
+)
+async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog, failure, logged):
+    """The failure is logged, an outage as such and a defect with its traceback, and the database works meanwhile."""
     database = SqliteDatabase(database_url, timings=SqliteTimings(checkpoint_interval=0.0))
     await database.open()
     connect, tries = database._engine.connect, []
@@ -17,7 +27,7 @@ async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog):
     def fail_once():
         tries.append(1)
         if len(tries) == 1:
-            raise LookupError("unforeseen")
+            raise failure
         return connect()
 
     monkeypatch.setattr(database._engine, "connect", fail_once)
@@ -31,4 +41,6 @@ async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog):
         await eventually(lambda number=number: len(tries) >= number)
     await asyncio.sleep(0)
     await database.close()
-    assert [record.message for record in caplog.records] == ["The write-ahead log could not be checkpointed"]
+    (record,) = caplog.records
+    assert record.message == "The write-ahead log could not be checkpointed"
+    assert str(record.exc_info[1]) == logged

@@ -33,6 +33,7 @@ from support_service.database.sqlite.connection import SqliteConnection, SqliteT
 from support_service.database.sqlite.file_identity import FileIdentity
 from support_service.database.sqlite.group_commit import GroupCommit
 from support_service.database.timings import SqliteTimings
+from support_service.telemetry.logs import outage_logger
 from support_service.telemetry.stores import PoolState, RecordOperation, discard_operation
 
 THREADS = 4
@@ -231,6 +232,8 @@ class SqliteDatabase:
                 self._wrote = False
                 try:
                     await asyncio.get_running_loop().run_in_executor(self._threads, checkpoint)
+                except OPERATIONAL_ERRORS as failure:
+                    log.exception("The write-ahead log could not be checkpointed", exc_info=_unavailable(failure))
                 except Exception:
                     log.exception("The write-ahead log could not be checkpointed")
 
@@ -249,5 +252,6 @@ def _is_busy(failure: Exception) -> bool:
 
 def _unavailable(failure: Exception) -> Unavailable:
     """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
-    log.info("SQLite failed: %s", getattr(original(failure), "sqlite_errorname", type(failure).__name__))
+    name = getattr(original(failure), "sqlite_errorname", type(failure).__name__)
+    outage_logger(f"sqlite.{name}").info("SQLite failed: %s", name)
     return database_error(code_of_sqlite_error(failure))
