@@ -1,5 +1,6 @@
 """The cause of a failure for the log: which exceptions come from an outage of a dependency, and the innermost one."""
 
+import asyncio
 import traceback
 from pathlib import Path
 
@@ -14,7 +15,10 @@ PACKAGE = str(Path(support_service.__file__).parent)
 
 
 def cause_chain(failure: BaseException) -> list[BaseException]:
-    """Return the exception and its causes, the innermost one last; a group is followed into its first exception."""
+    """Return the exception and its causes, the innermost one last; a group is followed into its first exception.
+
+    The cancellation by which a timeout ended what it waited for is no cause.
+    """
     chain = [failure]
     while len(chain) < MAX_CHAIN:
         inner = chain[-1].__cause__
@@ -22,7 +26,7 @@ def cause_chain(failure: BaseException) -> list[BaseException]:
             inner = chain[-1].__context__
         if isinstance(chain[-1], BaseExceptionGroup):
             inner = chain[-1].exceptions[0]
-        if inner is None:
+        if inner is None or isinstance(inner, asyncio.CancelledError):
             break
         chain.append(inner)
     return chain

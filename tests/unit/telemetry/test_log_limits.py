@@ -1,5 +1,6 @@
 """What an outage and a defect may write to the log."""
 
+import asyncio
 import logging
 
 import pytest
@@ -53,6 +54,16 @@ def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
     later = record(outage(), "%s failed", "The sweep")
     assert gate.filter(later)
     assert later.getMessage().endswith("Connection refused (100 more since the last such line)")
+
+
+async def test_timeout_is_named_as_such(clock):
+    """Its innermost exception is the cancellation by which it ended what it waited for."""
+    with pytest.raises(TimeoutError) as late:
+        async with asyncio.timeout(0):
+            await asyncio.sleep(1)
+    line = record(raised(Unavailable("database_unavailable", "The database can't answer now"), late.value))
+    assert RateLimitFilter().filter(line)
+    assert line.getMessage() == "%s failed: TimeoutError"
 
 
 def test_outage_in_a_group_and_in_many_lines(clock):
