@@ -1,6 +1,6 @@
 """Admission control: limits that refuse a request before its handler runs, and headers for every response."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from aiohttp import web
@@ -10,6 +10,7 @@ from opentelemetry.metrics import Counter
 
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
+from support_service.http.large_bodies import LargeBodies
 from support_service.http.readiness import Readiness
 from support_service.http.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
 from support_service.http.unread_answers import (
@@ -47,6 +48,7 @@ class Admission:
     by_principal: RateLimiter | None
     unread: UnreadAnswers
     rejections: Counter
+    bodies: LargeBodies = field(default_factory=LargeBodies)
 
     def check(self, request: web.Request) -> None:
         """Check a request against the allowed origins, overload, the limits of its address, and query limits.
@@ -89,6 +91,14 @@ class Admission:
             request[CALLERS] += (f"principal {principal}",)
             self._check_unread(request)
 
+    def begin_large_body(self, request: web.Request) -> None:
+        """Count a request whose body is large until its end. Raises Unavailable if there are too many."""
+        try:
+            self.bodies.begin(request, request.get(CALLERS, ()))
+        except Unavailable:
+            self.rejections.add(1, {"reason": "requests"})
+            raise
+
     def check_answer(self, request: web.Request, size: int) -> None:
         """Check an answer of `size` bytes to a request that has changed nothing, so that it can still be refused.
 
@@ -127,7 +137,10 @@ class Admission:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Run the checks, answer CORS preflights, and pass every other request to its handler."""
         self.check(request)
-        return self.browser_policy.preflight(request) or await handler(request)
+        try:
+            return self.browser_policy.preflight(request) or await handler(request)
+        finally:
+            self.bodies.end(request)
 
     async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""

@@ -21,7 +21,8 @@ from support_service.core.errors import (
 )
 from support_service.core.field_names import in_camel_case
 from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
-from support_service.http.component import HTTP_TIMINGS, READINESS
+from support_service.http.component import ADMISSION, HTTP_TIMINGS, READINESS
+from support_service.http.large_bodies import LARGE_BYTES
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
@@ -31,6 +32,8 @@ KEPT_QUERIES = 64  # parsed queries that a route keeps; one has at most 4 KiB
 # an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
 # on most bodies.
 HUGE_NUMBER = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|(?<![0-9]{2})[0-9]{199})")
+
+BODY = web.RequestKey("body", bytes)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -120,8 +123,10 @@ def reject_compressed(request: web.Request) -> None:
 async def read_body(request: web.Request) -> bytes:
     """Read the body; repeated calls return the same bytes.
 
-    Raises UnsupportedMediaType and RequestTimeout, and aiohttp's 413 for a large body.
+    Raises UnsupportedMediaType, RequestTimeout and Unavailable, and aiohttp's 413 for a large body.
     """
+    if BODY in request:
+        return request[BODY]
     reject_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
@@ -131,9 +136,21 @@ async def read_body(request: web.Request) -> bytes:
     try:
         with request.app[READINESS].wait_for_client():
             async with asyncio.timeout(timeout):
-                return await request.read()
+                request[BODY] = await _receive(request)
     except TimeoutError:
         raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
+    return request[BODY]
+
+
+async def _receive(request: web.Request) -> bytes:
+    body = bytearray()
+    while chunk := await request.content.readany():
+        body += chunk
+        if len(body) > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
+        if len(body) > LARGE_BYTES:
+            request.app[ADMISSION].begin_large_body(request)
+    return bytes(body)
 
 
 def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
