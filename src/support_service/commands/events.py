@@ -49,7 +49,7 @@ async def _list_dead_letters(settings: Settings) -> None:
     async with _broker(settings) as (broker, stream):
         async for letter in _all_dead_letters(broker, stream):
             shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
-            print(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False))
+            print(_printable(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False)))
 
 
 async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
@@ -91,6 +91,11 @@ async def _all_dead_letters(broker: RedisBroker, stream: str) -> AsyncIterator[D
         for letter in page:
             yield letter
         after = page[-1].id
+
+
+def _printable(document: str) -> str:
+    """Escape what a terminal would obey, such as U+009B: it is in strings of the JSON document only."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in document)
 
 
 def _entry_order(entry_id: str) -> tuple[int, ...]:

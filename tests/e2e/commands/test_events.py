@@ -60,6 +60,17 @@ async def test_dead_letters_are_dropped(redis, tmp_path):
     assert json.loads(left)["event"] == "another"
 
 
+async def test_event_of_a_dead_letter_does_not_control_the_terminal(redis, tmp_path):
+    """Letters of any script are printed as they are."""
+    event = "đơn \x9b31m\x7f\u202e"
+    async with Redis.from_url(redis.url) as stream:
+        await stream.xadd("support.inbound.dead", {"event": event, "reason": "why", "tries": 1, "at": "then"})
+    (line,) = (await command(tmp_path, "dead-letters", "list", SUPPORT_REDIS_URL=redis.url)).splitlines()
+    assert line.isprintable()
+    assert "đơn" in line
+    assert json.loads(line)["event"] == event
+
+
 async def test_more_dead_letters_than_a_page_are_listed_and_replayed(redis, tmp_path):
     variables = {"SUPPORT_REDIS_URL": redis.url}
     letters = 2 * DEAD_LETTER_PAGE + 1
