@@ -10,6 +10,7 @@ SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
 SIZE_LINE_BEGINNING = re.compile(rb"(?:[0-9a-fA-F]{1,16}[ \t]*(?:;[^\x00\r\n]*)?\r?)?")
 CHUNK_END = b"\r\n"
 TRAILER_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*(?:\r\n?)?)?|\r\n?")
+FRAMING_TRAILER = re.compile(rb"(?:content-length|transfer-encoding):", re.IGNORECASE)  # aiohttp refuses it
 MAX_TRAILERS_BYTES = 32 * 1024
 
 
@@ -59,6 +60,8 @@ class ChunkedFraming:
     def _read_trailer(self, line: bytes) -> bool:
         """Interpret a line behind the last chunk: a header, or the empty line at the end."""
         if len(line) > min(MAX_LINE_BYTES, self._trailers_left) or TRAILER_BEGINNING.fullmatch(line) is None:
+            return False
+        if FRAMING_TRAILER.match(line):
             return False
         if line.endswith(b"\n"):
             self._line, self._trailers_left = b"", self._trailers_left - len(line)

@@ -167,9 +167,15 @@ async def test_body_that_becomes_malformed_is_refused_at_once(client, address, b
     assert b'"malformed_body"' in stream
 
 
-@pytest.mark.parametrize("rest", [b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(b"no colon\r\n", b"A: b\n\n", b": b\r\n", b"A: \0\r\n", b"A: " + b"b" * 9000),
+        *(b"Content-Length: 5\r\n\r\n", b"A: b\r\ntransfer-encoding: chunked\r\n\r\n"),
+    ],
+)
 async def test_malformed_trailer_is_refused_at_once(client, address, rest):
-    """A malformed or long header behind the last chunk gets 400, and not the timeout of the body."""
+    """A malformed, long or framing header behind the last chunk gets 400 and not the timeout of the body."""
     reader, writer = await asyncio.open_connection(*address)
     with closing(writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
