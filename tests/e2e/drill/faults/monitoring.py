@@ -30,13 +30,13 @@ async def scrapes_are_blocked(deployment: Deployment) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def probe_fails_at_times(deployment: Deployment) -> AsyncIterator[None]:
-    """The consumer may not read for every other three runs."""
+    """The consumer may not read for four minutes of six: a run that fails takes longer than the interval of runs."""
 
     async def refuse_for_a_while() -> None:
         async with consumer_may_not_read(deployment):
-            await asyncio.sleep(3 * EVALUATION)
+            await asyncio.sleep(4 * EVALUATION)
 
-    async with repeatedly(refuse_for_a_while, 3 * EVALUATION):
+    async with repeatedly(refuse_for_a_while, 2 * EVALUATION):
         yield
 
 
