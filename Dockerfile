@@ -1,4 +1,4 @@
-# The service without a compiler, pip's cache or root. All packages are those that requirements.lock pins.
+# The service without a compiler, pip's cache or root. requirements.lock pins all packages.
 # BASE is a Debian image with python3, its venv module, tzdata and certificates: `make image` makes one without a registry.
 ARG BASE=docker.io/library/python:3.13.9-slim-trixie
 

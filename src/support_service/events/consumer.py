@@ -230,7 +230,7 @@ class EventConsumer:
                     failure.code not in UNAVAILABLE_CODES or await self._database_available()
                 ):
                     raise
-                # Telemetry/logs.py passes a line a minute.
+                # The log has it once a minute: see telemetry/logs.py.
                 log.warning("Events wait for the database: %s", failure, exc_info=failure)
                 failures += 1
             await asyncio.sleep(self._timings.backoff.delay(failures))

@@ -16,7 +16,7 @@ async def poll_with_backoff(
 ) -> None:
     """Await `work()` every `interval` seconds until cancelled; back off after a failure.
 
-    While the broker or the database is unavailable, telemetry/logs.py passes a line a minute.
+    While the broker or the database is unavailable, the log has one line a minute: see telemetry/logs.py.
     """
     failures = 0
     while True:

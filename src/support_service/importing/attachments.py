@@ -74,7 +74,7 @@ class ImportedFiles:
         try:
             await asyncio.wait(tasks)  # all, also if one fails: none must use the storage after its end
         finally:
-            await cancel_all(tasks)  # those that still run, if this task is cancelled
+            await cancel_all(tasks)  # if this task is cancelled, some still run
         return [task.result() for task in tasks]
 
     async def discard(self, stored: StoredFiles) -> None:

@@ -102,11 +102,14 @@ class Feed:
                 await self._follow()
             except BrokerError as failure:
                 failures = failures + 1 if self.interrupted else 1
-                self._interrupt(failure)
-            except Exception as failure:
+                log.warning(
+                    "Following the stream of events is interrupted and is retried: %s", failure, exc_info=failure
+                )
+                self._interrupt()
+            except Exception:
                 failures = failures + 1 if self.interrupted else 1
                 log.exception("Following the stream of events failed and is retried")
-                self._interrupt(failure)
+                self._interrupt()
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
     async def replay(self, text: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
@@ -236,11 +239,10 @@ class Feed:
             log.info("Following the stream of events continues")
             self._subscribers.send_to_all(comment_frame(CONTINUED))
 
-    def _interrupt(self, failure: Exception) -> None:
+    def _interrupt(self) -> None:
         self.attempted.set()
         if not self.interrupted:
             self._interrupted_at = time.monotonic()
-            log.warning("Following the stream of events is interrupted and is retried: %s", failure)
             self._subscribers.send_to_all(comment_frame(INTERRUPTED))
 
 

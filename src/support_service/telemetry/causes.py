@@ -17,7 +17,7 @@ PACKAGE = str(Path(support_service.__file__).parent)
 def cause_chain(failure: BaseException) -> list[BaseException]:
     """Return the exception and its causes, the innermost one last; a group is followed into its first exception.
 
-    The cancellation by which a timeout ended what it waited for is no cause.
+    A timeout cancels what it waits for; this cancellation is not a cause.
     """
     chain = [failure]
     while len(chain) < MAX_CHAIN:

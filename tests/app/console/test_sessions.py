@@ -92,7 +92,7 @@ async def test_wrong_token_starts_no_session(client):
 
 
 async def test_sign_in_ends_the_session_that_it_replaces(client, token):
-    """Nobody could end it any more; a refused sign-in replaces none."""
+    """The browser has lost its cookie; a refused sign-in replaces no session."""
     first = (await sign_in(client, token)).headers["Set-Cookie"].partition(";")[0]
     await expect_problem(await sign_in(client, "sup_wrong"), 401, "token_invalid")
     assert (await client.get("/support/me")).status == 200

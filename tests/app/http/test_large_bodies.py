@@ -58,7 +58,7 @@ async def post_large(client):
     ],
 )
 async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start):
-    """Also those of a sign-in, which anyone can send. Small bodies are served meanwhile, and large ones afterwards."""
+    """Also those of a sign-in, which needs no token. Small bodies are served meanwhile, and large ones afterwards."""
     async with begun(client, path, framing, start):
         await eventually(lambda: len(client.app[ADMISSION].bodies) == MAX_PER_CALLER)
         await expect_problem(await post_large(client), 503, "overloaded")
@@ -69,6 +69,6 @@ async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start
 
 
 async def test_body_that_has_not_arrived_is_not_counted(client):
-    """A client that only announces large bodies keeps out nobody."""
+    """A client that only announces large bodies takes no place of others."""
     async with begun(client, "/support/cases", "Content-Length: 1048576", b"{"):
         assert (await post_large(client)).status == 201

@@ -60,7 +60,7 @@ async def test_token_is_created_listed_and_revoked(run_token, path):
 
 
 async def test_times_are_listed_in_utc(run_token, path):
-    """Someone may have written another offset into the file."""
+    """The file may have been edited, with another offset."""
     await run_token("create", "shop", "--role", "service", "--expires", "90d")
     content = json.loads(path.read_text())
     content["tokens"][0]["expires"] = "2999-05-12T03:00:00+07:00"

@@ -100,7 +100,7 @@ async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, tok
 
 
 async def test_queue_asks_for_a_new_sign_in_when_its_stream_ends_with_the_token(tokens, token_file, console):
-    """Nobody has to press anything: the page would not show changes any more."""
+    """Without a key or a click: the page would not show changes any more."""
     console.refused = {401}
     page = await sign_in(console, tokens["agent"])
     await expect(page.locator(".live")).to_contain_text("live")

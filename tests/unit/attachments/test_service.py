@@ -57,7 +57,7 @@ async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_pa
 
 
 async def test_readings_of_free_space_are_bounded(service):
-    """Each deletion of an attachment adds one, however many there are in an hour."""
+    """Each deletion of an attachment adds one, and an hour may have thousands."""
     for _ in range(MAX_READINGS + 1):
         await service.backlog.refresh()
     assert len(service.backlog._free_history) == MAX_READINGS

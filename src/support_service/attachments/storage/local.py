@@ -93,7 +93,7 @@ class LocalAttachmentStorage:
                             stack.push_async_callback(file.close)
                         view = memoryview(block)
                         while view:  # an unbuffered write may be partial
-                            view = view[await _ended(file.write(view)) :]
+                            view = view[await _finished(file.write(view)) :]
                         block, blocks = bytearray(), blocks + 1
                         if blocks % SPACE_CHECK_BLOCKS == 0:
                             self._require_space()
@@ -114,9 +114,8 @@ class LocalAttachmentStorage:
     async def _finish(self, file: PendingFile) -> str:
         folder = self._finisher.finish(file)
         try:
-            return f"{await asyncio.shield(folder)}/{file.path.name}"
-        except asyncio.CancelledError:
-            await asyncio.wait([folder])  # a thread can't be cancelled: wait, then delete the file it stored
+            return f"{await _finished(folder)}/{file.path.name}"
+        except asyncio.CancelledError:  # delete the file that the thread has stored
             with suppress(Unavailable, OSError):
                 await self.delete(f"{folder.result()}/{file.path.name}")
             raise
@@ -184,15 +183,15 @@ async def _create(path: Path) -> AsyncFileIO:
     """Create a file for writing. If this is cancelled, the file is closed."""
     opening = asyncio.ensure_future(aiofiles.open(path, "xb", buffering=0))
     try:
-        return await _ended(opening)
+        return await _finished(opening)
     except asyncio.CancelledError:
         if opening.done() and not opening.cancelled() and not opening.exception():
             await opening.result().close()
         raise
 
 
-async def _ended(work: Awaitable[Result]) -> Result:
-    """Return the result of what a thread does. If this is cancelled, wait for it first: it uses a file."""
+async def _finished(work: Awaitable[Result]) -> Result:
+    """Return the result of a thread's work. A cancellation waits for it, because a thread can't be cancelled."""
     working = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(working)
