@@ -5,7 +5,7 @@ comment names. The drill divides times and bytes by constants of its own, and ch
 """
 
 # Scrape and evaluation intervals. Ranges of cause alerts are 3 evaluations long, so that an alert resolves within six
-# evaluations of the repair.
+# evaluations of the repair; SupportUploadsRefused, which is kept for longer, within eight.
 SCRAPE_EVERY = "15s"
 EVALUATE_EVERY = "1m"
 WINDOW = "3m"  # range of the rates in alerts: 12 scrapes; a few may be lost
