@@ -1,5 +1,9 @@
-"""Errors of HTTP clients as sentences for people: without names of exceptions, with the address and the cause."""
+"""Errors of HTTP clients as sentences for people: without names of exceptions, with the address and the cause.
 
+The address is the scheme, the host and the port: the path of a webhook may be its secret.
+"""
+
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +12,8 @@ import aiohttp
 from support_service.core.os_errors import describe_os_error, one_line
 
 OTHER_SERVICE = "is this the URL of a support-service?"
+# From here on aiohttp's text quotes what the server sent, which may repeat the path of the request.
+QUOTED = re.compile(r":?\s*b?['\"].*", re.DOTALL)
 
 
 def describe_client_error(failure: Exception) -> str:
@@ -18,11 +24,18 @@ def describe_client_error(failure: Exception) -> str:
     return one_line(failure)
 
 
+def _unreadable(failure: aiohttp.ClientResponseError) -> str:
+    reason = " ".join(QUOTED.sub("", failure.message).split())
+    return f"the answer of {failure.request_info.real_url.origin()} can't be read: {reason}"
+
+
 # The first row with the type of an error, or a base of it, describes the error.
 DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ...] = (
     (
         (aiohttp.ClientConnectorCertificateError,),
-        lambda failure: f"the certificate of {failure.host}:{failure.port} is not valid: {failure.certificate_error}",
+        lambda failure: (
+            f"the certificate of {failure.host}:{failure.port} is not valid: {failure.certificate_error.verify_message}"
+        ),
     ),
     (
         (aiohttp.ClientConnectorError,),
@@ -30,8 +43,9 @@ DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ..
     ),
     ((aiohttp.ServerDisconnectedError,), lambda _: "the server closed the connection without an answer"),
     ((TimeoutError,), lambda _: "no answer in time"),
-    ((aiohttp.InvalidURL,), lambda failure: f"the URL can't be used: {failure.url}"),
+    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), lambda _: "the URL is not a valid http or https URL"),
     ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE}"),
+    ((aiohttp.ClientResponseError,), _unreadable),
     ((OSError,), lambda failure: f"the connection broke: {describe_os_error(failure)}"),
     ((aiohttp.ClientConnectionError,), lambda failure: f"the connection broke: {one_line(failure)}"),
     ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {one_line(failure)}"),

@@ -26,7 +26,7 @@ KEY = ConnectionKey("orders", 8080, is_ssl=False, ssl=True, proxy=None, proxy_au
         (aiohttp.ServerDisconnectedError(), "the server closed the connection without an answer"),
         (aiohttp.ServerTimeoutError(), "no answer in time"),
         (TimeoutError(), "no answer in time"),
-        (aiohttp.InvalidURL("http://a b"), "the URL can't be used: http://a b"),
+        (aiohttp.InvalidURL("http://a b"), "the URL is not a valid http or https URL"),
         (aiohttp.ClientOSError(104, "x"), "the connection broke: Connection reset by peer"),
         (aiohttp.ClientConnectionError("it is closed"), "the connection broke: it is closed"),
         (aiohttp.ClientPayloadError("it ended"), "the answer can't be read: it ended"),
