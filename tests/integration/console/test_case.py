@@ -111,6 +111,59 @@ async def test_draft_survives_a_reload(console, case):
     await expect(page.locator("#composer")).to_have_value("")
 
 
+async def test_reply_and_note_have_drafts_of_their_own(console, client, case):
+    """The text of a note never gets into a reply, not even by undoing. Both drafts survive a reload."""
+    page = await console.open(path(case))
+    composer = page.locator("#composer")
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_be_focused()
+    await page.keyboard.type("The customer is on the fraud list.")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await expect(composer).to_have_value("")
+    await expect(composer).to_be_focused()
+    await page.keyboard.press("Control+z")
+    await expect(composer).to_have_value("")
+    await page.keyboard.type("We are looking into it.")
+    await page.reload()
+    await expect(composer).to_have_value("We are looking into it.")
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_have_value("The customer is on the fraud list.")
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await composer.press("Control+Enter")
+    await expect(composer).to_have_value("")
+    await page.get_by_role("button", name="Internal note").click()
+    await expect(composer).to_have_value("The customer is on the fraud list.")
+    await settled(page)
+    await composer.press("Control+Enter")  # the own reply raises no question
+    await expect(page.locator(".message[data-note]")).to_be_visible()
+    assert (await messages(client, case))[1:] == [
+        ("We are looking into it.", "public"),
+        ("The customer is on the fraud list.", "internal"),
+    ]
+
+
+async def test_closed_duplicate_leads_to_the_original_case(console, client, case):
+    """It offers no reply, by button or by key: the customer is answered in the original case. A note can be added."""
+    original = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
+    page = await console.open(path(case))
+    await page.locator("#composer").fill("It is on its way.")
+    await client.post(f"/support/cases/{case['id']}/links", json={"kind": "duplicate-of", "caseId": original["id"]})
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
+    await expect(page.get_by_text("This case is closed as a duplicate.")).to_be_visible()
+    await expect(page.get_by_role("button", name="Send reply")).to_have_count(0)
+    await page.locator("#composer").press("Control+Enter")
+    await expect_accessible(page)
+    await page.get_by_role("button", name="Internal note").click()
+    await page.locator("#composer").fill("Same parcel.")
+    await page.get_by_role("button", name="Add note").click()
+    await expect(page.locator(".message[data-note]")).to_be_visible()
+    assert (await messages(client, case))[1:] == [("Same parcel.", "internal")]
+    await page.get_by_role("button", name="Reply", exact=True).click()
+    await page.get_by_role("link", name="Open the original case").click()
+    await expect(page.get_by_role("heading", name="Where is ORD-1001?")).to_be_visible()
+    await expect(page.get_by_role("button", name="Send reply")).to_be_visible()
+
+
 @pytest.mark.parametrize("choice", ["Send anyway", "Keep editing"])
 async def test_neither_of_two_agents_answers_over_the_other(console, client, case, choice):
     """The second one sees the first one's answer, and decides."""
@@ -180,9 +233,42 @@ async def test_macro_is_inserted_by_its_name(console, client, case):
     await page.keyboard.type(" ;thanks")
     await page.keyboard.press("Tab")
     await expect(page.get_by_label("Status after sending")).to_have_value("pending")
-    await expect(page.get_by_label("Remove the tag polite")).to_be_visible()
     await page.locator("#composer").press("Control+Enter")
     await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
+
+
+async def test_macro_changes_the_case_only_when_its_message_is_sent(console, client, case):
+    """Its tags and status wait with the draft, also over a reload. A draft that is thrown away changes nothing."""
+    macro = {"text": "Thank you.", "status": "pending", "tags": ["polite", "closing"]}
+    await client.put("/support/macros/thanks", json=macro)
+    page = await console.open(path(case))
+    composer = page.locator("#composer")
+
+    async def insert_macro():
+        await composer.click()
+        await page.keyboard.type(";thanks")
+        await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+        await page.keyboard.press("Enter")
+        await expect(composer).to_have_value("Thank you.")
+
+    await insert_macro()
+    await expect(page.get_by_label("Do not add the tag polite")).to_be_visible()
+    await expect_accessible(page)
+    await composer.fill("")
+    await expect(page.get_by_label("Do not add the tag polite")).to_have_count(0)
+    await expect(page.get_by_label("Status after sending")).to_have_value("")
+    await settled(page)
+    detail = await read_detail(client, case)
+    assert (detail["tags"], detail["status"]) == (["delivery"], "open")
+
+    await insert_macro()
+    await page.reload()
+    await page.get_by_label("Do not add the tag closing").click()
+    await composer.press("Control+Enter")
+    await expect(page.get_by_label("Remove the tag polite")).to_be_visible()
+    await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
+    detail = await read_detail(client, case)
+    assert (detail["tags"], detail["status"]) == (["delivery", "polite"], "pending")
 
 
 async def test_duplicate_is_linked_and_unlinked(console, client, case):

@@ -37,8 +37,6 @@ export class CasePage extends Element {
   preview = null;
   /** @type {{messages: any[], changes: string[]} | null} */
   question = null;
-  /** @type {any} the case as the writer of the draft has seen it */
-  seenDetail = null;
   composer = new Composer(this);
   view = new TimelineView(this);
   presence = new Presence();
@@ -55,13 +53,12 @@ export class CasePage extends Element {
     this.listen(live, "change", ({ detail }) => this.applyChange(detail));
     this.listen(live, "presence", () => this.requestUpdate());
     this.listen(live, "resync", () => this.followChange());
-    const focus = () => this.composer.box?.focus();
     this.listen(
       document,
       "keydown",
       onKeys({
-        r: () => (this.composer.choose("public"), focus()),
-        n: () => (this.composer.choose("internal"), focus()),
+        r: () => this.composer.choose("public"),
+        n: () => this.composer.choose("internal"),
         c: () => can("cases:write") && this.detail && this.detail.assignedAgentId !== agent() && this.change({ assignedAgentId: agent() }),
         f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
         u: () => go(queueLeft.address),
@@ -103,7 +100,7 @@ export class CasePage extends Element {
 
   /** Read the case again. `own`: after a change that was made here. */
   async reload({ own = false } = {}) {
-    if (own) this.composer.ownChanges += 1;
+    if (own) this.composer.noteOwnChange();
     const caseId = this.caseId;
     const { data, etag } = await request(this.path);
     if (caseId !== this.caseId || versionOf(etag) < this.version) return;
@@ -136,8 +133,7 @@ export class CasePage extends Element {
     this.version = version;
     this.entries = entriesOf(detail, this.collected);
     if (first && !Object.keys(this.sources).length) this.sources = detail.timelineSources;
-    this.composer.show(version);
-    if (this.composer.seen === version) this.seenDetail = detail;
+    this.composer.show(detail, version);
     document.title = `${detail.subject} – ${t("app.name")}`;
     this.requestUpdate();
     if (isAtEnd && !first) this.view.scrollToEnd();
@@ -207,7 +203,7 @@ export class CasePage extends Element {
    */
   async askAboutChange(/** @type {any[] | undefined} */ newMessages) {
     const { describeChanges } = await import("../parts/change-question.js");
-    const before = this.seenDetail;
+    const before = this.composer.draft.seenDetail;
     await this.reload();
     const known = new Set((before?.messages ?? []).map((/** @type {any} */ each) => each.id));
     const added = newMessages ?? (before ? this.detail.messages : []);
@@ -219,9 +215,7 @@ export class CasePage extends Element {
   /** @param {CustomEvent<boolean>} event */
   async answerQuestion({ detail: send }) {
     this.set({ question: null });
-    this.seenDetail = this.detail;
-    this.composer.seen = this.version; // the writer has seen the question
-    this.composer.ownChanges = 0;
+    this.composer.draft.see(this.detail, this.version); // the writer has seen the question
     this.composer.keep();
     if (send) await this.composer.send({ over: true });
     this.composer.box?.focus();

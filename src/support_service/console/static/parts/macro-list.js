@@ -10,14 +10,14 @@ const CALL = /(?:^|\s);([\w.-]*)$/;
 export class MacroList {
   /** @type {any[] | null} */
   macros = null;
-  /** @type {{start: number, typed: string} | null} */
+  /** @type {{box: HTMLTextAreaElement, start: number, typed: string} | null} */
   call = null;
   selected = 0;
   message = "";
 
   /**
    * @param {() => void} changed
-   * @param {(start: number, filled: any) => void} insert
+   * @param {(box: HTMLTextAreaElement, start: number, filled: any) => void} insert
    */
   constructor(changed, insert) {
     this.changed = changed;
@@ -39,7 +39,8 @@ export class MacroList {
   /** Follow what is typed. @param {HTMLTextAreaElement} box */
   async follow(box) {
     if (!can("macros:read")) return;
-    this.call = macroCall(box.value, box.selectionStart);
+    const found = macroCall(box.value, box.selectionStart);
+    this.call = found && { box, ...found };
     this.selected = 0;
     if (this.call && !this.macros) {
       this.macros = [];
@@ -77,7 +78,8 @@ export class MacroList {
    * @param {string} caseId
    */
   async pick(macro, caseId) {
-    const start = this.call?.start ?? 0;
+    if (!this.call) return;
+    const { box, start } = this.call;
     this.call = null;
     this.message = t("app.loading");
     this.changed();
@@ -85,7 +87,7 @@ export class MacroList {
       const path = `/support/cases/${encodeURIComponent(caseId)}/macros/${macro.name}/preview`;
       const { data } = await request(path, { method: "POST" });
       this.message = data.unfilled.length ? t("macro.unfilled", { names: data.unfilled.map(unfilled).join(", ") }) : "";
-      this.insert(start, data);
+      this.insert(box, start, data);
     } catch (failure) {
       this.message = explain(failure);
     }
