@@ -205,6 +205,24 @@ async def test_own_changes_ask_no_question(console, client, case):
     assert detail["messages"][-1]["attachmentUri"] == detail["attachments"][0]["uri"]
 
 
+async def test_taking_a_colleagues_case_is_asked_first(console, client, case):
+    """By key and by button: the case stays with the colleague unless the agent confirms."""
+    await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
+    page = await console.open(path(case))
+    dialog = page.get_by_role("dialog", name="Take over the case?")
+    await expect(page.locator(".case-head").get_by_text("agent-9")).to_be_visible()
+    await page.keyboard.press("c")
+    await expect(dialog.get_by_text("agent-9 has this case.")).to_be_visible()
+    await expect_accessible(page)
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    assert (await read_detail(client, case))["assignedAgentId"] == "agent-9"
+    await page.get_by_role("button", name="Claim").click()
+    await dialog.get_by_role("button", name="Take over").click()
+    await expect(page.get_by_role("button", name="Release")).to_be_visible()
+    assert (await read_detail(client, case))["assignedAgentId"] == "anyone"
+
+
 async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client, case):
     """The page, which has not heard of the change, shows it."""
     console.refused = {412}

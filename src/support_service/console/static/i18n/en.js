@@ -91,6 +91,8 @@ export const texts = {
   "case.resolve": "Resolve",
   "case.waiting": "waiting {time}",
   "case.claimed_first": "{agent} has this case.",
+  "claim.title": "Take over the case?",
+  "claim.confirm": "Take over",
   "field.status": "Status",
   "field.priority": "Priority",
   "field.assignedAgentId": "Assignee",

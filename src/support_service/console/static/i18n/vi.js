@@ -92,6 +92,8 @@ export const texts = {
   "case.resolve": "Đã giải quyết",
   "case.waiting": "đã chờ {time}",
   "case.claimed_first": "{agent} đã nhận vụ việc này.",
+  "claim.title": "Nhận thay vụ việc này?",
+  "claim.confirm": "Nhận thay",
   "field.status": "Trạng thái",
   "field.priority": "Ưu tiên",
   "field.assignedAgentId": "Người xử lý",

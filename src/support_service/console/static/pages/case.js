@@ -37,6 +37,8 @@ export class CasePage extends Element {
   preview = null;
   /** @type {{messages: any[], changes: string[]} | null} */
   question = null;
+  /** The agent whose case is about to be taken over. */
+  takingFrom = "";
   composer = new Composer(this);
   view = new TimelineView(this);
   presence = new Presence();
@@ -59,7 +61,7 @@ export class CasePage extends Element {
       onKeys({
         r: () => this.composer.choose("public"),
         n: () => this.composer.choose("internal"),
-        c: () => can("cases:write") && this.detail && this.detail.assignedAgentId !== agent() && this.change({ assignedAgentId: agent() }),
+        c: () => this.claim(),
         f: () => /** @type {HTMLElement | null} */ (this.querySelector("input[type=file]"))?.click(),
         u: () => go(queueLeft.address),
       }),
@@ -162,6 +164,25 @@ export class CasePage extends Element {
     if (answer) this.set({ customer: answer.data });
   }
 
+  /** Claim the case. Ask first if a colleague has it. */
+  async claim() {
+    const holder = this.detail?.assignedAgentId;
+    if (!can("cases:write") || !this.detail || holder === agent()) return;
+    if (!holder) return this.change({ assignedAgentId: agent() });
+    await import("../parts/claim-question.js");
+    this.set({ takingFrom: holder });
+  }
+
+  /** @param {CustomEvent<boolean>} event */
+  async answerClaim({ detail: isWanted }) {
+    const holder = this.takingFrom;
+    this.set({ takingFrom: "" });
+    await this.updateComplete;
+    if (!isWanted) return;
+    if (this.detail.assignedAgentId === holder) this.change({ assignedAgentId: agent() });
+    else this.claim(); // meanwhile another colleague has it, or nobody
+  }
+
   /** Change fields of the case, unless it has changed since it was shown. @param {object} changes */
   async change(changes) {
     if (this.busy) return;
@@ -232,7 +253,7 @@ export class CasePage extends Element {
         @dragover=${(/** @type {DragEvent} */ event) => event.preventDefault()}
         @drop=${(/** @type {DragEvent} */ event) => this.drop(event)}
       >
-        ${caseHeader(this.detail, { change: (changes) => this.change(changes), busy: this.busy, viewers: live.othersIn(this.caseId) })}
+        ${caseHeader(this.detail, { change: (changes) => this.change(changes), claim: () => this.claim(), busy: this.busy, viewers: live.othersIn(this.caseId) })}
         <div class="case-sub">
           ${sourceBadges(this.sources, { busy: this.collecting, refresh })} ${this.view.filters()}
         </div>
@@ -251,6 +272,7 @@ export class CasePage extends Element {
       ${this.question
         ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
         : nothing}
+      ${this.takingFrom ? html`<claim-question .agent=${this.takingFrom} @answer=${this.answerClaim}></claim-question>` : nothing}
       ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
     `;
   }

@@ -12,9 +12,9 @@ const PRIORITIES = ["low", "normal", "high", "urgent"];
 
 /**
  * @param {any} item
- * @param {{change: (changes: object) => void, busy: boolean, viewers: {name: string, state: string}[]}} actions
+ * @param {{change: (changes: object) => void, claim: () => void, busy: boolean, viewers: {name: string, state: string}[]}} actions
  */
-export function caseHeader(item, { change, busy, viewers }) {
+export function caseHeader(item, { change, claim, busy, viewers }) {
   const writable = can("cases:write");
   const statuses = [item.status, ...NEXT[/** @type {keyof typeof NEXT} */ (item.status)]];
   const isMine = item.assignedAgentId === agent();
@@ -32,7 +32,7 @@ export function caseHeader(item, { change, busy, viewers }) {
           ${item.team ? html`<bdi class="tag">${item.team}</bdi>` : nothing}
         </span>
         ${writable && !isMine
-          ? html`<button class=${item.assignedAgentId ? "" : "primary"} ?disabled=${busy} @click=${() => change({ assignedAgentId: agent() })}>${t("case.claim")}</button>`
+          ? html`<button class=${item.assignedAgentId ? "" : "primary"} ?disabled=${busy} @click=${claim}>${t("case.claim")}</button>`
           : nothing}
         ${writable && isMine ? html`<button class="plain" ?disabled=${busy} @click=${() => change({ assignedAgentId: null })}>${t("case.release")}</button>` : nothing}
         ${writable && (item.status === "open" || item.status === "pending")
