@@ -36,7 +36,7 @@ from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.sla.component import CLOCK_TRACKER, POLICY_SERVICE
-from support_service.stream.component import CHANGE_STREAM, MASK_CASE
+from support_service.stream.component import CHANGE_STREAM, CURRENT_OWNERS, MASK_CASE
 from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
@@ -69,6 +69,7 @@ def setup(
     )
     masker = app[CASE_MASKER]
     app[MASK_CASE] = lambda ticket: mask_published_case(masker, ticket)
+    app[CURRENT_OWNERS] = lambda case_ids: app[CASE_SERVICE].owners_of(case_ids)  # noqa: PLW0108 - added at start-up
     permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)

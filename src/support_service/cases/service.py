@@ -124,6 +124,10 @@ class CaseService:
             raise case_not_found(case_id)
         return owner
 
+    async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
+        """Return the customer, the agent and the team of each case by its id, without those that do not exist."""
+        return await case_reading.read_owners(self._database, case_ids)
+
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
         """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
 

@@ -1,6 +1,6 @@
 """A change of a case as it was published, and what each view shows of it. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,8 @@ from support_service.stream.frames import event_frame
 Json = dict[str, Any]
 MaskCase = Callable[[Json], Json]
 """Returns the JSON of a case as analysts see it."""
+CurrentOwners = Callable[[Collection[str]], Awaitable[Mapping[str, CaseOwnership]]]
+"""Returns who may see cases now, by their ids; those that do not exist are left out. Raises Unavailable."""
 
 OPENED, CLOSED = "case.opened", "case.closed"
 CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
@@ -56,16 +58,19 @@ class Change:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
 
-    def frame_for(self, principal: Principal, view: View, mask: MaskCase) -> bytes | None:
+    def frame_for(
+        self, principal: Principal, view: View, mask: MaskCase, owner: CaseOwnership | None = None
+    ) -> bytes | None:
         """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
 
-        A principal who may no longer see the case learns only that.
+        A principal who may no longer see the case learns only that. `owner` decides who may, by default the owner after
+        the change.
         """
         if self.internal and view == "public":
             return None
         kind: str = view
-        if not principal.may_see(self.owner):
-            if not principal.may_see(self.previous_owner):
+        if not principal.may_see(owner or self.owner):
+            if not (principal.may_see(self.owner) or principal.may_see(self.previous_owner)):
                 return None
             kind = CASE_LEFT
         frame = self._frames.get(kind)
@@ -73,6 +78,10 @@ class Change:
             document = self._document(view, mask) if kind == view else self._head(CASE_LEFT, public=view == "public")
             frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
         return frame
+
+    def is_erased(self, owner: CaseOwnership) -> bool:
+        """Return whether the customer was erased since. Nothing else changes the customer of a case."""
+        return self.owner.customer_id not in (None, owner.customer_id)
 
     def _head(self, change_type: str, *, public: bool) -> Json:
         version = self.data["ticket"].get("publicVersion" if public else "version")
@@ -104,6 +113,31 @@ class Change:
         if message and view != "masked" and (message_is_public or not is_public):
             document["message"] = message
         return document
+
+
+class Replay:
+    """What a principal gets of changes from before: what it may read of their cases now."""
+
+    def __init__(self, principal: Principal, view: View, mask: MaskCase) -> None:
+        self._principal = principal
+        self._view = view
+        self._mask = mask
+        self._left: set[str] = set()  # cases of which the principal has learned that it may no longer see them
+
+    def frames(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
+        """Return the frames of the next changes; `owners` are those of now."""
+        frames = []
+        for change in changes:
+            owner = owners.get(change.case_id)
+            if owner is None or change.is_erased(owner) or change.case_id in self._left:
+                continue
+            frame = change.frame_for(self._principal, self._view, self._mask, owner)
+            if frame is None:
+                continue
+            if not self._principal.may_see(owner):
+                self._left.add(change.case_id)
+            frames.append(frame)
+        return frames
 
 
 def parse_change(position: Position, event: bytes) -> Change:

@@ -1,7 +1,6 @@
 """The stream component: the open streams of this replica, and the feed that follows the published events for them."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -9,14 +8,16 @@ from support_service.core.background import run_every, run_in_background
 from support_service.events.component import EVENT_LOG
 from support_service.http.component import READINESS
 from support_service.settings.process import LimitSettings
+from support_service.stream.changes import CurrentOwners, MaskCase
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments.stream import STREAM_INTERRUPTED, STREAM_OPEN
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
-# Masks the JSON of a case for analysts; the API sets it.
-MASK_CASE = web.AppKey[Callable[[dict[str, Any]], dict[str, Any]]]("mask_case")
+# The API sets both: it knows cases.
+MASK_CASE = web.AppKey[MaskCase]("mask_case")
+CURRENT_OWNERS = web.AppKey[CurrentOwners]("current_owners")
 
 
 def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -> None:
@@ -25,7 +26,7 @@ def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -
     async def run(app: web.Application) -> AsyncIterator[None]:
         most = StreamLimits(limits.streams, limits.streams_per_principal, limits.streams_per_address)
         stream = app[CHANGE_STREAM] = ChangeStream(
-            app[EVENT_LOG], app[MASK_CASE], app[INSTRUMENTS], most, timings=timings
+            app[EVENT_LOG], app[MASK_CASE], app[CURRENT_OWNERS], app[INSTRUMENTS], most, timings=timings
         )
         app[INSTRUMENTS].observe(STREAM_OPEN, lambda: [(len(stream), {})])
         app[INSTRUMENTS].observe(STREAM_INTERRUPTED, lambda: [(stream.feed.interrupted_for, {})])

@@ -11,7 +11,7 @@ from support_service.core.domain.principals import CaseOwnership, Principal, Vie
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
-from support_service.stream.changes import Change, MaskCase
+from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
 from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
@@ -21,6 +21,7 @@ from support_service.telemetry.instruments import Instruments
 
 Authenticate = Callable[[], Awaitable[Principal]]
 Write = Callable[[bytes], Awaitable[None]]
+DATABASE_AWAY = "interrupted: the database is away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,15 @@ class ChangeStream:
         self,
         event_log: EventLog,
         mask: MaskCase,
+        current_owners: CurrentOwners,
         instruments: Instruments,
         limits: StreamLimits,
+        *,
         timings: StreamTimings = StreamTimings(),
     ) -> None:
         self._log = event_log
         self._mask = mask
+        self._current_owners = current_owners
         self._instruments = instruments
         self._timings = timings
         self.subscribers = Subscribers(timings.queue)
@@ -147,20 +151,24 @@ class ChangeStream:
             self._instruments.stream_lag.record(max(0.0, time.time() - min(changes)))
 
     async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: Write) -> None:
-        """Send what the client has missed, or ask it to read again. While the broker is unavailable, wait for it."""
+        """Send what the client has missed, or ask it to read again.
+
+        While the broker or the database is unavailable, wait for it.
+        """
         position = parse_position(last_event_id)
         if position is not None and position.epoch == start.epoch:  # it may come from a replica that is ahead
             subscriber.after = max(subscriber.after, position.place)
         while not subscriber.closed:
+            replay = Replay(subscriber.principal, subscriber.view, self._mask)
             try:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
-                        await self._send_replayed(subscriber, changes, write)
+                        await self._send_replayed(replay, changes, write)
                         await asyncio.sleep(0)  # nothing else waits if the client may see none of them
-            except BrokerError:
+            except (BrokerError, Unavailable) as failure:
                 # What the client has got so far is sent again; it knows each change by its id.
                 await asyncio.sleep(self._timings.replay_retry)
-                await write(comment_frame(INTERRUPTED))
+                await write(comment_frame(INTERRUPTED if isinstance(failure, BrokerError) else DATABASE_AWAY))
             except Gap as gap:
                 now = self.feed.position or start
                 self._count_resync(gap.reason, 1)
@@ -171,9 +179,8 @@ class ChangeStream:
             else:
                 return
 
-    async def _send_replayed(self, subscriber: Subscriber, changes: Sequence[Change], write: Write) -> None:
-        frames = [change.frame_for(subscriber.principal, subscriber.view, self._mask) for change in changes]
-        shown = [frame for frame in frames if frame is not None]
+    async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: Write) -> None:
+        shown = replay.frames(changes, await self._current_owners({change.case_id for change in changes}))
         if shown:
             await write(b"".join(shown))
             self._instruments.stream_replayed.add(len(shown))

@@ -1,13 +1,11 @@
 """The stream of changes: which part of a change each role gets, replays, limits, and how a stream ends."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
 import pytest
 
-from support_service.access.timings import AccessTimings
 from support_service.access.token_file import edit_token_file
 from support_service.client import Change
 from support_service.core.clock import utc_now
@@ -16,55 +14,12 @@ from support_service.database.tables import case_clocks
 from support_service.http.component import READINESS
 from support_service.stream.component import CHANGE_STREAM
 from support_service.stream.feed import FeedTimings
-from support_service.stream.service import StreamTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case
-from tests.support.events.fixtures import outbox_is_empty
 from tests.support.scrape import Scrape
 from tests.support.stream import PATH, follow
-from tests.support.timings import patient_timings
-
-MESSAGE = {"authorType": "customer", "message": "Where is it?"}
-
-
-def quick(**stream):
-    """Return timings with frequent checks of callers, and changed timings of the stream."""
-    return patient_timings(
-        stream=replace(StreamTimings(access_interval=0.02, replay_retry=0.02), **stream),
-        access=AccessTimings(token_file_check_interval=0.02),
-    )
-
-
-class Desk:
-    """A service that requires tokens, and its callers."""
-
-    def __init__(self, client, tokens):
-        self.client = client
-        self.tokens = tokens
-
-    def follow(self, name, **options):
-        """Return the stream of a caller."""
-        return follow(self.client, self.tokens[name], **options)
-
-    async def send(self, method, path, name="supervisor", status=(200, 201, 204), headers=(), **sent):
-        """Send a request of a caller; return the JSON of the answer."""
-        headers = {"Authorization": f"Bearer {self.tokens[name]}", **dict(headers)}
-        async with self.client.request(method, path, headers=headers, **sent) as response:
-            assert response.status in status, await response.text()
-            return await response.json() if response.content_length else None
-
-    async def open_case(self, **fields):
-        """Open a case."""
-        return await self.send("POST", "/support/cases", json={"subject": "A parcel", "channel": "email"} | fields)
-
-    async def publish_all(self):
-        """Wait until every change was published: a stream that is opened then gets none of them."""
-        await eventually(lambda: outbox_is_empty(self.client.app[DATABASE]))
-
-    async def add(self, case, name="supervisor", **message):
-        """Add a message to a case."""
-        return await self.send("POST", f"/support/cases/{case['id']}/messages", name, json=MESSAGE | message)
+from tests.support.stream_desk import MESSAGE, open_desk, quick
 
 
 @pytest.fixture
@@ -76,17 +31,7 @@ def token_file(tmp_path):
 @pytest.fixture
 async def desk(make_client, token_file):
     """A service with a caller of each kind."""
-    tokens = {
-        "supervisor": write_token(token_file, "supervisor", role="supervisor"),
-        "lan": write_token(token_file, "lan", role="agent", subject="agent-1", teams=["returns"]),
-        "minh": write_token(token_file, "minh", role="agent", subject="agent-2", teams=["billing"]),
-        "analyst": write_token(token_file, "analyst", role="analyst"),
-        "ann": write_token(token_file, "ann", role="customer", subject="customer-1"),
-        "bob": write_token(token_file, "bob", role="customer", subject="customer-2"),
-        "service": write_token(token_file, "shop", role="service"),
-    }
-    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(token_file), timings=quick())
-    return Desk(client, tokens)
+    return await open_desk(make_client, token_file)
 
 
 async def test_each_change_is_sent_once_with_its_case(client):

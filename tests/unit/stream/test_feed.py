@@ -8,7 +8,7 @@ from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
-from tests.unit.stream.test_replay import event
+from tests.unit.stream.test_replay import event, owners
 
 
 def refuse(_case):
@@ -20,7 +20,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     """Streams behind the one that failed have not got the change; the next change reaches all of them."""
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
-    stream = ChangeStream(log, refuse, instruments, StreamLimits(2, 2, 2), timings)
+    stream = ChangeStream(log, refuse, owners, instruments, StreamLimits(2, 2, 2), timings=timings)
     analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
     written = []
 

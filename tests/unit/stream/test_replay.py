@@ -1,4 +1,4 @@
-"""A replay of many changes leaves the event loop to others between its steps."""
+"""A replay of many changes: other tasks run between its steps, and each step asks the database once."""
 
 import asyncio
 import json
@@ -6,10 +6,11 @@ import json
 import pytest
 
 from support_service.core.background import run_in_background
-from support_service.core.domain.principals import Principal
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.errors import Unavailable
 from support_service.events.broker.log import InMemoryLog, Place, Position
 from support_service.stream.feed import FeedTimings
-from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
 
@@ -23,6 +24,11 @@ def event(number: int) -> str:
     return json.dumps({**head, "data": {"changeType": "case.changed", "ticket": TICKET}})
 
 
+async def owners(case_ids):
+    """Return that each case is of the customer that its events name."""
+    return dict.fromkeys(case_ids, CaseOwnership("customer-1", None, None))
+
+
 @pytest.mark.parametrize("subject", ["customer-1", "customer-2"], ids=["sees all", "sees none"])
 @pytest.mark.parametrize("are_kept", [True, False], ids=["from memory", "from the log"])
 async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subject, are_kept):
@@ -30,7 +36,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     log = InMemoryLog()
     log.append([event(number) for number in range(0 if are_kept else CHANGES)])
     timings = StreamTimings(feed=FeedTimings(page=PAGE))
-    stream = ChangeStream(log, lambda case: case, instruments, StreamLimits(1, 1, 1), timings)
+    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
     turns = 0
     written = []
 
@@ -57,3 +63,34 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
             await stream._replay(subscriber, stream.feed.position, str(first), write)
             assert turns - before >= CHANGES // PAGE
     assert b"".join(written).count(b"event: support.case") == (CHANGES if subject == "customer-1" else 0)
+
+
+async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instruments):
+    """While the database is away, the stream says so and replays later."""
+    log = InMemoryLog()
+    log.append([event(number) for number in range(CHANGES)])
+    asked, written = [], []
+
+    async def owners_after_an_outage(case_ids):
+        asked.append(set(case_ids))
+        if len(asked) == 1:
+            raise Unavailable("database_unavailable", "The database does not answer.")
+        return await owners(case_ids)
+
+    async def write(frame):
+        written.append(frame)
+
+    timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page=PAGE))
+    stream = ChangeStream(
+        log, lambda case: case, owners_after_an_outage, instruments, StreamLimits(1, 1, 1), timings=timings
+    )
+    boss = Principal("boss", "supervisor")
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+        await stream._replay(
+            subscriber, stream.feed.position, str(Position(stream.feed.position.epoch, Place(0))), write
+        )
+    assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
+    assert DATABASE_AWAY.encode() in written[0]
+    assert b"".join(written).count(b"event: support.case") == CHANGES

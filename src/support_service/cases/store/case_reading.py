@@ -5,6 +5,7 @@ names it, and the database writes the JSON only if the case is at another versio
 need, is read by the same statement if it is asked for.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -67,6 +68,7 @@ _CLOCKS = {False: sa.cast(CLOCKS_JSON, sa.Text), True: sa.cast(PUBLIC_CLOCKS_JSO
 _FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
 _OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
 READ_OWNER = compiled(sa.select(*_OWNER).where(tickets.c.id == sa.bindparam("id")))
+READ_OWNERS = sa.select(tickets.c.id, *_OWNER).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 _FILES = (
     sa.select(sa.func.count())
     .select_from(attachments)
@@ -163,6 +165,12 @@ async def read_owner(reader: Reader, case_id: str) -> CaseOwnership | None:
     """Return what decides who may see a case, or None for an unknown case."""
     row = await reader.fetch_one(READ_OWNER, {"id": case_id})
     return CaseOwnership(*row) if row else None  # type: ignore[misc]  # a row is a tuple
+
+
+async def read_owners(reader: Reader, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
+    """Return what decides who may see each case by its id, without unknown cases."""
+    rows = await reader.fetch_all(READ_OWNERS, {"ids": list(case_ids)}) if case_ids else ()
+    return {row.id: CaseOwnership(row.customer_id, row.assigned_agent_id, row.team) for row in rows}
 
 
 async def read_page(
