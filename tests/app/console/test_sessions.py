@@ -111,6 +111,10 @@ async def test_sign_in_ends_the_session_that_it_replaces(client, token):
         ({"Sec-Fetch-Site": "none"}, 403),
         ({"Origin": "http://127.0.0.1:{port}"}, 201),
         ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "https://127.0.0.1:{port}"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+        ({"Origin": "http://[127.0.0.1"}, 403),
+        ({"Origin": "127.0.0.1:{port}"}, 403),
         ({"Origin": "null"}, 403),
         ({}, 403),
     ],
@@ -123,6 +127,19 @@ async def test_change_by_cookie_comes_from_a_page_of_this_origin(client, token, 
     assert response.status == status
     if status == 403:
         await expect_problem(response, 403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://desk.example", 201), ("http://desk.example", 403), ("https://desk.example:444", 403)],
+)
+@pytest.mark.parametrize("host", ["desk.example", "Desk.example:443"])
+async def test_origin_behind_a_proxy_has_the_scheme_of_the_client(client, token, host, origin, status):
+    """The proxy says that the client came over HTTPS, and may write its default port."""
+    cookie = (await sign_in(client, token, **SECURE)).headers["Set-Cookie"].partition(";")[0]
+    headers = SECURE | {"Host": host, "Origin": origin, "Cookie": cookie}
+    response = await client.post("/support/cases", json={"subject": "A", "channel": "web"}, headers=headers)
+    assert response.status == status
 
 
 async def test_change_by_token_needs_no_origin(client, token):
