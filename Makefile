@@ -107,12 +107,13 @@ image-build: install # from Debian's packages, or with PULL=1 from a registry
 image-test: install
 	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
-lint: lint-code lint-types lint-console lint-generated docs ## Check format, lint rules, types, import layers, generated files and links (make -j2 is faster)
+lint: lint-code lint-types lint-console lint-generated docs ## Check format, lint rules, types, imports, dependencies, generated files and links (make -j2 is faster)
 
 lint-code: install
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
+	$(BIN)/deptry src
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 
 lint-types: install
