@@ -1,9 +1,13 @@
 """The current time, and times as text."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def utc_now() -> datetime:
@@ -26,6 +30,16 @@ def format_time(moment: datetime) -> str:
     if not written.endswith("+00:00"):  # most times are in UTC already, and converting costs more than formatting
         written = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{written[:-6]}Z"
+
+
+def parse_time(text: object) -> datetime | None:
+    """Return an RFC 3339 time in UTC, in microseconds, or None for anything else."""
+    if not isinstance(text, str) or not RFC_3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # no such day, or not in the years 1 to 9999 in UTC
+        return None
 
 
 def to_micros(moment: datetime) -> int:

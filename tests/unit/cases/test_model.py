@@ -1,12 +1,14 @@
-"""Search words of a text, and the fields of a change."""
+"""Search words of a text, the fields of a change, and times."""
 
 import unicodedata
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from support_service.cases.model.requests import CaseChange
+from support_service.cases.model.requests import CaseChange, CaseFilters, NewMessage
 from support_service.core.search_words import MAX_SEARCH_TEXT_BYTES, MAX_SEARCH_WORD_LENGTH, search_words
 
 
@@ -70,3 +72,29 @@ def test_change_has_only_the_sent_fields():
     """A field that was sent as null is part of the change."""
     change = CaseChange.model_validate({"description": None, "priority": "medium", "unknown": 1})
     assert change.given() == {"description": None, "priority": "normal"}
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("2026-05-12T08:30:00Z", True),
+        ("2026-05-12t08:30:00z", True),
+        ("2026-05-12 08:30:00+07:00", True),
+        ("2026-05-12T08:30:00.123456789123Z", True),
+        ("2026-05-12T08:30:00", False),
+        ("2026-05-12T08:30Z", False),
+        ("2026-05-12T08:30:00+0700", False),
+        ("20260512T083000Z", False),
+        ("\uff12\uff10\uff12\uff16-05-12T08:30:00Z", False),
+        ("2026-02-30T08:30:00Z", False),
+        ("2026-05-12T24:00:00Z", False),
+        ("1778574600", False),
+        (1_778_574_600, False),
+    ],
+)
+def test_a_time_is_read_alike_in_filters_and_in_messages(text, accepted):
+    """One text of RFC 3339 is not refused in one place and accepted in another; neither is a text of another form."""
+    sent = {"authorType": "agent", "message": "Hello", "sentAt": text}
+    for model, fields in ((CaseFilters, {"updatedAfter": text}), (NewMessage, sent)):
+        with nullcontext() if accepted else pytest.raises(ValidationError, match="RFC 3339"):
+            model.model_validate(fields)

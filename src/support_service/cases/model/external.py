@@ -1,23 +1,19 @@
 """Fields by which another system, such as a mail server, identifies and dates what it sends."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from support_service.core.clock import format_time, utc_now
+from support_service.core.clock import format_time, parse_time, utc_now
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which the clock of the sender may be ahead
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # PostgreSQL's driver takes the first second of the year 1 for -infinity
-RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 
 
 def _read_time(value: object) -> datetime:
     """Return a time in UTC, in microseconds. Raises ValueError."""
-    moment = _parse_time(value) if isinstance(value, str) and RFC_3339.fullmatch(value) else None
+    moment = parse_time(value)
     if moment is None:
         raise ValueError("must be an RFC 3339 time with an offset, such as 2026-05-12T08:30:00Z")
     if moment < EARLIEST:
@@ -25,13 +21,6 @@ def _read_time(value: object) -> datetime:
     if moment > utc_now() + MAX_CLOCK_DIFFERENCE:
         raise ValueError("must be at most five minutes in the future")
     return moment
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):  # no such day, or not in the years 1 to 9999 in UTC
-        return None
 
 
 ExternalId = Annotated[

@@ -1,13 +1,14 @@
 """Field types of cases: allowed values, limits and descriptions. Pure."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
 
+from support_service.core.clock import parse_time
 from support_service.core.domain import case_vocabulary
 from support_service.core.domain.references import contradicting_names
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
@@ -27,7 +28,6 @@ MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 # Starts with the letter, which makes the search five times as fast.
 EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
-RFC_3339_PATTERN = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
 # Characters that no URI has, and that browsers drop or read as others: spaces, controls, invisible marks, backslashes.
 _NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\""
 _PORT = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # up to 65535
@@ -110,17 +110,12 @@ def _statuses(value: object) -> object:
     return tuple(sorted(words))
 
 
-def _moment(value: object) -> object:
-    if isinstance(value, str) and not RFC_3339_PATTERN.fullmatch(value):
-        raise ValueError("must be an RFC 3339 time such as 2026-05-12T08:30:00Z; write + as %2B")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be between the years 1 and 9999 in UTC") from None
+def _read_moment(value: object) -> datetime:
+    """Return a time of a filter. Raises ValueError."""
+    moment = parse_time(value)
+    if moment is None:
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-05-12T08:30:00Z; write + as %2B")
+    return moment
 
 
 NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
@@ -166,7 +161,7 @@ Statuses = Annotated[  # in alphabetical order
     BeforeValidator(_statuses),
     PlainSerializer(",".join, return_type=str, when_used="json"),
 ]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment)]
 AttachmentUri = Annotated[
     Annotated[
         str, Field(max_length=2048, json_schema_extra={"pattern": ATTACHMENT_URI_PATTERN}), AfterValidator(_safe_uri)
