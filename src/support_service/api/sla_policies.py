@@ -93,7 +93,7 @@ ROUTES = (
         response_model=Policy,
         headers=("ETag",),
         other_responses=(RouteResponse(201, "The policy was created.", Policy, headers=("ETag", "Location")),),
-        problems=(*JSON_BODY_PROBLEMS, "sla_policy_changed", "too_many_sla_policies"),
+        problems=(*JSON_BODY_PROBLEMS, "sla_policy_changed", "sla_policy_exists", "too_many_sla_policies"),
     ),
     Route(
         operation="delete_sla_policy",

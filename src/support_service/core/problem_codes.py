@@ -105,6 +105,7 @@ PROBLEM_CODES = (
     ProblemCode("route_not_found", 404, "the path is unknown"),
     ProblemCode("session_ended", 401, "the session of the browser has ended"),
     ProblemCode("sla_policy_changed", 412, "the service level policy was changed or deleted since it was read"),
+    ProblemCode("sla_policy_exists", 409, "another request has just created a service level policy of this name"),
     ProblemCode("sla_policy_not_found", 404, "there is no service level policy of this name"),
     ProblemCode("status_move_not_allowed", 409, "the case can't change from its status to the requested one"),
     ProblemCode("storage_full", 507, "the disk is at its reserve"),

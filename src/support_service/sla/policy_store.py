@@ -16,6 +16,7 @@ _IS_CURRENT = _P.is_current.is_(sa.true())
 CURRENT = sa.select(*_COLUMNS).where(_IS_CURRENT)
 CURRENT_SEQS = sa.select(_P.seq).where(_IS_CURRENT)
 BY_NAME = CURRENT.where(_P.name == sa.bindparam("of"))
+LOCK = BY_NAME.with_for_update()
 BY_SEQ = sa.select(*_COLUMNS).where(_P.seq == sa.bindparam("of"))
 ADD = insert_if_new(sla_policies).inline()
 RETIRE = sla_policies.update().where(_IS_CURRENT, _P.name == sa.bindparam("of")).values(is_current=False)
@@ -36,7 +37,10 @@ async def get(reader: Reader, name: str) -> Policy | None:
 
 async def lock(tx: Transaction, name: str) -> Policy | None:
     """Lock a policy until the transaction ends; return it, or None."""
-    row = await tx.fetch_one(BY_NAME.with_for_update(), {"of": name})
+    row = await tx.fetch_one(LOCK, {"of": name})
+    # A change that this one waited for has retired that version; only another statement sees the version after it.
+    while row is None and await tx.fetch_one(BY_NAME, {"of": name}):
+        row = await tx.fetch_one(LOCK, {"of": name})
     return to_policy(row) if row else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from support_service.audit import log as audit
 from support_service.core.clock import time_after, to_micros, utc_now
-from support_service.core.errors import Conflict, NotFound, VersionConflict
+from support_service.core.errors import Conflict, NotFound
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.resource_names import expect_valid_name, is_valid_name
 from support_service.database import ContendedRow, Database
@@ -88,7 +88,7 @@ class PolicyService:
         policy = _policy(content, name, at, at, to_micros(at))
         number = await store.lock_number(work.tx)
         if not await store.add(work.tx, policy):
-            raise VersionConflict("sla_policy_changed", "Another request has just created this policy; read it.")
+            raise Conflict("sla_policy_exists", f"Another request has just created the policy {name!r}; read it.")
         if number >= self._limits.max_policies:  # rolls the new one back
             limit = f"{self._limits.max_policies} service level policies, the limit"
             raise Conflict("too_many_sla_policies", f"There are {limit}; delete one that is not used any more.")

@@ -1,0 +1,91 @@
+"""Macros, service level policies and saved views: what happens when two replicas use one name at the same moment."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from support_service import database as databases
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.macros.model import MacroFields
+from support_service.macros.service import MacroService
+from support_service.sla.known_policies import KnownPolicies
+from support_service.sla.policy import PolicyContent
+from support_service.sla.service import PolicyService
+from support_service.views.model import NewView
+from support_service.views.service import ViewService
+from tests.support.calls import eventually
+from tests.support.timings import PATIENT_DATABASE
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+WAITS = sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")
+OWNER = WriteOrigin(Principal("lan", "agent", "agent-1"))
+
+
+def put_macro(database, content):
+    """Create or replace a macro."""
+    return MacroService(database).put(SYSTEM_ORIGIN, "a", MacroFields(content, None, []))
+
+
+def put_policy(database, content):
+    """Create or replace a policy."""
+    policy = PolicyContent.model_validate({"match": {"tag": [content]}, "targets": {"resolution": "PT1H"}})
+    return PolicyService(database, KnownPolicies(database)).put(SYSTEM_ORIGIN, "a", policy)
+
+
+def create_macro(database, content):
+    """Create a macro."""
+    return MacroService(database).create(SYSTEM_ORIGIN, "a", MacroFields(content, None, []))
+
+
+def create_view(database, content):
+    """Create a saved view."""
+    return ViewService(database).create(OWNER, NewView("a", {"channel": content}, None))
+
+
+@pytest.fixture
+async def other(database_url):
+    """The database as another replica is connected to it."""
+    database = databases.connect(database_url, timings=PATIENT_DATABASE)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def at_once(database, other, change):
+    """Let both replicas make a change, of which each waits for a lock before it ends; return their results."""
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("LOCK TABLE audit_log IN SHARE MODE"))
+        changes = [asyncio.create_task(change(each, f"{number}")) for number, each in enumerate((database, other))]
+        await eventually(lambda: _waiting(database, 2))
+    return await asyncio.gather(*changes, return_exceptions=True)
+
+
+async def _waiting(database, number):
+    return len(await database.fetch_all(WAITS)) == number
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (create_macro, "macro_exists"),
+        (put_macro, "macro_exists"),
+        (put_policy, "sla_policy_exists"),
+        (create_view, "view_name_taken"),
+    ],
+)
+async def test_of_two_creates_at_once_one_is_refused_as_a_conflict(database, other, change, code):
+    """409 with a code that says what exists, whatever the kind of the resource: 412 is for If-Match only."""
+    (refused,) = [each for each in await at_once(database, other, change) if isinstance(each, Exception)]
+    assert isinstance(refused, Conflict)
+    assert refused.code == code
+
+
+@pytest.mark.parametrize("change", [put_macro, put_policy])
+async def test_two_replacements_at_once_both_succeed(database, other, change):
+    """Without If-Match a replacement needs no version, so the second one replaces the first one."""
+    await change(database, "before")
+    replaced = await at_once(database, other, change)
+    assert [created for _, created in replaced] == [False, False]
