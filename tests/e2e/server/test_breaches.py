@@ -27,12 +27,14 @@ HOLDER = sa.select(leases.c.holder).where(leases.c.name == "sla")
 
 @pytest.fixture
 def replica(environment, tmp_path):
-    """Run a replica for the length of a block."""
+    """Run a replica for the length of a block. Its Redis is down, so that events stay in the outbox."""
+    down = f"redis://127.0.0.1:{free_port()}"
 
     @asynccontextmanager
     async def replica():
         port = free_port()
-        async with running("serve", cwd=tmp_path, **environment, SUPPORT_PORT=str(port)) as process:
+        variables = environment | {"SUPPORT_PORT": str(port), "SUPPORT_REDIS_URL": down}
+        async with running("serve", cwd=tmp_path, **variables) as process:
             address = f"http://127.0.0.1:{port}"
             await process.wait_until_ready(address)
             yield process, address
