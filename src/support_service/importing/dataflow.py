@@ -7,7 +7,6 @@ Left out: cached timelines, events, and whatever else the database has. The file
 is an attachment of the case or has an http URL; any other address goes into the metadata of the message.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import Json
+from support_service.http.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.earlier_database import EarlierDatabase
 from support_service.importing.entries import Entries, KeptIds, checked
@@ -75,7 +75,7 @@ async def count_files(database: EarlierDatabase) -> int:
 
 
 def map_ticket(ticket: Json) -> Json:
-    """Return a ticket with its messages and files as a case. Raises ValueError for JSON that can't be read."""
+    """Return a ticket with its messages and files as a case. Raises MalformedRequest for JSON that can't be read."""
     status = str(ticket["status"]).lower()
     context = _json(ticket["context_json"])
     files: list[Json] = ticket["files"]
@@ -152,4 +152,4 @@ async def _rows_by_ticket(database: EarlierDatabase, table: sa.TableClause, ids:
 
 
 def _json(text: str | None) -> Any:
-    return json.loads(text) if text else None
+    return parse_json(text.encode()) if text else None

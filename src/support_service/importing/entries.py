@@ -41,7 +41,7 @@ class Entry:
 
 Entries = AsyncIterator[Entry]
 Mapper = Callable[[Json], Json]
-"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed."""
+"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed and MalformedRequest."""
 
 
 def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) -> Entry:
@@ -55,7 +55,10 @@ def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) 
 
 
 def to_case(document: object, mapper: Mapper) -> ImportedCase:
-    """Return the case of a document. Raises ValidationFailed with every field that breaks a rule."""
+    """Return the case of a document.
+
+    Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
+    """
     if not isinstance(document, dict):
         raise ValidationFailed("invalid_request", "A case must be a JSON object.")
     try:

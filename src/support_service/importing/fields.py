@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
 from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
 from support_service.core.clock import format_time
+from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
 
 MAX_SUBJECT_LENGTH = 255
 MAX_TAGS, MAX_TAG_LENGTH = 50, 64
+MAX_HTML_LENGTH = 4 * 1024 * 1024  # characters; reading as many takes some seconds
 NO_TEXT = "(no text)"  # of a message that has only files
 LINE_TAGS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "blockquote", "hr", "h1", "h2", "h3", "h4"})
 UNSEEN_TAGS = frozenset({"script", "style", "head", "title"})
@@ -71,7 +74,7 @@ def time(value: object) -> str | None:
         return format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
     if not isinstance(value, str) or not value.strip():
         return None
-    text = re.sub(r"\s+UTC$", "+00:00", value.strip())
+    text = re.sub(r"(?<!\s)\s+UTC$", "+00:00", value.strip())  # a search that begins once in each run of blanks
     try:
         return time(datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00")))
     except (ValueError, OverflowError):  # no time, or one that UTC has no year for
@@ -118,9 +121,19 @@ class _TextOfHtml(HTMLParser):
 
 
 def text_of_html(html: str) -> str:
-    """Return the text of HTML, with lines where blocks begin and end; formats, links and images are left out."""
+    """Return the text of HTML, with lines where blocks begin and end; formats, links and images are left out.
+
+    A comment or tag that does not end is text, like all that follows it. Raises ValidationFailed for HTML that is too
+    long.
+    """
+    if len(html) > MAX_HTML_LENGTH:
+        raise ValidationFailed(
+            "invalid_request",
+            f"A message has {len(html):,} characters of HTML; it may have at most {MAX_HTML_LENGTH:,}.",
+        )
     parser = _TextOfHtml()
     parser.feed(html)
-    parser.close()
+    # Not `close`: it searches the rest for an end at each place where a comment or tag begins.
+    parser.handle_data(unescape(parser.rawdata))
     lines = (line.strip() for line in "".join(parser.text).split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

@@ -1,15 +1,17 @@
 """One JSON document that is a list of cases, read case by case, so that a file of any size needs little memory."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import ijson
 
 from support_service.core.errors import MalformedRequest
-from support_service.importing.entries import Entries, checked
+from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH
+from support_service.importing.entries import Entries, Entry, checked
 
 MAX_ELEMENT_BYTES = 16 * 1024 * 1024  # of one element of the list, which is in memory as a whole
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 256 * 1024  # the parser begins a string again in each block
+STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}  # of the depth, by the parser's event
 
 
 class BoundedReader:
@@ -41,16 +43,52 @@ async def read_array(file: BinaryIO) -> Entries:
     reader = BoundedReader(file)
     place = 0
     for place, element in enumerate(_elements(reader), 1):
-        yield checked(place, reader.take_count(), element)
+        size = reader.take_count()
+        yield (
+            Entry(place, size, refusal=element)
+            if isinstance(element, MalformedRequest)
+            else checked(place, size, element)
+        )
     if not place and reader.count == 0:
         raise MalformedRequest("malformed_json", "The file is empty.")
 
 
-def _elements(reader: BoundedReader) -> Iterator[Any]:
+def _elements(reader: BoundedReader) -> Iterator[object]:
+    """Yield each element, or why it is refused. It is built from the parser's events until it exceeds a limit."""
     place = 0
+    depth = -1  # of the place in an element: the list itself is around it
+    containers, built = 0, ijson.ObjectBuilder()
+    refusal: MalformedRequest | None = None
     try:
-        for place, element in enumerate(ijson.items(reader, "item", use_float=True, buf_size=BLOCK_BYTES), 1):  # noqa: B007 - named by the error
-            yield element
+        for event, value in ijson.basic_parse(reader, use_float=True, buf_size=BLOCK_BYTES):
+            step = STEPS.get(event, 0)
+            depth += step
+            if depth < 0 or (depth == 0 and step == 1):  # the list ends or begins
+                continue
+            containers += step == 1
+            refusal = refusal or _exceeded(depth, containers)
+            if refusal is None:
+                built.event(event, value)
+            if depth == 0:
+                place += 1
+                yield refusal or built.value
+                containers, built, refusal = 0, ijson.ObjectBuilder(), None
     except (ijson.JSONError, UnicodeDecodeError) as failure:
-        text = f"The list is not JSON after {place} cases: {str(failure).partition(chr(10))[0]}."
+        text = f"The list is not JSON after {place} cases: {_first_line(failure)}."
         raise MalformedRequest("malformed_json", text) from None
+
+
+def _first_line(failure: ijson.JSONError | UnicodeDecodeError) -> str:
+    """Return why the parser ended; further lines quote the file. The text is bytes where those are not UTF-8."""
+    text = failure.args[0]
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(failure)).partition("\n")[0].rstrip(".")
+
+
+def _exceeded(depth: int, containers: int) -> MalformedRequest | None:
+    """Return the refusal of a case beyond the limits of all JSON: it must not become objects in the memory first."""
+    if depth > MAX_DEPTH:
+        return MalformedRequest("malformed_json", f"The case is nested deeper than {MAX_DEPTH} levels, the limit.")
+    if containers > MAX_CONTAINERS:
+        text = f"The case has more than {MAX_CONTAINERS:,} objects and lists, the limit."
+        return MalformedRequest("malformed_json", text)
+    return None

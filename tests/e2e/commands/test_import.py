@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import resource
 import sqlite3
 import stat
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.importing import write_lines
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
+ADDRESS_SPACE = 2 * 1024**3  # bytes, of which the code of the service takes half
 SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 
 
@@ -101,6 +103,25 @@ async def test_list_that_ends_early(variables, tmp_path):
     status, summary, errors = await run(export, "--from", "zammad", **variables)
     assert (status, summary["imported"]) == (2, 1)
     assert (errors.count("\n"), "after 1 cases" in errors) == (1, True)
+
+
+@pytest.mark.parametrize("system", ["zammad", "chatwoot"])
+@pytest.mark.parametrize("depth", [40_000, 500_000])
+async def test_deep_nesting_is_refused_in_little_memory(variables, tmp_path, system, depth):
+    """The case is refused like one of JSON Lines, and the others are imported."""
+    (tmp_path / "label.txt").write_text("To Ann")
+    case = (SAMPLES / f"{system}.json").read_text().strip().removeprefix("[")
+    export = tmp_path / "export.json"
+    export.write_text(f"[{'[' * depth}{']' * depth},{case}")
+    async with running("import", str(export), "--from", system, **variables) as process:
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        status, out, errors = await process.wait_for_exit(60)
+    summary = json.loads(out.splitlines()[-1])
+    assert (status, summary["imported"], summary["refused"], errors) == (1, 2, 1, "")
+    refused = json.loads((tmp_path / "export.json.refused.jsonl").read_text().splitlines()[0])
+    assert refused == {
+        "line": 1, "code": "malformed_json", "reason": "The case is nested deeper than 32 levels, the limit."
+    }  # fmt: skip
 
 
 async def test_refused_cases_do_not_replace_the_file(variables, tmp_path):

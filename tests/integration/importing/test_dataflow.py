@@ -156,9 +156,10 @@ async def test_second_run_finds_every_case(runner, earlier_url, database):
     assert stored(earlier_url) == before
 
 
-async def test_ticket_with_json_that_can_not_be_read_is_refused(runner, earlier_url):
-    """The others are imported."""
-    change = f"UPDATE support_tickets SET context_json = '{{broken' WHERE id = '{TICKET}'"
+@pytest.mark.parametrize("text", ["{broken", "[" * 900 + "]" * 900], ids=["broken", "deep"])
+async def test_ticket_with_json_that_can_not_be_read_is_refused(runner, earlier_url, text):
+    """The limits are those of all JSON. The others are imported."""
+    change = f"UPDATE support_tickets SET context_json = '{text}' WHERE id = '{TICKET}'"
     if earlier_url.startswith("sqlite:"):
         engine = sa.create_engine(earlier_url)
         with engine.begin() as connection:
@@ -170,7 +171,7 @@ async def test_ticket_with_json_that_can_not_be_read_is_refused(runner, earlier_
             await tx.execute(sa.text(change))
         await database.close()
     assert await run(runner, earlier_url) == (2, 1, 0, 1)
-    assert runner.refusals == [(1, "invalid_request", [])]
+    assert runner.refusals == [(1, "malformed_json", [])]
 
 
 async def test_database_without_its_tables_is_refused_in_one_line(tmp_path, database_url):

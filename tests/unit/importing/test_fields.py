@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
+from support_service.core.errors import ValidationFailed
 from support_service.importing import fields
 
 
@@ -78,12 +79,34 @@ def test_message_without_a_text_gets_one(text):
         ("<" * 1000, "<" * 1000),
         ("<![foo]>a <![if !x]>b<![endif]><![ c>d", "a bd"),
         ("a <![ b", "a <![ b"),
+        ("a <p>b <!-- c &amp; <i>d", "a\nb <!-- c & <i>d"),
+        ('a <b>b <img alt="c', 'a b <img alt="c'),
         ("plain", "plain"),
     ],
 )
 def test_html_becomes_text(html, text):
     """Blocks become lines; scripts and styles are left out."""
     assert fields.text_of_html(html) == text
+
+
+@pytest.mark.parametrize("shape", ["<!--", "<![", "<!", "<", "</", "<?", "<a ", "<a/", '<a b="', "<a b='", "&#"])
+def test_a_megabyte_of_what_does_not_end_is_read_before_the_timeout(shape):
+    """The time grows with the length alone: it would be ten minutes if each beginning were searched for its end."""
+    html = (shape * 1_000_000)[:1_000_000]
+    assert fields.text_of_html(html) == html.strip()
+
+
+def test_a_time_with_a_megabyte_of_blanks_is_read_before_the_timeout():
+    """It is no time, and is refused when the case is validated."""
+    value = f"x{' ' * 1_000_000}x"
+    assert fields.time(value) == value
+
+
+def test_html_that_is_too_long_is_refused():
+    """Instead of being cut, or read for minutes."""
+    with pytest.raises(ValidationFailed, match="may have at most 4,194,304"):
+        fields.text_of_html("x" * 4_194_305)
+    assert fields.text_of_html("x" * 4_194_304) == "x" * 4_194_304
 
 
 def test_tags_are_within_their_limits():
