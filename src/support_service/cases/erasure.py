@@ -11,7 +11,7 @@ from support_service.cases.store import search
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
 from support_service.database import Reader, Transaction
-from support_service.database.tables import messages, ticket_references, tickets
+from support_service.database.tables import messages, ticket_references, ticket_tags, tickets
 from support_service.telemetry.labels import OTHER, known_or_other
 
 ERASED_TEXT = "[erased]"
@@ -67,8 +67,8 @@ def _erased_member(name: str, value: Any, known: Mapping[str, Collection[str]]) 
 
 async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
-    named = tickets.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
-    return [row.id for row in await reader.fetch_all(sa.select(tickets.c.id).where(named).order_by(tickets.c.seq))]
+    of_customer = sa.select(tickets.c.id).where(_is_of_customer(tickets, customer_id)).order_by(tickets.c.seq)
+    return [row.id for row in await reader.fetch_all(of_customer)]
 
 
 async def references_of_customer(reader: Reader, customer_id: str) -> frozenset[tuple[str, str]]:
@@ -77,15 +77,48 @@ async def references_of_customer(reader: Reader, customer_id: str) -> frozenset[
     of_customer = (
         sa.select(named.kind, named.value)
         .join(tickets, tickets.c.id == named.ticket_id)
-        .where(tickets.c.customer_id == customer_id)
+        .where(_is_of_customer(tickets, customer_id))
     )
     return frozenset((f"{row.kind}Id", row.value) for row in await reader.fetch_all(of_customer))
 
 
-async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collection[str]) -> int:
+async def own_labels_of_customer(
+    reader: Reader, customer_id: str, channels: Collection[str]
+) -> frozenset[tuple[str, str]]:
+    """Return the tags and channels that only a customer's cases have, as query parameters of a list: (name, value).
+
+    The known `channels` are none of them.
+    """
+    other_case, other_tag = tickets.alias(), ticket_tags.alias()
+    is_other = sa.or_(other_case.c.customer_id.is_(None), sa.not_(_is_of_customer(other_case, customer_id)))
+    tags = (
+        sa.select(sa.literal("tag").label("name"), ticket_tags.c.tag.label("value"))
+        .join(tickets, tickets.c.seq == ticket_tags.c.seq)
+        .where(
+            _is_of_customer(tickets, customer_id),
+            ~sa.exists().where(other_tag.c.tag == ticket_tags.c.tag, other_case.c.seq == other_tag.c.seq, is_other),
+        )
+    )
+    unknown = sa.select(sa.literal("channel"), tickets.c.channel).where(
+        _is_of_customer(tickets, customer_id),
+        tickets.c.channel.not_in(channels),
+        ~sa.exists().where(other_case.c.channel == tickets.c.channel, is_other),
+    )
+    return frozenset((row.name, row.value) for row in await reader.fetch_all(tags.union(unknown)))
+
+
+def _is_of_customer(table: sa.FromClause, customer_id: str) -> sa.ColumnElement[bool]:
+    """Return the condition for a customer's cases, including those of an interrupted erasure."""
+    return table.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
+
+
+async def erase_case(
+    tx: Transaction, case_id: str, mark: str, channels: Collection[str], *, keep_references: bool = False
+) -> int:
     """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages.
 
-    A channel that is not one of the known `channels` is erased too.
+    A channel that is not one of the known `channels` is erased too. With `keep_references`, the next erasure of the
+    customer still finds what names the objects of the case elsewhere.
     """
     erased = await tx.execute(
         messages.update()
@@ -108,7 +141,8 @@ async def erase_case(tx: Transaction, case_id: str, mark: str, channels: Collect
             timeline_epoch=tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
         )
     )
-    await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
+    if not keep_references:
+        await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
     await search.remove_messages(tx, case_id)
     return erased
 

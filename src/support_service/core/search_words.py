@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import accumulate, filterfalse
 
@@ -27,6 +27,24 @@ def search_words(*texts: str | None) -> list[str]:
     """
     folded = _fold(" ".join(filter(None, texts)))
     return [word[:MAX_SEARCH_WORD_LENGTH] for word in WORD_PATTERN.findall(folded)]
+
+
+class Sought:
+    """Texts that are sought in other texts: by their words, in their order and side by side."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = frozenset(texts)
+        self._phrases = {tuple(words) for text in self._texts if (words := search_words(text))}
+        self._lengths = {len(phrase) for phrase in self._phrases}
+
+    def found_in(self, text: str) -> bool:
+        """Return whether a text is, or contains, one of those that are sought."""
+        words = search_words(text)
+        return text in self._texts or any(
+            tuple(words[start : start + length]) in self._phrases
+            for length in self._lengths
+            for start in range(len(words) - length + 1)
+        )
 
 
 class LocatedWords:

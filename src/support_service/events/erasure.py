@@ -1,17 +1,24 @@
-"""Erasure of personal data from a case's stored events: in the outbox, in webhook deliveries and in the stream."""
+"""Erasure of personal data from stored events: in the outbox, webhook deliveries, the stream and dead letters."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.core.errors import NotFound
+from support_service.core.search_words import Sought
 from support_service.database import Reader, Transaction
 from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
+from support_service.events.dead_letters import DeadLetterService
+from support_service.idempotency.unit_of_work import WriteOrigin
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
+# Members of an event's envelope that name no object, but may contain the digits of a short id.
+TECHNICAL_MEMBERS = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype", "traceparent"})
 POLL_INTERVAL = 0.05  # seconds between reads of the outbox
 
 
@@ -55,6 +62,40 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
         after = page[-1].id
         removed += await broker.remove(stream, [each.id for each in page if _subject(each.event) in case_ids])
     return removed
+
+
+async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids: Sought) -> int:
+    """Drop the dead letters that name one of the ids; return their number. Raises Unavailable."""
+    dropped, after, more = 0, "", True
+    while more:
+        page, more = await letters.page(after, STREAM_PAGE)
+        for letter in page:
+            after = letter.id
+            if any(map(ids.found_in, _texts(letter.event))):
+                with suppress(NotFound):  # replayed or dropped meanwhile
+                    await letters.drop(origin, letter.id)
+                    dropped += 1
+    return dropped
+
+
+def _texts(event: bytes) -> Iterator[str]:
+    """Yield the values in an event that may name an object, or an event that is no JSON object as a whole."""
+    try:
+        document = pydantic_core.from_json(event)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        yield from _leaves([value for name, value in document.items() if name not in TECHNICAL_MEMBERS])
+    else:
+        yield event.decode(errors="replace")
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+    elif value is not None:
+        yield str(value)
 
 
 def _subject_json(case_id: str) -> str:

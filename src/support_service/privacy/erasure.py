@@ -5,8 +5,8 @@ one for the same customer continues it: a tombstone replaces the customer's id u
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,11 +18,13 @@ from support_service.attachments.removal import audit_removal
 from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.clock import time_after, utc_now
-from support_service.core.errors import NotFound
+from support_service.core.errors import NotFound, Unavailable
+from support_service.core.search_words import Sought
 from support_service.database import Database
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
+from support_service.events.dead_letters import DeadLetterService
 from support_service.idempotency import store as idempotency_store
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.settings import Settings
@@ -89,11 +91,12 @@ class CustomerErasure:
         result = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
         await self._erase_without_case(origin, customer_id, result)
+        keep_references = bool(result.unreached)  # of dead letters, which are found by them
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
                 case = await store.get_case(work.tx, case_id)
-                removed = await self._erase_case(work, case_id, mark, result)
+                removed = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
             if case is not None and not case.synthetic:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
             files += removed
@@ -123,12 +126,23 @@ class CustomerErasure:
     async def _erase_without_case(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
         """Erase what names the customer outside of cases: this comes first, while the cases have their references."""
         references = await cases.references_of_customer(self._database, customer_id)
-        result.add({"views": await erase_views(self._database, origin, customer_id, references)})
+        known = self._settings.cases.known_channels
+        labels = await cases.own_labels_of_customer(self._database, customer_id, known)
+        values = {value for _, value in references}
+        ids = Sought({customer_id, *values})
+        views = await erase_views(self._database, origin, ids, references | labels)
+        result.add({"views": len(views)})
+        # Also responses with an earlier state of a view.
+        members = {*references, *(("q", value) for value in values), *(("id", view) for view in views)}
         async with self._database.transaction() as tx:
-            await idempotency_store.erase_responses_naming(tx, customer_id, references)
+            await idempotency_store.erase_responses_naming(tx, customer_id, members)
+        try:
+            result.add(await self._drop_dead_letters(origin, ids))
+        except Unavailable as fault:
+            result.unreached.append(f"the dead letters: {fault}")
 
     async def _erase_case(
-        self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult
+        self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult, *, keep_references: bool
     ) -> list[StoredAttachment]:
         """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
         tx = work.tx
@@ -138,7 +152,7 @@ class CustomerErasure:
         removed = await store.remove(tx, files, "erasure", at) if files else []
         await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
         channels = self._settings.cases.known_channels
-        messages = await cases.erase_case(tx, case_id, mark, channels)
+        messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed)})
         result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
@@ -147,19 +161,36 @@ class CustomerErasure:
         await ledger.subtract(tx, removed)
         return removed
 
+    async def _drop_dead_letters(self, origin: WriteOrigin, ids: Sought) -> dict[str, int]:
+        async with self._open_broker() as broker:
+            if broker is None:
+                return {}
+            letters = DeadLetterService(self._database, broker, self._settings.events.inbound_stream)
+            return {"deadLetters": await events.drop_dead_letters(letters, origin, ids)}
+
     async def _erase_published_events(self, case_ids: Collection[str]) -> dict[str, int]:
-        url = self._settings.events_redis_url
-        if url is None:
-            return {}
-        await events.wait_until_relayed(self._database, self._timings.relay_timeout)
-        async with AsyncExitStack() as stack:
-            broker = RedisBroker(url, timings=RedisBrokerTimings(timeout=self._timings.redis_timeout))
-            stack.push_async_callback(broker.close)
+        async with self._open_broker() as broker:
+            if broker is None:
+                return {}
+            await events.wait_until_relayed(self._database, self._timings.relay_timeout)
             return {
                 "publishedEvents": await events.delete_from_stream(
                     broker, self._settings.events.stream, frozenset(case_ids)
                 )
             }
+
+    @asynccontextmanager
+    async def _open_broker(self) -> AsyncIterator[RedisBroker | None]:
+        """Yield the broker in Redis; None without Redis, because other processes' events are out of reach."""
+        url = self._settings.events_redis_url
+        if url is None:
+            yield None
+            return
+        broker = RedisBroker(url, timings=RedisBrokerTimings(timeout=self._timings.redis_timeout))
+        try:
+            yield broker
+        finally:
+            await broker.close()
 
     async def _erase_cached_timelines(self, case_ids: Iterable[str]) -> dict[str, int]:
         url = self._settings.timeline.redis_url

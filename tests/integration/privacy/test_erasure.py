@@ -83,10 +83,10 @@ async def two_cases(client):
 async def erase(environment):
     """Erase the customer; return the receipt."""
 
-    async def erase(relay_timeout=2.0, **changes):
+    async def erase(relay_timeout=2.0, redis_timeout=GENEROUS_TIMEOUT, **changes):
         settings = Settings.load(environment | changes)
         async with open_maintenance(settings) as maintenance:
-            timings = ErasureTimings(redis_timeout=GENEROUS_TIMEOUT, relay_timeout=relay_timeout)
+            timings = ErasureTimings(redis_timeout=redis_timeout, relay_timeout=relay_timeout)
             erasure = CustomerErasure(
                 settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments, timings
             )
@@ -219,6 +219,95 @@ async def test_saved_views_that_name_the_customer_are_deleted(
 
 
 @both_databases
+async def test_saved_views_that_show_only_the_customer_are_deleted(client, two_cases, erase):
+    """By an id of an order, payment or shipment in `q`, or by a tag or channel that no other case has."""
+    case, other = two_cases
+    context = [{"type": "payment", "paymentId": "PAY-77"}, {"type": "shipment", "trackingNumber": "1Z999"}]
+    async with client.patch(f"/support/cases/{case['id']}", json={"context": context, "tags": [WORD, "vip"]}) as sent:
+        assert sent.status == 200
+    async with client.patch(f"/support/cases/{other['id']}", json={"tags": ["vip"]}) as sent:
+        assert sent.status == 200
+    await open_case(client, customerId=CUSTOMER, channel="chat", tags=["only-here"], context=case["context"])
+    erased = {
+        "an order": {"q": f"ord-{WORD}"},
+        "a payment": {"q": "refund of PAY-77", "status": ["open"]},
+        "a shipment": {"q": "1z999"},
+        "About pay-77": {"status": ["open"]},
+        "a tag": {"tag": ["only-here"]},
+        "two tags": {"tag": ["vip", WORD]},
+        "a channel": {"channel": case["channel"]},
+    }
+    kept = {"a shared tag": {"tag": ["vip"]}, "a known channel": {"channel": "chat"}, "other words": {"q": "pay 7"}}
+    for name, query in (erased | kept).items():
+        async with client.post("/support/views", json={"name": name, "query": query}) as response:
+            assert response.status == 201
+    assert (await erase()).erased["views"] == len(erased)
+    async with client.get("/support/views") as response:
+        assert {view["name"] for view in (await response.json())["items"]} == kept.keys()
+
+
+def inbound(identifier, data):
+    """Return an event without a status, which becomes a dead letter."""
+    head = {"specversion": "1.0", "id": identifier, "source": "/orders", "type": "order.status.changed.v1"}
+    return json.dumps(head | {"time": "2026-05-12T09:00:00Z", "data": data})
+
+
+async def dead_letters(client):
+    """Return the events of the dead letters."""
+    async with client.get("/support/dead-letters") as response:
+        return [letter["event"] for letter in (await response.json())["items"]]
+
+
+async def add_dead_letters(client, redis, *events):
+    """Send inbound events that fail."""
+    async with Redis.from_url(redis.url) as server:
+        for event in events:
+            await server.xadd("support.inbound", {"event": event})
+
+    async def are_there():
+        return len(await dead_letters(client)) == len(events)
+
+    await eventually(are_there)
+
+
+@both_databases
+async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
+    """Those that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
+    await wait_until_published(redis, 6)
+    await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7"}])
+    kept = inbound("7", {"orderId": "ORD-2"})
+    about = [
+        inbound("1", {"orderId": f"ORD-{WORD}"}),
+        inbound("2", {"order": {"id": "ORD-1", "owner": CUSTOMER}}),
+        inbound("3", {"paymentId": 7}),
+        f"order ORD-{WORD} is late",
+    ]
+    await add_dead_letters(client, redis, kept, *about)
+    receipt = await erase()
+    assert (receipt.erased["deadLetters"], receipt.unreached) == (len(about), [])
+    assert await dead_letters(client) == [kept]
+    async with client.get("/support/audit?action=dead-letter.dropped") as response:
+        assert len((await response.json())["items"]) == len(about)
+    async with Redis.from_url(redis.url) as server:
+        assert WORD not in str(await server.xrange("support.inbound.dead"))
+
+
+async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(client, two_cases, erase, redis):
+    """The cases keep what they refer to until then, so that it finds them."""
+    await add_dead_letters(client, redis, inbound("1", {"orderId": f"ORD-{WORD}"}))
+    redis.freeze()
+    try:
+        receipt = await erase(relay_timeout=0.1, redis_timeout=0.1)
+    finally:
+        redis.thaw()
+    assert any("dead letters" in each for each in receipt.unreached)
+    assert (await erase()).erased["deadLetters"] == 1
+    assert await dead_letters(client) == []
+    async with client.get(f"/support/cases?orderId=ORD-{WORD}") as response:
+        assert (await response.json())["items"] == []
+
+
+@both_databases
 async def test_timeline_has_no_erased_changes(client, two_cases, erase):
     """What happened stays in it: the opening, and files that were added and removed, without the changed fields."""
     case, _ = two_cases
@@ -259,7 +348,7 @@ async def test_pending_events_are_erased_while_redis_is_down(client, two_cases, 
     async with client.delete(f"/support/cases/{case['id']}/attachments/{file['id']}") as response:
         assert response.status == 204
     receipt = await erase()
-    assert len(receipt.unreached) == 2
+    assert len(receipt.unreached) == 3
     assert receipt.erased["outboxEvents"] >= 2
     waiting = [event for (event,) in await database.fetch_all(sa.select(outbox.c.event).order_by(outbox.c.seq))]
     assert not [event for event in waiting if WORD in event or file["sha256"] in event]
