@@ -1,8 +1,8 @@
 /** The console: the bar at the top, and the page that the address names. */
 
-import { html, nothing } from "./vendor/lit-element/lit-element.js";
+import { nothing } from "./vendor/lit-element/lit-element.js";
 import { agent, can, explain, isOpen, leaveForSignIn, loadMe, me, Problem, request, workAs } from "./lib/api.js";
-import { closeMenus, Element, go, onKeys, placeOf, watchAddress } from "./lib/page.js";
+import { closeMenus, Element, go, html, onKeys, placeOf, watchAddress } from "./lib/page.js";
 import { chooseLanguage, clockWithSeconds, language, LANGUAGES, loadTexts, t, word } from "./lib/i18n.js";
 import { live } from "./lib/live.js";
 import { forgetDrafts } from "./lib/storage.js";

@@ -135,6 +135,8 @@ export const texts = {
   "timeline.empty": "Nothing here yet.",
   "timeline.gap": "Entries of {source} are missing.",
   "timeline.stale": "as of {time} ago",
+  "timeline.unreadable": "This entry can't be shown.",
+  "timeline.no_time": "Without a readable time",
   "timeline.file": "File",
   "timeline.history": "Changes",
   "action.case.opened": "Case opened",

@@ -136,6 +136,8 @@ export const texts = {
   "timeline.empty": "Chưa có gì.",
   "timeline.gap": "Thiếu các mục của {source}.",
   "timeline.stale": "dữ liệu cách đây {time}",
+  "timeline.unreadable": "Không hiển thị được mục này.",
+  "timeline.no_time": "Không đọc được thời gian",
   "timeline.file": "Tệp",
   "timeline.history": "Thay đổi",
   "action.case.opened": "Mở vụ việc",

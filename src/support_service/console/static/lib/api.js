@@ -1,6 +1,6 @@
 /** Requests to the public API, and who makes them. Failures are `Problem`s; a session that has ended leads to the sign-in. */
 
-import { t, word } from "./i18n.js";
+import { t, text, word } from "./i18n.js";
 import { load, save } from "./storage.js";
 
 /**
@@ -110,10 +110,11 @@ async function parse(response) {
  */
 export function explain(failure) {
   if (!(failure instanceof Problem)) return String(failure);
-  const text = word("problem", failure.code);
-  if (text !== failure.code) return text;
-  const fields = failure.members.errors?.map((/** @type {any} */ each) => `${each.field}: ${each.message}`).join("; ");
-  return fields || failure.members.detail || t("problem.unknown", { code: failure.code });
+  const known = word("problem", failure.code);
+  if (known !== failure.code) return known;
+  const { errors, detail } = failure.members; // of any kind, if a proxy answered
+  const fields = Array.isArray(errors) ? errors.map((each) => `${text(each?.field)}: ${text(each?.message)}`).join("; ") : "";
+  return fields || text(detail) || t("problem.unknown", { code: failure.code });
 }
 
 /** The caller and its permissions. @type {{name: string, role: string, subject: string | null, teams: string[], permissions: Record<string, string>}} */

@@ -4,7 +4,8 @@
  * Elements are in light DOM: one style sheet and the browser's own tools apply.
  */
 
-import { LitElement } from "../vendor/lit-element/lit-element.js";
+import { html as template, LitElement, nothing } from "../vendor/lit-element/lit-element.js";
+import { text } from "./i18n.js";
 
 /** @typedef {{page: string, id: string}} Place */
 
@@ -23,6 +24,33 @@ export const queueLeft = { address: "/console/", active: "" };
 
 /** Whether pages have columns, as in console.css. */
 export const wide = matchMedia("(min-width: 901px)");
+
+const PROPERTY = /\s\.\w+=["']?$/; // end of a template's text before the value of an element's property
+
+/**
+ * Return a template, as Lit's `html` does. Any value of JSON in it is shown as text: Lit takes some objects for templates or nodes, and fails.
+ * @param {TemplateStringsArray} strings
+ * @param {unknown[]} values
+ */
+export function html(strings, ...values) {
+  return template(strings, ...values.map((value, index) => (typeof value === "object" ? shown(value, strings[index]) : value)));
+}
+
+/**
+ * @param {any} value
+ * @param {string} before the text of the template before it
+ */
+function shown(value, before) {
+  if (isTemplate(value) || PROPERTY.test(before)) return value;
+  if (Array.isArray(value) && value.some(isTemplate)) return value.map((each) => (typeof each !== "object" || isTemplate(each) ? each : text(each)));
+  return text(value);
+}
+
+/** Whether a value is a template, a directive or `nothing`: JSON has no lists with members, functions and symbols. @param {any} value */
+function isTemplate(value) {
+  if (value === nothing) return true;
+  return Array.isArray(value?.strings) ? "raw" in value.strings : typeof value?._$litDirective$ === "function";
+}
 
 export class Element extends LitElement {
   createRenderRoot() {

@@ -1,7 +1,8 @@
 /** Figures that a page has seen since it was opened, for at most an hour, as small charts. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { t } from "./i18n.js";
+import { html } from "./page.js";
 
 const KEPT = 60 * 60 * 1000; // ms
 const WIDTH = 120;

@@ -1,8 +1,8 @@
 /** The audit log of all cases: who changed what and when, with the values before and after. The address holds the filters. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
-import { Element, go } from "../lib/page.js";
+import { Element, go, html } from "../lib/page.js";
 import { clockWithSeconds, day, dayKey, number, t, word, wordsOf } from "../lib/i18n.js";
 import "../parts/audit-chain.js";
 import { changed } from "../parts/timeline.js";

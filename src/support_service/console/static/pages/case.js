@@ -1,9 +1,9 @@
 /** A case: its head, the state of its sources, the timeline, the customer and the composer. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, can, explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
-import { Element, go, onKeys, queueLeft } from "../lib/page.js";
-import { t } from "../lib/i18n.js";
+import { Element, go, html, onKeys, queueLeft } from "../lib/page.js";
+import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
@@ -136,7 +136,7 @@ export class CasePage extends Element {
     this.entries = entriesOf(detail, this.collected);
     if (first && !Object.keys(this.sources).length) this.sources = detail.timelineSources;
     this.composer.show(detail, version);
-    document.title = `${detail.subject} – ${t("app.name")}`;
+    document.title = `${text(detail.subject)} – ${t("app.name")}`;
     this.requestUpdate();
     if (isAtEnd && !first) this.view.scrollToEnd();
   }

@@ -1,8 +1,8 @@
 /** A customer: cases, orders and files, and what an erasure would remove. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
-import { Element, queueLeft } from "../lib/page.js";
+import { Element, html, queueLeft } from "../lib/page.js";
 import { dateAndTime, size, t, word } from "../lib/i18n.js";
 import { shellWord } from "../lib/shell-word.js";
 import { fileLine } from "../parts/timeline.js";

@@ -1,8 +1,8 @@
 /** On-call: one card for each part of the service, overrides, dead letters and webhook deliveries. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { can, explain, newKey, Problem, request } from "../lib/api.js";
-import { Element } from "../lib/page.js";
+import { Element, html } from "../lib/page.js";
 import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";

@@ -1,10 +1,10 @@
 /** The queue: views at the left, the cases of one view in the middle. The address holds view, filters and search. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { agent, can, explain, newKey, Problem, query, request, tagOf } from "../lib/api.js";
 import { CaseList } from "../lib/case-list.js";
-import { Element, go, onKeys, placeOf, queueLeft } from "../lib/page.js";
+import { Element, go, html, onKeys, placeOf, queueLeft } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { live } from "../lib/live.js";
 import { builtInViews, queueRow, savedView, toolbar, viewLink } from "../parts/queue-parts.js";

@@ -1,8 +1,8 @@
 /** The sign-in: a token or JWT is pasted once, and exchanged for a cookie that no script can read. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, request } from "../lib/api.js";
-import { Element, placeOf } from "../lib/page.js";
+import { Element, html, placeOf } from "../lib/page.js";
 import { chooseLanguage, language, LANGUAGES, t } from "../lib/i18n.js";
 
 class SignInPage extends Element {

@@ -1,8 +1,8 @@
 /** The state of the audit log's chain: whether the service finds it valid, and its head, to be kept elsewhere. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, query, request } from "../lib/api.js";
-import { Element } from "../lib/page.js";
+import { Element, html } from "../lib/page.js";
 import { number, since, t } from "../lib/i18n.js";
 
 class AuditChain extends Element {

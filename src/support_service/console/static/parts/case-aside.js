@@ -1,9 +1,9 @@
 /** The column beside the timeline: the customer with other cases, tags and links. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { t, word } from "../lib/i18n.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
+import { t, text, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
-import { wide } from "../lib/page.js";
+import { html, wide } from "../lib/page.js";
 
 const KINDS = ["duplicate-of", "duplicated-by", "related", "parent-of", "child-of"];
 const MOST_CASES = 8;
@@ -180,5 +180,5 @@ function linkSection({ item, addLink, removeLink, failure }, others) {
 function ordersOf(item) {
   return item.context
     .filter((/** @type {any} */ each) => each.orderId || (each.type === "order" && each.id))
-    .map((/** @type {any} */ each) => String(each.orderId ?? each.id));
+    .map((/** @type {any} */ each) => text(each.orderId ?? each.id));
 }

@@ -1,9 +1,9 @@
 /** The head of a case: what it is about, who has it, what can be done with it, and the state of its sources. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { duration, since, t, word } from "../lib/i18n.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
+import { duration, since, t, text, word } from "../lib/i18n.js";
 import { agent, can } from "../lib/api.js";
-import { queueLeft } from "../lib/page.js";
+import { html, queueLeft } from "../lib/page.js";
 import { slaClocks } from "./sla.js";
 
 /** The statuses that a case can get from each status, as the API allows them. */
@@ -96,7 +96,7 @@ export function sourceBadges(sources, { busy, refresh }) {
 function addition({ status, ageSeconds, reason }) {
   if (status === "off") return reason ? ` ${t("sources.by_oncall")}` : nothing;
   const age = status === "stale" && ageSeconds !== null ? ` ${duration(ageSeconds)}` : "";
-  const why = reason && (status === "stale" || status === "unavailable") ? ` (${shorten(reason)})` : "";
+  const why = reason && (status === "stale" || status === "unavailable") ? ` (${shorten(text(reason))})` : "";
   return age + why;
 }
 

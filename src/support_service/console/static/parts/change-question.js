@@ -1,7 +1,7 @@
 /** The question before an answer is sent although the case has changed since the draft began. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/page.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
+import { Element, html } from "../lib/page.js";
 import { clock, t, word } from "../lib/i18n.js";
 
 class ChangeQuestion extends Element {
@@ -53,7 +53,7 @@ export function describeChanges(before, after) {
   return ["status", "priority", "assignedAgentId", "team", "subject"]
     .filter((name) => before[name] !== after[name])
     .map((name) => {
-      const values = [before[name], after[name]].map((value) => (value === null ? "–" : word(name, String(value))));
+      const values = [before[name], after[name]].map((value) => (value === null ? "–" : word(name, value)));
       return `${word("field", name)}: ${values.join(" → ")}`;
     });
 }

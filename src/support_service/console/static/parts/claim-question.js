@@ -1,7 +1,6 @@
 /** The question before a case is taken from the agent who has it. */
 
-import { html } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/page.js";
+import { Element, html } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
 class ClaimQuestion extends Element {

@@ -1,9 +1,10 @@
 /** The composer: a reply and an internal note. Both drafts survive a reload. Neither is sent over another's answer. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { can, explain, me, newKey, Problem, request, tagOf } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 import { load, save } from "../lib/storage.js";
 
 const STATUSES = ["pending", "resolved", "open"];

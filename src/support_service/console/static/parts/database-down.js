@@ -1,7 +1,7 @@
 /** Instructions for the engineer on call while the database is down. */
 
-import { html } from "../vendor/lit-element/lit-element.js";
 import { t } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 
 export function databaseDown() {
   return html`<section class="database-down">

@@ -1,8 +1,9 @@
 /** Dead letters and failed webhook deliveries: what was given up, to be replayed or dropped. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, t } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
+import { html } from "../lib/page.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */
 

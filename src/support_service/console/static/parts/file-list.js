@@ -1,8 +1,9 @@
 /** The files that an agent adds to a case: chosen, dropped or pasted; each with its progress. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain } from "../lib/api.js";
 import { size, t } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 import { Upload } from "../lib/upload.js";
 
 const CONCURRENT_UPLOADS = 2;

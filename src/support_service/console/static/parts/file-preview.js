@@ -1,7 +1,7 @@
 /** A picture of a case. Its bytes come as a blob, because a redirect to another storage could not be shown. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/page.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
+import { Element, html } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 import { pathOf } from "./timeline.js";
 

@@ -1,7 +1,6 @@
 /** The list of keys. */
 
-import { html } from "../vendor/lit-element/lit-element.js";
-import { Element } from "../lib/page.js";
+import { Element, html } from "../lib/page.js";
 import { t } from "../lib/i18n.js";
 
 const KEYS = /** @type {[import("../lib/i18n.js").TextName, [string, import("../lib/i18n.js").TextName][]][]} */ ([

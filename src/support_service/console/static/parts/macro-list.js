@@ -1,8 +1,9 @@
 /** The list of macros that opens under `;` in the composer. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { can, explain, request } from "../lib/api.js";
 import { t, word } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 
 // The word after a `;` before the cursor.
 const CALL = /(?:^|\s);([\w.-]*)$/;

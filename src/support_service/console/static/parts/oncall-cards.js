@@ -1,7 +1,8 @@
 /** The cards of the service's own parts, and what all cards have: state, scope, age and links. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { clockWithSeconds, dateAndTime, duration, number, seconds, size, t, word } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 import { overrideLine } from "./oncall-sources.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */

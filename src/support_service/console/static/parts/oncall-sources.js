@@ -1,8 +1,9 @@
 /** The cards of the upstream services, and the overrides that switch them off or keep their answers longer. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { clock, dateAndTime, number, percent, seconds, since, t, word } from "../lib/i18n.js";
 import { can } from "../lib/api.js";
+import { html } from "../lib/page.js";
 import { cardHead, given } from "./oncall-cards.js";
 
 /** @typedef {import("../pages/oncall.js").OnCallPage} Page */

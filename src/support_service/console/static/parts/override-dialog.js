@@ -1,8 +1,8 @@
 /** The dialog that sets an override: for how long, why, and for `ttl` how many seconds answers are fresh. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain, newKey, request } from "../lib/api.js";
-import { Element } from "../lib/page.js";
+import { Element, html } from "../lib/page.js";
 import { duration, t, word } from "../lib/i18n.js";
 
 const DURATIONS = [900, 1800, 3600, 7200, 28_800, 86_400]; // seconds

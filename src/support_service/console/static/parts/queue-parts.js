@@ -1,9 +1,9 @@
 /** The parts of the queue: its views as filters of `GET /support/cases`, the search and filters above its list, and its rows. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { agent, me, query } from "../lib/api.js";
 import { dateAndTime, number, since, t, word } from "../lib/i18n.js";
-import { go } from "../lib/page.js";
+import { go, html } from "../lib/page.js";
 import { slaMark } from "./sla.js";
 
 /** @typedef {{id: string, name: string, filters: Record<string, any>, count?: number | null, more?: boolean}} View */

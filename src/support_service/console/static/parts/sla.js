@@ -1,7 +1,8 @@
 /** The clocks of service levels: the most urgent one of a row, and all of a case. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { dateAndTime, duration, t, word } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 
 const SOON = 2 * 60 * 60; // seconds before the due time from which a clock is at risk, as in the view of cases at risk
 

@@ -1,8 +1,8 @@
 /** The timeline as the page of a case shows it: from messages, files and what the sources gave, with filters, the newest entries first. */
 
-import { html, noChange, nothing } from "../vendor/lit-element/lit-element.js";
-import { t } from "../lib/i18n.js";
-import { wide } from "../lib/page.js";
+import { noChange, nothing } from "../vendor/lit-element/lit-element.js";
+import { dayKey, t, text } from "../lib/i18n.js";
+import { html, wide } from "../lib/page.js";
 import { timeline } from "./timeline.js";
 
 const FILTERS = /** @type {const} */ (["all", "conversation", "sources", "files", "history"]);
@@ -130,20 +130,25 @@ export class TimelineView {
 export function entriesOf(detail, timeline) {
   /** @type {Omit<Entry, "key">[]} */
   const entries = [
-    ...detail.messages.map((/** @type {any} */ data) => ({ at: data.sentAt ?? data.createdAt, kind: "message", data })),
-    ...detail.attachments.map((/** @type {any} */ data) => ({ at: data.sentAt ?? data.createdAt, kind: "file", data })),
+    ...detail.messages.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: "message", data })),
+    ...detail.attachments.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: "file", data })),
   ];
   for (const data of timeline) {
     if (data.type === "conversation" || data.type === "attachment") continue; // these have entries with more members
     if (data.type === HISTORY) {
-      if (data.action !== "attachment.added") entries.push({ at: data.timestamp, kind: "history", data });
+      if (data.action !== "attachment.added") entries.push({ at: timeOf(data.timestamp), kind: "history", data });
       continue;
     }
-    const source = String(data.source ?? "");
+    const source = text(data.source);
     const kind = source.endsWith(SOURCE_SUFFIX) ? "source" : "context";
-    entries.push({ at: data.timestamp, kind, source: source.replace(SOURCE_SUFFIX, ""), data });
+    entries.push({ at: timeOf(data.timestamp), kind, source: source.replace(SOURCE_SUFFIX, ""), data });
   }
   return withKeys(entries.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)));
+}
+
+/** Return a time as it is; none if it can't be read. @param {unknown} at */
+function timeOf(at) {
+  return typeof at === "string" && dayKey(at) ? at : "";
 }
 
 /** Give each entry a key of its own, the same whenever the timeline is read. @param {Omit<Entry, "key">[]} entries @returns {Entry[]} */
@@ -151,7 +156,7 @@ function withKeys(entries) {
   /** @type {Map<string, number>} */
   const found = new Map();
   return entries.map((entry) => {
-    const name = [entry.kind, entry.source, entry.data.type, entry.data.id, entry.at].join(" ");
+    const name = [entry.kind, entry.source, entry.data.type, entry.data.id, entry.at].map((each) => text(each)).join(" ");
     const count = found.get(name) ?? 0;
     found.set(name, count + 1);
     return { ...entry, key: `${name} ${count}` };

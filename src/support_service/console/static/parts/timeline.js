@@ -1,8 +1,9 @@
 /** The timeline of a case by day. What customers write is text, never HTML. */
 
-import { html, nothing } from "../vendor/lit-element/lit-element.js";
+import { nothing } from "../vendor/lit-element/lit-element.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { clock, dateAndTime, day, dayKey, duration, size, t, word } from "../lib/i18n.js";
+import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
+import { html } from "../lib/page.js";
 
 const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
 
@@ -25,12 +26,12 @@ export function timeline(visible, shown) {
       ({ day }) => day,
       ({ entries }) => html`
         <section class="day">
-          <h2><span>${day(entries[0].at)}</span></h2>
+          <h2><span>${entries[0].at ? day(entries[0].at) : t("timeline.no_time")}</span></h2>
           <ol>
             ${repeat(
               entries,
               ({ key }) => key,
-              (entry) => item(entry, shown),
+              (entry) => itemOrNotice(entry, shown),
             )}
           </ol>
         </section>
@@ -45,14 +46,14 @@ export function timeline(visible, shown) {
  * @returns {Day[]}
  */
 function byDay(entries) {
-  /** @type {Day[]} */
-  const days = [];
+  /** @type {Map<string, Day>} */
+  const days = new Map();
   for (const entry of entries) {
     const day = dayKey(entry.at);
-    if (days[days.length - 1]?.day !== day) days.push({ day, entries: [] });
-    days[days.length - 1].entries.push(entry);
+    if (!days.has(day)) days.set(day, { day, entries: [] });
+    days.get(day)?.entries.push(entry);
   }
-  return days;
+  return [...days.values()];
 }
 
 /** Say what is missing: a day without entries of a source may have had some. @param {Shown} shown */
@@ -63,10 +64,23 @@ function gaps({ sources, refresh }) {
       ([name, source]) =>
         html`<div class="gap" role="note">
           <strong>${t("timeline.gap", { source: word("source", name) })}</strong>
-          <span>${source.reason ?? ""}</span>
+          <span>${source.reason}</span>
           ${source.status === "unavailable" ? html`<button @click=${refresh}>${t("sources.refresh")}</button>` : nothing}
         </div>`,
     );
+}
+
+/**
+ * Show an entry, or one line instead if it can't be shown: it costs no other entry.
+ * @param {Entry} entry
+ * @param {Shown} shown
+ */
+function itemOrNotice(entry, shown) {
+  try {
+    return item(entry, shown);
+  } catch {
+    return html`<li class="fact"><p class="meta"><span class="warning">${t("timeline.unreadable")}</span> ${time(entry.at)}</p></li>`;
+  }
 }
 
 /**
@@ -125,15 +139,14 @@ function file({ at, data }, { preview }) {
 function fact({ at, kind, source, data }, { sources }) {
   const state = sources[source ?? ""];
   const isStale = kind === "source" && state?.status === "stale";
-  const id = data[`${data.type}Id`] ?? data.id;
-  const members = Object.entries(data).filter(
-    ([name, value]) => !HIDDEN_MEMBERS.includes(name) && name !== `${data.type}Id` && value !== null && value !== "",
-  );
+  const idMember = `${text(data.type)}Id`;
+  const id = data[idMember] ?? data.id;
+  const members = Object.entries(data).filter(([name, value]) => !HIDDEN_MEMBERS.includes(name) && name !== idMember && !isEmpty(value));
   return html`<li class="fact" ?data-stale=${isStale}>
     <p class="meta">
       <strong>${word("entry", data.type)}</strong>
       ${data.eventType ? html`<bdi>${data.eventType}</bdi>` : id ? html`<bdi>${id}</bdi>` : nothing}
-      ${data.status ? html`<bdi class="pill">${String(data.status).replaceAll("_", " ")}</bdi>` : nothing}
+      ${data.status ? html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>` : nothing}
       ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
       ${time(at)}
     </p>
@@ -155,18 +168,12 @@ function change({ at, data }) {
   </li>`;
 }
 
-/** @param {any} value */
-function isEmpty(value) {
-  return value === null || value === undefined || value.length === 0;
-}
-
 /**
  * @param {string} name
  * @param {any} value
  */
 export function changed(name, value) {
-  if (isEmpty(value)) return "–";
-  return word(name === "kind" ? "link" : name, shown(value));
+  return isEmpty(value) ? "–" : word(name === "kind" ? "link" : name, value);
 }
 
 /**
@@ -176,16 +183,8 @@ export function changed(name, value) {
 function details(members, payload) {
   const more = payload && typeof payload === "object" ? Object.entries(payload) : [];
   return html`<p class="members">
-    ${[...members, ...more].map(([name, value]) => html`<span><span class="muted">${word("member", name)}</span> <bdi>${shown(value)}</bdi></span>`)}
+    ${[...members, ...more].map(([name, value]) => html`<span><span class="muted">${word("member", name)}</span> <bdi>${value}</bdi></span>`)}
   </p>`;
-}
-
-/** Return a value in words; of an object, the names and values of its members. @param {any} value @returns {string} */
-function shown(value) {
-  if (Array.isArray(value)) return value.map(shown).join(", ");
-  if (value === null || typeof value !== "object") return String(value);
-  const members = Object.entries(value).filter(([, each]) => !isEmpty(each));
-  return members.map(([name, each]) => `${word("field", name)}: ${shown(each)}`).join(", ");
 }
 
 /**
@@ -209,7 +208,7 @@ function link(uri) {
 
 /** @param {string} at */
 function time(at) {
-  return html`<time datetime=${at} title=${dateAndTime(at)}>${clock(at)}</time>`;
+  return at ? html`<time datetime=${at} title=${dateAndTime(at)}>${clock(at)}</time>` : nothing;
 }
 
 /** Return the path of an attachment's address, which has an origin if SUPPORT_PUBLIC_URL is set. @param {string} uri */

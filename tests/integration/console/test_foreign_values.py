@@ -1,0 +1,193 @@
+"""Values of any kind from customers and other services: the console shows each as text, and none costs another one."""
+
+import json
+from functools import partial
+
+import pytest
+from playwright.async_api import expect
+
+from tests.integration.console.test_case import path
+from tests.support.calls import open_case, upload
+from tests.support.console.browser import expect_accessible, expect_no_sideways_scrolling, settled
+
+DEEP = "[" * 3_000 + "]" * 3_000
+LONG = ["word"] * 20_000
+# What a browser, or the library that renders the pages, would take for something else than data.
+VALUES = [
+    {"nodeType": 1},
+    {"_$litType$": 1},
+    {"_$litType$": 1, "strings": ["<b>", "</b>"], "values": [1]},
+    {"_$litDirective$": 1, "values": []},
+    {"toString": 1, "valueOf": 1},
+    {"length": 1},
+    {"__proto__": 1, "constructor": 1},
+    [[[[["nested"]]]]],
+    [{"_$litType$": 1}],
+    [],
+    {},
+    None,
+    True,
+    0,
+    -1,
+    1e99,
+    "",
+    "x",
+]
+MEMBERS = ["eventType", "id", "status", "source", "type", "timestamp", "amount", "payload", "origin", "receivedAt"]
+
+SHOWN_TEXTS = """async ([path, values, deep]) => {
+  const own = await import(path);
+  const given = [...values, JSON.parse(deep)];
+  const words = [(each) => own.word("status", each), (each) => own.t("aside.remove_tag", {tag: each})];
+  const shown = [...words, own.text, own.clock, own.day, own.dayKey, own.dateAndTime, own.since, own.size,
+    own.duration, own.number];
+  return shown.flatMap((show) => given.map((each) => [show(each), String(show), JSON.stringify(each)?.slice(0, 50)]))
+    .filter(([found]) => typeof found !== "string" || found.length > 5000 || /NaN|undefined|object Object/.test(found));
+}"""
+
+
+async def test_every_value_has_a_text(console):
+    """Texts, words, times, sizes and numbers of any JSON value are texts of bounded length. Nothing throws."""
+    page = await console.open()
+    module = await page.locator("link[href$='/i18n.js']").get_attribute("href")
+    deep_object = '{"a":' * 3_000 + "1" + "}" * 3_000
+    for deep in (DEEP, deep_object):
+        assert await page.evaluate(SHOWN_TEXTS, [module, [*VALUES, LONG], deep]) == []
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+async def test_context_of_any_kind_costs_no_other_entry(console, client, case, member):
+    """A case with unusual values in its context shows its messages and files, and one entry for each of the context."""
+    context = [{"type": "note", "name": f"entry-{number}", member: value} for number, value in enumerate(VALUES)]
+    case = await open_case(
+        client, subject="Odd", context=context, initialMessage={"authorType": "customer", "message": "Hello there"}
+    )
+    await upload(client, case, filename="tracking.txt")
+    page = await console.open(path(case))
+    await settled(page)
+    timeline = page.get_by_role("region", name="Timeline")
+    for text in ("Hello there", "tracking.txt", "Case opened"):
+        await expect(timeline.get_by_text(text).first).to_be_visible()
+    for number in range(len(VALUES)):
+        await expect(timeline.get_by_text(f"entry-{number}", exact=True)).to_have_count(1)
+    await expect_no_sideways_scrolling(page)
+
+
+async def replace_answer(profile, pattern, change):
+    """Let `change` alter each answer of the service that matches a pattern."""
+
+    async def handle(route):
+        response = await route.fetch()
+        body = await response.json()
+        change(body)
+        await route.fulfill(response=response, body=json.dumps(body))
+
+    await profile.route(pattern, handle)
+
+
+async def test_entry_that_cannot_be_shown_is_one_line(console, client, case):
+    """The line says so. The other entries are there."""
+
+    def spoil(body):
+        for entry in body.get("timeline") or []:
+            if entry["type"] == "case-event":
+                entry["changes"] = None
+
+    profile = await console.profile()
+    await replace_answer(profile, f"**/support/cases/{case['id']}?includeTimeline=true", spoil)
+    page = await console.open(path(case), profile=profile)
+    await settled(page)
+    await expect(page.get_by_text("This entry can't be shown.")).to_have_count(1)
+    await expect(page.locator(".timeline").get_by_text("Where is my parcel?")).to_be_visible()
+    await expect_accessible(page)
+
+
+async def test_entry_without_a_readable_time_is_shown_first(console, client, case):
+    """It has a heading of its own, so that it does not look as if it were of some day."""
+    times = ["x", 1e99, None, {"toString": 1}, [], "+275760-09-13T00:00:00.001Z"]
+
+    def spoil(body):
+        for number, time in enumerate(times):
+            body["timeline"].append({"type": "note", "name": f"entry-{number}", "timestamp": time})
+
+    profile = await console.profile()
+    await replace_answer(profile, f"**/support/cases/{case['id']}?includeTimeline=true", spoil)
+    page = await console.open(path(case), profile=profile)
+    await settled(page)
+    days = page.locator(".timeline .day")
+    await expect(days.first.get_by_role("heading")).to_have_text("Without a readable time")
+    await expect(days.first.locator("li")).to_have_count(len(times))
+    await expect(days.last.get_by_text("Where is my parcel?")).to_be_visible()
+    assert "NaN" not in await page.locator("main").inner_text()
+
+
+def spoil_case(body, value):
+    """Put a value into each text of a case that others write."""
+    body |= dict.fromkeys(("subject", "description", "channel", "team", "assignedAgentId"), value)
+    body["tags"] = [value]
+    body["messages"][0] |= dict.fromkeys(("sentiment", "metadata", "authorType", "sentAt"), value)
+    body["attachments"][0] |= dict.fromkeys(("filename", "contentType", "sizeBytes"), value)
+    body["context"] = [{"type": "order", "orderId": value}, {"type": value, "id": value}]
+    for source in body["timelineSources"].values():
+        source |= {"status": "unavailable", "reason": value}
+
+
+def spoil_queue(body, value):
+    """Put a value into the cells of each row."""
+    spoiled = dict.fromkeys(("status", "priority", "team", "assignedAgentId", "waitingSince"), value)
+    body["items"] = [item | spoiled | {"tags": [value]} for item in body["items"]]
+
+
+def spoil_audit(body, value):
+    """Put a value before and after each change, and in place of who made it."""
+    spoiled = {"actor": value, "role": value, "changes": {"status": [value, value], "kind": [None, value]}}
+    body["items"] = [item | spoiled for item in body["items"]]
+
+
+def spoil_customer(body, value):
+    """Put a value into the references, a file and a case of a customer."""
+    body["references"]["orders"] = [value]
+    body["files"][0] |= {"filename": value}
+    body["cases"][0] |= {"createdAt": value, "status": value}
+
+
+def spoil_oncall(body, value):
+    """Put a value into the figures of some cards."""
+    for card in ("backlog", "outbox"):
+        body[card] |= {"error": value, "oldestAgeSeconds": value}
+    body["sources"]["items"][0] |= {"calls": value, "lastAnswerAt": value, "breaker": value}
+
+
+def spoil_letters(body, value):
+    """Add a dead letter of which everything is a value but its id."""
+    letter = dict.fromkeys(("tries", "at", "reason", "event"), value)
+    body["items"] = [letter | {"id": "letter-1", "truncated": False}]
+
+
+SPOIL = {
+    "cases/*-*": spoil_case,
+    "cases?*": spoil_queue,
+    "audit?*": spoil_audit,
+    "customers/*": spoil_customer,
+    "oncall": spoil_oncall,
+    "dead-letters?*": spoil_letters,
+}
+
+
+@pytest.mark.parametrize("value", [{"nodeType": 1}, {"_$litType$": 1}, {"toString": 1}, [["nested"]]], ids=json.dumps)
+async def test_no_value_costs_a_page(console, client, case, value):
+    """In each text of the queue, a case, a customer, the audit log and on-call: the rest of the page is shown."""
+    await upload(client, case, filename="tracking.txt")
+    profile = await console.profile()
+    for answer, spoil in SPOIL.items():
+        await replace_answer(profile, f"**/support/{answer}", partial(spoil, value=value))
+    for address, text in (
+        ("/console/", "Parcel has not arrived"),
+        (path(case), "Where is my parcel?"),
+        ("/console/customers/customer-17", "Parcel has not arrived"),
+        ("/console/audit", "Case opened"),
+        ("/console/oncall", "letter-1"),
+    ):
+        page = await console.open(address, profile=profile)
+        await expect(page.get_by_text(text).filter(visible=True).first).to_be_visible()
+        await settled(page)
