@@ -12,8 +12,18 @@ from support_service.sla.case_clocks import Clocks
 from support_service.sla.durations import format_duration
 
 EXAMPLE: dict[str, Any] = {
-    "firstResponse": {"dueAt": "2026-05-12T09:30:00.125000Z", "state": "met", "remaining": "PT26M14S"},
-    "resolution": {"dueAt": "2026-05-14T04:00:00.125000Z", "state": "running", "remaining": "PT15H28M"},
+    "firstResponse": {
+        "dueAt": "2026-05-12T09:30:00.125000Z",
+        "state": "met",
+        "waiting": False,
+        "remaining": "PT26M14S",
+    },
+    "resolution": {
+        "dueAt": "2026-05-14T04:00:00.125000Z",
+        "state": "running",
+        "waiting": True,
+        "remaining": "PT15H28M",
+    },
 }
 
 
@@ -29,6 +39,9 @@ class ShownClock(BaseModel):
 
     due_at: datetime | None = Field(description="when the time is up; null while it is paused")
     state: ClockState = Field(description="`breached` stays, also after a late answer")
+    waiting: bool = Field(
+        description="whether the clock runs; true also after a breach, until what the target asks for has happened"
+    )
     remaining: str = Field(
         description="working time that is left at the time of the response, or was left when the target was met; "
         "a duration of ISO 8601 in hours, minutes and seconds; `PT0S` if breached"
@@ -65,6 +78,7 @@ class MeasuredClocks(NamedTuple):
                 target: ShownClock(
                     due_at=clock.due_at,
                     state=clock.checked(at).state,
+                    waiting=clock.is_waiting,
                     remaining=format_duration(clock.remaining(self.calendar, at)),
                 )
                 for target, clock in self.clocks.items()

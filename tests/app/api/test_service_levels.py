@@ -1,11 +1,13 @@
 """Service levels over HTTP: policies, the clocks of cases, breaches, lists by due time. For roles see test_roles.py."""
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
+from support_service.core.domain.service_levels import Target
 from support_service.database.component import DATABASE
 from support_service.database.tables import case_clocks, tickets
 from support_service.sla.component import SlaTimings
@@ -19,6 +21,7 @@ POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
 KEY = {"Idempotency-Key": "policy-key-1"}
 HOUR = timedelta(hours=1)
+ALL_TARGETS = get_args(Target)
 
 
 @pytest.fixture
@@ -46,11 +49,12 @@ async def states(client, case):
     return {target: clock["state"] for target, clock in ((await read_case(client, case))["sla"] or {}).items()}
 
 
-async def move_due_times(client, hours):
-    """Move the due times of all running clocks into the past, as if the time had passed."""
+async def move_due_times(client, hours, targets=ALL_TARGETS):
+    """Move the due times of all running clocks of some targets into the past, as if the time had passed."""
     at = utc_now() - hours * HOUR
+    moved = case_clocks.update().where(case_clocks.c.state == "running", case_clocks.c.target.in_(targets))
     async with client.app[DATABASE].transaction() as tx:
-        await tx.execute(case_clocks.update().where(case_clocks.c.state == "running").values(due_at=at))
+        await tx.execute(moved.values(due_at=at))
         await tx.execute(tickets.update().where(tickets.c.sla_due_at.is_not(None)).values(sla_due_at=at))
     return at
 
@@ -182,6 +186,24 @@ async def test_breach_is_reported_once(client, metrics):
     listed = (await read_case(client, case))["sla"]["firstResponse"]
     assert (listed["state"], as_time(listed["dueAt"]), listed["remaining"]) == ("breached", due_at, "PT0S")
     assert metrics.value("support_sla_breached_total", target="firstResponse") == 1
+
+
+async def test_breached_clock_waits_until_the_late_answer(client):
+    """`waiting` distinguishes an overdue answer from one that came too late."""
+    await put(client, "all", status=201, targets={"firstResponse": "PT1H", "resolution": "PT4H"})
+    case = await open_case(client)
+
+    async def waiting():
+        return {target: clock["waiting"] for target, clock in (await read_case(client, case))["sla"].items()}
+
+    await move_due_times(client, 3, ["firstResponse"])
+    assert await states(client, case) == {"firstResponse": "breached", "resolution": "running"}
+    assert await waiting() == {"firstResponse": True, "resolution": True}
+    await add_message(client, case)
+    assert await waiting() == {"firstResponse": False, "resolution": True}
+    assert (await states(client, case))["firstResponse"] == "breached"
+    await client.patch(f"/support/cases/{case['id']}", json={"status": "pending"})
+    assert await waiting() == {"firstResponse": False, "resolution": False}
 
 
 async def test_late_answer_is_a_breach_although_nobody_looked(make_client):

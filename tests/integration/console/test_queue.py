@@ -1,9 +1,11 @@
 """The queue: order, keys, search, claims, and texts of customers."""
 
 import asyncio
+import re
 
 from playwright.async_api import expect
 
+from tests.app.api.test_service_levels import move_due_times
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import open_case, read_detail
 from tests.support.console.browser import (
@@ -16,6 +18,8 @@ from tests.support.console.browser import (
     largest_step,
     record_numbers,
 )
+
+RED = "rgb(179, 38, 30)"  # --bad of console.css in light mode
 
 
 async def open_waiting(client, *subjects, **fields):
@@ -206,6 +210,33 @@ async def test_clocks_follow_the_answer(console, client):
     await expect_accessible(page)
     await page.get_by_role("button", name="Resolve", exact=True).click()
     await expect(page.locator(".facts .sla").last).to_have_text("Resolution in time")
+
+
+async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client):
+    """The row of a case that has no message shows the first answer in red and in words, until an agent answers."""
+    targets = {"firstResponse": "PT30M", "resolution": "PT4H"}
+    await client.put("/support/sla-policies/all", json={"targets": targets})
+    await open_case(client, subject="First")
+    await move_due_times(client, 11 / 60, ["firstResponse"])
+    page = await console.open("/console/?view=all")
+    mark = page.locator("tbody .sla")
+    await expect(mark).to_have_attribute("data-state", "overdue")
+    await expect(mark.locator("[aria-hidden]")).to_have_text("overdue 11 min")
+    await expect(mark.locator(".visually-hidden")).to_have_text("First answer overdue 11 min")
+    await expect(mark).to_have_css("color", RED)
+    await expect_good_looks(page)
+    await page.get_by_role("link", name="First", exact=True).click()
+    clocks = page.locator(".facts .sla")
+    await expect(clocks).to_have_text(
+        [re.compile("First answer overdue 11 min"), re.compile("Resolution due in 3 h 59 min")]
+    )
+    await expect(clocks.first).to_have_css("color", RED)
+    await page.locator("#composer").fill("Sorry for the delay.")
+    await page.locator("#composer").press("Control+Enter")
+    await expect(clocks.first).to_have_text("First answer too late")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("u")
+    await expect(mark.locator("[aria-hidden]")).to_have_text("due in 3 h 59 min")
 
 
 async def test_agent_comes_back_to_where_the_case_was_opened(console, client):
