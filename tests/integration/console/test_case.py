@@ -1,12 +1,13 @@
 """The page of a case: timeline, sources, answers, notes, drafts, macros, tags and links."""
 
+import asyncio
 import re
 
 import pytest
 from playwright.async_api import expect
 
 from tests.integration.console.conftest import HOSTILE, LONG_WORD
-from tests.support.calls import add_message, open_case, read_detail, upload
+from tests.support.calls import add_message, eventually, open_case, read_detail, upload
 from tests.support.console.browser import (
     NARROW,
     STEP,
@@ -287,6 +288,41 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     await expect(page.get_by_label("Status", exact=True)).to_have_value("pending")
     detail = await read_detail(client, case)
     assert (detail["tags"], detail["status"]) == (["delivery", "polite"], "pending")
+
+
+async def test_message_on_its_way_changes_only_its_own_case(console, client, case):
+    """A writer who opens another case meanwhile finds its draft, and its tags as they were."""
+    await client.put("/support/macros/thanks", json={"text": "Thank you.", "tags": ["polite"]})
+    other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
+    profile = await console.profile()
+    page = await console.open(path(other), profile=profile)
+    await page.locator("#composer").fill("Draft of the other case")
+    is_let_through = asyncio.Event()
+
+    async def hold(route):
+        await is_let_through.wait()
+        await route.continue_()
+
+    await profile.route(f"**{path(case).removeprefix('/console')}/messages", hold)
+    await page.goto(path(case))
+    await page.locator("#composer").click()
+    await page.keyboard.type(";thanks")
+    await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("Do not add the tag polite")).to_be_visible()
+    await page.keyboard.press("Control+Enter")
+    await page.get_by_role("link", name="Where is ORD-1001?").first.click()
+    await expect(page.locator("#composer")).to_have_value("Draft of the other case")
+    is_let_through.set()
+
+    async def is_tagged():
+        return (await read_detail(client, case))["tags"] == ["delivery", "polite"]
+
+    await eventually(is_tagged)
+    assert (await messages(client, case))[1:] == [("Thank you.", "public")]
+    await page.reload()
+    await expect(page.locator("#composer")).to_have_value("Draft of the other case")
+    assert (await read_detail(client, other))["tags"] == []
 
 
 async def test_duplicate_is_linked_and_unlinked(console, client, case):
