@@ -17,7 +17,7 @@ from support_service.attachments.component import AttachmentTimings
 from support_service.audit import component as audit
 from support_service.audit.sealer import SealerTimings
 from support_service.cases import component as cases
-from support_service.cases.gauges import GaugeTimings
+from support_service.cases.component import CaseTimings
 from support_service.cases.masking import CaseMasker
 from support_service.certificates import component as certificates
 from support_service.certificates.component import CertificateTimings
@@ -61,7 +61,7 @@ class Timings:
     idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
     sla: SlaTimings = field(default_factory=SlaTimings)
-    cases: GaugeTimings = field(default_factory=GaugeTimings)
+    cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
     views: ViewLimits = field(default_factory=ViewLimits)

@@ -12,9 +12,28 @@ last statement, and the sessions that wait for them, also those of other program
 may be personal data. The command changes nothing.
 """
 
+CHECK_EXAMPLES = """\
+examples:
+  support-service database check
+  support-service database check --repair
+
+It reads every case, while the service may run, and prints the numbers: one line of JSON, or text on a terminal. A case
+that another transaction changes meanwhile is left for the next run. Exit status: 0 if nothing is missing, or all of it
+was repaired; 1 if something is missing.
+"""
+
 
 def add_to(commands: Subcommands) -> None:
     """Add `migrate` and `database` to the commands."""
     commands.add("migrate", "migrate the database to the newest schema", "database:migrate")
-    database = commands.group("database", "find out what the database is busy with", "ACTION", epilog=EXAMPLES)
+    database = commands.group(
+        "database", "check the database, or find out what it is busy with", "ACTION", epilog=EXAMPLES
+    )
     database.add("waits", "show which sessions hold locks that others wait for", "waits:waits", epilog=EXAMPLES)
+    check = database.add(
+        "check",
+        "count the cases and messages that the search can't find",
+        "database_check:check",
+        epilog=CHECK_EXAMPLES,
+    )
+    check.add_argument("--repair", action="store_true", help="make the missing search documents")

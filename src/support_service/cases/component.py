@@ -1,6 +1,8 @@
 """The cases component: the case service, the handler of other services' events, and masking."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -8,6 +10,7 @@ from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
+from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseChannels, CaseService
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
@@ -21,7 +24,15 @@ LINK_SERVICE = web.AppKey("link_service", LinkService)
 CASE_MASKER = web.AppKey("case_masker", CaseMasker)
 
 
-def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timings: GaugeTimings) -> None:
+@dataclass(frozen=True, slots=True)
+class CaseTimings:
+    """Intervals and limits of the cases component."""
+
+    gauges: GaugeTimings = field(default_factory=GaugeTimings)
+    search_repair: SearchRepairTimings = field(default_factory=SearchRepairTimings)
+
+
+def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timings: CaseTimings) -> None:
     """Add the case service, and the masker of what analysts read."""
     app[CASE_MASKER] = masker
 
@@ -31,9 +42,16 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
         app[CASE_SERVICE] = CaseService(database, instruments, channels=channels, clocks=app[CLOCK_TRACKER])
         app[LINK_SERVICE] = LinkService(database, instruments, app[CLOCK_TRACKER])
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
-        gauges = CaseGauges(database, instruments, timings)
+        gauges = CaseGauges(database, instruments, timings.gauges)
         await gauges.refresh()
-        async with run_in_background(run_every(timings.refresh_interval, gauges.refresh, "Counting open cases")):
+        repair = SearchRepair(database, timings.search_repair)
+        jobs = (
+            run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases"),
+            run_every(timings.search_repair.interval, repair.run, "Making missing search documents"),
+        )
+        async with AsyncExitStack() as stack:
+            for job in jobs:
+                await stack.enter_async_context(run_in_background(job))
             yield
 
     app.cleanup_ctx.append(run)

@@ -113,8 +113,11 @@ messages = sa.Table(
     sa.Column("external_id", sa.String(255)),  # what the system that sent the message calls it; unique in the case
     sa.Column("sent_at", UtcDateTime),  # time at which that system says that it was sent
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # False if a release that knows no search documents has added the message, until a job makes its document.
+    sa.Column("has_document", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "ticket_id", "seq"),
     sa.Index(None, "ticket_id", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
+    sa.Index("ix_messages_without_document", "seq", sqlite_where=sa.text("NOT has_document")),
 )
 
 # Words of a case (position 0) or of one of its messages. Triggers keep those of cases in step with `search_text`.

@@ -14,6 +14,7 @@ from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.audit.sealer import SealerTimings
+from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.certificates.component import CertificateTimings
 from support_service.core.backoff import Backoff
@@ -60,7 +61,7 @@ server.build = partial(
             postgres=PostgresTimings(connect_timeout=1.0, pool_timeout=0.8, lock_timeout=0.5, statement_timeout=1.0),
             clock_interval=shorter(DEFAULTS.database.clock_interval),
         ),
-        cases=GaugeTimings(refresh_interval=shorter(DEFAULTS.cases.refresh_interval)),
+        cases=CaseTimings(gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.cases.gauges.refresh_interval))),
         certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=1.0),
         timeline=TimelineTimings(
             breaker=BreakerTimings(

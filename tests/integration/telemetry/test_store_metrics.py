@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service import database as databases
 from support_service.attachments.component import AttachmentTimings
 from support_service.audit.sealer import SealerTimings
+from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.database.timings import DatabaseTimings, SqliteTimings
@@ -49,7 +50,7 @@ def timings():
     """Timings with no periodic work while a test runs."""
     return patient_timings(
         audit=SealerTimings(seal_interval=3600.0),
-        cases=GaugeTimings(refresh_interval=3600.0),
+        cases=CaseTimings(gauges=GaugeTimings(refresh_interval=3600.0)),
         timeline=TimelineTimings(
             override_refresh_interval=3600.0,
             aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),

@@ -260,6 +260,22 @@ def test_cases_and_messages_that_exist_are_found_by_a_search(empty_url):
     assert found_by(empty_url, "hang") == []
 
 
+def test_messages_added_since_documents_exist_are_marked(empty_url):
+    """A replica that knows no documents may add some while the migrations run. Erased cases stay without documents."""
+    in_thread(migrate.upgrade, empty_url, "0013")
+    change(empty_url, spoken("before"))
+    in_thread(migrate.upgrade, empty_url, "0030")
+    change(empty_url, [*spoken("since"), *spoken("erased")])
+    change(empty_url, ["UPDATE tickets SET subject = '[erased]' WHERE id = 'erased'"])
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, spoken("after"))
+
+    def marked(reader):
+        return reader.execute(sa.text("SELECT ticket_id FROM messages WHERE NOT has_document ORDER BY seq")).all()
+
+    assert [row.ticket_id for row in inspect(empty_url, marked)] == ["since", "after"]
+
+
 @pytest.fixture
 async def busy(postgres):
     """The address of a database of release 0003 with a case in it, and two connections of somebody who uses it."""

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from support_service.attachments import garbage_queries, ledger, store
 from support_service.attachments.maintenance import offload_queries, retention_queries
 from support_service.audit import store as audit_store
-from support_service.cases.store import case_counts
+from support_service.cases.store import case_counts, missing_documents
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.idempotency import store as idempotency_store
 from support_service.sla import clock_counts, clock_store, policy_store
@@ -25,6 +25,10 @@ FILL = (
                          created_at, updated_at, waiting_since, synthetic)
     SELECT 'case-' || n, 'A', (ARRAY['open', 'pending', 'resolved', 'closed'])[1 + n % 4], 'normal', 'email',
            '[]', '[]', '', at, at, CASE WHEN n % 1000 < 4 THEN at END, false FROM numbers
+    """,
+    """
+    INSERT INTO messages (id, ticket_id, author_type, message, has_document, created_at)
+    SELECT 'message-' || n, 'case-' || n, 'agent', 'A', true, at FROM numbers
     """,
     """
     INSERT INTO attachments (id, ticket_id, filename, content_type, size_bytes, sha256, storage, storage_key,
@@ -64,6 +68,7 @@ NUMBERS = f"""
 WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '1 minute' AS at FROM generate_series(1, {ROWS}) n)
 """
 PERIODIC = {
+    "messages without a search document": (missing_documents.CASES_TO_INDEX, {"count": 100}),
     "the longest waiting customer": (case_counts.OLDEST_WAITING, {}),
     "the oldest local file": (store.OLDEST, {"of": "local"}),
     "the ledger": (ledger.LEDGER, {"of": "local"}),

@@ -74,7 +74,7 @@ UPDATE_CASE_FOR_MESSAGE = {
 }
 # `inline` leaves out the read of the generated row number, which is unused and costs a second cursor.
 ADD_CASE = compiled(tickets.insert().inline())
-ADD_MESSAGE = compiled(messages.insert().inline())
+ADD_MESSAGE = compiled(messages.insert().inline().values(has_document=sa.true()))  # with ADD_DOCUMENT
 ADD_REFERENCE = compiled(ticket_references.insert())
 _NAMES_ATTACHMENT = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(

@@ -5,7 +5,7 @@ message was added. So the documents of the newest cases come first in the order 
 of cases in step with `tickets.search_text`; the store adds those of messages.
 
 Rows that exist are filled in a few at a time, while the service reads and writes. Messages that the previous release
-adds afterwards have no document.
+adds afterwards have no document: 0031 marks them.
 """
 
 import sqlalchemy as sa

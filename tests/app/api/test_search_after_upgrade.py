@@ -1,0 +1,146 @@
+"""The search finds what a replica of a release without search documents has added, on both databases."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.cases.component import CaseTimings
+from support_service.cases.erasure import ERASED_TEXT, erase_case
+from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
+from support_service.core.clock import utc_now
+from support_service.core.ids import new_id
+from support_service.database.component import DATABASE
+from support_service.database.tables import messages, search_documents, tickets
+from tests.conftest import both_databases
+from tests.support.calls import add_message, eventually, list_cases, list_subjects, open_case
+from tests.support.timings import patient_timings
+
+pytestmark = both_databases
+SELDOM = 3600.0
+
+
+@pytest.fixture
+def timings():
+    """The background job does not run unless a test wants it to."""
+    return patient_timings(cases=CaseTimings(search_repair=SearchRepairTimings(interval=SELDOM)))
+
+
+async def add_old_message(client, case, text, *, visibility="public"):
+    """Add a message as a release without search documents does."""
+    row = {"id": new_id(), "ticket_id": case["id"], "author_type": "agent", "message": text, "visibility": visibility}
+    async with client.app[DATABASE].transaction() as tx:
+        await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(version=tickets.c.version + 1))
+        await tx.execute(messages.insert(), row | {"created_at": utc_now()})
+
+
+async def number_of_documents(client):
+    """Return the number of search documents."""
+    (row,) = await client.app[DATABASE].fetch_all(sa.select(sa.func.count()).select_from(search_documents))
+    return row[0]
+
+
+async def forget(client, *conditions):
+    """Delete search documents."""
+    async with client.app[DATABASE].transaction() as tx:
+        await tx.execute(search_documents.delete().where(*conditions))
+
+
+async def snippet(client, q):
+    """Return the text that a search shows of the only case that it finds."""
+    (item,) = (await list_cases(client, q=q))["items"]
+    return item["match"]["snippet"]
+
+
+@pytest.mark.parametrize("timings", [patient_timings(cases=CaseTimings(search_repair=SearchRepairTimings(0.05, 2)))])
+async def test_a_message_of_an_older_replica_is_found_soon(client):
+    """A job makes the missing documents in small batches, also those of a case with many messages."""
+    cases = [await open_case(client, subject=f"Case {number}") for number in range(5)]
+    for case in cases:
+        for number in range(3):
+            await add_old_message(client, case, f"the blue vase {number}")
+
+    async def found():
+        return len(await list_subjects(client, q="vase")) == len(cases)
+
+    await eventually(found)
+    assert await number_of_documents(client) == 4 * len(cases)
+
+
+async def test_the_match_of_a_repaired_case_is_its_message(client):
+    """Documents keep the order of the messages, also with those that are added later."""
+    case = await open_case(client)
+    await add_message(client, case, "the red chair")
+    await add_old_message(client, case, "the blue vase")
+    await add_message(client, case, "the green lamp")
+    await add_old_message(client, case, "the white plate")
+    await SearchRepair(client.app[DATABASE]).run()
+    await add_message(client, case, "the black pen")
+    for text in ("the red chair", "the blue vase", "the green lamp", "the white plate", "the black pen"):
+        assert await snippet(client, text.rpartition(" ")[2]) == text
+
+
+async def test_internal_notes_stay_internal(client):
+    """Customers do not find cases by the notes of an older replica."""
+    case = await open_case(client)
+    await add_old_message(client, case, "the fraud team", visibility="internal")
+    await SearchRepair(client.app[DATABASE]).run()
+    rows = await client.app[DATABASE].fetch_all(sa.select(search_documents.c.internal).order_by(search_documents.c.id))
+    assert [bool(row.internal) for row in rows] == [False, True]
+
+
+async def test_nothing_erased_or_deleted_gets_a_document(client):
+    """Neither by the job nor by the command: erased messages have no words, and deleted cases are not there."""
+    erased, deleted = await open_case(client), await open_case(client)
+    await add_message(client, erased, "the red chair")
+    for case in (erased, deleted):
+        await add_old_message(client, case, "the blue vase")
+    async with client.app[DATABASE].transaction() as tx:
+        await erase_case(tx, erased["id"], "gone", [])
+        await tx.execute(tickets.delete().where(tickets.c.id == deleted["id"]))
+    await SearchRepair(client.app[DATABASE]).run()
+    await SearchRepair(client.app[DATABASE]).check(repair=True)
+    assert await number_of_documents(client) == 1
+    assert await list_subjects(client, q="vase") == await list_subjects(client, q="chair") == []
+    assert await list_subjects(client, q=ERASED_TEXT) == []
+
+
+async def test_replicas_that_repair_at_once_make_each_document_once(client):
+    """One of them skips the case that another one has locked."""
+    cases = [await open_case(client) for _ in range(6)]
+    for case in cases:
+        await add_old_message(client, case, "the blue vase")
+    await asyncio.gather(*(SearchRepair(client.app[DATABASE], SearchRepairTimings(SELDOM, 1)).run() for _ in range(4)))
+    await SearchRepair(client.app[DATABASE]).run()
+    assert await number_of_documents(client) == 2 * len(cases)
+
+
+@dataclass
+class Progress:
+    """What a progress bar would show."""
+
+    done: int = 0
+
+    def advance(self, number):
+        self.done += number
+
+
+async def test_a_check_counts_what_is_missing_and_repairs_it(client):
+    """Also what no mark tells: documents that are lost, of messages and of a case itself."""
+    lost, marked, whole = [await open_case(client, subject=f"Case {number}") for number in range(3)]
+    for case in (lost, whole):
+        await add_message(client, case, "the red chair")
+    seq = sa.select(tickets.c.seq).where(tickets.c.id == lost["id"]).scalar_subquery()
+    await forget(client, search_documents.c.id >= seq * (1 << 20), search_documents.c.id < (seq + 1) * (1 << 20))
+    await add_old_message(client, marked, "the blue vase")
+    repair, progress = SearchRepair(client.app[DATABASE]), Progress()
+    for wanted, repaired in ((False, 0), (True, 2)):
+        found = await repair.check(repair=wanted, progress=progress.advance)
+        assert (found.cases, found.incomplete_cases, found.repaired_cases) == (3, 2, repaired)
+        assert (found.cases_without_document, found.messages_without_document) == (1, 2)
+    assert progress.done == 6
+    assert sorted(await list_subjects(client, q="chair")) == ["Case 0", "Case 2"]
+    assert await list_subjects(client, q='"case 0"') == ["Case 0"]
+    assert (await repair.check(repair=False)).incomplete_cases == 0
+    assert await client.app[DATABASE].fetch_all(sa.select(messages.c.id).where(sa.text("NOT has_document"))) == []
