@@ -13,6 +13,7 @@ from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.me import permissions_by_role
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
+from support_service.api.routing.cursors import CursorSeal
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.api.stream import mask_published_case
@@ -21,6 +22,7 @@ from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
+from support_service.database.secrets import read_secret
 from support_service.events.component import (
     DEAD_LETTERS,
     EVENT_CONSUMER,
@@ -93,6 +95,7 @@ def setup(
         )
         app[INSTRUMENTS].observe(REPLICA_READY, dependencies.ready)
         app[INSTRUMENTS].observe(DEPENDENCY_STATUS, dependencies.statuses)
+        cursor_key = await read_secret(app[DATABASE], "cursors")
         app[SERVICES] = Services(
             authenticator=app[AUTHENTICATOR],
             sessions=app.get(BROWSER_SESSIONS),
@@ -138,6 +141,7 @@ def setup(
             metrics_access=metrics_access,
             masker=app[CASE_MASKER],
             permissions=permissions,
+            cursors=CursorSeal(cursor_key),
             options=options,
             timings=timings,
         )

@@ -1,4 +1,4 @@
-"""Cursors of the case list: where a page begins, as opaque text that names the sort of its list.
+"""Cursors of the case list: where a page begins, as text that names the sort of its list. Clients get them sealed.
 
 In the order of opening, that of the first sort, a cursor is the sequence number of a case. In the other orders it is
 one byte for the sort, the time by which the case is sorted in microseconds since 1970, and its sequence number.

@@ -1,4 +1,4 @@
-"""Pagination cursors: the sequence number after which a page begins, as opaque text that clients send back."""
+"""Pagination cursors: the sequence number after which a page begins, as text. Clients get them sealed."""
 
 import base64
 import struct
@@ -8,7 +8,6 @@ from support_service.core.clock import from_micros, to_micros
 from support_service.core.errors import FieldError, ValidationFailed
 
 CURSOR_BYTES = 8
-TIMED_CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{21}$"  # of `encode_timed_cursor`
 _TIMED = struct.Struct(">qq")
 
 

@@ -421,3 +421,11 @@ clock_counts = sa.Table(
     sa.Column("target", sa.String(16), nullable=False),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
+
+# Random keys that all replicas share, in hexadecimal.
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)

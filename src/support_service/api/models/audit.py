@@ -8,7 +8,7 @@ from pydantic import Field
 from support_service.audit.actions import Action
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.core.domain.principals import Role
 
 
@@ -19,7 +19,7 @@ class AuditQuery(ApiModel):
         DEFAULT_PAGE_SIZE,
         description="maximum number of entries on a page; a page ends early at 4 MiB of JSON",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+    cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the newest entry"
     )
 

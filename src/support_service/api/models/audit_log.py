@@ -9,9 +9,8 @@ from support_service.api.models.audit import AuditEntry
 from support_service.audit.actions import CURRENT_NAMES, MAX_ACTOR, Action
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.cases.model.vocabulary import Identifier, Moment
-from support_service.core import pagination
 from support_service.core.units import MAX_INTEGER
 
 MAX_VERIFIED = 1000  # entries per request
@@ -37,9 +36,9 @@ class AuditLogQuery(ApiModel):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE, description="maximum number of entries on a page; a page ends early at 4 MiB of JSON"
     )
-    cursor: (
-        Annotated[str, Field(max_length=64, json_schema_extra={"pattern": pagination.TIMED_CURSOR_PATTERN})] | None
-    ) = Field(None, description="`nextCursor` of the previous page; without it the list starts with the newest entry")
+    cursor: Cursor | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the newest entry"
+    )
 
 
 class AuditLogEntry(AuditEntry):

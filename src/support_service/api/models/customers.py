@@ -6,7 +6,7 @@ from pydantic import Field
 
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, Attachment, ListedCase, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 
 MAX_FILES = 1000  # files of one page: a case may have as many
 
@@ -18,7 +18,7 @@ class CustomerQuery(ApiModel):
         DEFAULT_PAGE_SIZE,
         description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+    cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the page starts with the newest case"
     )
 

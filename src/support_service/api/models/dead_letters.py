@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.events.broker.base import ENTRY_ID, SHOWN_CHARACTERS
+from support_service.cases.model.requests import Cursor
+from support_service.events.broker.base import SHOWN_CHARACTERS
 
 MAX_PAGE_SIZE = 50  # an event may have 256 KiB, and is read as a whole
 EXAMPLE = {
@@ -24,7 +25,7 @@ class DeadLetterQuery(ApiModel):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         20, description="maximum number of dead letters on a page"
     )
-    cursor: Annotated[str, Field(max_length=64, pattern=f"^{ENTRY_ID}$")] | None = Field(
+    cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the oldest dead letter"
     )
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, RequestModel
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Status, Tags
 from support_service.core.domain import case_vocabulary
 from support_service.macros.model import EXAMPLE, Macro, MacroFields, MacroName, MacroText
@@ -21,7 +21,7 @@ class MacroQuery(ApiModel):
         DEFAULT_PAGE_SIZE,
         description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+    cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the oldest macro"
     )
 
@@ -51,7 +51,7 @@ class NewMacro(MacroContent):
 class MacroPage(ApiModel):
     """A page of macros, oldest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [EXAMPLE], "nextCursor": "AAAAAAAAACo"})
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"})
 
     items: list[Macro]
     next_cursor: str | None

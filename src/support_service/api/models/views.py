@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import CURSOR_PATTERN, CaseFilters, RequestModel
+from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Identifier, Json, Subject
 from support_service.views.model import Query
 
@@ -126,6 +126,6 @@ class ViewListQuery(ApiModel):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE, description="maximum number of views on a page"
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CURSOR_PATTERN})] | None = Field(
+    cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the newest view"
     )

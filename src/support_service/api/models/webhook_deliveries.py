@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from support_service.core import pagination
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 
 EXAMPLE = {
     "id": 1042,
@@ -29,9 +28,7 @@ class DeliveryQuery(ApiModel):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
         DEFAULT_PAGE_SIZE, description="maximum number of deliveries on a page"
     )
-    cursor: (
-        Annotated[str, Field(max_length=64, json_schema_extra={"pattern": pagination.TIMED_CURSOR_PATTERN})] | None
-    ) = Field(None, description="`nextCursor` of the previous page of the same state")
+    cursor: Cursor | None = Field(None, description="`nextCursor` of the previous page of the same state")
 
 
 class ShownDelivery(ApiModel):

@@ -105,6 +105,7 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
     parameters = _parameters(handler)
     _check_declarations(route, parameters)
     providers = [_provider(route, name, hint) for name, hint in parameters.items()]
+    has_pages, operation = route.has_pages, route.operation
     read = read_model if route.body_required else read_body_and_query
     if model not in parameters.values():
         model = None  # the handler reads the body, or there is none
@@ -114,6 +115,8 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
         reply: Reply[Any] | web.StreamResponse = await handler(*[provide(request, call, body) for provide in providers])
         if not isinstance(reply, Reply):
             return reply
+        if has_pages and reply.content.next_cursor is not None:
+            reply.content.next_cursor = call.services.cursors.seal(operation, reply.content.next_cursor)
         if reply.content is None:
             return web.Response(status=reply.status or status, headers=reply.headers)
         return json_response(reply.content, reply.status or status, reply.headers)
@@ -142,10 +145,19 @@ def _provider(route: Route, name: str, hint: Any) -> Provider:
         return lambda _request, _call, body: body
     if route.query and hint is route.query:
         read = query_reader(route.query)
+        if route.has_pages:
+            return lambda request, call, _body: _with_open_cursor(call, route.operation, read(request))
         return lambda request, _call, _body: read(request)
     if hint is str and name in route.path_parameters:
         return lambda request, _call, _body: request.match_info[name]
     raise TypeError(f"{route.operation}: the route declares nothing for the handler's parameter {name!r}")
+
+
+def _with_open_cursor(call: Call, operation: str, query: Any) -> Any:
+    """Return a query with the cursor that this list has sealed. Raises ValidationFailed for another one."""
+    if query.cursor is None:
+        return query
+    return query.model_copy(update={"cursor": call.services.cursors.open(operation, query.cursor)})
 
 
 def _check_declarations(route: Route, parameters: Mapping[str, Any]) -> None:

@@ -82,6 +82,11 @@ class Route:
         return self.method != "GET" and self.stores_response
 
     @property
+    def has_pages(self) -> bool:
+        """Return True if the response is a page of a list, with the cursor of the next one."""
+        return self.response_model is not None and "next_cursor" in self.response_model.model_fields
+
+    @property
     def is_upload(self) -> bool:
         """Return True if the body is a form with a file, which the handler reads as a stream."""
         return "multipart/form-data" in self.body_media_types

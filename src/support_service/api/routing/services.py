@@ -10,6 +10,7 @@ from support_service.access.sessions import BrowserSessions
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
+from support_service.api.routing.cursors import CursorSeal
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
@@ -90,6 +91,7 @@ class Services:
     metrics_access: MetricsAccess
     masker: CaseMasker
     permissions: Mapping[Role, Mapping[str, Scope]]  # of each role: the scope of each of its permissions
+    cursors: CursorSeal
     options: ApiOptions
     timings: ApiTimings
 

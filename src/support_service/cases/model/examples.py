@@ -126,7 +126,7 @@ CASE: Example = CASE_SUMMARY | {
         "fulfillment": {"status": "unavailable", "ageSeconds": None, "reason": "timeout"},
     },
 }
-CASE_PAGE: Example = {"items": [LISTED_CASE], "nextCursor": "AAAAAAAAACo"}
+CASE_PAGE: Example = {"items": [LISTED_CASE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"}
 CUSTOMER_PAGE: Example = {
     "customerId": "CUS-42",
     "cases": [LISTED_CASE],

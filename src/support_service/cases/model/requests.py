@@ -35,10 +35,9 @@ from support_service.sla.durations import TimeSpan
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
-CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}$"  # eight bytes in base64url; their first bit is 0
-# Or 17 bytes, of a sort by time: see list_cursor.py.
-CASE_CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{10}([A-Za-z0-9_-]{12})?$"
+CURSOR_PATTERN = "^[A-Za-z0-9_-]+$"  # base64url, see api/routing/cursors.py
 MAX_QUERY_TAGS = 10  # tags in one query
+Cursor = Annotated[str, Field(max_length=128, json_schema_extra={"pattern": CURSOR_PATTERN})]  # in a query
 NONE = "none"  # as an agent or a team: cases without one
 
 
@@ -231,7 +230,7 @@ class CaseQuery(CaseFilters):
         DEFAULT_PAGE_SIZE,
         description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
     )
-    cursor: Annotated[str, Field(max_length=64, json_schema_extra={"pattern": CASE_CURSOR_PATTERN})] | None = Field(
+    cursor: Cursor | None = Field(
         None,
         description="`nextCursor` of the previous page, of the same sort; without it the list starts at its first case",
     )

@@ -1,0 +1,109 @@
+"""Cursors of lists are opaque: they say nothing about what is stored, and only the service can make them."""
+
+import base64
+import struct
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.api.routes import ROUTES
+from support_service.cases.model.requests import CURSOR_PATTERN
+from support_service.database.component import DATABASE
+from support_service.database.tables import tickets
+from tests.conftest import both_databases
+from tests.support.calls import expect_problem, open_case
+
+CUSTOMER = "customer-1"
+LISTS = {
+    "newest": "/support/cases?limit=1",
+    "updated": "/support/cases?limit=1&sort=updated",
+    "of a customer": f"/support/customers/{CUSTOMER}?limit=1",
+    "audit": "/support/audit?limit=1",
+    "of the audit of a case": "/support/cases/{case}/audit?limit=1",
+    "views": "/support/views?limit=1",
+    "macros": "/support/macros?limit=1",
+}
+
+
+@pytest.fixture
+async def lists(client):
+    """The path of each list; each has several pages."""
+    case = await open_case(client, customerId=CUSTOMER)
+    await open_case(client, customerId="customer-2")
+    await open_case(client, customerId=CUSTOMER)
+    async with client.patch(f"/support/cases/{case['id']}", json={"priority": "high"}) as response:
+        assert response.status == 200
+    for name in ("a", "b"):
+        async with client.post("/support/views", json={"name": name, "query": {}}) as response:
+            assert response.status == 201
+        async with client.put(f"/support/macros/{name}", json={"text": "Hello"}) as response:
+            assert response.status == 201
+    return {name: path.format(case=case["id"]) for name, path in LISTS.items()}
+
+
+async def page(client, path, cursor=None):
+    """Return a page of a list."""
+    async with client.get(path, params={"cursor": cursor} if cursor else {}) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def expect_refused(client, path, cursor):
+    """Check that a list refuses a cursor, and says which field is wrong."""
+    problem = await expect_problem(await client.get(f"{path}&cursor={cursor}"), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["cursor"]
+
+
+def decoded(cursor):
+    """Return the bytes of a cursor."""
+    return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+
+
+@both_databases
+async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
+    """No cursor has the number of a row."""
+    rows = await client.app[DATABASE].fetch_all(sa.select(tickets.c.seq))
+    for path in lists.values():
+        first = (await page(client, path))["nextCursor"]
+        raw = decoded(first)
+        assert not [row.seq for row in rows if struct.pack(">q", row.seq) in raw]
+        assert len(raw) > 16
+
+
+@both_databases
+async def test_cursors_lead_to_the_next_page_on_every_replica(client, lists, make_client):
+    """Also after a restart."""
+    other = await make_client()
+    for path in lists.values():
+        first = await page(client, path)
+        second = await page(other, path, first["nextCursor"])
+        assert second["items" if "items" in second else "cases"]
+        assert second != first
+
+
+async def test_a_changed_cursor_is_refused(client, lists):
+    """Whichever of its bytes it is. So is a cursor of the previous release, which had the number of a row."""
+    cursor = (await page(client, lists["newest"]))["nextCursor"]
+    raw = decoded(cursor)
+    for index in range(len(raw)):
+        changed = raw[:index] + bytes([raw[index] ^ 1]) + raw[index + 1 :]
+        await expect_refused(client, lists["newest"], base64.urlsafe_b64encode(changed).decode().rstrip("="))
+    await expect_refused(client, lists["newest"], "AAAAAAAAAAg")
+    await expect_refused(client, lists["newest"], cursor + "AAAA")
+
+
+async def test_a_cursor_of_another_list_is_refused(client, lists):
+    """So is one of another sort."""
+    cursors = {name: (await page(client, path))["nextCursor"] for name, path in lists.items()}
+    for name, path in lists.items():
+        for other, cursor in cursors.items():
+            if name != other:
+                await expect_refused(client, path, cursor)
+
+
+def test_every_list_in_pages_has_such_cursors():
+    """The API documents their form."""
+    paged = [route for route in ROUTES if "next_cursor" in getattr(route.response_model, "model_fields", {})]
+    assert len(paged) >= len(LISTS)
+    for route in paged:
+        assert CURSOR_PATTERN in str(route.query.model_json_schema()["properties"]["cursor"])
