@@ -68,7 +68,7 @@ DEPENDENCIES = Row(
                 ),
             ),
             "percentunit",
-            alerts=("SupportRedisFailing", "SupportRedisEvicting"),
+            alerts=("SupportTimelineCacheErrors", "SupportRedisFailing", "SupportRedisEvicting"),
         ),
         Panel(
             "Support Redis role",
@@ -76,7 +76,7 @@ DEPENDENCIES = Row(
             "server, which refuses changes.",
             (Query(f"max by (server, role) ({series('support_redis_role')})", "{{server}}: {{role}}"),),
             "short",
-            alerts=("SupportRedisFailing",),
+            alerts=("SupportTimelineCacheErrors", "SupportRedisFailing"),
             kind="states",
             words={"1": "yes"},
         ),

@@ -56,7 +56,7 @@ FIRST = Row(
             "Normal: more hits than misses, no errors.",
             (Query(rate(EVENTS, "event"), "{{event}}"),),
             "ops",
-            alerts=("SupportRedisFailing", "SupportTimelineCacheMissSurge"),
+            alerts=("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
             runbook=RUNBOOK,
             width=12,
         ),

@@ -2,7 +2,8 @@
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, seconds
-from observability.alerts.timeline import CACHE_ERRORS, READS
+from observability.alerts.redis_cause import redis_cause
+from observability.alerts.timeline import CACHE_FAILING
 
 W = t.SYMPTOM_WINDOW
 OPERATIONS = 'db_client_operation_duration_seconds_count{job="support-service",'
@@ -19,16 +20,6 @@ def _streams(where: str = "") -> str:
     return f"sum(increase({STREAMS}{where}}}[{W}]))"
 
 
-ROLE = 'max by (server) (support_redis_role{server=%q,role=\\"replica\\"}) == 1'
-FULL = (
-    "max by (server) (support_redis_memory_usage_bytes{server=%q})"
-    f" / (max by (server) (support_redis_memory_limit_bytes) > 0) > {t.REDIS_FULL_SHARE}"
-)
-# Text of a template that names what the server says of itself. The label `dependency` is the name of the server.
-REDIS_CAUSE = "".join(
-    f'{{{{ range query (printf "{query}" $labels.dependency) }}}}: {cause}{{{{ end }}}}'
-    for query, cause in ((ROLE, "its server is a replica, which refuses changes"), (FULL, "its memory is full"))
-)
 FAILED, TIMEOUT = ',error_type!=""', ',error_type="timeout"'
 
 ALERTS = (
@@ -50,19 +41,16 @@ ALERTS = (
     ),
     Alert(
         "SupportRedisFailing",
-        ("Redis fails: the cache, or events", "Redis lỗi: cache, hoặc event"),
-        f"label_replace({CACHE_ERRORS} / {READS} > {t.REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {t.REDIS_ERRORS}, "
-        '"dependency", "cache", "", "")'
-        f" or label_replace({_streams(FAILED)} / {_streams()} > {t.REDIS_ERROR_SHARE}"
-        f' and {_streams(FAILED)} >= {t.REDIS_ERRORS}, "dependency", "events", "", "")',
+        ("the Redis of events fails", "Redis của event lỗi"),
+        # Errors of the cache too: it is the same Redis, and SupportTimelineCacheErrors fires.
+        f"{_streams(FAILED)} / {_streams()} > {t.REDIS_ERROR_SHARE} and {_streams(FAILED)} >= {t.REDIS_ERRORS}"
+        f" unless on () ({CACHE_FAILING})",
         t.CAUSE_FOR,
         "warning",
-        'Redis fails, {{ if eq $labels.dependency "events" }}events of cases are stopped{{ else }}timelines are read '
-        f"without their cache{{{{ end }}}}{REDIS_CAUSE}",
-        "Redis errors for {{ $value | humanizePercentage }} of "
-        '{{ if eq $labels.dependency "events" }}the operations on event streams. No event is published or applied '
-        "until Redis works{{ else }}timeline reads. Reads call the upstream services each time{{ end }} (limit "
-        f"{t.REDIS_ERROR_SHARE:.0%} and {t.REDIS_ERRORS} errors in {W}).",
+        f"Redis fails, events of cases are stopped{redis_cause('events')}",
+        "Redis errors for {{ $value | humanizePercentage }} of the operations on event streams (limit "
+        f"{t.REDIS_ERROR_SHARE:.0%} and {t.REDIS_ERRORS} errors in {W}). No event is published or applied until Redis "
+        "works.",
         "Support Redis errors",
         t.CAUSE_KEPT,
     ),

@@ -2,6 +2,7 @@
 
 from observability import thresholds as t
 from observability.alerts.alert import Alert, Record
+from observability.alerts.redis_cause import redis_cause
 
 W = t.SOURCE_WINDOW
 SYMPTOM = t.SYMPTOM_WINDOW
@@ -11,9 +12,10 @@ def _cache_events(events: str) -> str:
     return f'sum(increase(support_timeline_cache_events_total{{event=~"{events}"}}[{SYMPTOM}]))'
 
 
-# Failures of the stage `cache` are the errors that SupportRedisFailing reports.
+# Failures of the stage `cache` are the errors that SupportTimelineCacheErrors reports.
 FAILURES = f'sum by (stage) (increase(support_timeline_collection_failures_total{{stage!="cache"}}[{SYMPTOM}]))'
 READS, CACHE_ERRORS = _cache_events("hit|miss"), _cache_events("error")
+CACHE_FAILING = f"{CACHE_ERRORS} / {READS} > {t.REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {t.REDIS_ERRORS}"
 # Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
 USUAL_MISSES = (
     f"sum_over_time(support:timeline_cache_misses:increase[{t.MISS_BEFORE}])"
@@ -51,6 +53,19 @@ ALERTS = (
         "The 95th percentile of timeline reads that call an upstream service is {{ $value | humanizeDuration }} "
         f"(limit {t.LATENCY_P95:g} s).",
         "Support timeline p95 latency",
+    ),
+    Alert(
+        "SupportTimelineCacheErrors",
+        ("Redis fails, timelines are read without their cache", "Redis lỗi, timeline được đọc không qua cache"),
+        CACHE_FAILING,
+        t.CAUSE_FOR,
+        "warning",
+        f"Redis fails, timelines are read without their cache{redis_cause('cache')}",
+        "Redis errors for {{ $value | humanizePercentage }} of timeline reads (limit "
+        f"{t.REDIS_ERROR_SHARE:.0%} and {t.REDIS_ERRORS} errors in {SYMPTOM}). Reads call the upstream services each "
+        "time. If events use the same Redis, none is published or applied until it works.",
+        "Support timeline cache events",
+        t.CAUSE_KEPT,
     ),
     Alert(
         "SupportTimelineCacheMissSurge",

@@ -55,8 +55,7 @@ FAULTS = {
     "a few operations of many fail": Fault((), {_database(): Counter(3000, 3000), _database("_OTHER"): Counter(0, 30)}),
     "Redis is down": Fault(
         (
-            'SupportRedisFailing{dependency="cache"}',
-            'SupportRedisFailing{dependency="events"}',
+            "SupportTimelineCacheErrors",
             "SupportTimelineCacheMissSurge",
         ),
         {
@@ -69,7 +68,7 @@ FAULTS = {
         },
     ),
     "the Redis of events is down": Fault(
-        ('SupportRedisFailing{dependency="events"}',), {_streams(): Counter(60, 0), _streams("timeout"): Counter(0, 4)}
+        ("SupportRedisFailing",), {_streams(): Counter(60, 0), _streams("timeout"): Counter(0, 4)}
     ),
     "an operation on Redis in fifty fails": Fault((), {_streams(): Counter(98, 98), _streams("_OTHER"): Counter(2, 2)}),
     "the Redis of events may evict": Fault(

@@ -69,7 +69,7 @@ FAULTS = {
         },
     ),
     "Redis gives errors": Fault(
-        ('SupportRedisFailing{dependency="cache"}',),
+        ("SupportTimelineCacheErrors",),
         {_event("hit"): STEADY, _event("miss"): Counter(6, 6), _event("error"): Counter(0, 6)},
     ),
     "nothing is cached": Fault(

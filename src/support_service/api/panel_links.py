@@ -16,7 +16,7 @@ class CardLink(NamedTuple):
 
 LINKS: dict[str, CardLink] = {
     "sources": CardLink("support-timeline-source-down.md", ON_CALL, "Support timeline sources"),
-    "cache": CardLink("support-redis-failing.md", ON_CALL, "Support timeline cache events"),
+    "cache": CardLink("support-timeline-cache-errors.md", ON_CALL, "Support timeline cache events"),
     "database": CardLink("support-database-failing.md", ON_CALL, "Support database errors"),
     "backlog": CardLink("support-attachment-backlog-high.md", ON_CALL, "Support attachment backlog"),
     "outbox": CardLink("support-outbox-stalled.md", ON_CALL, "Support events"),

@@ -69,6 +69,17 @@ TEXTS = {
         },
         "Redis fails, events of cases are stopped: its server is a replica, which refuses changes",
     ),
+    "SupportTimelineCacheErrors": (
+        {
+            'support_timeline_cache_events_total{event="miss"}': f"0+60x{MINUTES}",
+            'support_timeline_cache_events_total{event="error"}': f"0+60x{MINUTES}",
+            'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
+            'db_operation_name="XADD",error_type="_OTHER"}': f"0+12x{MINUTES}",
+            'support_redis_role{server="cache",role="replica"}': f"1x{MINUTES}",
+            'support_redis_role{server="events",role="master"}': f"1x{MINUTES}",
+        },
+        "Redis fails, timelines are read without their cache: its server is a replica, which refuses changes",
+    ),
     "SupportRedisFailing, full": (
         {
             'db_client_operation_duration_seconds_count{job="support-service",db_system_name="redis",'
@@ -118,7 +129,6 @@ OWN_LABELS = {
     "SupportProbeFailing": {"instance": "probe"},
     "SupportIngressFailing": {"instance": "probe"},
     "SupportReplicaNotReady": {"instance": "a"},
-    "SupportRedisFailing": {"dependency": "events"},
 }
 
 

@@ -6,11 +6,9 @@ GIB = "GiB"
 # What an entry says about its alert's threshold, made of the constants that the alert uses.
 SAID = {
     "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
-    "support-redis-failing.md": (
-        f"{t.REDIS_ERROR_SHARE * 100:g} %",
-        f"{t.REDIS_ERRORS} ",
-        t.SYMPTOM_WINDOW,
-        t.CAUSE_FOR,
+    **dict.fromkeys(
+        ("support-redis-failing.md", "support-timeline-cache-errors.md"),
+        (f"{t.REDIS_ERROR_SHARE * 100:g} %", f"{t.REDIS_ERRORS} ", t.SYMPTOM_WINDOW, t.CAUSE_FOR),
     ),
     "support-redis-evicting.md": (t.CAUSE_FOR,),
     "support-uploads-refused.md": (

@@ -86,7 +86,7 @@ async def breaches_are_not_reported(deployment: Deployment) -> AsyncIterator[Non
 FAULTS = (
     fault(
         "relay stuck",
-        "SupportRedisFailing[events] SupportOutboxStalled",
+        "SupportRedisFailing SupportOutboxStalled",
         events_redis_is_down,
         Cause(1, "refused"),
         scenario=Scenario(separate_events_redis=True),

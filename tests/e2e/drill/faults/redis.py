@@ -11,7 +11,7 @@ from tests.e2e.drill.fault import fault
 from tests.e2e.drill.injection import repeatedly
 from tests.e2e.drill.runbook_checks import Cause
 
-REDIS = "SupportRedisFailing[events] SupportRedisFailing[cache] SupportOutboxStalled"
+REDIS = "SupportTimelineCacheErrors SupportOutboxStalled"
 
 
 @asynccontextmanager
