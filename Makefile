@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,7 +107,7 @@ image-build: install # from Debian's packages, or with PULL=1 from a registry
 image-test: install
 	unshare --mount $(BIN)/pytest -p no:randomly tests/e2e/image/contents.py tests/e2e/image/running.py $(ARGS)
 
-lint: lint-code lint-types lint-console lint-generated docs ## Check format, lint rules, types, imports, dependencies, generated files and links (make -j2 is faster)
+lint: lint-code lint-types lint-console lint-api lint-generated docs ## Check format, lint rules, types, imports, dependencies, the API, generated files and links (make -j2 is faster)
 
 lint-code: install
 	$(BIN)/ruff format --check
@@ -122,6 +122,21 @@ lint-types: install
 lint-console: install $(NODE_PACKAGES)
 	$(BIN)/python .ci/vendor.py --check
 	node_modules/.bin/tsc --project .
+
+API := build/api
+
+# What the linters of others and a generator of clients say of the API, with tokens and without. They send nothing.
+lint-api: install $(NODE_PACKAGES)
+	@mkdir -p $(API)
+	SUPPORT_AUTH=open $(BIN)/support-service openapi > $(API)/openapi-open.json
+	SUPPORT_AUTH=token SUPPORT_TOKENS_FILE=/dev/null $(BIN)/support-service openapi > $(API)/openapi.json
+	$(BIN)/support-service asyncapi > $(API)/asyncapi.json
+	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+		node_modules/.bin/redocly lint --config .ci/redocly.yaml $(API)/openapi.json $(API)/openapi-open.json
+	node_modules/.bin/spectral lint --quiet --ruleset .ci/spectral.yaml --fail-severity hint $(API)/openapi.json $(API)/asyncapi.json
+	PATH="$(CURDIR)/$(BIN):$$PATH" openapi-python-client generate --meta none --fail-on-warning --overwrite \
+		--path $(API)/openapi.json --output-path $(API)/client
+	$(BIN)/python -m compileall -q $(API)/client
 
 lint-generated: install
 	$(BIN)/support-service openapi --check

@@ -32,7 +32,9 @@ async def openapi(call: Call) -> web.Response:
     """
     from support_service.api.openapi import document
 
-    return web.Response(body=document.body(secured=call.services.options.secured), content_type="application/json")
+    options = call.services.options
+    body = document.body(secured=options.secured, public_url=options.public_url)
+    return web.Response(body=body, content_type="application/json")
 
 
 async def asyncapi(call: Call) -> web.Response:

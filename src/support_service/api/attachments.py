@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.route import BYTES, Permission, Route, RouteResponse, Tag
 from support_service.api.routing.services import Services
 from support_service.attachments.model import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
@@ -220,11 +220,11 @@ ROUTES = (
         handler=download,
         access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
         request_headers=("If-None-Match", "If-Range", "Range"),
-        response_media_types=("*/*",),
+        response_media_types=(BYTES,),
         headers=DOWNLOAD_HEADERS,
         other_responses=(
             RouteResponse(
-                206, "The requested range.", media_types=("*/*",), headers=(*DOWNLOAD_HEADERS, "Content-Range")
+                206, "The requested range.", media_types=(BYTES,), headers=(*DOWNLOAD_HEADERS, "Content-Range")
             ),
             RouteResponse(304, "The file has not changed.", headers=("ETag",)),
             RouteResponse(307, "The file is at `Location`, which expires.", headers=("ETag", "Location")),

@@ -13,7 +13,8 @@ from support_service.settings import Settings
 
 def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the OpenAPI document. With `--check`, exit with status 1 and list its gaps if it has any."""
-    document = openapi_document.document(secured=Settings.load(environ).server.auth != "open")
+    server = Settings.load(environ).server
+    document = openapi_document.document(secured=server.auth != "open", public_url=server.public_url or "")
     if not arguments.check:
         print(json.dumps(document, indent=2))
     elif found := find_gaps(document):

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from support_service.sla.calendar import NOTHING, Calendar, Span
@@ -39,7 +39,14 @@ def _expect_ordered(spans: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 _Time = Annotated[str, Field(pattern=TIME_PATTERN)]
-_Spans = Annotated[list[tuple[_Time, _Time]], Field(max_length=MAX_SPANS), AfterValidator(_expect_ordered)]
+# Without `prefixItems`, which generators of code do not read.
+_Span = Annotated[
+    tuple[_Time, _Time],
+    WithJsonSchema(
+        {"type": "array", "items": {"type": "string", "pattern": TIME_PATTERN}, "minItems": 2, "maxItems": 2}
+    ),
+]
+_Spans = Annotated[list[_Span], Field(max_length=MAX_SPANS), AfterValidator(_expect_ordered)]
 
 
 class PolicyModel(BaseModel):

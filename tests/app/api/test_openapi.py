@@ -193,14 +193,53 @@ async def test_list_filters_are_described(document):
 
 
 def test_document_requires_a_token_when_authentication_is_on():
-    """Public operations need no token."""
+    """Every operation says whether it needs one: public ones do not, and none does without authentication."""
     opened, closed = openapi.document(), openapi.document(secured=True)
-    assert "security" not in opened
-    assert closed["security"] == [{"bearer": []}]
-    public = {each["operationId"] for each in operations(closed).values() if each.get("security") == []}
+    assert [each for each in operations(opened).values() if each["security"] != []] == []
+    assert "securitySchemes" not in opened["components"]
+    public = {each["operationId"] for each in operations(closed).values() if each["security"] == []}
+    needs_token = {each["operationId"] for each in operations(closed).values() if each["security"] == [{"bearer": []}]}
+    assert needs_token == {route.operation for route in ROUTES} - public
     assert public == {route.operation for route in ROUTES if route.access == PUBLIC}
     assert "Authorization: Bearer" not in page.page("http://a", secured=False)
     assert page.page("http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
+
+
+def test_document_says_where_the_service_is_and_who_runs_it():
+    """The public URL if there is one, or else the URL that the document comes from."""
+    assert openapi.document()["servers"] == [{"url": "/"}]
+    assert openapi.document(public_url="https://support.test")["servers"] == [{"url": "https://support.test"}]
+    assert openapi.document()["info"]["contact"]["name"]
+
+
+def test_patterns_are_valid_in_every_reader():
+    """Generators and validators compile them as ECMA-262 does with the flag `u`: it knows few escapes."""
+    patterns = {schema["pattern"] for schema in schemas_of(openapi.document()) if "pattern" in schema}
+    assert len(patterns) > 5
+    unknown = {escaped for each in patterns for escaped in re.findall(r"\\(.)", each)} - {*"^$\\.*+?()[]{}|/-dDsSwWu"}
+    assert unknown == set()
+
+
+def test_lists_say_what_they_hold():
+    """Generators of clients read `items`, and no `prefixItems`."""
+    lists = [schema for schema in schemas_of(openapi.document()) if schema.get("type") == "array"]
+    assert [schema for schema in lists if "items" not in schema or "prefixItems" in schema] == []
+
+
+def test_files_have_a_concrete_media_type():
+    """Generators stop at a range of types, such as `*/*`."""
+    document = openapi.document()
+    answers = [answer for each in operations(document).values() for answer in each["responses"].values()]
+    media = {name for answer in answers for name in resolve(document, answer).get("content", {})}
+    assert "application/octet-stream" in media
+    assert [name for name in media if "*" in name] == []
+
+
+def schemas_of(thing):
+    """Return every object in a document."""
+    if isinstance(thing, dict):
+        return [thing, *(each for value in thing.values() for each in schemas_of(value))]
+    return [each for value in thing for each in schemas_of(value)] if isinstance(thing, list) else []
 
 
 def test_every_header_is_described():

@@ -91,9 +91,12 @@ def test_openapi_prints_every_route(run):
 
 def test_openapi_requires_a_token_when_authentication_is_on(run):
     """The printed document is the one that the service would serve."""
-    assert "security" not in json.loads(run("openapi")[1])
-    _, out, _ = run("openapi", SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE="tokens")
-    assert json.loads(out)["security"] == [{"bearer": []}]
+    opened = json.loads(run("openapi")[1])
+    _, out, _ = run("openapi", SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE="tokens", SUPPORT_PUBLIC_URL="https://a.test")
+    closed = json.loads(out)
+    security = [document["paths"]["/support/cases"]["get"]["security"] for document in (opened, closed)]
+    assert security == [[], [{"bearer": []}]]
+    assert closed["servers"] == [{"url": "https://a.test"}]
 
 
 def test_openapi_check_names_gaps(run, monkeypatch):

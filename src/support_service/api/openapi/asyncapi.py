@@ -7,6 +7,7 @@ import pydantic_core
 from pydantic.json_schema import models_json_schema
 
 from support_service import __version__
+from support_service.api.openapi.document import CONTACT
 from support_service.api.openapi.schemas import NamedSchemas
 from support_service.cases.events import PAYLOADS
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_of
@@ -35,7 +36,9 @@ def document(out: str, inbound: str) -> dict[str, Any]:
             "title": "support-service events",
             "version": __version__,
             "description": "CloudEvents 1.0. Delivery is at least once, in order per case; repeats keep their id.",
+            "contact": CONTACT,
             "license": {"name": "Apache-2.0"},
+            "tags": [{"name": "events", "description": "Events of cases, and of what cases refer to."}],
         },
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
@@ -51,13 +54,29 @@ def document(out: str, inbound: str) -> dict[str, Any]:
             "http": _channel("/support/events", "The same events by HTTP POST, structured or binary.", received),
         },
         "operations": {
-            "publish": _operation("send", "out", PAYLOADS, "Publish a change of a case."),
-            "deliver": _operation("send", "webhooks", PAYLOADS, "Send a change of a case to an endpoint."),
+            "publish": _operation(
+                "send", "out", PAYLOADS, "Publish a change of a case.", "Each change is added once it is committed."
+            ),
+            "deliver": _operation(
+                "send",
+                "webhooks",
+                PAYLOADS,
+                "Send a change of a case to an endpoint.",
+                "An event that an endpoint does not accept is repeated for a day.",
+            ),
             "consume": _operation(
-                "receive", "in", received, f"Add a message to open cases that reference the {any_of(SERVICE_BY_KIND)}."
+                "receive",
+                "in",
+                received,
+                f"Add a message to open cases that reference the {any_of(SERVICE_BY_KIND)}.",
+                "An event that can't be read becomes a dead letter.",
             ),
             "accept": _operation(
-                "receive", "http", received, "Receive an event by HTTP, and process it like an event of the stream."
+                "receive",
+                "http",
+                received,
+                "Receive an event by HTTP, and process it like an event of the stream.",
+                "An event that can't be read is refused with 422.",
             ),
         },
         "components": {"messages": sent_messages | received_messages, "schemas": definitions["$defs"]},
@@ -108,10 +127,11 @@ def _channel(address: str | None, description: str, messages: Any) -> dict[str, 
     }
 
 
-def _operation(action: str, channel: str, messages: Any, summary: str) -> dict[str, Any]:
+def _operation(action: str, channel: str, messages: Any, summary: str, description: str) -> dict[str, Any]:
     return {
         "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},
         "summary": summary,
+        "description": description,
         "messages": [{"$ref": f"#/channels/{channel}/messages/{kind}"} for kind in messages],
     }

@@ -17,7 +17,7 @@ from support_service.api.routing.problem_groups import (
     COMMON_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
 )
-from support_service.api.routing.route import JSON, PUBLIC, Route
+from support_service.api.routing.route import BYTES, JSON, PUBLIC, Route
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.core.resource_names import NAME_PATTERN
 from support_service.http.problems import Problem
@@ -53,6 +53,7 @@ PATH_PARAMETERS = {
     "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
     "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
 }
+CONTACT = {"name": "The operators of this service"}
 SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
@@ -63,8 +64,11 @@ SECURITY_SCHEMES = {
 
 
 @cache
-def document(*, secured: bool = False) -> Json:
-    """Return the OpenAPI document. With `secured`, operations that are not public require a bearer token."""
+def document(*, secured: bool = False, public_url: str = "") -> Json:
+    """Return the OpenAPI document of a service at a URL; without one, at the URL that the document comes from.
+
+    With `secured`, operations that are not public require a bearer token.
+    """
     paths: dict[str, Json] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
@@ -79,10 +83,11 @@ def document(*, secured: bool = False) -> Json:
             "title": "support-service",
             "version": __version__,
             "description": API_DESCRIPTION,
+            "contact": CONTACT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": public_url or "/"}],
         "tags": [tag._asdict() for tag in dict.fromkeys(route.tag for route in ROUTES)],
-        **({"security": [{"bearer": []}]} if secured else {}),
         "paths": paths,
         "components": {
             "schemas": schemas.components(ROUTES),
@@ -91,15 +96,15 @@ def document(*, secured: bool = False) -> Json:
                 name: {"required": header.always} | _describe(header)
                 for name, header in headers.RESPONSE_HEADERS.items()
             },
-            "securitySchemes": SECURITY_SCHEMES,
+            **({"securitySchemes": SECURITY_SCHEMES} if secured else {}),
         },
     }
 
 
 @cache
-def body(*, secured: bool = False) -> bytes:
+def body(*, secured: bool = False, public_url: str = "") -> bytes:
     """Return the document as indented JSON, as it is served."""
-    return pydantic_core.to_json(document(secured=secured), indent=2)
+    return pydantic_core.to_json(document(secured=secured, public_url=public_url), indent=2)
 
 
 def _operation(route: Route, *, secured: bool) -> Json:
@@ -109,6 +114,7 @@ def _operation(route: Route, *, secured: bool) -> Json:
         "tags": [route.tag.name],
         "summary": route.summary,
         "description": route.description,
+        "security": [{"bearer": []}] if secured and route.access != PUBLIC else [],
         "parameters": [*_parameters(route)],
         "responses": {
             str(route.status): _response(
@@ -128,8 +134,6 @@ def _operation(route: Route, *, secured: bool) -> Json:
     if route.body:
         content = _content(route.body, route.body_media_types)
         operation["requestBody"] = {"required": route.body_required, "content": content}
-    if secured and route.access == PUBLIC:
-        operation["security"] = []
     return operation
 
 
@@ -160,7 +164,7 @@ def _response(
     if model:
         described["content"] = _content(model, media, many=route.is_list)
     elif media != (JSON,):
-        described["content"] = {each: {"schema": headers.BYTES if each == "*/*" else headers.TEXT} for each in media}
+        described["content"] = {each: {"schema": headers.BYTES if each == BYTES else headers.TEXT} for each in media}
     return described
 
 

@@ -87,7 +87,7 @@ def _operations(described: Json, tag: str) -> list[tuple[str, str, Json]]:
 
 
 def _operation(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
-    secured = bool(operation.get("security", described.get("security")))
+    secured = bool(operation["security"])
     answers = [(status, _resolve(described, answer)) for status, answer in operation["responses"].items()]
     good = [each for each in answers if "application/problem+json" not in each[1].get("content", {})]
     return h.details(".call", id=operation["operationId"])[

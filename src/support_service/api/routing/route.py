@@ -13,6 +13,7 @@ from support_service.core.domain.principals import Role, Scope
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
+BYTES = "application/octet-stream"  # for the content of a file, which is sent with the type of the file
 
 
 class Tag(NamedTuple):

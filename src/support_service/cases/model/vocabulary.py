@@ -29,7 +29,7 @@ MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 # Starts with the letter, which makes the search five times as fast.
 EXPONENT_PATTERN = re.compile(rb"e(?<=[0-9]e)[-+]?[0-9]")
 # Characters that no URI has, and that browsers drop or read as others: spaces, controls, invisible marks, backslashes.
-_NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\""
+_NOT_IN_URI = r"\s\u0000-\u0020\u007f-\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\<>\u0022"
 _PORT = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # up to 65535
 _HOST = rf"(?:\[[0-9A-Fa-f:.]+\]|[^{_NOT_IN_URI}/?#@:\[\]]+)(?::{_PORT})?"  # without a user name
 # Empty, an http or https URL, or the path of an attachment of this service.
