@@ -2,10 +2,10 @@
 
 import logging
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
@@ -30,9 +30,18 @@ log = logging.getLogger(__name__)
 
 
 class UploadQuery(ApiModel):
-    """The query of an upload: the visibility of its file."""
+    """The query of an upload: the visibility of its file, or whether it waits for its message."""
 
     visibility: Visibility = "public"
+    staged: bool = Field(
+        default=False, description="hide the file from everybody else until a message names it by `attachmentIds`"
+    )
+
+    @model_validator(mode="after")
+    def _decide_once(self) -> Self:
+        if self.staged and "visibility" in self.model_fields_set:
+            raise ValueError("`visibility` can't be sent with `staged=true`: a staged file gets that of its message")
+        return self
 
 
 class FileForm(BaseModel):
@@ -60,6 +69,10 @@ async def upload(
 
     With `visibility=internal` customers can't see it until a public message of an agent references it. An internal note
     hides the file that it references, unless a public message has referenced the file before.
+
+    With `staged=true` the file waits for a message of the caller that names it by `attachmentIds`. Until then it is in
+    no list, timeline or event. Only the caller can download or delete it; `visibility` of the answer is `internal`.
+    It is deleted if no message names it until `stagedUntil`.
     """
     check_may_attach(call.principal, query.visibility)
     services = call.services
@@ -75,10 +88,13 @@ async def upload(
             incoming.chunks(),
             size_hint=request.content_length or 0,
             visibility=query.visibility,
+            staged=query.staged,
             expected_versions=expected,
             before_commit=call.expect_same_principal,
         )
     attachment = present_attachment(services, stored)
+    if query.staged:
+        attachment.visibility, attachment.staged_until = "internal", services.attachments.uploader.staged_until(stored)
     return Reply(attachment, {"Location": attachment.uri})
 
 
@@ -146,9 +162,10 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
 
 
 async def remove(call: Call, case_id: str, attachment_id: str, expected: ExpectedVersions) -> Reply[None]:
-    """Remove an attachment.
+    """Remove an attachment, or a staged file of the caller.
 
     It is removed from the case at once; its bytes are deleted at once, or later if their storage is unavailable.
+    Customers remove their staged files only. For these, `If-Match` has no effect.
     """
     await call.services.attachments.remove(call.write_origin, case_id, attachment_id, expected)
     return Reply(None)
@@ -196,6 +213,7 @@ ROUTES = (
             *("attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
             *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
             *("storage_full", "storage_unavailable", "uploads_busy", "case_changed", "case_closed", "case_full"),
+            "too_many_staged_files",
         ),
         links=(("attachment_id", "/id"), ("filename", "/filename")),
     ),
@@ -240,7 +258,7 @@ ROUTES = (
         method="DELETE",
         path=ATTACHMENT,
         handler=remove,
-        access=Permission("attachments:delete", {"agent": "own", "supervisor": "all"}),
+        access=Permission("attachments:delete", {"agent": "own", "supervisor": "all", "customer": "own"}),
         request_headers=("If-Match",),
         status=204,
         problems=(*CASE_PROBLEMS, "attachment_not_found", "case_changed"),

@@ -13,14 +13,16 @@ from support_service.core.optimistic_lock import ExpectedVersions
 async def add_message(call: Call, case_id: str, body: NewMessage, expected: ExpectedVersions) -> Reply[Message]:
     """Add a message to a case.
 
-    `authorType` is the type of the author. Upload a file of the message as an attachment first, and reference it by its
-    `uri`.
+    `authorType` is the type of the author. Upload files of the message first, with `staged=true`, and name them by
+    their ids in `attachmentIds`: nobody else sees them before the message is sent. `attachmentUri` names one file by
+    its `uri`.
 
     A 412 because of If-Match has the version of the case, `currentVersion`, and the `messages` that were added since.
 
     A repeat with the same `externalId` adds nothing, and returns the existing message.
     """
-    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))
+    files = call.services.attachments.named(body.attachment_ids)
+    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected, files))
 
 
 async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
@@ -38,7 +40,8 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
     of the response has the case's own entries only: context, changes, messages and files.
     """
-    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
+    files = call.services.attachments.named(body.attachment_ids)
+    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected, files)
     return Reply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))
 
 
@@ -56,6 +59,7 @@ ROUTES = (
         problems=(
             *CASE_PROBLEMS,
             *JSON_BODY_PROBLEMS,
+            "attachment_not_sendable",
             "case_changed",
             "case_closed",
             "case_full",
@@ -89,6 +93,10 @@ ROUTES = (
         request_headers=("If-Match",),
         response_model=Case,
         headers=("ETag",),
-        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "case_closed", "case_full"),
+        problems=(
+            *CASE_PROBLEMS,
+            *JSON_BODY_PROBLEMS,
+            *("attachment_not_sendable", "case_changed", "case_closed", "case_full"),
+        ),
     ),
 )

@@ -3,7 +3,7 @@
 from support_service.attachments import store
 from support_service.attachments.store import CaseForUpload
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, NotFound, case_not_found
+from support_service.core.errors import Conflict, Forbidden, NotFound, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.database import Reader
@@ -41,6 +41,15 @@ def require_accepting_files(principal: Principal, case: CaseForUpload) -> None:
     """Raise Conflict if the case is closed and the principal is its customer."""
     if case.status == "closed" and principal.role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+
+
+def require_may_remove(principal: Principal) -> None:
+    """Raise Forbidden if the principal is a customer: customers delete files only before they are sent."""
+    if principal.role == "customer":
+        raise Forbidden(
+            "permission_missing",
+            "The permission 'attachments:delete' covers a customer's staged files only; this file is in the case.",
+        )
 
 
 def attachment_not_found(attachment_id: str) -> NotFound:

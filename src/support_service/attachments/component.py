@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from aiohttp import web
 
@@ -24,6 +25,8 @@ class AttachmentTimings:
     """Intervals and limits of the attachments component."""
 
     max_files_per_case: int = 1000  # because reading a case reads all its attachments
+    staged_for: timedelta = timedelta(hours=24)  # in which a message must name a staged file
+    max_staged_files: int = 100  # of one uploader
     # Seconds between updates of the gauges, which include files of other replicas.
     backlog_refresh_interval: float = 10.0
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
@@ -39,7 +42,13 @@ def setup(
         storages = configured_storages(settings, s3)
         for storage in storages.values():
             await storage.open()
-        limits = UploadLimits(settings.max_bytes, settings.types, timings.max_files_per_case)
+        limits = UploadLimits(
+            settings.max_bytes,
+            settings.types,
+            timings.max_files_per_case,
+            timings.staged_for,
+            timings.max_staged_files,
+        )
         service = app[ATTACHMENT_SERVICE] = AttachmentService(
             database, storages, instruments, limits, settings.uploads, public_url=public_url
         )

@@ -50,6 +50,17 @@ async def add_garbage(
         await tx.execute(INSERT_GARBAGE, rows)
 
 
+async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) -> int:
+    """Delete entries from the garbage list because a row names their bytes from now on.
+
+    Return how many were deleted; an entry whose bytes are being deleted stays.
+    """
+    named = sa.or_(
+        *(sa.and_(garbage.c.storage == entry.storage, garbage.c.storage_key == entry.key) for entry in entries)
+    )
+    return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
+
+
 async def claim_due_garbage(
     tx: Transaction, now: datetime, limit: int, *, until: datetime, except_storages: Collection[str] = ()
 ) -> list[GarbageEntry]:

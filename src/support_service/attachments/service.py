@@ -4,18 +4,20 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from support_service.attachments import garbage_queries, store
+from support_service.attachments import garbage_queries, staged_store, store
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import attachment_not_found, lock_visible_case
+from support_service.attachments.case_access import attachment_not_found, lock_visible_case, require_may_remove
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
+from support_service.attachments.named_files import NamedFiles
 from support_service.attachments.reader import AttachmentReader
 from support_service.attachments.removal import remove_attachments
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.store import CaseForUpload
 from support_service.attachments.upload.slots import UploadSlots
 from support_service.attachments.upload.uploader import AttachmentUploader
 from support_service.attachments.upload.validation import UploadLimits
-from support_service.core.clock import time_after
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.core.ids import is_valid_id
@@ -47,12 +49,19 @@ class AttachmentService:
         self._database = database
         self._storages = storages
         self._instruments = instruments
+        self._limits = limits
         self._public_url = public_url
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments)
         self.reader = AttachmentReader(database, storages, instruments)
         self.upload_slots = UploadSlots(instruments, uploads)
         first = next(iter(storages.values()))
         self.uploader = AttachmentUploader(database, first, instruments, limits, self.backlog, public_url=public_url)
+
+    def named(self, ids: Sequence[str]) -> NamedFiles | None:
+        """Return the files that a new message names by their ids; None without ids."""
+        if not ids:
+            return None
+        return NamedFiles(ids, self.backlog, self._limits.max_files_per_case, public_url=self._public_url)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
@@ -67,38 +76,51 @@ class AttachmentService:
         return await store.list_by_cases(self._database, case_ids, limit, public_only=public_only) if case_ids else []
 
     async def get(self, principal: Principal, case_id: str, attachment_id: str) -> StoredAttachment:
-        """Return one attachment. Raises NotFound if it is unknown or the principal may not see it."""
+        """Return one attachment, or a staged file of the principal.
+
+        Raises NotFound if it is unknown or the principal may not see it.
+        """
         valid = is_valid_id(case_id) and is_valid_id(attachment_id)
         found = await store.get(self._database, case_id, attachment_id) if valid else None
         if found and principal.may_see(found.owner) and principal.may_see_visibility(found.attachment.visibility):
             return found.attachment
+        if found is None and valid:
+            staged = await staged_store.list_by_ids(self._database, principal, case_id, [attachment_id], utc_now())
+            if staged:
+                return staged[0]
         raise attachment_not_found(attachment_id)
 
     async def remove(
         self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None
     ) -> None:
-        """Delete an attachment. Raises NotFound and VersionConflict.
+        """Delete an attachment, or a staged file of the principal. Raises NotFound, Forbidden and VersionConflict.
 
-        Its bytes are deleted at once if possible, otherwise later by the garbage collection.
+        Its bytes are deleted at once if possible, otherwise later by the garbage collection. A staged file is no part
+        of its case, so the version of the case does not matter.
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
+        case: CaseForUpload | None = None
         async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
-            case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
-            at = time_after(case.latest)
-            removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)
-            # After an error the rollback leaves nothing changed.
-            if not removed:  # another request deleted it first
-                raise attachment_not_found(attachment_id)
-            if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
-                raise version_conflict()
-        if not case.synthetic:
+            removed = await staged_store.discard(work.tx, origin.principal, case_id, attachment_id, utc_now())
+            if not removed:
+                require_may_remove(origin.principal)
+                case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
+                at = time_after(case.latest)
+                removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)
+                # After an error the rollback leaves nothing changed.
+                if not removed:  # another request deleted it first
+                    raise attachment_not_found(attachment_id)
+                if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
+                    raise version_conflict()
+        if case is not None and not case.synthetic:
             self._instruments.attachment_deleted.add(1, {"reason": "request"})
         await self.delete_bytes(removed)
 
     async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
-        """Delete the attachments of a case that `work` has locked. After the commit, call `delete_bytes`."""
+        """Delete all files of a case that `work` has locked. After the commit, call `delete_bytes`."""
+        discarded = await staged_store.discard_of_case(work.tx, case_id, at)
         ids = [attachment.id for attachment in await store.list_by_case(work.tx, case_id)]
-        return await remove_attachments(work, ids, "request", at, public_url=None)
+        return discarded + await remove_attachments(work, ids, "request", at, public_url=None)
 
     async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""

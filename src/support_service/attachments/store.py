@@ -1,15 +1,14 @@
 """SQL of attachments, their deletion records, and the cases that they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments import ledger
 from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
-from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.attachments.model import StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
@@ -151,6 +150,12 @@ async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachme
     return OwnedAttachment(_to_owner(row), to_attachment(row)) if row else None
 
 
+async def list_by_ids(reader: Reader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:
+    """Return those attachments of a case that have one of these ids."""
+    named = sa.select(*COLUMNS).where(attachments.c.ticket_id == case_id, attachments.c.id.in_(ids))
+    return [to_attachment(row) for row in await reader.fetch_all(named)]
+
+
 async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | None:
     """Return one attachment of any case; None if it does not exist."""
     row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
@@ -177,15 +182,13 @@ async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     return row.created_at if row else None
 
 
-async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> FileTotals | None:
-    """Insert an attachment's row and count it in the ledger. `tx` must have locked the case.
+async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> bool:
+    """Insert an attachment's row. `tx` must have locked the case. Return False if the case has `max_files` files.
 
-    Return the new content of its storage, or None if the case already has `max_files` files.
+    Count it with `ledger.add` at the end of the transaction.
     """
     values = {name: getattr(attachment, name) for name in FIELD_NAMES}
-    if not await tx.execute(ADD, values | {"most": max_files}):
-        return None
-    return await ledger.add(tx, attachment.storage, 1, attachment.size_bytes)
+    return bool(await tx.execute(ADD, values | {"most": max_files}))
 
 
 async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:

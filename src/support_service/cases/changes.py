@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from support_service.audit import log as audit
+from support_service.cases.message_files import MessageFiles
 from support_service.cases.model.case import Case, CaseSummary, Message, check_status_change
 from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
@@ -76,14 +77,19 @@ async def append_message(
     *,
     max_bytes: int,
     closing: bool = False,
+    files: MessageFiles | None = None,
 ) -> AddedMessage:
     """Append a message; a customer's message reopens a resolved case, unless the case is being closed.
 
-    Raises Conflict if the conversation would have more than `max_bytes` bytes of JSON.
+    Its `files` are counted at the end of `work`. Raises Conflict if the conversation would have more than `max_bytes`
+    bytes of JSON, and ValidationFailed for files that the message can't name.
     """
     principal = work.origin.principal
     check_may_write(principal, new)
     message, reopened = build_message(case_id, new, utc_now()), None
+    if files:
+        await lock_case(work, case_id)
+        message.attachment_uri = await files.find(work, case_id)
     state = await case_store.add_message(work.tx, message) if is_valid_id(case_id) else None
     if state is None or not principal.may_see(state):
         raise case_not_found(case_id)  # rolls the message back
@@ -97,6 +103,8 @@ async def append_message(
         recorded = {**recorded, **_visibility_changes(message)}
         if message.visibility == "internal":  # a file that customers saw is hidden from them
             await case_store.count_as_public(work.tx, case_id)
+    if files:
+        await files.add_staged(work, state.at, message.visibility)
     actor = audit.actor_of(principal)
     added: dict[str, Any] = {"actor": actor, "changeType": "conversation.added", "conversation": message}
     await outbox.append_event(work.tx, case_id, outbox.CASE_UPDATED, state.at, **added)

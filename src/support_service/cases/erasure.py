@@ -15,7 +15,7 @@ from support_service.database.tables import messages, ticket_references, ticket_
 from support_service.telemetry.labels import OTHER, known_or_other
 
 ERASED_TEXT = "[erased]"
-ERASED_MESSAGE_BYTES = 288  # size counted for an erased message, in bytes of JSON
+ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JSON
 # Members of an event's data that may hold personal data: replaced, removed or emptied. All other members say what
 # happened and when, and stay.
 REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
@@ -123,7 +123,9 @@ async def erase_case(
     erased = await tx.execute(
         messages.update()
         .where(messages.c.ticket_id == case_id)
-        .values(message=ERASED_TEXT, attachment_uri=None, sentiment=None, metadata=None, external_id=None)
+        .values(
+            message=ERASED_TEXT, attachment_uri=None, attachment_ids=[], sentiment=None, metadata=None, external_id=None
+        )
     )
     await tx.execute(
         tickets.update()

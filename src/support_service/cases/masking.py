@@ -29,7 +29,9 @@ VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
     ("type", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
 )
 # Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
-KNOWN_MEMBER_NAMES = VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "metadata", "filename", "uri"}
+KNOWN_MEMBER_NAMES = (
+    VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "attachmentIds", "metadata", "filename", "uri"}
+)
 
 
 AnyCase = TypeVar("AnyCase", bound=CaseSummary)

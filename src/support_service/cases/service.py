@@ -10,6 +10,7 @@ from support_service.cases import changes, external_ids, list_cursor
 from support_service.cases.changes import AddedMessage
 from support_service.cases.conflicts import describe_conflict
 from support_service.cases.external_ids import ExistingCase
+from support_service.cases.message_files import MessageFiles
 from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
 from support_service.cases.model.requests import (
     CaseChange,
@@ -190,25 +191,32 @@ class CaseService:
         return after
 
     async def close_case(
-        self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
+        self,
+        origin: WriteOrigin,
+        case_id: str,
+        closing: Closing,
+        expected: ExpectedVersions = None,
+        files: MessageFiles | None = None,
     ) -> StoredCase:
         """Close a case, with a last message if one is given; return it with its JSON and history.
 
         The last message reopens no case; a customer's is accepted unless the case was closed before. Raises NotFound,
-        Forbidden, VersionConflict, Conflict.
+        Forbidden, VersionConflict, Conflict, and ValidationFailed for `files` that the message can't name.
         """
         last = closing.last_message()
-        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
             before = await changes.lock_case(work, case_id, expected)
             if last and last.author_type == "customer":
                 changes.expect_not_closed(before.status)
-            added = await self._append_message(work, case_id, last, closing=True) if last else None
+            added = await self._append_message(work, case_id, last, closing=True, files=files) if last else None
             if added:
                 at = added.message.created_at
                 before = before.model_copy(update={"updated_at": at, "version": added.version})
             after = await changes.set_status(work, self._clocks, before, "closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
+            if files:
+                await files.count(work)
         assert case is not None  # noqa: S101 - this transaction has changed it
         count_status(self._instruments, before, after)
         if added:
@@ -216,11 +224,17 @@ class CaseService:
         return case
 
     async def add_message(
-        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions = None
+        self,
+        origin: WriteOrigin,
+        case_id: str,
+        new: NewMessage,
+        expected: ExpectedVersions = None,
+        files: MessageFiles | None = None,
     ) -> Message:
-        """Append a message to a case and return it.
+        """Append a message to a case and return it; `files` are those that its `attachment_ids` name.
 
-        Raises NotFound, Forbidden, VersionConflict, and Conflict for a full case.
+        Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
+        message can't name.
 
         A customer's message reopens a resolved case, and raises Conflict for a closed one. Others leave it closed.
 
@@ -228,10 +242,12 @@ class CaseService:
         version of the case. Raises Conflict if the principal may not see it.
         """
         described = describe_conflict(self._database, origin.principal, case_id, expected)
-        async with described, unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
+        async with described, unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
             if new.external_id and (existing := await external_ids.lock_and_find_message(work, case_id, new)):
                 return existing
-            added = await self._append_message(work, case_id, new, expected)
+            added = await self._append_message(work, case_id, new, expected, files=files)
+            if files:
+                await files.count(work)
         if added.reopened:
             count_status(self._instruments, *added.reopened)
         self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
@@ -286,9 +302,12 @@ class CaseService:
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
+        files: MessageFiles | None,
     ) -> AddedMessage:
         limit, clocks = self._limits.max_conversation_bytes, self._clocks
-        return await changes.append_message(work, clocks, case_id, new, expected, max_bytes=limit, closing=closing)
+        return await changes.append_message(
+            work, clocks, case_id, new, expected, max_bytes=limit, closing=closing, files=files
+        )
 
     def _label(self, case: CaseSummary) -> str:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
@@ -305,3 +324,7 @@ class CaseService:
             self._instruments.conversation_added.add(1, {"author_type": message.author_type})
         if answered_after is not None:
             self._instruments.ticket_first_response.record(answered_after)
+
+
+def _rows(files: MessageFiles | None) -> tuple[ContendedRow, ...]:
+    return files.rows if files else ()

@@ -34,6 +34,7 @@ class AttachmentOperations(Operations):
         filename: str | None = None,
         content_type: str | None = None,
         visibility: Visibility = "public",
+        staged: bool = False,
         progress: Progress | None = None,
         version: int | None = None,
         idempotency_key: str | None = None,
@@ -43,12 +44,14 @@ class AttachmentOperations(Operations):
         The name is that of the file, and the type follows from the name, unless they are given. The file is sent with
         its SHA-256, which the answer must confirm. `progress` is called with the bytes sent and their total.
 
+        A `staged` file waits for a message that has its id among the `attachment_ids`, and gets its visibility.
+
         Raises OSError if the file can't be read.
         """
         prepared = await FileToSend.prepare(file, filename, content_type)
         path = (*CASES, case_id, "attachments")
         headers = write_headers(version, idempotency_key)
-        request = Request("POST", path, {"visibility": visibility}, headers=headers)
+        request = Request("POST", path, {"staged": "true"} if staged else {"visibility": visibility}, headers=headers)
         attempts = Attempts(self._transport.timings)
         while True:
             try:

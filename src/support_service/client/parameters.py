@@ -34,6 +34,7 @@ class NewMessageFields(TypedDict, total=False):
     author_type: Required[AuthorType]
     message: Required[str]
     attachment_uri: str | None
+    attachment_ids: Sequence[str]
     sentiment: str | None
     metadata: JsonObject | None
     visibility: Visibility
@@ -77,6 +78,7 @@ class ClosingFields(TypedDict, total=False):
     message: str | None
     author_type: AuthorType
     attachment_uri: str | None
+    attachment_ids: Sequence[str]
     sentiment: str | None
     metadata: JsonObject | None
     visibility: Visibility

@@ -23,6 +23,11 @@ PROBLEM_CODES = (
         "answers_unread", 429, "the caller leaves more than `SUPPORT_UNREAD_BYTES_PER_CALLER` of answers unread"
     ),
     ProblemCode("attachment_not_found", 404, "the attachment does not exist in this case, or was deleted"),
+    ProblemCode(
+        "attachment_not_sendable",
+        422,
+        "the message names files that are neither in the case nor staged by the caller; `errors` lists them",
+    ),
     ProblemCode("attachment_too_large", 413, "the file is over `SUPPORT_ATTACHMENT_MAX_BYTES`"),
     ProblemCode("attachment_unreadable", 503, "the bytes of the file can't be read"),
     ProblemCode("body_too_large", 413, "the request is over its limit"),
@@ -118,6 +123,7 @@ PROBLEM_CODES = (
     ProblemCode("too_many_macros", 409, "there are 1,000 macros, the limit"),
     ProblemCode("too_many_parameters", 400, "the query has more than 64 parameters"),
     ProblemCode("too_many_sla_policies", 409, "there are 100 service level policies, the limit"),
+    ProblemCode("too_many_staged_files", 409, "the caller has 100 staged files, the limit"),
     ProblemCode(
         "too_many_streams",
         429,

@@ -107,6 +107,7 @@ messages = sa.Table(
     sa.Column("author_type", sa.String(16), nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("attachment_uri", sa.Text),
+    sa.Column("attachment_ids", JSON_VALUE, nullable=False, server_default="[]"),  # files of the case that it names
     sa.Column("sentiment", sa.String(32)),
     sa.Column("metadata", JSON_VALUE),
     sa.Column("visibility", sa.String(16), nullable=False, server_default="public"),  # internal: not for customers
@@ -189,6 +190,28 @@ attachment_leftovers = sa.Table(
     sa.Column("mover", sa.String(36)),  # id of the run that is still writing the file
     sa.Column("removing", sa.Boolean, nullable=False),  # if true, no attachment may be created for the file any more
     sa.Index(None, "due_at"),
+)
+
+# Files that wait for the message of their uploader. Their bytes are in `attachment_leftovers` until it is sent, so that
+# they are deleted in time also by a release that does not know this table.
+staged_attachments = sa.Table(
+    "staged_attachments",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),  # also of the attachment that it becomes
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("filename", sa.String(255), nullable=False),
+    sa.Column("content_type", sa.String(255), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("storage", sa.String(16), nullable=False),
+    sa.Column("storage_key", STORAGE_KEY, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("detected_type", sa.String(255)),
+    sa.Column("staged_by", sa.String(255), nullable=False),  # role of the uploader, and its subject or name
+    sa.Column("staged_until", UtcDateTime, nullable=False),
+    sa.Index(None, "ticket_id"),
+    sa.Index(None, "staged_by"),
+    sa.Index(None, "staged_until"),
 )
 
 # Records of deleted attachments with the reason; they stay when the file is gone.

@@ -113,7 +113,7 @@ class ImportedFiles:
                 stored.attachments.append(attachment)
                 url = attachment_url(self._public_url, wanted.case.id, attachment.id, attachment.filename)
                 for message in wanted.naming.get(file.sent.path, ()):
-                    wanted.history.name_attachment(message, url)
+                    wanted.history.name_attachment(message, attachment.id, url)
         return None
 
     def _leave_out(self, wanted: CaseToImport, file: FileToImport) -> None:

@@ -61,8 +61,8 @@ def build(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collection[
     messages = [_message(case_id, each, at) for at, each in dated]
     naming: dict[str, list[Message]] = {}
     for message, (_, each) in zip(messages, dated, strict=True):
-        if each.attachment is not None:
-            naming.setdefault(each.attachment, []).append(message)
+        for path in each.named_files:
+            naming.setdefault(path, []).append(message)
     files = [_file(file, naming.get(file.path, []), opened, now, kept) for file in imported.attachments]
     _expect_unique("attachments", [file.sent.path for file in files])
     _expect_unique("messages", [message.external_id for message in messages if message.external_id])

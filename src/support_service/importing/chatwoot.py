@@ -77,11 +77,12 @@ def _message(message: Json, files: list[Json]) -> Json:
     if author == "agent" and str(sender.get("type") or message.get("sender_type")).lower() in BOT_SENDERS:
         author = "bot"
     visibility, sent_at = ("internal" if message.get("private") else "public"), fields.time(message["created_at"])
-    named = url = None
+    named: list[str] = []
+    url = None
     for attachment in message.get("attachments") or []:
         path, address = attachment.get("path"), attachment.get("data_url")
         if path:
-            named = named or path
+            named.append(path)
             files.append(fields.filled({"path": path, "visibility": visibility, "sentAt": sent_at}))
         elif isinstance(address, str) and address.startswith(("http://", "https://")):
             url = url or address
@@ -94,7 +95,7 @@ def _message(message: Json, files: list[Json]) -> Json:
             "visibility": visibility,
             "sentAt": sent_at,
             "metadata": fields.filled(metadata),
-            "attachment": named,
+            "attachments": named,
             "attachmentUri": None if named else url,
         }
     ) | {"message": message.get("content")}

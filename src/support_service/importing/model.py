@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from support_service.attachments.model import MAX_FILENAME_BYTES
 from support_service.cases.model.external import ExternalId, NewSentAt
@@ -11,6 +11,7 @@ from support_service.cases.model.vocabulary import Status, Visibility
 
 MAX_FILES = 1000  # per case, as in the API
 MAX_PATH_LENGTH = 4096  # characters
+FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
 
 
 class ImportedFile(RequestModel):
@@ -18,7 +19,7 @@ class ImportedFile(RequestModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
+    path: FilePath
     filename: Annotated[str, Field(min_length=1, max_length=MAX_FILENAME_BYTES)] | None = None
     content_type: Annotated[str, Field(max_length=255)] | None = None
     visibility: Visibility | None = None
@@ -26,11 +27,22 @@ class ImportedFile(RequestModel):
 
 
 class ImportedMessage(NewMessage):
-    """A message of an imported case; `attachment` is the path of the case's file that it names."""
+    """A message of an imported case; `attachment` and `attachments` are paths of the case's files that it names."""
 
     model_config = ConfigDict(extra="forbid")
 
-    attachment: Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)] | None = None
+    attachment: FilePath | None = None
+    attachments: Annotated[list[FilePath], Field(max_length=MAX_FILES)] = Field([])
+
+    @field_validator("attachment_ids")
+    @classmethod
+    def _has_no_ids(cls, _: object) -> object:
+        raise ValueError("can't be imported: files get their ids here. Name them by their paths in `attachments`")
+
+    @property
+    def named_files(self) -> list[str]:
+        """The paths of the files that it names, each once."""
+        return list(dict.fromkeys([*([self.attachment] if self.attachment else []), *self.attachments]))
 
 
 def _as_object(file: object) -> object:

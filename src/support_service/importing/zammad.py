@@ -92,7 +92,7 @@ def _message(article: Json, files: list[Json]) -> Json:
             "visibility": visibility,
             "sentAt": fields.time(article.get("created_at")),
             "metadata": metadata,
-            "attachment": named[0] if named else None,
+            "attachments": named,
         }
     ) | {"message": fields.text_of_html(body) if "html" in str(article.get("content_type")) else body}
 

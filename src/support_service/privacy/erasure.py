@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from support_service.attachments import ledger, store
+from support_service.attachments import ledger, staged_store, store
 from support_service.attachments.maintenance import reconcile_queries
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.model import StoredAttachment
@@ -96,10 +96,10 @@ class CustomerErasure:
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
                 case = await store.get_case(work.tx, case_id)
-                removed = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
+                removed, staged = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
             if case is not None and not case.synthetic:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
-            files += removed
+            files += removed + staged
             report(case_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
@@ -143,23 +143,27 @@ class CustomerErasure:
 
     async def _erase_case(
         self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult, *, keep_references: bool
-    ) -> list[StoredAttachment]:
-        """Erase a case in the database, within `work`. Return the removed files, whose bytes remain to be deleted."""
+    ) -> tuple[list[StoredAttachment], list[StoredAttachment]]:
+        """Erase a case in the database, within `work`.
+
+        Return the removed files of the case, and those that were staged for it. Their bytes remain to be deleted.
+        """
         tx = work.tx
         case = await store.lock_case_and_bump_version(tx, case_id)
         at = time_after(case.latest) if case else utc_now()  # a synthetic case may be deleted meanwhile
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
+        staged = await staged_store.discard_of_case(tx, case_id, at)
         removed = await store.remove(tx, files, "erasure", at) if files else []
         await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
         channels = self._settings.cases.known_channels
         messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
-        result.add({"messages": messages, "files": len(removed)})
+        result.add({"messages": messages, "files": len(removed) + len(staged)})
         result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
         await idempotency_store.erase_case_responses(tx, case_id)
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
         await ledger.subtract(tx, removed)
-        return removed
+        return removed, staged
 
     async def _drop_dead_letters(self, origin: WriteOrigin, ids: Sought) -> dict[str, int]:
         async with self._open_broker() as broker:

@@ -16,7 +16,7 @@ Dated = tuple[str, Entry]
 """A timestamp, and the entry that has it."""
 Merged = TypeVar("Merged")
 
-MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "sentiment", "metadata", "visibility")
+MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility")
 ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 
 

@@ -45,6 +45,7 @@ MESSAGE_FIELDS = {
     "authorType",
     "message",
     "attachmentUri",
+    "attachmentIds",
     "sentiment",
     "metadata",
     "visibility",

@@ -18,6 +18,9 @@ from tests.support.servers import free_port
 SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256)) * 22_000
 
 
+SENT, DROPPED = b"sent" * 100, b"dropped" * 100
+
+
 class Scenario:
     """A command that runs on a prepared harness."""
 
@@ -46,7 +49,7 @@ class Scenario:
 
 
 class Serve(Scenario):
-    """Clients upload, read and delete files."""
+    """Clients upload, stage, send, read and delete files."""
 
     arguments = ("serve",)
 
@@ -88,6 +91,26 @@ class Serve(Scenario):
             assert response.status == 204
         self.unacknowledged.discard(first["sha256"])
         self.deleted.add(first["id"])
+        await self._send_staged(session)
+
+    async def _send_staged(self, session):
+        """Stage two files, send one with a message, and delete the other, which never becomes a file of the case."""
+        address = f"/support/cases/{self.case_id}"
+        staged = []
+        for data in (SENT, DROPPED):
+            async with session.post(f"{address}/attachments?staged=true", data=form(data)) as response:
+                assert response.status == 201, await response.text()
+                staged.append(await response.json())
+        sent, dropped = staged
+        self.unacknowledged.add(sent["sha256"])
+        message = {"authorType": "agent", "message": "See the file.", "attachmentIds": [sent["id"]]}
+        async with session.post(f"{address}/messages", json=message) as response:
+            assert response.status == 200, await response.text()
+        self.unacknowledged.discard(sent["sha256"])
+        self.acknowledged[sent["id"]] = sent["sha256"]
+        async with session.delete(f"{address}/attachments/{dropped['id']}") as response:
+            assert response.status == 204
+        self.deleted.add(dropped["id"])
 
     async def _answers(self, session, process):
         try:

@@ -120,6 +120,7 @@ async def test_case_is_read_as_it_was(runner, client):
     (file,) = case["attachments"]
     assert (file["filename"], file["contentType"], file["createdAt"][:10]) == ("label.txt", "text/plain", "2020-01-03")
     assert case["messages"][2]["attachmentUri"] == file["uri"]
+    assert case["messages"][2]["attachmentIds"] == [file["id"]]
     async with client.get(file["uri"]) as response:
         assert await response.text() == "To Ann"
     moments = [entry["timestamp"] for entry in case["timeline"] if entry["type"] in ("conversation", "attachment")]

@@ -29,6 +29,7 @@ from tests.support.calls import (
     add_message,
     eventually,
     expect_problem,
+    form,
     open_case,
     read_case,
     read_detail,
@@ -74,6 +75,9 @@ async def two_cases(client):
     removed = await upload(client, case, FILES[1], filename=f"{WORD}-2.txt")
     async with client.delete(f"/support/cases/{case['id']}/attachments/{removed['id']}") as response:
         assert response.status == 204
+    staged = form(f"staged by {WORD}".encode(), f"{WORD}-3.txt")
+    async with client.post(f"/support/cases/{case['id']}/attachments?staged=true", data=staged) as response:
+        assert response.status == 201
     await read_detail(client, case)
     other = await open_case(client, customerId="trillian", subject="Another parcel")
     return case, other
@@ -125,7 +129,7 @@ async def test_erasure_removes_everything_the_customer_wrote(client, two_cases, 
     assert all(each in text_before for each in (WORD, *HASHES))
     receipt = await erase()
     assert receipt.cases == [case["id"]]
-    assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 1, [])
+    assert (receipt.erased["messages"], receipt.erased["files"], receipt.unreached) == (2, 2, [])
     assert receipt.erased["publishedEvents"] >= 5
     text_after = await stored_text(database, attachment_dir, redis)
     assert not [each for each in (WORD, *HASHES) if each in text_after]
@@ -401,7 +405,7 @@ async def test_erasure_does_not_block_uploads(client, two_cases, erase, database
         erasing = asyncio.create_task(erase())
         await eventually(lambda: database.fetch_one(waits))
         await upload(client, other, FILES[0])
-    assert (await erasing).erased["files"] == 1
+    assert (await erasing).erased["files"] == 2
 
 
 async def test_customer_with_many_cases_is_erased_in_one_run(erase, database):
@@ -442,13 +446,13 @@ async def test_receipt_names_files_that_could_not_be_removed(two_cases, erase, s
 
 
 async def test_erased_files_are_counted(client, two_cases, environment):
-    """Files of real cases count as deleted by an erasure. Files of synthetic cases do not count."""
+    """Files of real cases count as deleted by an erasure. Files of synthetic cases, and staged ones, do not count."""
     await upload(client, await open_case(client, channel="synthetic", customerId=CUSTOMER))
     settings, metrics = Settings.load(environment), Metrics(("prometheus",), build_resource())
     async with open_maintenance(settings) as maintenance:
         erasure = CustomerErasure(
             settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
         )
-        assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 2
+        assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 3
     assert Scrape({METRICS: metrics}).nonzero("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -3,6 +3,8 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+import sqlalchemy as sa
+
 from support_service.attachments import ledger, store
 from support_service.attachments.garbage_queries import list_garbage
 from support_service.attachments.maintenance.file_mover import OffloadTimings
@@ -17,6 +19,7 @@ from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.database.tables import staged_attachments
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 
@@ -95,4 +98,5 @@ class AttachmentHarness:
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
         assert await list_garbage(self.database) == []
+        assert await self.database.fetch_all(sa.select(staged_attachments.c.id)) == []
         return rows

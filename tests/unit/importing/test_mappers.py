@@ -50,7 +50,7 @@ def test_zammad_ticket():
         ("bot", "public", "(no text)", "05 17:48:52"),
     ]
     answer = case.messages[1]
-    assert (answer.external_id, answer.attachment) == ("19", "label.txt")
+    assert (answer.external_id, answer.attachments) == ("19", ["label.txt"])
     assert answer.metadata == {
         "from": "Chris <chris@shop.example>",
         "to": "ann@mail.example",
@@ -98,7 +98,7 @@ def test_chatwoot_conversation():
         ("customer", "public", "(no text)", "14 22:17:30"),
     ]
     assert case.messages[0].attachment_uri == "https://chat.example/rails/blob/photo.png"
-    assert (case.messages[4].attachment, case.messages[4].attachment_uri) == ("label.txt", None)
+    assert (case.messages[4].attachments, case.messages[4].attachment_uri) == (["label.txt"], None)
     assert [file.path for file in case.attachments] == ["label.txt"]
     assert f"{case.closed_at:%T}" == "22:18:20"
 

@@ -65,6 +65,7 @@ def message_at(at, message="Hello"):
         "authorType": "agent",
         "message": message,
         "attachmentUri": None,
+        "attachmentIds": [],
         "sentiment": None,
         "metadata": None,
         "visibility": "internal",

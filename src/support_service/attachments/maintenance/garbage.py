@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from support_service.attachments import garbage_queries
+from support_service.attachments import garbage_queries, staged_store
 from support_service.attachments.garbage_queries import GarbageEntry
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.database import Database
+from support_service.database.batches import delete_in_batches
 
 log = logging.getLogger(__name__)
 WallClock = Callable[[], datetime]
@@ -42,11 +43,13 @@ class GarbageCollector:
         self._clock = clock
 
     async def run(self) -> FileTotals:
-        """Delete all bytes that are due. Return the number of files and bytes deleted.
+        """Delete all bytes that are due, and staged files whose time is over. Return the number of files and bytes.
 
         After the first failure of a storage, this run skips all other files on it, because each attempt may take many
         seconds.
         """
+        batch = self._timings.batch_size
+        await delete_in_batches(self._database, lambda tx: staged_store.delete_expired(tx, self._clock(), batch), batch)
         files = size = 0
         failed_storages: set[str] = set()
         while True:

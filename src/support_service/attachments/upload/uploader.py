@@ -2,27 +2,22 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 
-from support_service.attachments import store
+from support_service.attachments import staged_store
+from support_service.attachments.addition import add_attachment, case_full, count_attachments
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_access import lock_visible_case, read_visible_case, require_accepting_files
 from support_service.attachments.ledger import LEDGER_ROW
-from support_service.attachments.model import (
-    FileTotals,
-    StoredAttachment,
-    attachment_view,
-    audit_fields,
-)
+from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
-from support_service.audit import log as audit
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.database import ContendedRow, Database
-from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.instruments.attachments import CONTENT_TYPES
@@ -62,7 +57,7 @@ class AttachmentUploader:
         require_accepting_files(principal, case)
         expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
         if case.files >= self._limits.max_files_per_case:
-            raise self._case_full()
+            raise case_full(self._limits.max_files_per_case)
 
     async def add(
         self,
@@ -74,17 +69,20 @@ class AttachmentUploader:
         *,
         size_hint: int = 0,
         visibility: str = "public",
+        staged: bool = False,
         expected_versions: ExpectedVersions = None,
         before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> StoredAttachment:
         """Store a file of an existing case. `size_hint` is its approximate size in bytes, 0 if unknown.
 
+        A `staged` file changes nothing in the case: a message of the same principal makes it a file of the case.
+
         `before_commit` is awaited when the file is stored, before its row is written; if it raises an error, the file
         is deleted.
 
         Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage, NotFound, Conflict
-        (the case is full, or closed and the principal is its customer) and VersionConflict (when the row is inserted,
-        the case is not at an expected version).
+        (the case is full, or closed and the principal is its customer, or the principal has too many staged files) and
+        VersionConflict (when the row is inserted, the case is not at an expected version).
         """
         upload = UploadValidator(filename, content_type, self._limits)
         try:
@@ -99,15 +97,18 @@ class AttachmentUploader:
         try:
             if before_commit is not None:
                 await before_commit()
-            async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
-                attachment, totals, synthetic = await self._insert(work, attachment, expected_versions)
+            rows = () if staged else (ContendedRow(case_id), LEDGER_ROW)
+            async with unit_of_work(self._database, origin, *rows) as work:
+                if staged:
+                    synthetic = await self._stage(work, attachment, expected_versions)
+                else:
+                    attachment, synthetic = await self._insert(work, attachment, expected_versions)
                 committing = True
         except BaseException as failure:
             # A failed commit may have succeeded, and then a row names the file; a lost claim prevents the commit.
             if not committing or isinstance(failure, Conflict):
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
-        self._backlog.update(attachment.storage, totals)
         if not synthetic:
             self._instruments.attachment_stored.add(
                 1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
@@ -116,27 +117,29 @@ class AttachmentUploader:
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
-    ) -> tuple[StoredAttachment, FileTotals, bool]:
-        """Insert an attachment's row, its event and its audit entry.
-
-        Return the attachment with the time of the insert, the content of its storage after the insert, and whether
-        the case is synthetic.
-        """
+    ) -> tuple[StoredAttachment, bool]:
+        """Add an attachment to its case. Return it with the time of that, and whether the case is synthetic."""
         visibility = attachment.visibility
         case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
         require_accepting_files(work.origin.principal, case)
-        at = time_after(case.latest)
-        attachment = replace(attachment, created_at=at)
-        view = attachment_view(attachment, self._public_url)
-        said = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added"}
-        await outbox.append_event(work.tx, attachment.ticket_id, outbox.CASE_UPDATED, at, **said, attachment=view)
-        changes = {name: (None, value) for name, value in audit_fields(attachment).items()}
-        await audit.record(work, attachment.ticket_id, "attachment.added", at, changes)
-        totals = await store.add(work.tx, attachment, self._limits.max_files_per_case)
-        if totals is None:
-            raise self._case_full()
-        return attachment, totals, case.synthetic
+        attachment = replace(attachment, created_at=time_after(case.latest))
+        await add_attachment(work, attachment, self._limits.max_files_per_case, public_url=self._public_url)
+        await count_attachments(work, [attachment], self._backlog)
+        return attachment, case.synthetic
 
-    def _case_full(self) -> Conflict:
-        limit = self._limits.max_files_per_case
-        return Conflict("case_full", f"This case has {limit:,} files, as many as it may have; open another case.")
+    async def _stage(self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions) -> bool:
+        """Insert the row of a staged file. Return whether the case is synthetic."""
+        principal, most = work.origin.principal, self._limits.max_staged_files
+        case = await read_visible_case(work.tx, principal, attachment.ticket_id)
+        require_accepting_files(principal, case)
+        expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
+        if not await staged_store.add(work.tx, attachment, principal, self.staged_until(attachment), most):
+            raise Conflict(
+                "too_many_staged_files",
+                f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",
+            )
+        return case.synthetic
+
+    def staged_until(self, attachment: StoredAttachment) -> datetime:
+        """Return until when a message must name a staged file."""
+        return attachment.created_at + self._limits.staged_for

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from support_service.attachments.model import clean_content_type, clean_filename
 from support_service.attachments.upload.detection import HEAD_BYTES, detect
@@ -11,11 +12,16 @@ from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of uploads: the size of a file in bytes, its content types (None allows all), and the files of a case."""
+    """Limits of uploads: the size of a file in bytes, its content types (None allows all), and the files of a case.
+
+    A staged file waits for `staged_for`; an uploader has at most `max_staged_files` of them in all cases.
+    """
 
     max_bytes: int
     types: tuple[str, ...] | None = None
     max_files_per_case: int = 1000
+    staged_for: timedelta = timedelta(hours=24)
+    max_staged_files: int = 100
 
 
 class UploadValidator:

@@ -52,6 +52,9 @@ class Message(ApiModel):
     author_type: AuthorType
     message: str
     attachment_uri: str | None
+    attachment_ids: list[str] = Field(
+        default_factory=list, description="ids of the case's files that it names; `attachmentUri` is that of the first"
+    )
     sentiment: str | None
     metadata: Json | None
     visibility: Visibility
@@ -152,6 +155,11 @@ class Attachment(ApiModel):
     visibility: Visibility
     uri: str = ""  # not stored; filled in by the API
     created_at: datetime
+    staged_until: datetime | None = Field(
+        default=None,
+        exclude_if=lambda until: until is None,
+        description="when it is deleted unless a message names it; only in the answer to the upload of a staged file",
+    )
 
 
 class CaseLink(ApiModel):

@@ -40,6 +40,7 @@ MESSAGE: Example = {
     "id": MESSAGE_ID,
     "ticketId": CASE_ID,
     "attachmentUri": None,
+    "attachmentIds": [],
     "metadata": None,
     "visibility": "public",
     "externalId": EXTERNAL_ID,

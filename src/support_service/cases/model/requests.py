@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -11,6 +11,7 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.external import ExternalId, NewSentAt
 from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import (
+    AttachmentIds,
     AttachmentUri,
     AuthorType,
     CaseSort,
@@ -83,6 +84,13 @@ class RequestModel(ApiModel):
         return schema
 
 
+def expect_no_uri(ids: list[str], checked: ValidationInfo) -> list[str]:
+    """Return the ids of a message's files. Raises ValueError if it also has an attachmentUri."""
+    if ids and checked.data.get("attachment_uri") is not None:
+        raise ValueError("can't be sent together with attachmentUri; name all files by their ids")
+    return ids
+
+
 class NewMessage(RequestModel):
     """A message to add to a case."""
 
@@ -91,11 +99,17 @@ class NewMessage(RequestModel):
     author_type: AuthorType
     message: Text
     attachment_uri: AttachmentUri = None
+    attachment_ids: AttachmentIds = Field([])
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"
     external_id: ExternalId | None = None
     sent_at: NewSentAt | None = None
+
+    @field_validator("attachment_ids")
+    @classmethod
+    def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
+        return expect_no_uri(ids, checked)
 
 
 class NewCase(RequestModel):
@@ -115,6 +129,13 @@ class NewCase(RequestModel):
     external_id: ExternalId | None = None
     sent_at: NewSentAt | None = None
     initial_message: NewMessage | None = None
+
+    @field_validator("initial_message")
+    @classmethod
+    def _names_no_files(cls, first: NewMessage | None) -> NewMessage | None:
+        if first and first.attachment_ids:
+            raise ValueError("can't have attachmentIds: a new case has no files yet. Send them with a message after it")
+        return first
 
 
 class CaseChange(ApiModel):
@@ -153,10 +174,18 @@ class Closing(RequestModel):
     message: Text | None = None
     author_type: AuthorType = "agent"
     attachment_uri: AttachmentUri = None
+    attachment_ids: AttachmentIds = Field([])
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"
     assigned_agent_id: Identifier | None = None
+
+    @field_validator("attachment_ids")
+    @classmethod
+    def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
+        if ids and checked.data.get("message") is None:
+            raise ValueError("belongs to a message; send `message` too")
+        return expect_no_uri(ids, checked)
 
     def last_message(self) -> NewMessage | None:
         """Return the message to add, or None without one."""
@@ -166,6 +195,7 @@ class Closing(RequestModel):
             author_type=self.author_type,
             message=self.message,
             attachment_uri=self.attachment_uri,
+            attachment_ids=self.attachment_ids,
             sentiment=self.sentiment,
             metadata=self.metadata,
             visibility=self.visibility,

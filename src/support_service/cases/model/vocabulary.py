@@ -1,6 +1,7 @@
 """Field types of cases: allowed values, limits and descriptions. Pure."""
 
 import re
+from collections import Counter
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
@@ -24,6 +25,7 @@ AnyJson = TypeVar("AnyJson", Json, list[Json])
 # JSON schema validators disagree on which characters are spaces; this excludes the spaces of all of them.
 NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
 MAX_TEXT_LENGTH = 65_536  # characters in a description or message
+MAX_MESSAGE_FILES = 20  # files that one message names
 MAX_CONTEXT_ENTRIES = 500  # entries
 MAX_JSON_BYTES = 65_536  # bytes of a field that holds arbitrary JSON
 # Starts with the letter, which makes the search five times as fast.
@@ -110,6 +112,12 @@ def _statuses(value: object) -> object:
     return tuple(sorted(words))
 
 
+def _named_once(ids: list[str]) -> list[str]:
+    if twice := [each for each, number in Counter(ids).items() if number > 1]:
+        raise ValueError(f"names each file once, but has {', '.join(twice)} twice")
+    return ids
+
+
 def _read_moment(value: object) -> datetime:
     """Return a time of a filter. Raises ValueError."""
     moment = parse_time(value)
@@ -172,6 +180,16 @@ AttachmentUri = Annotated[
         "empty counts as missing"
     ),
     BeforeValidator(_empty_as_null),
+]
+AttachmentIds = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=36)]],
+    Field(
+        max_length=MAX_MESSAGE_FILES,
+        description="ids of the files that belong to the message: staged files of the caller, which become files of "
+        "the case with the visibility of the message, or files of the case; not together with `attachmentUri`",
+        json_schema_extra={"uniqueItems": True},
+    ),
+    AfterValidator(_named_once),
 ]
 Sentiment = Annotated[
     str, Field(max_length=32, description="sentiment of the message, such as `negative`; stored as sent")

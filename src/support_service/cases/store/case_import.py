@@ -49,10 +49,11 @@ class CaseHistory:
         """Count the messages."""
         self.conversation_bytes = sum(map(message_size, self.messages))
 
-    def name_attachment(self, message: Message, uri: str) -> None:
-        """Let a message name a file."""
+    def name_attachment(self, message: Message, attachment_id: str, uri: str) -> None:
+        """Let a message name a file, after those that it names already."""
         self.conversation_bytes -= message_size(message)
-        message.attachment_uri = uri
+        message.attachment_uri = message.attachment_uri if message.attachment_ids else uri
+        message.attachment_ids.append(attachment_id)
         self.conversation_bytes += message_size(message)
 
 

@@ -76,13 +76,16 @@ UPDATE_CASE_FOR_MESSAGE = {
 ADD_CASE = compiled(tickets.insert().inline())
 ADD_MESSAGE = compiled(messages.insert().inline().values(has_document=sa.true()))  # with ADD_DOCUMENT
 ADD_REFERENCE = compiled(ticket_references.insert())
-_NAMES_ATTACHMENT = messages.c.attachment_uri.contains(attachments.c.id)  # ids contain no LIKE wildcards
+_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
+    messages.c.attachment_uri.contains(attachments.c.id),
+    sa.cast(messages.c.attachment_ids, sa.Text).contains(attachments.c.id),
+)
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
     messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES_ATTACHMENT
 )
 _ATTACHMENT_NAMED = (
     attachments.c.ticket_id == sa.bindparam("case_id"),
-    sa.bindparam("uri", type_=sa.Text()).contains(attachments.c.id),
+    sa.bindparam("named", type_=sa.Text()).contains(attachments.c.id),
 )
 HIDE_ATTACHMENT = (
     attachments.update()
@@ -184,7 +187,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
 
 
 async def update_attachment_visibility(tx: Transaction, message: Message) -> bool:
-    """Give the attachment that a message names the message's visibility. Return True if it changed.
+    """Give the attachments that a message names the message's visibility. Return True if one changed.
 
     An internal note does not hide an attachment that a public message has named. A customer's message does not show an
     internal attachment.
@@ -192,7 +195,8 @@ async def update_attachment_visibility(tx: Transaction, message: Message) -> boo
     if message.attachment_uri is None or (message.visibility == "public" and message.author_type == "customer"):
         return False
     statement = SHOW_ATTACHMENT if message.visibility == "public" else HIDE_ATTACHMENT
-    return bool(await tx.execute(statement, {"case_id": message.ticket_id, "uri": message.attachment_uri}))
+    named = " ".join(message.attachment_ids) or message.attachment_uri
+    return bool(await tx.execute(statement, {"case_id": message.ticket_id, "named": named}))
 
 
 async def count_as_public(tx: Transaction, case_id: str) -> None:

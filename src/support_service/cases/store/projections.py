@@ -70,6 +70,7 @@ MESSAGES_JSON = partial(
         "authorType": "author_type",
         "message": "message",
         "attachmentUri": "attachment_uri",
+        "attachmentIds": "attachment_ids",
         "sentiment": "sentiment",
         "metadata": "metadata",
         "visibility": "visibility",

@@ -1,0 +1,246 @@
+"""Staged files: nobody but their uploader sees them before the message that names them is sent."""
+
+from datetime import timedelta
+
+import pytest
+
+from support_service.attachments.component import AttachmentTimings
+from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
+from tests.conftest import both_databases
+from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
+from tests.support.scrape import Scrape
+from tests.support.timings import patient_timings
+
+NEW_CASE = {
+    "subject": "A parcel",
+    "channel": "email",
+    "customerId": "customer-1",
+    "assignedAgentId": "agent-1",
+    "team": "returns",
+}
+MESSAGE = {"authorType": "agent", "message": "See the files."}
+
+
+class Case:
+    """A case of customer-1 and agent-1, and what a principal does with its files."""
+
+    def __init__(self, principals, case_id):  # noqa: F811
+        self.principals = principals
+        self.path = f"/support/cases/{case_id}"
+
+    async def stage(self, name="agent", data=b"hello", filename="note.txt"):
+        """Stage a file."""
+        path = f"{self.path}/attachments?staged=true"
+        return await self.principals.read_json(name, "POST", path, data=form(data, filename))
+
+    async def send(self, ids, name="agent", **fields):
+        """Send a message that names files."""
+        body = MESSAGE | {"attachmentIds": ids} | fields
+        return await self.principals.read_json(name, "POST", f"{self.path}/messages", json=body)
+
+    async def refuse(self, ids, name="agent", **fields):
+        """Return the problem of a message that names files and is refused."""
+        body = MESSAGE | {"attachmentIds": ids} | fields
+        response = await self.principals.request(name, "POST", f"{self.path}/messages", json=body)
+        return await expect_problem(response, 422, "attachment_not_sendable")
+
+    def delete(self, file, name="agent", **sent):
+        """Delete a file."""
+        return self.principals.request(name, "DELETE", f"{self.path}/attachments/{file['id']}", **sent)
+
+    async def read(self, name="agent", path=""):
+        """Return the case, or what is below it."""
+        return await self.principals.read_json(name, "GET", self.path + path)
+
+    async def seen_files(self, name):
+        """Return the ids of the files that a principal sees, by each way to list them."""
+        detail = await self.read(name, "?includeTimeline=true")
+        uris = [entry["uri"].split("/")[-2] for entry in detail["timeline"] if entry["type"] == "attachment"]
+        listed = [file["id"] for file in await self.read(name, "/attachments")]
+        assert [file["id"] for file in detail["attachments"]] == listed == uris
+        return listed
+
+
+async def opened(principals):  # noqa: F811
+    """Return a new case."""
+    return Case(principals, (await principals.read_json("supervisor", "POST", "/support/cases", json=NEW_CASE))["id"])
+
+
+@pytest.fixture
+async def case(principals):  # noqa: F811
+    """A case."""
+    return await opened(principals)
+
+
+@both_databases
+async def test_nobody_else_sees_a_file_before_its_message_is_sent(case):
+    """It is in no list, timeline, event and version. The message makes all its files public at once."""
+    before = {name: await case.read(name, "?includeTimeline=true") for name in ("agent", "supervisor", "customer")}
+    audited = await case.read("supervisor", "/audit")
+    files = [await case.stage(filename=name) for name in ("a.txt", "b.txt")]
+    for name, detail in before.items():
+        assert await case.read(name, "?includeTimeline=true") == detail
+    assert await case.read("supervisor", "/audit") == audited
+    assert all(file["stagedUntil"] > file["createdAt"] for file in files)
+    for name, status in (("agent", 200), ("supervisor", 404), ("customer", 404)):
+        async with case.principals.request(name, "GET", files[0]["uri"]) as response:
+            assert response.status == status
+        if status == 404:
+            await expect_problem(await case.delete(files[0], name), 404, "attachment_not_found")
+    ids = [file["id"] for file in files]
+    message = await case.send(ids)
+    assert (message["attachmentIds"], message["attachmentUri"]) == (ids, files[0]["uri"])
+    for name in before:
+        assert await case.seen_files(name) == ids
+        detail = await case.read(name, "?includeTimeline=true")
+        assert detail["messages"][0]["attachmentIds"] == ids
+        said = next(entry for entry in detail["timeline"] if entry["type"] == "conversation")
+        assert (said["attachmentIds"], said["attachmentUri"]) == (ids, files[0]["uri"])
+        assert "stagedUntil" not in detail["attachments"][0]
+    actions = [entry["action"] for entry in (await case.read("supervisor", "/audit"))["items"]]
+    assert sorted(actions) == ["attachment.added", "attachment.added", "case.opened", "message.added"]
+
+
+@both_databases
+async def test_files_of_a_note_stay_internal(case):
+    """A staged file gets the visibility of its message; a later note hides no file that a reply has named."""
+    files = [await case.stage(), await case.stage()]
+    ids = [file["id"] for file in files]
+    await case.send(ids, visibility="internal")
+    assert await case.seen_files("supervisor") == ids
+    assert await case.seen_files("customer") == []
+    await case.send(ids)
+    assert await case.seen_files("customer") == ids
+    await case.send(ids, visibility="internal")
+    assert await case.seen_files("customer") == ids
+
+
+@both_databases
+async def test_a_customer_stages_and_deletes_files_of_their_own(case):
+    """What a customer has sent stays: the deletion of a file of the case is for staff, and audited."""
+    kept, dropped = await case.stage("customer"), await case.stage("customer")
+    assert await case.seen_files("agent") == await case.seen_files("customer") == []
+    async with case.delete(dropped, "customer") as response:
+        assert response.status == 204
+    await case.refuse([dropped["id"]], "customer", authorType="customer")
+    await case.send([kept["id"]], "customer", authorType="customer")
+    assert await case.seen_files("agent") == [kept["id"]]
+    await expect_problem(await case.delete(kept, "customer"), 403, "permission_missing")
+    async with case.delete(kept) as response:
+        assert response.status == 204
+    assert await case.seen_files("customer") == []
+    removed = (await case.read("supervisor", "/audit?limit=1"))["items"][0]
+    assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
+
+
+@both_databases
+async def test_a_deleted_staged_file_leaves_no_bytes(case, attachment_dir):
+    """Its row and its bytes are gone at once, whatever version of the case is expected."""
+    file = await case.stage()
+    assert len(stored_files(attachment_dir)) == 1
+    async with case.delete(file, headers={"If-Match": '"9"'}) as response:
+        assert response.status == 204
+    assert stored_files(attachment_dir) == []
+    await expect_problem(await case.delete(file), 404, "attachment_not_found")
+
+
+@both_databases
+async def test_a_message_that_names_an_unknown_file_is_refused(case):
+    """The problem names each id; nothing is sent, and the other staged files still wait."""
+    mine, foreign, internal = await case.stage(), await case.stage("supervisor"), await case.stage()
+    await case.send([internal["id"]], visibility="internal")
+    far = await (await opened(case.principals)).stage()
+    for wrong in (foreign["id"], far["id"], "unknown"):
+        problem = await case.refuse([mine["id"], wrong])
+        assert wrong in problem["detail"]
+        assert [error["field"] for error in problem["errors"]] == ["attachmentIds.1"]
+    await case.refuse([internal["id"]], "customer", authorType="customer")
+    assert await case.seen_files("customer") == []
+    await case.send([mine["id"]])
+    assert await case.seen_files("customer") == [mine["id"]]
+
+
+async def test_a_message_names_each_of_at_most_twenty_files_once(case):
+    """Repeated ids, more ids, a URI beside them, and files of a case that does not exist yet are refused."""
+    file = (await case.stage())["id"]
+    new = NEW_CASE | {"initialMessage": MESSAGE | {"attachmentIds": [file]}}
+    for path, body, field in (
+        ("/messages", MESSAGE | {"attachmentIds": [file, file]}, "attachmentIds"),
+        ("/messages", MESSAGE | {"attachmentIds": [f"id-{number}" for number in range(21)]}, "attachmentIds"),
+        ("/messages", MESSAGE | {"attachmentIds": [file], "attachmentUri": "https://a.example"}, "attachmentIds"),
+        ("/close", {"attachmentIds": [file]}, "attachmentIds"),
+        ("/..", new, "initialMessage"),
+    ):
+        url = "/support/cases" if path == "/.." else case.path + path
+        problem = await expect_problem(
+            await case.principals.request("agent", "POST", url, json=body), 422, "invalid_request"
+        )
+        assert [error["field"] for error in problem["errors"]] == [field]
+    path = f"{case.path}/attachments?staged=true&visibility=public"
+    await expect_problem(await case.principals.request("agent", "POST", path, data=form(b"x")), 422, "invalid_request")
+
+
+@both_databases
+async def test_repeats_of_a_message_send_its_files_once(case):
+    """The same idempotency key or external id answers with the message; an outdated version sends nothing."""
+    file = (await case.stage())["id"]
+    body, path = MESSAGE | {"attachmentIds": [file], "externalId": "mail-1"}, f"{case.path}/messages"
+    outdated = await case.principals.request("agent", "POST", path, json=body, headers={"If-Match": '"7"'})
+    await expect_problem(outdated, 412, "case_changed")
+    assert await case.seen_files("customer") == []
+    headers = {"Idempotency-Key": "once"}
+    first = await case.principals.read_json("agent", "POST", path, json=body, headers=headers)
+    again = await case.principals.read_json("agent", "POST", path, json=body, headers=headers)
+    repeated = await case.principals.read_json("agent", "POST", path, json=body)
+    assert first == again == repeated
+    assert await case.seen_files("customer") == [file]
+
+
+@both_databases
+async def test_the_last_message_of_a_case_names_files(case):
+    """Closing sends them like any other message."""
+    file = (await case.stage())["id"]
+    body = {"message": "Done.", "attachmentIds": [file]}
+    closed = await case.principals.read_json("agent", "POST", f"{case.path}/close", json=body)
+    assert closed["messages"][0]["attachmentIds"] == [each["id"] for each in closed["attachments"]] == [file]
+    assert closed["status"] == "closed"
+
+
+@both_databases
+async def test_a_staged_file_is_in_the_backlog_from_its_message_on(case):
+    """The number of stored files counts it at its upload, and not again. Its bytes stay the same."""
+    scrape = Scrape(case.principals.client.app)
+    file = await case.stage(data=b"12345")
+    assert scrape.nonzero("support_attachment_stored_total") == {"text/plain": 1}
+    assert scrape.value("support_attachment_backlog_bytes") == 0
+    await case.send([file["id"]])
+    assert scrape.value("support_attachment_backlog_bytes") == len(b"12345")
+    assert scrape.nonzero("support_attachment_stored_total") == {"text/plain": 1}
+    async with case.principals.request("customer", "GET", file["uri"]) as response:
+        assert await response.read() == b"12345"
+
+
+@both_databases
+async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_dir):
+    """One more is refused, and stores nothing."""
+    client = await make_client(timings=patient_timings(attachments=AttachmentTimings(max_staged_files=1)))
+    path = f"/support/cases/{(await open_case(client))['id']}/attachments?staged=true"
+    async with client.post(path, data=form(b"x")) as response:
+        assert response.status == 201
+    await expect_problem(await client.post(path, data=form(b"x")), 409, "too_many_staged_files")
+    assert len(stored_files(attachment_dir)) == 1
+
+
+@both_databases
+async def test_a_staged_file_that_no_message_names_is_deleted(make_client, attachment_dir):
+    """After its time a message can't name it, and the service deletes its bytes."""
+    maintenance = MaintenanceTimings(garbage_collection_interval=0.05)
+    limits = AttachmentTimings(staged_for=timedelta(0), maintenance=maintenance)
+    client = await make_client(timings=patient_timings(attachments=limits))
+    path = f"/support/cases/{(await open_case(client))['id']}"
+    async with client.post(f"{path}/attachments?staged=true", data=form(b"x")) as response:
+        file = (await response.json())["id"]
+    late = await client.post(f"{path}/messages", json=MESSAGE | {"attachmentIds": [file]})
+    assert file in (await expect_problem(late, 422, "attachment_not_sendable"))["detail"]
+    await eventually(lambda: not stored_files(attachment_dir))
