@@ -1,4 +1,4 @@
-"""Files: chosen, dropped and pasted; cancelled, retried and refused; previewed."""
+"""Files: chosen, dropped and pasted; cancelled, retried and refused; sent with a message, or deleted; previewed."""
 
 import base64
 import re
@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from tests.integration.console.conftest import MEGABYTE
 from tests.integration.console.test_case import path
-from tests.support.calls import read_detail, upload
+from tests.support.calls import read_detail, stored_files, upload
 from tests.support.console.browser import expect_accessible
 from tests.support.console.hands import set_file
 
@@ -38,18 +38,28 @@ async def limit_uploads(session, bytes_per_second):
     await session.send("Network.emulateNetworkConditions", limits)
 
 
+async def send(page, text="See the files."):
+    """Send a message, and wait until its draft is empty."""
+    await page.locator("#composer").fill(text)
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator("#composer")).to_have_value("")
+
+
 async def test_file_of_20_mb_is_stored_and_verified(console, client, case, video):
-    """The browser sends its SHA-256, which the service compares."""
+    """The browser sends its SHA-256, which the service compares. The case has the file with its message."""
     page = await console.open(path(case))
     await set_file(page, video)
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
+    assert (await read_detail(client, case))["attachments"] == []
+    await send(page)
     (stored,) = (await read_detail(client, case))["attachments"]
     assert (stored["filename"], stored["sizeBytes"]) == ("video.mp4", 20 * MEGABYTE)
-    await expect(page.locator(".timeline").get_by_role("link", name="video.mp4")).to_be_visible()
+    await expect(page.locator(".timeline .message").get_by_role("link", name="video.mp4")).to_be_visible()
+    await expect(page.locator(".uploads")).to_have_count(0)
 
 
 async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, client, case, video):
-    """A cancelled file is not stored; the retry stores it once."""
+    """A message leaves out a cancelled file; the retry stores it once."""
     page = await console.open(path(case))
     session = await page.context.new_cdp_session(page)
     await limit_uploads(session, 2 * MEGABYTE)
@@ -59,10 +69,12 @@ async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, c
     await expect_accessible(page)
     await page.get_by_role("button", name="Cancel video.mp4").click()
     await expect(page.locator(".uploads").get_by_text("cancelled")).to_be_visible()
+    await send(page, "Without the file.")
     assert (await read_detail(client, case))["attachments"] == []
     await limit_uploads(session, -1)
     await page.get_by_role("button", name="Try again").click()
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
+    await send(page)
     assert len((await read_detail(client, case))["attachments"]) == 1
 
 
@@ -75,6 +87,7 @@ async def test_retry_after_a_lost_answer_stores_the_file_once(console, client, c
     await expect(page.locator(".uploads").get_by_text("The service did not answer.")).to_be_visible()
     await page.get_by_role("button", name="Try again").click()
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
+    await send(page)
     assert len((await read_detail(client, case))["attachments"]) == 1
 
 
@@ -100,7 +113,7 @@ async def test_refusal_of_a_file_is_explained(small_files, console, case):
 
 
 async def test_files_are_dropped_and_pasted(console, client, case):
-    """Both ways lead to the same list; a file beside a note is internal."""
+    """Both ways lead to the same list, which belongs to the note; its files are internal."""
     page = await console.open(path(case))
     await page.get_by_role("button", name="Internal note").click()
     for event, name, member in (("drop", "dropped.txt", "dataTransfer"), ("paste", "pasted.txt", "clipboardData")):
@@ -114,12 +127,75 @@ async def test_files_are_dropped_and_pasted(console, client, case):
             }""",
             [event, name, member],
         )
-        await expect(page.locator(".timeline").get_by_role("link", name=name)).to_be_visible()
+        await expect(page.locator(".uploads").get_by_text(name)).to_be_visible()
+    await expect(page.get_by_text("stored, SHA-256 verified")).to_have_count(2)
+    await page.get_by_role("button", name="Reply").click()
+    await send(page, "No files here.")
+    assert (await read_detail(client, case))["attachments"] == []
+    await page.get_by_role("button", name="Internal note").click()
+    await send(page)
+    for name in ("dropped.txt", "pasted.txt"):
+        await expect(page.locator(".message[data-note]").get_by_role("link", name=name)).to_be_visible()
     files = (await read_detail(client, case))["attachments"]
     assert [(each["filename"], each["visibility"]) for each in files] == [
         ("dropped.txt", "internal"),
         ("pasted.txt", "internal"),
     ]
+
+
+async def test_a_file_is_deleted_before_it_is_sent(console, client, case, attachment_dir):
+    """Its button takes it off the list, and its bytes off the disk; the message names the other file only."""
+    page = await console.open(path(case))
+    await page.locator("input[type=file]").set_input_files([a_file("a.bin"), a_file("b.bin", 11)])
+    await expect(page.get_by_text("stored, SHA-256 verified")).to_have_count(2)
+    await page.get_by_role("button", name="Remove a.bin").click()
+    await expect(page.locator(".uploads li")).to_have_count(1)
+    assert [file.stat().st_size for file in stored_files(attachment_dir)] == [11]
+    await send(page)
+    detail = await read_detail(client, case)
+    assert [file["filename"] for file in detail["attachments"]] == ["b.bin"]
+    assert detail["messages"][-1]["attachmentIds"] == [file["id"] for file in detail["attachments"]]
+
+
+async def test_sending_without_a_failed_file_asks_first(small_files, console, client, case):
+    """Nothing is sent until the agent agrees; the stored files go with the message, the failed one stays listed."""
+    console.refused = {413}
+    page = await console.open(path(case))
+    for name, size in (("good.txt", 5), ("large.txt", 101)):
+        file = {"name": name, "mimeType": "text/plain", "buffer": b"x" * size}
+        await page.locator("input[type=file]").set_input_files(file)
+    await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
+    await expect(page.get_by_text("The file is too large for this service.")).to_be_visible()
+    await page.locator("#composer").fill("See the files.")
+    await page.keyboard.press("Control+Enter")
+    dialog = page.get_by_role("dialog", name="Send without these files?")
+    await expect(dialog.get_by_text("Not uploaded: large.txt")).to_be_visible()
+    await expect_accessible(page)
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    await expect(page.locator("#composer")).to_have_value("See the files.")
+    assert (await read_detail(client, case))["attachments"] == []
+    await page.get_by_role("button", name="Send reply").click()
+    await dialog.get_by_role("button", name="Send without them").click()
+    await expect(page.locator("#composer")).to_have_value("")
+    assert [file["filename"] for file in (await read_detail(client, case))["attachments"]] == ["good.txt"]
+    await expect(page.locator(".uploads li")).to_have_count(1)
+
+
+async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, client, case):
+    """It is gone for everybody, and the history says who deleted it."""
+    await upload(client, case, filename="wrong.txt")
+    page = await console.open(path(case))
+    await page.get_by_role("button", name="Delete wrong.txt").click()
+    dialog = page.get_by_role("dialog", name="Delete the file?")
+    await expect_accessible(page)
+    await dialog.get_by_role("button", name="Cancel").click()
+    assert len((await read_detail(client, case))["attachments"]) == 1
+    await page.get_by_role("button", name="Delete wrong.txt").click()
+    await dialog.get_by_role("button", name="Delete the file").click()
+    await expect(page.get_by_role("link", name="wrong.txt")).to_have_count(0)
+    await expect(page.locator(".history").get_by_text("File removed")).to_be_visible()
+    assert (await read_detail(client, case))["attachments"] == []
 
 
 async def test_picture_is_previewed(console, client, case):

@@ -1,6 +1,6 @@
-/** The upload of one file: hashed here, sent with progress, and verified by the service. */
+/** The upload of one file: hashed here, sent with progress, and verified by the service. It waits there for its message. */
 
-import { newKey, Problem, refusal } from "./api.js";
+import { newKey, Problem, refusal, request } from "./api.js";
 
 const MAX_HASHED_BYTES = 256 * 1024 * 1024; // a browser hashes a file in memory
 
@@ -23,13 +23,13 @@ export class Upload {
   /**
    * @param {string} caseId
    * @param {File} file
-   * @param {"public" | "internal"} visibility
+   * @param {"public" | "internal"} mode of the message that it belongs to
    * @param {() => void} changed
    */
-  constructor(caseId, file, visibility, changed) {
+  constructor(caseId, file, mode, changed) {
     this.caseId = caseId;
     this.file = file;
-    this.visibility = visibility;
+    this.mode = mode;
     this.changed = changed;
   }
 
@@ -61,6 +61,22 @@ export class Upload {
     this.sending?.abort();
   }
 
+  /** Delete the file that waits for its message. Return whether it is gone; a failure is kept in `problem`. */
+  async discard() {
+    if (!this.stored) return true;
+    const path = `/support/cases/${encodeURIComponent(this.caseId)}/attachments/${this.stored.id}`;
+    try {
+      await request(path, { method: "DELETE" });
+    } catch (failure) {
+      if (!(failure instanceof Problem && failure.code === "attachment_not_found")) {
+        this.problem = failure instanceof Problem ? failure : new Problem({ status: 0, code: "no_answer", detail: "" });
+        this.changed();
+        return false;
+      }
+    }
+    return true;
+  }
+
   /** @param {State} state */
   become(state) {
     this.state = state;
@@ -71,7 +87,7 @@ export class Upload {
   send() {
     return new Promise((resolve, reject) => {
       const request = (this.sending = new XMLHttpRequest());
-      request.open("POST", `/support/cases/${encodeURIComponent(this.caseId)}/attachments?visibility=${this.visibility}`);
+      request.open("POST", `/support/cases/${encodeURIComponent(this.caseId)}/attachments?staged=true`);
       request.setRequestHeader("Idempotency-Key", this.key);
       if (this.hash) request.setRequestHeader("X-Checksum-Sha256", this.hash);
       request.upload.onprogress = ({ loaded, total }) => {

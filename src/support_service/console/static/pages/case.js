@@ -1,7 +1,7 @@
 /** A case: its head, the state of its sources, the timeline, the customer and the composer. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
-import { agent, can, explain, newKey, request, tagOf, versionOf } from "../lib/api.js";
+import { agent, can, explain, me, newKey, request, tagOf, versionOf } from "../lib/api.js";
 import { Element, go, html, onKeys, queueLeft } from "../lib/page.js";
 import { t, text } from "../lib/i18n.js";
 import { live, Presence } from "../lib/live.js";
@@ -37,8 +37,8 @@ export class CasePage extends Element {
   preview = null;
   /** @type {{messages: any[], changes: string[]} | null} */
   question = null;
-  /** The agent whose case is about to be taken over. */
-  takingFrom = "";
+  /** A question that waits for its answer. @type {{asked: import("../parts/confirm-question.js").Question, answer: (isYes: boolean) => void} | null} */
+  confirmation = null;
   composer = new Composer(this);
   view = new TimelineView(this);
   presence = new Presence();
@@ -169,18 +169,33 @@ export class CasePage extends Element {
     const holder = this.detail?.assignedAgentId;
     if (!can("cases:write") || !this.detail || holder === agent()) return;
     if (!holder) return this.change({ assignedAgentId: agent() });
-    await import("../parts/claim-question.js");
-    this.set({ takingFrom: holder });
-  }
-
-  /** @param {CustomEvent<boolean>} event */
-  async answerClaim({ detail: isWanted }) {
-    const holder = this.takingFrom;
-    this.set({ takingFrom: "" });
-    await this.updateComplete;
-    if (!isWanted) return;
+    const said = t("case.claimed_first", { agent: holder });
+    if (!(await this.confirm({ title: t("claim.title"), text: said, yes: t("claim.confirm") }))) return;
     if (this.detail.assignedAgentId === holder) this.change({ assignedAgentId: agent() });
     else this.claim(); // meanwhile another colleague has it, or nobody
+  }
+
+  /** Ask, and return whether the answer is yes. @param {import("../parts/confirm-question.js").Question} asked @returns {Promise<boolean>} */
+  async confirm(asked) {
+    await import("../parts/confirm-question.js");
+    const isYes = await new Promise((answer) => this.set({ confirmation: { asked, answer } }));
+    this.set({ confirmation: null });
+    await this.updateComplete;
+    return isYes;
+  }
+
+  /** Delete a file of the case, after a question. @param {any} file */
+  async deleteFile(file) {
+    const caseId = this.caseId;
+    const said = t("files.delete_text", { name: file.filename });
+    if (!(await this.confirm({ title: t("files.delete_title"), text: said, yes: t("files.delete_confirm") })) || caseId !== this.caseId) return;
+    this.set({ message: "" });
+    try {
+      await request(`${this.path}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
+      await this.reload({ own: true });
+    } catch (failure) {
+      this.set({ message: explain(failure) });
+    }
   }
 
   /** Change fields of the case, unless it has changed since it was shown. @param {object} changes */
@@ -266,13 +281,15 @@ export class CasePage extends Element {
           removeLink: (id) => this.changeLinks(() => request(`${this.path}/links/${id}`, { method: "DELETE", key: newKey() })),
           failure: this.linkFailure,
         })}
-        ${this.view.render({ collecting: this.collecting, preview: (file) => this.showPreview(file), refresh })}
+        ${this.view.render({ collecting: this.collecting, preview: (file) => this.showPreview(file), remove: canDeleteFiles() ? (file) => this.deleteFile(file) : undefined, refresh })}
         ${this.composer.render(live.othersIn(this.caseId))}
       </main>
       ${this.question
         ? html`<change-question .messages=${this.question.messages} .changes=${this.question.changes} @answer=${this.answerQuestion}></change-question>`
         : nothing}
-      ${this.takingFrom ? html`<claim-question .agent=${this.takingFrom} @answer=${this.answerClaim}></claim-question>` : nothing}
+      ${this.confirmation
+        ? html`<confirm-question .question=${this.confirmation.asked} @answer=${(/** @type {CustomEvent<boolean>} */ event) => this.confirmation?.answer(event.detail)}></confirm-question>`
+        : nothing}
       ${this.preview ? html`<file-preview .file=${this.preview} @close=${() => this.set({ preview: null })}></file-preview>` : nothing}
     `;
   }
@@ -290,6 +307,11 @@ export class CasePage extends Element {
     event.preventDefault();
     this.composer.attach(files);
   }
+}
+
+/** Whether files of a case may be deleted: customers delete only those that they have not sent. */
+function canDeleteFiles() {
+  return can("attachments:delete") && me.role !== "customer";
 }
 
 customElements.define("case-page", CasePage);

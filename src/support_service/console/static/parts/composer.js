@@ -193,10 +193,7 @@ export class Composer {
   async attach(files) {
     if (!can("attachments:write")) return;
     const { FileList } = await import("./file-list.js");
-    this.files ??= new FileList(
-      () => this.page.requestUpdate(),
-      () => this.page.reload({ own: true }),
-    );
+    this.files ??= new FileList(() => this.page.requestUpdate());
     this.files.add(this.caseId, files, this.mode);
   }
 
@@ -204,13 +201,13 @@ export class Composer {
   async send({ over = false } = {}) {
     const { draft, mode } = this;
     if (draft.isEmpty || this.busy || this.isBlocked) return;
-    if (this.files?.isBusy) {
-      this.message = t("composer.files_first");
-      return this.page.requestUpdate();
-    }
     this.busy = true;
     this.message = "";
     this.page.requestUpdate();
+    if (!over && !(await this.mayLeaveOut(mode))) {
+      this.busy = false;
+      return this.page.requestUpdate();
+    }
     try {
       await this.post(draft, mode, over);
       await this.finish(draft);
@@ -225,23 +222,31 @@ export class Composer {
     this.page.requestUpdate();
   }
 
+  /** Ask whether to send without the files that are not stored. @param {Mode} mode */
+  async mayLeaveOut(mode) {
+    const missing = this.files?.missing(mode) ?? [];
+    if (!missing.length) return true;
+    const text = t("composer.without_files_text", { names: missing.map(({ file }) => file.name).join(", ") });
+    return this.page.confirm({ title: t("composer.without_files"), text, yes: t("composer.send_without") });
+  }
+
   /**
    * @param {Draft} draft
    * @param {Mode} mode
    * @param {boolean} over
    */
   async post(draft, mode, over) {
-    const file = this.files?.stored.find((upload) => upload.visibility === mode)?.stored;
+    const files = this.files?.stored(mode) ?? [];
     const body = {
       authorType: me.role === "customer" ? "customer" : "agent",
       message: draft.text.trim(),
       visibility: mode,
-      ...(file ? { attachmentUri: file.uri } : {}),
+      attachmentIds: files.map(({ stored }) => stored.id),
     };
     const seen = tagOf(over ? this.page.version : draft.seen);
     await request(`${this.path}/messages`, { method: "POST", body, ifMatch: seen, key: draft.key });
     this.drafts[mode] = new Draft();
-    this.files?.clearStored();
+    this.files?.leaveOut(files);
     this.keep();
   }
 
@@ -271,7 +276,7 @@ export class Composer {
     return html`
       <section class="composer" data-mode=${this.mode} aria-label=${t("composer.title")}>
         <p class="typing" role="status">${typing.length ? t("composer.typing", { names: typing.join(", "), n: typing.length }) : nothing}</p>
-        ${this.files?.render()} ${this.macros?.render(this.caseId)}
+        ${this.files?.render(this.mode)} ${this.macros?.render(this.caseId)}
         <div class="modes" role="group" aria-label=${t("composer.mode")}>
           <button type="button" aria-pressed=${!isNote} @click=${() => this.choose("public")}>${t("composer.reply")}</button>
           ${me.role === "customer"

@@ -1,4 +1,4 @@
-/** The files that an agent adds to a case: chosen, dropped or pasted; each with its progress. */
+/** The files of the messages that are being written: chosen, dropped or pasted; each with its progress. */
 
 import { nothing } from "../vendor/lit-element/lit-element.js";
 import { explain } from "../lib/api.js";
@@ -8,26 +8,27 @@ import { Upload } from "../lib/upload.js";
 
 const CONCURRENT_UPLOADS = 2;
 
+/** @typedef {import("./composer.js").Mode} Mode */
+
 export class FileList {
   /** @type {Upload[]} */
   uploads = [];
 
   /**
    * @param {() => void} changed
-   * @param {(upload: Upload) => void} stored
    */
-  constructor(changed, stored) {
+  constructor(changed) {
     this.changed = changed;
-    this.storedOne = stored;
   }
 
-  /** The files that are in the case since the last message was sent. */
-  get stored() {
-    return this.uploads.filter((upload) => upload.state === "stored");
+  /** The files that a message names. @param {Mode} mode */
+  stored(mode) {
+    return this.uploads.filter((upload) => upload.mode === mode && upload.state === "stored");
   }
 
-  get isBusy() {
-    return this.uploads.some((upload) => !upload.isDone);
+  /** The files that a message would leave out: they are not uploaded yet, or their upload failed. @param {Mode} mode */
+  missing(mode) {
+    return this.uploads.filter((upload) => upload.mode === mode && upload.state !== "stored" && upload.state !== "cancelled");
   }
 
   /** @type {Upload[]} */
@@ -37,11 +38,11 @@ export class FileList {
   /**
    * @param {string} caseId
    * @param {Iterable<File>} files
-   * @param {"public" | "internal"} visibility
+   * @param {Mode} mode
    */
-  add(caseId, files, visibility) {
+  add(caseId, files, mode) {
     for (const file of files) {
-      const upload = new Upload(caseId, file, visibility, this.changed);
+      const upload = new Upload(caseId, file, mode, this.changed);
       this.uploads.push(upload);
       this.queue.push(upload);
     }
@@ -56,7 +57,6 @@ export class FileList {
       this.running += 1;
       upload.run().finally(() => {
         this.running -= 1;
-        if (upload.state === "stored") this.storedOne(upload);
         this.next();
       });
     }
@@ -69,20 +69,23 @@ export class FileList {
     this.next();
   }
 
-  /** @param {Upload} upload */
-  remove(upload) {
-    this.uploads = this.uploads.filter((each) => each !== upload);
+  /** Take a file off the list, and delete it if it is stored. @param {Upload} upload */
+  async remove(upload) {
+    if (await upload.discard()) this.leaveOut([upload]);
+  }
+
+  /** @param {Upload[]} uploads */
+  leaveOut(uploads) {
+    this.uploads = this.uploads.filter((each) => !uploads.includes(each));
     this.changed();
   }
 
-  clearStored() {
-    this.uploads = this.uploads.filter((each) => each.state !== "stored");
-  }
-
-  render() {
-    if (!this.uploads.length) return nothing;
+  /** @param {Mode} mode */
+  render(mode) {
+    const uploads = this.uploads.filter((each) => each.mode === mode);
+    if (!uploads.length) return nothing;
     return html`<ul class="uploads" aria-label=${t("files.title")}>
-      ${this.uploads.map((upload) => this.line(upload))}
+      ${uploads.map((upload) => this.line(upload))}
     </ul>`;
   }
 

@@ -95,7 +95,7 @@ export class TimelineView {
     this.page.requestUpdate();
   }
 
-  /** @param {{collecting: boolean, preview: (file: any) => void, refresh: () => void}} shown */
+  /** @param {{collecting: boolean, preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} shown */
   render({ collecting, ...actions }) {
     const isBusy = collecting || this.rendered !== Infinity;
     return html`<div class="timeline" tabindex="0" role="region" aria-label=${t("timeline.title")} aria-busy=${isBusy}>
@@ -103,7 +103,7 @@ export class TimelineView {
     </div>`;
   }
 
-  /** Return the entries, or `noChange` if nothing has changed since they were rendered. @param {{preview: (file: any) => void, refresh: () => void}} actions */
+  /** Return the entries, or `noChange` if nothing has changed since they were rendered. @param {{preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} actions */
   content(actions) {
     const { entries, sources } = this.page;
     const current = [entries, sources, this.filter, this.all, this.rendered];

@@ -10,7 +10,7 @@ const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "p
 /**
  * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, data: any}} Entry
  * @typedef {{day: string, entries: Entry[]}} Day
- * @typedef {{entries: Entry[], sources: Record<string, any>, preview: (file: any) => void, refresh: () => void}} Shown
+ * @typedef {{entries: Entry[], sources: Record<string, any>, preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} Shown
  */
 
 /**
@@ -106,7 +106,7 @@ function item(entry, shown) {
  */
 function message({ at, data }, { entries, preview }) {
   const isNote = data.visibility === "internal";
-  const attached = data.attachmentUri ? entries.find((each) => each.kind === "file" && samePath(each.data.uri, data.attachmentUri)) : null;
+  const attached = filesOf(data, entries);
   return html`<li class="message" data-author=${data.authorType} ?data-note=${isNote}>
     <p class="meta">
       <strong>${word("author", data.authorType)}</strong>
@@ -114,7 +114,7 @@ function message({ at, data }, { entries, preview }) {
       ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${time(at)}
     </p>
     <div class="text" dir="auto">${data.message}</div>
-    ${attached ? fileLine(attached.data, preview) : data.attachmentUri ? link(data.attachmentUri) : nothing}
+    ${attached.length ? attached.map((each) => fileLine(each.data, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
   </li>`;
 }
 
@@ -122,13 +122,13 @@ function message({ at, data }, { entries, preview }) {
  * @param {Entry} entry
  * @param {Shown} shown
  */
-function file({ at, data }, { preview }) {
+function file({ at, data }, { preview, remove }) {
   return html`<li class="fact" ?data-note=${data.visibility === "internal"}>
     <p class="meta">
       <strong>${t("timeline.file")}</strong>
       ${data.visibility === "internal" ? html`<span class="note-mark">${t("files.internal")}</span>` : nothing} ${time(at)}
     </p>
-    ${fileLine(data, preview)}
+    ${fileLine(data, preview, remove)}
   </li>`;
 }
 
@@ -187,16 +187,25 @@ function details(members, payload) {
   </p>`;
 }
 
+/** Return the files that a message names. @param {any} message @param {Entry[]} entries @returns {Entry[]} */
+function filesOf({ attachmentIds, attachmentUri }, entries) {
+  const files = entries.filter(({ kind }) => kind === "file");
+  if (attachmentIds?.length) return files.filter(({ data }) => attachmentIds.includes(data.id));
+  return attachmentUri ? files.filter(({ data }) => samePath(data.uri, attachmentUri)) : [];
+}
+
 /**
  * @param {any} data
  * @param {(file: any) => void} preview
+ * @param {(file: any) => void} [remove]
  */
-export function fileLine(data, preview) {
+export function fileLine(data, preview, remove) {
   const isImage = /^image\/(png|jpeg|gif|webp|avif)$/.test(data.contentType);
   return html`<p class="file">
     <a href=${pathOf(data.uri)} download><bdi>${data.filename}</bdi></a>
     <span class="muted">${size(data.sizeBytes)}</span>
     ${isImage ? html`<button class="plain" @click=${() => preview(data)}>${t("files.preview")}</button>` : nothing}
+    ${remove ? html`<button class="plain" aria-label=${t("files.delete", { name: data.filename })} @click=${() => remove(data)}>${t("files.delete_short")}</button>` : nothing}
   </p>`;
 }
 
