@@ -58,12 +58,12 @@ async def test_agent_answers_a_case(upstream_services, payments, console, client
     await expect(page.locator(".timeline").get_by_text("It is on its way.")).to_be_visible()
     await user.press(page.get_by_role("button", name="Internal note"))
     await write(user, page.locator("#composer"), "The carrier called.")
-    await user.press(page.get_by_role("button", name="Add note"))
-    await expect(page.locator(".message[data-note]")).to_contain_text("The carrier called.")
-
     await attach(user, page, video)
     await expect(page.locator(".uploads").get_by_text("stored, SHA-256 verified")).to_be_visible()
     await user.look_at(page)
+    await user.press(page.get_by_role("button", name="Add note"))
+    await expect(page.locator(".message[data-note]")).to_contain_text("The carrier called.")
+    await expect(page.locator(".message[data-note]").get_by_role("link", name="video.mp4")).to_be_visible()
 
     await user.press(page.get_by_role("button", name="Link with Parcel?"))
     await user.choose(page.get_by_label("Kind of link"), "duplicated by")
