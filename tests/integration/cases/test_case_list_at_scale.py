@@ -9,7 +9,7 @@ import itertools
 import json
 import shutil
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,8 +214,9 @@ def stored():
 
 
 def case_query(query, limit=50):
-    """Return the query of a list by the names of columns."""
-    return CaseQuery.model_validate({**query, "limit": limit}, by_name=True, by_alias=False)
+    """Return the query of a list by the names of columns. Times are text, as clients send them."""
+    sent = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in query.items()}
+    return CaseQuery.model_validate({**sent, "limit": limit}, by_name=True, by_alias=False)
 
 
 def matches(case, name, value):
