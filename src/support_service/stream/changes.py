@@ -58,18 +58,16 @@ class Change:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
 
-    def frame_for(
-        self, principal: Principal, view: View, mask: MaskCase, owner: CaseOwnership | None = None
-    ) -> bytes | None:
+    def frame_for(self, principal: Principal, view: View, mask: MaskCase, owner: CaseOwnership) -> bytes | None:
         """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
 
-        A principal who may no longer see the case learns only that. `owner` decides who may, by default the owner after
-        the change.
+        A principal who may no longer see the case learns only that. `owner` decides who may: that after the change, or
+        that of now.
         """
         if self.internal and view == "public":
             return None
         kind: str = view
-        if not principal.may_see(owner or self.owner):
+        if not principal.may_see(owner):
             if not (principal.may_see(self.owner) or principal.may_see(self.previous_owner)):
                 return None
             kind = CASE_LEFT

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from support_service.core.backoff import Backoff
+from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position
-from support_service.stream.changes import Change, MaskCase, parse_change
+from support_service.stream.changes import Change, CurrentOwners, MaskCase, parse_change
 from support_service.stream.frames import comment_frame, event_frame
 from support_service.stream.presence import Presence
 from support_service.stream.subscribers import Subscribers
@@ -37,6 +38,7 @@ class FeedTimings:
 
     wait: float = 1.0  # for the next event of a read
     check_interval: float = 5.0  # between two checks that the log is still the same
+    late_after: float = 3.0  # a change that is older when it is read was held up; a running relay needs a tenth
     backoff: Backoff = Backoff(0.2, 2.0)
     kept_changes: int = 1000  # in memory, for clients that come back soon
     kept_bytes: int = 16 * 1024 * 1024
@@ -64,6 +66,7 @@ class Feed:
         subscribers: Subscribers,
         presence: Presence,
         mask: MaskCase,
+        current_owners: CurrentOwners,
         *,
         count_resync: Callable[[GapReason, int], None] = lambda _reason, _number: None,
         timings: FeedTimings = FeedTimings(),
@@ -72,6 +75,7 @@ class Feed:
         self._subscribers = subscribers
         self._presence = presence
         self._mask = mask
+        self._current_owners = current_owners
         self._timings = timings
         self._count_resync = count_resync
         self.position: Position | None = None
@@ -100,7 +104,7 @@ class Feed:
             try:
                 await self._begin()
                 await self._follow()
-            except BrokerError as failure:
+            except (BrokerError, Unavailable) as failure:
                 failures = failures + 1 if self.interrupted else 1
                 log.warning(
                     "Following the stream of events is interrupted and is retried: %s", failure, exc_info=failure
@@ -191,8 +195,8 @@ class Feed:
             wait = 0.0 if self.interrupted else self._timings.wait
             read = await self._log.follow(self.position.place, wait)
             self._continue()
-            for entry in read.entries:
-                await self._pass_on(entry)
+            if read.entries:
+                await self._pass_on(read.entries)
             for note in read.notes:
                 self._presence.receive(note.content, note.age)
             if time.monotonic() >= check_at:
@@ -200,14 +204,26 @@ class Feed:
                 await self._check(await self._log.state())
                 check_at = time.monotonic() + self._timings.check_interval
 
-    async def _pass_on(self, entry: LogEntry) -> None:
+    async def _pass_on(self, entries: Sequence[LogEntry]) -> None:
         assert self.position is not None  # noqa: S101 - the caller has read behind it
-        # Set before the change is passed on: a stream that is opened meanwhile continues behind it.
-        position = self.position = Position(self.position.epoch, entry.place)
-        for change in _parse_new(position.epoch, [entry], self._known, self._timings.repeats):
-            self._keep(change, len(entry.event))
-            self._presence.note_owner(change.case_id, change.owner)
-            await self._subscribers.publish(change, self._mask)
+        epoch, known = self.position.epoch, self._known.copy()
+        changes = _parse_new(epoch, entries, known, self._timings.repeats)
+        # A stream may have been opened since a late change, with other rights.
+        in_time = time.time() - self._timings.late_after
+        late = {change.case_id for change in changes if change.published < in_time}
+        owners = await self._current_owners(late) if late else {}  # after a failure, the entries are read again
+        # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
+        position = self.position = Position(epoch, entries[-1].place)
+        self._known = known
+        sizes = {entry.place: len(entry.event) for entry in entries}
+        for change in changes:
+            self._keep(change, sizes[change.position.place])
+        for change in changes:
+            owner = owners.get(change.case_id) if change.case_id in late else change.owner
+            if owner is not None and not change.is_erased(owner):
+                self._presence.note_owner(change.case_id, owner)
+                await self._subscribers.publish(change, self._mask, owner)
+            self.passed_on = change.position
         self.passed_on = position
 
     def _keep(self, change: Change, size: int) -> None:

@@ -57,7 +57,13 @@ class ChangeStream:
         self.subscribers = Subscribers(timings.queue)
         self.presence = Presence(self.subscribers, timings.presence)
         self.feed = Feed(
-            event_log, self.subscribers, self.presence, mask, count_resync=self._count_resync, timings=timings.feed
+            event_log,
+            self.subscribers,
+            self.presence,
+            mask,
+            current_owners,
+            count_resync=self._count_resync,
+            timings=timings.feed,
         )
         self.slots = StreamSlots(limits, lambda: instruments.request_turned_away.add(1, {"reason": "streams"}))
         self._authenticate: dict[Subscriber, Authenticate] = {}

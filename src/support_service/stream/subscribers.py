@@ -148,11 +148,11 @@ class Subscribers:
             if principal.role == "customer" and not group:
                 del self._customers[principal.subject]
 
-    async def publish(self, change: Change, mask: MaskCase) -> None:
-        """Pass a change to every stream that may see it."""
+    async def publish(self, change: Change, mask: MaskCase, owner: CaseOwnership) -> None:
+        """Pass a change to every stream that may see it; `owner` decides who may."""
         concerned = [*self._staff.values(), *self._customers.get(change.owner.customer_id, {}).values()]
         for audience in concerned:
-            frame = change.frame_for(audience.principal, audience.view, mask)
+            frame = change.frame_for(audience.principal, audience.view, mask, owner)
             if frame is None:
                 continue
             queued = Queued(frame, change.published)

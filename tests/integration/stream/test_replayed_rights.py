@@ -6,10 +6,11 @@ import pytest
 
 from support_service.access.token_file import edit_token_file
 from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.events.polling import Backoff
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
 from support_service.settings import Settings
-from support_service.stream.feed import FeedTimings
+from support_service.stream.feed import INTERRUPTED, FeedTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.stream_desk import open_desk, quick
@@ -62,6 +63,11 @@ async def open_with_note(desk, **fields):
     case = await desk.open_case(customerId="customer-1", **fields)
     await desk.add(case, authorType="agent", message=NOTE, visibility="internal")
     return case
+
+
+def seen_of(case, stream):
+    """Return the change type of each change of a case that a stream got."""
+    return seen([event for event in stream.changes if event.data["caseId"] == case["id"]])
 
 
 def seen(changes):
@@ -157,6 +163,32 @@ async def test_a_token_with_another_role_replays_what_this_role_may_read(
     [changes] = await replayed(desk, start, "lan", customer=subject or "customer-1")
     assert seen(changes) == expected
     assert NOTE not in str(changes)
+
+
+@both_databases
+@pytest.mark.parametrize("environment", ["Redis"], indirect=True)
+async def test_changes_of_an_outage_show_what_a_stream_may_read_now(make_client, token_file, redis):
+    """Also to a stream that was opened before Redis came back: a case that left meanwhile shows only that it left."""
+    timings = quick(feed=FeedTimings(wait=0.2, backoff=Backoff(0.05, 0.1), late_after=0.0))
+    desk = await open_desk(make_client, token_file, timings)
+    async with desk.follow("lan") as before:
+        await eventually(lambda: before.last_id)
+        redis.freeze()
+        try:
+            left = await open_with_note(desk, team="returns")
+            await desk.change(left, team="fraud")
+            came = await open_with_note(desk, team="fraud")
+            await desk.change(came, team="returns")
+            async with desk.follow("lan") as meanwhile:
+                await eventually(lambda: INTERRUPTED in meanwhile.comments)
+                redis.thaw()
+                for stream in (before, meanwhile):
+                    await eventually(lambda: len(seen_of(came, stream)) == 3)  # noqa: B023 - called within the loop
+                    assert seen_of(came, stream) == ["case.opened", "conversation.added", "case.changed"]
+                    assert set(seen_of(left, stream)) == {"case.left"}
+                    assert str(stream.events).count(NOTE) == 1
+        finally:
+            redis.thaw()
 
 
 async def change_token(desk, token_file, name, **fields):

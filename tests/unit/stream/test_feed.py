@@ -2,6 +2,7 @@
 
 from support_service.core.background import run_in_background
 from support_service.core.domain.principals import Principal
+from support_service.core.errors import Unavailable
 from support_service.events.broker.log import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.stream.feed import FeedTimings
@@ -41,3 +42,34 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
             await eventually(lambda: b"event-2" in b"".join(written))
             assert b"".join(written).count(b"event: resync") == 1
             assert b"event-1" not in b"".join(written)
+
+
+async def test_late_changes_wait_for_the_database(instruments):
+    """A change that was held up is passed on once it is known who may see its case; none is lost or repeated."""
+    log = InMemoryLog()
+    timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
+    asked, written = [], []
+
+    async def recovering_owners(case_ids):
+        asked.append(case_ids)
+        if len(asked) < 3:
+            raise Unavailable("database_unavailable", "away")
+        return await owners(case_ids)
+
+    async def write(frame):
+        written.append(frame)
+
+    stream = ChangeStream(
+        log, lambda case: case, recovering_owners, instruments, StreamLimits(2, 2, 2), timings=timings
+    )
+    boss = Principal("boss", "supervisor")
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+        async with run_in_background(stream.send(subscriber, None, write)):
+            await eventually(lambda: len(stream.subscribers) == 1)
+            log.append([event(1), event(2)])
+            await eventually(lambda: b"event-2" in b"".join(written))
+    sent = b"".join(written)
+    assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
+    assert asked == [{"case-1"}] * 3
