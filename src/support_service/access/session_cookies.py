@@ -9,12 +9,11 @@ from datetime import timedelta
 
 from aiohttp import web
 from multidict import istr
-from yarl import URL
 
 from support_service.access.sessions import BrowserSessions
 from support_service.core.errors import Forbidden
 from support_service.http.component import ADMISSION
-from support_service.http.security import HOST, ORIGIN, is_loopback
+from support_service.http.security import HOST, ORIGIN, is_loopback, is_same_origin, own_url
 
 COOKIE = istr("Cookie")
 SECURE_NAME = "__Host-support-session"
@@ -80,18 +79,12 @@ def expect_same_origin(request: web.Request) -> None:
     if request.method in SAFE_METHODS:
         return
     site = request.headers.get(SEC_FETCH_SITE)
-    is_same = _names_own_origin(request) if site is None else site == "same-origin"
+    if site is None:
+        own = own_url(request, request.app[ADMISSION].scheme(request))
+        is_same = is_same_origin(request.headers.get(ORIGIN, ""), own)
+    else:
+        is_same = site == "same-origin"
     if not is_same:
         raise Forbidden(
             "origin_not_allowed", "With a session, only pages of this origin may change anything; send a token instead."
         )
-
-
-def _names_own_origin(request: web.Request) -> bool:
-    """Return whether `Origin` has the scheme, the host and the port of the client's request."""
-    try:
-        origin = URL(request.headers.get(ORIGIN, ""))
-        own = URL(f"{request.app[ADMISSION].scheme(request)}://{request.headers.get(HOST, '')}")
-    except ValueError:
-        return False
-    return (origin.scheme, origin.host, origin.port) == (own.scheme, own.host, own.port)

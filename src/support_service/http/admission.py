@@ -64,7 +64,7 @@ class Admission:
         request[CALLERS] = (f"{ADDRESS_PREFIX}{address}",)
         if request.path in UNMEASURED_PATHS:
             return
-        self.browser_policy.check(request)
+        self.browser_policy.check(request, self.scheme(request))
         reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.rejections.add(1, {"reason": reason})

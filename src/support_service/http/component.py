@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -43,11 +42,10 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
     app[HTTP_TIMINGS] = timings
     app[PUBLIC_URL] = server.public_url or ""
     readiness = app[READINESS] = Readiness()
-    public_host = urlsplit(app[PUBLIC_URL]).hostname
-    hosts = (public_host,) if public_host else ()
+    own = (server.public_url,) if server.public_url else ()
     admission = app[ADMISSION] = Admission(
         proxies=request_limits.proxies,
-        browser_policy=BrowserPolicy(limits.cors_origins, hosts if server.auth == "open" else None),
+        browser_policy=BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None),
         overload=request_limits.overload,
         readiness=readiness,
         by_address=request_limits.by_address,

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 from multidict import istr
+from yarl import URL
 
 from support_service.core.errors import Forbidden, MisdirectedRequest
 
@@ -57,21 +58,23 @@ def add_security_headers(response: web.StreamResponse) -> None:
 class BrowserPolicy:
     """Origins whose pages may call the service. Without authentication, also the host names that clients may use."""
 
-    def __init__(self, allowed: Sequence[str] = (), names: Sequence[str] | None = None) -> None:
-        """Store the allowed origins, and the allowed host names in addition to loopback names.
+    def __init__(self, allowed: Sequence[str] = (), own: Sequence[str] | None = None) -> None:
+        """Store the allowed origins, and the service's own URLs, whose hosts are allowed in addition to loopback names.
 
-        If `names` is None, hosts and origins are not checked; this is right for a service with authentication.
+        If `own` is None, hosts and origins are not checked; this is right for a service with authentication.
         """
         self._allowed = frozenset(allowed)
-        self._names = None if names is None else frozenset(names)
+        self._own = own
+        self._names = frozenset(URL(url).raw_host for url in own or ())
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.Request, scheme: str) -> None:
         """Refuse requests that a foreign page could have sent to a service without authentication.
 
         A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
-        the page's own host name. Raises MisdirectedRequest for the host and Forbidden for the origin.
+        the page's own host name. `scheme` is that of the client's request. Raises MisdirectedRequest for the host and
+        Forbidden for the origin.
         """
-        if self._names is None:
+        if self._own is None:
             return
         host = request.headers.get(HOST, "").lower()
         if host and not is_loopback(host) and _name(host) not in self._names:
@@ -80,7 +83,8 @@ class BrowserPolicy:
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
             )
         origin = request.headers.get(ORIGIN)
-        if origin is not None and origin not in self._allowed and origin.lower().partition("://")[2] != host:
+        own = (own_url(request, scheme), *self._own)
+        if origin is not None and origin not in self._allowed and not any(is_same_origin(origin, url) for url in own):
             raise Forbidden(
                 "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )
@@ -110,6 +114,20 @@ class BrowserPolicy:
         if origin in self._allowed:
             response.headers[CORS_ALLOW_ORIGIN] = origin
             response.headers.extend((CORS_EXPOSE_HEADERS,))
+
+
+def own_url(request: web.Request, scheme: str) -> str:
+    """Return the URL of the service as the client of a request calls it, without a path."""
+    return f"{scheme}://{request.headers.get(HOST, '')}"
+
+
+def is_same_origin(origin: str, url: str) -> bool:
+    """Return whether an `Origin` header has the scheme, the host and the port of a URL."""
+    try:
+        one, other = URL(origin), URL(url)
+    except ValueError:
+        return False
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 def _name(host: str) -> str:

@@ -99,11 +99,14 @@ async def test_metrics_and_health_accept_any_host_name(client, path):
 
 
 async def test_host_name_of_the_public_url_is_accepted(make_client):
-    """Pages of SUPPORT_PUBLIC_URL may call the service."""
-    client = await make_client(SUPPORT_PUBLIC_URL="https://support.example")
+    """Pages of SUPPORT_PUBLIC_URL may call the service, also through a proxy that says nothing about the client."""
+    client = await make_client(SUPPORT_PUBLIC_URL="https://support.example/")
     headers = {"Host": "support.example", "Origin": "https://support.example"}
     async with client.get("/support/cases", headers=headers) as response:
         assert response.status == 200
+    for other in ("https://support.example:444", "https://127.0.0.1", "null", "https://[", ""):
+        response = await client.get("/support/cases", headers=headers | {"Origin": other})
+        await expect_problem(response, 403, "origin_not_allowed")
 
 
 @pytest.mark.parametrize("origin", [FOREIGN, "null", "http://localhost:3000", "http://127.0.0.1"])
@@ -113,6 +116,8 @@ async def test_cross_origin_form_to_an_open_service_is_refused(client, metrics, 
     path = f"/support/cases/{case['id']}/attachments"
     response = await client.post(path, data=form(b"x"), headers={"Origin": origin})
     await expect_problem(response, 403, "origin_not_allowed")
+    other_scheme = {"Origin": f"https://{client.host}:{client.port}"}
+    await expect_problem(await client.post(path, data=form(b"x"), headers=other_scheme), 403, "origin_not_allowed")
     assert metrics.total("support_attachment_stored_total") == 0
     own = {"Origin": f"http://{client.host}:{client.port}"}
     async with client.post(path, data=form(b"x"), headers=own) as response:
