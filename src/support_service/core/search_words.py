@@ -12,6 +12,7 @@ MAX_SEARCH_WORD_LENGTH = 64  # letters of a word that are searchable
 # three bytes per letter. A limit is necessary because some characters expand to up to 18 letters, and PostgreSQL
 # accepts at most 1 MiB, to which each word adds five bytes.
 MAX_SEARCH_TEXT_BYTES = 640 * 1024
+DISTINCTIVE_LENGTH = 5  # characters from which a text means the same among other words, such as `CUS-7`
 WORD_PATTERN = re.compile(r"[^\W_]+")
 
 
@@ -30,20 +31,30 @@ def search_words(*texts: str | None) -> list[str]:
 
 
 class Sought:
-    """Texts that are sought in other texts: by their words, in their order and side by side."""
+    """Texts that are sought in other texts: by their words, in their order and side by side.
+
+    One of less than `DISTINCTIVE_LENGTH` characters, such as `7`, is found only where it is the whole text: among
+    other words it may mean anything.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = frozenset(texts)
-        self._phrases = {tuple(words) for text in self._texts if (words := search_words(text))}
+        words_of = {text: tuple(search_words(text)) for text in self._texts}
+        self._whole = set(filter(None, words_of.values()))
+        self._phrases = {words for text, words in words_of.items() if words and len(text) >= DISTINCTIVE_LENGTH}
         self._lengths = {len(phrase) for phrase in self._phrases}
 
     def found_in(self, text: str) -> bool:
         """Return whether a text is, or contains, one of those that are sought."""
-        words = search_words(text)
-        return text in self._texts or any(
-            tuple(words[start : start + length]) in self._phrases
-            for length in self._lengths
-            for start in range(len(words) - length + 1)
+        words = tuple(search_words(text))
+        return (
+            text in self._texts
+            or words in self._whole
+            or any(
+                words[start : start + length] in self._phrases
+                for length in self._lengths
+                for start in range(len(words) - length + 1)
+            )
         )
 
 

@@ -130,7 +130,8 @@ class CustomerErasure:
         labels = await cases.own_labels_of_customer(self._database, customer_id, known)
         values = {value for _, value in references}
         ids = Sought({customer_id, *values})
-        views = await erase_views(self._database, origin, ids, references | labels)
+        filters = references | labels | {("customerId", customer_id)}
+        views = await erase_views(self._database, origin, ids, filters)
         result.add({"views": len(views)})
         # Also responses with an earlier state of a view.
         members = {*references, *(("q", value) for value in values), *(("id", view) for view in views)}

@@ -15,7 +15,7 @@ from support_service.views.audited import audited_changes
 from support_service.views.model import StoredView
 
 PAGE = 500  # views that are read at once
-PERSONAL_FILTERS = ("customerId", "q", "tag")  # filters whose values may contain an id
+PERSONAL_FILTERS = ("q", "tag")  # filters whose values may contain an id among other words
 Filters = AbstractSet[tuple[str, str]]
 """Query parameters of a list of cases: (name, value)."""
 
@@ -43,7 +43,7 @@ async def erase_views(
 
 
 def names_any(view: StoredView, ids: Sought) -> bool:
-    """Return whether the name of a view, or a personal filter, is one of the ids or has it among its words."""
+    """Return whether the name of a view, or a personal filter, names one of the ids."""
     texts = [view.name, *(value for name in PERSONAL_FILTERS for value in _values(view, name))]
     return any(map(ids.found_in, texts))
 

@@ -242,6 +242,7 @@ async def test_saved_views_that_show_only_the_customer_are_deleted(client, two_c
         "a channel": {"channel": case["channel"]},
     }
     kept = {"a shared tag": {"tag": ["vip"]}, "a known channel": {"channel": "chat"}, "other words": {"q": "pay 7"}}
+    kept["another customer"] = {"customerId": f"{CUSTOMER}-EU"}
     for name, query in (erased | kept).items():
         async with client.post("/support/views", json={"name": name, "query": query}) as response:
             assert response.status == 201
