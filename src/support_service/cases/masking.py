@@ -1,6 +1,6 @@
 """Masking of cases for analysts: countable values stay; the customer's identity and texts are hidden. Pure.
 
-Only values known to be harmless stay visible, so a field that is added later is masked by default.
+Members of timeline entries are masked unless listed. Fields of a case are masked only if listed below.
 """
 
 import hmac

@@ -1,0 +1,140 @@
+"""Each column of the database has a rule of erasure, and an erasure keeps to it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pydantic_core
+import pytest
+import sqlalchemy as sa
+
+from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.database.dialect import JsonValue, UtcDateTime
+from support_service.database.search_dialect import POSITION_BITS
+from support_service.database.tables import metadata, tickets
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.privacy.erasure import CustomerErasure
+from tests.conftest import both_databases
+from tests.support.privacy.column_rules import COLUMN_RULES
+
+CASE, OTHER_CASE = "case-of-erased", "another-case"
+DOCUMENT = (2 << POSITION_BITS) + 1  # the words of the first message of the second case
+TRACED = [
+    (table, column)
+    for table, rules in COLUMN_RULES.items()
+    if table in metadata.tables
+    for column, rule in rules.items()
+    if column in metadata.tables[table].c and rule != "nobody's data"
+]
+
+
+def trace(table, column):
+    """Return a value of a column that no other one has, for the column's type."""
+    number = TRACED.index((table, column))
+    kind, text = metadata.tables[table].c[column].type, f"trace{number:03}"
+    if isinstance(kind, UtcDateTime):
+        return datetime(2021, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    if isinstance(kind, sa.Integer):
+        return 910_000_000 + number
+    if isinstance(kind, sa.LargeBinary):
+        return text.encode()
+    return [text] if isinstance(kind, JsonValue) else text
+
+
+# Values that the erasure finds the rows by, or that it has to understand.
+CUSTOMER = trace("tickets", "customer_id")
+ROWS = {
+    "tickets": {"id": CASE},
+    "messages": {"ticket_id": CASE},
+    "search_documents": {"id": DOCUMENT, "internal": False},
+    "ticket_references": {"ticket_id": CASE},
+    "case_links": {"case_id": CASE, "other_case_id": OTHER_CASE},
+    "attachments": {"ticket_id": CASE, "storage": "local"},
+    "staged_attachments": {"ticket_id": CASE, "storage": "local"},
+    "attachment_deletions": {"ticket_id": CASE, "reason": "request"},
+    "views": {"query": {"customerId": CUSTOMER, "q": trace("views", "query")[0]}, "version": 1},
+    "outbox": {
+        "case_id": CASE,
+        "event": pydantic_core.to_json({"data": {"subject": trace("outbox", "event")}}).decode(),
+    },
+    "webhook_deliveries": {
+        "case_id": CASE,
+        "event": pydantic_core.to_json({"data": {"subject": trace("webhook_deliveries", "event")}}).decode(),
+        "state": "pending",
+        "tries": 0,
+    },
+    "audit_log": {"case_id": CASE, "changes": f'{{"subject": [null, "{trace("audit_log", "changes")}"]}}'},
+    "idempotency_keys": {"case_id": CASE, "state": "done", "until": datetime(2031, 2, 1, tzinfo=UTC)},
+    "case_clocks": {"case_id": CASE, "policy": 1, "public": False},
+}
+FOUND_BY = {  # traces that are the id of the case, or are another text
+    *((table, name) for table, row in ROWS.items() for name, value in row.items() if value in (CASE, OTHER_CASE))
+}
+
+
+def test_each_column_has_a_rule():
+    without = [
+        f"{column.table.name}.{column.name}"
+        for table in metadata.tables.values()
+        for column in table.c
+        if column.name not in COLUMN_RULES.get(table.name, {})
+    ]
+    assert not without, f"columns without a rule in tests/support/privacy/column_rules.py: {', '.join(without)}"
+
+
+def test_each_rule_has_a_column():
+    gone = [
+        f"{table}.{name}"
+        for table, rules in COLUMN_RULES.items()
+        for name in rules
+        if table not in metadata.tables or name not in metadata.tables[table].c
+    ]
+    assert not gone, f"rules of columns that do not exist: {', '.join(gone)}"
+
+
+def as_text(value):
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
+
+
+async def stored(database):
+    """Return the rows of each table as one text."""
+    return {
+        name: " ".join(as_text(value) for row in await database.fetch_all(sa.select(table)) for value in row)
+        for name, table in metadata.tables.items()
+    }
+
+
+@pytest.fixture
+async def traces(database):
+    """A row of the customer in each table that has such, with a trace in each column; the texts of the traces."""
+    async with database.transaction() as tx:
+        other = {"id": OTHER_CASE, "subject": "Another", "status": "open", "priority": "low", "channel": "email"}
+        at = datetime(2026, 5, 12, tzinfo=UTC)
+        other |= {"context": [], "tags": [], "search_text": "", "created_at": at, "updated_at": at}
+        await tx.execute(tickets.insert(), [other])
+        for table, given in ROWS.items():
+            row = {name: trace(table, name) for of, name in TRACED if of == table} | given
+            await tx.execute(metadata.tables[table].insert(), [row])
+    return {
+        (table, name): as_text(trace(table, name)).strip("b'[]")
+        for table, name in TRACED
+        if table != "ticket_tags" and (table, name) not in FOUND_BY  # triggers keep the tags of a case
+    } | {("search_documents", "words"): str(DOCUMENT)}  # SQLite does not read the words of a document
+
+
+@both_databases
+async def test_erasure_leaves_exactly_what_the_rules_keep(settings, database, traces):
+    """Each column of a row about the customer has a value of its own, which an erasure leaves or not."""
+    before = " ".join((await stored(database)).values())
+    assert not [column for column, text in traces.items() if text not in before]
+    async with open_maintenance(settings) as maintenance:
+        erasure = CustomerErasure(
+            settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
+        )
+        receipt = await erasure.run(SYSTEM_ORIGIN, CUSTOMER)
+    assert (receipt.cases, receipt.unreached) == ([CASE], [])
+    tables = await stored(database)
+    after = " ".join(tables.values())
+    left = {column for column, text in traces.items() if text in after}
+    kept = {column for column in traces if COLUMN_RULES[column[0]][column[1]] == "kept"}
+    assert left == kept, f"left against the rules: {left - kept}; erased against the rules: {kept - left}"
+    emptied = {table for table, rules in COLUMN_RULES.items() if table in ROWS and "deleted" in rules.values()}
+    assert {table for table in ROWS if not tables[table]} == emptied

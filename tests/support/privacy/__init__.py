@@ -1,0 +1,1 @@
+"""The rules of privacy: what analysts see of each field, and what an erasure leaves of it."""

@@ -1,0 +1,168 @@
+"""Each field of what is stored about a customer has a rule of privacy, and the service keeps to it."""
+
+from functools import partial
+
+import pydantic_core
+import pytest
+
+from support_service.api.case_events import change_entries
+from support_service.api.models.views import SavedView
+from support_service.api.routes import ROUTES
+from support_service.api.routing.route import PUBLIC
+from support_service.api.stream import mask_published_case
+from support_service.cases.erasure import ERASED_TEXT, erase_event
+from support_service.cases.events import PAYLOADS, PublishedCase
+from support_service.cases.masking import MASKED, CaseMasker
+from support_service.cases.model.case import Attachment, Case, CaseSummary, ListedCase
+from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
+from support_service.core.domain.principals import Principal
+from support_service.events.broker.log import Place, Position
+from support_service.macros.model import Macro
+from support_service.sla.shown_clocks import ShownClock
+from support_service.stream.changes import parse_change
+from support_service.telemetry.labels import OTHER
+from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
+from tests.support.privacy.column_rules import COLUMN_RULES
+from tests.support.privacy.field_rules import FIELD_RULES, HISTORY_RULES, rules_of
+from tests.support.privacy.samples import all_models, filled, models_in, trace
+
+MASKER = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ("email",))
+MASKS = {MASKED, OTHER}
+ANALYST = Principal("analyst", "analyst")
+SENT_TO_ANALYSTS = [route for route in ROUTES if route.access != PUBLIC and "analyst" in route.access.scopes]
+# Also the models of events, which are stored until they are published.
+MODELS = all_models(CaseSummary, Macro, *(route.response_model for route in SENT_TO_ANALYSTS), *PAYLOADS.values())
+
+
+def test_each_field_has_a_rule():
+    """For analysts and for erasure: of each model that analysts get, and of cases, events and macros."""
+    without = [
+        f"{model.__name__}.{name}" for model in MODELS for name in model.model_fields if name not in rules_of(model)
+    ]
+    assert not without, f"fields without a rule in tests/support/privacy/field_rules.py: {', '.join(without)}"
+
+
+def test_each_rule_has_a_field():
+    gone = [
+        f"{model.__name__}.{name}"
+        for model, rules in FIELD_RULES.items()
+        for name in rules
+        if model not in MODELS or name not in model.model_fields
+    ]
+    assert not gone, f"rules of fields that do not exist: {', '.join(gone)}"
+
+
+def test_each_recorded_field_that_a_history_shows_has_a_rule():
+    shown = {field for action in SHOWN_ACTIONS.values() for view in (action.full, action.masked) for field in view}
+    assert shown | {*RecordedChange._fields} == HISTORY_RULES.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "table"), [(SavedView, "views"), (Macro, "macros"), (ShownClock, "case_clocks")], ids=str
+)
+def test_fields_that_are_in_no_event_are_erased_as_their_columns(model, table):
+    """What an erasure does to the columns is checked against their own rules."""
+    columns = COLUMN_RULES[table]
+    same = {name: rule.erasure for name, rule in rules_of(model).items() if name in columns}
+    assert same
+    assert same == {name: columns[name] for name in same}
+
+
+def expect_as_ruled(model, document):
+    """Check each member of a model that analysts get; the original had the trace of each field."""
+    for name, rule in rules_of(model).items():
+        was, field = trace(model.__name__, name), f"{model.__name__}.{name}"
+        member = model.model_fields[name].serialization_alias or name
+        value = document.get(member)
+        assert (member in document) <= (rule.analysts != "never sent"), f"analysts get {field}"
+        if rule.analysts == "parts":
+            (part,) = models_in(model.model_fields[name].annotation)
+            for each in value if isinstance(value, list) else [value]:
+                expect_as_ruled(part, each)
+        elif rule.analysts == "shown":
+            assert was in str(value), f"analysts do not get {field}"
+        else:
+            assert was not in str(document), f"analysts get {field}"
+        if rule.analysts == "masked":
+            assert any(mask in str(value) for mask in MASKS), f"{field} is not masked"
+        elif rule.analysts == "pseudonym":
+            assert value == MASKER.pseudonym(was), f"{field} has no pseudonym"
+        elif rule.analysts == "hidden":
+            assert not value, f"{field} is not hidden"
+
+
+@pytest.mark.parametrize(
+    ("model", "mask"),
+    [(CaseSummary, MASKER.summary), (ListedCase, MASKER.summary), (Case, MASKER.case), (Attachment, MASKER.attachment)],
+)
+def test_analysts_get_exactly_what_is_shown(model, mask):
+    """Every field of a case and its parts holds a text, which remains exactly where the rule says `shown`."""
+    expect_as_ruled(model, mask(filled(model)).model_dump(by_alias=True, warnings=False))
+
+
+def test_analysts_get_exactly_the_shown_fields_of_a_history():
+    """A recorded change has every field that any view shows, and one that none does."""
+    names = [*HISTORY_RULES.keys() - {*RecordedChange._fields}, "unknown"]
+    recorded = pydantic_core.to_json({name: [[trace("case", name)], None] for name in names}).decode()
+    said = {name: trace("change", name) for name in ("at", "actor")}
+    for action in SHOWN_ACTIONS:
+        dated = change_entries([RecordedChange(**said, action=action, changes=recorded)], "masked", MASKER)
+        ((_, entry),) = dated
+        assert entry.keys() == {"type", "timestamp", "action", "changes"}
+        for name, value in entry["changes"].items():
+            kept, rule = trace("case", name) in str(value), HISTORY_RULES[name].analysts
+            assert (rule, kept) in (("shown", True), ("masked", False)), f"{name} of {action} is {value}"
+
+
+def published_case():
+    """Return a published case as JSON, with traces in the fields that may hold a text."""
+    fields = filled(PublishedCase).model_dump(by_alias=True, warnings=False) | {"viewers": None}
+    example = {"version": 1} | CaseSummary.model_config["json_schema_extra"]["examples"][0]
+    try:
+        CaseSummary.model_validate(fields)
+    except pydantic_core.ValidationError as failure:
+        for error in failure.errors():
+            fields[error["loc"][0]] = example.get(error["loc"][0])
+    return fields
+
+
+def test_analysts_get_exactly_what_is_shown_of_a_published_case():
+    """The stream of changes sends it from the event, without a read."""
+    ticket, traced = published_case(), set()
+    event = {"id": "e-1", "type": "support.case.opened.v1", "time": "2026-05-12T08:30:00Z"}
+    event["data"] = {"actor": "actor 7700000", "ticket": ticket, "initialMessage": None}
+    change = parse_change(Position("epoch", Place(1)), pydantic_core.to_json(event))
+    frame = change.frame_for(ANALYST, "masked", partial(mask_published_case, MASKER), change.owner).decode()
+    assert "actor 7700000" not in frame
+    for name, rule in rules_of(PublishedCase).items():
+        member, was = PublishedCase.model_fields[name].serialization_alias or name, trace("PublishedCase", name)
+        if was in str(ticket.get(member)):
+            traced.add(name)
+            assert (was in frame) == (rule.analysts == "shown"), f"PublishedCase.{name}"
+    assert {"subject", "description", "customer_id", "channel", "external_id", "tags", "team"} <= traced
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=lambda payload: payload.__name__)
+def test_erasure_leaves_exactly_what_is_kept_of_an_event(payload):
+    """Events wait in the outbox and for webhooks: every field of an event holds a text."""
+    data = filled(payload).model_dump(by_alias=True, warnings=False)
+    erased = erase_event(pydantic_core.to_json({"data": data}).decode(), ("email",))
+    expect_erased(payload, data, pydantic_core.from_json(erased)["data"])
+
+
+def expect_erased(model, before, after):
+    """Check each member of an erased model."""
+    for name, rule in rules_of(model).items():
+        was, field = trace(model.__name__, name), f"{model.__name__}.{name}"
+        member = model.model_fields[name].serialization_alias or name
+        value = after.get(member)
+        if before.get(member) is None:
+            continue  # not published
+        if rule.erasure == "parts":
+            (part,) = models_in(model.model_fields[name].annotation)
+            expect_erased(part, before[member], value)
+        elif rule.erasure in ("kept", "nobody's data"):
+            assert was in str(value), f"an erasure removes {field}"
+        else:
+            assert was not in str(after), f"an erasure leaves {field}"
+            assert (value in (ERASED_TEXT, OTHER, "")) == (rule.erasure == "overwritten"), f"{field} is {value!r}"
