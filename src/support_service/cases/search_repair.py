@@ -1,4 +1,4 @@
-"""Makes search documents that are missing: in the background those of marked messages, on request those of any case."""
+"""Repair of missing search documents: of marked messages in the background, and of all cases on request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class SearchRepairTimings:
 
 @dataclass(slots=True)
 class SearchTotals:
-    """What a check has found."""
+    """Numbers that a check has found."""
 
     cases: int = 0
     incomplete_cases: int = 0
@@ -30,7 +30,7 @@ class SearchTotals:
 
 
 class SearchRepair:
-    """Makes missing documents. Replicas that do so at once skip the case that another one has locked."""
+    """Makes missing search documents. A case that another replica has locked is left to that replica."""
 
     def __init__(self, database: Database, timings: SearchRepairTimings = SearchRepairTimings()) -> None:
         self._database = database
@@ -43,8 +43,8 @@ class SearchRepair:
                 return
 
     async def check(self, *, repair: bool, progress: Callable[[int], None] = lambda _: None) -> SearchTotals:
-        """Compare all cases with their documents, and make those of incomplete cases if `repair` is true."""
-        totals = SearchTotals()
+        """Compare all cases with their documents. If `repair` is true, make the documents of incomplete cases."""
+        totals = SearchTotals(await missing_documents.count_cases(self._database))
         newest = await missing_documents.newest_seq(self._database)
         for first in range(1, newest + 1, RANGE):
             last = min(first + RANGE - 1, newest)
@@ -54,7 +54,6 @@ class SearchRepair:
                 totals.messages_without_document += case.messages
                 if repair:
                     totals.repaired_cases += await self._index(case.id)
-            totals.cases = last
             progress(last - first + 1)
         return totals
 

@@ -63,7 +63,7 @@ INCOMPLETE = sa.select(
 
 
 class Incomplete(NamedTuple):
-    """A case without its own document or those of some messages."""
+    """A case that lacks its own document, or the documents of some messages."""
 
     id: str
     lacks_own: bool
@@ -81,6 +81,12 @@ async def newest_seq(reader: Reader) -> int:
     return int(row.seq)
 
 
+async def count_cases(reader: Reader) -> int:
+    """Return the number of cases. Their seqs may have gaps."""
+    (row,) = await reader.fetch_all(sa.select(sa.func.count().label("number")).select_from(tickets))
+    return int(row.number)
+
+
 async def incomplete_cases(reader: Reader, first: int, last: int, erased: str) -> list[Incomplete]:
     """Return the incomplete cases from seq `first` to `last`. Messages with the text `erased` need no document."""
     rows = await reader.fetch_all(INCOMPLETE, {"first": first, "last": last, "erased": erased})
@@ -88,7 +94,7 @@ async def incomplete_cases(reader: Reader, first: int, last: int, erased: str) -
 
 
 async def index_case(tx: Transaction, case_id: str, erased: str) -> bool:
-    """Make all documents of a case again. Return False if it does not exist, or another transaction changes it now.
+    """Make all documents of a case again. Return False if the case is deleted, or locked by another transaction.
 
     Messages with the text `erased` get none. The lock of the case keeps an erasure from running in between.
     """
