@@ -16,8 +16,6 @@ from tests.support.process import START_TIMEOUT
 from tests.support.servers import free_port
 
 SMALL, BLOCKS, PARTS = b"small" * 100, bytes(range(256)) * 2400, bytes(range(256)) * 22_000
-
-
 SENT, DROPPED = b"sent" * 100, b"dropped" * 100
 
 

@@ -38,9 +38,8 @@ CLOSING = 7
 UPLOAD = 4  # and one read before the bytes are sent
 REMOVAL = 3  # the rows, the records of their deletion, and the garbage list
 EVENTS_REWRITTEN = 3  # a read of the outbox and one of the deliveries, and the changes of the events found
-GARBAGE_COLLECTION = (
-    5  # one for expired staged files, two to claim the bytes, one to delete their entries, and one that finds no others
-)
+# One for expired staged files, two to claim the bytes, one to delete their entries, and one that finds no others.
+GARBAGE_COLLECTION = 5
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
