@@ -15,11 +15,11 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 async def add_attachment(work: UnitOfWork, added: StoredAttachment, max_files: int, *, public_url: str) -> None:
     """Add an attachment to a case that `work` has locked. Raises Conflict if the case has `max_files` files.
 
-    Pass it to `count_attachments` at the end of `work`.
+    At the end of `work`, pass the attachment to `count_attachments`.
     """
     view = attachment_view(added, public_url)
-    said = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added"}
-    await outbox.append_event(work.tx, added.ticket_id, outbox.CASE_UPDATED, added.created_at, **said, attachment=view)
+    event = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added", "attachment": view}
+    await outbox.append_event(work.tx, added.ticket_id, outbox.CASE_UPDATED, added.created_at, **event)
     changes = {name: (None, value) for name, value in audit_fields(added).items()}
     await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
     if not await store.add(work.tx, added, max_files):

@@ -21,13 +21,18 @@ async def lock_visible_case(
     return case
 
 
-async def read_visible_case(reader: Reader, principal: Principal, case_id: str) -> CaseForUpload:
-    """Return the fields of a case that an upload needs, without locking it.
+async def read_accepting_case(
+    reader: Reader, principal: Principal, case_id: str, expected: ExpectedVersions
+) -> CaseForUpload:
+    """Return a case that the principal may add a file to, without locking it.
 
-    Raises NotFound for an unknown case and for one that the principal may not see.
+    Raises NotFound (the case is unknown, or the principal may not see it), Conflict and VersionConflict.
     """
-    case = await store.get_case(reader, case_id) if is_valid_id(case_id) else None
-    return require_visible(principal, case_id, case)
+    found = await store.get_case(reader, case_id) if is_valid_id(case_id) else None
+    case = require_visible(principal, case_id, found)
+    require_accepting_files(principal, case)
+    expect_version(visible_version(principal, case.version, case.internal_changes), expected)
+    return case
 
 
 def require_visible(principal: Principal, case_id: str, case: CaseForUpload | None) -> CaseForUpload:

@@ -7,7 +7,7 @@ from datetime import datetime
 from support_service.attachments import staged_store
 from support_service.attachments.addition import add_attachment, case_full, count_attachments
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import lock_visible_case, read_visible_case, require_accepting_files
+from support_service.attachments.case_access import lock_visible_case, read_accepting_case, require_accepting_files
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage
@@ -16,7 +16,7 @@ from support_service.attachments.upload.validation import UploadLimits, UploadVa
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, Unavailable
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.database import ContendedRow, Database
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.telemetry.instruments import Instruments
@@ -53,9 +53,7 @@ class AttachmentUploader:
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and
         VersionConflict (the case is not at an expected version).
         """
-        case = await read_visible_case(self._database, principal, case_id)
-        require_accepting_files(principal, case)
-        expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
+        case = await read_accepting_case(self._database, principal, case_id, expected_versions)
         if case.files >= self._limits.max_files_per_case:
             raise case_full(self._limits.max_files_per_case)
 
@@ -115,10 +113,14 @@ class AttachmentUploader:
             )
         return attachment
 
+    def staged_until(self, attachment: StoredAttachment) -> datetime:
+        """Return the time until which a message must name a staged file."""
+        return attachment.created_at + self._limits.staged_for
+
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
     ) -> tuple[StoredAttachment, bool]:
-        """Add an attachment to its case. Return it with the time of that, and whether the case is synthetic."""
+        """Add an attachment to its case. Return it with its final time, and whether the case is synthetic."""
         visibility = attachment.visibility
         case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
         require_accepting_files(work.origin.principal, case)
@@ -130,16 +132,10 @@ class AttachmentUploader:
     async def _stage(self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions) -> bool:
         """Insert the row of a staged file. Return whether the case is synthetic."""
         principal, most = work.origin.principal, self._limits.max_staged_files
-        case = await read_visible_case(work.tx, principal, attachment.ticket_id)
-        require_accepting_files(principal, case)
-        expect_version(visible_version(principal, case.version, case.internal_changes), expected_versions)
+        case = await read_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
         if not await staged_store.add(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
                 f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",
             )
         return case.synthetic
-
-    def staged_until(self, attachment: StoredAttachment) -> datetime:
-        """Return until when a message must name a staged file."""
-        return attachment.created_at + self._limits.staged_for
