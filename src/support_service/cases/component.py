@@ -1,7 +1,6 @@
 """The cases component: the case service, the handler of other services' events, and masking."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -45,13 +44,9 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
         gauges = CaseGauges(database, instruments, timings.gauges)
         await gauges.refresh()
         repair = SearchRepair(database, timings.search_repair)
-        jobs = (
-            run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases"),
-            run_every(timings.search_repair.interval, repair.run, "Making missing search documents"),
-        )
-        async with AsyncExitStack() as stack:
-            for job in jobs:
-                await stack.enter_async_context(run_in_background(job))
+        counting = run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases")
+        repairing = run_every(timings.search_repair.interval, repair.run, "Making missing search documents")
+        async with run_in_background(counting), run_in_background(repairing):
             yield
 
     app.cleanup_ctx.append(run)
