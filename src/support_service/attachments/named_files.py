@@ -1,4 +1,4 @@
-"""The files that a message names: staged ones become files of the case in the transaction of the message."""
+"""The files that a message names. Its transaction makes the staged ones files of the case."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from support_service.idempotency.unit_of_work import UnitOfWork
 
 
 class NamedFiles:
-    """The files of one message, by their ids: staged files of its author, and files that the case has already.
+    """The files that one message names by their ids: staged files of its author, and files of the case.
 
     It implements `MessageFiles` of the cases.
     """
@@ -46,7 +46,7 @@ class NamedFiles:
     async def add_staged(self, work: UnitOfWork, at: datetime, visibility: str) -> None:
         """Add the staged files to the case, with the time and the visibility of the message.
 
-        Raises ValidationFailed if the time of one is over, and Conflict for a case that is full.
+        Raises ValidationFailed if a staged file has expired, and Conflict if the case is full.
         """
         if not self._staged:
             return
@@ -64,7 +64,7 @@ class NamedFiles:
         named = ", ".join(each for each in self._ids if each in ids)
         return ValidationFailed(
             "attachment_not_sendable",
-            f"The case has no such file, and you have not staged it, or its time is over: {named}. Upload it again.",
+            f"These files are neither in the case nor staged by you, or they have expired: {named}. Upload them again.",
             [
                 FieldError(f"attachmentIds.{index}", "is neither a file of the case nor a staged file of yours")
                 for index, each in enumerate(self._ids)

@@ -95,8 +95,8 @@ class AttachmentService:
     ) -> None:
         """Delete an attachment, or a staged file of the principal. Raises NotFound, Forbidden and VersionConflict.
 
-        Its bytes are deleted at once if possible, otherwise later by the garbage collection. A staged file is no part
-        of its case, so the version of the case does not matter.
+        Its bytes are deleted at once if possible, otherwise later by the garbage collection. A staged file is
+        not part of its case, so the version of the case does not matter.
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
         case: CaseForUpload | None = None

@@ -1,7 +1,7 @@
-"""SQL of staged files: stored for the message of their uploader, and hidden from everybody else until it is sent.
+"""SQL of staged files, which are hidden from everybody but their uploader until a message names them.
 
-The bytes of a staged file are on the garbage list, due at the end of its time. A message that names the file takes them
-off the list; otherwise the garbage collection deletes them, also that of a release without staged files.
+The bytes of a staged file are on the garbage list and become due when the file expires. A message that names the file
+takes its bytes off the list. Otherwise the garbage collection deletes them, also in a release without staged files.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from support_service.database import Reader, Transaction
 from support_service.database.tables import attachment_leftovers as garbage
 from support_service.database.tables import staged_attachments as staged
 
-# The message decides about the visibility; until then nobody but the uploader sees the file.
+# A staged file gets the visibility of its message. Before that, only the uploader sees it.
 _COLUMNS = [sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in FIELD_NAMES]
 _INSERTED = [*(name for name in FIELD_NAMES if name != "visibility"), "staged_by", "staged_until"]
 _COUNT = sa.select(sa.func.count()).where(staged.c.staged_by == sa.bindparam("staged_by")).scalar_subquery()
@@ -49,7 +49,7 @@ async def add(
 async def list_by_ids(
     reader: Reader, uploader: Principal, case_id: str, ids: Collection[str], now: datetime
 ) -> list[StoredAttachment]:
-    """Return those files with these ids that the uploader has staged for a case, and whose time is not over."""
+    """Return the files with these ids that the uploader has staged for a case, without expired ones."""
     rows = await reader.fetch_all(sa.select(*_COLUMNS).where(*_of(uploader, case_id, ids), staged.c.staged_until > now))
     return [to_attachment(row) for row in rows]
 
@@ -83,7 +83,7 @@ async def discard_of_case(tx: Transaction, case_id: str, at: datetime) -> list[S
 
 
 async def delete_expired(tx: Transaction, now: datetime, limit: int) -> int:
-    """Delete at most `limit` rows whose time is over; their bytes are due on the garbage list. Return their number."""
+    """Delete at most `limit` expired rows and return their number. Their bytes are due on the garbage list."""
     expired = (
         sa.select(staged.c.id)
         .where(staged.c.staged_until <= now)
@@ -108,5 +108,5 @@ def _of(uploader: Principal, case_id: str, ids: Collection[str]) -> tuple[sa.Col
 
 
 def _name(uploader: Principal) -> str:
-    """Return by what an uploader is known: a person by the id in cases, so that a new token finds the files."""
+    """Return the name of an uploader in rows. It is the id of a person, so that a new token finds the files."""
     return f"{uploader.role} {uploader.subject or uploader.name}"

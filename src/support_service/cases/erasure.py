@@ -87,7 +87,7 @@ async def own_labels_of_customer(
 ) -> frozenset[tuple[str, str]]:
     """Return the tags and channels that only a customer's cases have, as query parameters of a list: (name, value).
 
-    The known `channels` are none of them.
+    The known `channels` are left out.
     """
     other_case, other_tag = tickets.alias(), ticket_tags.alias()
     is_other = sa.or_(other_case.c.customer_id.is_(None), sa.not_(_is_of_customer(other_case, customer_id)))

@@ -1,4 +1,4 @@
-"""What cases need of the files that a message names; the attachments provide it."""
+"""What cases need of the files that a message names. It is a Protocol because features do not import each other."""
 
 from datetime import datetime
 from typing import Protocol
@@ -12,13 +12,13 @@ class MessageFiles(Protocol):
 
     @property
     def rows(self) -> tuple[ContendedRow, ...]:
-        """The contended rows that change beside the case."""
+        """The contended rows that adding the files changes, besides the case."""
 
     async def find(self, work: UnitOfWork, case_id: str) -> str:
-        """Return the URI of the first file of a locked case. Raises ValidationFailed if the case lacks one."""
+        """Find the files, and return the URI of the first one. `work` has locked the case. Raises ValidationFailed."""
 
     async def add_staged(self, work: UnitOfWork, at: datetime, visibility: str) -> None:
-        """Add those to the case that were staged. Raises ValidationFailed and Conflict."""
+        """Add the staged files to the case. Raises ValidationFailed and Conflict."""
 
     async def count(self, work: UnitOfWork) -> None:
-        """Count those that were added, as the last step of `work`."""
+        """Count the added files, as the last step of `work`."""

@@ -126,7 +126,7 @@ class CaseService:
         return owner
 
     async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
-        """Return the customer, the agent and the team of each case by its id, without those that do not exist."""
+        """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
         return await case_reading.read_owners(self._database, case_ids)
 
     async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
@@ -231,7 +231,7 @@ class CaseService:
         expected: ExpectedVersions = None,
         files: MessageFiles | None = None,
     ) -> Message:
-        """Append a message to a case and return it; `files` are those that its `attachment_ids` name.
+        """Append a message to a case and return it. `files` are the files that its `attachment_ids` name.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
         message can't name.

@@ -19,7 +19,7 @@ INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
 
 
 def check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print how many cases and messages have no document, and make these with `--repair`.
+    """Print how many cases and messages have no search document. With `--repair`, make the missing documents.
 
     Exit with status 1 if some are missing afterwards.
     """

@@ -31,9 +31,9 @@ def search_words(*texts: str | None) -> list[str]:
 
 
 class Sought:
-    """Texts that are sought in other texts: by their words, in their order and side by side.
+    """Texts to find in other texts, as phrases: the same words side by side in the same order.
 
-    One of less than `DISTINCTIVE_LENGTH` characters, such as `7`, is found only where it is the whole text: among
+    A text of less than `DISTINCTIVE_LENGTH` characters, such as `7`, is found only where it is the whole text. Among
     other words it may mean anything.
     """
 
@@ -45,7 +45,7 @@ class Sought:
         self._lengths = {len(phrase) for phrase in self._phrases}
 
     def found_in(self, text: str) -> bool:
-        """Return whether a text is, or contains, one of those that are sought."""
+        """Return whether a text equals or contains one of the sought texts."""
         words = tuple(search_words(text))
         return (
             text in self._texts

@@ -1,4 +1,4 @@
-"""Secrets that all replicas of a database share, and no one else has."""
+"""Secrets that all replicas share through the database."""
 
 import sqlalchemy as sa
 

@@ -79,7 +79,7 @@ async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids
 
 
 def _texts(event: bytes) -> Iterator[str]:
-    """Yield the values in an event that may name an object, or an event that is no JSON object as a whole."""
+    """Yield the values in an event that may name an object. An event that is not a JSON object is one value."""
     try:
         document = pydantic_core.from_json(event)
     except ValueError:

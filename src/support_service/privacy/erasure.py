@@ -91,7 +91,7 @@ class CustomerErasure:
         result = ErasureResult(await self.cases_of(customer_id))
         mark = cases.tombstone_of(customer_id)
         await self._erase_without_case(origin, customer_id, result)
-        keep_references = bool(result.unreached)  # of dead letters, which are found by them
+        keep_references = bool(result.unreached)  # because the next run finds the dead letters by them
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
@@ -147,7 +147,7 @@ class CustomerErasure:
     ) -> tuple[list[StoredAttachment], list[StoredAttachment]]:
         """Erase a case in the database, within `work`.
 
-        Return the removed files of the case, and those that were staged for it. Their bytes remain to be deleted.
+        Return the removed files of the case, and the removed staged files. Their bytes remain to be deleted.
         """
         tx = work.tx
         case = await store.lock_case_and_bump_version(tx, case_id)

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 MaskCase = Callable[[Json], Json]
 """Returns the JSON of a case as analysts see it."""
 CurrentOwners = Callable[[Collection[str]], Awaitable[Mapping[str, CaseOwnership]]]
-"""Returns who may see cases now, by their ids; those that do not exist are left out. Raises Unavailable."""
+"""Returns who may see cases now, by the ids of the cases. Unknown ids are left out. Raises Unavailable."""
 
 OPENED, CLOSED = "case.opened", "case.closed"
 CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
@@ -114,16 +114,16 @@ class Change:
 
 
 class Replay:
-    """What a principal gets of changes from before: what it may read of their cases now."""
+    """The replay of earlier changes to a principal. It shows what the principal may read of their cases now."""
 
     def __init__(self, principal: Principal, view: View, mask: MaskCase) -> None:
         self._principal = principal
         self._view = view
         self._mask = mask
-        self._left: set[str] = set()  # cases of which the principal has learned that it may no longer see them
+        self._left: set[str] = set()  # cases that the principal was told to have left its view
 
     def frames(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
-        """Return the frames of the next changes; `owners` are those of now."""
+        """Return the frames of the next changes. `owners` are the current owners of their cases."""
         frames = []
         for change in changes:
             owner = owners.get(change.case_id)

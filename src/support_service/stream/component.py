@@ -15,7 +15,7 @@ from support_service.telemetry.component import INSTRUMENTS
 from support_service.telemetry.instruments.stream import STREAM_INTERRUPTED, STREAM_OPEN
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
-# The API sets both: it knows cases.
+# The API sets both, because features do not import each other.
 MASK_CASE = web.AppKey[MaskCase]("mask_case")
 CURRENT_OWNERS = web.AppKey[CurrentOwners]("current_owners")
 

@@ -43,7 +43,7 @@ class GarbageCollector:
         self._clock = clock
 
     async def run(self) -> FileTotals:
-        """Delete all bytes that are due, and staged files whose time is over. Return the number of files and bytes.
+        """Delete all bytes that are due, and the rows of expired staged files. Return the number of files and bytes.
 
         After the first failure of a storage, this run skips all other files on it, because each attempt may take many
         seconds.

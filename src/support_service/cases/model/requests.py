@@ -84,7 +84,7 @@ class RequestModel(ApiModel):
         return schema
 
 
-def expect_no_uri(ids: list[str], checked: ValidationInfo) -> list[str]:
+def _expect_no_uri(ids: list[str], checked: ValidationInfo) -> list[str]:
     """Return the ids of a message's files. Raises ValueError if it also has an attachmentUri."""
     if ids and checked.data.get("attachment_uri") is not None:
         raise ValueError("can't be sent together with attachmentUri; name all files by their ids")
@@ -109,7 +109,7 @@ class NewMessage(RequestModel):
     @field_validator("attachment_ids")
     @classmethod
     def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
-        return expect_no_uri(ids, checked)
+        return _expect_no_uri(ids, checked)
 
 
 class NewCase(RequestModel):
@@ -185,7 +185,7 @@ class Closing(RequestModel):
     def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
         if ids and checked.data.get("message") is None:
             raise ValueError("belongs to a message; send `message` too")
-        return expect_no_uri(ids, checked)
+        return _expect_no_uri(ids, checked)
 
     def last_message(self) -> NewMessage | None:
         """Return the message to add, or None without one."""

@@ -50,7 +50,7 @@ class CaseHistory:
         self.conversation_bytes = sum(map(message_size, self.messages))
 
     def name_attachment(self, message: Message, attachment_id: str, uri: str) -> None:
-        """Let a message name a file, after those that it names already."""
+        """Let a message name one more file."""
         self.conversation_bytes -= message_size(message)
         message.attachment_uri = message.attachment_uri if message.attachment_ids else uri
         message.attachment_ids.append(attachment_id)

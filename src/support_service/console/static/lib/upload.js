@@ -68,8 +68,9 @@ export class Upload {
     try {
       await request(path, { method: "DELETE" });
     } catch (failure) {
-      if (!(failure instanceof Problem && failure.code === "attachment_not_found")) {
-        this.problem = failure instanceof Problem ? failure : new Problem({ status: 0, code: "no_answer", detail: "" });
+      if (!(failure instanceof Problem)) throw failure;
+      if (failure.code !== "attachment_not_found") {
+        this.problem = failure;
         this.changed();
         return false;
       }

@@ -172,7 +172,7 @@ export class CasePage extends Element {
     const said = t("case.claimed_first", { agent: holder });
     if (!(await this.confirm({ title: t("claim.title"), text: said, yes: t("claim.confirm") }))) return;
     if (this.detail.assignedAgentId === holder) this.change({ assignedAgentId: agent() });
-    else this.claim(); // meanwhile another colleague has it, or nobody
+    else this.claim(); // its holder has changed meanwhile
   }
 
   /** Ask, and return whether the answer is yes. @param {import("../parts/confirm-question.js").Question} asked @returns {Promise<boolean>} */
@@ -309,7 +309,7 @@ export class CasePage extends Element {
   }
 }
 
-/** Whether files of a case may be deleted: customers delete only those that they have not sent. */
+/** Whether files of a case may be deleted: customers delete only files that they have not sent. */
 function canDeleteFiles() {
   return can("attachments:delete") && me.role !== "customer";
 }

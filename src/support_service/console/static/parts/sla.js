@@ -9,7 +9,7 @@ const SOON = 2 * 60 * 60; // seconds before the due time from which a clock is a
 /** @typedef {{dueAt: string | null, state: "running" | "paused" | "met" | "breached", waiting: boolean, remaining: string}} Clock */
 
 /**
- * Show the clock of a case that is due first, of those that wait, as a short mark. A breached one waits until it is answered.
+ * Show the waiting clock of a case that is due first, as a short mark. A breached clock waits until it is answered.
  * @param {any} item a case of a list
  * @param {number} now milliseconds
  */
