@@ -14,7 +14,7 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
     """Add a message to a case.
 
     `authorType` is the type of the author. Upload files of the message first, with `staged=true`, and name them by
-    their ids in `attachmentIds`: nobody else sees them before the message is sent. `attachmentUri` names one file by
+    their ids in `attachmentIds`: other callers see them once the message is sent. `attachmentUri` names one file by
     its `uri`.
 
     A 412 because of If-Match has the version of the case, `currentVersion`, and the `messages` that were added since.
