@@ -125,18 +125,32 @@ lint-console: install $(NODE_PACKAGES)
 
 API := build/api
 
-# What the linters of others and a generator of clients say of the API, with tokens and without. They send nothing.
-lint-api: install $(NODE_PACKAGES)
+# Linters and a client generator read the descriptions of the API, and send nothing. Each runs again only if its input has
+# changed: a description that is the same as before keeps its time.
+lint-api: $(API)/redocly.passed $(API)/spectral.passed $(API)/client.passed
+
+$(API)/openapi-open.json: DESCRIBE = SUPPORT_AUTH=open $(BIN)/support-service openapi
+$(API)/openapi.json: DESCRIBE = SUPPORT_AUTH=token SUPPORT_TOKENS_FILE=/dev/null $(BIN)/support-service openapi
+$(API)/asyncapi.json: DESCRIBE = $(BIN)/support-service asyncapi
+$(API)/openapi-open.json $(API)/openapi.json $(API)/asyncapi.json: install
 	@mkdir -p $(API)
-	SUPPORT_AUTH=open $(BIN)/support-service openapi > $(API)/openapi-open.json
-	SUPPORT_AUTH=token SUPPORT_TOKENS_FILE=/dev/null $(BIN)/support-service openapi > $(API)/openapi.json
-	$(BIN)/support-service asyncapi > $(API)/asyncapi.json
+	$(DESCRIBE) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(API)/redocly.passed: $(API)/openapi.json $(API)/openapi-open.json .ci/redocly.yaml $(NODE_PACKAGES) Makefile
 	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
 		node_modules/.bin/redocly lint --config .ci/redocly.yaml $(API)/openapi.json $(API)/openapi-open.json
+	@touch $@
+
+$(API)/spectral.passed: $(API)/openapi.json $(API)/asyncapi.json .ci/spectral.yaml $(NODE_PACKAGES) Makefile
 	node_modules/.bin/spectral lint --quiet --ruleset .ci/spectral.yaml --fail-severity hint $(API)/openapi.json $(API)/asyncapi.json
+	@touch $@
+
+$(API)/client.passed: $(API)/openapi.json $(INSTALLED) Makefile
 	PATH="$(CURDIR)/$(BIN):$$PATH" openapi-python-client generate --meta none --fail-on-warning --overwrite \
 		--path $(API)/openapi.json --output-path $(API)/client
 	$(BIN)/python -m compileall -q $(API)/client
+	@touch $@
 
 lint-generated: install
 	$(BIN)/support-service openapi --check
