@@ -5,8 +5,9 @@ what is committed. Only a case that has changed is read and encoded again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import pydantic_core
@@ -19,7 +20,7 @@ from support_service.cases.masking import CaseMasker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
-from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase
+from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
 from support_service.core.domain.principals import Principal, View
 from support_service.sla.known_policies import KnownPolicies
 from support_service.telemetry.instruments import Instruments
@@ -166,11 +167,42 @@ class CaseDocuments:
         async with self._encoding:
             return await asyncio.to_thread(encode)
 
-    async def encode_apart(self, view: View, prepare: Callable[[], StoredCase]) -> bytes:
-        """Return the JSON of the case that `prepare` returns; both run in a thread, and nothing is kept."""
-        stored = await self._run_in_thread(prepare)
-        clocks = await self._policies.measured(stored.clocks)
-        return with_clocks(await self._run_in_thread(lambda: self._encoder.encode(view, stored).body), clocks)
+    async def encode_linked(
+        self, principal: Principal, view: View, cases: Sequence[StoredCase], *, with_timeline: bool
+    ) -> bytes:
+        """Return the JSON of the first case with the messages and files of all; nothing is kept.
+
+        A timeline is that of all cases, which were read with their histories.
+        """
+        body = await self._run_in_thread(lambda: self._encoder.encode(view, with_conversations(cases)).body)
+        if with_timeline:
+            body = await self._add_linked_timeline(principal, view, cases, body)
+        return with_clocks(body, await self._policies.measured(cases[0].clocks))
+
+    async def _add_linked_timeline(
+        self, principal: Principal, view: View, cases: Sequence[StoredCase], body: bytes
+    ) -> bytes:
+        own = await self._run_in_thread(lambda: [self._encoder.linked_own_entries(view, each) for each in cases])
+        collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits())
+        wanted = merge.not_asked_before([each.wanted for each in own])
+        collected = await asyncio.gather(
+            *(
+                collect(each.ticket_id, to_ask, epoch=case.timeline_epoch)
+                for each, to_ask, case in zip(own, wanted, cases, strict=True)
+            )
+        )
+
+        def encode() -> bytes:
+            given = [
+                self._encoder.encode_entries(view, merge.service_entries(each.opened_at, found.entries), each.ticket_id)
+                for each, found in zip(own, collected, strict=True)
+            ]
+            contexts, *others = zip(*(each.groups for each in own), strict=True)
+            entries = merge.merge(*chain(contexts, given, *others))
+            sources = pydantic_core.to_json(merge.merge_sources(found.sources for found in collected))
+            return with_timeline(body, b",".join(entries), sources, more=any(each.more_changes for each in own))
+
+        return await self._run_in_thread(encode)
 
     async def _add_clocks(self, stored: StoredCase, document: CaseDocument) -> CaseDocument:
         document.clocks = await self._policies.measured(stored.clocks)

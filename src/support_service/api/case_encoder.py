@@ -1,5 +1,6 @@
 """The JSON of a case in each view, and of its timeline entries. It reads nothing and keeps nothing."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -67,15 +68,19 @@ class CaseEncoder:
         assert stored.history is not None  # noqa: S101 - the case was read with its history
         return replace(own, changes=self._encode_changes(view, parse_history(stored.history)))
 
-    def encode_entries(self, view: View, dated: list[merge.Dated]) -> EncodedEntries:
-        """Return timeline entries with their times as JSON."""
+    def linked_own_entries(self, view: View, stored: StoredCase) -> OwnEntries:
+        """Return the timeline entries of one of several cases, which name it. It was read with its history."""
+        case = pydantic_core.from_json(join_parts(stored, self._with_urls(stored.attachments or "[]")) + "}")
+        assert stored.history is not None  # noqa: S101 - the case was read with its history
+        changes = self._encode_changes(view, parse_history(stored.history), case["id"])
+        return replace(self._own_entries(view, case, case["id"]), ticket_id=case["id"], changes=changes)
+
+    def encode_entries(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
+        """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
             entries = self._masker.entries(entries)
-        return [
-            (at, pydantic_core.to_json(entry, inf_nan_mode="null"))
-            for (at, _), entry in zip(dated, entries, strict=True)
-        ]
+        return _encode(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
 
     def _with_urls(self, attachments: str) -> str:
         """Return attachments, a JSON list, with the URL of each."""
@@ -84,19 +89,23 @@ class CaseEncoder:
             row["uri"] = attachment_url(self._public_url, row["ticketId"], row["id"], row["filename"])
         return pydantic_core.to_json(rows).decode()
 
-    def _own_entries(self, view: View, case: dict[str, Any]) -> OwnEntries:
+    def _own_entries(self, view: View, case: dict[str, Any], ticket_id: str = "") -> OwnEntries:
         opened_at, context = case["createdAt"], case["context"]
         dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
         return OwnEntries(
             opened_at,
             references.references_by_service(context),
-            self.encode_entries(view, merge.context_entries(opened_at, context)),
-            self.encode_entries(view, dated),
+            self.encode_entries(view, merge.context_entries(opened_at, context), ticket_id),
+            self.encode_entries(view, dated, ticket_id),
         )
 
-    def _encode_changes(self, view: View, history: History) -> CaseChanges:
-        dated = change_entries(history.changes, view, self._masker)
-        return CaseChanges([(at, pydantic_core.to_json(entry)) for at, entry in dated], history.more)
+    def _encode_changes(self, view: View, history: History, ticket_id: str = "") -> CaseChanges:
+        return CaseChanges(_encode(change_entries(history.changes, view, self._masker), ticket_id), history.more)
+
+
+def _encode(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
+    named = {"ticketId": ticket_id} if ticket_id else {}
+    return [(at, pydantic_core.to_json(entry | named, inf_nan_mode="null")) for at, entry in dated]
 
 
 def with_own_timeline(body: bytes, own: OwnEntries) -> bytes:

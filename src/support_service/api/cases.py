@@ -87,7 +87,8 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     Staff get who views the case as `viewers`. That changes without a new version of the case: a 304 does not tell it.
 
     `includeLinked=true` adds the messages and files of up to 20 duplicates that the caller may see, in the order of
-    time; `ticketId` names the case of each.
+    time; `ticketId` names the case of each. With `includeTimeline=true` the timeline is that of all these cases, and
+    each entry has its `ticketId`; each duplicate counts as one request towards the rate limit.
     """
     principal, view, documents = call.principal, call.view, call.services.documents
     if query.is_page:
@@ -95,7 +96,9 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         case, document = await documents.read_page(principal, view, case_id, query.messages_after, limit)
         return _reply(call, case, document, known)
     if query.include_linked:
-        case, body = await read_with_duplicates(call.services, principal, view, case_id)
+        case, body = await read_with_duplicates(
+            call.services, principal, view, case_id, with_timeline=query.include_timeline
+        )
         return Reply(body, live_etag_header(call, case))
     case, document = await documents.read(principal, view, case_id, with_history=query.include_timeline)
     if query.include_timeline:

@@ -34,6 +34,7 @@ class OwnEntries:
     context: EncodedEntries
     messages_and_files: EncodedEntries
     changes: CaseChanges | None = None  # None until a timeline is read
+    ticket_id: str = ""  # that each entry names; empty unless they are read with those of other cases
 
     @property
     def groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:

@@ -16,13 +16,14 @@ from support_service.cases.model.requests import NewLink
 from support_service.cases.status_metrics import count_status
 from support_service.cases.store import case_links as store
 from support_service.cases.store.case_links import StoredLink
+from support_service.cases.store.case_reading import StoredCase
 from support_service.core.clock import time_after
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.database import ContendedRow, Database, Row
+from support_service.database import ContendedRow, Database
 from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.sla.clock_tracker import ClockTracker
@@ -93,9 +94,11 @@ class LinkService:
                 reopened = await _reopen(work, self._clocks, cases[link.case_id], former)
         self._count(reopened)
 
-    async def read_duplicates(self, principal: Principal, case_id: str) -> Sequence[Row]:
-        """Return the messages and attachments (JSON) of a case's duplicates that the principal may see."""
-        return await store.read_duplicates(self._database, case_id, principal)
+    async def read_duplicates(
+        self, principal: Principal, case_id: str, *, with_history: bool = False
+    ) -> list[StoredCase]:
+        """Return a case's duplicates that the principal may see, with what the principal may read of them."""
+        return await store.read_duplicates(self._database, case_id, principal, with_history=with_history)
 
     def _count(self, status_changes: Sequence[BeforeAndAfter]) -> None:
         for before, after in status_changes:

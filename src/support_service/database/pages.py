@@ -8,8 +8,12 @@ import sqlalchemy as sa
 Direction = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 
 
-def limit_by_bytes(rows: sa.Select[Any], *order_columns: str, direction: Direction = sa.asc) -> sa.Subquery:
-    """Return the rows of `rows` that begin within the first `:bytes` bytes, with the total number of rows as `number`.
+def limit_by_bytes(
+    rows: sa.Select[Any], *order_columns: str, direction: Direction = sa.asc, limit: str = "bytes"
+) -> sa.Subquery:
+    """Return the rows of `rows` that begin within the first bytes, with the total number of rows as `number`.
+
+    `limit` is the name of the parameter with the number of bytes.
 
     `rows` must have a column `size`. Sizes are summed in the order of the columns; the enclosing statement has to sort
     again.
@@ -18,4 +22,4 @@ def limit_by_bytes(rows: sa.Select[Any], *order_columns: str, direction: Directi
     order = [direction(sized.c[name]) for name in order_columns]
     before = sa.func.sum(sized.c.size).over(order_by=order) - sized.c.size
     counted = sa.select(sized, before.label("before"), sa.func.count().over().label("number")).subquery()
-    return sa.select(counted).where(counted.c.before < sa.bindparam("bytes", type_=sa.BigInteger)).subquery()
+    return sa.select(counted).where(counted.c.before < sa.bindparam(limit, type_=sa.BigInteger)).subquery()

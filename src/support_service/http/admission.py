@@ -124,8 +124,13 @@ class Admission:
 
     def check_debt(self, principal: str, size: int) -> None:
         """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
-        if self.by_principal is not None and size > ANSWER_BYTES:
-            limit_state = self.by_principal.consume_more(principal, 0)
+        if size > ANSWER_BYTES:
+            self.charge_more(principal, 0)
+
+    def charge_more(self, principal: str, requests: int) -> None:
+        """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
+        if self.by_principal is not None:
+            limit_state = self.by_principal.consume_more(principal, requests)
             if not limit_state.admitted:
                 raise self._refusal(self.by_principal, limit_state)
 

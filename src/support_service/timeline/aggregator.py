@@ -19,7 +19,13 @@ from support_service.timeline.cache.snapshot_cache import SnapshotCache, Snapsho
 from support_service.timeline.cache.snapshots import Snapshot, Snapshots
 from support_service.timeline.merge import Entry
 from support_service.timeline.overrides import Overrides
-from support_service.timeline.single_flight import FetchResult, SingleFlight, SingleFlightTimings, SourceResult
+from support_service.timeline.single_flight import (
+    FetchResult,
+    ReadLimits,
+    SingleFlight,
+    SingleFlightTimings,
+    SourceResult,
+)
 from support_service.timeline.sources.client import SourceClient
 
 NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
@@ -100,6 +106,7 @@ class TimelineAggregator:
         *,
         epoch: int = 0,
         refresh: bool = False,
+        limits: ReadLimits | None = None,
     ) -> TimelineEntries:
         """Return the case's entries from all sources; failures of a source or of the cache never raise.
 
@@ -107,6 +114,8 @@ class TimelineAggregator:
 
         With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
         entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.
+
+        `limits` are those of a read of several cases, which share them.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -115,6 +124,7 @@ class TimelineAggregator:
         )
         if not case.wanted:
             return self._collected(case, {}, frozenset(), FetchResult(), {})
+        limits = limits or self.new_limits()
         try:
             cached = await self._cache.read(case)
         except CacheUnavailable:
@@ -129,18 +139,23 @@ class TimelineAggregator:
         self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
         found = FetchResult()
         if due:
-            fetch = self._fetches.start_or_join(case, due, cached, started + self._deadline, force_new=refresh)
+            fetch = self._fetches.start_or_join(case, due, cached, limits, force_new=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
         elif cached and not self._fetches.is_in_flight(case_id) and case_id not in self._refreshed_ahead:
             expiring = frozenset(name for name in in_use if self._is_expiring(case, kept[name]))
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
-                self._fetches.start_or_join(case, expiring, cached, started + self._deadline)
+                self._fetches.start_or_join(case, expiring, cached, limits)
         collected = self._collected(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
         self._instruments.timeline_collect.record(elapsed, {"source": "remote" if due else "cache"})
         self._instruments.timeline_read.record(elapsed, {"completeness": collected.completeness})
         return collected
+
+    def new_limits(self) -> ReadLimits:
+        """Return the limits of a read that begins now."""
+        deadline = asyncio.get_running_loop().time() + self._deadline
+        return ReadLimits(deadline, {name: source.new_slots() for name, source in self.sources.items()})
 
     @property
     def default_ttl(self) -> float:

@@ -10,11 +10,15 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from support_service.core.clock import format_time
+from support_service.core.domain.references import SourceReferences, SourceStatus
+from support_service.core.domain.upstream_services import UpstreamService
 
 Entry = dict[str, Any]
 Dated = tuple[str, Entry]
 """A timestamp, and the entry that has it."""
 Merged = TypeVar("Merged")
+# Of several cases the first of these counts.
+WORST_FIRST = ("unavailable", "off", "stale", "cached", "fresh", "none")
 
 MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility")
 ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
@@ -57,6 +61,40 @@ def attachment_entries(attachments: Iterable[Mapping[str, Any]]) -> list[Dated]:
 def merge(*groups: Iterable[tuple[str, Merged]]) -> list[Merged]:
     """Return the second items of pairs, sorted by the first, the time; equal times keep the order of the groups."""
     return [item for _, item in sorted(chain(*groups), key=itemgetter(0))]
+
+
+def not_asked_before(
+    wanted: Iterable[Mapping[UpstreamService, SourceReferences]],
+) -> list[dict[UpstreamService, SourceReferences]]:
+    """Return what to ask for each of several cases: no service of which an earlier case names all the objects."""
+    asked: dict[UpstreamService, tuple[set[str], set[str]]] = {}
+    to_ask: list[dict[UpstreamService, SourceReferences]] = []
+    for of_case in wanted:
+        new = dict[UpstreamService, SourceReferences]()
+        for service, references in of_case.items():
+            ids, orders = asked.setdefault(service, (set(), set()))
+            if not (ids.issuperset(references.ids) and orders.issuperset(references.of_orders)):
+                new[service] = references
+            ids.update(references.ids)
+            orders.update(references.of_orders)
+        to_ask.append(new)
+    return to_ask
+
+
+def merge_sources(of_cases: Iterable[Mapping[UpstreamService, SourceStatus]]) -> dict[UpstreamService, SourceStatus]:
+    """Return the freshness of each service's entries of several cases: the worst status, and the greatest age."""
+    by_service: dict[UpstreamService, list[SourceStatus]] = {}
+    for sources in of_cases:
+        for service, source in sources.items():
+            by_service.setdefault(service, []).append(source)
+    return {service: _worst(given) for service, given in by_service.items()}
+
+
+def _worst(given: Iterable[SourceStatus]) -> SourceStatus:
+    status = min((each["status"] for each in given), key=WORST_FIRST.index)
+    ages = [each["ageSeconds"] for each in given if each["ageSeconds"] is not None]
+    reasons = dict.fromkeys(each["reason"] for each in given if each["status"] == status and each["reason"])
+    return SourceStatus(status=status, ageSeconds=max(ages, default=None), reason="; ".join(reasons) or None)
 
 
 def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:

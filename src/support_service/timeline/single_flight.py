@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -26,6 +26,14 @@ class SingleFlightTimings:
     lease: float = 0.8  # another replica may take over this long after the holder of a lease has died
     lease_extend_interval: float = 0.1  # between extensions of a held lease
     cache_poll_interval: float = 0.02  # between reads of the cache while another replica fetches
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """The limits of one read, of one case or of several: a time of the event loop's clock, and calls at a time."""
+
+    deadline: float
+    slots: Mapping[UpstreamService, asyncio.Semaphore]  # of each source
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +90,19 @@ class SingleFlight:
         case: SnapshotSubject,
         due: frozenset[UpstreamService],
         cached: CachedSnapshots | None,
-        deadline: float,
+        limits: ReadLimits,
         *,
         force_new: bool = False,
     ) -> asyncio.Task[FetchResult]:
         """Return the task that fetches the due sources: a fetch in flight that covers them, or a new one.
 
         With `force_new`, always start one. `cached` is the cached state that the reader has seen, None while the
-        cache is unavailable. `deadline` is a time of the event loop's clock.
+        cache is unavailable.
         """
         in_flight = self._by_case.get(case.id)
         if in_flight and not force_new and in_flight.case == case and in_flight.due >= due:
             return in_flight.task
-        task = asyncio.create_task(self._fetch(case, due, cached, deadline, force_new=force_new))
+        task = asyncio.create_task(self._fetch(case, due, cached, limits, force_new=force_new))
         fetch = self._by_case[case.id] = InFlightFetch(case, due, task)
         self._running.add(task)
 
@@ -122,18 +130,18 @@ class SingleFlight:
         case: SnapshotSubject,
         due: frozenset[UpstreamService],
         cached: CachedSnapshots | None,
-        deadline: float,
+        limits: ReadLimits,
         *,
         force_new: bool,
     ) -> FetchResult:
         """Fetch the due sources unless another replica fetches them first, and cache the complete answers."""
         seen = cached or CachedSnapshots()
         if force_new or cached is None:
-            return FetchResult(await self._ask_and_cache(case, due, seen, deadline))
-        lease, cached = await self._acquire_or_wait(case, due, seen, deadline)
+            return FetchResult(await self._ask_and_cache(case, due, seen, limits))
+        lease, cached = await self._acquire_or_wait(case, due, seen, limits.deadline)
         newer = self._newer_snapshots(case, due, seen.snapshots, cached.snapshots)
         async with self._hold_lease(lease):
-            return FetchResult(await self._ask_and_cache(case, due - newer.keys(), cached, deadline), newer)
+            return FetchResult(await self._ask_and_cache(case, due - newer.keys(), cached, limits), newer)
 
     async def _acquire_or_wait(
         self, case: SnapshotSubject, due: frozenset[UpstreamService], cached: CachedSnapshots, deadline: float
@@ -187,30 +195,30 @@ class SingleFlight:
             releasing.add_done_callback(self._releasing.discard)
 
     async def _ask_and_cache(
-        self, case: SnapshotSubject, due: Collection[UpstreamService], cached: CachedSnapshots, deadline: float
+        self, case: SnapshotSubject, due: Collection[UpstreamService], cached: CachedSnapshots, limits: ReadLimits
     ) -> dict[UpstreamService, SourceResult]:
         if not due:
             return {}
-        asked = await self._ask(case, due, deadline)
+        asked = await self._ask(case, due, limits)
         good = {name: answer.snapshot for name, answer in asked.items() if answer.reason is None}
         if good:
             await self._cache.write(case, good, cached, self._keep_for())
         return asked
 
     async def _ask(
-        self, case: SnapshotSubject, due: Collection[UpstreamService], deadline: float
+        self, case: SnapshotSubject, due: Collection[UpstreamService], limits: ReadLimits
     ) -> dict[UpstreamService, SourceResult]:
         """Ask the due sources, with all calls at the same time, and return the result of each source."""
         at = time.time()
         calls: list[tuple[UpstreamService, SourceCall, TimelineBudget]] = []
         notes: dict[UpstreamService, list[str | None]] = {name: [] for name in due}
         for name in due:
-            budget = self._sources[name].new_budget()
+            budget = TimelineBudget(limits.slots[name])
             of_source, note = self._sources[name].calls(case.wanted[name])
             notes[name].append(note)
             calls += ((name, call, budget) for call in of_source)
         answers = await asyncio.gather(
-            *(self._sources[name].fetch(call, deadline, budget) for name, call, budget in calls)
+            *(self._sources[name].fetch(call, limits.deadline, budget) for name, call, budget in calls)
         )
         entries: dict[UpstreamService, list[Entry]] = {name: [] for name in due}
         reasons: dict[UpstreamService, str] = {}

@@ -110,7 +110,8 @@ async def test_links(api):
     case, other = await opened(api), await opened(api)
     link = await api.add_link(case.id, other.id, "duplicate-of")
     assert (await api.get_case(other.id)).links[0].kind == "duplicated-by"
-    assert (await api.get_case(other.id, include_linked=True)).id == other.id
+    linked = await api.get_case(other.id, include_linked=True, include_timeline=True)
+    assert {entry["ticketId"] for entry in linked.timeline} == {case.id, other.id}
     await api.remove_link(case.id, link.id)
     assert (await api.get_case(other.id)).links == []
 

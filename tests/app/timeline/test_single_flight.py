@@ -20,7 +20,7 @@ from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import Snapshot
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE, TimelineTimings
-from support_service.timeline.single_flight import SingleFlight, SingleFlightTimings
+from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
 from tests.support.process import running
 from tests.support.promql import ROOT
@@ -352,8 +352,8 @@ async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instrument
     seen = await snapshot_cache.read(case)
     await snapshot_cache.write(case, order_snapshot(now, 1), seen, 60)
     single_flight = SingleFlight([], snapshot_cache, lambda case, known: known.epoch >= case.epoch, lambda: 60)
-    deadline = asyncio.get_running_loop().time() + GENEROUS_TIMEOUT
-    found = await single_flight.start_or_join(case, frozenset({"order"}), seen, deadline)
+    limits = ReadLimits(asyncio.get_running_loop().time() + GENEROUS_TIMEOUT, {})
+    found = await single_flight.start_or_join(case, frozenset({"order"}), seen, limits)
     assert (found.fetched, found.from_other_replica) == ({}, order_snapshot(now, 1))
     await single_flight.close()
 
@@ -363,7 +363,7 @@ async def test_shutdown_cancels_fetches_in_flight(instruments):
     cache = SnapshotCache(InProcessCache(), instruments)
     single_flight = SingleFlight([], cache, lambda *_: False, lambda: 60.0)
     case = SnapshotSubject("case-1", {}, 0)
-    fetch = single_flight.start_or_join(case, frozenset(), None, 0.0)
+    fetch = single_flight.start_or_join(case, frozenset(), None, ReadLimits(0.0, {}))
     assert single_flight.is_in_flight(case.id)
     await single_flight.close()
     assert fetch.cancelled()

@@ -12,6 +12,7 @@ from support_service import database as databases
 from support_service.attachments import ledger
 from support_service.attachments import store as attachment_store
 from support_service.cases.store import case_reading, case_store
+from support_service.cases.store.history_projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.database.compiled import compiled
 from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
@@ -123,7 +124,7 @@ HOT = {
     "a case that is known": (case_reading.READ[True], {"id": "case-1", "known_version": 1, "max_bytes": 1000}),
     "a case with its history": (
         case_reading.READ_WITH_HISTORY[False],
-        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, "count": 10, "bytes": 1000},
+        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **LIMITS},
     ),
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
     "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),

@@ -12,7 +12,7 @@ from aioresponses import aioresponses
 
 from support_service.core.domain.references import SourceReferences
 from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
-from support_service.timeline.sources.answers import CallFailure
+from support_service.timeline.sources.answers import CallFailure, TimelineBudget
 from support_service.timeline.sources.client import MAX_CALLS, SourceClient
 from support_service.timeline.sources.registry import SOURCES
 
@@ -90,7 +90,7 @@ async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answ
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
-        given = await client.fetch(call, in_five_seconds(), client.new_budget())
+        given = await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))
     assert given.failure == expected
     assert given.entries == []
 
@@ -139,8 +139,8 @@ async def test_failure_of_a_source_is_logged_once_a_minute(client, session, inst
         services.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         services.get("http://pay/payments/PAY-1", response_class=MockedResponse, repeat=True, **answer)
         for _ in range(50):
-            await client.fetch(order, in_five_seconds(), client.new_budget())
-            await payments.fetch(payment, in_five_seconds(), payments.new_budget())
+            await client.fetch(order, in_five_seconds(), TimelineBudget(client.new_slots()))
+            await payments.fetch(payment, in_five_seconds(), TimelineBudget(payments.new_slots()))
     assert logged_lines == [
         ("WARNING", line.format("order", "/orders/ORD-1")),
         ("WARNING", line.format("payment", "/payments/PAY-1")),
@@ -151,7 +151,7 @@ async def test_order_becomes_one_entry(client):
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, payload=ORDER)
-        (entry,) = (await client.fetch(call, in_five_seconds(), client.new_budget())).entries
+        (entry,) = (await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))).entries
     assert (entry["type"], entry["orderId"], entry["total"]) == ("order", "ORD-1", 1)
 
 
@@ -167,14 +167,14 @@ async def test_call_still_queued_at_the_deadline_is_not_made(client):
     """A call that is queued until the deadline is not made, and does not count as a failure."""
     past = asyncio.get_running_loop().time()
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
-    full_budget = client.new_budget()
+    full_budget = TimelineBudget(client.new_slots())
     while not full_budget.slots.locked():
         await full_budget.slots.acquire()
     answer = await client.fetch(call, past, full_budget)
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
     while not client._slots.locked():
         await client._slots.acquire()
-    answer = await client.fetch(call, past, client.new_budget())
+    answer = await client.fetch(call, past, TimelineBudget(client.new_slots()))
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
 
 
@@ -184,7 +184,7 @@ async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
         SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=0
     )  # no queue either
     (call, *_), _ = full.calls(SourceReferences(("ORD-1",)))
-    answer = await full.fetch(call, in_five_seconds(), full.new_budget())
+    answer = await full.fetch(call, in_five_seconds(), TimelineBudget(full.new_slots()))
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
@@ -195,6 +195,6 @@ async def test_retries_are_limited_by_a_budget(client):
         client._retries = budget
         with aioresponses() as mocked:
             mocked.get(re.compile("http://orders.*"), exception=aiohttp.ClientConnectionError("refused"), repeat=True)
-            answer = await client.fetch(call, in_five_seconds(), client.new_budget())
+            answer = await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))
             assert sum(map(len, mocked.requests.values())) == expected
         assert answer.failure == CallFailure("http", "connection failed")

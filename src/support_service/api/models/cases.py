@@ -24,7 +24,8 @@ class CaseDetailQuery(ApiModel):
 
     include_linked: bool = Field(
         default=False,
-        description="add the messages and files of the case's duplicates; only alone, without the other parameters",
+        description="add the messages and files of the case's duplicates; with `includeTimeline`, one timeline of all; "
+        "not with the other parameters",
     )
 
     @property
@@ -36,6 +37,6 @@ class CaseDetailQuery(ApiModel):
     def _expect_one_kind(self) -> Self:
         if self.include_timeline and self.is_page:
             raise ValueError("includeTimeline returns the whole conversation, without messagesAfter and messagesLimit")
-        if self.include_linked and (self.include_timeline or self.is_page):
-            raise ValueError("includeLinked can't be combined with includeTimeline, messagesAfter and messagesLimit")
+        if self.include_linked and self.is_page:
+            raise ValueError("includeLinked returns the whole conversations, without messagesAfter and messagesLimit")
         return self

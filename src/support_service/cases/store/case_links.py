@@ -1,6 +1,6 @@
 """SQL of links between cases, and of the conversations of a case's duplicates."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ from support_service.cases.model.links import (
     LinkKind,
 )
 from support_service.cases.store.case_filters import access_conditions, access_parameters
+from support_service.cases.store.case_reading import FIELDS, OWNER, VERSION, StoredCase
+from support_service.cases.store.history_projections import HISTORY_JSON, LIMITS
 from support_service.cases.store.projections import ATTACHMENTS_JSON, LOCKED_CASE_JSON, MESSAGES_JSON, PUBLIC
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
 from support_service.core.ids import is_valid_id
-from support_service.database import Reader, Row, Transaction
+from support_service.database import Reader, Transaction
 from support_service.database.dialect import UtcDateTime, transaction_lock
 from support_service.database.pages import limit_by_bytes
 from support_service.database.tables import attachments, case_links, messages, tickets
@@ -161,18 +163,24 @@ async def remove(tx: Transaction, link_id: str) -> bool:
     return bool(await tx.execute(REMOVE, {"link": link_id}))
 
 
-async def read_duplicates(reader: Reader, case_id: str, principal: Principal) -> Sequence[Row]:
-    """Return `messages` and `attachments` (JSON lists, oldest first) of the duplicates of a case, oldest case first.
+async def read_duplicates(
+    reader: Reader, case_id: str, principal: Principal, *, with_history: bool = False
+) -> list[StoredCase]:
+    """Return the duplicates of a case, oldest case first, without their clocks; the history only if it is wanted.
 
-    Only of the duplicates, and with the messages and files, that the principal may see. There are at most
+    Only the duplicates, and of them the messages, files and changes, that the principal may see. There are at most
     `MAX_DUPLICATES`, and fewer if their conversations are long.
     """
     parameters = {"original": case_id, "limit": MAX_DUPLICATES, "bytes": MAX_DUPLICATES_BYTES}
-    return await reader.fetch_all(_duplicates_statement(principal.role), parameters | access_parameters(principal))
+    rows = await reader.fetch_all(
+        _duplicates_statement(principal.role, with_history=with_history),
+        parameters | access_parameters(principal) | (LIMITS if with_history else {}),
+    )
+    return [StoredCase(**row._asdict()) for row in rows]
 
 
 @cache
-def _duplicates_statement(role: str) -> sa.Select[Any]:
+def _duplicates_statement(role: str, *, with_history: bool) -> sa.Select[Any]:
     public_only = role == "customer"
     found = (
         sa.select(tickets.c.seq, tickets.c.conversation_bytes.label("size"))
@@ -184,8 +192,13 @@ def _duplicates_statement(role: str) -> sa.Select[Any]:
     page = limit_by_bytes(found, "seq")
     return (
         sa.select(
+            VERSION[public_only].label("version"),
+            tickets.c.timeline_epoch,
+            *OWNER,
+            FIELDS[public_only].label("fields"),
             MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()).label("messages"),
             ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()).label("attachments"),
+            *([HISTORY_JSON[public_only].label("history")] if with_history else []),
         )
         .where(tickets.c.seq == page.c.seq)
         .order_by(tickets.c.seq)

@@ -5,13 +5,15 @@ names it, and the database writes the JSON only if the case is at another versio
 need, is read by the same statement if it is asked for.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Case
-from support_service.cases.store.history_projections import HISTORY_JSON, LIMITS, PUBLIC_HISTORY_JSON
+from support_service.cases.store.history_projections import HISTORY_JSON, LIMITS
 from support_service.cases.store.projections import (
     ATTACHMENTS_JSON,
     FIELDS_JSON,
@@ -63,12 +65,12 @@ class StoredCase(NamedTuple):
         return sum(len(part) for part in (self.fields, self.messages, self.attachments, self.history) if part)
 
 
-_VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
+VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
 _CLOCKS = {False: sa.cast(CLOCKS_JSON, sa.Text), True: sa.cast(PUBLIC_CLOCKS_JSON, sa.Text)}
-_FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
-_OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
-READ_OWNER = compiled(sa.select(*_OWNER).where(tickets.c.id == sa.bindparam("id")))
-READ_OWNERS = sa.select(tickets.c.id, *_OWNER).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
+FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
+OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
+READ_OWNER = compiled(sa.select(*OWNER).where(tickets.c.id == sa.bindparam("id")))
+READ_OWNERS = sa.select(tickets.c.id, *OWNER).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 _FILES = (
     sa.select(sa.func.count())
     .select_from(attachments)
@@ -86,12 +88,12 @@ _SIZE = (
 
 
 def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
-    version = _VERSION[public_only]
+    version = VERSION[public_only]
     known: sa.BindParameter[int] = sa.bindparam("known_version")
     is_short = sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _SIZE
     wanted = sa.and_(version != known, is_short)
     parts = {
-        "fields": _FIELDS[public_only],
+        "fields": FIELDS[public_only],
         "messages": MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()),
         "attachments": ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()),
         "clocks": _CLOCKS[public_only],
@@ -99,14 +101,14 @@ def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
     columns = [
         version.label("version"),
         tickets.c.timeline_epoch,
-        *_OWNER,
+        *OWNER,
         *(sa.case((wanted, part)).label(name) for name, part in parts.items()),
     ]
     if with_history:  # of a long case with the JSON, which another statement reads
         known_history: sa.BindParameter[int] = sa.bindparam("known_history")
         history_wanted = sa.and_(version != known_history, sa.or_(version == known, is_short))
-        history = PUBLIC_HISTORY_JSON if public_only else HISTORY_JSON
-        columns += [sa.false().label("more_messages"), sa.case((history_wanted, history)).label("history")]
+        history = sa.case((history_wanted, HISTORY_JSON[public_only]))
+        columns += [sa.false().label("more_messages"), history.label("history")]
     return compiled(sa.select(*columns).where(tickets.c.id == sa.bindparam("id")))
 
 
@@ -141,10 +143,10 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
     page = MESSAGES_JSON(following, sa.bindparam("limit"))
     files = attachments.c.visibility == PUBLIC if public_only else sa.true()
     return sa.select(
-        _VERSION[public_only].label("version"),
+        VERSION[public_only].label("version"),
         tickets.c.timeline_epoch,
-        *_OWNER,
-        _FIELDS[public_only].label("fields"),
+        *OWNER,
+        FIELDS[public_only].label("fields"),
         (sa.case((after_seq.is_not(None), page)) if after else page).label("messages"),
         ATTACHMENTS_JSON(files).label("attachments"),
         _CLOCKS[public_only].label("clocks"),
@@ -226,6 +228,21 @@ def to_case(stored: StoredCase) -> Case:
     case = Case.model_validate_json(join_parts(stored, stored.attachments or "[]") + "}")
     case.version, case.timeline_epoch = stored.version, stored.timeline_epoch
     return case
+
+
+def with_conversations(cases: Sequence[StoredCase]) -> StoredCase:
+    """Return the first of several cases with the messages and files of all, each in the order of `createdAt`."""
+    return cases[0]._replace(
+        messages=_by_time([each.messages or "[]" for each in cases]),
+        attachments=_by_time([each.attachments or "[]" for each in cases]),
+    )
+
+
+def _by_time(parts: Sequence[str]) -> str:
+    """Return JSON lists as one, by `createdAt`, which the databases write in one format."""
+    rows: list[dict[str, Any]] = [row for part in parts for row in pydantic_core.from_json(part)]
+    rows.sort(key=itemgetter("createdAt"))
+    return pydantic_core.to_json(rows, inf_nan_mode="null").decode()
 
 
 def join_parts(stored: StoredCase, attachments_json: str) -> str:

@@ -9,9 +9,9 @@ from support_service.core.domain.principals import View
 from support_service.database.dialect import json_object, json_rows, octets, text_literal
 from support_service.database.json_projections import json_object_of
 from support_service.database.pages import limit_by_bytes
-from support_service.database.tables import audit_log
+from support_service.database.tables import audit_log, tickets
 
-LIMITS = {"count": MAX_ENTRIES + 1, "bytes": MAX_BYTES}
+LIMITS = {"changes": MAX_ENTRIES + 1, "changes_bytes": MAX_BYTES}
 """Parameters of a statement with a history."""
 
 _L = audit_log.c
@@ -37,15 +37,16 @@ def _is_shown(view: View) -> sa.ColumnElement[bool]:
 
 
 def _history_json(view: View) -> sa.Cast[str]:
-    """Return a subquery for the history of the case `:id`, as JSON for `model.history.parse_history`."""
+    """Return a subquery for the history of a case, as JSON for `model.history.parse_history`."""
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = (
         sa.select(_L.seq, size)
-        .where(_L.case_id == sa.bindparam("id"), _is_shown(view))
+        .where(_L.case_id == tickets.c.id, _is_shown(view))
         .order_by(_L.seq.desc())
-        .limit(sa.bindparam("count"))
+        .limit(sa.bindparam("changes"))
+        .correlate(tickets)
     )
-    page = limit_by_bytes(found, "seq", direction=sa.desc)
+    page = limit_by_bytes(found, "seq", direction=sa.desc, limit="changes_bytes")
     # The changes are read only for the entries within the limits.
     rows = (
         sa.select(_L.at, _L.actor, _L.action, _L.changes, page.c.number)
@@ -59,5 +60,5 @@ def _history_json(view: View) -> sa.Cast[str]:
     return sa.cast(sa.select(history).scalar_subquery(), sa.Text)
 
 
-HISTORY_JSON = _history_json("full")  # analysts see a part of the same entries
-PUBLIC_HISTORY_JSON = _history_json("public")
+# By public_only. Analysts see a part of the entries of agents.
+HISTORY_JSON = {False: _history_json("full"), True: _history_json("public")}

@@ -51,8 +51,8 @@ DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the d
 class TimelineBudget:
     """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = asyncio.Semaphore(slots)
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self.slots = slots
         self._bytes_left = MAX_ANSWER_BYTES
 
     def take(self, size: int) -> bool:

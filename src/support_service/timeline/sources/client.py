@@ -77,9 +77,9 @@ class SourceClient:
         self._retries = RETRY_BUDGET
         self._log = log.getChild(self.name)  # telemetry/logs.py passes each message once a minute for each logger
 
-    def new_budget(self) -> TimelineBudget:
-        """Return the limits of one timeline: half of the connections (at least one), so that others stay free."""
-        return TimelineBudget(max(1, self._connections // 2))
+    def new_slots(self) -> asyncio.Semaphore:
+        """Return the concurrent calls of one read: half of the connections (at least one), so that others stay free."""
+        return asyncio.Semaphore(max(1, self._connections // 2))
 
     def calls(self, wanted: SourceReferences) -> tuple[list[SourceCall], str | None]:
         """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""

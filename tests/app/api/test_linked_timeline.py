@@ -1,0 +1,154 @@
+"""One timeline of a case and its duplicates."""
+
+import asyncio
+
+import pytest
+
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
+from tests.app.api.test_links import FOREIGN, OWN, add_link, link_request, open_owned  # noqa: F401 - a fixture
+from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
+from tests.conftest import both_databases
+from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case, upload
+
+BOTH = {"includeTimeline": "true", "includeLinked": "true"}
+MESSAGE = {"authorType": "customer", "message": "Where is it?"}
+
+
+async def open_duplicates(client, *contexts, **fields):
+    """Open a case with each context; link all as duplicates of the first one. Return all."""
+    original, *duplicates = [await open_case(client, context=context, **fields) for context in contexts]
+    for duplicate in duplicates:
+        await add_link(client, duplicate, original, "duplicate-of")
+    return original, *duplicates
+
+
+def order(name):
+    """Return a context that names an order."""
+    return [{"type": "order", "orderId": name}]
+
+
+def calls_of_order(orders, name):
+    """Return how often an order was asked for."""
+    return orders.count(f"/orders/{name}")
+
+
+@both_databases
+async def test_case_and_its_duplicates_have_one_timeline(client):
+    """Context, changes, messages and files of all are in the order of time, and each entry names its case."""
+    note = {"type": "note", "timestamp": "2026-01-01T00:00:00Z", "ticketId": "forged"}
+    original, one, two = await open_duplicates(client, [], [note], [], initialMessage=MESSAGE)
+    for case in (two, original, one):
+        await add_message(client, case, case["id"])
+        await upload(client, case, filename=f"{case['id']}.txt")
+    found = await read_case(client, original, **BOTH)
+    timeline = found["timeline"]
+    assert timeline[0] == note | {"ticketId": one["id"]}
+    assert [each["timestamp"] for each in timeline] == sorted(each["timestamp"] for each in timeline)
+    for case in (original, one, two):
+        alone = await read_case(client, case, includeTimeline="true")
+        of_case = [entry for entry in timeline if entry["ticketId"] == case["id"]]
+        named = [entry | {"ticketId": case["id"]} for entry in alone["timeline"]]
+        assert of_case == named
+        assert {entry["type"] for entry in of_case} >= {"conversation", "attachment", "case-event"}
+    linked = await read_case(client, original, includeLinked="true")
+    assert found == linked | {"timeline": timeline, "timelineSources": found["timelineSources"]}
+    assert found["moreCaseEvents"] is False
+
+
+async def test_timeline_of_one_case_names_no_case(client):
+    """It stays as it is, also if the case has duplicates."""
+    original, _ = await open_duplicates(client, [], [], initialMessage=MESSAGE)
+    for entry in (await read_case(client, original, includeTimeline="true"))["timeline"]:
+        assert "ticketId" not in entry
+
+
+@pytest.mark.usefixtures("upstream_services")
+async def test_object_of_several_cases_is_asked_for_once(client, orders):
+    """Its entries are there once, with the first case that names it; other objects are those of their own case."""
+    for name in ("ORD-1", "ORD-2"):
+        orders.add(name, "order.created")
+    original, _, other = await open_duplicates(client, order("ORD-1"), order("ORD-1"), order("ORD-2"))
+    timeline = (await read_case(client, original, **BOTH))["timeline"]
+    found = {(each["type"], each["ticketId"]) for each in timeline if each.get("source") == "order-service"}
+    assert found == {(kind, case["id"]) for kind in ("order", "order-event") for case in (original, other)}
+    assert sum(each.get("source") == "order-service" for each in timeline) == 4
+    assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
+    again = await read_case(client, original, **BOTH)
+    assert (again["timeline"], again["timelineSources"]["order"]["status"]) == (timeline, "cached")
+    assert [calls_of_order(orders, name) for name in ("ORD-1", "ORD-2")] == [1, 1]
+
+
+@pytest.mark.usefixtures("upstream_services")
+async def test_sources_of_several_cases_have_the_worst_status(client, orders, payments):
+    """And the greatest age: what a duplicate lacks is missing in the timeline."""
+    orders.add("ORD-1")
+    original, duplicate = await open_duplicates(client, order("ORD-1"), order("ORD-2"))
+    assert (await read_case(client, original, includeTimeline="true"))["timelineSources"]["order"]["status"] == "fresh"
+    orders.fail_with(503)
+    sources = (await read_case(client, original, **BOTH))["timelineSources"]
+    alone = (await read_case(client, original, includeTimeline="true"))["timelineSources"]
+    assert (sources["order"]["status"], alone["order"]["status"]) == ("unavailable", "cached")
+    assert sources["order"]["reason"]
+    assert sources["order"]["ageSeconds"] >= 0
+    assert sources.keys() == set(UPSTREAM_SERVICES)
+    assert duplicate["id"] not in str(sources)
+
+
+async def test_one_linked_timeline_leaves_half_of_the_connections_free(make_client, upstream_services, orders):
+    """However many duplicates it has: it calls a source as little at a time as the timeline of one case."""
+    client = await make_client(SUPPORT_TIMELINE_CONNECTIONS="4")
+    original, *_ = await open_duplicates(client, *(order(f"ORD-{number}") for number in range(5)))
+    release = orders.hang()
+    reading = [asyncio.create_task(read_case(client, original, **BOTH))]
+    await eventually(lambda: orders.waiting == 2)
+    other = await open_case(client, context=[*order("ORD-8"), *order("ORD-9")])
+    reading.append(asyncio.create_task(read_case(client, other, includeTimeline="true")))
+    await eventually(lambda: orders.waiting == 4)
+    assert [call for call in orders.calls if "ORD-8" in call or "ORD-9" in call]
+    assert len(orders.calls) == 4
+    release.set()
+    assert {each["timelineSources"]["order"]["status"] for each in await asyncio.gather(*reading)} == {"fresh"}
+
+
+async def test_each_duplicate_of_a_timeline_costs_a_request(make_client):
+    """A caller who owes requests gets 429 before the sources are asked."""
+    client = await make_client(SUPPORT_RATE_LIMIT="20/h")
+    original, *_ = await open_duplicates(client, *[[]] * 5)  # nine requests
+    await read_case(client, original, **BOTH)  # five
+    await read_case(client, original, **BOTH)
+    await read_case(client, original, includeLinked="true")
+    path = f"/support/cases/{original['id']}"
+    await expect_problem(await client.get(path), 429, "rate_limited")
+
+
+@both_databases
+async def test_linked_timeline_has_what_the_caller_may_see(principals, open_owned):  # noqa: F811 - the fixtures
+    """Customers get no notes and files of agents, agents no cases of others, and analysts masked entries."""
+    personal = {"type": "note", "text": "Lan, 0901234567", "timestamp": "2026-01-01T00:00:00Z"}
+    original, mine, foreign = [await open_owned(**owner, context=[personal]) for owner in (OWN, OWN, FOREIGN)]
+    cases = (original, mine, foreign)
+    for case in cases:
+        for visibility in ("public", "internal"):
+            message = {"authorType": "agent", "message": "secret", "visibility": visibility}
+            path = f"/support/cases/{case['id']}/messages"
+            await principals.read_json("supervisor", "POST", path, json=message)
+    for duplicate in (mine, foreign):
+        async with link_request(principals, "supervisor", duplicate, original, "duplicate-of") as response:
+            assert response.status == 201
+    path = f"/support/cases/{original['id']}?includeTimeline=true&includeLinked=true"
+    for reader, expected in {"supervisor": cases, "agent": cases[:2], "customer": cases[:2], "analyst": cases}.items():
+        timeline = (await principals.read_json(reader, "GET", path))["timeline"]
+        assert {each["ticketId"] for each in timeline} == {each["id"] for each in expected}, reader
+        messages = [each for each in timeline if each["type"] == "conversation"]
+        assert len(messages) == len(expected) * (1 if reader == "customer" else 2), reader
+        assert all(("actor" in each) == (reader in {"supervisor", "agent"}) for each in timeline if "action" in each)
+        for each in expected:
+            alone_path = f"/support/cases/{each['id']}?includeTimeline=true"
+            alone = (await principals.read_json(reader, "GET", alone_path))["timeline"]
+            of_case = [entry for entry in timeline if entry["ticketId"] == each["id"]]
+            assert of_case == [entry | {"ticketId": each["id"]} for entry in alone], reader
+        if reader == "analyst":
+            assert "secret" not in str(timeline)
+            assert "0901234567" not in str(timeline)
+    for reader in ("other-customer", "other-agent"):
+        await expect_problem(await principals.request(reader, "GET", path), 404, "case_not_found")
