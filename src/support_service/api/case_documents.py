@@ -93,7 +93,7 @@ class CaseDocuments:
         )
         kept = document.timeline
         if kept is None or not kept.is_made_of(collected.parts):
-            entries = self._encoder.encode_entries(view, merge.service_entries(own.opened_at, collected.entries))
+            entries = self._encoder.encode_entries(view, merge.service_entries(own.opened_at, collected.parts))
             context, *others = own.groups
             kept = KeptTimeline(collected.parts, b",".join(merge.merge(context, entries, *others)))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
@@ -194,7 +194,7 @@ class CaseDocuments:
 
         def encode() -> bytes:
             given = [
-                self._encoder.encode_entries(view, merge.service_entries(each.opened_at, found.entries), each.ticket_id)
+                self._encoder.encode_entries(view, merge.service_entries(each.opened_at, found.parts), each.ticket_id)
                 for each, found in zip(own, collected, strict=True)
             ]
             contexts, *others = zip(*(each.groups for each in own), strict=True)

@@ -25,7 +25,7 @@ def change_entries(recorded: Iterable[RecordedChange], view: View, masker: CaseM
         if view == "full":
             entry["actor"] = change.actor
         entry["changes"] = masker.changes(changes) if view == "masked" else changes
-        dated.append((change.at, entry))
+        dated.append((change.at, merge.make_entry("case", entry)))
     return dated
 
 

@@ -1,7 +1,6 @@
 """What is kept of a case that was encoded: the JSON of one version in one view, and the parts of its timeline."""
 
 from dataclasses import dataclass
-from operator import is_
 
 from support_service.api.case_json import with_clocks
 from support_service.core.domain.references import SourceReferences
@@ -56,12 +55,12 @@ class OwnEntries:
 class KeptTimeline:
     """The merged entries of a case as JSON, and the entries of the services that they were made of."""
 
-    parts: list[list[merge.Entry]]
+    parts: dict[UpstreamService, list[merge.Entry]]
     entries: bytes
 
-    def is_made_of(self, parts: list[list[merge.Entry]]) -> bool:
+    def is_made_of(self, parts: dict[UpstreamService, list[merge.Entry]]) -> bool:
         """Return True if these are the same lists, which are never changed: the cached answers have not changed."""
-        return len(parts) == len(self.parts) and all(map(is_, parts, self.parts))
+        return parts.keys() == self.parts.keys() and all(part is self.parts[name] for name, part in parts.items())
 
     @property
     def size(self) -> int:

@@ -1,18 +1,9 @@
 """Access policy of cases: what a role may do with a case it sees, in addition to the checks per route. Pure."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from support_service.cases.model.history import ENTRY_TYPE
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
-from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
-from support_service.core.domain.upstream_services import ENTRY_TYPES
 from support_service.core.errors import Forbidden
-
-RESERVED_ENTRY_TYPES = frozenset({*ENTRY_TYPES, "conversation", "attachment", ENTRY_TYPE})
-"""Timeline entry types that only services, the conversation or changes may provide; customers may not use them."""
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:
@@ -32,10 +23,9 @@ def check_may_attach(principal: Principal, visibility: Visibility) -> None:
 def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool) -> NewCase:
     """Return the new case as this principal may open it; raise Forbidden if a part of it is not allowed.
 
-    A customer's case is about the customer, and is not assigned to an agent or a team. It may not refer to orders,
-    payments or shipments, because this service does not know their owners and the timeline would show their data. It
-    may not hold context entries that the timeline would show as coming from a service or an agent. Synthetic cases are
-    hidden, so only supervisors and services may open them.
+    A customer's case is about the customer, and is not assigned to an agent or a team. It has no context: this service
+    does not know who owns the orders, payments and shipments that one refers to, and the timeline would show their
+    data. Synthetic cases are hidden, so only supervisors and services may open them.
     """
     if synthetic and principal.role not in ("supervisor", "service"):
         raise permission_missing(
@@ -50,8 +40,10 @@ def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool) -
         raise permission_missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise permission_missing("cases:assign", "Agents decide which team a case goes to.")
-    if references.references_by_service(new.context) or _has_reserved_types(new.context):
-        raise permission_missing("cases:refer", "Agents decide which orders, payments and shipments a case is about.")
+    if new.context:
+        raise permission_missing(
+            "cases:refer", "Agents add the context, which says what a case is about. Leave `context` out."
+        )
     return new.model_copy(update={"customer_id": principal.subject})
 
 
@@ -65,10 +57,6 @@ def check_may_assign(principal: Principal, before: str | None, after: str | None
     if principal.role == "agent" and before in (None, principal.subject) and after in (None, principal.subject):
         return
     raise permission_missing("cases:assign", "Only a supervisor can assign a case to another agent.")
-
-
-def _has_reserved_types(context: Iterable[Mapping[str, Any]]) -> bool:
-    return any(isinstance(entry.get("type"), str) and entry["type"] in RESERVED_ENTRY_TYPES for entry in context)
 
 
 def permission_missing(permission: str, sentence: str) -> Forbidden:

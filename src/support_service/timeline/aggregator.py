@@ -48,16 +48,16 @@ class AggregatorTimings:
 class TimelineEntries:
     """A case's entries from the upstream services, in the order of UPSTREAM_SERVICES, and each service's freshness.
 
-    A part has the entries of one service. Do not change it: reads share it while the cached answer is the same.
+    Do not change the parts: reads share each while the cached answer is the same.
     """
 
-    parts: list[list[Entry]]
+    parts: dict[UpstreamService, list[Entry]]
     sources: dict[UpstreamService, SourceStatus]
 
     @property
     def entries(self) -> list[Entry]:
         """The entries of all services."""
-        return [entry for part in self.parts for entry in part]
+        return [entry for part in self.parts.values() for entry in part]
 
     @property
     def completeness(self) -> str:
@@ -210,7 +210,7 @@ class TimelineAggregator:
         found: FetchResult,
         switched_off: Mapping[UpstreamService, str],
     ) -> TimelineEntries:
-        parts: list[list[Entry]] = []
+        parts: dict[UpstreamService, list[Entry]] = {}
         sources: dict[UpstreamService, SourceStatus] = {}
         for name in UPSTREAM_SERVICES:
             if name not in case.wanted:
@@ -222,7 +222,7 @@ class TimelineAggregator:
                 given, sources[name] = _with_freshness(
                     kept.get(name), found.fetched.get(name), switched_off.get(name), is_current=name in current
                 )
-            parts.append(given)
+            parts[name] = given
         return TimelineEntries(parts, sources)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from support_service.core.clock import format_time
 from support_service.core.domain.references import SourceReferences, SourceStatus
-from support_service.core.domain.upstream_services import UpstreamService
+from support_service.core.domain.upstream_services import EntryOrigin, UpstreamService
 
 Entry = dict[str, Any]
 Dated = tuple[str, Entry]
@@ -27,24 +27,25 @@ ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 def context_entries(opened_at: str, context: Iterable[Mapping[str, Any]]) -> list[Dated]:
     """Return the entries of a case's context.
 
-    Every entry has `type` and `timestamp`; other members stay unchanged. An entry without a readable time gets
+    Every entry has `type` and `timestamp`; members but `origin` stay unchanged. An entry without a readable time gets
     `opened_at`, the time at which the case was opened.
     """
     dated = []
     for entry in context:
         at, kind = normalise_time(entry.get("timestamp")), entry.get("type")
         typed = dict(entry) | {"type": kind if isinstance(kind, str) and kind else "context"}
-        dated.append((at or opened_at, typed if at else typed | {"timestamp": opened_at}))
+        dated.append((at or opened_at, make_entry("context", typed if at else typed | {"timestamp": opened_at})))
     return dated
 
 
-def service_entries(opened_at: str, collected: Iterable[Mapping[str, Any]]) -> list[Dated]:
-    """Return the entries that the services gave; an entry without a time gets `opened_at`."""
+def service_entries(opened_at: str, collected: Mapping[UpstreamService, Iterable[Mapping[str, Any]]]) -> list[Dated]:
+    """Return the entries that each service gave; an entry without a time gets `opened_at`."""
     dated = []
-    for entry in collected:
-        at = entry.get("timestamp")
-        at = at if isinstance(at, str) else opened_at
-        dated.append((at, {**entry, "timestamp": at}))
+    for service, entries in collected.items():
+        for entry in entries:
+            at = entry.get("timestamp")
+            at = at if isinstance(at, str) else opened_at
+            dated.append((at, make_entry(service, {**entry, "timestamp": at})))
     return dated
 
 
@@ -97,9 +98,15 @@ def _worst(given: Iterable[SourceStatus]) -> SourceStatus:
     return SourceStatus(status=status, ageSeconds=max(ages, default=None), reason="; ".join(reasons) or None)
 
 
+def make_entry(origin: EntryOrigin, members: Entry) -> Entry:
+    """Return the entry with these members, whose `origin` nothing else can set. The members are changed."""
+    members["origin"] = origin
+    return members
+
+
 def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:
     at = row.get("sentAt") or row["createdAt"]
-    return at, {"type": kind, "timestamp": at} | {name: row[name] for name in members}
+    return at, make_entry("case", {"type": kind, "timestamp": at} | {name: row[name] for name in members})
 
 
 def normalise_time(value: object) -> str | None:

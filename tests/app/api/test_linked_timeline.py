@@ -42,7 +42,7 @@ async def test_case_and_its_duplicates_have_one_timeline(client):
         await upload(client, case, filename=f"{case['id']}.txt")
     found = await read_case(client, original, **BOTH)
     timeline = found["timeline"]
-    assert timeline[0] == note | {"ticketId": one["id"]}
+    assert timeline[0] == note | {"ticketId": one["id"], "origin": "context"}
     assert [each["timestamp"] for each in timeline] == sorted(each["timestamp"] for each in timeline)
     for case in (original, one, two):
         alone = await read_case(client, case, includeTimeline="true")

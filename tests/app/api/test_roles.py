@@ -572,6 +572,7 @@ async def test_analyst_sees_masked_cases(principals, own_case):
     assert case["customerId"] == page["items"][0]["customerId"]
     assert (case["status"], case["channel"], case["messages"][0]["authorType"]) == ("open", "email", "customer")
     assert files[0]["sizeBytes"] == 5
+    assert {entry["origin"] for entry in case["timeline"]} == {"case"}
     for query in ("q=Ann", "customerId=customer-1", "orderId=1", "payment_id=1", "shipmentId=1", "tag=a&tag=Ann+Smith"):
         await expect_problem(
             await principals.request("analyst", "GET", f"/support/cases?{query}"), 403, "permission_missing"
@@ -608,11 +609,11 @@ async def test_each_role_sees_its_part_of_the_history(principals, own_case):
         "visibility": [None, "public"],
     }
     assert [entry["action"] for entry in seen["analyst"]] == [entry["action"] for entry in seen["agent"]]
-    assert {*seen["analyst"][1]} == {"type", "timestamp", "action", "changes"}
+    assert {*seen["analyst"][1]} == {"type", "timestamp", "origin", "action", "changes"}
     assert seen["analyst"][1]["changes"] == {"attachmentId": [None, file], "visibility": [None, "public"]}
     assert seen["analyst"][2]["changes"]["tags"] == [[], ["late", "[masked]"]]
     assert [{**entry, "timestamp": ""} for entry in seen["customer"]] == [
-        {"type": "case-event", "timestamp": "", "action": action, "changes": {"status": status}}
+        {"type": "case-event", "timestamp": "", "origin": "case", "action": action, "changes": {"status": status}}
         for action, status in (
             ("case.opened", [None, "open"]),
             ("case.changed", ["open", "pending"]),
@@ -644,20 +645,29 @@ def opening(**given):
     return {"json": {"subject": "Help", "channel": "email", **given}}
 
 
+REFUND = {
+    "type": "payment-refund",
+    "source": "payment-service",
+    "eventType": "payment.refund.approved",
+    "status": "approved",
+    "amount": 500,
+    "timestamp": "2026-05-12T08:30:00Z",
+}
+
+
 @pytest.mark.parametrize(
-    "kind", ["order", "order-event", "payment", "shipment", "conversation", "attachment", "case-event"]
+    "entry",
+    [REFUND, *({"type": kind} for kind in ("order", "Payment", "payment ", ["payment"], "conversation", "page")), {}],
 )
-async def test_customer_cannot_forge_entries_of_the_timeline(principals, kind):
-    """A context that looks like an entry of a service or an agent is refused."""
-    entry = {"type": kind, "status": "captured", "authorType": "agent", "message": "We promise a full refund."}
+async def test_customer_opens_cases_without_a_context(principals, entry):
+    """Whatever is in it, an entry could look like one of a service or an agent."""
     problem = await expect_problem(
         await principals.request("customer", "POST", "/support/cases", **opening(context=[entry])),
         403,
         "permission_missing",
     )
     assert "cases:refer" in problem["detail"]
-    for mine in ([{"type": "page", "path": "/orders"}], [{"note": "no type"}], []):
-        await principals.read_json("customer", "POST", "/support/cases", **opening(context=mine))
+    await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
 
 
 @pytest.mark.parametrize(("principal", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
@@ -680,7 +690,10 @@ async def test_personal_data_in_vocabulary_fields_is_masked(principals):
         {"type": "page", "source": int(number), "status": float(number), "total": number, "amount": int(number)},
     ]
     case = await principals.read_json(
-        "customer", "POST", "/support/cases", **opening(channel=name, tags=[f"+{number}", "late"], context=context)
+        "supervisor",
+        "POST",
+        "/support/cases",
+        **opening(customerId="customer-1", channel=name, tags=[f"+{number}", "late"], context=context),
     )
     data = form(b"x", content_type=f"x/doe.{number}")
     await principals.read_json("customer", "POST", f"/support/cases/{case['id']}/attachments", data=data)

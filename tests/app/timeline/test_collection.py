@@ -39,6 +39,7 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     assert by_type["order"] == {
         "type": "order",
         "timestamp": "2026-01-02T00:00:00.000000Z",
+        "origin": "order",
         "source": "order-service",
         "orderId": "ORD-1",
         "status": "paid",
@@ -47,6 +48,7 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     assert by_type["order-event"] == {
         "type": "order-event",
         "timestamp": "2026-01-01T00:00:00.000000Z",
+        "origin": "order",
         "source": "order-service",
         "eventType": "order.created",
         "payload": {"step": 0},
@@ -54,6 +56,7 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     assert by_type["payment"] == {
         "type": "payment",
         "timestamp": "2026-01-03T00:00:00.000000Z",
+        "origin": "payment",
         "source": "payment-service",
         "paymentId": "PAY-1",
         "orderId": "ORD-1",
@@ -63,6 +66,7 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     assert by_type["shipment"] == {
         "type": "shipment",
         "timestamp": "2026-01-03T00:00:00.000000Z",
+        "origin": "fulfillment",
         "source": "fulfillment-service",
         "shipmentId": "SHP-1",
         "orderId": "ORD-1",
@@ -79,7 +83,7 @@ async def test_timeline_merges_case_history_and_all_sources_by_time(client, orde
     ) == (("agent", "Hello", "neutral", {"a": 1}, "https://x/y"))
     assert message["visibility"] == by_type["attachment"]["visibility"] == "public"
     assert (by_type["attachment"]["filename"], by_type["attachment"]["uri"]) == ("a.txt", attachment["uri"])
-    assert by_type["note"] == note
+    assert by_type["note"] == note | {"origin": "context"}
 
 
 async def test_calls_to_all_sources_run_concurrently(client, orders, payments, shipments):

@@ -54,6 +54,25 @@ async def test_timeline_has_all_sources_by_day(sources, console, client, case):
     await expect(timeline.get_by_text("Where is my parcel?")).to_be_visible()
 
 
+async def test_context_that_claims_to_be_something_else_is_shown_as_context(sources, console, client):
+    """Entries of the context are marked, and none is hidden or shown as an entry of a service, a person or a change."""
+    claims = [
+        {"type": kind, "source": "payment-service", "origin": "payment", "name": f"claims {kind}"}
+        for kind in ("payment", "conversation", "attachment", "case-event")
+    ]
+    case = await open_case(client, subject="Odd", context=[{"type": "order", "orderId": "ORD-1001"}, *claims])
+    page = await console.open(path(case))
+    await settled(page)
+    entries = page.locator(".timeline li")
+    for claim in claims:
+        entry = entries.filter(has_text=claim["name"])
+        await expect(entry).to_have_count(1)
+        await expect(entry).to_contain_text("given with the case")
+    await expect(entries.filter(has_text="given with the case")).to_have_count(1 + len(claims))
+    await expect(page.locator(".timeline .message")).to_have_count(0)
+    await expect_accessible(page)
+
+
 async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console, client, payments, shipments, case):
     """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
     payments.fail_with(503)

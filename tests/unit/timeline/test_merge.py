@@ -43,7 +43,7 @@ odd_time_texts = st.sampled_from(
 timestamps = time_texts | odd_time_texts | json
 contexts = st.lists(
     st.dictionaries(st.text(), json, max_size=3)
-    | st.fixed_dictionaries({"type": json, "timestamp": timestamps}, optional={"orderId": json})
+    | st.fixed_dictionaries({"type": json, "timestamp": timestamps}, optional={"orderId": json, "origin": json})
 )
 answers = json | st.fixed_dictionaries(
     {"id": json, "createdAt": timestamps, "updatedAt": timestamps}, optional={"status": json, "items": json}
@@ -55,7 +55,11 @@ def utc(at):
     return format_time(at.replace(tzinfo=UTC))
 
 
-collected = st.lists(st.fixed_dictionaries({"type": st.text(min_size=1), "timestamp": st.none() | times.map(utc)}))
+collected = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.text(min_size=1), "timestamp": st.none() | times.map(utc)}, optional={"origin": json}
+    )
+)
 moments = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone is given
 
 
@@ -83,7 +87,7 @@ def merge_entries(opened_at, context, collected, messages, attachments):
     opening = format_time(opened_at)
     return merge.merge(
         merge.context_entries(opening, context),
-        merge.service_entries(opening, collected),
+        merge.service_entries(opening, {"order": collected}),
         merge.message_entries(messages),
         merge.attachment_entries(attachments),
     )
@@ -122,10 +126,10 @@ def test_messages_are_at_the_time_at_which_they_were_sent(times_):
 
 @given(contexts)
 def test_context_entries_are_unchanged(context):
-    """Only an invalid type or timestamp of a context entry is replaced."""
+    """Only the origin, and an invalid type or timestamp, of a context entry are replaced."""
     merged = merge_entries(OPENED, context, [], [], [])
     for entry in context:
-        kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp")}
+        kept = {name: value for name, value in entry.items() if name not in ("type", "timestamp", "origin")}
         assert any(kept.items() <= {**other}.items() if not kept else _holds(other, kept) for other in merged)
 
 
@@ -185,14 +189,30 @@ def test_merge_does_not_change_its_input(context, known):
 
 @given(collected)
 def test_each_source_entry_is_in_the_merge_unchanged(known):
-    """Each source entry appears unchanged, as often as it was given; a missing timestamp is filled in."""
+    """Each appears unchanged but for its origin, as often as it was given; a missing timestamp is filled in."""
     opening = format_time(OPENED)
-    expected = [entry | {"timestamp": entry["timestamp"] or opening} for entry in known]
+    expected = [entry | {"timestamp": entry["timestamp"] or opening, "origin": "order"} for entry in known]
     assert _multiset(merge_entries(OPENED, [], known, [], [])) == _multiset(expected)
 
 
+@given(contexts, collected, collected, st.lists(moments))
+def test_no_entry_can_claim_another_origin(context, ordered, paid, messages):
+    """Neither a context nor an answer of a service sets `origin`, and entries that a cache has without it get it."""
+    opening = format_time(OPENED)
+    for origins, dated in (
+        (["context"] * len(context), merge.context_entries(opening, context)),
+        (
+            ["order"] * len(ordered) + ["payment"] * len(paid),
+            merge.service_entries(opening, {"order": ordered, "payment": paid}),
+        ),
+        (["case"] * len(messages), merge.message_entries(map(message_at, messages))),
+        (["case"] * len(messages), merge.attachment_entries(map(attachment_at, messages))),
+    ):
+        assert [entry["origin"] for _, entry in dated] == origins
+
+
 def _multiset(entries):
-    return Counter(map(repr, entries))
+    return Counter(repr(sorted(entry.items())) for entry in entries)
 
 
 unusual_numbers = st.sampled_from(

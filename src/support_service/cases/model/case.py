@@ -15,7 +15,7 @@ from support_service.cases.model.links import ShownLinkKind
 from support_service.cases.model.vocabulary import Json, Priority, Visibility
 from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
 from support_service.core.domain.references import SourceStatus
-from support_service.core.domain.upstream_services import ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
+from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
 from support_service.sla.shown_clocks import ShownClocks
 
@@ -173,7 +173,23 @@ class CaseLink(ApiModel):
     created_at: datetime
 
 
-TimelineEntry = Annotated[Json, WithJsonSchema({"anyOf": [ENTRY_SCHEMA, {"type": "object"}]})]
+ANY_ENTRY_SCHEMA: Json = {
+    "title": "OtherEntry",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "timestamp": {"type": "string"},
+        "origin": {
+            "type": "string",
+            "enum": list(ENTRY_ORIGINS),
+            "description": "where the entry comes from; only the service sets it. `case`: the conversation, the files "
+            "and the changes of the case; `context`: the context that a client gave, whatever it says; otherwise the "
+            "service that gave the entry",
+        },
+    },
+    "required": ["type", "timestamp", "origin"],
+}
+TimelineEntry = Annotated[Json, WithJsonSchema({"anyOf": [ENTRY_SCHEMA, ANY_ENTRY_SCHEMA]})]
 Sources = dict[UpstreamService, SourceStatus]
 NOT_REQUESTED: Sources = dict.fromkeys(
     UPSTREAM_SERVICES, SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")

@@ -94,6 +94,7 @@ CASE: Example = CASE_SUMMARY | {
         {
             "type": "order",
             "timestamp": "2026-05-08T10:00:00Z",
+            "origin": "order",
             "source": "order-service",
             "orderId": "ORD-1001",
             "status": "shipped",
@@ -102,6 +103,7 @@ CASE: Example = CASE_SUMMARY | {
         {
             "type": "conversation",
             "timestamp": SENT_AT,
+            "origin": "case",
             "authorType": "customer",
             "message": NEW_MESSAGE["message"],
             "attachmentUri": None,
@@ -112,6 +114,7 @@ CASE: Example = CASE_SUMMARY | {
         {
             "type": "case-event",
             "timestamp": "2026-05-12T09:02:11.480000Z",
+            "origin": "case",
             "action": "case.changed",
             "actor": "lan",
             "changes": {"assignedAgentId": [None, "agent-7"]},

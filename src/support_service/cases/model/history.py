@@ -81,6 +81,7 @@ ENTRY_SCHEMA: Json = {
     "properties": {
         "type": {"const": ENTRY_TYPE, "type": "string"},
         "timestamp": {"type": "string", "format": "date-time"},
+        "origin": {"const": "case", "type": "string"},
         "action": {"type": "string", "enum": list(SHOWN_ACTIONS)},
         "actor": {"type": "string", "description": "who made the change; for staff only"},
         "changes": {
@@ -88,7 +89,7 @@ ENTRY_SCHEMA: Json = {
             "additionalProperties": {"type": "array", "items": {}, "minItems": 2, "maxItems": 2},
         },
     },
-    "required": ["type", "timestamp", "action", "changes"],
+    "required": ["type", "timestamp", "origin", "action", "changes"],
 }
 """JSON Schema of the entries."""
 

@@ -135,6 +135,7 @@ export const texts = {
   "timeline.earlier": "Show {n} earlier {n|entry|entries}",
   "timeline.empty": "Nothing here yet.",
   "timeline.gap": "Entries of {source} are missing.",
+  "timeline.given": "given with the case",
   "timeline.stale": "as of {time} ago",
   "timeline.unreadable": "This entry can't be shown.",
   "timeline.no_time": "Without a readable time",

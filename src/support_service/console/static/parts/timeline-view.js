@@ -12,8 +12,6 @@ const NEAR_END = 80; // px
 
 /** @typedef {import("./timeline.js").Entry} Entry */
 
-/** End of the member `source` of entries that an upstream service gave, such as `order-service`. */
-const SOURCE_SUFFIX = "-service";
 const HISTORY = "case-event";
 const GROUPS = {
   conversation: ["message"],
@@ -122,7 +120,7 @@ export class TimelineView {
 }
 
 /**
- * Return all entries, oldest first.
+ * Return all entries, oldest first. What one is, its `origin` says: the rest of an entry of the context may claim anything.
  * @param {any} detail a case as the API returns it
  * @param {any[]} timeline its collected timeline
  * @returns {Entry[]}
@@ -134,14 +132,15 @@ export function entriesOf(detail, timeline) {
     ...detail.attachments.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: "file", data })),
   ];
   for (const data of timeline) {
-    if (data.type === "conversation" || data.type === "attachment") continue; // these have entries with more members
-    if (data.type === HISTORY) {
-      if (data.action !== "attachment.added") entries.push({ at: timeOf(data.timestamp), kind: "history", data });
-      continue;
+    const at = timeOf(data.timestamp);
+    if (data.origin === "case") {
+      // Messages and files have entries with more members.
+      if (data.type === HISTORY && data.action !== "attachment.added") entries.push({ at, kind: "history", data });
+    } else if (Object.hasOwn(detail.timelineSources, data.origin)) {
+      entries.push({ at, kind: "source", source: data.origin, data });
+    } else {
+      entries.push({ at, kind: "context", data });
     }
-    const source = text(data.source);
-    const kind = source.endsWith(SOURCE_SUFFIX) ? "source" : "context";
-    entries.push({ at: timeOf(data.timestamp), kind, source: source.replace(SOURCE_SUFFIX, ""), data });
   }
   return withKeys(entries.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)));
 }

@@ -5,7 +5,7 @@ import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
-const HIDDEN_MEMBERS = ["type", "timestamp", "source", "status", "eventType", "payload"];
+const HIDDEN_MEMBERS = ["type", "timestamp", "origin", "source", "status", "eventType", "payload"];
 
 /**
  * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, data: any}} Entry
@@ -147,6 +147,7 @@ function fact({ at, kind, source, data }, { sources }) {
       <strong>${word("entry", data.type)}</strong>
       ${data.eventType ? html`<bdi>${data.eventType}</bdi>` : id ? html`<bdi>${id}</bdi>` : nothing}
       ${data.status ? html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>` : nothing}
+      ${kind === "context" ? html`<span class="pill">${t("timeline.given")}</span>` : nothing}
       ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
       ${time(at)}
     </p>
