@@ -6,7 +6,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
-from support_service.database import Reader
+from support_service.database import Reader, Transaction
 from support_service.idempotency.unit_of_work import UnitOfWork
 
 
@@ -29,6 +29,22 @@ async def read_accepting_case(
     Raises NotFound (the case is unknown, or the principal may not see it), Conflict and VersionConflict.
     """
     found = await store.get_case(reader, case_id) if is_valid_id(case_id) else None
+    return _require_accepting(principal, case_id, found, expected)
+
+
+async def hold_accepting_case(
+    tx: Transaction, principal: Principal, case_id: str, expected: ExpectedVersions
+) -> CaseForUpload:
+    """Return a case that the principal may add a file to; nobody else changes it until `tx` ends.
+
+    Raises the errors of `read_accepting_case`.
+    """
+    return _require_accepting(principal, case_id, await store.hold_case(tx, case_id), expected)
+
+
+def _require_accepting(
+    principal: Principal, case_id: str, found: CaseForUpload | None, expected: ExpectedVersions
+) -> CaseForUpload:
     case = require_visible(principal, case_id, found)
     require_accepting_files(principal, case)
     expect_version(visible_version(principal, case.version, case.internal_changes), expected)

@@ -43,6 +43,7 @@ SELECT_CASE = compiled(
         *_CASE_COLUMNS, _FILE_COUNT.where(attachments.c.ticket_id == tickets.c.id).scalar_subquery().label("files")
     ).where(_CASE_BY_ID)
 )
+HOLD_CASE = compiled(sa.select(*_CASE_COLUMNS).where(_CASE_BY_ID).with_for_update(read=True))
 LOCK_CASE = compiled(
     tickets.update()
     .where(_CASE_BY_ID)
@@ -111,6 +112,12 @@ async def get_case(reader: Reader, case_id: str) -> CaseForUpload | None:
     """Return a case with its number of files, without locking it; None if it does not exist."""
     row = await reader.fetch_one(SELECT_CASE, {"case_id": case_id})
     return _to_case(row, files=row.files) if row else None
+
+
+async def hold_case(tx: Transaction, case_id: str) -> CaseForUpload | None:
+    """Return a case that nobody else changes until `tx` ends; None if it does not exist."""
+    row = await tx.fetch_one(HOLD_CASE, {"case_id": case_id})
+    return _to_case(row) if row else None
 
 
 async def lock_case_and_bump_version(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseForUpload | None:

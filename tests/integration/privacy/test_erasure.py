@@ -24,6 +24,7 @@ from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
+from tests.support.access.fixtures import write_token
 from tests.support.calls import (
     GENEROUS_TIMEOUT,
     add_message,
@@ -407,6 +408,38 @@ async def test_erasure_does_not_block_uploads(client, two_cases, erase, database
         await eventually(lambda: database.fetch_one(waits))
         await upload(client, other, FILES[0])
     assert (await erasing).erased["files"] == 2
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_file_that_the_customer_stages_during_the_erasure_is_erased_too(
+    make_client, client, two_cases, erase, database, attachment_dir, redis, tmp_path
+):
+    """It waits for the erasure of the case, which is no case of the customer then."""
+    token = write_token(tmp_path / "tokens.json", "customer", role="customer", subject=CUSTOMER)
+    shop = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"))
+    path = f"/support/cases/{two_cases[0]['id']}/attachments?staged=true"
+    await wait_until_published(redis, 6)
+    free = sa.select(tickets.c.id).where(tickets.c.customer_id == CUSTOMER).with_for_update(read=True, skip_locked=True)
+    upload_waits = sa.text("SELECT 1 FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted")
+    async with database.transaction() as tx:
+        await tx.execute(sa.text("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE"))
+        erasing = asyncio.create_task(erase())
+
+        async def has_begun():
+            async with database.transaction() as other:
+                return not await other.fetch_one(free)
+
+        await eventually(has_begun)
+        headers = {"Authorization": f"Bearer {token}"}
+        sending = asyncio.create_task(shop.post(path, data=form(f"{WORD}, too".encode()), headers=headers))
+
+        async def has_decided():
+            return sending.done() or await database.fetch_one(upload_waits)
+
+        await eventually(has_decided)
+    await erasing
+    await expect_problem(await sending, 404, "case_not_found")
+    assert WORD not in await stored_text(database, attachment_dir, redis)
 
 
 async def test_customer_with_many_cases_is_erased_in_one_run(erase, database):

@@ -7,7 +7,12 @@ from datetime import datetime
 from support_service.attachments import staged_store
 from support_service.attachments.addition import add_attachment, case_full, count_attachments
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import lock_visible_case, read_accepting_case, require_accepting_files
+from support_service.attachments.case_access import (
+    hold_accepting_case,
+    lock_visible_case,
+    read_accepting_case,
+    require_accepting_files,
+)
 from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage
@@ -95,7 +100,7 @@ class AttachmentUploader:
         try:
             if before_commit is not None:
                 await before_commit()
-            rows = () if staged else (ContendedRow(case_id), LEDGER_ROW)
+            rows = (ContendedRow(case_id),) if staged else (ContendedRow(case_id), LEDGER_ROW)
             async with unit_of_work(self._database, origin, *rows) as work:
                 if staged:
                     synthetic = await self._stage(work, attachment, expected_versions)
@@ -132,7 +137,8 @@ class AttachmentUploader:
     async def _stage(self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions) -> bool:
         """Insert the row of a staged file. Return whether the case is synthetic."""
         principal, most = work.origin.principal, self._limits.max_staged_files
-        case = await read_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
+        # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
+        case = await hold_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
         if not await staged_store.add(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
