@@ -356,6 +356,33 @@ async def test_duplicate_is_linked_and_unlinked(console, client, case):
     await expect(page.get_by_label("Status", exact=True)).to_have_value("open")
 
 
+async def test_timeline_has_the_entries_of_duplicates(sources, console, client, case):
+    """Each leads to its case. Messages, files, orders and changes of duplicates are in the order of time."""
+    other = await open_case(client, subject="Lost parcel", context=[{"type": "order", "orderId": "ORD-1001"}])
+    await add_message(client, other, "My parcel is lost.")
+    await upload(client, other, filename="label.txt")
+    await client.post(f"/support/cases/{other['id']}/links", json={"kind": "duplicate-of", "caseId": case["id"]})
+    page = await console.open(path(case))
+    timeline = page.get_by_role("region", name="Timeline")
+    name = f"duplicate {other['id'][:8]}"
+    for entry in ("My parcel is lost.", "label.txt", "Case closed"):
+        item = timeline.get_by_role("listitem").filter(has_text=entry)
+        await expect(item.get_by_role("link", name=name)).to_be_visible()
+    first = timeline.get_by_role("listitem").filter(has_text="Where is my parcel?")
+    await expect(first.get_by_role("link", name=name)).to_have_count(0)
+    await expect(timeline.get_by_text("order.paid")).to_have_count(1)
+    await expect(timeline.get_by_text(case["id"])).to_have_count(0)
+    await add_message(client, other, "It is still lost.", visibility="internal")
+    await expect(timeline.get_by_text("It is still lost.")).to_be_visible()
+    await expect_accessible(page)
+    file = timeline.get_by_role("listitem").filter(has_text="label.txt")
+    await file.get_by_role("button", name="Delete").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(timeline.get_by_role("link", name="label.txt")).to_have_count(0)
+    await timeline.get_by_role("link", name=name).first.click()
+    await expect(page.get_by_role("heading", name="Lost parcel")).to_be_visible()
+
+
 async def test_texts_of_customers_are_shown_as_text(console, client):
     """Markup in a subject, a message, a file name, a tag, a channel and a context is text, in any width."""
     case = await open_case(

@@ -137,6 +137,7 @@ export const texts = {
   "timeline.gap": "Entries of {source} are missing.",
   "timeline.given": "given with the case",
   "timeline.stale": "as of {time} ago",
+  "timeline.duplicate": "duplicate {id}",
   "timeline.unreadable": "This entry can't be shown.",
   "timeline.no_time": "Without a readable time",
   "timeline.file": "File",

@@ -138,6 +138,7 @@ export const texts = {
   "timeline.gap": "Thiếu các mục của {source}.",
   "timeline.given": "được cung cấp kèm vụ việc",
   "timeline.stale": "dữ liệu cách đây {time}",
+  "timeline.duplicate": "vụ việc trùng {id}",
   "timeline.unreadable": "Không hiển thị được mục này.",
   "timeline.no_time": "Không đọc được thời gian",
   "timeline.file": "Tệp",

@@ -8,7 +8,7 @@ import { live, Presence } from "../lib/live.js";
 import { caseAside } from "../parts/case-aside.js";
 import { caseHeader, sourceBadges } from "../parts/case-head.js";
 import { Composer } from "../parts/composer.js";
-import { entriesOf, TimelineView } from "../parts/timeline-view.js";
+import { duplicatesOf, entriesOf, TimelineView } from "../parts/timeline-view.js";
 
 const TICK = 30_000; // ms between updates of ages
 /** @type {Record<string, string>} */
@@ -22,8 +22,8 @@ export class CasePage extends Element {
   version = 0;
   /** @type {any} the page of the customer */
   customer = null;
-  /** @type {any[]} */
-  collected = [];
+  /** The case as it was read last with its timeline, which may be that of its duplicates too. @type {any} */
+  collected = null;
   /** @type {Record<string, any>} */
   sources = {};
   /** @type {import("../parts/timeline.js").Entry[]} */
@@ -77,7 +77,7 @@ export class CasePage extends Element {
   willUpdate() {
     if (this.shownId === this.caseId) return;
     this.shownId = this.caseId;
-    Object.assign(this, { detail: null, version: 0, customer: null, collected: [], sources: {}, entries: [], failure: "", message: "" });
+    Object.assign(this, { detail: null, version: 0, customer: null, collected: null, sources: {}, entries: [], failure: "", message: "" });
     this.view = new TimelineView(this);
     this.composer = new Composer(this);
     this.composer.restore();
@@ -114,6 +114,7 @@ export class CasePage extends Element {
   /** Read the case if a change is new here; changes of an older release have no version. @param {any} change */
   applyChange(change) {
     if (change.caseId === this.caseId && (!change.version || change.version > this.version)) this.followChange();
+    else if (this.detail && duplicatesOf(this.detail).has(change.caseId)) this.collect();
   }
 
   async followChange() {
@@ -141,15 +142,16 @@ export class CasePage extends Element {
     if (isAtEnd && !first) this.view.scrollToEnd();
   }
 
-  /** Collect the timeline, from the cache of the service or, with `refresh`, from the sources. */
+  /** Collect the timeline of the case and its duplicates, from the cache of the service or, with `refresh`, from the sources. */
   async collect({ refresh = false } = {}) {
     this.set({ collecting: true });
+    const isLinked = duplicatesOf(this.detail).size > 0;
     try {
-      const { data } = await (refresh
-        ? request(`${this.path}/timeline/refresh`, { method: "POST" })
-        : request(`${this.path}?includeTimeline=true`));
+      const refreshed = refresh && (await request(`${this.path}/timeline/refresh`, { method: "POST" }));
+      const read = () => request(`${this.path}?includeTimeline=true${isLinked ? "&includeLinked=true" : ""}`);
+      const { data } = refreshed && !isLinked ? refreshed : await read();
       const { isAtEnd } = this.view;
-      this.set({ collected: data.timeline, sources: data.timelineSources, entries: entriesOf(this.detail, data.timeline) });
+      this.set({ collected: data, sources: data.timelineSources, entries: entriesOf(this.detail, data) });
       if (isAtEnd) this.view.scrollToEnd();
     } catch (failure) {
       this.set({ message: explain(failure) });
@@ -191,7 +193,7 @@ export class CasePage extends Element {
     if (!(await this.confirm({ title: t("files.delete_title"), text: said, yes: t("files.delete_confirm") })) || caseId !== this.caseId) return;
     this.set({ message: "" });
     try {
-      await request(`${this.path}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
+      await request(`/support/cases/${encodeURIComponent(file.ticketId)}/attachments/${file.id}`, { method: "DELETE", key: newKey() });
       await this.reload({ own: true });
     } catch (failure) {
       this.set({ message: explain(failure) });

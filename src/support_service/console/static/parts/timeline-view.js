@@ -122,16 +122,19 @@ export class TimelineView {
 /**
  * Return all entries, oldest first. What one is, its `origin` says: the rest of an entry of the context may claim anything.
  * @param {any} detail a case as the API returns it
- * @param {any[]} timeline its collected timeline
+ * @param {any} collected the same case, read with its timeline, and with its duplicates if it has some; null before that
  * @returns {Entry[]}
  */
-export function entriesOf(detail, timeline) {
+export function entriesOf(detail, collected) {
+  const duplicates = duplicatesOf(detail);
+  /** @param {"messages" | "attachments"} part */
+  const withDuplicates = (part) => [...detail[part], ...(collected?.[part] ?? []).filter((/** @type {any} */ each) => duplicates.has(each.ticketId))];
   /** @type {Omit<Entry, "key">[]} */
   const entries = [
-    ...detail.messages.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: "message", data })),
-    ...detail.attachments.map((/** @type {any} */ data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: "file", data })),
+    ...withDuplicates("messages").map((data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("message"), data })),
+    ...withDuplicates("attachments").map((data) => ({ at: timeOf(data.sentAt ?? data.createdAt), kind: /** @type {const} */ ("file"), data })),
   ];
-  for (const data of timeline) {
+  for (const data of collected?.timeline ?? []) {
     const at = timeOf(data.timestamp);
     if (data.origin === "case") {
       // Messages and files have entries with more members.
@@ -142,7 +145,13 @@ export function entriesOf(detail, timeline) {
       entries.push({ at, kind: "context", data });
     }
   }
+  for (const entry of entries) if (duplicates.has(entry.data.ticketId)) entry.duplicate = entry.data.ticketId;
   return withKeys(entries.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0)));
+}
+
+/** Return the ids of a case's duplicates. @param {any} detail @returns {Set<string>} */
+export function duplicatesOf(detail) {
+  return new Set(detail.links.filter((/** @type {any} */ each) => each.kind === "duplicated-by").map((/** @type {any} */ each) => each.caseId));
 }
 
 /** Return a time as it is; none if it can't be read. @param {unknown} at */
@@ -155,7 +164,7 @@ function withKeys(entries) {
   /** @type {Map<string, number>} */
   const found = new Map();
   return entries.map((entry) => {
-    const name = [entry.kind, entry.source, entry.data.type, entry.data.id, entry.at].map((each) => text(each)).join(" ");
+    const name = [entry.kind, entry.source, entry.duplicate, entry.data.type, entry.data.id, entry.at].map((each) => text(each)).join(" ");
     const count = found.get(name) ?? 0;
     found.set(name, count + 1);
     return { ...entry, key: `${name} ${count}` };

@@ -5,10 +5,10 @@ import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
-const HIDDEN_MEMBERS = ["type", "timestamp", "origin", "source", "status", "eventType", "payload"];
+const HIDDEN_MEMBERS = ["type", "timestamp", "origin", "source", "status", "eventType", "payload", "ticketId"];
 
 /**
- * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, data: any}} Entry
+ * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, duplicate?: string, data: any}} Entry
  * @typedef {{day: string, entries: Entry[]}} Day
  * @typedef {{entries: Entry[], sources: Record<string, any>, preview: (file: any) => void, remove?: (file: any) => void, refresh: () => void}} Shown
  */
@@ -104,14 +104,14 @@ function item(entry, shown) {
  * @param {Entry} entry
  * @param {Shown} shown
  */
-function message({ at, data }, { entries, preview }) {
+function message({ at, data, duplicate }, { entries, preview }) {
   const isNote = data.visibility === "internal";
   const attached = filesOf(data, entries);
   return html`<li class="message" data-author=${data.authorType} ?data-note=${isNote}>
     <p class="meta">
       <strong>${word("author", data.authorType)}</strong>
       ${isNote ? html`<span class="note-mark">${t("composer.note")}</span>` : nothing}
-      ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${time(at)}
+      ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${caseLink(duplicate)} ${time(at)}
     </p>
     <div class="text" dir="auto">${data.message}</div>
     ${attached.length ? attached.map((each) => fileLine(each.data, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
@@ -122,11 +122,11 @@ function message({ at, data }, { entries, preview }) {
  * @param {Entry} entry
  * @param {Shown} shown
  */
-function file({ at, data }, { preview, remove }) {
+function file({ at, data, duplicate }, { preview, remove }) {
   return html`<li class="fact" ?data-note=${data.visibility === "internal"}>
     <p class="meta">
       <strong>${t("timeline.file")}</strong>
-      ${data.visibility === "internal" ? html`<span class="note-mark">${t("files.internal")}</span>` : nothing} ${time(at)}
+      ${data.visibility === "internal" ? html`<span class="note-mark">${t("files.internal")}</span>` : nothing} ${caseLink(duplicate)} ${time(at)}
     </p>
     ${fileLine(data, preview, remove)}
   </li>`;
@@ -136,7 +136,7 @@ function file({ at, data }, { preview, remove }) {
  * @param {Entry} entry
  * @param {Shown} shown
  */
-function fact({ at, kind, source, data }, { sources }) {
+function fact({ at, kind, source, duplicate, data }, { sources }) {
   const state = sources[source ?? ""];
   const isStale = kind === "source" && state?.status === "stale";
   const idMember = `${text(data.type)}Id`;
@@ -149,14 +149,14 @@ function fact({ at, kind, source, data }, { sources }) {
       ${data.status ? html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>` : nothing}
       ${kind === "context" ? html`<span class="pill">${t("timeline.given")}</span>` : nothing}
       ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
-      ${time(at)}
+      ${caseLink(duplicate)} ${time(at)}
     </p>
     ${members.length || data.payload ? details(members, data.payload) : nothing}
   </li>`;
 }
 
 /** Show a recorded change of the case: who changed what. @param {Entry} entry */
-function change({ at, data }) {
+function change({ at, data, duplicate }) {
   const changes = Object.entries(data.changes).filter(([name]) => !name.endsWith("Id") || name === "assignedAgentId");
   const opened = data.action === "case.opened";
   return html`<li class="fact history">
@@ -164,7 +164,7 @@ function change({ at, data }) {
       <strong>${word("action", data.action)}</strong>
       ${data.actor ? html`<bdi>${data.actor}</bdi>` : nothing}
       ${opened ? nothing : changes.map(([name, [before, after]]) => html`<span><span class="muted">${word("field", name)}</span> ${isEmpty(before) ? nothing : html`<bdi>${changed(name, before)}</bdi> → `}<bdi>${changed(name, after)}</bdi></span>`)}
-      ${time(at)}
+      ${caseLink(duplicate)} ${time(at)}
     </p>
   </li>`;
 }
@@ -214,6 +214,11 @@ export function fileLine(data, preview, remove) {
 function link(uri) {
   if (!/^(https?:\/\/|\/support\/)/.test(uri)) return html`<p class="file"><bdi>${uri}</bdi></p>`;
   return html`<p class="file"><a href=${uri} target="_blank" rel="noopener noreferrer"><bdi>${uri}</bdi></a></p>`;
+}
+
+/** Name the duplicate that an entry is of. @param {string | undefined} id */
+function caseLink(id) {
+  return id ? html`<a class="muted" href=${`/console/cases/${encodeURIComponent(id)}`}>${t("timeline.duplicate", { id: id.slice(0, 8) })}</a>` : nothing;
 }
 
 /** @param {string} at */
