@@ -13,7 +13,6 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_P
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.external_ids import ExistingCase
-from support_service.cases.masking import asks_for_masked
 from support_service.cases.model.case import Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -69,7 +68,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
 
 def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
-    if call.is_masked and asks_for_masked(query):
+    if call.is_masked and call.services.masker.asks_for_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 

@@ -76,6 +76,13 @@ class CaseMasker:
             }
         )
 
+    def asks_for_masked(self, query: CaseFilters) -> bool:
+        """Return whether a query has a filter by what is masked, so that its answer would undo the masking."""
+        personal = (query.q, query.customer_id, query.order_id, query.payment_id, query.shipment_id)
+        if any(personal) or not all(map(is_visible_tag, query.tag)):
+            return True
+        return query.channel is not None and query.channel not in self._channels
+
     def attachment(self, attachment: Attachment) -> Attachment:
         """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
         kind = known_or_other(attachment.content_type, KNOWN_CONTENT_TYPES)
@@ -135,12 +142,6 @@ class CaseMasker:
         if name in IDENTIFYING and isinstance(value, str | int):
             return self.pseudonym(str(value))
         return _keep_if_matching(value, pattern)
-
-
-def asks_for_masked(query: CaseFilters) -> bool:
-    """Return whether the answer to a query would tell who a masked case is about."""
-    personal = (query.q, query.customer_id, query.order_id, query.payment_id, query.shipment_id)
-    return any(personal) or not all(map(is_visible_tag, query.tag))
 
 
 def is_visible_tag(tag: str) -> bool:
