@@ -10,7 +10,7 @@ from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import CaseMasker
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
-from support_service.cases.service import CaseChannels, CaseService
+from support_service.cases.service import CaseChannels, CaseLimits, CaseService
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.events.component import INBOUND_EVENT_APPLIER
@@ -38,7 +38,8 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
-        app[CASE_SERVICE] = CaseService(database, instruments, channels=channels, clocks=app[CLOCK_TRACKER])
+        limits = CaseLimits(customers_set_priority=settings.customers_set_priority)
+        app[CASE_SERVICE] = CaseService(database, instruments, limits, channels, app[CLOCK_TRACKER])
         app[LINK_SERVICE] = LinkService(database, instruments, app[CLOCK_TRACKER])
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
         gauges = CaseGauges(database, instruments, timings.gauges)

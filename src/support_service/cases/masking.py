@@ -25,7 +25,7 @@ WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
 # Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
-VISIBLE_MEMBERS = {"timestamp": TIMESTAMP_PATTERN} | dict.fromkeys(
+VISIBLE_MEMBERS = dict.fromkeys(("timestamp", "receivedAt"), TIMESTAMP_PATTERN) | dict.fromkeys(
     ("type", "origin", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
 )
 # Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.

@@ -7,11 +7,12 @@ from support_service.core.errors import Forbidden
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:
-    """Raise Forbidden if a customer writes as another author type or writes an internal note."""
+    """Raise Forbidden if a customer writes as another author type, writes an internal note, or sends a `sentAt`."""
     if principal.role == "customer" and new.author_type != "customer":
         raise permission_missing("messages:write-as-others", "A customer's messages have the authorType 'customer'.")
     if principal.role == "customer" and new.visibility != "public":
         raise permission_missing("messages:write-internal", "Internal notes are for agents.")
+    _check_may_date(principal, new)
 
 
 def check_may_attach(principal: Principal, visibility: Visibility) -> None:
@@ -20,12 +21,13 @@ def check_may_attach(principal: Principal, visibility: Visibility) -> None:
         raise permission_missing("attachments:write-internal", "Internal files are for agents.")
 
 
-def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool) -> NewCase:
+def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool, may_prioritize: bool) -> NewCase:
     """Return the new case as this principal may open it; raise Forbidden if a part of it is not allowed.
 
     A customer's case is about the customer, and is not assigned to an agent or a team. It has no context: this service
     does not know who owns the orders, payments and shipments that one refers to, and the timeline would show their
-    data. Synthetic cases are hidden, so only supervisors and services may open them.
+    data. Service levels go by priority and tags, which a customer sets only if the operator lets customers prioritize.
+    Synthetic cases are hidden, so only supervisors and services may open them.
     """
     if synthetic and principal.role not in ("supervisor", "service"):
         raise permission_missing(
@@ -34,12 +36,17 @@ def authorize_new_case(principal: Principal, new: NewCase, *, synthetic: bool) -
     if new.initial_message:
         check_may_write(principal, new.initial_message)
     check_may_assign(principal, None, new.assigned_agent_id)
+    if not may_prioritize and (new.priority != "normal" or new.tags):
+        raise permission_missing(
+            "cases:prioritize", "Agents decide on priority and tags. Leave `tags` out, and `priority` out or 'normal'."
+        )
     if principal.role != "customer":
         return new
     if new.customer_id not in (None, principal.subject):
         raise permission_missing("cases:create-for-others", "A customer opens cases of their own.")
     if new.team is not None:
         raise permission_missing("cases:assign", "Agents decide which team a case goes to.")
+    _check_may_date(principal, new)
     if new.context:
         raise permission_missing(
             "cases:refer", "Agents add the context, which says what a case is about. Leave `context` out."
@@ -57,6 +64,13 @@ def check_may_assign(principal: Principal, before: str | None, after: str | None
     if principal.role == "agent" and before in (None, principal.subject) and after in (None, principal.subject):
         return
     raise permission_missing("cases:assign", "Only a supervisor can assign a case to another agent.")
+
+
+def _check_may_date(principal: Principal, new: NewCase | NewMessage) -> None:
+    if principal.role == "customer" and new.sent_at is not None:
+        raise permission_missing(
+            "messages:backdate", "What a customer writes has the time of its arrival. Leave `sentAt` out."
+        )
 
 
 def permission_missing(permission: str, sentence: str) -> Forbidden:

@@ -57,6 +57,7 @@ class CaseLimits:
     """Limits of cases."""
 
     max_conversation_bytes: int = 4 * 1024 * 1024  # of a case's messages as JSON
+    customers_set_priority: bool = False  # also tags; service levels go by both
 
 
 class CaseService:
@@ -83,7 +84,8 @@ class CaseService:
         principal may not see that one.
         """
         synthetic = new.channel in self._channels.synthetic
-        new = authorize_new_case(origin.principal, new, synthetic=synthetic)
+        may_prioritize = self._limits.customers_set_priority or origin.principal.role != "customer"
+        new = authorize_new_case(origin.principal, new, synthetic=synthetic, may_prioritize=may_prioritize)
         at = utc_now()
         opened = {
             "id": new_id(),

@@ -81,7 +81,7 @@ class ServerSettings(SettingsSection):
 
 
 class CaseSettings(SettingsSection):
-    """The channels of cases."""
+    """The channels of cases, and what customers choose."""
 
     channels: Channels = Field(
         (),
@@ -94,6 +94,12 @@ class CaseSettings(SettingsSection):
         alias="SUPPORT_SYNTHETIC_CHANNELS",
         description="Channels of synthetic cases, which are in no list, no count and no published event. It applies to "
         "cases that are opened from then on.",
+    )
+    customers_set_priority: bool = Field(
+        default=False,
+        alias="SUPPORT_CUSTOMERS_SET_PRIORITY",
+        description="Whether customers open cases with a priority and tags of their choice, which service levels go "
+        "by. Otherwise their cases have normal priority and no tags.",
     )
 
     @property

@@ -4,7 +4,7 @@ Times are normalised to UTC with microseconds, so that they sort by time as text
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ Merged = TypeVar("Merged")
 WORST_FIRST = ("unavailable", "off", "stale", "cached", "fresh", "none")
 
 MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility")
+RECEIVED_LATE = timedelta(minutes=5)  # beyond this, an entry says when it was received; clocks differ by less
 ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 
 
@@ -105,8 +106,12 @@ def make_entry(origin: EntryOrigin, members: Entry) -> Entry:
 
 
 def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:
-    at = row.get("sentAt") or row["createdAt"]
-    return at, make_entry("case", {"type": kind, "timestamp": at} | {name: row[name] for name in members})
+    received = row["createdAt"]
+    at = row.get("sentAt") or received
+    entry = {"type": kind, "timestamp": at} | {name: row[name] for name in members}
+    if at != received and abs(datetime.fromisoformat(at) - datetime.fromisoformat(received)) > RECEIVED_LATE:
+        entry["receivedAt"] = received
+    return at, make_entry("case", entry)
 
 
 def normalise_time(value: object) -> str | None:

@@ -248,7 +248,8 @@ async def test_customer_sees_service_levels_of_public_policies_only(principals):
     await principals.read_json("supervisor", "PUT", "/support/sla-policies/20", json=policy)
     new = {"subject": "A parcel", "channel": "web"}
     hidden = await principals.read_json("customer", "POST", "/support/cases", json=new)
-    shown = await principals.read_json("customer", "POST", "/support/cases", json=new | {"priority": "urgent"})
+    urgent = new | {"customerId": "customer-1", "priority": "urgent"}
+    shown = await principals.read_json("supervisor", "POST", "/support/cases", json=urgent)
     assert (bool(hidden["sla"]), bool(shown["sla"])) == (False, True)
     for name, expected in (("customer", [False, True]), ("supervisor", [True, True]), ("analyst", [True, True])):
         read = [await principals.read_json(name, "GET", f"/support/cases/{case['id']}") for case in (hidden, shown)]
@@ -579,6 +580,22 @@ async def test_analyst_sees_masked_cases(principals, own_case):
         )
 
 
+async def test_analyst_can_not_ask_for_a_masked_channel(principals):
+    """A channel that is shown as `other` is in no filter of a list, a count or a view, whether a case has it or not."""
+    await principals.read_json("agent", "POST", "/support/cases", **opening(channel="line-0901234567"))
+    for channel in ("line-0901234567", "line-0900000000", "other"):
+        view = {"name": channel, "query": {"channel": channel}}
+        for method, path, sent in (
+            ("GET", f"/support/cases?channel={channel}", {}),
+            ("GET", f"/support/cases/count?channel={channel}", {}),
+            ("POST", "/support/views", {"json": view}),
+            ("PATCH", f"/support/views/{principals.views['analyst']}", {"json": view}),
+        ):
+            await expect_problem(await principals.request("analyst", method, path, **sent), 403, "permission_missing")
+    assert (await principals.read_json("analyst", "GET", "/support/cases/count?channel=email"))["count"] == 0
+    assert (await principals.read_json("agent", "GET", "/support/cases/count?channel=line-0901234567"))["count"] == 1
+
+
 @both_databases
 async def test_each_role_sees_its_part_of_the_history(principals, own_case):
     """Customers see changes of the status without actors, and analysts no actors, names of files or personal tags."""
@@ -668,6 +685,33 @@ async def test_customer_opens_cases_without_a_context(principals, entry):
     )
     assert "cases:refer" in problem["detail"]
     await principals.read_json("customer", "POST", "/support/cases", **opening(context=[]))
+
+
+@pytest.mark.parametrize("wanted", [{"priority": "urgent"}, {"priority": "low"}, {"tags": ["vip"]}])
+async def test_customer_does_not_choose_its_service_level(principals, wanted):
+    """Policies match priority and tags, so customers open cases with normal priority and without tags."""
+    problem = await expect_problem(
+        await principals.request("customer", "POST", "/support/cases", **opening(**wanted)), 403, "permission_missing"
+    )
+    assert "cases:prioritize" in problem["detail"]
+    await principals.read_json("customer", "POST", "/support/cases", **opening(priority="normal", tags=[]))
+    await principals.read_json("agent", "POST", "/support/cases", **opening(**wanted))
+
+
+@pytest.mark.parametrize("way", ["case", "first message", "message"])
+async def test_customer_can_not_backdate(principals, own_case, way):
+    """The order of a conversation is that of arrival, unless staff or a service says when something was sent."""
+    sent = {"sentAt": "2026-05-12T08:30:00Z"}
+    path, body = {
+        "case": ("/support/cases", opening(**sent)),
+        "first message": ("/support/cases", opening(initialMessage=MESSAGE | sent)),
+        "message": (f"/support/cases/{own_case[0]}/messages", {"json": MESSAGE | sent}),
+    }[way]
+    problem = await expect_problem(
+        await principals.request("customer", "POST", path, **body), 403, "permission_missing"
+    )
+    assert "messages:backdate" in problem["detail"]
+    await principals.read_json("agent", "POST", path, **body)
 
 
 @pytest.mark.parametrize(("principal", "may"), [("customer", False), ("agent", False), ("supervisor", True)])
@@ -874,3 +918,16 @@ async def test_analyst_sees_when_something_was_sent_and_not_what_it_is_called(pr
         assert (each["externalId"], each["sentAt"]) == ("[masked]", "2026-05-12T08:30:00.000000Z")
     assert found["timeline"][0]["timestamp"] == "2026-05-12T08:30:00.000000Z"
     assert "ann@" not in str((found, part, listed))
+
+
+async def test_setting_lets_customers_choose_priority_and_tags(tmp_path, make_client):
+    """With SUPPORT_CUSTOMERS_SET_PRIORITY=true."""
+    principals = Principals(None, tmp_path / "tokens.json")
+    principals.add("customer", "customer", subject="customer-1")
+    principals.client = await make_client(
+        SUPPORT_AUTH="token",
+        SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"),
+        SUPPORT_CUSTOMERS_SET_PRIORITY="true",
+    )
+    case = await principals.read_json("customer", "POST", "/support/cases", **opening(priority="urgent", tags=["vip"]))
+    assert (case["priority"], case["tags"]) == ("urgent", ["vip"])

@@ -73,6 +73,16 @@ async def test_context_that_claims_to_be_something_else_is_shown_as_context(sour
     await expect_accessible(page)
 
 
+async def test_message_that_was_sent_long_before_it_arrived_says_so(console, client, case):
+    """Others have one time only."""
+    await add_message(client, case, "By letter", sentAt="2026-01-01T08:30:00Z")
+    page = await console.open(path(case))
+    await settled(page)
+    messages = page.locator(".timeline .message")
+    await expect(messages.filter(has_text="By letter")).to_contain_text("received")
+    await expect(messages.filter(has_text="Where is my parcel?")).not_to_contain_text("received")
+
+
 async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console, client, payments, shipments, case):
     """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
     payments.fail_with(503)

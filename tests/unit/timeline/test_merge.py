@@ -124,6 +124,18 @@ def test_messages_are_at_the_time_at_which_they_were_sent(times_):
     assert [entry["timestamp"] for entry in merged] == sorted(format_time(sent or at) for at, sent in times_)
 
 
+@pytest.mark.parametrize(("minutes", "is_late"), [(0, False), (5, False), (-5, False), (5.01, True), (-5.01, True)])
+def test_message_that_was_sent_at_another_time_says_when_it_was_received(minutes, is_late):
+    """Beyond five minutes, the difference of two clocks. One that was sent without a time has no `receivedAt`."""
+    sent = format_time(OPENED + timedelta(minutes=minutes))
+    first, second = merge_entries(
+        OPENED, [], [], [message_at(OPENED) | {"sentAt": sent}, message_at(OPENED) | {"sentAt": None}], []
+    )
+    late = next(entry for entry in (first, second) if entry["timestamp"] == sent)
+    assert late.get("receivedAt") == (format_time(OPENED) if is_late else None)
+    assert sum("receivedAt" in entry for entry in (first, second)) == is_late
+
+
 @given(contexts)
 def test_context_entries_are_unchanged(context):
     """Only the origin, and an invalid type or timestamp, of a context entry are replaced."""

@@ -186,6 +186,10 @@ ANY_ENTRY_SCHEMA: Json = {
             "and the changes of the case; `context`: the context that a client gave, whatever it says; otherwise the "
             "service that gave the entry",
         },
+        "receivedAt": {
+            "type": "string",
+            "description": "when a message arrived, if that is more than five minutes from when it was sent",
+        },
     },
     "required": ["type", "timestamp", "origin"],
 }

@@ -135,6 +135,7 @@ export const texts = {
   "timeline.earlier": "Show {n} earlier {n|entry|entries}",
   "timeline.empty": "Nothing here yet.",
   "timeline.gap": "Entries of {source} are missing.",
+  "timeline.received": "received {time}",
   "timeline.given": "given with the case",
   "timeline.stale": "as of {time} ago",
   "timeline.duplicate": "duplicate {id}",

@@ -136,6 +136,7 @@ export const texts = {
   "timeline.earlier": "Hiện {n} mục trước đó",
   "timeline.empty": "Chưa có gì.",
   "timeline.gap": "Thiếu các mục của {source}.",
+  "timeline.received": "nhận lúc {time}",
   "timeline.given": "được cung cấp kèm vụ việc",
   "timeline.stale": "dữ liệu cách đây {time}",
   "timeline.duplicate": "vụ việc trùng {id}",

@@ -6,6 +6,7 @@ import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word
 import { html } from "../lib/page.js";
 
 const HIDDEN_MEMBERS = ["type", "timestamp", "origin", "source", "status", "eventType", "payload", "ticketId"];
+const RECEIVED_LATE = 5 * 60_000; // ms
 
 /**
  * @typedef {{key: string, at: string, kind: "message" | "file" | "source" | "context" | "history", source?: string, duplicate?: string, data: any}} Entry
@@ -112,10 +113,16 @@ function message({ at, data, duplicate }, { entries, preview }) {
       <strong>${word("author", data.authorType)}</strong>
       ${isNote ? html`<span class="note-mark">${t("composer.note")}</span>` : nothing}
       ${data.sentiment ? html`<bdi class="muted">${data.sentiment}</bdi>` : nothing} ${caseLink(duplicate)} ${time(at)}
+      ${isLate(data) ? html`<span class="muted">${t("timeline.received", { time: dateAndTime(data.createdAt) })}</span>` : nothing}
     </p>
     <div class="text" dir="auto">${data.message}</div>
     ${attached.length ? attached.map((each) => fileLine(each.data, preview)) : data.attachmentUri ? link(data.attachmentUri) : nothing}
   </li>`;
+}
+
+/** Say whether a message arrived at another time than it was sent, as `receivedAt` of the API does. @param {any} message */
+function isLate({ sentAt, createdAt }) {
+  return typeof sentAt === "string" && Math.abs(Date.parse(createdAt) - Date.parse(sentAt)) > RECEIVED_LATE;
 }
 
 /**
