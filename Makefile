@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -183,6 +183,9 @@ bench: install services ## Measure the service, a bare server and a FastAPI serv
 
 bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)
 	@$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-one-caller: install services ## Measure one agent while another searches and counts without a pause
+	@$(BIN)/python -m benchmarks.one_caller $(ARGS)
 
 bench-import: install services ## Measure the import, and the API beside it (ARGS="--cases 5000 --api-cases 500" is shorter)
 	@$(BIN)/python -m benchmarks.import_rate $(ARGS)

@@ -1,9 +1,13 @@
 """Generous timings of services under test. Services that run as processes use the defaults."""
 
+import math
 from dataclasses import replace
 
 from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings
+from support_service.cases.component import CaseTimings
+from support_service.cases.service import CaseLimits
+from support_service.cases.shared_counts import SharedCountLimits
 from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
@@ -15,12 +19,13 @@ PATIENT_POSTGRES = PostgresTimings(
 )
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
 SELDOM_CHECKED = ApiTimings(dependency_interval=3600.0)  # checks count as operations, which tests count too
+EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
 
 def patient_timings(**changes: object) -> Timings:
     """Return the timings of a service, with changed sections."""
-    patient = Timings(database=PATIENT_DATABASE, events=patient_events(), api=SELDOM_CHECKED)
+    patient = Timings(database=PATIENT_DATABASE, events=patient_events(), api=SELDOM_CHECKED, cases=EXACT_COUNTS)
     return replace(patient, **changes)
 
 

@@ -1,5 +1,6 @@
 """Cases: open, list, read, change, delete."""
 
+from contextlib import nullcontext
 from datetime import datetime
 
 from support_service.api.case_events import new_history
@@ -7,6 +8,7 @@ from support_service.api.kept_documents import CaseDocument
 from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.models.cases import CaseDetailQuery
 from support_service.api.presence import add_viewers, with_viewers
+from support_service.api.query_costs import list_cost, turn
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -57,9 +59,13 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
 
     A case must match every given filter; an empty filter is ignored. `nextCursor` requests the next page, and is null
     on the last one. Synthetic cases are listed only if `channel` asks for theirs.
+
+    A list with `q`, or with a `limit` over 50, counts as several requests. One caller's run one at a time.
     """
     check_may_search(call, query)
-    page = await call.services.cases.list_cases(call.principal, query)
+    cost = list_cost(query)
+    async with turn(call, cost) if cost else nullcontext():
+        page = await call.services.cases.list_cases(call.principal, query)
     if call.is_masked:
         page.items = [call.services.masker.summary(case) for case in page.items]
     add_viewers(call, page.items)
@@ -173,7 +179,7 @@ ROUTES = (
         access=READ,
         query=CaseQuery,
         response_model=CasePage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
+        problems=(*DATABASE_PROBLEMS, "invalid_request", "searches_waiting"),
     ),
     Route(
         operation="get_case",

@@ -34,6 +34,7 @@ from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.http.route_paths import any_segment
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
+from support_service.limits.fair_turns import FairTurns
 from support_service.macros.component import MACRO_SERVICE
 from support_service.settings.process import AccessSettings
 from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
@@ -104,6 +105,7 @@ def setup(
             dependencies=dependencies,
             database=app[DATABASE],
             cases=app[CASE_SERVICE],
+            turns=FairTurns(timings.turns),
             documents=CaseDocuments(
                 app[CASE_SERVICE],
                 app[TIMELINE_AGGREGATOR],

@@ -1,5 +1,9 @@
 """Saved views of the list of cases: create, list with counts, read, change, delete."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +18,7 @@ from support_service.api.models.views import (
     ViewListQuery,
     ViewPage,
 )
+from support_service.api.query_costs import count_cost
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
@@ -90,7 +95,18 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
 
 
 def _counter(call: Call) -> CountCases:
-    """Return the function that counts the cases of a stored query as the caller."""
+    """Return the function that counts the cases of a stored query as the caller.
+
+    While the caller has less than half of its rate left, a count waits.
+    """
+    services, name = call.services, call.principal.name
+
+    @asynccontextmanager
+    async def in_turn(cost: int) -> AsyncIterator[None]:
+        while wait := services.admission.charge_spare(name, cost):  # noqa: ASYNC110 - the rate refills with time
+            await asyncio.sleep(wait)
+        async with services.turns.occupy(name):
+            yield
 
     async def count(query: model.Query, most: int) -> int | None:
         try:
@@ -98,7 +114,9 @@ def _counter(call: Call) -> CountCases:
             check_may_search(call, filters)
         except (ValidationError, Forbidden):
             return None
-        return await call.services.cases.count_cases(call.principal, filters, most)
+        return await services.cases.count_cases(
+            call.principal, filters, most, partial(in_turn, 1 + count_cost(filters))
+        )
 
     return count
 

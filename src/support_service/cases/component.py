@@ -1,7 +1,7 @@
 """The cases component: the case service, the handler of other services' events, and masking."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -29,6 +29,7 @@ class CaseTimings:
 
     gauges: GaugeTimings = field(default_factory=GaugeTimings)
     search_repair: SearchRepairTimings = field(default_factory=SearchRepairTimings)
+    limits: CaseLimits = field(default_factory=CaseLimits)
 
 
 def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timings: CaseTimings) -> None:
@@ -38,7 +39,7 @@ def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timi
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
-        limits = CaseLimits(customers_set_priority=settings.customers_set_priority)
+        limits = replace(timings.limits, customers_set_priority=settings.customers_set_priority)
         app[CASE_SERVICE] = CaseService(database, instruments, limits, channels, app[CLOCK_TRACKER])
         app[LINK_SERVICE] = LinkService(database, instruments, app[CLOCK_TRACKER])
         app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply

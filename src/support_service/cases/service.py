@@ -1,7 +1,8 @@
 """The case service: all changes of cases, one method per use case."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -26,6 +27,7 @@ from support_service.cases.policy import (
     check_may_assign,
     permission_missing,
 )
+from support_service.cases.shared_counts import SharedCountLimits, SharedCounts
 from support_service.cases.status_metrics import count_status
 from support_service.cases.store import case_links, case_list, case_reading
 from support_service.cases.store import case_store as store
@@ -58,6 +60,7 @@ class CaseLimits:
 
     max_conversation_bytes: int = 4 * 1024 * 1024  # of a case's messages as JSON
     customers_set_priority: bool = False  # also tags; service levels go by both
+    counts: SharedCountLimits = field(default_factory=SharedCountLimits)
 
 
 class CaseService:
@@ -75,6 +78,7 @@ class CaseService:
         self._instruments = instruments
         self._limits = limits
         self._channels = channels
+        self._counts = SharedCounts(database, limits.counts)
         self._clocks = clocks or ClockTracker.without_policies(database, instruments)
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
@@ -156,9 +160,14 @@ class CaseService:
             next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
         )
 
-    async def count_cases(self, principal: Principal, query: CaseFilters, most: int) -> int:
-        """Return the number of matching cases that the principal may see; at most `most` are counted."""
-        return await case_list.count(self._database, query, principal, most)
+    async def count_cases(
+        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> int:
+        """Return the number of matching cases that the principal may see; at most `most` are counted.
+
+        They are counted in a `turn` of the caller, unless their number was counted a moment ago.
+        """
+        return await self._counts.share(principal, query, most, turn)
 
     async def change_case(
         self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None

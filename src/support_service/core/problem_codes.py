@@ -108,6 +108,7 @@ PROBLEM_CODES = (
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),
     ProblemCode("rate_limited", 429, "the caller exceeded its rate limit; `Retry-After` says when to retry"),
     ProblemCode("route_not_found", 404, "the path is unknown"),
+    ProblemCode("searches_waiting", 429, "the search or count did not get a turn in 5 s, behind others of the caller"),
     ProblemCode("session_ended", 401, "the session of the browser has ended"),
     ProblemCode("sla_policy_changed", 412, "the service level policy was changed or deleted since it was read"),
     ProblemCode("sla_policy_exists", 409, "another request has just created a service level policy of this name"),

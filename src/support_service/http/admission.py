@@ -134,6 +134,10 @@ class Admission:
             if not limit_state.admitted:
                 raise self._refusal(self.by_principal, limit_state)
 
+    def charge_spare(self, principal: str, requests: int) -> float:
+        """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
+        return 0.0 if self.by_principal is None else self.by_principal.consume_spare(principal, requests)
+
     def client_address(self, request: web.BaseRequest) -> str:
         """Return the client's address, resolved through the trusted proxies."""
         return self.proxies.client_address(request.remote, request.headers.getall(FORWARDED_FOR, ()))

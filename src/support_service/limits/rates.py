@@ -98,6 +98,17 @@ class RateLimiter:
         remaining = max(0, int((self.rate.seconds - full_in + TOLERANCE) / self.interval))
         return RateLimitState(admitted=True, remaining=remaining, full_in=full_in, retry_after=0.0)
 
+    def consume_spare(self, key: str, requests: int) -> float:
+        """Count work that an answer can do without, like some requests, if half of the bucket is left for others.
+
+        Return 0.0, or the seconds until that is so; nothing is counted then.
+        """
+        wait = self._full_at.get(key, 0.0) - self.clock() - self.rate.seconds / 2
+        if wait > TOLERANCE:
+            return wait
+        self.consume_more(key, requests)
+        return 0.0
+
     def start_recording(self) -> None:
         """Start recording the requests spent per key, for `pop_consumed`; earlier records are discarded."""
         self._consumed = {}

@@ -52,7 +52,10 @@ class StoredView:
 
 @dataclass(frozen=True, slots=True)
 class CountedView:
-    """A saved view with the number of cases that it shows to the caller; None if the caller can't use its query."""
+    """A saved view with the number of cases that it shows to the caller.
+
+    It is None if the caller can't use its query, or if the count took too long.
+    """
 
     view: StoredView
     count: int | None

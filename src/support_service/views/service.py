@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,8 @@ class ViewLimits:
 
     max_views: int = 100  # of one user, and of one team
     max_count: int = 1000  # cases of a view that are counted exactly
-    counts_at_once: int = 3  # statements of this process that count; lists need threads and connections too
+    counts_at_once: int = 2  # of one request
+    count_seconds: float = 2.0  # of one request; views that are not counted by then have no count
 
 
 class ViewService:
@@ -36,7 +38,6 @@ class ViewService:
     def __init__(self, database: Database, limits: ViewLimits = ViewLimits()) -> None:
         self._database = database
         self._limits = limits
-        self._counting = asyncio.Semaphore(limits.counts_at_once)
 
     async def create(self, origin: WriteOrigin, new: NewView) -> StoredView:
         """Create a view and return it. Raises Forbidden, and Conflict for a name that is taken or a view too many."""
@@ -108,12 +109,18 @@ class ViewService:
         return view
 
     async def _count_all(self, views: Sequence[StoredView], count: CountCases) -> list[CountedView]:
-        """Return the views with their numbers of cases. The first error ends the other counts, and is raised."""
-        most = self._limits.max_count
+        """Return the views with their numbers of cases, without those that take too long.
+
+        The first error ends the other counts, and is raised.
+        """
+        most, counting = self._limits.max_count, asyncio.Semaphore(self._limits.counts_at_once)
+        deadline = asyncio.get_running_loop().time() + self._limits.count_seconds
 
         async def counted(view: StoredView) -> CountedView:
-            async with self._counting:
-                number = await count(view.query, most + 1)
+            number = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline), counting:
+                    number = await count(view.query, most + 1)
             more = number is not None and number > most
             return CountedView(view, most if more else number, more)
 

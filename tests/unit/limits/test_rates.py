@@ -145,3 +145,13 @@ def test_response_that_must_be_sent_adds_to_the_debt(clock):
     assert limiter.consume_more("a", 5, may_owe=True).admitted
     refused = limiter.consume_more("a", 1)
     assert (refused.admitted, refused.retry_after) == (False, pytest.approx(16))
+
+
+def test_work_that_can_be_left_out_leaves_half_of_the_bucket(clock):
+    """It is told how long to wait, and counts nothing then."""
+    limiter = RateLimiter("principal", Rate(10, 10), clock)
+    assert [limiter.consume_spare("a", 4) for _ in range(2)] == [0.0, 0.0]
+    assert limiter.consume_spare("a", 1) == pytest.approx(3)
+    assert limiter.consume("a").remaining == 1
+    clock.now += 4
+    assert limiter.consume_spare("a", 1) == 0.0

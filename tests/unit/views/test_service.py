@@ -150,6 +150,21 @@ async def test_views_are_counted_a_few_at_a_time(service):
     assert (most_running, last) == (2, None)
 
 
+async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database):
+    """The others have theirs."""
+    service = ViewService(database, ViewLimits(counts_at_once=2, count_seconds=0.0))
+    for name in ("hangs", "waits", "counted"):  # the newest is counted first
+        await create(service, LAN, name, q=name)
+
+    async def count(query, _most):
+        if query["q"] != "counted":
+            await asyncio.Event().wait()
+        return 7
+
+    page, _ = await service.list_views(LAN, None, 10, count)
+    assert {counted.view.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
+
+
 async def test_the_first_error_of_a_count_is_raised(service):
     """It ends the other counts."""
     for name, query in (("hangs too", {"q": "x"}), ("hangs", {"q": "x"}), ("fails", {})):

@@ -106,7 +106,7 @@ class CountedView(SavedView):
 
     count: int | None = Field(
         description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
-        "this version of the service does not know one of its filters"
+        "this version of the service does not know one of its filters, or if counting takes too long"
     )
     more: bool = Field(description="there are more cases than `count`")
 

@@ -24,6 +24,7 @@ from support_service.http.admission import Admission
 from support_service.http.readiness import Readiness
 from support_service.http.uploads import UploadOptions
 from support_service.idempotency.claims import IdempotencyService
+from support_service.limits.fair_turns import FairTurns, TurnLimits
 from support_service.macros.service import MacroService
 from support_service.sla.service import PolicyService
 from support_service.stream.service import ChangeStream
@@ -55,10 +56,11 @@ class MetricsAccess:
 
 @dataclass(frozen=True, slots=True)
 class ApiTimings:
-    """Timeouts and intervals in seconds."""
+    """Timeouts and intervals in seconds, and limits."""
 
     ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
     dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
+    turns: TurnLimits = field(default_factory=TurnLimits)  # of searches and counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Services:
     dependencies: DependencyMonitor
     database: Database
     cases: CaseService
+    turns: FairTurns  # of searches and counts
     documents: CaseDocuments
     links: LinkService
     timeline: TimelineAggregator

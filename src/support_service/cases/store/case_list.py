@@ -1,6 +1,8 @@
 """SQL of case lists and workloads."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from support_service.cases import matches
 from support_service.cases.list_cursor import CasePlace
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
-from support_service.cases.model.requests import CaseFilters, CaseQuery
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.store import case_filters, search
 from support_service.cases.store.case_filters import NOT_SYNTHETIC, access_parameters
@@ -19,7 +21,7 @@ from support_service.cases.store.case_sorts import order_of, order_of_count
 from support_service.cases.store.matching import first_matches
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
-from support_service.database import Reader
+from support_service.database import Reader, Row
 from support_service.database.pages import limit_by_bytes
 from support_service.database.planning import planned_by_values
 from support_service.database.tables import tickets
@@ -59,16 +61,31 @@ async def find(
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
     before = accumulate((len(row.ticket) for row in rows), initial=0)
-    page = [
-        (CasePlace(row.seq, row.at), ListedCase.model_validate_json(row.ticket))
-        for row, size in zip(rows, before, strict=False)
-        if size < max_bytes
-    ]
-    if page and "words" in filters:
-        texts = [row.message for row, _ in zip(rows, page, strict=False)]
-        # Long texts take too long for the event loop.
-        await asyncio.to_thread(matches.add_matches, filters["words"], [case for _, case in page], texts)
+    shown = [row for row, size in zip(rows, before, strict=False) if size < max_bytes]
+    words = filters.get("words")
+    # Long pages and long texts take too long for the event loop.
+    in_thread = words is not None or len(shown) > DEFAULT_PAGE_SIZE
+    page = await asyncio.to_thread(_read_slowly, shown, words) if in_thread and shown else [_read(r) for r in shown]
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
+
+
+def _read(row: Row) -> tuple[CasePlace, ListedCase]:
+    return CasePlace(row.seq, row.at), ListedCase.model_validate_json(row.ticket)
+
+
+def _read_slowly(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace, ListedCase]]:
+    """Read rows in a thread, with their matches of a search.
+
+    The thread gives way after each case: the interpreter would make the event loop wait for 5 ms whenever it goes on.
+    """
+    page = []
+    for row in rows:
+        place, case = _read(row)
+        if words is not None:
+            matches.add_matches(words, [case], [row.message])
+        page.append((place, case))
+        time.sleep(0)
+    return page
 
 
 async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:

@@ -1,0 +1,101 @@
+"""Turns for expensive work: bounded in total and for each caller; callers that wait are served one after the other."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from support_service.core.errors import RateLimited
+
+RETRY_AFTER = 2  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLimits:
+    """The most turns at once in one process, and how long a caller waits for one."""
+
+    total: int = 4
+    per_caller: int = 1
+    max_wait: float = 5.0  # seconds
+
+
+class FairTurns:
+    """Gives turns to callers.
+
+    A turn that becomes free goes to the caller whose last turn is longest ago, so that a caller waits for the turns of
+    the others, and not for all that one of them has asked for.
+    """
+
+    def __init__(self, limits: TurnLimits = TurnLimits()) -> None:
+        self._limits = limits
+        self._total = 0
+        self._by_caller: Counter[str] = Counter()
+        # Those that wait: the caller that is next comes first, and in its queue the one that asked first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def occupy(self, caller: str) -> AsyncIterator[None]:
+        """Occupy a turn for the duration of an `async with` block. Raises RateLimited if none comes in time."""
+        try:
+            async with asyncio.timeout(self._limits.max_wait):
+                await self._acquire(caller)
+        except TimeoutError:
+            message = "Earlier searches and counts of yours take too long; wait for them, and then try again."
+            raise RateLimited("searches_waiting", message, RETRY_AFTER) from None
+        try:
+            yield
+        finally:
+            self._release(caller)
+
+    async def _acquire(self, caller: str) -> None:
+        if caller not in self._waiting and self._has_room(caller):
+            self._begin(caller)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._forget(caller, turn)
+            else:  # it was given at the same moment
+                self._release(caller)
+            raise
+
+    def _has_room(self, caller: str) -> bool:
+        return self._total < self._limits.total and self._by_caller[caller] < self._limits.per_caller
+
+    def _begin(self, caller: str) -> None:
+        self._total += 1
+        self._by_caller[caller] += 1
+
+    def _release(self, caller: str) -> None:
+        """End a turn, and give it to the next caller that may have one more."""
+        self._total -= 1
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
+        for following in list(self._waiting):
+            if self._has_room(following) and self._give(following):
+                return
+
+    def _give(self, caller: str) -> bool:
+        """Give a turn to the first of a caller that waits. Return whether there is one."""
+        queue = self._waiting.pop(caller)
+        while queue:
+            turn = queue.popleft()
+            if not turn.cancelled():  # else it is about to notice
+                if queue:
+                    self._waiting[caller] = queue  # as the last one
+                self._begin(caller)
+                turn.set_result(None)
+                return True
+        return False
+
+    def _forget(self, caller: str, turn: "asyncio.Future[None]") -> None:
+        queue = self._waiting.get(caller, deque())
+        if turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[caller]
