@@ -49,7 +49,7 @@ ROUTES = (
         problems=(
             *CASE_PROBLEMS,
             *JSON_BODY_PROBLEMS,
-            *("already_duplicate", "case_changed", "link_cycle", "too_many_links"),
+            *("already_duplicate", "case_changed", "duplicate_of_closed_case", "link_cycle", "too_many_links"),
         ),
         links=(("link_id", "/id"),),
     ),

@@ -48,7 +48,8 @@ class LinkService:
         """Link a case with another one; return the link, and False if it exists already.
 
         A link `duplicate-of` closes the case. Raises ValidationFailed if both are the same case, NotFound,
-        VersionConflict, and Conflict for a cycle, for a duplicate of a second case, and for too many links.
+        VersionConflict, and Conflict for a cycle, for a duplicate of a second case or of a closed one, and for too many
+        links.
         """
         if case_id == new.case_id:
             problem = FieldError("caseId", "must be the id of another case")
@@ -66,6 +67,11 @@ class LinkService:
             _check_numbers(link, present)
             if is_directed and await store.closes_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
+            if link.kind == DUPLICATE_OF and cases[link.other_case_id].status == "closed":
+                raise Conflict(
+                    "duplicate_of_closed_case",
+                    "The other case is closed. Reopen it first, or name a case that is not closed.",
+                )
             await store.add(work.tx, link)
             cases = await _record(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:

@@ -54,6 +54,7 @@ PROBLEM_CODES = (
         "dead_letter_not_found", 404, "the dead letter does not exist: it was replayed, dropped or never there"
     ),
     ProblemCode("delivery_not_found", 404, "the webhook delivery does not exist, or was deleted"),
+    ProblemCode("duplicate_of_closed_case", 409, "the case that a duplicate shall name is closed"),
     ProblemCode("event_too_large", 400, "an event is over its limit"),
     ProblemCode("events_busy", 503, "too many events are waiting in memory"),
     ProblemCode(

@@ -181,6 +181,23 @@ async def test_case_is_a_duplicate_of_one_case(links, add_case):
 
 
 @both_databases
+async def test_closed_case_is_no_original_of_a_duplicate(service, links, add_case):
+    """Nothing changes. Other links with it are allowed, and so is this one when it was reopened."""
+    case, original = await add_case(), await add_case()
+    await service.set_status(SYSTEM_ORIGIN, original.id, StatusChange(status="closed"))
+    before = [await stored_case(service, each.id) for each in (case, original)]
+    with pytest.raises(Conflict) as refusal:
+        await links.add(SYSTEM_ORIGIN, case.id, link_to(original, "duplicate-of"))
+    assert refusal.value.code == "duplicate_of_closed_case"
+    assert [await stored_case(service, each.id) for each in (case, original)] == before
+    for kind in ("related", "parent-of"):
+        await links.add(SYSTEM_ORIGIN, case.id, link_to(original, kind))
+    await service.set_status(SYSTEM_ORIGIN, original.id, StatusChange(status="open"))
+    await links.add(SYSTEM_ORIGIN, case.id, link_to(original, "duplicate-of"))
+    assert (await stored_case(service, case.id)).status == "closed"
+
+
+@both_databases
 async def test_number_of_links_is_limited(links, add_case, database):
     """From whichever side they were added."""
     full, *others = [await add_case() for _ in range(MAX_LINKS + 2)]
@@ -253,7 +270,7 @@ class LinkMachine(RuleBasedStateMachine):
         try:
             link, _ = self._runner.run(self._links.add(SYSTEM_ORIGIN, case.id, link_to(other, kind)))
         except Conflict as refusal:
-            if refusal.code not in ("link_cycle", "already_duplicate"):
+            if refusal.code not in ("link_cycle", "already_duplicate", "duplicate_of_closed_case"):
                 raise
         else:
             self._known.append((case.id, link.id))

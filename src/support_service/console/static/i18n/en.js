@@ -447,6 +447,7 @@ export const texts = {
   "problem.idempotency_key_in_use": "The same request is still in progress. Try again in a moment.",
   "problem.link_cycle": "These links would lead back to this case.",
   "problem.already_duplicate": "This case is a duplicate of another case already.",
+  "problem.duplicate_of_closed_case": "The other case is closed. Reopen it first, or choose another case.",
   "problem.overloaded": "The service is overloaded. Try again in a moment.",
   "problem.permission_missing": "Your role may not do this.",
   "problem.rate_limited": "Too many requests. Try again in a moment.",

@@ -448,6 +448,7 @@ export const texts = {
   "problem.idempotency_key_in_use": "Yêu cầu này vẫn đang được xử lý. Hãy thử lại sau ít lâu.",
   "problem.link_cycle": "Các liên kết này sẽ dẫn ngược về vụ việc này.",
   "problem.already_duplicate": "Vụ việc này đã trùng với một vụ việc khác.",
+  "problem.duplicate_of_closed_case": "Vụ việc kia đã đóng. Hãy mở lại trước, hoặc chọn vụ việc khác.",
   "problem.overloaded": "Dịch vụ quá tải. Hãy thử lại sau ít lâu.",
   "problem.permission_missing": "Vai trò của bạn không được làm việc này.",
   "problem.rate_limited": "Quá nhiều yêu cầu. Hãy thử lại sau ít lâu.",
