@@ -53,6 +53,7 @@ async def add_case(work: UnitOfWork, clocks: ClockTracker, case: Case, first: Me
         return False
     if started:
         await started.add(work.tx, case.id)
+    case.waiting_since = case_store.waiting_since(case, first)
     actor = audit.actor_of(work.origin.principal)
     await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, at, actor=actor, initialMessage=first)
     await audit.record(work, case.id, "case.opened", at, opening_changes(case, first))

@@ -1,6 +1,6 @@
 """Pages bounded by rows and by bytes; the database sums the sizes before any row is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +18,14 @@ def limit_by_bytes(
     `rows` must have a column `size`. Sizes are summed in the order of the columns; the enclosing statement has to sort
     again.
     """
+    return limit_ordered_by_bytes(rows, lambda sized: [direction(sized.c[name]) for name in order_columns], limit)
+
+
+def limit_ordered_by_bytes(
+    rows: sa.Select[Any], order_of: Callable[[sa.FromClause], Sequence[sa.ColumnElement[Any]]], limit: str = "bytes"
+) -> sa.Subquery:
+    """Return what `limit_by_bytes` returns; `order_of` returns the `ORDER BY` of rows that have the columns."""
     sized = rows.subquery()
-    order = [direction(sized.c[name]) for name in order_columns]
-    before = sa.func.sum(sized.c.size).over(order_by=order) - sized.c.size
+    before = sa.func.sum(sized.c.size).over(order_by=order_of(sized)) - sized.c.size
     counted = sa.select(sized, before.label("before"), sa.func.count().over().label("number")).subquery()
     return sa.select(counted).where(counted.c.before < sa.bindparam(limit, type_=sa.BigInteger)).subquery()

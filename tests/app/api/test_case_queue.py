@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import both_databases
-from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case
+from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case, read_case
 
 pytestmark = both_databases
 
@@ -51,7 +51,8 @@ FILTERED = [
     ("q=vip&status=open,pending&sort=newest", "CBA"),
     ("q=vip&status=open,pending&sort=updated", "BCA"),
     ("q=vip&tag=vip&sort=updated", "BA"),
-    ("q=vip&sort=waiting", ""),
+    ("q=vip&sort=waiting", "CBA"),
+    ("q=vip&sort=due", "CBA"),
     ("orderId=4711", ""),
 ]
 
@@ -84,18 +85,61 @@ async def test_latest_change_first(client, cases):
 
 
 async def test_longest_waiting_customer_first(client, cases):
-    """Cases that are settled, and cases without a waiting customer, are left out."""
+    """Cases that are settled, and cases without a waiting customer, come last, newest first."""
     for number in (1, 2, 0):
         await add_message(client, cases[number], authorType="customer")
-    assert await list_subjects(client, sort="waiting") == list("BCA")
+    assert await list_subjects(client, sort="waiting") == list("BCAD")
     await add_message(client, cases[1], authorType="customer")
     await add_message(client, cases[1], visibility="internal")
-    assert await list_subjects(client, sort="waiting") == list("BCA")
+    assert await list_subjects(client, sort="waiting") == list("BCAD")
     await add_message(client, cases[1])
-    assert await list_subjects(client, sort="waiting") == list("CA")
+    assert await list_subjects(client, sort="waiting") == list("CADB")
     await client.post(f"/support/cases/{cases[2]['id']}/status?status=resolved")
-    assert await list_subjects(client, sort="waiting") == list("A")
-    assert await list_subjects(client, sort="waiting", status="resolved") == []
+    assert await list_subjects(client, sort="waiting") == list("ADCB")
+    assert await list_subjects(client, sort="waiting", status="resolved") == ["C"]
+
+
+WAITING = [
+    ({"description": "Where is it?"}, True),
+    ({"description": "Where is it?", "initialMessage": {"authorType": "bot", "message": "We have got it."}}, True),
+    (
+        {
+            "description": "Where is it?",
+            "initialMessage": {"authorType": "agent", "message": "Ask them.", "visibility": "internal"},
+        },
+        True,
+    ),
+    ({"description": "Where is it?", "initialMessage": {"authorType": "agent", "message": "On its way."}}, False),
+    ({"initialMessage": {"authorType": "customer", "message": "Where is it?"}}, True),
+    ({"description": ""}, False),
+    ({}, False),
+]
+
+
+async def test_a_description_is_the_first_message_of_the_customer(client, subtests):
+    """A case that was opened with one waits for an answer since then, in lists and in its detail."""
+    for fields, waits in WAITING:
+        with subtests.test(fields=fields, waits=waits):
+            case = await open_case(client, **fields)
+            (listed, *_) = (await list_cases(client))["items"]
+            expected = case["createdAt"] if waits else None
+            detail = await read_case(client, case)
+            assert [each["waitingSince"] for each in (case, listed, detail)] == [expected] * 3
+            if waits:
+                await add_message(client, case)
+                assert (await read_case(client, case))["waitingSince"] is None
+
+
+async def test_no_sort_and_no_count_leaves_out_a_case(client):
+    """A case with a description waits, one without may not: the rows of each sort are as many as its count."""
+    for number in range(5):
+        await open_case(client, subject=str(number), description="Where is it?" if number % 2 else None)
+    for sort in ("newest", "updated", "waiting", "due"):
+        subjects = await list_subjects(client, sort=sort, assignedAgentId="none", status="open,pending")
+        assert sorted(subjects) == list("01234"), sort
+        async with client.get(f"/support/cases/count?sort={sort}&assignedAgentId=none") as response:
+            assert (await response.json())["count"] == 5, sort
+    assert await list_subjects(client, sort="waiting") == list("13420")
 
 
 async def test_times_of_a_listed_case(client, cases):
@@ -116,10 +160,10 @@ async def test_times_of_a_listed_case(client, cases):
     assert await times() == (None, answer["createdAt"])
 
 
-@pytest.mark.parametrize("sort", ["newest", "updated", "waiting"])
+@pytest.mark.parametrize("sort", ["newest", "updated", "waiting", "due"])
 async def test_pages_follow_each_other(client, cases, sort):
     """A cursor leads to the next page of its own list only."""
-    for case in cases[:3]:
+    for case in cases[:2]:
         await add_message(client, case, authorType="customer")
     everything = await list_subjects(client, sort=sort)
     found, cursor = [], {}
@@ -127,12 +171,12 @@ async def test_pages_follow_each_other(client, cases, sort):
         page = await list_cases(client, sort=sort, limit="1", **cursor)
         found += [case["subject"] for case in page["items"]]
         cursor = page["nextCursor"] and {"cursor": page["nextCursor"]}
-        for other in {"newest", "updated", "waiting"} - {sort} if cursor else ():
+        for other in {"newest", "updated", "waiting", "due"} - {sort} if cursor else ():
             response = await client.get("/support/cases", params=cursor | {"sort": other})
             problem = await expect_problem(response, 422, "invalid_request")
             assert [error["field"] for error in problem["errors"]] == ["cursor"]
     assert found == everything
-    assert len(found) == (3 if sort == "waiting" else 4)
+    assert len(found) == 4
 
 
 INVALID_FILTERS = [

@@ -30,6 +30,7 @@ CASE_FIELDS = {
     "updatedAt",
 }
 DETAIL_FIELDS = CASE_FIELDS | {
+    "waitingSince",
     "messages",
     "moreMessages",
     "timeline",

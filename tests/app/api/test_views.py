@@ -74,7 +74,7 @@ async def test_view_is_saved_read_changed_and_deleted(client):
         ({"tag": ["late"]}, 1),
         ({"tag": ["late", "vip"], "team": "none"}, 1),
         ({"assignedAgentId": "none", "sort": "updated"}, 3),
-        ({"sort": "waiting"}, 1),
+        ({"sort": "waiting"}, 3),
         ({"sort": "waiting", "status": "pending,closed"}, 0),
         ({"orderId": "ORD-1", "q": "parcel", "sort": "updated"}, 1),
         ({"updatedAfter": "2026-01-01T07:00:00+07:00"}, 3),

@@ -179,3 +179,26 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     for address in ("/console/?view=all", path(owned_case), "/console/customers/customer-1"):
         await page.goto(address)
         await expect(page.get_by_text("Your role may not do this.")).to_be_visible()
+
+
+async def test_no_view_leaves_out_an_open_case(tokens, token_file, client, console):
+    """Mine, unassigned, team and waiting longest have as many rows as their counts say.
+
+    Cases with a description and no message wait for an answer; those that do not wait come last.
+    """
+    team = {"team": "returns", "assignedAgentId": "agent-2"}
+    owners = {"Mine": {"assignedAgentId": "agent-1"}, "Unassigned": {}, "returns": team}
+    headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
+    for view, owner in owners.items():
+        for subject, text in (("silent", {}), ("form", {"description": "Where is my parcel?"})):
+            new = {"subject": f"{view}, {subject}", "channel": "web", **owner, **text}
+            await client.post("/support/cases", json=new, headers=headers)
+    agent = write_token(token_file, "of-team", role="agent", subject="agent-1", teams=["returns"])
+    page = await sign_in(console, agent)
+    views = {view: [f"{view}, form", f"{view}, silent"] for view in owners}
+    forms, silent = ([f"{view}, {subject}" for view in owners] for subject in ("form", "silent"))
+    for view, subjects in (views | {"Waiting longest": forms + silent[::-1]}).items():
+        link = page.locator(".views a", has_text=view)
+        await expect(link.locator(".count")).to_have_text(str(len(subjects)))
+        await link.click()
+        await expect(page.locator(".subject a bdi")).to_have_text(subjects)

@@ -94,6 +94,7 @@ FIELD_RULES: dict[type[BaseModel], dict[str, Rule]] = {
         "clocks": INTERNAL,
     },
     Case: {
+        "waiting_since": KEPT,
         "messages": PARTS,
         "more_messages": NOBODYS,
         "timeline": Rule("masked", "deleted"),

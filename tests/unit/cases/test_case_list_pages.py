@@ -53,7 +53,7 @@ class Cases:
         case = CaseSummary.model_construct(
             id=f"case-{number}",
             subject="A",
-            description=None,
+            description=self.chance.choice([None, "Where is it?"]),
             customer_id=self.chance.choice(["customer-1", "customer-2"]),
             status=self.chance.choice(["open", "open", "pending", "resolved", "closed"]),
             priority="normal",
@@ -69,7 +69,8 @@ class Cases:
         first = self._message(case.id, "customer", "public") if self.chance.random() < 0.5 else None
         async with self.database.transaction() as tx:
             await case_store.add_case(tx, case, [("order", order)], first)
-        waiting = last = self.now if first else None
+        last = self.now if first else None
+        waiting = self.now if first or case.description else None
         self.known[case.id] = {
             **{
                 name: getattr(case, name)
@@ -135,7 +136,7 @@ class Cases:
         self.now += timedelta(microseconds=self.chance.choice([0, 0, 1, 1000]))
 
     def expected(self, query, sort, principal):
-        """Return the cases that a list has, in order."""
+        """Return the cases that a list has, in order. Those that do not wait come last, newest first."""
         found = [case for case in self.known.values() if self._matches(case, query, principal)]
         if sort == "newest":
             return sorted(found, key=lambda case: -case["seq"])
@@ -143,7 +144,10 @@ class Cases:
             time = "public" if principal.role == "customer" else "updated"
             return sorted(found, key=lambda case: (case[time], case["seq"]), reverse=True)
         waiting = [case for case in found if case["waiting"] and case["status"] in ACTIVE]
-        return sorted(waiting, key=lambda case: (case["waiting"], case["seq"]))
+        others = [case for case in found if case not in waiting]
+        return sorted(waiting, key=lambda case: (case["waiting"], case["seq"])) + sorted(
+            others, key=lambda case: -case["seq"]
+        )
 
     def _matches(self, case, query, principal):
         return (

@@ -574,3 +574,34 @@ async def test_backfill_of_tags_waits_for_uncommitted_changes(busy):
         await writer.execute(tagging("case-1", f'["{number}"]'))
     assert await migrating == "newest"
     assert await asyncio.to_thread(stored_tags, url) == {("case-1", str(number))}
+
+
+def waits_since(url):
+    """Return since when the customer of each case waits, as text, by the id of the case."""
+    query = "SELECT id, CAST(waiting_since AS VARCHAR(19)) FROM tickets"
+    return dict(map(tuple, inspect(url, lambda reader: reader.exec_driver_sql(query).all())))
+
+
+def test_cases_with_a_description_wait_from_the_start(empty_url):
+    """Cases that exist, and those that the previous release opens afterwards; not those that an agent has answered."""
+    in_thread(migrate.upgrade, empty_url, "0033")
+    opened, later = "2026-05-12 08:30:00", "2026-05-12 09:30:00"
+    kinds = {
+        "described": ({"description": "Where?"}, opened),
+        "closed": ({"description": "Where?", "status": "closed"}, opened),
+        "answered": ({"description": "Where?", "answered_at": later}, None),
+        "asked": ({"description": "Where?", "waiting_since": later}, later),
+        "empty": ({"description": ""}, None),
+        "silent": ({}, None),
+    }
+
+    def rows(when):
+        of_case = {"subject": "", "search_text": "", "status": "open", "priority": "low", "channel": "email"}
+        of_case |= {"context": "[]", "tags": "[]", "created_at": opened, "updated_at": opened}
+        return [inserting("tickets", id=f"{name} {when}", **of_case | fields) for name, (fields, _) in kinds.items()]
+
+    change(empty_url, rows("before"))
+    in_thread(migrate.upgrade, empty_url)
+    change(empty_url, rows("after"))
+    expected = {f"{name} {when}": since for when in ("before", "after") for name, (_, since) in kinds.items()}
+    assert waits_since(empty_url) == expected

@@ -126,14 +126,18 @@ Sla = Annotated[
 ]
 
 
+WaitingSince = Annotated[
+    datetime | None,
+    Field(description="since when the customer of an open or pending case waits for an answer of an agent, or null"),
+]
+
+
 class ListedCase(CaseSummary):
     """A case in a list."""
 
     model_config = example_config(examples.LISTED_CASE, title="ListedTicket")
 
-    waiting_since: datetime | None = Field(
-        description="since when the customer of an open or pending case waits for an answer of an agent, or null"
-    )
+    waiting_since: WaitingSince
     last_message_at: datetime | None = Field(
         description="when the last message arrived that is no internal note, or null"
     )
@@ -205,6 +209,7 @@ class Case(CaseSummary):
 
     model_config = example_config(examples.CASE)
 
+    waiting_since: WaitingSince = None
     messages: list[Message] = Field(description="the conversation, oldest first")
     more_messages: bool = Field(default=False, description="messages follow; only if `messagesLimit` asked for a part")
     timeline: list[TimelineEntry] = Field(

@@ -88,6 +88,7 @@ LINK: Example = {
 }
 NEW_LINK: Example = {name: LINK[name] for name in ("kind", "caseId")}
 CASE: Example = CASE_SUMMARY | {
+    "waitingSince": "2026-05-12T08:30:00.125000Z",
     "messages": [MESSAGE],
     "moreMessages": False,
     "timeline": [

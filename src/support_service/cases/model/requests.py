@@ -247,9 +247,9 @@ class CaseFilters(ApiModel):
     )
     sort: CaseSort = Field(
         "newest",
-        description="`newest`: latest opened first; `updated`: latest change first; `waiting`: only open and pending "
-        "cases with a customer who waits for an answer, the longest-waiting first; `due`: only cases with a clock that "
-        "runs, the one that is due first at the start",
+        description="`newest`: latest opened first; `updated`: latest change first; `waiting`: longest-waiting "
+        "customer of an open or pending case first; `due`: first due clock first. No sort leaves out a case: those "
+        "that do not wait, or are not due, come last, newest first",
     )
 
 

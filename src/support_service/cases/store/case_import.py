@@ -96,7 +96,7 @@ async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> se
 def _case_row(history: CaseHistory) -> dict[str, Any]:
     """Return the row that the case would have if each message and file had been added by a request of its own."""
     case, said = history.case, history.messages
-    answered_at = waiting_since = None
+    answered_at, waiting_since = None, case.created_at if case.description else None
     for message in said:
         if message.visibility == "internal":
             continue

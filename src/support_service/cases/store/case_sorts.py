@@ -1,4 +1,4 @@
-"""Sorts of the case list: the order of each, in one table."""
+"""Sorts of the case list: the order of each, in one table. No sort leaves out a case."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,9 +16,10 @@ from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 class Order(NamedTuple):
     """An order of cases: by a time, if there is one, then by seq.
 
-    `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that the list
-    has, with `public_conditions` for customers; they imply that the time is not NULL. Each time needs an index on it
-    and seq. `indexed` are the columns with an index of their own in this order.
+    `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that are sorted
+    by the time, with `public_conditions` for customers; they imply that the time is not NULL. If there are conditions,
+    all other cases come last, newest first; there are none of them if the filter `implied_by` is given. Each time needs
+    an index on it and seq. `indexed` are the columns with an index of their own in this order.
     """
 
     at: sa.ColumnElement[Any] | None
@@ -27,15 +28,22 @@ class Order(NamedTuple):
     public_at: sa.ColumnElement[Any] | None = None
     public_conditions: Sequence[sa.ColumnElement[bool]] = ()
     indexed: Collection[str] = ()
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of the columns by which pages are ordered."""
-        return ["seq"] if self.at is None else ["at", "seq"]
+    implied_by: str | None = None
 
     def columns_of(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
-        """Return `ORDER BY` for rows that have these columns."""
-        return [self.direction(rows.c[name]) for name in self.columns]
+        """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
+        seq = rows.c.seq
+        if self.at is None:
+            return [self.direction(seq)]
+        at = rows.c.at
+        if not self.conditions:
+            return [self.direction(at), self.direction(seq)]
+        return [at.is_(None), self.direction(at), sa.case((at.is_(None), -seq), else_=seq)]
+
+    @property
+    def of_others(self) -> "Order":
+        """The order of the cases that come last."""
+        return Order(None, conditions=[sa.not_(sa.and_(*self.conditions))])
 
     def is_after(self, seq: sa.ColumnElement[Any], at: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
         """Return the condition that a case is after the place of the parameters `after` and `after_at`."""
@@ -63,6 +71,7 @@ ORDERS: Mapping[CaseSort, Order] = {
         (tickets.c.sla_due_at.is_not(None),),
         indexed=("assigned_agent_id", "team", "priority"),
         public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
+        implied_by="due_before",
     ),
 }
 
@@ -74,9 +83,3 @@ def order_of(sort: CaseSort, role: str) -> Order:
         return order
     conditions = (*order.conditions, *order.public_conditions)
     return order._replace(at=order.at if order.public_at is None else order.public_at, conditions=conditions)
-
-
-def order_of_count(sort: CaseSort, role: str) -> Order:
-    """Return the order in which the cases of a list, or of a search, are counted: the fastest with the same cases."""
-    order = order_of(sort, role)
-    return order if order.conditions else Order(None)

@@ -141,7 +141,7 @@ async def add_case(
     """
     author = first.author_type if first and first.visibility == "public" else None
     first_message_values = {
-        "waiting_since": case.created_at if author == "customer" else None,
+        "waiting_since": waiting_since(case, first),
         "answered_at": case.created_at if author == "agent" else None,
         "conversation_bytes": message_size(first) if first else 0,
         "sla_due_at": due_at,
@@ -155,6 +155,13 @@ async def add_case(
     if first:
         await _add_message(tx, first)
     return True
+
+
+def waiting_since(case: CaseSummary, first: Message | None) -> datetime | None:
+    """Return since when the customer of a new case waits: a description is the customer's first message, too."""
+    author = first.author_type if first and first.visibility == "public" else None
+    is_waiting = author == "customer" or (author != "agent" and case.description)
+    return case.created_at if is_waiting else None
 
 
 async def update(tx: Transaction, case: CaseSummary, fields: Iterable[str]) -> None:

@@ -9,10 +9,11 @@ from support_service.cases.store import case_filters, search
 from support_service.cases.store.case_filters import STATUS, TAG
 from support_service.cases.store.case_sorts import Order
 from support_service.cases.store.sorted_search import filtered_matches, sorted_matches
-from support_service.database.dialect import octets
+from support_service.database.dialect import UtcDateTime, octets
 from support_service.database.tables import ticket_tags, tickets
 
-UNFILTERED = {"words", "after"}  # names without a condition on columns of cases
+PLACE = {"after", "after_at"}
+UNFILTERED = {"words", *PLACE}  # names without a condition on columns of cases
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
@@ -20,9 +21,27 @@ _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(ti
 def first_matches(filters: frozenset[str], role: str, order: Order, *, counts: bool = False) -> sa.Select[Any]:
     """Return the SELECT of the first matching cases, at most `one_more`: `seq`, `size`, and `at` if ordered by it.
 
-    `filters` are the names of `case_filters.parameters`, with `after` if the cases must be after a place. With
-    `counts`, `one_more` may be large.
+    `filters` are the names of `case_filters.parameters`, with `after` if the cases must be after a place, and with
+    `after_at` if that place has a time. With `counts`, `one_more` may be large.
     """
+    if not order.conditions or order.implied_by in filters:
+        return _first_of_part(filters, role, order, counts=counts)
+    if filters & PLACE == {"after"}:  # the page begins behind the last case with a time
+        return _without_time(_first_of_part(filters, role, order.of_others))
+    timed = _first_of_part(filters, role, order).subquery()
+    others = _without_time(_first_of_part(filters - PLACE, role, order.of_others))
+    # Without ORDER BY: the others are read only if those with a time do not fill the page.
+    both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), others).subquery()
+    return sa.select(both).limit(sa.bindparam("one_more"))
+
+
+def _without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
+    found = cases.subquery()
+    return sa.select(found.c.seq, found.c.size, sa.cast(sa.null(), UtcDateTime).label("at"))
+
+
+def _first_of_part(filters: frozenset[str], role: str, order: Order, *, counts: bool = False) -> sa.Select[Any]:
+    """Return what `first_matches` returns, of the cases that meet the conditions of the order."""
     tags = case_filters.numbered(filters, TAG)
     read_in_order = order.at is not None or bool(tags)
     named = case_filters.conditions(filters, role, read_in_order=read_in_order, indexed=() if tags else order.indexed)
@@ -39,7 +58,7 @@ def first_matches(filters: frozenset[str], role: str, order: Order, *, counts: b
         conditions += case_filters.has_tags(tags)
         if order.at is not None:
             return sorted_matches(first, conditions, order, _SIZE, after=after)
-        if counts or role == "agent" or filters - UNFILTERED:
+        if counts or order.conditions or role == "agent" or filters - UNFILTERED:
             return filtered_matches(first, conditions, _SIZE, after=after)
         return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:

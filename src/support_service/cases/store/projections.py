@@ -48,7 +48,8 @@ _LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
     .correlate(tickets)
     .scalar_subquery()
 )
-_LISTED_COLUMNS = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since)), "lastMessageAt": _LAST_MESSAGE_AT}
+_WAITING = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))}
+_LISTED_COLUMNS = _WAITING | {"lastMessageAt": _LAST_MESSAGE_AT}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
@@ -59,8 +60,8 @@ LOCKED_CASE_JSON = json_text(
 PUBLIC_CASE_SUMMARY_JSON = json_text(
     _PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON}
 )
-FIELDS_JSON = json_text(CASE_COLUMNS | {"links": LINKS_JSON})
-PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | {"links": PUBLIC_LINKS_JSON})
+FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING | {"links": LINKS_JSON})
+PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING | {"links": PUBLIC_LINKS_JSON})
 MESSAGES_JSON = partial(
     _rows_of_ticket,
     messages,

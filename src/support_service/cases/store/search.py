@@ -132,11 +132,11 @@ def newest_matches(
     if only_if is not None:
         # Not a condition of the rows, which SQLite would evaluate for each document.
         number = sa.select(sa.case((only_if, number), else_=_number(0))).scalar_subquery()
-    read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number), "read")
+    read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number))
     # The oldest case that was read may have more documents, so that the next step begins with it.
     complete = sa.func.count() < _number(READ_DOCUMENTS)
     rest = sa.select(sa.case((complete, _number(-1)), else_=sa.func.min(read.c.seq)).label("newest")).select_from(read)
-    position = materialized(rest, "rest")
+    position = materialized(rest)
     newest_left: sa.ColumnElement[int] = sa.select(position.c.newest).scalar_subquery()
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
@@ -148,9 +148,12 @@ def newest_matches(
     return sa.select(found.c.seq, found.c.size)
 
 
-def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any], name: str) -> Any:
-    """Return a common table expression that PostgreSQL computes once, by itself."""
-    return rows.cte(name).prefix_with("MATERIALIZED")
+def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any]) -> Any:
+    """Return a common table expression that PostgreSQL computes once, by itself.
+
+    It has no name of its own, because one statement may hold two searches.
+    """
+    return rows.cte().prefix_with("MATERIALIZED")
 
 
 def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

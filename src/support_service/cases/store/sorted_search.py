@@ -68,9 +68,9 @@ def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
 
     If the first `READ_CASES` are not enough, so many more are searched that half more than a page is expected.
     """
-    read = search.materialized(first.limit(_READ_CASES), "first")
+    read = search.materialized(first.limit(_READ_CASES))
     # In the order in which they were read, so that the rest is not searched if the page is full.
-    found = search.materialized(_matching(read), "found")
+    found = search.materialized(_matching(read))
     ends = sa.or_(_number_of(found) >= _ONE_MORE, _number_of(read) < _READ_CASES)
     needed = _ONE_MORE * sa.literal_column(str(READ_CASES * 3 // 2), sa.BigInteger())
     number = _number_of(found)
@@ -78,8 +78,8 @@ def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
     further: sa.ColumnElement[int] = sa.select(
         sa.case((ends, _ZERO), (are_enough, needed // number), else_=_ZERO)
     ).scalar_subquery()
-    read_further = search.materialized(first.offset(_READ_CASES).limit(further), "further")
-    near = search.materialized(sa.union_all(sa.select(found), sa.select(_matching(read_further).subquery())), "near")
+    read_further = search.materialized(first.offset(_READ_CASES).limit(further))
+    near = search.materialized(sa.union_all(sa.select(found), sa.select(_matching(read_further).subquery())))
     is_read = sa.and_(further > _ZERO, _number_of(read_further) < further)
     return near, sa.or_(ends, _number_of(near) >= _ONE_MORE, is_read)
 
@@ -100,7 +100,7 @@ def _found_by_index(
     documents = search.cases_of(found_documents(search.QUERY, newest)).distinct().subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
-    placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")), "placed")
+    placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")))
     left = [order.is_after(placed.c.seq, placed.c.at)] if after else []
     found = sa.select(placed).where(placed.c.at.is_not(None), *left)
     limited = found.order_by(*order.columns_of(placed)).limit(sa.bindparam("one_more")).subquery()

@@ -118,9 +118,8 @@ export class CaseList {
  */
 function matches(item, filters) {
   if (!item) return false; // the caller may not see it any more
-  const { sort, tag = [], ...others } = filters;
+  const { sort: _, tag = [], ...others } = filters;
   if (![tag].flat().every((each) => item.tags.includes(each))) return false;
-  if (sort === "waiting" && item.waitingSince === null) return false;
   let isCertain = true;
   for (const [name, value] of Object.entries(others)) {
     if (!value) continue;
