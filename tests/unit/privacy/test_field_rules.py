@@ -108,7 +108,7 @@ def test_analysts_get_exactly_the_shown_fields_of_a_history():
     for action in SHOWN_ACTIONS:
         dated = change_entries([RecordedChange(**said, action=action, changes=recorded)], "masked", MASKER)
         ((_, entry),) = dated
-        assert entry.keys() == {"type", "timestamp", "action", "changes"}
+        assert entry.keys() == {"type", "timestamp", "action", "changes", "origin"}
         for name, value in entry["changes"].items():
             kept, rule = trace("case", name) in str(value), HISTORY_RULES[name].analysts
             assert (rule, kept) in (("shown", True), ("masked", False)), f"{name} of {action} is {value}"
