@@ -38,6 +38,12 @@ def tokens(token_file):
 
 
 @pytest.fixture
+def team_token(token_file):
+    """The token of agent-1 in the team `returns`."""
+    return write_token(token_file, "of-team", role="agent", subject="agent-1", teams=["returns"])
+
+
+@pytest.fixture
 async def owned_case(tokens, client):
     """A case of customer-1 and agent-1 with an internal note."""
     headers = {"Authorization": f"Bearer {tokens['supervisor']}"}
@@ -181,7 +187,7 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
         await expect(page.get_by_text("Your role may not do this.")).to_be_visible()
 
 
-async def test_no_view_leaves_out_an_open_case(tokens, token_file, client, console):
+async def test_no_view_leaves_out_an_open_case(tokens, team_token, client, console):
     """Mine, unassigned, team and waiting longest have as many rows as their counts say.
 
     Cases with a description and no message wait for an answer; those that do not wait come last.
@@ -193,8 +199,7 @@ async def test_no_view_leaves_out_an_open_case(tokens, token_file, client, conso
         for subject, text in (("silent", {}), ("form", {"description": "Where is my parcel?"})):
             new = {"subject": f"{view}, {subject}", "channel": "web", **owner, **text}
             await client.post("/support/cases", json=new, headers=headers)
-    agent = write_token(token_file, "of-team", role="agent", subject="agent-1", teams=["returns"])
-    page = await sign_in(console, agent)
+    page = await sign_in(console, team_token)
     views = {view: [f"{view}, form", f"{view}, silent"] for view in owners}
     forms, silent = ([f"{view}, {subject}" for view in owners] for subject in ("form", "silent"))
     for view, subjects in (views | {"Waiting longest": forms + silent[::-1]}).items():
