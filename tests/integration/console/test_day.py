@@ -41,7 +41,7 @@ async def test_agent_answers_a_case(upstream_services, payments, console, client
     await open_waiting(client, "Another one")
     page = await console.open()
     await user.press(page.get_by_role("link", name="Waiting longest"))
-    await expect(page.locator("tbody tr")).to_have_count(2)
+    await expect(page.locator("tbody tr")).to_have_count(3)
     await user.press(page.locator("tbody tr").first.get_by_role("link", name="Where is my parcel?"))
     await user.press(page.get_by_role("button", name="Claim"))
     await expect(page.get_by_text("assigned to")).to_be_visible()

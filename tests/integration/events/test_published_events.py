@@ -120,7 +120,7 @@ async def test_each_change_is_published_once(client, stream):
     assert events[0]["data"]["ticket"]["status"] == "open"
     ticket = events[-1]["data"]["ticket"]
     more = {"sla", "messages", "moreMessages", "timeline", "attachments", "links", "timelineSources", "moreCaseEvents"}
-    published = {"waitingSince", "version", "publicVersion"}
+    published = {"version", "publicVersion"}
     assert set(ticket) - published == set(detail) - more
     assert {event["data"]["actor"] for event in events} == {"anyone"}
     assert (ticket["subject"], ticket["status"], ticket["tags"]) == ("B", "closed", ["x"])
