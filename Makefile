@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 
 test-fast: install ## Run the tests that need nothing but SQLite, in about a minute
 	$(PYTEST) -n 3 -m "unit or app" $(ARGS)
+
+test-times: install services ## Run every test and print where the time goes: by folder, by set-up and by file
+	$(PYTEST) -n 4 --times $(ARGS)
 
 # Not the tests of kills: they trace each line themselves, and a process has one tracer.
 coverage: install services ## Run the tests and print the branches of src/ that none takes

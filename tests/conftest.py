@@ -36,6 +36,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
     s3_server,
     sqlite_template,
 )
+from tests.support.times import measured
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
@@ -47,6 +48,7 @@ pytest_plugins = (
     "tests.support.plugins.tiers",
     "tests.support.plugins.isolation",
     "tests.support.plugins.built_once",
+    "tests.support.plugins.times",
 )
 
 MakeClient = Callable[..., Awaitable[TestClient]]
@@ -169,8 +171,9 @@ def make_client(aiohttp_client: MakeClient, environment: dict[str, str], timings
 
     async def make(*, timings: Timings = timings, **changes: str | None) -> TestClient:
         wanted = environment | changes
-        app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}), timings)
-        return await aiohttp_client(ServiceServer(app))
+        with measured("start of a service"):
+            app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}), timings)
+            return await aiohttp_client(ServiceServer(app))
 
     return make
 
