@@ -73,6 +73,21 @@ async def test_context_of_any_kind_costs_no_other_entry(console, client, case, m
     await expect_no_sideways_scrolling(page)
 
 
+async def test_entry_of_the_context_loses_no_member(console, client):
+    """Each member of an entry that a client gave is shown, whatever its name: none is taken for that of a service."""
+    names = ("source", "ticketId", "payload", "status", "eventType", "orderId", "id", "receivedAt", "name")
+    falsy = {"type": "note", "status": 0, "eventType": False, "payload": 0}
+    context = [{"type": "order"} | {name: f"given-{name}" for name in names}, falsy]
+    case = await open_case(client, subject="Odd", context=context)
+    page = await console.open(path(case))
+    await settled(page)
+    given, other = [page.locator(".timeline li").filter(has_text=type_) for type_ in ("Order", "note")]
+    for name in names:
+        await expect(given.get_by_text(f"given-{name}", exact=True)).to_be_visible()
+    await expect(other.get_by_text("false", exact=True)).to_have_count(1)
+    await expect(other.get_by_text("0", exact=True)).to_have_count(2)
+
+
 async def replace_answer(profile, pattern, change):
     """Let `change` alter each answer of the service that matches a pattern."""
 

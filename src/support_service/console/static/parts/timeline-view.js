@@ -142,7 +142,9 @@ export function entriesOf(detail, collected) {
     } else if (Object.hasOwn(detail.timelineSources, data.origin)) {
       entries.push({ at, kind: "source", source: data.origin, data });
     } else {
-      entries.push({ at, kind: "context", data });
+      // With duplicates the service sets `ticketId`; else it is a member that the client gave.
+      const { ticketId, ...given } = data;
+      entries.push(duplicates.size ? { at, kind: "context", duplicate: duplicates.has(ticketId) ? ticketId : "", data: given } : { at, kind: "context", data });
     }
   }
   for (const entry of entries) if (duplicates.has(entry.data.ticketId)) entry.duplicate = entry.data.ticketId;

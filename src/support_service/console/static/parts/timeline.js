@@ -5,7 +5,8 @@ import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { clock, dateAndTime, day, dayKey, duration, isEmpty, size, t, text, word } from "../lib/i18n.js";
 import { html } from "../lib/page.js";
 
-const HIDDEN_MEMBERS = ["type", "timestamp", "origin", "source", "status", "eventType", "payload", "ticketId"];
+const SHOWN_FIRST = ["type", "timestamp", "origin", "status"]; // members that the first line of an entry shows
+const OF_SOURCES = ["source", "ticketId"]; // members of a service's entry that say no more than its type and its page
 const RECEIVED_LATE = 5 * 60_000; // ms
 
 /**
@@ -146,19 +147,19 @@ function file({ at, data, duplicate }, { preview, remove }) {
 function fact({ at, kind, source, duplicate, data }, { sources }) {
   const state = sources[source ?? ""];
   const isStale = kind === "source" && state?.status === "stale";
-  const idMember = `${text(data.type)}Id`;
-  const id = data[idMember] ?? data.id;
-  const members = Object.entries(data).filter(([name, value]) => !HIDDEN_MEMBERS.includes(name) && name !== idMember && !isEmpty(value));
+  const name = ["eventType", `${text(data.type)}Id`, "id"].find((each) => !isEmpty(data[each])) ?? "id";
+  const hidden = [...SHOWN_FIRST, name, ...(kind === "source" ? OF_SOURCES : [])];
+  const members = Object.entries(data).filter(([each, value]) => !hidden.includes(each) && !isEmpty(value));
   return html`<li class="fact" ?data-stale=${isStale}>
     <p class="meta">
       <strong>${word("entry", data.type)}</strong>
-      ${data.eventType ? html`<bdi>${data.eventType}</bdi>` : id ? html`<bdi>${id}</bdi>` : nothing}
-      ${data.status ? html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>` : nothing}
+      ${isEmpty(data[name]) ? nothing : html`<bdi>${text(data[name])}</bdi>`}
+      ${isEmpty(data.status) ? nothing : html`<bdi class="pill">${text(data.status).replaceAll("_", " ")}</bdi>`}
       ${kind === "context" ? html`<span class="pill">${t("timeline.given")}</span>` : nothing}
       ${isStale ? html`<span class="stale-mark">${t("timeline.stale", { time: duration(state.ageSeconds ?? 0) })}</span>` : nothing}
       ${caseLink(duplicate)} ${time(at)}
     </p>
-    ${members.length || data.payload ? details(members, data.payload) : nothing}
+    ${members.length ? details(members) : nothing}
   </li>`;
 }
 
@@ -184,14 +185,11 @@ export function changed(name, value) {
   return isEmpty(value) ? "–" : word(name === "kind" ? "link" : name, value);
 }
 
-/**
- * @param {[string, any][]} members
- * @param {any} payload
- */
-function details(members, payload) {
-  const more = payload && typeof payload === "object" ? Object.entries(payload) : [];
+/** Show members; those of a payload as if they were the entry's own. @param {[string, any][]} members */
+function details(members) {
+  const shown = members.flatMap(([name, value]) => (name === "payload" && typeof value === "object" ? Object.entries(value) : [[name, value]]));
   return html`<p class="members">
-    ${[...members, ...more].map(([name, value]) => html`<span><span class="muted">${word("member", name)}</span> <bdi>${value}</bdi></span>`)}
+    ${shown.map(([name, value]) => html`<span><span class="muted">${word("member", name)}</span> <bdi>${text(value)}</bdi></span>`)}
   </p>`;
 }
 
