@@ -6,7 +6,7 @@ import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.app.api.test_links import FOREIGN, OWN, add_link, link_request, open_owned  # noqa: F401 - a fixture
-from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
+from tests.app.api.test_roles import Principals, principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case, upload
 
@@ -119,6 +119,25 @@ async def test_each_duplicate_of_a_timeline_costs_a_request(make_client):
     await read_case(client, original, includeLinked="true")
     path = f"/support/cases/{original['id']}"
     await expect_problem(await client.get(path), 429, "rate_limited")
+
+
+async def test_linked_cases_cost_what_is_read(tmp_path, make_client):
+    """Analysts get masked answers, which are short, and pay for the long conversations that are read for them."""
+    path = tmp_path / "tokens.json"
+    callers = Principals(None, path)
+    for role in ("supervisor", "analyst"):
+        callers.add(role, role)
+    tokens = {"SUPPORT_AUTH": "token", "SUPPORT_TOKENS_FILE": str(path)}
+    callers.client = await make_client(**tokens, SUPPORT_RATE_LIMIT="40/h")
+    case = await callers.read_json("supervisor", "POST", "/support/cases", json={"subject": "Long", "channel": "chat"})
+    path = f"/support/cases/{case['id']}"
+    for _ in range(17):
+        await callers.read_json(
+            "supervisor", "POST", f"{path}/messages", json={"authorType": "agent", "message": "x" * 65_000}
+        )
+    for _ in range(8):  # each costs five requests: one, and four for 1 MiB
+        assert len(str(await callers.read_json("analyst", "GET", f"{path}?includeLinked=true"))) < 64 * 1024
+    await expect_problem(await callers.request("analyst", "GET", "/support/me"), 429, "rate_limited")
 
 
 @both_databases
