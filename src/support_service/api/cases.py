@@ -94,7 +94,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     `includeLinked=true` adds the messages and files of up to 20 duplicates that the caller may see, in the order of
     time; `ticketId` names the case of each. With `includeTimeline=true` the timeline is that of all these cases, and
     each entry has its `ticketId`. Towards the rate limit each duplicate then counts as one request, and in either case
-    each 256 KiB that are read.
+    each 64 KiB that are read.
     """
     principal, view, documents = call.principal, call.view, call.services.documents
     if query.is_page:
