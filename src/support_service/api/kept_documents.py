@@ -33,7 +33,7 @@ class OwnEntries:
     context: EncodedEntries
     messages_and_files: EncodedEntries
     changes: CaseChanges | None = None  # None until a timeline is read
-    ticket_id: str = ""  # that each entry names; empty unless they are read with those of other cases
+    ticket_id: str = ""  # in each entry, if the case is read with its duplicates; else empty
 
     @property
     def groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:

@@ -13,13 +13,13 @@ SEARCH_COST = 4  # requests; of the words of a count, and of each DEFAULT_PAGE_S
 
 
 def list_cost(query: CaseQuery) -> int:
-    """Return how many requests a list costs beyond the one that asks for it."""
+    """Return how many requests a list costs in addition to its own request."""
     pages = -(-query.limit // DEFAULT_PAGE_SIZE)
     return pages - 1 + (SEARCH_COST * pages if query.q else 0)
 
 
 def count_cost(query: CaseFilters) -> int:
-    """Return how many requests a count costs beyond the one that asks for it."""
+    """Return how many requests a count costs in addition to its own request."""
     return SEARCH_COST if query.q else 0
 
 

@@ -54,7 +54,7 @@ PROBLEM_CODES = (
         "dead_letter_not_found", 404, "the dead letter does not exist: it was replayed, dropped or never there"
     ),
     ProblemCode("delivery_not_found", 404, "the webhook delivery does not exist, or was deleted"),
-    ProblemCode("duplicate_of_closed_case", 409, "the case that a duplicate shall name is closed"),
+    ProblemCode("duplicate_of_closed_case", 409, "the original of the duplicate is closed"),
     ProblemCode("event_too_large", 400, "an event is over its limit"),
     ProblemCode("events_busy", 503, "too many events are waiting in memory"),
     ProblemCode(
@@ -109,7 +109,11 @@ PROBLEM_CODES = (
     ProblemCode("range_not_satisfiable", 416, "the requested range begins after the end of the file"),
     ProblemCode("rate_limited", 429, "the caller exceeded its rate limit; `Retry-After` says when to retry"),
     ProblemCode("route_not_found", 404, "the path is unknown"),
-    ProblemCode("searches_waiting", 429, "the search or count did not get a turn in 5 s, behind others of the caller"),
+    ProblemCode(
+        "searches_waiting",
+        429,
+        "the search or count got no turn in 5 s, behind earlier ones of the caller or of other callers",
+    ),
     ProblemCode("session_ended", 401, "the session of the browser has ended"),
     ProblemCode("sla_policy_changed", 412, "the service level policy was changed or deleted since it was read"),
     ProblemCode("sla_policy_exists", 409, "another request has just created a service level policy of this name"),

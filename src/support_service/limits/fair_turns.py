@@ -31,7 +31,7 @@ class FairTurns:
         self._limits = limits
         self._total = 0
         self._by_caller: Counter[str] = Counter()
-        # Those that wait: the caller that is next comes first, and in its queue the one that asked first.
+        # Waiting turns by caller: the next caller comes first. In a queue the earliest request comes first.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
@@ -41,7 +41,7 @@ class FairTurns:
             async with asyncio.timeout(self._limits.max_wait):
                 await self._acquire(caller)
         except TimeoutError:
-            message = "Earlier searches and counts of yours take too long; wait for them, and then try again."
+            message = "Earlier searches and counts take too long. Wait until your own have ended, and try again."
             raise RateLimited("searches_waiting", message, RETRY_AFTER) from None
         try:
             yield

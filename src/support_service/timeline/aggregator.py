@@ -115,7 +115,7 @@ class TimelineAggregator:
         With `refresh`, all sources are asked, even if their answers are cached. A failing source affects its own
         entries only, and its last good answer is used instead. Answers from before the case's `epoch` are not current.
 
-        `limits` are those of a read of several cases, which share them.
+        Cases that are read together share the `limits` of one read.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()

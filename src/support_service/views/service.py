@@ -109,7 +109,7 @@ class ViewService:
         return view
 
     async def _count_all(self, views: Sequence[StoredView], count: CountCases) -> list[CountedView]:
-        """Return the views with their numbers of cases, without those that take too long.
+        """Return the views with their numbers of cases. A number that takes too long is None.
 
         The first error ends the other counts, and is raised.
         """

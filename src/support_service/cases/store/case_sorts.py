@@ -16,10 +16,10 @@ from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 class Order(NamedTuple):
     """An order of cases: by a time, if there is one, then by seq.
 
-    `public_at` is the time for customers, if theirs is another one. `conditions` are those of the cases that are sorted
-    by the time, with `public_conditions` for customers; they imply that the time is not NULL. If there are conditions,
-    all other cases come last, newest first; there are none of them if the filter `implied_by` is given. Each time needs
-    an index on it and seq. `indexed` are the columns with an index of their own in this order.
+    `public_at` is the time for customers, if they sort by another one. Cases that meet the `conditions` (for customers
+    also the `public_conditions`) are sorted by the time, and their time is not NULL. All other cases come last, newest
+    first. The filter `implied_by` leaves the other cases out. Each time needs an index on it and seq. `indexed` are the
+    columns with an index of their own in this order.
     """
 
     at: sa.ColumnElement[Any] | None

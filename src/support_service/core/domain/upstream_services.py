@@ -26,7 +26,7 @@ OBJECTS: dict[UpstreamService, ServiceObjects] = {
 SERVICE_BY_KIND: dict[str, UpstreamService] = {objects.kind: service for service, objects in OBJECTS.items()}
 ENTRY_TYPES = tuple(entry_type for objects in OBJECTS.values() for entry_type in objects.entry_types)
 EntryOrigin = Literal["case", "context"] | UpstreamService
-"""Where a timeline entry comes from: what the service knows of the case, the context that a client gave, or a service.
+"""Where a timeline entry comes from: the stored case, the context that a client gave, or an upstream service.
 
 The service sets it, whatever an entry says of itself.
 """

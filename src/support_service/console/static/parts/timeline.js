@@ -185,7 +185,7 @@ export function changed(name, value) {
   return isEmpty(value) ? "–" : word(name === "kind" ? "link" : name, value);
 }
 
-/** Show members; those of a payload as if they were the entry's own. @param {[string, any][]} members */
+/** Show members. Members of a payload stand among the entry's own. @param {[string, any][]} members */
 function details(members) {
   const shown = members.flatMap(([name, value]) => (name === "payload" && typeof value === "object" ? Object.entries(value) : [[name, value]]));
   return html`<p class="members">

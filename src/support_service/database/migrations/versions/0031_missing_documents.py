@@ -1,10 +1,10 @@
-"""Which messages have no search document: those that a replica of a release before 0014 adds, now or after a rollback.
+"""Mark messages without a search document: replicas of releases before 0014 add them, now or after a rollback.
 
 Such a release leaves the column out, and so takes the default, false. The service writes true with the document of a
 message, and a job makes the documents that are missing, which it finds by an index of these messages alone.
 
-Rows that exist have a document, except those that such a replica has added since 0014: cases with fewer documents than
-messages are marked as a whole. Erased cases have none.
+Existing messages have a document, unless such a replica has added them since 0014. Cases with fewer documents than
+messages are marked as a whole. Erased cases have no documents.
 """
 
 import sqlalchemy as sa
