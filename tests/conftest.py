@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -55,6 +57,13 @@ MakeClient = Callable[..., Awaitable[TestClient]]
 both_databases = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of a shared service on its event loop, which is that of their module."""
+    for item in items:
+        if "make_shared_client" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
     """The database of a test: SQLite, unless the test is marked with `both_databases`."""
@@ -65,9 +74,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated, empty database."""
     if backend == "sqlite":
-        path = tmp_path / "support.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
+        yield _copy(request.getfixturevalue("sqlite_template"), tmp_path)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     name = server.create_database(request.getfixturevalue("postgres_template"))
@@ -129,15 +136,7 @@ async def shipments() -> AsyncIterator[PagedService]:
 @pytest.fixture
 def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
     """The variables of a service without upstream services."""
-    return {
-        # A healthy source looks late after a stall of the machine.
-        "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
-        "SUPPORT_TIMELINE_DEADLINE": "60",
-        "SUPPORT_DATABASE_URL": database_url,
-        "SUPPORT_ATTACHMENT_DIR": str(tmp_path / "attachments"),
-        "SUPPORT_ACCESS_LOG": "0",
-        "SUPPORT_SHED_LAG": "0",  # a busy machine must not shed load
-    }
+    return _variables(database_url, tmp_path)
 
 
 @pytest.fixture
@@ -170,10 +169,8 @@ def make_client(aiohttp_client: MakeClient, environment: dict[str, str], timings
     """Start a service and return its client; keywords change its variables (None unsets one) and its timings."""
 
     async def make(*, timings: Timings = timings, **changes: str | None) -> TestClient:
-        wanted = environment | changes
         with measured("start of a service"):
-            app = build(Settings.load({name: value for name, value in wanted.items() if value is not None}), timings)
-            return await aiohttp_client(ServiceServer(app))
+            return await aiohttp_client(_server(environment | changes, timings))
 
     return make
 
@@ -182,6 +179,32 @@ def make_client(aiohttp_client: MakeClient, environment: dict[str, str], timings
 async def client(make_client: MakeClient) -> TestClient:
     """A client of a running service."""
     return await make_client()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def make_shared_client(
+    sqlite_template: Path,  # noqa: F811 - the fixture
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[MakeClient]:
+    """Like `make_client`, for services on SQLite that all tests of a module share."""
+    async with AsyncExitStack() as clients:
+
+        async def make(*, timings: Timings | None = None, **changes: str | None) -> TestClient:
+            folder = tmp_path_factory.mktemp("shared")
+            wanted = _variables(_copy(sqlite_template, folder), folder) | changes
+            with measured("start of a service"):
+                return await clients.enter_async_context(TestClient(_server(wanted, timings or patient_timings())))
+
+        yield make
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(make_shared_client: MakeClient) -> TestClient:
+    """A client of one service for all tests of the module, whose data they must not see from each other.
+
+    An async fixture that uses it needs `loop_scope="module"`.
+    """
+    return await make_shared_client()
 
 
 @pytest.fixture
@@ -201,6 +224,29 @@ class ServiceServer(TestServer):
 
     async def _make_runner(self, **_: Any) -> web.BaseRunner:
         return Runner(self.app, access_log=None, read_bufsize=READ_BUFFER)
+
+
+def _copy(template: Path, folder: Path) -> str:
+    path = folder / "support.db"
+    shutil.copy(template, path)
+    return f"sqlite:///{path}"
+
+
+def _variables(database_url: str, folder: Path) -> dict[str, str]:
+    return {
+        # A healthy source looks late after a stall of the machine.
+        "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
+        "SUPPORT_TIMELINE_DEADLINE": "60",
+        "SUPPORT_DATABASE_URL": database_url,
+        "SUPPORT_ATTACHMENT_DIR": str(folder / "attachments"),
+        "SUPPORT_ACCESS_LOG": "0",
+        "SUPPORT_SHED_LAG": "0",  # a busy machine must not shed load
+    }
+
+
+def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
+    settings = Settings.load({name: value for name, value in variables.items() if value is not None})
+    return ServiceServer(build(settings, timings))
 
 
 async def _served(service: Upstream) -> AsyncIterator[Upstream]:

@@ -6,8 +6,8 @@ from tests.support.calls import expect_problem
 
 
 @pytest.mark.parametrize("path", ["/support", "/support/case", "/support/cases/", "/metrics/", "/support/cases/a/b"])
-async def test_unknown_path_is_not_found(client, path):
-    await expect_problem(await client.get(path), 404, "route_not_found")
+async def test_unknown_path_is_not_found(shared_client, path):
+    await expect_problem(await shared_client.get(path), 404, "route_not_found")
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ async def test_unknown_path_is_not_found(client, path):
         ("LOCK", "/support/cases", {"GET", "HEAD", "POST"}),
     ],
 )
-async def test_unsupported_method_is_refused(client, method, path, allowed):
+async def test_unsupported_method_is_refused(shared_client, method, path, allowed):
     """The response is 405 and lists the allowed methods."""
-    response = await client.request(method, path)
+    response = await shared_client.request(method, path)
     await expect_problem(response, 405, "method_not_allowed")
     assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed
