@@ -9,7 +9,6 @@ from support_service.http.component import ADMISSION, READINESS
 from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.telemetry.component import TelemetryTimings
 from tests.app.api.test_uploads import PART, send_open, write_chunk
-from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, open_case
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
@@ -51,7 +50,6 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
         assert response.status == 200
 
 
-@both_databases
 @pytest.mark.parametrize(("query", "left", "admitted"), [("", 14, 4), ("?includeTimeline=true", 9, 2)])
 @pytest.mark.parametrize("concurrent", [False, True])
 async def test_long_response_counts_as_several_requests(make_client, query, left, admitted, concurrent):
@@ -75,9 +73,9 @@ async def test_long_response_counts_as_several_requests(make_client, query, left
     await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
 
 
-async def test_no_rate_limit_by_default_on_loopback(client):
+async def test_no_rate_limit_by_default_on_loopback(shared_client):
     """Without authentication there is no default limit, and no header mentions one."""
-    async with client.get("/support/cases") as response:
+    async with shared_client.get("/support/cases") as response:
         assert not [name for name in response.headers if name.startswith("RateLimit")]
 
 
@@ -117,10 +115,10 @@ async def test_frozen_redis_does_not_refuse_requests(make_client, redis):
         ("&" * MAX_QUERY_PARAMETERS, 400, "too_many_parameters"),
     ],
 )
-async def test_query_that_is_too_long_is_refused(client, query, status, code):
+async def test_query_that_is_too_long_is_refused(shared_client, query, status, code):
     """So is one with too many parameters."""
-    await expect_problem(await client.get(f"/support/cases?{query}"), status, code)
-    async with client.get("/support/cases?" + "&".join(["a=b"] * MAX_QUERY_PARAMETERS)) as response:
+    await expect_problem(await shared_client.get(f"/support/cases?{query}"), status, code)
+    async with shared_client.get("/support/cases?" + "&".join(["a=b"] * MAX_QUERY_PARAMETERS)) as response:
         assert response.status == 200
 
 
@@ -177,7 +175,6 @@ async def test_concurrent_requests_are_limited(make_client, orders):
     assert Scrape(client.app).nonzero(TURNED_AWAY) == {"requests": 1}
 
 
-@both_databases
 async def test_long_response_to_a_change_is_sent_even_over_the_rate(make_client):
     """It counts against the rate, but the caller still learns what was changed."""
     client = await make_client(SUPPORT_RATE_LIMIT="22/h")
