@@ -24,7 +24,7 @@ from support_service.timeline.cache.base import SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT
-from tests.support.scrape import Scrape
+from tests.support.scrape import Changes, Scrape
 from tests.support.servers import PostgresServer
 from tests.support.sessions import (  # noqa: F401 - fixtures
     postgres,
@@ -211,6 +211,12 @@ async def shared_client(make_shared_client: MakeClient) -> TestClient:
 def metrics(client: TestClient) -> Scrape:
     """The metrics of the service that `client` talks to."""
     return Scrape(client.app)
+
+
+@pytest.fixture
+def metric_changes(client: TestClient) -> Changes:
+    """By how much a test changes the metrics of the service that `client` talks to, which other tests may share."""
+    return Changes(client.app)
 
 
 @pytest.fixture

@@ -54,3 +54,18 @@ class Scrape:
     def nonzero(self, name: str) -> dict[str, float]:
         """Return the values of a name that are not 0, by the value of its only label."""
         return {next(iter(labels.values())): value for _, labels, value in self.samples(name) if value}
+
+
+class Changes(Scrape):
+    """Reads by how much the metrics of an app have grown since this object was made: other tests share the service."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app)
+        self._before = {(name, *labels.items()): value for name, labels, value in super().samples()}
+
+    def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
+        """Return the growth of the samples with these names, or of all of them."""
+        return [
+            (name, labels, value - self._before.get((name, *labels.items()), 0))
+            for name, labels, value in super().samples(*names)
+        ]

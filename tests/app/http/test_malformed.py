@@ -35,6 +35,12 @@ TOO_LARGE = {
 }
 
 
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
 async def send(host, port, raw):
     """Send bytes; gives the answer's status and its headers and body as they come until the connection ends."""
     reader, writer = await asyncio.open_connection(host, port)
@@ -47,7 +53,7 @@ async def send(host, port, raw):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_malformed_request_is_a_problem_and_is_counted(client, metrics, name):
+async def test_malformed_request_is_a_problem_and_is_counted(client, metric_changes, name):
     """It has a code of its own, and counts once, without method and route."""
     status, head, body = await send(client.host, client.port, MALFORMED[name])
     assert (status, json.loads(body)["code"]) == (400, "malformed_request")
@@ -59,11 +65,11 @@ async def test_malformed_request_is_a_problem_and_is_counted(client, metrics, na
         "http_route": "other",
         "http_response_status_code": "400",
     }
-    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-async def test_oversized_address_or_headers_are_refused(client, metrics, name):
+async def test_oversized_address_or_headers_are_refused(client, metric_changes, name):
     """The response states the limit, and the request is counted."""
     raw, status, code = TOO_LARGE[name]
     found, head, body = await send(client.host, client.port, raw.encode())
@@ -76,11 +82,11 @@ async def test_oversized_address_or_headers_are_refused(client, metrics, name):
         "http_route": "other",
         "http_response_status_code": str(status),
     }
-    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
 
 
 @pytest.mark.parametrize("path", ["/support/cases", "/nowhere"])
-async def test_unknown_expectation_is_refused(client, metrics, path):
+async def test_unknown_expectation_is_refused(client, metric_changes, path):
     """The response is a problem, and the request is counted."""
     raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
     status, _, body = await send(client.host, client.port, raw.encode())
@@ -91,7 +97,7 @@ async def test_unknown_expectation_is_refused(client, metrics, path):
         "http_route": "other",
         "http_response_status_code": "417",
     }
-    assert metrics.value(HTTP, **given) == metrics.total(HTTP) == 1
+    assert metric_changes.value(HTTP, **given) == metric_changes.total(HTTP) == 1
 
 
 @pytest.mark.usefixtures("processes")

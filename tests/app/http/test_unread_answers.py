@@ -69,9 +69,9 @@ def has_unread_answer(client):
 async def large_answers(client):
     """Return the paths of large answers: a JSON answer and a download."""
     case = await open_case(client)
-    for _ in range(20):
-        await add_message(client, case, "é" * 20_000)
-    file = await upload(client, case, bytes(20_000_000))
+    for _ in range(6):
+        await add_message(client, case, "é" * 65_000)
+    file = await upload(client, case, bytes(3_000_000))
     return {"json": f"/support/cases/{case['id']}", "download": file["uri"]}
 
 
