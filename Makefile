@@ -33,7 +33,7 @@ services: install ## Install the Debian packages, helm and kubectl that tests ne
 	have promtool || missing="$$missing prometheus"; \
 	have amtool || missing="$$missing prometheus-alertmanager"; \
 	have victoria-metrics || missing="$$missing victoria-metrics"; \
-	have chromium || missing="$$missing chromium"; \
+	have chromium-headless-shell || missing="$$missing chromium-headless-shell"; \
 	[ -z "$$missing" ] || .ci/debian-packages $$missing
 	@$(BIN)/python .ci/kubernetes_tools.py
 

@@ -61,7 +61,9 @@ def main() -> int:
 async def _measure(address: str) -> dict[str, dict[str, float]]:
     case = await _fill(address)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"]
+        )
         queue = await _open(await browser.new_page(), f"{address}/console/?view=all")
         while await queue.locator("tbody tr").count() < ROWS:
             await queue.locator(".more button").click()

@@ -44,7 +44,9 @@ async def take_pictures(address: str) -> None:
     case = next(each["id"] for each in cases if each["subject"] == CASE)
     FOLDER.mkdir(exist_ok=True)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"]
+        )
         page = await browser.new_page(viewport=SIZE, locale="en-GB", color_scheme="light")
         for name, path in (("queue", ""), ("case", f"cases/{case}")):
             await page.goto(f"{address}/console/{path}", wait_until="load")

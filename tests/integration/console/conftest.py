@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.calls import open_case
-from tests.support.console.browser import browser, chromium, console  # noqa: F401 - fixtures
+from tests.support.console.browser import _function_scoped_runner, browser, chromium, console  # noqa: F401 - fixtures
 
 MEGABYTE = 1_000_000
 LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
