@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")  # so that tests with the same database run one after the other, and can share services
 def backend(request: pytest.FixtureRequest) -> str:
     """The database of a test: SQLite, unless the test is marked with `both_databases`."""
     return getattr(request, "param", "sqlite")
@@ -73,14 +73,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated, empty database."""
-    if backend == "sqlite":
-        yield _copy(request.getfixturevalue("sqlite_template"), tmp_path)
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = server.create_database(request.getfixturevalue("postgres_template"))
-    yield server.url(name)
-    server.start()
-    server.drop_database(name)
+    url = _create_database(request, backend, tmp_path)
+    server: PostgresServer | None = request.getfixturevalue("postgres_server") if backend == "postgresql" else None
+    yield url
+    if server is not None:
+        server.start()
+        server.drop_database(url.rpartition("/")[2])
 
 
 @pytest.fixture
@@ -183,15 +181,14 @@ async def client(make_client: MakeClient) -> TestClient:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def make_shared_client(
-    sqlite_template: Path,  # noqa: F811 - the fixture
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MakeClient]:
-    """Like `make_client`, for services on SQLite that all tests of a module share."""
+    """Like `make_client`, for services that all tests of a module share. Each service has a database of its own."""
     async with AsyncExitStack() as clients:
 
         async def make(*, timings: Timings | None = None, **changes: str | None) -> TestClient:
             folder = tmp_path_factory.mktemp("shared")
-            wanted = _variables(_copy(sqlite_template, folder), folder) | changes
+            wanted = _variables(_create_database(request, backend, folder), folder) | changes
             with measured("start of a service"):
                 return await clients.enter_async_context(TestClient(_server(wanted, timings or patient_timings())))
 
@@ -232,10 +229,14 @@ class ServiceServer(TestServer):
         return Runner(self.app, access_log=None, read_bufsize=READ_BUFFER)
 
 
-def _copy(template: Path, folder: Path) -> str:
-    path = folder / "support.db"
-    shutil.copy(template, path)
-    return f"sqlite:///{path}"
+def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path) -> str:
+    if backend == "sqlite":
+        path = folder / "support.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    server.start()
+    return server.url(server.create_database(request.getfixturevalue("postgres_template")))
 
 
 def _variables(database_url: str, folder: Path) -> dict[str, str]:

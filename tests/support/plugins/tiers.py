@@ -19,6 +19,7 @@ ROOTS = {  # the tier of a test that uses one of these fixtures, directly or thr
     "sqlite_template": "app",
     "aiohttp_client": "app",
     "aiohttp_server": "app",
+    "make_shared_client": "app",
     "orders": "app",
     "servers": "servers",
     "processes": "processes",
