@@ -1,11 +1,52 @@
-"""Cases as their service returns them."""
+"""Cases as their service returns them, and cases that are stored past it."""
 
-from support_service.cases.model.case import Case
+from datetime import UTC, datetime
+
+import pytest
+
+from support_service.cases.model.case import Case, CaseSummary
 from support_service.cases.service import CaseService
+from support_service.cases.store import case_store
 from support_service.cases.store.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
+
+AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 
 async def stored_case(service: CaseService, case_id: str) -> Case:
     """Return a case with its whole conversation. Raises NotFound."""
     return to_case(await service.read_long_case(SYSTEM, case_id))
+
+
+def ticket(number=1, **fields):
+    """Return a case that is not stored."""
+    values = {
+        "id": f"case-{number}",
+        "subject": "Đơn hàng",
+        "description": None,
+        "customer_id": None,
+        "status": "open",
+        "priority": "normal",
+        "channel": "email",
+        "assigned_agent_id": None,
+        "team": None,
+        "context": [],
+        "tags": [],
+        "external_id": None,
+        "sent_at": None,
+        "created_at": AT,
+        "updated_at": AT,
+    }
+    return CaseSummary.model_construct(**values | fields)
+
+
+@pytest.fixture
+def add_cases(database):
+    """Store cases."""
+
+    async def add_cases(*stored, references=()):
+        async with database.transaction() as tx:
+            for each in stored:
+                await case_store.add_case(tx, each, references)
+
+    return add_cases

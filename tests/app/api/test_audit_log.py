@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from support_service.audit.sealer import Sealer
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_head, audit_log
 from tests.conftest import both_databases
+from tests.support.audit import change
 from tests.support.calls import add_message, expect_problem, open_case
 
 LOG = "/support/audit"
@@ -132,17 +132,6 @@ async def test_part_of_the_chain_is_verified(sealed):
 
 async def test_empty_chain_holds(client):
     assert (await verify(client))["verifiedTo"] == 0
-
-
-async def change(client, statement):
-    """Change the audit log in a way that its triggers prevent."""
-    async with client.app[DATABASE].transaction() as tx:
-        rows = await tx.fetch_all(
-            sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'")
-        )
-        for row in rows:
-            await tx.execute(sa.text(f"DROP TRIGGER {row.name}"))
-        await tx.execute(statement)
 
 
 async def test_altered_entry_is_reported(sealed):

@@ -16,7 +16,7 @@ from support_service.api.admin import ADMIN_URL
 from support_service.app import Timings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from tests.support.access.fixtures import AUDIENCE, ISSUER, issuer  # noqa: F401 - a fixture
+from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import eventually, expect_problem, stored_files
 from tests.support.scrape import Scrape
 
@@ -326,7 +326,7 @@ async def test_admin_port_answers_under_any_host_name(make_client, host):
                 assert (await admin.get(target, headers={"Host": name})).status == 200
 
 
-async def test_requests_for_the_keys_are_measured(make_client, issuer):  # noqa: F811 - the fixture
+async def test_requests_for_the_keys_are_measured(make_client, issuer):
     """The time of the issuer's answers is a metric by the semantic conventions, like that of webhooks."""
     client = await make_client(
         SUPPORT_AUTH="jwt",

@@ -12,8 +12,8 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.http.component import ADMISSION
 from support_service.limits.fair_turns import TurnLimits
 from support_service.views.service import ViewLimits
-from tests.app.api.test_roles import Principals
 from tests.conftest import both_databases
+from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem
 from tests.support.timings import SELDOM_CHECKED, patient_timings
 

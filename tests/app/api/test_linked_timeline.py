@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from tests.app.api.test_links import FOREIGN, OWN, add_link, link_request, open_owned  # noqa: F401 - a fixture
-from tests.app.api.test_roles import Principals, principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
+from tests.support.access.principals import Principals
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case, upload
+from tests.support.links import FOREIGN, OWN, add_link, link_request
 
 BOTH = {"includeTimeline": "true", "includeLinked": "true"}
 MESSAGE = {"authorType": "customer", "message": "Where is it?"}
@@ -141,7 +141,7 @@ async def test_linked_cases_cost_what_is_read(tmp_path, make_client):
 
 
 @both_databases
-async def test_linked_timeline_has_what_the_caller_may_see(principals, open_owned):  # noqa: F811 - the fixtures
+async def test_linked_timeline_has_what_the_caller_may_see(principals, open_owned):
     """Customers get no notes and files of agents, agents no cases of others, and analysts masked entries."""
     personal = {"type": "note", "text": "Lan, 0901234567", "timestamp": "2026-01-01T00:00:00Z"}
     original, mine, foreign = [await open_owned(**owner, context=[personal]) for owner in (OWN, OWN, FOREIGN)]

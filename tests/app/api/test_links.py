@@ -2,19 +2,9 @@
 
 import pytest
 
-from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
-
-
-async def add_link(client, case, other, kind="related", *, status=201, **sent):
-    """Link a case with another one; return the link."""
-    body = {"kind": kind, "caseId": other["id"]}
-    async with client.post(f"/support/cases/{case['id']}/links", json=body, **sent) as response:
-        assert response.status == status, await response.text()
-        link = await response.json()
-        assert response.headers["Location"] == f"/support/cases/{case['id']}/links/{link['id']}"
-        return link
+from tests.support.links import FOREIGN, OWN, add_link, link_request
 
 
 async def remove_link(client, case, link, **sent):
@@ -119,28 +109,8 @@ async def test_closing_by_a_link_is_counted(client, metrics):
     assert metrics.total("support_ticket_resolution_seconds_count") == 1
 
 
-OWN = {"assignedAgentId": "agent-1", "customerId": "customer-1"}
-FOREIGN = {"assignedAgentId": "agent-2", "team": "billing", "customerId": "customer-2"}
-
-
-@pytest.fixture
-def open_owned(principals):  # noqa: F811 - the fixture
-    """Open a case of an owner."""
-
-    async def make(**owner):
-        new = {"subject": "A parcel", "channel": "email"} | owner
-        return await principals.read_json("supervisor", "POST", "/support/cases", json=new)
-
-    return make
-
-
-def link_request(principals, name, case, other, kind="related"):  # noqa: F811 - the fixture
-    body = {"kind": kind, "caseId": other["id"]}
-    return principals.request(name, "POST", f"/support/cases/{case['id']}/links", json=body)
-
-
 @both_databases
-async def test_only_staff_who_see_both_cases_link_them(principals, open_owned):  # noqa: F811 - the fixture
+async def test_only_staff_who_see_both_cases_link_them(principals, open_owned):
     """For all others a case that they don't see does not exist, and nothing changes."""
     mine, another, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)
     for role in ("customer", "analyst", "service"):
@@ -161,7 +131,7 @@ async def test_only_staff_who_see_both_cases_link_them(principals, open_owned): 
 
 
 @both_databases
-async def test_retried_link_reveals_nothing_after_access_is_lost(principals, open_owned):  # noqa: F811 - the fixture
+async def test_retried_link_reveals_nothing_after_access_is_lost(principals, open_owned):
     mine, another = await open_owned(**OWN), await open_owned(**OWN)
     path, key = f"/support/cases/{mine['id']}/links", {"Idempotency-Key": "a"}
     sent = {"json": {"kind": "related", "caseId": another["id"]}, "headers": key}
@@ -172,7 +142,7 @@ async def test_retried_link_reveals_nothing_after_access_is_lost(principals, ope
 
 
 @both_databases
-async def test_customer_sees_duplicates_among_their_own_cases(principals, open_owned):  # noqa: F811 - the fixture
+async def test_customer_sees_duplicates_among_their_own_cases(principals, open_owned):
     """Other links change nothing that the customer sees."""
     mine, another, foreign, nobodys = [await open_owned(**owner) for owner in (OWN, OWN, FOREIGN, {})]
     path = f"/support/cases/{mine['id']}"
@@ -263,7 +233,7 @@ async def test_no_more_than_twenty_duplicates_are_read(client):
 
 
 @both_databases
-async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):  # noqa: F811 - the fixture
+async def test_duplicates_are_read_as_far_as_the_caller_sees_them(principals, open_owned):
     """Customers get no notes, agents no cases of others, and analysts masked texts."""
     original, mine, foreign = await open_owned(**OWN), await open_owned(**OWN), await open_owned(**FOREIGN)
     for number, case in enumerate((original, mine, foreign)):

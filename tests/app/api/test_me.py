@@ -5,14 +5,14 @@ import pytest
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import Permission
 from support_service.core.domain.principals import ROLES
-from tests.app.api.test_roles import SUBJECTS, principals  # noqa: F401 - a fixture
+from tests.support.access.principals import SUBJECTS
 from tests.support.calls import expect_problem
 
 ME = "/support/me"
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_caller_learns_what_the_table_of_routes_allows(principals, role):  # noqa: F811
+async def test_caller_learns_what_the_table_of_routes_allows(principals, role):
     """Every permission that a role has, with its scope, and no other."""
     me = await principals.read_json(role, "GET", ME)
     permissions = [route.access for route in ROUTES if isinstance(route.access, Permission)]
@@ -43,5 +43,5 @@ async def test_everyone_is_a_supervisor_without_authentication(client):
     assert me["permissions"]["cases:write"] == "all"
 
 
-async def test_caller_without_a_token_learns_nothing(principals):  # noqa: F811
+async def test_caller_without_a_token_learns_nothing(principals):
     await expect_problem(await principals.client.get(ME), 401, "token_missing")

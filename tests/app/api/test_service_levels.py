@@ -1,27 +1,22 @@
 """Service levels over HTTP: policies, the clocks of cases, breaches, lists by due time. For roles see test_roles.py."""
 
 from datetime import UTC, datetime, timedelta
-from typing import get_args
 
 import pytest
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from support_service.core.domain.service_levels import Target
-from support_service.database.component import DATABASE
-from support_service.database.tables import case_clocks, tickets
 from support_service.sla.component import SlaTimings
 from support_service.sla.detector import DetectorTimings
 from support_service.sla.service import PolicyLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
+from tests.support.service_levels import HOUR, move_due_times
 from tests.support.timings import patient_timings
 
 POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
 KEY = {"Idempotency-Key": "policy-key-1"}
-HOUR = timedelta(hours=1)
-ALL_TARGETS = get_args(Target)
 
 
 @pytest.fixture
@@ -47,16 +42,6 @@ async def set_status(client, case, status):
 async def states(client, case):
     """Return the states of a case's clocks."""
     return {target: clock["state"] for target, clock in ((await read_case(client, case))["sla"] or {}).items()}
-
-
-async def move_due_times(client, hours, targets=ALL_TARGETS):
-    """Move the due times of all running clocks of some targets into the past, as if the time had passed."""
-    at = utc_now() - hours * HOUR
-    moved = case_clocks.update().where(case_clocks.c.state == "running", case_clocks.c.target.in_(targets))
-    async with client.app[DATABASE].transaction() as tx:
-        await tx.execute(moved.values(due_at=at))
-        await tx.execute(tickets.update().where(tickets.c.sla_due_at.is_not(None)).values(sla_due_at=at))
-    return at
 
 
 async def audit_entries(client, case):

@@ -6,7 +6,6 @@ import pytest
 
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
@@ -25,7 +24,7 @@ MESSAGE = {"authorType": "agent", "message": "See the files."}
 class Case:
     """A case of customer-1 and agent-1, and what a principal does with its files."""
 
-    def __init__(self, principals, case_id):  # noqa: F811
+    def __init__(self, principals, case_id):
         self.principals = principals
         self.path = f"/support/cases/{case_id}"
 
@@ -66,13 +65,13 @@ class Case:
         return listed
 
 
-async def opened(principals):  # noqa: F811
+async def opened(principals):
     """Return a new case."""
     return Case(principals, (await principals.read_json("supervisor", "POST", "/support/cases", json=NEW_CASE))["id"])
 
 
 @pytest.fixture
-async def case(principals):  # noqa: F811
+async def case(principals):
     """A case."""
     return await opened(principals)
 

@@ -7,13 +7,19 @@ import pytest
 
 from support_service.attachments import ledger
 from support_service.database.component import DATABASE
+from tests.support.attachments.raw_uploads import (
+    BODIES,
+    END,
+    FORM,
+    MAX,
+    OTHER,
+    PART,
+    chunks,
+    send,
+    send_open,
+    write_chunk,
+)
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, stored_files
-
-MAX = 1000  # bytes, as configured here
-PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
-OTHER = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n'
-END = b"\r\n--b--\r\n"
-FORM = "multipart/form-data; boundary=b"
 
 
 @pytest.fixture
@@ -38,63 +44,6 @@ async def nothing_is_stored(client, case, attachment_dir, metrics):
     assert (backlog.files, backlog.bytes) == (0, 0)
     assert metrics.value("support_attachment_backlog_bytes") == 0
     assert metrics.total("support_attachment_stored_total") == 0
-
-
-async def send(client, case, body, content_type=FORM):
-    """Upload a raw body. An iterator is sent in chunks, without a Content-Length."""
-    headers = {"Content-Type": content_type} if content_type else {}
-    return await client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers)
-
-
-async def chunks(*parts):
-    """Yield the parts of a body of unknown length."""
-    for part in parts:
-        yield part
-
-
-BODIES = {
-    "no file part": (OTHER + b"--b--\r\n", FORM, 422, "file_missing"),
-    "no part at all": (b"--b--\r\n", FORM, 422, "file_missing"),
-    "two file parts": (PART + b"one\r\n" + PART + b"two" + END, FORM, 422, "file_repeated"),
-    "two file parts, one empty": (PART + b"one\r\n" + PART + END, FORM, 422, "file_repeated"),
-    "an empty body": (b"", FORM, 400, "malformed_multipart"),
-    "a body without the boundary": (b"x" * 500, FORM, 400, "malformed_multipart"),
-    "a long body without the boundary": (b"x" * 50_000, FORM, 400, "malformed_multipart"),
-    "a body with another boundary": (PART + b"x" + END, "multipart/form-data; boundary=c", 400, "malformed_multipart"),
-    "a body that ends in the file": (PART + b"half", FORM, 400, "malformed_multipart"),
-    "a body that ends in a header": (b"--b\r\nContent-Dispo", FORM, 400, "malformed_multipart"),
-    "a part without a name": (b"--b\r\nContent-Type: text/plain\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
-    "too many parts": (OTHER * 40 + PART + b"x" + END, FORM, 400, "malformed_multipart"),
-    "too many parts after the file": (PART + b"x\r\n" + OTHER * 40 + b"--b--\r\n", FORM, 400, "malformed_multipart"),
-    "too many headers": (b"--b\r\n" + b"A: b\r\n" * 50 + b"\r\nx" + END, FORM, 400, "malformed_multipart"),
-    "a header too long": (b"--b\r\nA: " + b"b" * 20_000 + b"\r\n\r\nx" + END, FORM, 400, "malformed_multipart"),
-    "a filename that is not UTF-8": (
-        PART.replace(b"a.txt", b"\xff\xfe") + b"x" + END,
-        FORM,
-        400,
-        "malformed_multipart",
-    ),
-    "one byte over the limit": (PART + b"x" * (MAX + 1) + END, FORM, 413, "attachment_too_large"),
-    "many bytes over the limit": (PART + b"x" * 200_000 + END, FORM, 413, "attachment_too_large"),
-    "no boundary in the content type": (PART + b"x" + END, "multipart/form-data", 415, "unsupported_type"),
-    "an empty boundary": (PART + b"x" + END, 'multipart/form-data; boundary=""', 415, "unsupported_type"),
-    "JSON": (b"{}", "application/json", 415, "unsupported_type"),
-    "another multipart": (PART + b"x" + END, "multipart/mixed; boundary=b", 415, "unsupported_type"),
-    "no content type": (PART + b"x" + END, "", 415, "unsupported_type"),
-    "an invalid content type": (PART + b"x" + END, ";;;=", 415, "unsupported_type"),
-    "a boundary too long": (
-        PART + b"x" + END,
-        f"multipart/form-data; boundary={'b' * 5000}",
-        400,
-        "malformed_multipart",
-    ),
-    "a boundary that is not ASCII": (
-        PART + b"x" + END,
-        'multipart/form-data; boundary="bé"',
-        400,
-        "malformed_multipart",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -199,30 +148,6 @@ def statuses(metrics, route):
     """Return the response statuses that were counted for a route."""
     counted = metrics.nonzero_labels("http_server_request_duration_seconds_count")
     return [labels["http_response_status_code"] for labels in counted if labels["http_route"] == route]
-
-
-class send_open:  # noqa: N801 - used like a function
-    """A connection on which a chunked upload has begun. It is aborted at the end of the block."""
-
-    def __init__(self, client, case) -> None:
-        self._client, self._case = client, case
-
-    async def __aenter__(self):
-        reader, self._writer = await asyncio.open_connection(self._client.host, self._client.port)
-        head = f"POST /support/cases/{self._case['id']}/attachments HTTP/1.1\r\nHost: localhost\r\n"
-        self._writer.write(f"{head}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
-        await self._writer.drain()
-        return reader, self._writer
-
-    async def __aexit__(self, *_) -> None:
-        self._writer.transport.abort()
-
-
-async def write_chunk(writer, data: bytes) -> None:
-    """Write one chunk of a body. Empty data is skipped, because an empty chunk ends the body."""
-    if data:
-        writer.write(b"%x\r\n%b\r\n" % (len(data), data))
-        await writer.drain()
 
 
 async def _write_endlessly(writer) -> None:

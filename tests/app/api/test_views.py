@@ -6,7 +6,6 @@ from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.database.component import DATABASE
 from support_service.database.tables import views
 from support_service.views.service import ViewLimits
-from tests.app.api.test_roles import principals  # noqa: F401 - a fixture
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.timings import patient_timings
@@ -184,7 +183,7 @@ async def test_repeated_creation_is_answered_from_the_store(client):
 
 
 @both_databases
-async def test_agent_may_repeat_a_creation(principals):  # noqa: F811 - the fixture's value
+async def test_agent_may_repeat_a_creation(principals):
     """The stored answer is about no case, so it does not depend on which cases the agent sees."""
     sent = {"json": {"name": "A", "query": {}}, "headers": {"Idempotency-Key": "k"}}
     first, again = [await principals.read_json("agent", "POST", VIEWS, **sent) for _ in range(2)]
@@ -207,19 +206,19 @@ async def test_views_are_listed_in_pages(client):
         await expect_problem(await client.get(VIEWS, params=wrong), 422, "invalid_request")
 
 
-async def names(principals, name):  # noqa: F811 - the fixture's value
+async def names(principals, name):
     """Return the names of the views that a principal sees."""
     return {item["name"] for item in (await principals.read_json(name, "GET", VIEWS))["items"]} - {"Own"}
 
 
-async def saved_by(principals, name, title, **fields):  # noqa: F811
+async def saved_by(principals, name, title, **fields):
     """Save a view as a principal."""
     body = {"name": title, "query": {"status": "open"}} | fields
     return await principals.read_json(name, "POST", VIEWS, json=body)
 
 
 @both_databases
-async def test_view_is_seen_by_its_user_or_its_team(principals):  # noqa: F811
+async def test_view_is_seen_by_its_user_or_its_team(principals):
     """For everyone else it does not exist. Supervisors see the views of every team, and no others."""
     mine = await saved_by(principals, "agent", "mine")
     shared = await saved_by(principals, "agent", "shared", team="returns")
@@ -247,7 +246,7 @@ async def test_view_is_seen_by_its_user_or_its_team(principals):  # noqa: F811
 
 
 @both_databases
-async def test_count_is_of_the_cases_that_the_caller_may_see(principals):  # noqa: F811
+async def test_count_is_of_the_cases_that_the_caller_may_see(principals):
     """A shared view has another number for each."""
     for owner in ({"assignedAgentId": "agent-1"}, {"team": "returns"}, {"team": "billing"}, {}):
         new = {"subject": "A parcel", "channel": "email", **owner}
@@ -259,7 +258,7 @@ async def test_count_is_of_the_cases_that_the_caller_may_see(principals):  # noq
 
 
 @both_databases
-async def test_analyst_counts_nothing_by_masked_data(principals):  # noqa: F811
+async def test_analyst_counts_nothing_by_masked_data(principals):
     """Neither a new view nor one of an earlier role tells how many cases a customer has."""
     await principals.read_json(
         "supervisor", "POST", "/support/cases", json={"subject": "A", "channel": "email", "customerId": "c"}

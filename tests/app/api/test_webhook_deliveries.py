@@ -9,23 +9,11 @@ from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem
+from tests.support.events.webhooks import store
 
 DELIVERIES = "/support/webhook-deliveries"
 NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
 FAR = datetime(2126, 5, 12, 12, tzinfo=UTC)  # due in a hundred years: no sender touches it
-
-
-async def store(client, *rows, event='{"secret": 1}'):
-    """Store deliveries to an endpoint; each row is (state, due). Return their ids."""
-    database = client.app[DATABASE]
-    before = await database.fetch_all(sa.select(webhook_deliveries.c.seq))
-    async with database.transaction() as tx:
-        for state, due in rows:
-            row = {"endpoint": "desk", "type": "t", "event": event, "state": state, "tries": 9}
-            row |= {"since": due, "due": due, "reason": "why"}
-            await tx.execute(webhook_deliveries.insert(), row)
-    found = await database.fetch_all(sa.select(webhook_deliveries.c.seq).order_by(webhook_deliveries.c.seq))
-    return [row.seq for row in found][len(before) :]
 
 
 async def page(client, **query):

@@ -17,7 +17,7 @@ from support_service.client import (
     ValidationFailed,
     VersionConflict,
 )
-from tests.app.client.conftest import QUICK
+from tests.support.client.fixtures import QUICK
 
 DATA = bytes(range(256)) * 4096  # a mebibyte: four blocks
 FILE = Attachment.model_construct(

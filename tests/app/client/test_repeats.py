@@ -9,8 +9,8 @@ from opentelemetry import context, propagate, trace
 
 from support_service.client import NoAnswer, ServiceFailed, SupportClient, SupportError, Unavailable, VersionConflict
 from support_service.core.backoff import Backoff
-from tests.app.client.conftest import QUICK
 from tests.support.calls import GENEROUS_TIMEOUT
+from tests.support.client.fixtures import QUICK
 from tests.support.client.random_faults import FAULTS, RandomFaults
 
 ONCE = dataclasses.replace(QUICK, attempts=1)

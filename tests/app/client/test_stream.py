@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from support_service.client import Change, Forbidden, Presence, Resync, Unavailable, UnexpectedAnswer
-from tests.app.client.conftest import QUICK
+from tests.support.client.fixtures import QUICK
 
 CASE = {"id": "c-1", "subject": "Parcel late", "description": None, "customerId": None, "status": "open"}
 CASE |= {"priority": "low", "channel": "email", "assignedAgentId": None, "team": None, "context": [], "tags": []}

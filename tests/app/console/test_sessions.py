@@ -13,7 +13,7 @@ from support_service.core.errors import Unauthenticated
 from support_service.database.tables import console_sessions
 from support_service.stream.service import StreamTimings
 from tests.conftest import both_databases
-from tests.support.access.fixtures import AUDIENCE, ISSUER, issuer, write_token  # noqa: F401 - a fixture
+from tests.support.access.fixtures import AUDIENCE, ISSUER, write_token
 from tests.support.calls import eventually, expect_problem
 from tests.support.stream import follow
 from tests.support.timings import patient_timings
@@ -189,7 +189,7 @@ async def test_session_ends_with_its_token(client, token, path):
     await eventually(is_refused)
 
 
-async def test_jwt_is_exchanged_like_a_token(make_client, issuer):  # noqa: F811 - the fixture
+async def test_jwt_is_exchanged_like_a_token(make_client, issuer):
     """The session has the rights of the JWT."""
     client = await make_client(
         SUPPORT_AUTH="jwt",

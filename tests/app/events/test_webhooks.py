@@ -17,9 +17,9 @@ from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
+from tests.support.events.webhooks import SECRET
 from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
 
-SECRET = "whsec_" + "c2VjcmV0" * 4
 DELIVERIES = "support_webhook_deliveries_total"
 MORE_THAN_AT_ONCE = 2 * WebhookTimings().max_concurrent_deliveries + 1
 
@@ -27,36 +27,6 @@ MORE_THAN_AT_ONCE = 2 * WebhookTimings().max_concurrent_deliveries + 1
 def outcomes(metrics, outcome):
     """Return the number of deliveries with an outcome, of all endpoints."""
     return sum(value for _, labels, value in metrics.samples(DELIVERIES) if labels["outcome"] == outcome)
-
-
-class Endpoint:
-    """An endpoint that keeps what it is sent, and answers as it is told."""
-
-    def __init__(self):
-        self.sent = []
-        self.status = 204
-        self.interim_answers = 0
-        app = web.Application()
-        app.router.add_post("/hook", self._take)
-        self.server = TestServer(app)
-
-    async def _take(self, request):
-        self.sent.append((dict(request.headers), await request.read()))
-        request.transport.write(self.interim_answers * b"HTTP/1.1 102 Processing\r\n\r\n")
-        return web.Response(status=self.status)
-
-    async def got(self, number):
-        await eventually(lambda: len(self.sent) >= number)
-        return [json.loads(body) for _, body in self.sent]
-
-
-@pytest.fixture
-async def endpoint():
-    """A listener's endpoint."""
-    endpoint = Endpoint()
-    await endpoint.server.start_server()
-    yield endpoint
-    await endpoint.server.close()
 
 
 @pytest.fixture

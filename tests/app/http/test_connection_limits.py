@@ -22,6 +22,7 @@ from support_service.http.connection_limits import (
 )
 from support_service.limits.addresses import TrustedProxies
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
+from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape
 
 RETRY_INTERVAL = ConnectionTimings().eviction_retry_interval
@@ -34,16 +35,6 @@ BODY = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\
 async def connect(client, address="127.0.0.1"):
     """A connection from an address of loopback's."""
     return await asyncio.open_connection(client.host, client.port, local_addr=(address, 0))
-
-
-async def narrow(client, size, source="127.0.0.1"):
-    """A socket with room for few bytes: what it does not take waits in the service, not out of sight in the kernel."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-    made.bind((source, 0))
-    made.setblocking(False)  # noqa: FBT003 - a function of the standard library
-    await asyncio.get_running_loop().sock_connect(made, (client.host, client.port))
-    return made
 
 
 async def ask(reader, writer, raw=GOOD):

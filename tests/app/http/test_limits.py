@@ -8,7 +8,7 @@ from support_service.http.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from support_service.http.component import ADMISSION, READINESS
 from support_service.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.telemetry.component import TelemetryTimings
-from tests.app.api.test_uploads import PART, send_open, write_chunk
+from tests.support.attachments.raw_uploads import PART, send_open, write_chunk
 from tests.support.calls import add_message, eventually, expect_problem, open_case
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings

@@ -8,48 +8,20 @@ import pytest
 
 from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 from tests.support.process import running
+from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send
 from tests.support.servers import free_port
 
-SECRET = "s3cr3t-that-must-not-be-logged"
 HTTP = "http_server_request_duration_seconds_count"
 UNREAD = {"http_request_method": "_OTHER", "http_route": "other", "url_scheme": "http"}
 CHUNKED = (
     b"POST /support/cases HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-MALFORMED = {
-    "a header without a colon": f"GET / HTTP/1.1\r\nAuthorization Bearer {SECRET}\r\n\r\n".encode(),
-    "a control character": f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {SECRET}\x01\r\n\r\n".encode(),
-    "no HTTP at all": f"{SECRET} this is no HTTP\r\n\r\n".encode(),
-}
-TOO_LARGE = {
-    "an address too long": (f"GET /{SECRET * 600} HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
-    "a header too long": (f"GET / HTTP/1.1\r\nHost: a\r\nCookie: {SECRET * 600}\r\n\r\n", 431, "headers_too_large"),
-    "a name too long": (f"GET / HTTP/1.1\r\nHost: a\r\n{'x' * 9000}: {SECRET}\r\n\r\n", 431, "headers_too_large"),
-    "too many headers": ("GET / HTTP/1.1\r\nHost: a\r\n" + "a: b\r\n" * 200 + "\r\n", 431, "headers_too_large"),
-    "too much of them": (
-        "GET / HTTP/1.1\r\nHost: a\r\n" + f"a: {SECRET * 200}\r\n" * 6 + "\r\n",
-        431,
-        "headers_too_large",
-    ),
-    "too much, and no end": ("GET / HTTP/1.1\r\n" + f"a: {SECRET * 200}\r\n" * 6, 431, "headers_too_large"),
-}
 
 
 @pytest.fixture
 def client(shared_client):
     """A client of one service for all tests of this module."""
     return shared_client
-
-
-async def send(host, port, raw):
-    """Send bytes; gives the answer's status and its headers and body as they come until the connection ends."""
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(raw)
-    async with asyncio.timeout(10):
-        answer = await reader.read()
-    writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), head.decode(), body
 
 
 @pytest.mark.parametrize("name", MALFORMED)

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from support_service.app import Timings
 from support_service.http.component import HttpTimings
-from tests.app.api.test_uploads import END, FORM, PART, send, send_open, write_chunk
+from tests.support.attachments.raw_uploads import END, FORM, PART, send, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.app.http.test_malformed import MALFORMED, TOO_LARGE, send
 from tests.support.calls import expect_problem, form, open_case, upload
+from tests.support.raw_requests import MALFORMED, TOO_LARGE, send
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",

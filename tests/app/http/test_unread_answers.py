@@ -17,8 +17,8 @@ from support_service.http.connection import HttpConnection
 from support_service.http.connection_limits import ConnectionTimings
 from support_service.http.sliced_body import SLICE_BYTES, SlicedBody
 from support_service.http.unread_answers import STREAM_BYTES
-from tests.app.http.test_connection_limits import narrow
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
+from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape
 
 ABORTED = 10

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from support_service.telemetry.instruments.attachments import REJECTIONS
-from tests.app.api.test_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
+from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 
 REJECTED = "support_attachment_rejected_total"

@@ -6,9 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.commands.events import DEAD_LETTER_PAGE
-from tests.integration.events.test_inbound_events import SENTENCE, about, wait_for_messages
 from tests.support.calls import eventually, open_case
 from tests.support.events.fixtures import send_inbound, shipment_event
+from tests.support.events.inbound import SENTENCE, about, wait_for_messages
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")

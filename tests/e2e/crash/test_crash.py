@@ -5,25 +5,22 @@ CRASH_KILLS is the number of kills of each command: a few in every test run, and
 
 import asyncio
 import json
-import os
 import shutil
-import sys
 
 import pytest
 
 from support_service import database as databases
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from tests.e2e.crash import victim
-from tests.e2e.crash.scenarios import SCENARIOS, Scenario
 from tests.support.attachments.harness import AttachmentHarness
+from tests.support.crash import victim
+from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, stretches
+from tests.support.crash.scenarios import SCENARIOS, Scenario
 from tests.support.forks import context
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-KILLS = int(os.environ.get("CRASH_KILLS", "2"))  # per scenario
 TRIES = 3  # points of a part that are tried in turn until one is reached
-RUN_TIMEOUT = 120.0  # seconds for one run, on a busy machine
 
 
 class CrashHarness(AttachmentHarness):
@@ -132,22 +129,3 @@ async def test_files_are_intact_after_a_kill_at_any_step(runner, scenario_class,
     text = f"{len(killed)} kills at {len(points)} of {len(executed)} lines"
     print_figures(f"{scenario_class.__name__}: {text}; {runner.unanswered} changes were complete without a response")
     assert len(killed) >= len(points) * 0.9, [stretch[:TRIES] for stretch in points if not {*stretch} & {*killed}]
-
-
-def print_figures(line):
-    """Print a line of figures, the result of `make crash`."""
-    sys.stdout.write(f"\n{line}\n")
-
-
-def spread(executed, number):
-    """Return this number of points, spread evenly over all steps in order of execution, and over loops."""
-    return [stretch[0] for stretch in stretches(executed, number)]
-
-
-def stretches(executed, number):
-    """Divide all points into this number of parts, whose first points are spread evenly."""
-    points = [(line, 1) for line in executed] + [
-        (line, (times + 1) // 2) for line, times in executed.items() if times > 2
-    ]
-    number = min(number, len(points))
-    return [points[index * len(points) // number : (index + 1) * len(points) // number] for index in range(number)]

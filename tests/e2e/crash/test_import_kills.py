@@ -21,9 +21,9 @@ from support_service.audit import sealer
 from support_service.audit.verify import verify_chain
 from support_service.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
-from tests.e2e.crash import victim
-from tests.e2e.crash.test_crash import RUN_TIMEOUT, print_figures, spread
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
+from tests.support.crash import victim
+from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
 from tests.support.forks import context
 from tests.support.importing import write_lines
 

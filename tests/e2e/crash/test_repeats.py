@@ -23,9 +23,9 @@ from support_service.cases.store import case_store
 from support_service.database.tables import idempotency_keys, tickets
 from support_service.idempotency.claims import IdempotencyService
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from tests.e2e.crash import victim
-from tests.e2e.crash.test_crash import KILLS, RUN_TIMEOUT, print_figures, spread
 from tests.support.calls import eventually, form
+from tests.support.crash import victim
+from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, spread
 from tests.support.forks import context
 from tests.support.servers import free_port
 

@@ -22,9 +22,9 @@ from tests.e2e.drill.database import Database
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.e2e.drill.monitoring import Monitoring
 from tests.e2e.drill.processes import Probe, Replica, SeparateDisk, run_command
-from tests.e2e.drill.receiver import Receiver
 from tests.e2e.drill.traffic import Traffic
 from tests.support.access.fixtures import AUDIENCE, ISSUER, Issuer, write_token
+from tests.support.alert_receiver import Receiver
 from tests.support.attachments.faulty_proxy import FaultyProxy
 from tests.support.certificates import CertificateAuthority
 from tests.support.servers import RedisServer, S3Server

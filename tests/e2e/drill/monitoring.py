@@ -17,7 +17,7 @@ import yaml
 from observability import rules
 
 from tests.e2e.drill import EVALUATION, SCRAPE, SIZE, TIME
-from tests.e2e.drill.receiver import Receiver
+from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
 from tests.support.servers import find_binary, free_port
 

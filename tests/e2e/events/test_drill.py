@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from support_service.core.background import run_in_background
 from support_service.events.consumer import EventConsumer
 from tests.conftest import both_databases
-from tests.integration.events.test_consumer import there
 from tests.support.calls import add_message, eventually, open_case, read_case
 from tests.support.events.fixtures import patient_broker, read_published, send_inbound, shipment_event
+from tests.support.events.inbound import there
 from tests.support.process import running
 from tests.support.servers import free_port
 

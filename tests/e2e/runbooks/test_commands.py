@@ -16,7 +16,7 @@ from support_service.arguments.parser import parser
 from support_service.core.domain.references import SourceReferences
 from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT
-from tests.unit.runbooks.test_runbooks import BLOCK, ENGLISH, PAGES, blocks, text
+from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, blocks, text
 
 DEPLOYMENTS = ("Kubernetes", "Compose", "A process on this machine")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]

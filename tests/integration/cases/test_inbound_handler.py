@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.store import case_store as store
-from tests.unit.cases.test_store import add_cases, ticket  # noqa: F401 - a fixture
+from tests.support.cases import ticket
 
 READ = sa.text(
     "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'ticket_references'"
@@ -12,7 +12,7 @@ READ = sa.text(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_references_are_read_once_per_event(database, add_cases):  # noqa: F811 - the fixture
+async def test_references_are_read_once_per_event(database, add_cases):
     """Each reference row is read at most once, even before PostgreSQL has statistics."""
     cases = 500
     for number in range(cases):

@@ -4,10 +4,8 @@ import pytest
 
 from tests.support.calls import open_case
 from tests.support.console.browser import _function_scoped_runner, browser, chromium, console  # noqa: F401 - fixtures
-
-MEGABYTE = 1_000_000
-LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+from tests.support.console.samples import MEGABYTE
+from tests.support.events.webhooks import endpoint  # noqa: F401 - a fixture
 
 
 @pytest.fixture

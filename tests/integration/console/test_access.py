@@ -6,10 +6,10 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.access.token_file import edit_token_file
-from tests.integration.console.test_case import path
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.console.browser import expect_good_looks
+from tests.support.console.samples import path
 
 # Where the sign-in page goes when the address that led there is the argument.
 NEXT = """(next) => {

@@ -4,11 +4,10 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.database.tables import audit_log
-from tests.app.api.test_audit_log import change
-from tests.integration.console.conftest import HOSTILE
-from tests.integration.console.test_case import path
+from tests.support.audit import change
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import expect_accessible, expect_good_looks
+from tests.support.console.samples import HOSTILE, path
 
 ADDRESS = "/console/audit"
 

@@ -4,8 +4,8 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.console.assets import assets
-from tests.integration.console.test_case import path
 from tests.support.console.browser import settled
+from tests.support.console.samples import path
 
 MAX_SCRIPT_BYTES = 60_000
 MAX_STYLE_BYTES = 12_000

@@ -6,7 +6,6 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import add_message, eventually, open_case, read_detail, upload
 from tests.support.console.browser import (
     NARROW,
@@ -19,16 +18,7 @@ from tests.support.console.browser import (
     record_numbers,
     settled,
 )
-
-
-def path(case):
-    """Return the address of a case in the console."""
-    return f"/console/cases/{case['id']}"
-
-
-async def messages(client, case):
-    """Return the messages of a case as (text, visibility)."""
-    return [(each["message"], each["visibility"]) for each in (await read_detail(client, case))["messages"]]
+from tests.support.console.samples import HOSTILE, LONG_WORD, messages, path
 
 
 @pytest.fixture

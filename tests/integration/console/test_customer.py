@@ -6,9 +6,9 @@ from urllib.parse import quote
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.console.test_case import path
 from tests.support.calls import eventually, open_case, upload
 from tests.support.console.browser import expect_good_looks
+from tests.support.console.samples import path
 
 
 async def test_customer_page_shows_cases_files_and_what_an_erasure_removes(console, client, case):

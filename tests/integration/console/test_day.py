@@ -6,15 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from playwright.async_api import expect
 
-from tests.app.api.test_webhook_deliveries import store
-from tests.app.events.test_webhooks import SECRET, endpoint  # noqa: F401 - a fixture
-from tests.integration.console.conftest import MEGABYTE
-from tests.integration.console.test_case import messages
-from tests.integration.console.test_oncall import give_up, overrides
-from tests.integration.console.test_queue import open_waiting
 from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
+from tests.support.console.samples import MEGABYTE, give_up, messages, open_waiting, overrides
+from tests.support.events.webhooks import SECRET, store
 
 EVENT = '{"id": "e-1"}'
 ORDER = [{"type": "order", "orderId": "ORD-1001"}]
@@ -27,7 +23,7 @@ def user(request):
 
 
 @pytest.fixture
-def environment(environment, endpoint):  # noqa: F811 - the fixture
+def environment(environment, endpoint):
     """A webhook, and no consumer, so that dead letters stay where they are."""
     hook = {"name": "desk", "url": str(endpoint.server.make_url("/hook")), "secret": SECRET}
     return environment | {"SUPPORT_EVENTS_CONSUME": "false", "SUPPORT_WEBHOOKS": json.dumps([hook])}
@@ -89,7 +85,7 @@ async def test_on_call_handles_a_source_that_is_down(
     console,
     client,
     user,
-    endpoint,  # noqa: F811 - the fixture
+    endpoint,
 ):
     """It is switched off with a reason; a dead letter and a webhook delivery are replayed, and others are dropped."""
     payments.fail_with(503)

@@ -6,11 +6,10 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.console.conftest import MEGABYTE
-from tests.integration.console.test_case import path
 from tests.support.calls import read_detail, stored_files, upload
 from tests.support.console.browser import expect_accessible
 from tests.support.console.hands import set_file
+from tests.support.console.samples import MEGABYTE, path
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="

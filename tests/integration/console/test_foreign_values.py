@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.console.test_case import path
 from tests.support.calls import open_case, upload
 from tests.support.console.browser import expect_accessible, expect_no_sideways_scrolling, settled
+from tests.support.console.samples import path
 
 DEEP = "[" * 3_000 + "]" * 3_000
 LONG = ["word"] * 20_000

@@ -6,9 +6,8 @@ import json
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.console.test_case import path
-from tests.integration.console.test_queue import open_waiting
 from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.console.samples import open_waiting, path
 
 CHANGED = "support.case.updated.v1"
 

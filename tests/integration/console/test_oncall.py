@@ -6,13 +6,11 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from support_service.events.broker.base import Delivery
-from support_service.events.component import DEAD_LETTERS
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.component import TimelineTimings
-from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, watched_console
+from tests.support.console.samples import HOSTILE, LONG_WORD, give_up, overrides
 from tests.support.timings import patient_timings
 
 ADDRESS = "/console/oncall"
@@ -35,15 +33,6 @@ def timings():
     return patient_timings(timeline=TimelineTimings(breaker=BreakerTimings(open_for=3600, max_open_for=3600)))
 
 
-async def give_up(client, *events):
-    """Make dead letters of events."""
-    letters = client.app[DEAD_LETTERS]
-    for event in events:
-        await letters._broker.backlog(letters._stream)  # creates the stream's group
-        given_up = Delivery("1-1", event.encode(), 5)
-        await letters._broker.move_to_dead_letters(letters._stream, given_up, HOSTILE, "2026-05-12T12:00:00+00:00")
-
-
 async def open_watched(console, **options):
     """Open the page; `clock.fast_forward` then lets it read the state again."""
     profile = await console.profile(**options)
@@ -51,12 +40,6 @@ async def open_watched(console, **options):
     page = await console.open(ADDRESS, profile=profile)
     await expect(page.locator(".oncall-card")).to_have_count(11)
     return page
-
-
-async def overrides(client):
-    """Return the overrides of services in effect, by their names."""
-    items = (await (await client.get("/support/oncall")).json())["sources"]["items"]
-    return {each["service"]: each["override"]["reason"] for each in items if each["override"]}
 
 
 def source(page, name):

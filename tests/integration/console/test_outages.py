@@ -12,9 +12,9 @@ from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import StreamTimings
-from tests.integration.console.test_queue import open_waiting
 from tests.support.console.balancer import Balancer
 from tests.support.console.browser import address_of, watched_console
+from tests.support.console.samples import open_waiting
 from tests.support.process import running
 from tests.support.servers import free_port
 from tests.support.timings import patient_events, patient_timings

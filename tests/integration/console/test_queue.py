@@ -5,8 +5,6 @@ import re
 
 from playwright.async_api import expect
 
-from tests.app.api.test_service_levels import move_due_times
-from tests.integration.console.conftest import HOSTILE, LONG_WORD
 from tests.support.calls import open_case, read_detail
 from tests.support.console.browser import (
     NARROW,
@@ -18,14 +16,10 @@ from tests.support.console.browser import (
     largest_step,
     record_numbers,
 )
+from tests.support.console.samples import HOSTILE, LONG_WORD, open_waiting
+from tests.support.service_levels import move_due_times
 
 RED = "rgb(179, 38, 30)"  # --bad of console.css in light mode
-
-
-async def open_waiting(client, *subjects, **fields):
-    """Open cases whose customers wait, the longest-waiting first."""
-    message = {"authorType": "customer", "message": "Hello"}
-    return [await open_case(client, subject=subject, initialMessage=message, **fields) for subject in subjects]
 
 
 async def test_queue_shows_the_longest_waiting_case_first(console, client):

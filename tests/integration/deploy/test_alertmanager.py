@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.e2e.drill.receiver import Receiver
+from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
 from tests.support.servers import MissingServer, find_binary, free_port
 

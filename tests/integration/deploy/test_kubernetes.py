@@ -11,9 +11,8 @@ from jsonschema import Draft202012Validator
 
 from support_service import __version__
 from support_service.settings import Settings
+from tests.support.deployments import KUBERNETES, ROOT, SECRET
 from tests.support.servers import MissingServer, find_binary
-from tests.unit.deploy.deployments import KUBERNETES, ROOT
-from tests.unit.deploy.test_containers import SECRET
 
 CHART = ROOT / "observability" / "helm" / "support-service"
 ENVIRONMENT = Path(sys.prefix)

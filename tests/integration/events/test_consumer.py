@@ -17,9 +17,9 @@ from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
 from tests.conftest import both_databases
-from tests.integration.events.test_inbound_events import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event
+from tests.support.events.inbound import SENTENCE, about, consumed, messages, there, wait_for_messages
 
 STREAM = "support.inbound"
 MAX_TRIES = ConsumerTimings().max_tries
@@ -54,10 +54,6 @@ async def consuming(broker, instruments, apply, ping, **timings):
     )
     async with run_in_background(hearing.run()), asyncio.timeout(GENEROUS_TIMEOUT):
         yield
-
-
-async def there():
-    """A database that answers."""
 
 
 async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker, instruments):

@@ -14,11 +14,10 @@ from support_service.events.consumer import ConsumerTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail
 from tests.support.events.fixtures import send_inbound, shipment_event
+from tests.support.events.inbound import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.timings import patient_events, patient_timings
 
-CONSUMED = "support_events_consumed_total"
 SHIPMENT = "fulfillment.shipment.updated.v1"
-SENTENCE = "Shipment ZX123 updated to In transit for order order-456"
 
 
 @pytest.fixture
@@ -45,38 +44,6 @@ BINARY = {
     "ce-source": "/f",
     "ce-type": SHIPMENT,
 }
-
-
-async def consumed(metrics, number, within=3 * GENEROUS_TIMEOUT):
-    """Wait until so many events came to an end; gives how many of each outcome."""
-
-    def enough():
-        counted = {}
-        for name, labels, value in metrics.samples():
-            if name == CONSUMED and value and labels["outcome"] != "failed":
-                counted[labels["outcome"]] = counted.get(labels["outcome"], 0) + value
-        return counted if sum(counted.values()) >= number else None
-
-    return await eventually(enough, within)
-
-
-async def messages(client, case):
-    """What a case's conversation says."""
-    return [message["message"] for message in (await read_case(client, case))["messages"]]
-
-
-async def wait_for_messages(client, case, expected):
-    """Wait until a case's conversation says exactly this."""
-
-    async def reached():
-        return await messages(client, case) == expected
-
-    await eventually(reached)
-
-
-def about(kind, value):
-    """A case's reference."""
-    return {"context": {"type": kind, "id": value}}
 
 
 async def post(client, body, **headers):

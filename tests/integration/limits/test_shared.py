@@ -11,7 +11,7 @@ from support_service.limits import shared as sharing
 from support_service.limits.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.limits.shared import SharedRateLimits
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.unit.limits.test_rates import Clock
+from tests.support.clock import Clock
 
 REPLICAS = 3
 RATE = Rate(200, 3600)  # by a clock that a test sets; what Redis keeps of it outlives any stall of the machine

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -16,31 +16,9 @@ from support_service.database import tables
 from support_service.database.tables import ticket_references
 from support_service.events import outbox
 from tests.conftest import both_databases
+from tests.support.cases import AT, ticket
 
 pytestmark = both_databases
-AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
-
-
-def ticket(number=1, **fields):
-    """Return a case that is not stored."""
-    values = {
-        "id": f"case-{number}",
-        "subject": "Đơn hàng",
-        "description": None,
-        "customer_id": None,
-        "status": "open",
-        "priority": "normal",
-        "channel": "email",
-        "assigned_agent_id": None,
-        "team": None,
-        "context": [],
-        "tags": [],
-        "external_id": None,
-        "sent_at": None,
-        "created_at": AT,
-        "updated_at": AT,
-    }
-    return CaseSummary.model_construct(**values | fields)
 
 
 def message(number=1, case=1, **fields):
@@ -58,18 +36,6 @@ def state_after(answered_at, *messages):
     access = {"customer_id": None, "assigned_agent_id": None, "team": None}
     counts = {"version": 1 + len(messages), "internal_changes": 0, "conversation_bytes": size}
     return case_store.CaseState(at, AT, answered_at, synthetic=False, status="open", **access, **counts)
-
-
-@pytest.fixture
-def add_cases(database):
-    """Store cases."""
-
-    async def add_cases(*stored, references=()):
-        async with database.transaction() as tx:
-            for each in stored:
-                await case_store.add_case(tx, each, references)
-
-    return add_cases
 
 
 async def references(database):

@@ -11,13 +11,14 @@ from support_service.api.health import ROUTES
 from support_service.arguments.parser import parser
 from support_service.core.units import parse_duration
 from support_service.settings import Settings
-from tests.unit.deploy.deployments import (
+from tests.support.deployments import (
     COMPOSE,
     DOCKERFILE,
     DOCS,
     KUBERNETES,
     LIBRARY_VARIABLES,
     ROOT,
+    SECRET,
     SERVICE_CONTAINERS,
     containers,
     environments,
@@ -30,12 +31,6 @@ IMAGE_VARIABLES = dict(re.findall(r"^ +(SUPPORT_[A-Z_]+)=(\S+?)(?: \\)?$", DOCKE
 (VOLUME,) = re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)
 (PORT,) = map(int, re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.MULTILINE))
 (USER,) = set(re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE))
-SECRET = {  # what the comment at the top of support-service.yaml says of the Secret `support-service`
-    "SUPPORT_DATABASE_URL": "postgresql://support:secret@postgres/support",
-    "SUPPORT_REDIS_URL": "redis://redis/0",
-    "AWS_ACCESS_KEY_ID": "support",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-}
 
 
 def commands():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from support_service.settings import Settings
-from tests.unit.deploy.deployments import (
+from tests.support.deployments import (
     COMPOSE,
     KUBERNETES,
     LIBRARY_VARIABLES,

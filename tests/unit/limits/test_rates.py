@@ -5,16 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.limits.rates import Rate, RateLimiter
-
-
-class Clock:
-    """A clock that stands until it is turned."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

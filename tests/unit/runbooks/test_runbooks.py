@@ -16,15 +16,12 @@ from support_service.arguments.parser import parser
 from support_service.core import errors, problem_codes
 from support_service.database.failures import DATABASE_CODES
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
-from tests.support.promql import NAME, ROOT, RULES, known_series, queried_series, series_family
-from tests.unit.runbooks.stated_thresholds import SAID
+from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
+from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, text
+from tests.support.runbooks.stated_thresholds import SAID
 
-ENGLISH = ROOT / "runbooks"
-VIETNAMESE = ENGLISH / "vi"
-PAGES = sorted(path.name for path in ENGLISH.glob("*.md"))
 NO_ALERT = {"README.md", "drill.md", "errors.md", "timeline-slow-or-attachment-backlog.md"}
 ENTRIES = [page for page in PAGES if page not in NO_ALERT - {"timeline-slow-or-attachment-backlog.md"}]
-BLOCK = re.compile(r"^ *```(sh|promql)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SECTIONS = {
     ENGLISH: ("**Fires** when ", "**Impact**: ", "## Checks", "## Mitigation", "## Lasting fix", "## Resolved when"),
     VIETNAMESE: (
@@ -47,16 +44,6 @@ UNITS = {  # of Prometheus's durations, as the pages write them
 LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
-
-
-def text(folder, page):
-    return (folder / page).read_text()
-
-
-def blocks(page, kind, folder=ENGLISH):
-    """The queries or the commands of a page, one a line."""
-    found = [content for language, content in BLOCK.findall(text(folder, page)) if language == kind]
-    return [line.strip() for content in found for line in content.splitlines() if line.strip()]
 
 
 def alerts():

@@ -10,8 +10,8 @@ from support_service.core.domain.service_levels import TARGETS
 from support_service.sla import case_clocks
 from support_service.sla.calendar import AllHours, Calendar
 from support_service.sla.case_clocks import Clocks, Terms
-from tests.unit.sla.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
-from tests.unit.sla.strategies import calendars, instants
+from tests.support.sla.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
+from tests.support.sla.strategies import calendars, instants
 
 AT = datetime(2026, 6, 10, 8, tzinfo=UTC)
 CHANGES = ("agent", "customer", "open", "pending", "resolved", "closed")

@@ -30,8 +30,8 @@ from support_service.sla.policy import PolicyContent
 from support_service.sla.policy_calendar import WEEKDAYS
 from support_service.sla.service import PolicyService
 from support_service.telemetry.instruments import Instruments
-from tests.unit.sla.minute_walk import MINUTE, NaiveCase, walk
-from tests.unit.sla.strategies import calendars
+from tests.support.sla.minute_walk import MINUTE, NaiveCase, walk
+from tests.support.sla.strategies import calendars
 
 START = datetime(2025, 3, 28, 9, tzinfo=UTC)  # in Europe and Chatham clocks change in the days after
 WALKED = timedelta(days=12)

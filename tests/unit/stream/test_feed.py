@@ -9,7 +9,7 @@ from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
-from tests.unit.stream.test_replay import event, owners
+from tests.support.published_changes import event, owners
 
 
 def refuse(_case):

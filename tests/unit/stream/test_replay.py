@@ -1,32 +1,20 @@
 """A replay of many changes: other tasks run between its steps, and each step asks the database once."""
 
 import asyncio
-import json
 
 import pytest
 
 from support_service.core.background import run_in_background
-from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 from support_service.events.broker.log import InMemoryLog, Place, Position
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
+from tests.support.published_changes import event, owners
 
 CHANGES, PAGE = 50, 10
-TICKET = {"id": "case-1", "customerId": "customer-1", "assignedAgentId": None, "team": None, "version": 1}
-
-
-def event(number: int) -> str:
-    """Return a published event."""
-    head = {"id": f"event-{number}", "type": "support.case.updated.v1", "time": "2026-05-12T09:00:00Z"}
-    return json.dumps({**head, "data": {"changeType": "case.changed", "ticket": TICKET}})
-
-
-async def owners(case_ids):
-    """Return that each case is of the customer that its events name."""
-    return dict.fromkeys(case_ids, CaseOwnership("customer-1", None, None))
 
 
 @pytest.mark.parametrize("subject", ["customer-1", "customer-2"], ids=["sees all", "sees none"])

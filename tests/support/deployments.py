@@ -8,7 +8,7 @@ import yaml
 from support_service import settings
 from support_service.settings import SettingsSection
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "observability" / "kubernetes"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 DOCS = (ROOT / "docs" / "operations" / "deployment.md").read_text()
@@ -16,6 +16,12 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICE_CONTAINERS = {"support-service", "migrate", "probe"}
 # Variables that OpenTelemetry and the object store library read.
 LIBRARY_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+SECRET = {  # what the comment at the top of support-service.yaml says of the Secret `support-service`
+    "SUPPORT_DATABASE_URL": "postgresql://support:secret@postgres/support",
+    "SUPPORT_REDIS_URL": "redis://redis/0",
+    "AWS_ACCESS_KEY_ID": "support",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
 
 
 def manifests():

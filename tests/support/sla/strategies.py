@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from support_service.sla.calendar import Calendar
-from tests.unit.sla.minute_walk import NaiveCalendar
+from tests.support.sla.minute_walk import NaiveCalendar
 
 # With daylight saving in both directions, by 30 minutes too, and with offsets of half and quarter hours.
 ZONES = (

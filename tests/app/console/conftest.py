@@ -1,0 +1,3 @@
+"""An issuer of JWTs."""
+
+from tests.support.access.fixtures import issuer  # noqa: F401 - fixtures
