@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from support_service.database.component import DATABASE
 
 
-async def change(client, statement):
+async def alter_audit_log(client, statement):
     """Change the audit log in a way that its triggers prevent."""
     async with client.app[DATABASE].transaction() as tx:
         rows = await tx.fetch_all(

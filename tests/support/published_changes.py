@@ -7,7 +7,7 @@ from support_service.core.domain.principals import CaseOwnership
 TICKET = {"id": "case-1", "customerId": "customer-1", "assignedAgentId": None, "team": None, "version": 1}
 
 
-def event(number: int) -> str:
+def published_change(number: int) -> str:
     """Return a published event."""
     head = {"id": f"event-{number}", "type": "support.case.updated.v1", "time": "2026-05-12T09:00:00Z"}
     return json.dumps({**head, "data": {"changeType": "case.changed", "ticket": TICKET}})

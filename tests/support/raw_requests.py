@@ -23,7 +23,7 @@ TOO_LARGE = {
 }
 
 
-async def send(host, port, raw):
+async def send_raw(host, port, raw):
     """Send bytes; gives the answer's status and its headers and body as they come until the connection ends."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(raw)

@@ -8,7 +8,7 @@ from support_service.audit.sealer import Sealer
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_head, audit_log
 from tests.conftest import both_databases
-from tests.support.audit import change
+from tests.support.audit import alter_audit_log
 from tests.support.calls import add_message, expect_problem, open_case
 
 LOG = "/support/audit"
@@ -136,7 +136,7 @@ async def test_empty_chain_holds(client):
 
 async def test_altered_entry_is_reported(sealed):
     """The flaw names its position; parts after it are valid on their own."""
-    await change(sealed, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
+    await alter_audit_log(sealed, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
     found = await verify(sealed)
     assert (found["holds"], found["verifiedTo"]) == (False, 2)
     assert "position 3" in found["flaw"]
@@ -145,10 +145,10 @@ async def test_altered_entry_is_reported(sealed):
 
 async def test_missing_entries_and_another_head_are_found(sealed):
     """An entry that is gone, at the start of a part, inside or at its end; and a head that is not the last entry."""
-    await change(sealed, audit_head.update().values(hash=b"x" * 32))
+    await alter_audit_log(sealed, audit_head.update().values(hash=b"x" * 32))
     assert "not the last entry" in (await verify(sealed))["flaw"]
-    await change(sealed, audit_log.delete().where(audit_log.c.position == 5))
+    await alter_audit_log(sealed, audit_log.delete().where(audit_log.c.position == 5))
     assert "missing after position 4" in (await verify(sealed))["flaw"]
-    await change(sealed, audit_log.delete().where(audit_log.c.position == 2))
+    await alter_audit_log(sealed, audit_log.delete().where(audit_log.c.position == 2))
     assert "no entry at position 2" in (await verify(sealed))["flaw"]
     assert "no entry at position 2" in (await verify(sealed, after="2"))["flaw"]

@@ -58,7 +58,7 @@ async def open_case_with_note_and_file(principals, **owner):
 
 
 async def test_every_route_is_in_the_permission_table(principals):
-    """The served routes, the table, and the requests of this module are the same."""
+    """The served routes, the table, and the requests of `Principals` are the same."""
     served = api_routes(principals.client.app)
     table = {(route.method, route.path) for route in ROUTES}
     assert served == table | {("HEAD", path) for method, path in table if method == "GET"}

@@ -15,7 +15,7 @@ from tests.support.attachments.raw_uploads import (
     OTHER,
     PART,
     chunks,
-    send,
+    send_body,
     send_open,
     write_chunk,
 )
@@ -50,13 +50,13 @@ async def nothing_is_stored(client, case, attachment_dir, metrics):
 async def test_invalid_upload_is_refused(client, case, nothing_is_stored, name):
     """Each kind of invalid body has its own stable code, and nothing is stored."""
     body, content_type, status, code = BODIES[name]
-    await expect_problem(await send(client, case, body, content_type), status, code)
+    await expect_problem(await send_body(client, case, body, content_type), status, code)
 
 
 async def test_refusal_of_a_malformed_header_is_in_words(client, case):
     """It names the rule, without the parser's exception and the bytes that it quotes."""
     problem = await expect_problem(
-        await send(client, case, BODIES["a filename that is not UTF-8"][0], FORM), 400, "malformed_multipart"
+        await send_body(client, case, BODIES["a filename that is not UTF-8"][0], FORM), 400, "malformed_multipart"
     )
     assert problem["detail"] == "The multipart body is invalid: Segment header failed to decode."
 
@@ -74,7 +74,7 @@ async def test_compressed_body_is_refused(client, case, nothing_is_stored, encod
 @pytest.mark.parametrize("size", [MAX + 1, 200_000])
 async def test_chunked_upload_over_the_limit_is_refused(client, case, nothing_is_stored, size):
     """The upload is refused as soon as it exceeds the limit."""
-    response = await send(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
+    response = await send_body(client, case, chunks(PART, *[b"x" * 1000] * (size // 1000), b"x", END))
     await expect_problem(response, 413, "attachment_too_large")
 
 
@@ -93,7 +93,7 @@ async def test_endless_preamble_or_field_is_refused(client, case, nothing_is_sto
 async def test_file_of_exactly_the_size_limit_is_stored(client, case, attachment_dir):
     """This holds with and without a Content-Length."""
     for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
-        async with await send(client, case, body) as response:
+        async with await send_body(client, case, body) as response:
             assert response.status == 201
             assert (await response.json())["sizeBytes"] == MAX
     assert len(stored_files(attachment_dir)) == 2
@@ -103,7 +103,7 @@ async def test_nested_multipart_is_stored_unparsed(client, case):
     """A part that is itself a multipart body is an ordinary file."""
     nested = b"--n\r\nContent-Disposition: form-data; name=file\r\n\r\ninner\r\n--n--\r\n"
     part = PART.replace(b"text/plain", b"multipart/mixed; boundary=n")
-    async with await send(client, case, part + nested + END) as response:
+    async with await send_body(client, case, part + nested + END) as response:
         answer = await response.json()
     assert answer["contentType"] == "multipart/mixed"
     async with client.get(answer["uri"]) as response:
@@ -112,7 +112,7 @@ async def test_nested_multipart_is_stored_unparsed(client, case):
 
 async def test_other_form_fields_are_ignored(client, case):
     """Fields before and after the file are not part of it."""
-    async with await send(client, case, OTHER + PART + b"hello\r\n" + OTHER + b"--b--\r\n") as response:
+    async with await send_body(client, case, OTHER + PART + b"hello\r\n" + OTHER + b"--b--\r\n") as response:
         assert (await response.json())["sizeBytes"] == 5
 
 

@@ -9,7 +9,7 @@ from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem
-from tests.support.events.webhooks import store
+from tests.support.events.webhooks import store_deliveries
 
 DELIVERIES = "/support/webhook-deliveries"
 NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
@@ -39,7 +39,9 @@ async def audited(client):
 async def test_deliveries_are_listed_by_state_in_pages(client):
     """Failed ones by default, latest first; each is on one page, also those that ended at the same time."""
     late, later = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
-    ids = await store(client, *(("failed", due) for due in (later, NOON, late, late, late)), ("pending", FAR))
+    ids = await store_deliveries(
+        client, *(("failed", due) for due in (later, NOON, late, late, late)), ("pending", FAR)
+    )
     seen, cursor = [], {}
     while not seen or cursor["cursor"]:
         found = await page(client, limit="2", **cursor)
@@ -63,7 +65,7 @@ async def test_deliveries_are_listed_by_state_in_pages(client):
 @both_databases
 async def test_delivery_is_replayed(client):
     """It is pending again, from now on, and is recorded."""
-    first, second = await store(client, ("failed", NOON), ("failed", NOON))
+    first, second = await store_deliveries(client, ("failed", NOON), ("failed", NOON))
     for _ in range(2):
         path = f"{DELIVERIES}/{first}/replay"
         async with client.post(path, headers={"Idempotency-Key": "k"}) as response:
@@ -76,7 +78,7 @@ async def test_delivery_is_replayed(client):
 
 @both_databases
 async def test_delivery_is_dropped(client):
-    first, second = await store(client, ("pending", FAR), ("failed", NOON))
+    first, second = await store_deliveries(client, ("pending", FAR), ("failed", NOON))
     async with client.delete(f"{DELIVERIES}/{first}") as response:
         assert response.status == 204
     assert await states(client) == [(second, "failed", 9, "why")]

@@ -8,7 +8,7 @@ import pytest
 
 from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 from tests.support.process import running
-from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send
+from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send_raw
 from tests.support.servers import free_port
 
 HTTP = "http_server_request_duration_seconds_count"
@@ -27,7 +27,7 @@ def client(shared_client):
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_malformed_request_is_a_problem_and_is_counted(client, metric_changes, name):
     """It has a code of its own, and counts once, without method and route."""
-    status, head, body = await send(client.host, client.port, MALFORMED[name])
+    status, head, body = await send_raw(client.host, client.port, MALFORMED[name])
     assert (status, json.loads(body)["code"]) == (400, "malformed_request")
     assert "application/problem+json" in head
     assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
@@ -44,7 +44,7 @@ async def test_malformed_request_is_a_problem_and_is_counted(client, metric_chan
 async def test_oversized_address_or_headers_are_refused(client, metric_changes, name):
     """The response states the limit, and the request is counted."""
     raw, status, code = TOO_LARGE[name]
-    found, head, body = await send(client.host, client.port, raw.encode())
+    found, head, body = await send_raw(client.host, client.port, raw.encode())
     assert (found, json.loads(body)["code"]) == (status, code)
     assert " bytes" in json.loads(body)["detail"]
     assert f"X-Request-Id: {json.loads(body)['requestId']}" in head
@@ -61,7 +61,7 @@ async def test_oversized_address_or_headers_are_refused(client, metric_changes, 
 async def test_unknown_expectation_is_refused(client, metric_changes, path):
     """The response is a problem, and the request is counted."""
     raw = f"GET {path} HTTP/1.1\r\nHost: a\r\nExpect: foo\r\nConnection: close\r\n\r\n"
-    status, _, body = await send(client.host, client.port, raw.encode())
+    status, _, body = await send_raw(client.host, client.port, raw.encode())
     assert (status, json.loads(body)["code"]) == (417, "expectation_failed")
     given = {
         "url_scheme": "http",
@@ -81,7 +81,7 @@ async def test_malformed_requests_are_logged_in_few_lines_without_their_content(
         large = [raw.encode() for raw, *_ in TOO_LARGE.values()]
         for raw in (*MALFORMED.values(), *large, CHUNKED + f"{SECRET}\r\n".encode()):
             for _ in range(10):
-                assert (await send("127.0.0.1", port, raw))[0] in (400, 414, 431)
+                assert (await send_raw("127.0.0.1", port, raw))[0] in (400, 414, 431)
         service.stop()
         status, _, log = await service.wait_for_exit()
     assert status == 0

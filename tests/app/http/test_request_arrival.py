@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from support_service.app import Timings
 from support_service.http.component import HttpTimings
-from tests.support.attachments.raw_uploads import END, FORM, PART, send, send_open, write_chunk
+from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
 
@@ -217,7 +217,7 @@ async def test_concurrent_uploads_are_limited(make_client):
         assert response.headers["Retry-After"]
         await expect_problem(response, 503, "uploads_busy")
     await eventually(lambda: metrics.value(gauge) == 0)
-    async with await send(client, case, PART + DATA + END) as response:
+    async with await send_body(client, case, PART + DATA + END) as response:
         assert response.status == 201
     assert metrics.value("support_attachment_rejected_total", reason="uploads_busy") == 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.calls import expect_problem, form, open_case, upload
-from tests.support.raw_requests import MALFORMED, TOO_LARGE, send
+from tests.support.raw_requests import MALFORMED, TOO_LARGE, send_raw
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -73,7 +73,7 @@ async def test_api_responses_are_not_cached_unless_they_allow_it(client):
 )
 async def test_response_to_malformed_http_has_the_security_headers(client, raw):
     """It is created below every handler."""
-    _, head, _ = await send(client.host, client.port, raw)
+    _, head, _ = await send_raw(client.host, client.port, raw)
     for name, value in ALWAYS.items():
         assert head.count(f"\r\n{name}: {value}") == 1, name
     assert "Content-Security-Policy: default-src 'none'" in head

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from support_service.telemetry.instruments.attachments import REJECTIONS
-from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send, send_open, write_chunk
+from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 
 REJECTED = "support_attachment_rejected_total"
@@ -29,14 +29,14 @@ async def case(client):
 async def test_rejected_upload_is_counted_by_problem_code(client, case, metrics, name):
     """Each rejected body counts once, under the code of the problem that the client got."""
     body, content_type, _, code = BODIES[name]
-    async with await send(client, case, body, content_type) as response:
+    async with await send_body(client, case, body, content_type) as response:
         assert (await response.json(content_type=None))["code"] == code
     assert metrics.nonzero(REJECTED) == {code: 1}
 
 
 async def test_oversized_data_around_the_file_is_counted_as_body_too_large(client, case, metrics):
     body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
-    async with await send(client, case, body) as response:
+    async with await send_body(client, case, body) as response:
         assert response.status == 413
     assert metrics.nonzero(REJECTED) == {"body_too_large": 1}
 

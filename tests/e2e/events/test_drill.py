@@ -16,7 +16,7 @@ from support_service.events.consumer import EventConsumer
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case, read_case
 from tests.support.events.fixtures import patient_broker, read_published, send_inbound, shipment_event
-from tests.support.events.inbound import there
+from tests.support.events.inbound import database_answers
 from tests.support.process import running
 from tests.support.servers import free_port
 
@@ -129,7 +129,7 @@ async def test_event_that_kills_its_consumer_is_a_dead_letter(redis, instruments
         applied.append(event.id)
         return "applied"
 
-    consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=there)
+    consumer = EventConsumer(broker, apply, instruments, stream="s", claim_after=0.01, ping=database_answers)
     await broker.publish("s", [json.dumps(shipment_event("good"))], max_length=10)
     async with run_in_background(consumer.run()):
         letters = await eventually(lambda: broker.dead_letters("s", 9))

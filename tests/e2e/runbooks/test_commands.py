@@ -16,7 +16,7 @@ from support_service.arguments.parser import parser
 from support_service.core.domain.references import SourceReferences
 from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT
-from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, blocks, text
+from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, blocks, page_text
 
 DEPLOYMENTS = ("Kubernetes", "Compose", "A process on this machine")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
@@ -36,7 +36,7 @@ def named(kind):
 
 def variables(deployment):
     """The block that sets the variables of a deployment."""
-    _, _, after = text(ENGLISH, "README.md").partition(f"\n**{deployment}")
+    _, _, after = page_text(ENGLISH, "README.md").partition(f"\n**{deployment}")
     return BLOCK.search(after)[2]
 
 

@@ -9,7 +9,7 @@ from support_service.access.token_file import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.console.browser import expect_good_looks
-from tests.support.console.samples import path
+from tests.support.console.samples import case_path
 
 # Where the sign-in page goes when the address that led there is the argument.
 NEXT = """(next) => {
@@ -65,7 +65,7 @@ async def sign_in(console, token, address="/console/", **options):
 
 async def test_sign_in_leads_back_to_the_page(tokens, owned_case, console):
     """The token is not kept in the page; after signing out, the page asks for it again."""
-    page = await sign_in(console, tokens["agent"], path(owned_case))
+    page = await sign_in(console, tokens["agent"], case_path(owned_case))
     await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
     (cookie,) = await page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
@@ -92,7 +92,7 @@ async def test_wrong_token_is_refused_in_plain_words(tokens, console):
 async def test_page_asks_for_a_new_sign_in_when_the_token_is_revoked(tokens, token_file, owned_case, console, client):
     """The session ends with its token; the address is kept."""
     console.refused = {401}
-    page = await sign_in(console, tokens["agent"], path(owned_case))
+    page = await sign_in(console, tokens["agent"], case_path(owned_case))
     with edit_token_file(token_file) as entries:
         entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]
     headers = {"Authorization": f"Bearer {tokens['agent']}"}
@@ -117,7 +117,7 @@ async def test_queue_asks_for_a_new_sign_in_when_its_stream_ends_with_the_token(
 
 async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owned_case, console, client):
     """A supervisor's tab is open while an agent signs in in another one, who sees only what an agent may see."""
-    first = await sign_in(console, tokens["supervisor"], path(owned_case))
+    first = await sign_in(console, tokens["supervisor"], case_path(owned_case))
     await first.locator("#composer").fill("A draft of the supervisor")
     await first.get_by_role("link", name="Support").click()
     await expect(first.locator(".live")).to_contain_text("live")
@@ -129,7 +129,7 @@ async def test_users_of_one_browser_share_neither_stream_nor_drafts(tokens, owne
         new = {"subject": f"For {agent}", "channel": "email", "assignedAgentId": agent}
         opened.append(await (await client.post("/support/cases", json=new, headers=headers)).json())
     assert await eventually(lambda: second.evaluate(WAITING)) == [opened[1]["id"]]
-    await second.goto(path(owned_case))
+    await second.goto(case_path(owned_case))
     await expect(second.locator("#composer")).to_have_value("")
 
 
@@ -159,7 +159,7 @@ async def test_foreign_address_is_not_followed_after_sign_in(tokens, console):
 )
 async def test_role_sees_only_what_it_may(tokens, owned_case, console, role, seen, unseen):
     """Controls that the service would refuse are not shown, and nothing is asked that it would refuse."""
-    page = await sign_in(console, tokens[role], path(owned_case))
+    page = await sign_in(console, tokens[role], case_path(owned_case))
     await expect(page.locator(".case-head")).to_be_visible()
     await expect(page.locator(".timeline")).to_have_attribute("aria-busy", "false")
     for text in seen:
@@ -182,7 +182,7 @@ async def test_program_of_on_call_sees_no_case(tokens, owned_case, console):
     page = await sign_in(console, tokens["service"], "/console/oncall")
     await expect(page.locator(".oncall-card")).to_have_count(11)
     await expect(page.get_by_role("button", name="Switch off")).to_have_count(0)
-    for address in ("/console/?view=all", path(owned_case), "/console/customers/customer-1"):
+    for address in ("/console/?view=all", case_path(owned_case), "/console/customers/customer-1"):
         await page.goto(address)
         await expect(page.get_by_text("Your role may not do this.")).to_be_visible()
 

@@ -4,10 +4,10 @@ import pytest
 from playwright.async_api import expect
 
 from support_service.database.tables import audit_log
-from tests.support.audit import change
+from tests.support.audit import alter_audit_log
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import expect_accessible, expect_good_looks
-from tests.support.console.samples import HOSTILE, path
+from tests.support.console.samples import HOSTILE, case_path
 
 ADDRESS = "/console/audit"
 
@@ -79,7 +79,7 @@ async def test_head_of_the_chain_is_copied(sealed, client, console):
 
 async def test_altered_entry_is_reported(sealed, client, console):
     """A sealed entry was changed in the database: the page says where the chain is broken."""
-    await change(client, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
+    await alter_audit_log(client, audit_log.update().where(audit_log.c.position == 3).values(actor="nobody"))
     page = await console.open(ADDRESS)
     for _ in range(2):
         await expect(page.get_by_text("The chain is broken after entry 2.")).to_be_visible()
@@ -91,7 +91,7 @@ async def test_case_leads_to_its_audit_entries(console, client, case):
     """Each entry has the values before and after; the address names the case."""
     await open_case(client, subject="Another case")
     await client.patch(f"/support/cases/{case['id']}", json={"priority": "urgent"})
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("link", name="Audit entries of this case").click()
     await expect(page.get_by_text("Normal → Urgent")).to_be_visible()
     await expect(page.locator(".audit").get_by_text("Case opened")).to_have_count(1)

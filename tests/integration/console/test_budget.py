@@ -5,7 +5,7 @@ from playwright.async_api import expect
 
 from support_service.console.assets import assets
 from tests.support.console.browser import settled
-from tests.support.console.samples import path
+from tests.support.console.samples import case_path
 
 MAX_SCRIPT_BYTES = 60_000
 MAX_STYLE_BYTES = 12_000
@@ -18,7 +18,7 @@ async def test_first_load_is_within_the_budget(console, case, address):
     page = await (await console.profile()).new_page()
     loaded = []
     page.on("response", lambda response: loaded.append(response.url.removeprefix(console.address)))
-    await page.goto(path(case) if address == "case" else address)
+    await page.goto(case_path(case) if address == "case" else address)
     await page.locator("main h1").wait_for()
     # The last answers of each page are the counts of the views, and the timeline.
     if address == "case":

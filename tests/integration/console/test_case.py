@@ -18,7 +18,7 @@ from tests.support.console.browser import (
     record_numbers,
     settled,
 )
-from tests.support.console.samples import HOSTILE, LONG_WORD, messages, path
+from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, messages
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def sources(upstream_services, orders, payments, shipments):
 async def test_timeline_has_all_sources_by_day(sources, console, client, case):
     """Messages, files, orders, payments, shipments and changes are in one list; each source has a badge."""
     await upload(client, case, filename="tracking.txt")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     for source in ("order", "payment", "fulfillment"):
         await expect(page.locator(".source").get_by_text(f"{source} fresh")).to_be_visible()
     timeline = page.get_by_role("region", name="Timeline")
@@ -51,7 +51,7 @@ async def test_context_that_claims_to_be_something_else_is_shown_as_context(sour
         for kind in ("payment", "conversation", "attachment", "case-event")
     ]
     case = await open_case(client, subject="Odd", context=[{"type": "order", "orderId": "ORD-1001"}, *claims])
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     entries = page.locator(".timeline li")
     for claim in claims:
@@ -66,7 +66,7 @@ async def test_context_that_claims_to_be_something_else_is_shown_as_context(sour
 async def test_message_that_was_sent_long_before_it_arrived_says_so(console, client, case):
     """Others have one time only."""
     await add_message(client, case, "By letter", sentAt="2026-01-01T08:30:00Z")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     messages = page.locator(".timeline .message")
     await expect(messages.filter(has_text="By letter")).to_contain_text("received")
@@ -76,7 +76,7 @@ async def test_message_that_was_sent_long_before_it_arrived_says_so(console, cli
 async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console, client, payments, shipments, case):
     """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
     payments.fail_with(503)
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await expect(page.locator(".source").get_by_text("payment unavailable")).to_be_visible()
     await expect(page.get_by_text("Entries of payment are missing.")).to_be_visible()
     shipments.fail_with(503)
@@ -114,13 +114,13 @@ async def test_keys_claim_answer_and_lead_back(console, client, case):
 
 async def test_composer_is_the_last_text_box(console, case):
     """Programs that drive the page find it there."""
-    boxes = (await console.open(path(case))).get_by_role("textbox")
+    boxes = (await console.open(case_path(case))).get_by_role("textbox")
     assert await boxes.last.get_attribute("id") == "composer"
 
 
 async def test_draft_survives_a_reload(console, case):
     """Text and kind of message are there again; after sending nothing is left."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("button", name="Internal note").click()
     await page.locator("#composer").fill("Half a thought")
     await page.reload()
@@ -133,7 +133,7 @@ async def test_draft_survives_a_reload(console, case):
 
 async def test_reply_and_note_have_drafts_of_their_own(console, client, case):
     """The text of a note never gets into a reply, not even by undoing. Both drafts survive a reload."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     composer = page.locator("#composer")
     await page.get_by_role("button", name="Internal note").click()
     await expect(composer).to_be_focused()
@@ -165,7 +165,7 @@ async def test_reply_and_note_have_drafts_of_their_own(console, client, case):
 async def test_closed_duplicate_leads_to_the_original_case(console, client, case):
     """It offers no reply, by button or by key: the customer is answered in the original case. A note can be added."""
     original = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.locator("#composer").fill("It is on its way.")
     await client.post(f"/support/cases/{case['id']}/links", json={"kind": "duplicate-of", "caseId": original["id"]})
     await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
@@ -188,7 +188,7 @@ async def test_closed_duplicate_leads_to_the_original_case(console, client, case
 async def test_neither_of_two_agents_answers_over_the_other(console, client, case, choice):
     """The second one sees the first one's answer, and decides."""
     console.refused = {412}
-    first, second = await console.open(path(case)), await console.open(path(case))
+    first, second = await console.open(case_path(case)), await console.open(case_path(case))
     await second.locator("#composer").fill("Second answer")
     await first.locator("#composer").fill("First answer")
     await first.keyboard.press("Control+Enter")
@@ -209,7 +209,7 @@ async def test_neither_of_two_agents_answers_over_the_other(console, client, cas
 
 async def test_own_changes_ask_no_question(console, client, case):
     """Tags, a priority and files that the writer adds are not reported as changes by another user."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.locator("#composer").fill("With a file")
     await page.get_by_label("New tag").fill("carrier")
     await page.get_by_label("New tag").press("Enter")
@@ -228,7 +228,7 @@ async def test_own_changes_ask_no_question(console, client, case):
 async def test_taking_a_colleagues_case_is_asked_first(console, client, case):
     """By key and by button: the case stays with the colleague unless the agent confirms."""
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     dialog = page.get_by_role("dialog", name="Take over the case?")
     await expect(page.locator(".case-head").get_by_text("agent-9")).to_be_visible()
     await page.keyboard.press("c")
@@ -248,7 +248,7 @@ async def test_claim_of_a_changed_case_is_refused_in_plain_words(console, client
     console.refused = {412}
     profile = await console.profile()
     await profile.route("**/support/stream", lambda _: None)  # it never answers
-    page = await console.open(path(case), profile=profile)
+    page = await console.open(case_path(case), profile=profile)
     await expect(page.get_by_role("button", name="Claim")).to_be_visible()
     await client.patch(f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-9"})
     await page.get_by_role("button", name="Claim").click()
@@ -260,7 +260,7 @@ async def test_macro_is_inserted_by_its_name(console, client, case):
     """The list opens under `;`; variables are filled, and those that can't be are named."""
     await client.put("/support/macros/late-parcel", json={"text": "About {{case.subject}}: {{shipment.status}}"})
     await client.put("/support/macros/thanks", json={"text": "Thank you.", "status": "pending", "tags": ["polite"]})
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.locator("#composer").click()
     await page.keyboard.type("Hello ;late")
     await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
@@ -279,7 +279,7 @@ async def test_macro_changes_the_case_only_when_its_message_is_sent(console, cli
     """Its tags and status wait with the draft, also over a reload. A draft that is thrown away changes nothing."""
     macro = {"text": "Thank you.", "status": "pending", "tags": ["polite", "closing"]}
     await client.put("/support/macros/thanks", json=macro)
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     composer = page.locator("#composer")
 
     async def insert_macro():
@@ -314,7 +314,7 @@ async def test_message_on_its_way_changes_only_its_own_case(console, client, cas
     await client.put("/support/macros/thanks", json={"text": "Thank you.", "tags": ["polite"]})
     other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17")
     profile = await console.profile()
-    page = await console.open(path(other), profile=profile)
+    page = await console.open(case_path(other), profile=profile)
     await page.locator("#composer").fill("Draft of the other case")
     is_let_through = asyncio.Event()
 
@@ -322,8 +322,8 @@ async def test_message_on_its_way_changes_only_its_own_case(console, client, cas
         await is_let_through.wait()
         await route.continue_()
 
-    await profile.route(f"**{path(case).removeprefix('/console')}/messages", hold)
-    await page.goto(path(case))
+    await profile.route(f"**{case_path(case).removeprefix('/console')}/messages", hold)
+    await page.goto(case_path(case))
     await page.locator("#composer").click()
     await page.keyboard.type(";thanks")
     await expect(page.locator(".macros").get_by_role("option")).to_have_count(1)
@@ -347,9 +347,9 @@ async def test_message_on_its_way_changes_only_its_own_case(console, client, cas
 async def test_duplicate_is_linked_and_unlinked(console, client, case):
     """The other cases of the customer are offered; the link closes this case."""
     other = await open_case(client, subject="Where is ORD-1001?", customerId="customer-17", context=case["context"])
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await expect(page.get_by_text("Other cases of this order")).to_be_visible()
-    await page.get_by_label("Case id or address").fill(f"{console.address}{path(other)}")
+    await page.get_by_label("Case id or address").fill(f"{console.address}{case_path(other)}")
     await page.get_by_label("Case id or address").press("Enter")
     await expect(page.get_by_label("Status", exact=True)).to_have_value("closed")
     await page.get_by_label(re.compile("Remove the link")).click()
@@ -362,7 +362,7 @@ async def test_timeline_has_the_entries_of_duplicates(sources, console, client, 
     await add_message(client, other, "My parcel is lost.")
     await upload(client, other, filename="label.txt")
     await client.post(f"/support/cases/{other['id']}/links", json={"kind": "duplicate-of", "caseId": case["id"]})
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     timeline = page.get_by_role("region", name="Timeline")
     name = f"duplicate {other['id'][:8]}"
     for entry in ("My parcel is lost.", "label.txt", "Case closed"):
@@ -397,7 +397,7 @@ async def test_texts_of_customers_are_shown_as_text(console, client):
     )
     await upload(client, case, filename=f"{HOSTILE}.txt")
     await add_message(client, case, "See", attachmentUri="https://example.test/%3Cb%3E")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     for size in (NARROW, WIDE):
         await page.set_viewport_size(size)
@@ -418,7 +418,7 @@ async def test_long_conversation_shows_its_newest_part_first(console, client, ca
         await add_message(client, case, f"message {number}")
     profile = await console.profile()
     await record_numbers(profile, ".timeline li")
-    page = await console.open(path(case), profile=profile)
+    page = await console.open(case_path(case), profile=profile)
     await settled(page)
     assert await largest_step(page) == STEP
     await expect(page.get_by_text("message 209")).to_be_in_viewport()
@@ -442,7 +442,7 @@ async def test_narrow_page_of_a_long_conversation_begins_with_its_oldest_part(co
     """There the whole page scrolls: what was shown first stays at the top."""
     for number in range(60):
         await add_message(client, case, f"message {number}")
-    page = await console.open(path(case), viewport=NARROW)
+    page = await console.open(case_path(case), viewport=NARROW)
     await settled(page)
     texts = await page.locator(".timeline .message .text").all_inner_texts()
     assert texts == ["Where is my parcel?", *(f"message {number}" for number in range(60))]
@@ -454,7 +454,7 @@ async def test_case_is_accessible_in_both_modes_and_widths(console, client, case
     await upload(client, case, filename="tracking.txt")
     await add_message(client, case, "A note", visibility="internal")
     await add_message(client, case, "An answer")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     await expect_good_looks(page)
     await page.get_by_role("button", name="Internal note").click()

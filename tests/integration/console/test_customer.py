@@ -8,13 +8,13 @@ from playwright.async_api import expect
 
 from tests.support.calls import eventually, open_case, upload
 from tests.support.console.browser import expect_good_looks
-from tests.support.console.samples import path
+from tests.support.console.samples import case_path
 
 
 async def test_customer_page_shows_cases_files_and_what_an_erasure_removes(console, client, case):
     """The command that erases is named; the console itself erases nothing."""
     await upload(client, case, filename="tracking.txt")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("link", name="customer-17").first.click()
     await expect(page.get_by_role("heading", name="Customer customer-17")).to_be_visible()
     await expect(page.get_by_role("link", name="tracking.txt")).to_be_visible()

@@ -10,7 +10,7 @@ from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
 from tests.support.console.samples import MEGABYTE, give_up, messages, open_waiting, overrides
-from tests.support.events.webhooks import SECRET, store
+from tests.support.events.webhooks import SECRET, store_deliveries
 
 EVENT = '{"id": "e-1"}'
 ORDER = [{"type": "order", "orderId": "ORD-1001"}]
@@ -93,7 +93,7 @@ async def test_on_call_handles_a_source_that_is_down(
     await read_detail(client, case)
     await give_up(client, "first", "second")
     failed = ("failed", datetime.now(UTC))
-    await store(client, failed, failed, event=EVENT)
+    await store_deliveries(client, failed, failed, event=EVENT)
     page = await console.open()
     await user.press(page.get_by_role("link", name="On-call"))
     payment = page.locator('[data-source="payment"]')

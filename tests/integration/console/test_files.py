@@ -9,7 +9,7 @@ from playwright.async_api import expect
 from tests.support.calls import read_detail, stored_files, upload
 from tests.support.console.browser import expect_accessible
 from tests.support.console.hands import set_file
-from tests.support.console.samples import MEGABYTE, path
+from tests.support.console.samples import MEGABYTE, case_path
 
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
@@ -46,7 +46,7 @@ async def send(page, text="See the files."):
 
 async def test_file_of_20_mb_is_stored_and_verified(console, client, case, video):
     """The browser sends its SHA-256, which the service compares. The case has the file with its message."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await set_file(page, video)
     await expect(page.get_by_text("stored, SHA-256 verified")).to_be_visible()
     assert (await read_detail(client, case))["attachments"] == []
@@ -59,7 +59,7 @@ async def test_file_of_20_mb_is_stored_and_verified(console, client, case, video
 
 async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, client, case, video):
     """A message leaves out a cancelled file; the retry stores it once."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     session = await page.context.new_cdp_session(page)
     await limit_uploads(session, 2 * MEGABYTE)
     await set_file(page, video)
@@ -79,7 +79,7 @@ async def test_upload_shows_progress_and_can_be_cancelled_and_retried(console, c
 
 async def test_retry_after_a_lost_answer_stores_the_file_once(console, client, case):
     """It has the same idempotency key."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
 
     await page.evaluate(LOSE_AN_ANSWER)
     await page.locator("input[type=file]").set_input_files(a_file())
@@ -99,7 +99,7 @@ def small_files(environment):
 async def test_refusal_of_a_file_is_explained(small_files, console, case):
     """Each reason is in plain words."""
     console.refused = {413, 415}
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     large = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x" * 101}
     picture = {"name": "a.png", "mimeType": "image/png", "buffer": PICTURE}
     for file, reason in (
@@ -113,7 +113,7 @@ async def test_refusal_of_a_file_is_explained(small_files, console, case):
 
 async def test_files_are_dropped_and_pasted(console, client, case):
     """Both ways lead to the same list, which belongs to the note; its files are internal."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("button", name="Internal note").click()
     for event, name, member in (("drop", "dropped.txt", "dataTransfer"), ("paste", "pasted.txt", "clipboardData")):
         await page.evaluate(
@@ -144,7 +144,7 @@ async def test_files_are_dropped_and_pasted(console, client, case):
 
 async def test_a_file_is_deleted_before_it_is_sent(console, client, case, attachment_dir):
     """Its button takes it off the list, and its bytes off the disk; the message names the other file only."""
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.locator("input[type=file]").set_input_files([a_file("a.bin"), a_file("b.bin", 11)])
     await expect(page.get_by_text("stored, SHA-256 verified")).to_have_count(2)
     await page.get_by_role("button", name="Remove a.bin").click()
@@ -159,7 +159,7 @@ async def test_a_file_is_deleted_before_it_is_sent(console, client, case, attach
 async def test_sending_without_a_failed_file_asks_first(small_files, console, client, case):
     """Nothing is sent until the agent agrees; the stored files go with the message, the failed one stays listed."""
     console.refused = {413}
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     for name, size in (("good.txt", 5), ("large.txt", 101)):
         file = {"name": name, "mimeType": "text/plain", "buffer": b"x" * size}
         await page.locator("input[type=file]").set_input_files(file)
@@ -184,7 +184,7 @@ async def test_sending_without_a_failed_file_asks_first(small_files, console, cl
 async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, client, case):
     """It is gone for everybody, and the history says who deleted it."""
     await upload(client, case, filename="wrong.txt")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("button", name="Delete wrong.txt").click()
     dialog = page.get_by_role("dialog", name="Delete the file?")
     await expect_accessible(page)
@@ -200,7 +200,7 @@ async def test_an_agent_deletes_a_file_of_the_case_after_a_question(console, cli
 async def test_picture_is_previewed(console, client, case):
     """The dialog shows it from a blob, which the content policy allows."""
     await upload(client, case, PICTURE, filename="photo.png", content_type="image/png")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await page.get_by_role("button", name="Preview").click()
     picture = page.get_by_role("dialog").get_by_role("img")
     await expect(picture).to_be_visible()

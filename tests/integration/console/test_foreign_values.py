@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from tests.support.calls import open_case, upload
 from tests.support.console.browser import expect_accessible, expect_no_sideways_scrolling, settled
-from tests.support.console.samples import path
+from tests.support.console.samples import case_path
 
 DEEP = "[" * 3_000 + "]" * 3_000
 LONG = ["word"] * 20_000
@@ -63,7 +63,7 @@ async def test_context_of_any_kind_costs_no_other_entry(console, client, case, m
         client, subject="Odd", context=context, initialMessage={"authorType": "customer", "message": "Hello there"}
     )
     await upload(client, case, filename="tracking.txt")
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     timeline = page.get_by_role("region", name="Timeline")
     for text in ("Hello there", "tracking.txt", "Case opened"):
@@ -79,7 +79,7 @@ async def test_entry_of_the_context_loses_no_member(console, client):
     falsy = {"type": "note", "status": 0, "eventType": False, "payload": 0}
     context = [{"type": "order"} | {name: f"given-{name}" for name in names}, falsy]
     case = await open_case(client, subject="Odd", context=context)
-    page = await console.open(path(case))
+    page = await console.open(case_path(case))
     await settled(page)
     given, other = [page.locator(".timeline li").filter(has_text=type_) for type_ in ("Order", "note")]
     for name in names:
@@ -110,7 +110,7 @@ async def test_entry_that_cannot_be_shown_is_one_line(console, client, case):
 
     profile = await console.profile()
     await replace_answer(profile, f"**/support/cases/{case['id']}?includeTimeline=true", spoil)
-    page = await console.open(path(case), profile=profile)
+    page = await console.open(case_path(case), profile=profile)
     await settled(page)
     await expect(page.get_by_text("This entry can't be shown.")).to_have_count(1)
     await expect(page.locator(".timeline").get_by_text("Where is my parcel?")).to_be_visible()
@@ -127,7 +127,7 @@ async def test_entry_without_a_readable_time_is_shown_first(console, client, cas
 
     profile = await console.profile()
     await replace_answer(profile, f"**/support/cases/{case['id']}?includeTimeline=true", spoil)
-    page = await console.open(path(case), profile=profile)
+    page = await console.open(case_path(case), profile=profile)
     await settled(page)
     days = page.locator(".timeline .day")
     await expect(days.first.get_by_role("heading")).to_have_text("Without a readable time")
@@ -198,7 +198,7 @@ async def test_no_value_costs_a_page(console, client, case, value):
         await replace_answer(profile, f"**/support/{answer}", partial(spoil, value=value))
     for address, text in (
         ("/console/", "Parcel has not arrived"),
-        (path(case), "Where is my parcel?"),
+        (case_path(case), "Where is my parcel?"),
         ("/console/customers/customer-17", "Parcel has not arrived"),
         ("/console/audit", "Case opened"),
         ("/console/oncall", "letter-1"),

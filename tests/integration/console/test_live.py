@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.calls import add_message, eventually, open_case, read_case
-from tests.support.console.samples import open_waiting, path
+from tests.support.console.samples import case_path, open_waiting
 
 CHANGED = "support.case.updated.v1"
 
@@ -103,7 +103,7 @@ async def test_tabs_of_a_browser_share_one_stream(console, client, stream):
     case = await open_case(client)
     first = await console.open(profile=stream.profile)
     await eventually(lambda: len(stream.requests) == 1)
-    second = await console.open(path(case), profile=stream.profile)
+    second = await console.open(case_path(case), profile=stream.profile)
     await expect(second.locator(".live")).to_be_visible()
     assert len(stream.requests) == 1
     await first.close()
@@ -114,7 +114,7 @@ async def test_case_shows_new_messages_and_who_is_typing(console, client, stream
     """The draft stays, and is not sent over the new message without a question."""
     console.refused = {412}
     stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "typing"}]}))
-    page = await console.open(path(case), profile=stream.profile)
+    page = await console.open(case_path(case), profile=stream.profile)
     await expect(page.get_by_text("agent-9 is typing")).to_be_visible()
     await page.locator("#composer").fill("My answer")
     await add_message(client, case, "Their answer")
@@ -158,9 +158,9 @@ async def test_case_that_was_given_to_others_is_marked(console, client, stream):
 async def test_new_tab_knows_who_views_a_case(console, client, stream, case):
     """Presence is told when it changes: a tab that is opened later gets it from the one that reads the stream."""
     stream.add(("presence", {"caseId": case["id"], "viewers": [{"name": "agent-9", "state": "viewing"}]}))
-    first = await console.open(path(case), profile=stream.profile)
+    first = await console.open(case_path(case), profile=stream.profile)
     await expect(first.get_by_text("viewed by agent-9")).to_be_visible()
-    second = await console.open(path(case), profile=stream.profile)
+    second = await console.open(case_path(case), profile=stream.profile)
     await expect(second.get_by_text("viewed by agent-9")).to_be_visible()
 
 
@@ -178,7 +178,7 @@ async def test_refusal_brings_the_messages_that_were_missed(console, stream, cas
     await stream.profile.route(
         "**/messages", lambda route: asyncio.ensure_future(route.fulfill(status=412, json=problem))
     )
-    page = await console.open(path(case), profile=stream.profile)
+    page = await console.open(case_path(case), profile=stream.profile)
     await page.locator("#composer").fill("Mine")
     await page.locator("#composer").press("Control+Enter")
     await expect(page.get_by_role("dialog").get_by_text("Theirs")).to_be_visible()

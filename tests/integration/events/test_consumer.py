@@ -19,7 +19,7 @@ from support_service.events.consumer import ConsumerTimings, EventConsumer
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event
-from tests.support.events.inbound import SENTENCE, about, consumed, messages, there, wait_for_messages
+from tests.support.events.inbound import SENTENCE, about, consumed, database_answers, messages, wait_for_messages
 
 STREAM = "support.inbound"
 MAX_TRIES = ConsumerTimings().max_tries
@@ -69,7 +69,7 @@ async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker
 
     await send_inbound(stream, shipment_event("bad"))
     await send_inbound(stream, shipment_event("good"))
-    async with consuming(broker, instruments, apply, there):
+    async with consuming(broker, instruments, apply, database_answers):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert len(tries) == MAX_TRIES == 5
@@ -111,7 +111,7 @@ async def test_locked_database_counts_no_attempt(stream, broker, instruments):
         return "applied"
 
     await send_inbound(stream, shipment_event())
-    async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
+    async with consuming(broker, instruments, apply, database_answers, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
 
 
@@ -127,7 +127,7 @@ async def test_read_only_database_counts_no_attempt(stream, broker, instruments)
         return "applied"
 
     await send_inbound(stream, shipment_event())
-    async with consuming(broker, instruments, apply, there, backoff=Backoff(0.001, 0.001)):
+    async with consuming(broker, instruments, apply, database_answers, backoff=Backoff(0.001, 0.001)):
         await applied.wait()
         assert await broker.dead_letters(STREAM, 9) == []
 
@@ -144,7 +144,7 @@ async def test_event_that_always_waits_for_a_lock_is_a_dead_letter(stream, broke
 
     await send_inbound(stream, shipment_event("bad"))
     await send_inbound(stream, shipment_event("good"))
-    async with consuming(broker, instruments, apply, there, lock_wait=0):
+    async with consuming(broker, instruments, apply, database_answers, lock_wait=0):
         await done.wait()
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert (letters[0].reason, letters[0].tries) == ("Unavailable: no", MAX_TRIES)
@@ -215,7 +215,7 @@ async def test_unexpected_error_does_not_stop_the_consumer(instruments, caplog):
         return "applied"
 
     await broker.publish(STREAM, [json.dumps(shipment_event())], max_length=9)
-    async with consuming(broker, instruments, apply, there):
+    async with consuming(broker, instruments, apply, database_answers):
         await done.wait()
     assert [record.message for record in caplog.records] == ["Consuming events failed and is retried"]
 
@@ -236,7 +236,7 @@ async def test_unknown_event_type_is_ignored_while_the_broker_is_down(instrument
         applied.append(event.id)
         return "applied"
 
-    consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=there)
+    consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=database_answers)
     for event in (shipment_event("known"), shipment_event("unknown") | {"type": "of.another.v1"}):
         await consumer.accept(envelope.parse(json.dumps(event).encode()))
     assert applied == ["known"]

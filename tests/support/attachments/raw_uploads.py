@@ -2,7 +2,7 @@
 
 import asyncio
 
-MAX = 1000  # bytes, as configured here
+MAX = 1000  # bytes that a file may have where `BODIES` are sent
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
 OTHER = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n'
 END = b"\r\n--b--\r\n"
@@ -52,7 +52,7 @@ BODIES = {
 }
 
 
-async def send(client, case, body, content_type=FORM):
+async def send_body(client, case, body, content_type=FORM):
     """Upload a raw body. An iterator is sent in chunks, without a Content-Length."""
     headers = {"Content-Type": content_type} if content_type else {}
     return await client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers)

@@ -9,7 +9,7 @@ LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamt
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
-def path(case):
+def case_path(case):
     """Return the address of a case in the console."""
     return f"/console/cases/{case['id']}"
 

@@ -38,5 +38,5 @@ def about(kind, value):
     return {"context": {"type": kind, "id": value}}
 
 
-async def there():
+async def database_answers():
     """A database that answers."""

@@ -14,7 +14,7 @@ from tests.support.calls import eventually
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
-async def store(client, *rows, event='{"secret": 1}'):
+async def store_deliveries(client, *rows, event='{"secret": 1}'):
     """Store deliveries to an endpoint; each row is (state, due). Return their ids."""
     database = client.app[DATABASE]
     before = await database.fetch_all(sa.select(webhook_deliveries.c.seq))

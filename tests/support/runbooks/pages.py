@@ -10,11 +10,11 @@ PAGES = sorted(path.name for path in ENGLISH.glob("*.md"))
 BLOCK = re.compile(r"^ *```(sh|promql)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def text(folder, page):
+def page_text(folder, page):
     return (folder / page).read_text()
 
 
 def blocks(page, kind, folder=ENGLISH):
     """The queries or the commands of a page, one a line."""
-    found = [content for language, content in BLOCK.findall(text(folder, page)) if language == kind]
+    found = [content for language, content in BLOCK.findall(page_text(folder, page)) if language == kind]
     return [line.strip() for content in found for line in content.splitlines() if line.strip()]

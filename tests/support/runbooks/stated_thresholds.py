@@ -4,7 +4,7 @@ from observability import thresholds as t
 
 GIB = "GiB"
 # What an entry says about its alert's threshold, made of the constants that the alert uses.
-SAID = {
+STATED_THRESHOLDS = {
     "support-timeline-latency-high.md": (f"{t.LATENCY_P95:g} s", t.SLOW_FOR, f"{t.LATENCY_READS} ", t.SYMPTOM_WINDOW),
     **dict.fromkeys(
         ("support-redis-failing.md", "support-timeline-cache-errors.md"),

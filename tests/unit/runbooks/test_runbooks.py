@@ -17,8 +17,8 @@ from support_service.core import errors, problem_codes
 from support_service.database.failures import DATABASE_CODES
 from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
 from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
-from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, text
-from tests.support.runbooks.stated_thresholds import SAID
+from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, page_text
+from tests.support.runbooks.stated_thresholds import STATED_THRESHOLDS
 
 NO_ALERT = {"README.md", "drill.md", "errors.md", "timeline-slow-or-attachment-backlog.md"}
 ENTRIES = [page for page in PAGES if page not in NO_ALERT - {"timeline-slow-or-attachment-backlog.md"}]
@@ -54,7 +54,7 @@ def alerts():
 
 def sections(page, folder=ENGLISH):
     """The place of each part of an entry."""
-    return [text(folder, page).find(part) for part in SECTIONS[folder]]
+    return [page_text(folder, page).find(part) for part in SECTIONS[folder]]
 
 
 def test_every_alert_has_one_entry_and_every_entry_an_alert():
@@ -79,19 +79,19 @@ def test_page_has_every_section_in_order(page, folder):
     places = sections(page, folder)
     assert -1 not in places
     assert places == sorted(places)
-    checks = text(folder, page)[places[2] : places[3]]
+    checks = page_text(folder, page)[places[2] : places[3]]
     assert len(re.findall(r"^\d+\. ", checks, re.MULTILINE)) >= 3
     assert "```" in checks
     assert re.search(r"Normal|Bình thường", checks)
 
 
 @both
-@pytest.mark.parametrize("page", sorted(SAID))
+@pytest.mark.parametrize("page", sorted(STATED_THRESHOLDS))
 def test_page_states_the_threshold_of_its_alert(page, folder):
     """A changed threshold fails the pages that mention it."""
     start, end = sections(page, folder)[:2]
-    fires = " ".join(text(folder, page)[start:end].split())
-    for part in SAID[page]:
+    fires = " ".join(page_text(folder, page)[start:end].split())
+    for part in STATED_THRESHOLDS[page]:
         said = re.sub(r"^(\d+)([smhd])$", lambda duration: f"{duration[1]} {UNITS[folder][duration[2]]}", part)
         assert said in fires, f"{page} does not say {said!r}"
 
@@ -99,20 +99,20 @@ def test_page_states_the_threshold_of_its_alert(page, folder):
 @both
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_of_pages_exist(page, folder):
-    for target in re.findall(r"\]\(([^)#:]+)\)", text(folder, page)):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page_text(folder, page)):
         assert (folder / target).is_file(), target
 
 
 @both
 def test_index_lists_every_page(folder):
-    index = text(folder, "README.md")
+    index = page_text(folder, "README.md")
     assert [page for page in PAGES if page != "README.md" and f"({page})" not in index] == []
 
 
 @both
 def test_index_guides_a_newly_paged_engineer(folder):
     """It explains how to read an alert, has three checks, shows the overrides and says how to escalate."""
-    page = text(folder, "README.md")
+    page = page_text(folder, "README.md")
     places = [page.find(section) for section in FIRST_PAGE[folder]]
     assert -1 not in places
     assert places == sorted(places)
@@ -126,7 +126,7 @@ def test_metrics_of_pages_exist(page):
     """Every metric of ours is in the table."""
     for query in blocks(page, "promql"):
         assert queried_series(query) <= known_series(), query
-    prose = BLOCK.sub("", text(ENGLISH, page))
+    prose = BLOCK.sub("", page_text(ENGLISH, page))
     assert {series_family(name) for name in NAME.findall(prose) if name.startswith("support_")} <= known_series()
 
 
@@ -160,7 +160,7 @@ def test_object_of_a_command_is_a_parameter(page):
     """No override names a fixed service. A command that reads input is alone in its block."""
     for command in blocks(page, "sh"):
         assert " degrade " not in command or 'timeline degrade "$SERVICE" ' in command
-    for language, content in BLOCK.findall(text(ENGLISH, page)):
+    for language, content in BLOCK.findall(page_text(ENGLISH, page)):
         assert language != "sh" or "read -rp" not in content or content.count("\n") == 1, content
 
 
@@ -168,7 +168,7 @@ def test_object_of_a_command_is_a_parameter(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_block_of_commands_is_for_one_deployment(page, folder):
     """Commands for Kubernetes and for Compose are in separate blocks."""
-    for _, content in BLOCK.findall(text(folder, page)):
+    for _, content in BLOCK.findall(page_text(folder, page)):
         assert "kubectl" not in content or "docker" not in content, content
 
 
@@ -177,7 +177,7 @@ def test_block_of_commands_is_for_one_deployment(page, folder):
 def test_each_check_runs_in_each_deployment(page, folder):
     """A check with a command of Kubernetes has one of Compose as well."""
     places = sections(page, folder)
-    for check in re.split(r"^(?=\d+\. )", text(folder, page)[places[2] : places[3]], flags=re.MULTILINE):
+    for check in re.split(r"^(?=\d+\. )", page_text(folder, page)[places[2] : places[3]], flags=re.MULTILINE):
         assert "kubectl" not in check or "docker" in check, check
 
 
@@ -253,7 +253,7 @@ def test_problem_codes_are_sorted_and_unique():
 @both
 def test_every_code_is_explained(folder):
     """A code for clients or the command line has a line with the texts of the table, and no other has."""
-    page = text(folder, "errors.md")
+    page = page_text(folder, "errors.md")
     answered = re.findall(r"^\| `([a-z_]+)` \| (\d{3}|4xx) \| (.+?) \| .+ \|$", page, re.MULTILINE)
     assert [(code, status) for code, status, _ in answered] == [
         (code.name, str(code.status or "4xx")) for code in problem_codes.PROBLEM_CODES

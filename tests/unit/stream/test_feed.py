@@ -9,7 +9,7 @@ from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
-from tests.support.published_changes import event, owners
+from tests.support.published_changes import owners, published_change
 
 
 def refuse(_case):
@@ -35,10 +35,10 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
         subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
         async with run_in_background(stream.send(subscriber, None, write)):
             await eventually(lambda: len(stream.subscribers) == 2)
-            log.append([event(1)])
+            log.append([published_change(1)])
             await eventually(lambda: b"event: resync" in b"".join(written))
             stream.subscribers.discard(failing)
-            log.append([event(2)])
+            log.append([published_change(2)])
             await eventually(lambda: b"event-2" in b"".join(written))
             assert b"".join(written).count(b"event: resync") == 1
             assert b"event-1" not in b"".join(written)
@@ -68,7 +68,7 @@ async def test_late_changes_wait_for_the_database(instruments):
         subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
         async with run_in_background(stream.send(subscriber, None, write)):
             await eventually(lambda: len(stream.subscribers) == 1)
-            log.append([event(1), event(2)])
+            log.append([published_change(1), published_change(2)])
             await eventually(lambda: b"event-2" in b"".join(written))
     sent = b"".join(written)
     assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]

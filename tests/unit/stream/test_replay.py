@@ -12,7 +12,7 @@ from support_service.stream.feed import FeedTimings
 from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
-from tests.support.published_changes import event, owners
+from tests.support.published_changes import owners, published_change
 
 CHANGES, PAGE = 50, 10
 
@@ -22,7 +22,7 @@ CHANGES, PAGE = 50, 10
 async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subject, are_kept):
     """Also if neither the log nor the client makes it wait."""
     log = InMemoryLog()
-    log.append([event(number) for number in range(0 if are_kept else CHANGES)])
+    log.append([published_change(number) for number in range(0 if are_kept else CHANGES)])
     timings = StreamTimings(feed=FeedTimings(page=PAGE))
     stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
     turns = 0
@@ -40,7 +40,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         if are_kept:
-            log.append([event(number) for number in range(CHANGES)])
+            log.append([published_change(number) for number in range(CHANGES)])
         await eventually(lambda: stream.feed.passed_on and stream.feed.passed_on.place == Place(CHANGES))
         customer = Principal("customer", "customer", subject)
         subscriber = stream.open(customer, "public", lambda: customer, lambda: None)
@@ -56,7 +56,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
 async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instruments):
     """While the database is away, the stream says so and replays later."""
     log = InMemoryLog()
-    log.append([event(number) for number in range(CHANGES)])
+    log.append([published_change(number) for number in range(CHANGES)])
     asked, written = [], []
 
     async def owners_after_an_outage(case_ids):
