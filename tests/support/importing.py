@@ -37,6 +37,7 @@ class ImportRunner:
         self.storage: AttachmentStorage = LocalAttachmentStorage(directory)
         self.refusals: Refusals = []
         self.missing = 0
+        self.batches: list[int] = []  # the bytes of each batch of the last import
 
     async def run_lines(self, cases: Iterable[Any], **options: Any) -> ImportTotals:
         """Import cases from a file of JSON Lines; return the totals."""
@@ -49,7 +50,7 @@ class ImportRunner:
     ) -> ImportTotals:
         """Import entries; return the totals."""
         await self.storage.open()
-        self.refusals = []
+        self.refusals, self.batches = [], []
         upload_limits = UploadLimits(**({"max_bytes": 1_000_000} | limits))
         files = ImportedFiles(self.folder, self.storage, upload_limits, skip_missing=skip_missing)
         importer = Importer(
@@ -60,7 +61,7 @@ class ImportRunner:
             dry_run=dry_run,
             refuse=self._note_refusal,
         )
-        await importer.run(entries, mapper)
+        await importer.run(entries, mapper, self.batches.append)
         self.missing = files.missing
         return importer.totals
 

@@ -8,7 +8,7 @@ import pytest
 
 from support_service.attachments.component import AttachmentTimings
 from tests.conftest import both_databases
-from tests.support.calls import expect_problem, open_case, read_case, read_timeline, stored_files, upload
+from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.timings import patient_timings
 
@@ -53,6 +53,18 @@ async def test_uploaded_file_is_downloaded_unchanged(client, case, metrics):
         assert response.headers["Content-Disposition"].startswith('attachment; filename="a b.bin"')
     assert metrics.nonzero("support_attachment_stored_total") == {"image/png": 1}
     assert (metrics.value(BYTES), metrics.value(FILES)) == (len(data), 1)
+
+
+async def test_bytes_besides_the_file_are_limited_however_large_files_may_be(client, case):
+    """Other parts, headers and the end have 64 KiB, and none of what a file may have."""
+    for size, status in ((60_000, 201), (66_000, 413)):
+        body = form(b"x")
+        body.add_field("other", "x" * size)
+        async with client.post(f"/support/cases/{case['id']}/attachments", data=body) as response:
+            assert (response.status, (await response.json(content_type=None)).get("code")) == (
+                status,
+                "body_too_large" if status == 413 else None,
+            )
 
 
 @pytest.mark.parametrize("store", ["local", "s3"])

@@ -98,6 +98,16 @@ async def test_failed_delivery_is_retried(client, endpoint, metrics, caplog):
     assert outcomes(metrics, "failed") == 2
 
 
+@pytest.mark.parametrize("status", [300, 307])
+async def test_a_redirect_is_a_failed_try(client, endpoint, metrics, status):
+    """The event and its signature go to the configured URL alone."""
+    endpoint.status, endpoint.headers = status, {"Location": "/elsewhere"}
+    await open_case(client)
+    await eventually(lambda: outcomes(metrics, "retried") >= 2)
+    reasons = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.reason))
+    assert [reason for (reason,) in reasons] == [f"The endpoint responded {status}."] * 2
+
+
 async def test_requests_without_an_answer_are_measured(client, endpoint, metrics):
     """A refused connection has the error type `connection`, and no status."""
     await endpoint.server.close()

@@ -171,19 +171,23 @@ def _file():
 
 
 async def test_an_agent_learns_that_a_case_is_no_longer_theirs(desk):
-    """It gets no more than that; the new agent gets the case."""
-    case = await desk.open_case(assignedAgentId="agent-1", customerId="customer-1")
+    """It gets no more than that, whether the agent or the team changes; the new agent and the new team get the case."""
+    own = await desk.open_case(assignedAgentId="agent-1", customerId="customer-1")
+    of_team = await desk.open_case(team="returns")
     await desk.publish_all()
     async with desk.follow("lan") as lan, desk.follow("minh") as minh:
-        await desk.send("PATCH", f"/support/cases/{case['id']}", json={"assignedAgentId": "agent-2"})
-        await desk.add(case, message="Still waiting.")
-        await eventually(lambda: len(minh.changes) == 2 and lan.changes)
-        assert minh.seen() == [(case["id"], "case.changed"), (case["id"], "conversation.added")]
-        [left] = lan.changes
-        assert left.data["changeType"] == "case.left"
-        assert left.data["caseId"] == case["id"]
-        assert left.data.keys() == {"caseId", "version", "changeType", "at", "eventId"}
-        assert left.data["version"] == 2
+        await desk.change(own, assignedAgentId="agent-2")
+        await desk.change(of_team, team="billing")
+        for case in (own, of_team):
+            await desk.add(case, message="Still waiting.")
+        await eventually(lambda: len(minh.changes) == 4 and len(lan.changes) == 2)
+        assert minh.seen() == [
+            (case["id"], change) for change in ("case.changed", "conversation.added") for case in (own, of_team)
+        ]
+        assert lan.seen() == [(own["id"], "case.left"), (of_team["id"], "case.left")]
+        for left in lan.changes:
+            assert left.data.keys() == {"caseId", "version", "changeType", "at", "eventId"}
+            assert left.data["version"] == 2
 
 
 async def test_services_have_no_stream(desk):

@@ -358,6 +358,25 @@ async def test_snapshot_of_a_replica_with_a_slow_clock_is_used(cache, instrument
     await single_flight.close()
 
 
+@pytest.mark.parametrize(
+    ("changed", "due"),
+    [
+        (SnapshotSubject("case", {"order": SourceReferences(("B",))}, 0), set()),
+        (SnapshotSubject("case", ORDER_REFERENCES, 1), set()),
+        (SnapshotSubject("case", ORDER_REFERENCES, 0), {"order"}),
+    ],
+    ids=["references", "epoch", "another source"],
+)
+async def test_reader_with_other_needs_does_not_join_a_fetch_in_flight(instruments, changed, due):
+    """After a change of the case the older fetch would give what it was before."""
+    single_flight = SingleFlight([], SnapshotCache(InProcessCache(), instruments), lambda *_: False, lambda: 60.0)
+    case, limits = SnapshotSubject("case", ORDER_REFERENCES, 0), ReadLimits(0.0, {})
+    fetch = single_flight.start_or_join(case, frozenset(), None, limits)
+    assert single_flight.start_or_join(case, frozenset(), None, limits) is fetch
+    assert single_flight.start_or_join(changed, frozenset(due), None, limits) is not fetch
+    await single_flight.close()
+
+
 async def test_shutdown_cancels_fetches_in_flight(instruments):
     """Closing the single flight cancels a running fetch instead of waiting for a source."""
     cache = SnapshotCache(InProcessCache(), instruments)

@@ -64,17 +64,19 @@ async def sign_in(console, token, address="/console/", **options):
 
 
 async def test_sign_in_leads_back_to_the_page(tokens, owned_case, console):
-    """The token is not kept in the page; after signing out, the page asks for it again."""
+    """The token is not kept in the page; after signing out, the page asks for it again, and keeps preferences alone."""
     page = await sign_in(console, tokens["agent"], case_path(owned_case))
     await expect(page.get_by_role("heading", name="Where is my parcel?")).to_be_visible()
     (cookie,) = await page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert tokens["agent"] not in await page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+    preferences = {"support-console:language": '"en"', "support-console:working-as": '"Lan"'}
+    await page.evaluate("(kept) => Object.assign(localStorage, kept)", preferences)
     await page.locator("#composer").fill("A draft")
     await page.locator(".account summary").click()
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Token or JWT")).to_be_visible()
-    assert await page.evaluate("Object.keys(localStorage)") == []
+    assert await page.evaluate("({...localStorage})") == preferences
     await page.goto("/console/")
     await expect(page.get_by_label("Token or JWT")).to_be_visible()
 

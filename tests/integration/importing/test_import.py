@@ -136,6 +136,15 @@ async def test_case_is_read_as_it_was(runner, client):
         assert [each["id"] for each in (await list_cases(client, **query))["items"]] == [case["id"]], query
 
 
+async def test_batches_have_at_most_200_cases_and_about_a_mebibyte_of_messages(runner):
+    """Each is one transaction, which blocks other writers."""
+    said = [{"authorType": "customer", "message": "x" * 60_000}]
+    long, short = [new(number, messages=said * 7) for number in range(3)], [new(number) for number in range(100, 301)]
+    assert await totals(runner, [*long, *short], dry_run=True) == (204, 204, 0, 0)
+    size = len(json.dumps(short[0])) + 1
+    assert runner.batches == [sum(len(json.dumps(case)) + 1 for case in long), 200 * size, size]
+
+
 async def test_import_publishes_no_events(runner, client, database):
     """No metric counts a new case, message or file. There is one audit entry, by the user who runs the import."""
     metrics = Scrape(client.app)

@@ -33,6 +33,7 @@ class Endpoint:
     def __init__(self):
         self.sent = []
         self.status = 204
+        self.headers = {}
         self.interim_answers = 0
         app = web.Application()
         app.router.add_post("/hook", self._take)
@@ -41,7 +42,7 @@ class Endpoint:
     async def _take(self, request):
         self.sent.append((dict(request.headers), await request.read()))
         request.transport.write(self.interim_answers * b"HTTP/1.1 102 Processing\r\n\r\n")
-        return web.Response(status=self.status)
+        return web.Response(status=self.status, headers=self.headers)
 
     async def got(self, number):
         await eventually(lambda: len(self.sent) >= number)

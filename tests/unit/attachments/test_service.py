@@ -13,7 +13,8 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
-from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable
+from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
+from support_service.database.tables import attachments
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import stored_files
@@ -85,6 +86,29 @@ async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, 
         await service.uploader.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
     assert await ledger.totals(database, "local") == FileTotals(files=0, bytes=0)
+
+
+@pytest.mark.parametrize("visibility", ["public", "internal"])
+async def test_file_that_is_shown_or_hidden_while_it_is_deleted_stays(
+    service, database, case_id, tmp_path, monkeypatch, visibility
+):
+    """Who deletes it has not seen it as it is now."""
+    kept = await service.uploader.add(
+        SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"), visibility=visibility
+    )
+    read, changed = service.get, "internal" if visibility == "public" else "public"
+
+    async def read_before_a_change(*arguments):
+        found = await read(*arguments)
+        async with database.transaction() as tx:
+            await tx.execute(attachments.update().values(visibility=changed))
+        return found
+
+    monkeypatch.setattr(service, "get", read_before_a_change)
+    with pytest.raises(VersionConflict):
+        await service.remove(SYSTEM_ORIGIN, case_id, kept.id)
+    assert [each.visibility for each in await service.list_by_case(SYSTEM, case_id)] == [changed]
+    assert len(stored_files(tmp_path / "files")) == 1
 
 
 class UndeletableFiles(LocalAttachmentStorage):

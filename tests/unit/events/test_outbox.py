@@ -65,6 +65,16 @@ async def test_webhook_deliveries_are_created_before_publishing(database, relay)
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
 
 
+async def test_events_of_a_batch_get_their_deliveries_even_if_others_have_them(database, relay):
+    """The background loop may have handled a part of the batch."""
+    await publishable(database, 1, 2)
+    async with database.transaction() as tx:
+        await webhook_store.fan_out(tx, [1], [("hook", [1])], datetime.now(UTC))
+    assert await relay._publish_batch() == 2
+    assert await left(database) == []
+    assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 2
+
+
 async def test_background_loop_creates_deliveries_batch_by_batch(database, relay, monkeypatch):
     """It waits while the database is unavailable."""
     lead, asked = relay._hold_lease, []

@@ -1,5 +1,7 @@
 """The feed of the stream, if a change can't be passed on to every stream."""
 
+import asyncio
+
 from support_service.core.background import run_in_background
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
@@ -8,6 +10,7 @@ from support_service.events.polling import Backoff
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
+from support_service.stream.subscribers import QueueLimits
 from tests.support.calls import eventually
 from tests.support.published_changes import owners, published_change
 
@@ -42,6 +45,42 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
             await eventually(lambda: b"event-2" in b"".join(written))
             assert b"".join(written).count(b"event: resync") == 1
             assert b"event-1" not in b"".join(written)
+
+
+async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(instruments):
+    """It replays the change, and is not among those to whom it is passed on."""
+    log, opening = InMemoryLog(), []
+    timings = StreamTimings(feed=FeedTimings(wait=0.01), queue=QueueLimits(streams_per_pause=1))
+
+    def open_another(case):
+        if not opening:
+            opening.append(asyncio.create_task(follow(boss, "full", late, start)))
+        return case
+
+    stream = ChangeStream(log, open_another, owners, instruments, StreamLimits(3, 3, 3), timings=timings)
+    analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
+    early, late = [], []
+
+    async def follow(principal, view, written, last_event_id=None):
+        async def write(frame):
+            written.append(frame)
+
+        subscriber = stream.open(principal, view, lambda: principal, lambda: None)
+        await stream.send(subscriber, last_event_id, write)
+
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        start = str(stream.feed.position)
+        async with run_in_background(follow(analyst, "masked", [])), run_in_background(follow(boss, "full", early)):
+            await eventually(lambda: len(stream.subscribers) == 2)
+            log.append([published_change(1)])
+            await eventually(lambda: b"event-1" in b"".join(late))
+            log.append([published_change(2)])
+            await eventually(lambda: b"event-2" in b"".join(late))
+        stream.shut_down()
+        await asyncio.gather(*opening)
+    assert [b"".join(late).count(each) for each in (b"event-1", b"event-2")] == [1, 1]
+    assert b"".join(early).count(b"event-1") == 1
 
 
 async def test_late_changes_wait_for_the_database(instruments):
