@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times coverage soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times coverage mutants soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-times: install services ## Run every test and print where the time goes: by
 # Not the tests of kills: they trace each line themselves, and a process has one tracer.
 coverage: install services ## Run the tests and print the branches of src/ that none takes
 	$(PYTEST) -n 4 --timeout 900 --ignore tests/e2e/crash --cov --cov-report term --cov-report html $(ARGS)
+
+mutants: install services ## Change the service in one place at a time, and print the changes that no test notices (ARGS="src/support_service/events --sample 20")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 soak: install ## Let 32 clients write and read for about a minute: not one 5xx
 	LOAD_ROUNDS=250 $(LONG) tests/app/test_memory_under_load.py $(ARGS)
