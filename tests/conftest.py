@@ -47,6 +47,7 @@ hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("tests")
 
 pytest_plugins = (
+    "tests.support.plugins.bytecode",
     "tests.support.plugins.tiers",
     "tests.support.plugins.isolation",
     "tests.support.plugins.built_once",
