@@ -6,7 +6,6 @@ Rewriting the assertions of all test modules takes 7 s, which each worker would 
 import sys
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
