@@ -65,10 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
-@pytest.fixture(scope="module")  # so that tests with the same database run one after the other, and can share services
+# Tests of a module with the same database run one after the other, and can share services.
+@pytest.fixture(scope="module", params=["sqlite"], ids=[pytest.HIDDEN_PARAM])
 def backend(request: pytest.FixtureRequest) -> str:
     """The database of a test: SQLite, unless the test is marked with `both_databases`."""
-    return getattr(request, "param", "sqlite")
+    return request.param
 
 
 @pytest.fixture
