@@ -208,7 +208,7 @@ async def test_views_are_listed_in_pages(client):
 
 async def names(principals, name):
     """Return the names of the views that a principal sees."""
-    return {item["name"] for item in (await principals.read_json(name, "GET", VIEWS))["items"]} - {"Own"}
+    return {item["name"] for item in (await principals.read_json(name, "GET", VIEWS))["items"]}
 
 
 async def saved_by(principals, name, title, **fields):

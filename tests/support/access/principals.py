@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+import pytest_asyncio
 
 from support_service.access.token_file import TokenEntry, edit_token_file, new_token
 from support_service.access.tokens import hash_token
@@ -82,7 +83,7 @@ class Principals:
         self.client = client
         self._path = path
         self._tokens = {}
-        self.views = {}  # the id of a saved view of each principal that may have one
+        self.views = {}  # the id of the saved view of a principal
 
     def add(self, name, role, **fields):
         """Create a token for a principal."""
@@ -102,6 +103,11 @@ class Principals:
             assert response.status < 300, await response.text()
             return await response.json()
 
+    async def save_view(self, name, title):
+        """Save a view of a principal, which `perform` reads and changes from now on."""
+        view = await self.read_json(name, "POST", "/support/views", json={"name": title, "query": {}})
+        self.views[name] = view["id"]
+
     def perform(self, name, operation, case, file="none"):
         """Return a request for an operation on a case and its file."""
         method, path, sent = REQUESTS[operation]
@@ -112,14 +118,22 @@ class Principals:
 @pytest.fixture
 async def principals(tmp_path, make_client):
     """A principal of each role, and a second agent and customer."""
-    path = tmp_path / "tokens.json"
+    return await open_principals(make_client, tmp_path / "tokens.json")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_principals(tmp_path_factory, make_shared_client):
+    """Like `principals`, of one service for all tests of the module, which must not see each other's data."""
+    unlimited = dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off")
+    return await open_principals(make_shared_client, tmp_path_factory.mktemp("shared") / "tokens.json", **unlimited)
+
+
+async def open_principals(make_client, path, **environment):
+    """Start a service with a principal of each role, and a second agent and customer."""
     principals = Principals(None, path)
     for role in ROLES:
         principals.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
     principals.add("other-agent", "agent", subject="agent-2", teams=["billing"])
     principals.add("other-customer", "customer", subject="customer-2")
-    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
-    for role in PERMISSIONS["create_view"].scopes:
-        view = await principals.read_json(role, "POST", "/support/views", json={"name": "Own", "query": {}})
-        principals.views[role] = view["id"]
+    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), **environment)
     return principals
