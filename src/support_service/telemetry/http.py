@@ -1,8 +1,9 @@
 """HTTP server metrics by the semantic conventions: request duration and active requests, with closed label values."""
 
-from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.metrics import Counter
 
-from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
+from support_service.telemetry.batches import BatchedHistogram
+from support_service.telemetry.instruments import Observations
 from support_service.telemetry.instruments.http import METHODS, OTHER_METHOD, SCHEMES
 from support_service.telemetry.labels import OTHER
 
@@ -20,7 +21,7 @@ class RequestMetrics:
     `scheme`, one of SCHEMES, is that of the client's request, which a proxy may have received over TLS.
     """
 
-    def __init__(self, duration: Histogram, received: Counter) -> None:
+    def __init__(self, duration: BatchedHistogram, received: Counter) -> None:
         self._duration = duration
         self._received = received
         self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
@@ -28,7 +29,7 @@ class RequestMetrics:
     def expect(self, method: str, route: str, status: int, scheme: str = "http") -> None:
         """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED_PATHS:
-            self._record(method, route, status, EMPTY_MEASUREMENT, {"url.scheme": scheme})
+            self._duration.expect(_labels(method, route, status, {"url.scheme": scheme}))
 
     def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
         """Count a request as received and as active; the caller must call `end` afterwards."""
@@ -50,11 +51,11 @@ class RequestMetrics:
         labels = {"url.scheme": scheme}
         if error:
             labels["error.type"] = error
-        self._record(method, route or OTHER, status, seconds, labels)
+        self._duration.record(seconds, _labels(method, route or OTHER, status, labels))
 
     def refuse(self, status: int) -> None:
         """Record a request that could not be parsed, so that its method and route are unknown."""
-        self._record(OTHER_METHOD, OTHER, status, 0.0, {"url.scheme": "http"})
+        self._duration.record(0.0, _labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"}))
 
     def active(self) -> Observations:
         """Return the number of active requests by method and scheme."""
@@ -64,16 +65,17 @@ class RequestMetrics:
             for (method, scheme), number in self._active.items()
         ]
 
-    def _record(self, method: str, route: str, status: int, seconds: float, labels: dict[str, str]) -> None:
-        attributes: dict[str, str | int] = {
-            "http.request.method": method,
-            "http.route": route,
-            "http.response.status_code": status,
-            **labels,
-        }
-        if status >= 500:  # noqa: PLR2004 - HTTP's own boundary
-            attributes.setdefault("error.type", str(status))
-        self._duration.record(seconds, attributes)
+
+def _labels(method: str, route: str, status: int, others: dict[str, str]) -> dict[str, str | int]:
+    labels: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+        **others,
+    }
+    if status >= 500:  # noqa: PLR2004 - HTTP's own boundary
+        labels.setdefault("error.type", str(status))
+    return labels
 
 
 def _method(method: str, route: str | None) -> str:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from opentelemetry.metrics import Histogram
-
-from support_service.telemetry.instruments import EMPTY_MEASUREMENT, Observations
+from support_service.telemetry.batches import BatchedHistogram
+from support_service.telemetry.instruments import Observations
 from support_service.telemetry.instruments.stores import CONNECTION_STATES, EVICTION_POLICIES, OTHER_ERROR
 from support_service.telemetry.labels import OTHER, known_or_other
 
@@ -29,7 +28,7 @@ class OperationMetrics:
 
     def __init__(
         self,
-        duration: Histogram,
+        duration: BatchedHistogram,
         system: str,
         operations: Iterable[str],
         record_span: Callable[[str, float, str], None] | None = None,
@@ -39,7 +38,7 @@ class OperationMetrics:
         self._record_span = record_span
         self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._success_labels.values():
-            duration.record(EMPTY_MEASUREMENT, labels)
+            duration.expect(labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""

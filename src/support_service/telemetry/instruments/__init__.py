@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from opentelemetry.metrics import Counter, Histogram, Meter
+from opentelemetry.metrics import Meter
 
 from support_service import __version__
 from support_service.core.domain.case_vocabulary import CHANNELS
@@ -26,10 +26,9 @@ from support_service.telemetry.instruments import (
     stream,
     timeline,
 )
-from support_service.telemetry.instruments.spec import EMPTY_MEASUREMENT, InstrumentSpec, Observations, observe
+from support_service.telemetry.instruments.spec import InstrumentSpec, Observations, observe
 
 __all__ = [
-    "EMPTY_MEASUREMENT",
     "INSTRUMENTS",
     "PROBE_INSTRUMENTS",
     "InstrumentSpec",
@@ -112,19 +111,21 @@ class Instruments:
         """Create an observed instrument on the app's meter; see the function `observe`."""
         observe(self._meter, row, read)
 
-    def _counter(self, row: InstrumentSpec) -> Counter:
+    def _counter(self, row: InstrumentSpec) -> BatchedCounter:
         counter = self._meter.create_counter(row.name, unit=row.unit, description=row.meaning)
-        for series in row.series():
-            counter.add(0, series)
-        return BatchedCounter(counter, self._batches)
+        batched = BatchedCounter(counter, self._batches)
+        for labels in row.series():
+            batched.expect(labels)
+        return batched
 
-    def _histogram(self, row: InstrumentSpec) -> Histogram:
+    def _histogram(self, row: InstrumentSpec) -> BatchedHistogram:
         histogram = self._meter.create_histogram(
             row.name, unit=row.unit, description=row.meaning, explicit_bucket_boundaries_advisory=row.buckets
         )
-        for series in row.series():
-            histogram.record(EMPTY_MEASUREMENT, series)  # an empty series
-        return BatchedHistogram(histogram, self._batches, exemplars=self._exemplars)
+        batched = BatchedHistogram(histogram, self._batches, exemplars=self._exemplars)
+        for labels in row.series():
+            batched.expect(labels)
+        return batched
 
     def _build_info(self) -> Observations:
         self._batches.flush()  # readers call observed instruments first, so no measurement is missed

@@ -7,13 +7,9 @@ from typing import Literal
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from support_service.telemetry.batches import HistogramBatch
-
 PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes"}  # units in braces, and 1, do not appear in a Prometheus name
 Observations = Iterable[tuple[int | float, Mapping[str, str]]]
 """The current values of an observed instrument, one per label set; empty while they are unknown."""
-
-EMPTY_MEASUREMENT = HistogramBatch(())  # creates a histogram series with all counts at 0
 
 
 @dataclass(frozen=True, slots=True)
