@@ -81,8 +81,13 @@ class Changes(Scrape):
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the growth of the samples with these names, or of all of them."""
-        before = {(name, *labels.items()): value for name, labels, value in self._samples(self._before, names)}
+        before = {_series(name, labels): value for name, labels, value in self._samples(self._before, names)}
         return [
-            (name, labels, value - before.get((name, *labels.items()), 0))
+            (name, labels, value - before.get(_series(name, labels), 0))
             for name, labels, value in super().samples(*names)
         ]
+
+
+def _series(name: str, labels: Labels) -> tuple[object, ...]:
+    """Identify a series, which gets an empty label for each label that only another series of its metric has."""
+    return name, *(label for label in labels.items() if label[1])

@@ -5,7 +5,6 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form
 
 IDS = {
@@ -41,9 +40,14 @@ CALLS = [
 ]
 
 
-@both_databases
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
 @pytest.mark.parametrize("name", IDS)
-async def test_unknown_case_id_is_not_found_on_every_route(client, metrics, name):
+async def test_unknown_case_id_is_not_found_on_every_route(client, metric_changes, name):
     """This holds for any form of the id, and nothing is counted."""
     for method, path, arguments in CALLS:
         more = {"data": form(b"hello")} if (method, path) == ("POST", "/attachments") else arguments
@@ -52,7 +56,7 @@ async def test_unknown_case_id_is_not_found_on_every_route(client, metrics, name
         problem = await expect_problem(await client.request(method, address, **more), 404, code)
         assert len(problem["detail"]) < 400
     for counter in ("conversation_added", "ticket_status_changed", "attachment_stored", "ticket_created"):
-        assert metrics.total(f"support_{counter}_total") == 0
+        assert metric_changes.total(f"support_{counter}_total") == 0
 
 
 @pytest.mark.parametrize("raw", ["%FF", "%C3%28", "%", "%zz", "%ED%A0%80"])

@@ -4,11 +4,24 @@ from urllib.parse import unquote
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.support.calls import open_case, stored_files
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def attachment_dir(tmp_path_factory):
+    """The directory in which the service of this module stores attachments."""
+    return tmp_path_factory.mktemp("attachments")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(make_shared_client, attachment_dir):
+    """A client of one service for all tests of this module."""
+    return await make_shared_client(SUPPORT_ATTACHMENT_DIR=str(attachment_dir))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
     """An open case."""
     return await open_case(client)
@@ -47,11 +60,12 @@ async def test_filename_is_shown_without_path_and_control_characters(client, cas
     """The file is stored under a generated key, whatever its name."""
     body = _form_with_filename(sent)
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    before = stored_files(attachment_dir)
     async with client.post(f"/support/cases/{case['id']}/attachments", data=body, headers=headers) as response:
         assert response.status == 201, await response.text()
         answer = await response.json()
     assert answer["filename"] == shown
-    (path,) = stored_files(attachment_dir)
+    (path,) = {*stored_files(attachment_dir)} - {*before}
     assert len(path.relative_to(attachment_dir).parts) == 2
     assert path.name.isalnum()
     async with client.get(answer["uri"]) as response:

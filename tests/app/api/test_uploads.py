@@ -4,6 +4,7 @@ import asyncio
 import gzip
 
 import pytest
+import pytest_asyncio
 
 from support_service.attachments import ledger
 from support_service.database.component import DATABASE
@@ -22,28 +23,33 @@ from tests.support.attachments.raw_uploads import (
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, stored_files
 
 
-@pytest.fixture
-def environment(environment):
-    """The variables of a service with a small limit on file size."""
-    return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
+@pytest.fixture(scope="module")
+def attachment_dir(tmp_path_factory):
+    """The directory in which the service of this module stores attachments."""
+    return tmp_path_factory.mktemp("attachments")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(make_shared_client, attachment_dir):
+    """A client of one service for all tests of this module, with a small limit on file size."""
+    return await make_shared_client(SUPPORT_ATTACHMENT_MAX_BYTES=str(MAX), SUPPORT_ATTACHMENT_DIR=str(attachment_dir))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
     """An open case."""
     return await open_case(client)
 
 
-@pytest.fixture
-async def nothing_is_stored(client, case, attachment_dir, metrics):
+@pytest_asyncio.fixture(loop_scope="module")
+async def nothing_is_stored(client, case, attachment_dir, metric_changes):
     """Check after the test that no file, row or total was stored and nothing was counted."""
+    before = stored_files(attachment_dir), await ledger.totals(client.app[DATABASE], "local")
     yield
-    assert stored_files(attachment_dir) == []
+    assert (stored_files(attachment_dir), await ledger.totals(client.app[DATABASE], "local")) == before
     assert (await read_case(client, case))["attachments"] == []
-    backlog = await ledger.totals(client.app[DATABASE], "local")
-    assert (backlog.files, backlog.bytes) == (0, 0)
-    assert metrics.value("support_attachment_backlog_bytes") == 0
-    assert metrics.total("support_attachment_stored_total") == 0
+    assert metric_changes.value("support_attachment_backlog_bytes") == 0
+    assert metric_changes.total("support_attachment_stored_total") == 0
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -92,11 +98,12 @@ async def test_endless_preamble_or_field_is_refused(client, case, nothing_is_sto
 
 async def test_file_of_exactly_the_size_limit_is_stored(client, case, attachment_dir):
     """This holds with and without a Content-Length."""
+    before = len(stored_files(attachment_dir))
     for body in (PART + b"x" * MAX + END, chunks(PART, b"x" * MAX, END)):
         async with await send_body(client, case, body) as response:
             assert response.status == 201
             assert (await response.json())["sizeBytes"] == MAX
-    assert len(stored_files(attachment_dir)) == 2
+    assert len(stored_files(attachment_dir)) == before + 2
 
 
 async def test_nested_multipart_is_stored_unparsed(client, case):
@@ -124,18 +131,19 @@ async def test_upload_to_an_unknown_case_is_not_found(client, case, nothing_is_s
 
 
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
-async def test_nothing_is_stored_when_the_client_disconnects(client, case, nothing_is_stored, sent, metrics):
+async def test_nothing_is_stored_when_the_client_disconnects(client, case, nothing_is_stored, sent, metric_changes):
     """The request counts with the status 499, and not as a server error."""
     async with send_open(client, case) as (_, writer):
         await write_chunk(writer, sent)
     upload = "/support/cases/{case_id}/attachments"
-    await eventually(lambda: statuses(metrics, upload) != [])
-    assert statuses(metrics, upload) == ["499"]
+    await eventually(lambda: statuses(metric_changes, upload) != [])
+    assert statuses(metric_changes, upload) == ["499"]
 
 
-async def test_partial_file_is_removed_when_the_client_disconnects(make_client, environment, attachment_dir):
+async def test_partial_file_is_removed_when_the_client_disconnects(make_client, tmp_path):
     """Blocks that were already written are deleted."""
-    client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="10000000")
+    attachment_dir = tmp_path / "files"
+    client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="10000000", SUPPORT_ATTACHMENT_DIR=str(attachment_dir))
     async with send_open(client, await open_case(client)) as (_, writer):
         await write_chunk(writer, PART)
         for _ in range(20):

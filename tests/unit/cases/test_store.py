@@ -53,6 +53,7 @@ async def listed(database, query, after=None, **bound):
 async def test_case_is_read_as_it_was_stored(database, add_cases):
     """The conversation is in order, and every value is unchanged."""
     context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
+    context += json.loads("[" * 31 + "]" * 31)  # a body has at most 32 levels
     stored = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
     await add_cases(stored, ticket(2))
     messages = [
