@@ -69,12 +69,15 @@ def test_series_are_kept_apart_and_counted_exactly():
 
 
 def test_scrape_contains_the_latest_measurement():
-    """A measurement is in the next scrape, even if it is the only one in the buffer."""
+    """A measurement is in the next scrape, also the only one in the buffer, and the first after a full batch."""
     metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
-    for number in range(1, BATCH_SIZE + 2):
-        instruments.ticket_created.add(1, {"channel": "email"})
-        instruments.timeline_read.record(0.5, {"completeness": "complete"})
+    number = 0
+    for more in (1, 1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1):
+        for _ in range(more):
+            instruments.ticket_created.add(1, {"channel": "email"})
+            instruments.timeline_read.record(0.5, {"completeness": "complete"})
+        number += more
         text = metrics.render("", "").body.decode()
         assert f'support_ticket_created_total{{channel="email"}} {number}.0\n' in text
         assert f'support_timeline_read_seconds_count{{completeness="complete"}} {number}.0\n' in text
