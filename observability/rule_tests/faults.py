@@ -58,6 +58,7 @@ def _requests(status: str, job: str = "support-service") -> str:
 
 STEADY = Counter(60, 60)
 FAULTS = {
+    "nothing is wrong": Fault((), {}),
     "a service answers after 3 s": Fault(
         ("SupportTimelineLatencyHigh",),
         {
@@ -264,23 +265,23 @@ def files(expressions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the test files by name, given the expressions of each group of rules: one file per set of groups.
 
     The test of a fault checks which alerts fire just before the repair, and which still fire after it. It loads the
-    groups that name one of its series, and those with a value without any: all other expressions yield nothing.
+    groups that name one of its series: all others have the same values as in the test of a healthy service.
     """
-    always = _concerned(expressions, HEALTH)
     tests: dict[frozenset[str], list[dict[str, Any]]] = {}
     for name, fault in ALL.items():
-        own = _concerned(expressions, fault.series) - always
-        tests.setdefault(frozenset(own), []).append(_fault(name, fault))
+        tests.setdefault(_concerned(expressions, fault), []).append(_fault(name, fault))
     return {
-        "-".join(["faults", *sorted(own)]): file_of(found, [group for group in expressions if group in own | always])
+        "-".join(["faults", *sorted(own)] if own else ["healthy"]): file_of(found, sorted(own or expressions))
         for own, found in tests.items()
     }
 
 
-def _concerned(expressions: Mapping[str, str], series: Mapping[str, Any]) -> set[str]:
-    """Return the groups with an expression that names one of the series, or has a value without any series."""
-    metrics = "|".join({re.escape(each.partition("{")[0]) for each in series})
-    return {group for group, text in expressions.items() if re.search(rf"\b(?:{metrics})\b|vector\(|absent", text)}
+def _concerned(expressions: Mapping[str, str], fault: Fault) -> frozenset[str]:
+    """Return the groups with an expression that names one of the fault's series."""
+    metrics = {re.escape(series.partition("{")[0]) for series in fault.series}
+    return frozenset(
+        group for group, text in expressions.items() if any(re.search(rf"\b{each}\b", text) for each in metrics)
+    )
 
 
 def _fault(name: str, fault: Fault) -> dict[str, Any]:

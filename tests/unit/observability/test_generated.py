@@ -16,7 +16,7 @@ def test_every_kind_of_file_is_generated():
     paths = {str(path.relative_to(ROOT)) for source in generate.SOURCES for path in source.files()}
     assert paths >= {
         "observability/prometheus/rules/events.yaml",
-        "observability/prometheus/tests/faults.yaml",
+        "observability/prometheus/tests/healthy.yaml",
         "observability/kubernetes/prometheusrule.yaml",
         "observability/metrics.md",
         "grafana/dashboards/support-overview.json",

@@ -59,19 +59,21 @@ def test_alerts_fire_on_faults_and_only_then(promtool, file):
 
 
 def test_fault_is_tested_with_every_rule_that_its_series_concern():
-    """Each file loads the rules that name a series of its tests, or have a value without any: the others can't fire."""
+    """The test of a fault loads the rules that name one of its series; a healthy service is tested with all rules."""
     names = {}
     for group, document in rules.documents().items():
         found = document["groups"][0]["rules"]
         recorded = {rule["record"] for rule in found if "record" in rule}
         names[group] = {name for rule in found for name in re.findall(r"[a-z][a-z0-9_:]+", rule["expr"])} - recorded
-    files = [yaml.safe_load(path.read_text()) for path in (PROMETHEUS / "tests").glob("faults*.yaml")]
-    for file in files:
-        loaded = {Path(name).stem for name in file["rule_files"]}
-        for test in file["tests"]:
-            metrics = {series["series"].partition("{")[0] for series in test["input_series"]} | {"vector", "absent"}
-            assert {group for group, named in names.items() if named & metrics} <= loaded, test["name"]
-    assert {test["name"] for file in files for test in file["tests"]} == ALL.keys()
+    tested = {}
+    for path in [*(PROMETHEUS / "tests").glob("faults*.yaml"), PROMETHEUS / "tests" / "healthy.yaml"]:
+        file = yaml.safe_load(path.read_text())
+        tested |= {test["name"]: {Path(name).stem for name in file["rule_files"]} for test in file["tests"]}
+    assert tested.keys() == ALL.keys()
+    assert tested["nothing is wrong"] == names.keys()
+    for fault, loaded in tested.items():
+        metrics = {series.partition("{")[0] for series in ALL[fault].series}
+        assert {group for group, named in names.items() if named & metrics} <= loaded, fault
     for group, document in rules.documents().items():
         for record in (rule["record"] for rule in document["groups"][0]["rules"] if "record" in rule):
             assert not any(record in named for other, named in names.items() if other != group), record
