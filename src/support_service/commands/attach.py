@@ -18,7 +18,7 @@ UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
 TIMINGS = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
 
 
-def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: ClientTimings = TIMINGS) -> None:
     """Upload files to a case of a running service. Exit with status 1 if an upload failed.
 
     Raises ValidationFailed if the first argument is a file, and if there is no file.
@@ -27,7 +27,7 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     listening = Settings.load(environ).server
     host = format_host(listening.host)
     service = arguments.base_url or f"http://{host}:{listening.port}"
-    client = SupportClient(service, headers=ClientSettings.of(environ).headers, timings=TIMINGS)
+    client = SupportClient(service, headers=ClientSettings.of(environ).headers, timings=timings)
     visibility: Visibility = "internal" if arguments.internal else "public"
     sys.exit(run(_upload_all(client, arguments.case, arguments.files, visibility)))
 

@@ -23,7 +23,7 @@ def test_every_command_names_a_function_that_exists():
     assert len(deferred) > 20
     for each in deferred:
         assert isinstance(each, LazyCommand)
-        assert len(inspect.signature(each.resolve()).parameters) == 2, each.reference
+        inspect.signature(each.resolve()).bind(argparse.Namespace(), {})
 
 
 def test_help_of_overrides_names_every_service_and_the_bounds():
