@@ -1,6 +1,7 @@
 """What the deployment files say: compose.yaml, the manifests of Kubernetes, the Dockerfile and the documentation."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -24,8 +25,9 @@ SECRET = {  # what the comment at the top of support-service.yaml says of the Se
 }
 
 
+@cache
 def manifests():
-    """Return every Kubernetes resource."""
+    """Return every Kubernetes resource, which no caller may change."""
     files = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
     return [resource for path in files for resource in yaml.safe_load_all(path.read_text())]
 

@@ -182,14 +182,24 @@ def test_each_check_runs_in_each_deployment(page, folder):
 
 
 @cache
+def calls():
+    """Every call in the source, with the name of what is called."""
+    return [
+        (getattr(node.func, "id", getattr(node.func, "attr", None)), node)
+        for path in Path(support_service.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+
+
+@cache
 def logged():
     """The words of every line that the source logs, without what is put into them."""
     return {
         part.value
-        for path in Path(support_service.__file__).parent.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in LOGGED_BY
-        for part in ast.walk(node)
+        for name, call in calls()
+        if name in LOGGED_BY
+        for part in ast.walk(call)
         if isinstance(getattr(part, "value", None), str)
     }
 
@@ -205,16 +215,6 @@ def test_log_patterns_of_pages_match_log_messages(page):
                 assert any(alternative in each or named in each for each in words), alternative
 
 
-def called(tree):
-    """Each call of a source, by the name of what is called."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield (
-                getattr(node.func, "id", getattr(node.func, "attr", None)),
-                [each.value if isinstance(each, ast.Constant) else None for each in node.args],
-            )
-
-
 def raised():
     """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
     statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
@@ -223,14 +223,14 @@ def raised():
         *((code, STATUS_BY_ERROR[errors.Unavailable]) for code in DATABASE_CODES),
         *((code, key) for key, code in CODE_BY_STATUS.items()),
     }
-    for path in Path(support_service.__file__).parent.rglob("*.py"):
-        for name, values in called(ast.parse(path.read_text())):
-            if name in statuses and values and isinstance(values[0], str):
-                found.add((values[0], statuses[name]))
-            if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
-                found.add((values[1], values[0]))
-            if name == "expect_resource_version" and values[2] is not None:
-                found.add((values[2], STATUS_BY_ERROR[errors.VersionConflict]))
+    for name, call in calls():
+        values = [each.value if isinstance(each, ast.Constant) else None for each in call.args]
+        if name in statuses and values and isinstance(values[0], str):
+            found.add((values[0], statuses[name]))
+        if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
+            found.add((values[1], values[0]))
+        if name == "expect_resource_version" and values[2] is not None:
+            found.add((values[2], STATUS_BY_ERROR[errors.VersionConflict]))
     return found
 
 
