@@ -48,16 +48,19 @@ async def stubborn():
 interrupts.exit_on_interrupt()
 run(stubborn())
 """
-START_UP = ["argparse", "support_service.arguments.tokens", "asyncio", "pydantic", "sqlalchemy"]
-SERVING = ["aiohttp", "support_service.telemetry.instruments", "prometheus_client", "uvloop", "support_service.app"]
+# All steps of `serve`, which takes the most, and what only another command does.
 MOMENTS = [
-    *(("migrate", f"import:{name}") for name in (*START_UP, "alembic", "support_service.commands.runtime.database")),
     *(
         ("serve", f"import:{name}")
-        for name in (*START_UP, *SERVING, "alembic", "support_service.commands.runtime.database")
+        for name in (
+            *("argparse", "support_service.arguments.tokens", "asyncio", "pydantic", "sqlalchemy", "aiohttp"),
+            *("support_service.telemetry.instruments", "prometheus_client", "uvloop", "support_service.app"),
+            *("alembic", "support_service.commands.runtime.database"),
+        )
     ),
-    *(("demo", f"import:{name}") for name in (*START_UP, *SERVING, "support_service.demo.services")),
-    *((command, "sqlite3.connect") for command in ("migrate", "serve")),
+    ("serve", "sqlite3.connect"),
+    ("migrate", "sqlite3.connect"),
+    ("demo", "import:support_service.demo.services"),
     ("openapi", "import:support_service.api.openapi.document"),
 ]
 
