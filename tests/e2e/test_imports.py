@@ -1,10 +1,12 @@
 """A start imports what its settings ask for and nothing else: each of these packages costs every start 10 to 150 ms."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.command_list import EVERY_COMMAND
 from tests.support.process import START_TIMEOUT, environment
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -26,6 +28,18 @@ async def serve():
         print(*sys.modules)
 
 asyncio.run(serve())
+"""
+# Commands one after another; prints the first line and the modules that are loaded then of each.
+HELP = """
+import contextlib, io, json, sys
+before, found = set(sys.modules), []
+from support_service.cli import main
+for arguments in json.loads(sys.argv.pop()):
+    sys.argv[1:] = arguments.split()
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    found.append((out.getvalue().partition("\\n")[0], sorted(sys.modules.keys() - before)))
+print(json.dumps(found))
 """
 NOWHERE = "127.0.0.1:1"
 JWT = {
@@ -83,3 +97,22 @@ def test_default_settings_load_no_optional_package(loaded):
 def test_setting_loads_its_packages_at_the_start(loaded, variables, packages):
     """Before the first request."""
     assert loaded(**variables) >= packages
+
+
+def test_help_and_version_load_only_the_standard_library_and_the_grammar():
+    """They are fast, because no command loads a third-party package, an event loop or a command for its help."""
+    commands = ["--version", *(f"{command} --help".strip() for command in EVERY_COMMAND)]
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, json.dumps(commands)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=START_TIMEOUT,
+    )
+    for command, (line, loaded) in zip(commands, json.loads(done.stdout), strict=True):
+        name = command.removesuffix("--help").strip()
+        assert line.startswith("support-service " if command == "--version" else f"usage: support-service {name}"), line
+        assert {module.partition(".")[0] for module in loaded} - sys.stdlib_module_names == {"support_service"}, command
+        assert {"asyncio", "ssl", "sqlite3", "importlib.metadata"}.isdisjoint(loaded), command
+        assert not [module for module in loaded if module.startswith("support_service.commands")], command
