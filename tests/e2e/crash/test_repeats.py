@@ -1,6 +1,7 @@
 """A service that is killed before any line of a write with an Idempotency-Key: a retry never executes the write twice.
 
-CRASH_KILLS is the number of kills of each write before and after its commit; `make crash` has many.
+The short form kills each write at another kind of step. The long form kills each of them CRASH_KILLS times before its
+commit and as often after it.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import json
 import os
 import shutil
 import signal
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import aiohttp
 import pytest
@@ -26,6 +29,7 @@ from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
 from tests.support.crash import victim
 from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, spread
+from tests.support.crash.victim import before
 from tests.support.forks import context
 from tests.support.servers import free_port
 
@@ -47,71 +51,94 @@ WATCHED = {
     )
 }
 WRITES = {
-    "open": ("POST", "/support/cases", lambda: {"json": {"subject": "New", "channel": "email"}}),
-    "message": ("POST", "/support/cases/{case}/messages", lambda: {"json": {"authorType": "agent", "message": "Hi"}}),
-    "close": ("POST", "/support/cases/{case}/close", lambda: {"json": {"message": "Bye"}}),
-    "upload": ("POST", "/support/cases/{case}/attachments", lambda: {"data": form(b"x" * 1000)}),
+    "open": ("POST", "/support/cases", lambda key: {"json": {"subject": key, "channel": "email"}}),
+    "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
+    "close": ("POST", "/support/cases/{case}/close", lambda _: {"json": {"message": "Bye"}}),
+    "upload": ("POST", "/support/cases/{case}/attachments", lambda _: {"data": form(b"x" * 1000)}),
+}
+# For each write: where it is killed, how often it is applied then, and the response to the retry.
+STEPS = {
+    "open": (before("idempotency/claims.py", "if await store.insert_claim("), 0, (None, None)),  # nothing is stored
+    "message": (before("idempotency/unit_of_work.py", "if not await store.mark_applied("), 0, (None, None)),
+    "close": (before("idempotency/claims.py", "size = len(response.body)"), 1, ("idempotency_answer_lost", None)),
+    "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
 }
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A write that was sent to a service that was killed: its case, its key, and how often it was applied."""
+
+    write: str
+    case_id: str
+    key: str
+    applied: int
+
+
 class WriteRunner:
-    """Runs a write against a service that is killed, and retries it against one that is not."""
+    """Sends writes to services that are killed, and retries all of them at one that is not."""
 
     def __init__(self, folder, template, instruments):
-        self._folder, self._template, self._instruments = folder, template, instruments
-        self._runs = 0
+        shutil.copy(template, folder / "support.db")
+        self._folder, self._instruments = folder, instruments
+        self._sent = []
 
-    async def run(self, write, point=None, record=None):
-        """Return how often the write was applied before the retry, and the response to the retry."""
-        self._runs += 1
-        folder = self._folder / str(self._runs)
-        folder.mkdir()
-        shutil.copy(self._template, folder / "support.db")
-        async with _opened(folder) as database:
-            case = await CaseService(database, self._instruments).open_case(
-                SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
-            )
-        await self._serve(folder, case.id, write, point, record)
-        async with _opened(folder) as database:
-            applied = await _effects(database, case.id)
-            async with database.transaction() as tx:  # as if the claim of the killed process had expired
-                await tx.execute(idempotency_keys.update().values(until=idempotency_keys.c.created_at))
-        response = await self._serve(folder, case.id, write)
-        async with _opened(folder) as database:
-            assert await _effects(database, case.id) == 1, (point, applied, response)
+    async def send(self, write, point=None, record=None):
+        """Send a write, about a case of its own, to a service that is killed at a point."""
+        key = f"{write} {len(self._sent)}"
+        async with _opened(self._folder) as database:
+            new = NewCase(subject="A", channel="email")
+            case = await CaseService(database, self._instruments).open_case(SYSTEM_ORIGIN, new)
+        async with self._service(point, record) as (address, process):
+            await _send(address, write, case.id, key, process)
+        async with _opened(self._folder) as database:
+            self._sent.append(Sent(write, case.id, key, await _effects(database, case.id, key)))
+
+    async def retry(self):
+        """Retry all writes; return how often each was applied before, and the response to the retry."""
+        async with _opened(self._folder) as database, database.transaction() as tx:
+            # As if the claims of killed processes had expired.
+            await tx.execute(idempotency_keys.update().values(until=idempotency_keys.c.created_at))
+        async with self._service() as (address, process):
+            responses = [await _send(address, sent.write, sent.case_id, sent.key, process) for sent in self._sent]
+        async with _opened(self._folder) as database:
+            for sent, response in zip(self._sent, responses, strict=True):
+                assert await _effects(database, sent.case_id, sent.key) == 1, (sent, response)
             async with database.transaction() as tx:
                 await sealer.seal_all(tx)
             assert (await verify_chain(database)).flaw is None
-        shutil.rmtree(folder)
-        return applied, response
+        return [(sent.applied, response) for sent, response in zip(self._sent, responses, strict=True)]
 
-    async def _serve(self, folder, case_id, write, point=None, record=None):
-        """Send the write to a new service; return its response, or None if the service was killed first."""
+    @asynccontextmanager
+    async def _service(self, point=None, record=None):
+        """Run a service for the length of a block; return its address and its process."""
         port = free_port()
         variables = {
-            "SUPPORT_DATABASE_URL": f"sqlite:///{folder / 'support.db'}",
-            "SUPPORT_ATTACHMENT_DIR": str(folder / "files"),
+            "SUPPORT_DATABASE_URL": f"sqlite:///{self._folder / 'support.db'}",
+            "SUPPORT_ATTACHMENT_DIR": str(self._folder / "files"),
             "SUPPORT_PORT": str(port),
             "SUPPORT_SHED_LAG": "0",  # a traced process is slow
         }
-        process = context.Process(target=victim.run, args=(["serve"], variables, folder, point, record, WATCHED))
+        arguments = (["serve"], variables, self._folder, point, record, WATCHED)
+        process = context.Process(target=victim.run, args=arguments)
         process.start()
         async with asyncio.timeout(RUN_TIMEOUT):
-            response = await _send(f"http://127.0.0.1:{port}", case_id, write, process)
-            if process.is_alive() and response is not None:
+            yield f"http://127.0.0.1:{port}", process
+            if point is None:
                 os.kill(process.pid, signal.SIGTERM)
             await asyncio.to_thread(process.join)
-        assert process.exitcode in (0, -signal.SIGKILL), (folder / "victim.log").read_text()[-3000:]
-        return response
+        log = (self._folder / "victim.log").read_text()[-3000:]
+        assert process.exitcode == (0 if point is None else -signal.SIGKILL), (point, log)
 
 
-async def _send(address, case_id, write, process):
+async def _send(address, write, case_id, key, process):
+    """Send a write; return the response, or None if the service was killed first."""
     method, path, sent = WRITES[write]
     async with aiohttp.ClientSession(address) as session:
         await eventually(lambda: _answers_or_ended(session, process), RUN_TIMEOUT)
         try:
-            url, headers = path.format(case=case_id), {"Idempotency-Key": "k"}
-            async with session.request(method, url, headers=headers, **sent()) as received:
+            url, headers = path.format(case=case_id), {"Idempotency-Key": key.replace(" ", "-")}
+            async with session.request(method, url, headers=headers, **sent(key)) as received:
                 body = await received.json(content_type=None)
                 return received.status, body.get("code"), received.headers.get("Idempotency-Replayed")
         except aiohttp.ClientConnectionError:
@@ -126,11 +153,11 @@ async def _answers_or_ended(session, process):
         return not process.is_alive()
 
 
-async def _effects(database, case_id):
+async def _effects(database, case_id, key):
     """Return how often the write was applied."""
-    others = await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.id != case_id))
+    opened = await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == key))
     case = await case_store.get(database, case_id)
-    return others[0] + max(len(case.messages), len(case.attachments))
+    return opened[0] + len(case.messages) + len(case.attachments)
 
 
 class _opened:  # noqa: N801 - used like a function
@@ -145,29 +172,33 @@ class _opened:  # noqa: N801 - used like a function
         await self._database.close()
 
 
-@pytest.mark.parametrize("write", WRITES)
-async def test_write_is_executed_once_after_a_kill_before_any_line(tmp_path, sqlite_template, instruments, write):
+async def test_write_is_executed_once_after_a_kill_before_any_line(tmp_path, sqlite_template, instruments):
     """The retry is executed, gets the stored response, or learns that the response was lost."""
-    record = tmp_path / "points.json"
     runner = WriteRunner(tmp_path, sqlite_template, instruments)
-    applied, response = await runner.run(write, record=record)
-    assert (applied, response[0] < 300, response[2]) == (1, True, "true")
-    executed = list(json.loads(record.read_text()).items())
+    if KILLS:
+        await kill_everywhere(runner, tmp_path / "points.json")
+        return
+    for write, (point, _, _) in STEPS.items():
+        await runner.send(write, point)
+    found = [(applied, response[1:]) for applied, response in await runner.retry()]
+    assert found == [(applied, response) for _, applied, response in STEPS.values()]
+
+
+async def kill_everywhere(runner, record):
+    """Kill each write at many lines before its commit and after it, and check the retries."""
     lines, first = inspect.getsourcelines(IdempotencyService.keep)  # stores the response after the commit
     keeping = {f"claims.py:{first + number}" for number in range(len(lines))}
-    committed = next(place for place, (line, _) in enumerate(executed) if line in keeping)
-    points = spread(dict(executed[:committed]), KILLS) + spread(dict(executed[committed:]), KILLS)
-    outcomes = []
-    for point in points:
-        applied, response = await runner.run(write, point)
-        if applied:
-            assert response in ((response[0], None, "true"), (409, "idempotency_answer_lost", None))
-        else:
-            assert (response[0] < 300, response[2]) == (True, None)
-        outcomes.append((applied, response[0]))
-    lost = sum(response == 409 for _, response in outcomes)
+    for write in WRITES:
+        await runner.send(write, record=record)
+        executed = list(json.loads(record.read_text()).items())
+        committed = next(place for place, (line, _) in enumerate(executed) if line in keeping)
+        for point in spread(dict(executed[:committed]), KILLS) + spread(dict(executed[committed:]), KILLS):
+            await runner.send(write, point)
+    outcomes = await runner.retry()
+    for applied, (status, *told) in outcomes:
+        allowed = [[None, "true"], ["idempotency_answer_lost", None]] if applied else [[None, None]]
+        assert told in allowed, (applied, status, told)
+    lost = sum(response[0] == 409 for _, response in outcomes)
     not_applied = sum(not applied for applied, _ in outcomes)
-    assert 0 < not_applied < len(points)
-    print_figures(
-        f"{write}: {len(points)} kills at {len(executed)} lines; {not_applied} before the commit, {lost} answers lost"
-    )
+    assert 0 < not_applied < len(outcomes) - len(WRITES)
+    print_figures(f"{len(outcomes) - len(WRITES)} kills: {not_applied} before the commit, {lost} answers lost")

@@ -12,6 +12,7 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form
+from tests.support.crash.victim import before
 from tests.support.process import START_TIMEOUT
 from tests.support.servers import free_port
 
@@ -20,10 +21,11 @@ SENT, DROPPED = b"sent" * 100, b"dropped" * 100
 
 
 class Scenario:
-    """A command that runs on a prepared harness."""
+    """A command that runs on a prepared harness. The short form of the test kills it at `steps`."""
 
     arguments = ()
     variables = {}  # noqa: RUF012 - each scenario's own constant
+    steps = ()
 
     def __init__(self):
         self.acknowledged = {}  # id -> hash of each acknowledged upload that no request deletes
@@ -50,6 +52,14 @@ class Serve(Scenario):
     """Clients upload, stage, send, read and delete files."""
 
     arguments = ("serve",)
+    steps = (
+        before("attachments/storage/durable_write.py", "os.rename("),  # all bytes are written, in no folder of files
+        before(
+            "attachments/upload/uploader.py", "committing = True"
+        ),  # the file is in its folder, its row not committed
+        before("api/attachments.py", "attachment = present_attachment("),  # the row is committed, the client not told
+        before("attachments/service.py", "await storage.delete(attachment.storage_key)"),  # the row is deleted
+    )
 
     def __init__(self):
         super().__init__()
@@ -124,12 +134,18 @@ class ServeToS3(Serve):
     """Clients of a service that stores new files on S3."""
 
     variables = {"SUPPORT_ATTACHMENT_STORE": "s3"}  # noqa: RUF012
+    steps = ()
 
 
 class Offload(Scenario):
     """Files move to S3."""
 
     arguments = ("offload", "--older-than", "0s")
+    steps = (
+        before("attachments/maintenance/file_mover.py", "stored = await self._target.put("),  # the file is claimed
+        before("attachments/maintenance/file_mover.py", "return await offload_queries.switch_to_copy("),  # it is copied
+        before("attachments/maintenance/garbage.py", "await storage.delete(entry.key)"),  # its row names the copy
+    )
 
     async def finish(self, harness):
         assert {moved.outcome for moved in await harness.offload()} <= {"moved"}
