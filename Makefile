@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times coverage mutants soak soak-timeline stream-soak crash client-faults import-kills schemathesis drill-events lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,6 @@ screenshots: install services ## Render the README's pictures of the console fro
 
 # Most tests wait for servers and processes, so that more workers than cores finish sooner.
 PYTEST = $(BIN)/pytest --dist worksteal
-LONG = $(BIN)/pytest -p no:randomly --timeout 7200
 
 test: install services ## Run every test in random order (ARGS="-k timeline" picks some, ARGS=--randomly-seed=1 repeats an order)
 	$(PYTEST) -n 4 --durations 25 $(ARGS)
@@ -74,32 +73,11 @@ coverage: install services ## Run the tests and print the branches of src/ that 
 mutants: install services ## Change the service in one place at a time, and print the changes that no test notices (ARGS="src/support_service/events --sample 20")
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-soak: install ## Let 32 clients write and read for about a minute: not one 5xx
-	LOAD_ROUNDS=250 $(LONG) tests/app/test_memory_under_load.py $(ARGS)
-
-soak-timeline: install services ## Let upstream services and Redis fail at random for five minutes while 32 clients read
-	CHAOS_SECONDS=300 $(LONG) tests/e2e/timeline/test_chaos.py -s $(ARGS)
-
-crash: install ## Kill the service at 270 steps of what it does with files: nothing is lost, nothing is left
-	CRASH_KILLS=45 $(LONG) tests/e2e/crash -s $(ARGS)
-
-client-faults: install services ## Call the service through a proxy that fails at random: every write takes effect exactly once
-	CLIENT_WORKERS=16 CLIENT_WRITES=200 $(LONG) tests/e2e/client/test_faults.py -s $(ARGS)
-
-import-kills: install services ## Kill an import at 100 steps on each database: a second run completes it
-	IMPORT_KILLS=100 $(LONG) tests/e2e/crash/test_import_kills.py -s $(ARGS)
-
-stream-soak: install services ## Kill replicas and freeze Redis for ten minutes while 200 clients follow the stream of changes
-	STREAM_SECONDS=600 STREAM_CLIENTS=200 STREAM_KILL_EVERY=20 STREAM_FREEZES=2 STREAM_FROZEN=20 STREAM_PAUSE=0.1 $(LONG) tests/e2e/stream -s $(ARGS)
+test-long: install services ## Run the long forms of tests, an hour in all (ARGS="crash stream" picks some, ARGS=--help lists them)
+	@$(BIN)/python -m tests.long $(ARGS)
 
 bench-stream: install ## Measure reads beside 5,000 open streams, and the memory of each stream
 	@$(BIN)/python -m benchmarks.streams $(ARGS)
-
-schemathesis: install ## Send the service what its OpenAPI document makes possible, for five minutes
-	SCHEMATHESIS_SECONDS=300 $(LONG) tests/e2e/api/test_schemathesis.py -s $(ARGS)
-
-drill-events: install services ## Kill the consumer 100 times while 5,000 events come in, and Redis for 20 s
-	DRILL_KILLS=100 DRILL_EVENTS=5000 DRILL_OUTAGE=20 $(LONG) tests/e2e/events/test_drill.py $(ARGS)
 
 VERSION = $(shell sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' src/support_service/__init__.py)
 

@@ -1,4 +1,4 @@
-"""Faults while events flow: nothing is lost, nothing happens twice. `make drill-events` runs the long form."""
+"""Faults while events flow: nothing is lost, nothing happens twice."""
 
 import asyncio
 import json
@@ -22,10 +22,10 @@ from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-KILLS = int(os.environ.get("DRILL_KILLS", "4"))
-EVENTS = int(os.environ.get("DRILL_EVENTS", "200"))
+KILLS = int(os.environ.get("DRILL_KILLS", "1"))
+EVENTS = int(os.environ.get("DRILL_EVENTS", "50"))
 OUTAGE = float(os.environ.get("DRILL_OUTAGE", "0.5"))  # seconds without Redis
-CASES = 20
+CASES = 10
 LONG = 120.0  # seconds that the rest may take after the last fault
 
 
@@ -81,7 +81,7 @@ async def _idle(stream):
 async def test_changes_under_load_are_published_after_redis_was_killed(make_client, durable_redis):
     """While Redis is down every change succeeds; afterwards each is published in the order of its case."""
     client = await make_client(SUPPORT_REDIS_URL=durable_redis.url)
-    cases = [await open_case(client) for _ in range(8)]
+    cases = [await open_case(client) for _ in range(4)]
     stopping = asyncio.Event()
 
     async def work(case):
@@ -89,7 +89,7 @@ async def test_changes_under_load_are_published_after_redis_was_killed(make_clie
         while not stopping.is_set():
             await add_message(client, case, str(number))
             number += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
         return number
 
     working = [asyncio.create_task(work(case)) for case in cases]

@@ -1,4 +1,4 @@
-"""Upstream services and Redis fail at random while 32 clients read: each read is on time, correct and complete."""
+"""Upstream services and Redis fail at random while clients read: each read is on time, correct and complete."""
 
 import asyncio
 import os
@@ -19,11 +19,11 @@ from tests.support.upstream_faults import MEBIBYTE
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))  # `make soak-timeline` runs for five minutes
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "1"))  # five minutes in the long form
 LONG = SECONDS >= 60.0
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 1_000_000) if LONG else 1)
 PACE = 1.0 if LONG else 0.25  # multiplies the pauses of the fault schedule
-CLIENTS, CASES = 32, 24
+CLIENTS, CASES = (32, 24) if LONG else (8, 8)
 PAUSE = (0.05, 0.25)  # seconds between two reads of one client, so that the machine is not overloaded
 # Seconds. The short form is generous, since the machine may stall or be busy with other tests.
 DEADLINE, SOURCE_TIMEOUT, SLACK = (1.5, 1.0, 0.2) if LONG else (6.0, 4.0, GENEROUS_TIMEOUT)

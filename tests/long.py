@@ -1,0 +1,85 @@
+"""The long forms of tests, which take minutes each: `make test-long` runs all of them, or those that are named.
+
+`make test` has a short form of each. docs/performance.md says what both do. A variable of the environment replaces the
+value of a table below: `CRASH_KILLS=90 make test-long ARGS=crash`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:randomly", "--timeout", "7200", "-s")
+
+
+@dataclass(frozen=True)
+class Long:
+    """The long form of some tests: their paths, and the variables that make them long."""
+
+    paths: tuple[str, ...]
+    variables: dict[str, str]
+
+    def __str__(self) -> str:
+        """Return the command that runs it."""
+        return " ".join((*(f"{name}={value}" for name, value in self.variables.items()), "pytest", *self.paths))
+
+    def run(self) -> bool:
+        """Run the tests; return whether all passed."""
+        return subprocess.run((*PYTEST, *self.paths), env=self.variables | os.environ, check=False).returncode == 0
+
+
+def long(*paths: str, **variables: float) -> Long:
+    """Return the long form of the tests in files and folders below tests/."""
+    return Long(tuple(f"tests/{path}" for path in paths), {name: f"{value:g}" for name, value in variables.items()})
+
+
+LONG = {
+    "soak": long("app/test_memory_under_load.py", LOAD_ROUNDS=250),
+    "chaos": long("e2e/timeline/test_chaos.py", CHAOS_SECONDS=300),
+    "crash": long("e2e/crash/test_crash.py", "e2e/crash/test_repeats.py", CRASH_KILLS=45),
+    "import": long("e2e/crash/test_import_kills.py", IMPORT_KILLS=100),
+    "client": long("e2e/client/test_faults.py", CLIENT_WORKERS=16, CLIENT_WRITES=200),
+    "events": long("e2e/events/test_drill.py", DRILL_KILLS=100, DRILL_EVENTS=5000, DRILL_OUTAGE=20),
+    "stream": long(
+        "e2e/stream",
+        STREAM_SECONDS=600,
+        STREAM_CLIENTS=200,
+        STREAM_KILL_EVERY=20,
+        STREAM_FREEZES=2,
+        STREAM_FROZEN=20,
+        STREAM_PAUSE=0.1,
+    ),
+    "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
+    "bench": long("e2e/benchmarks/test_bench.py", BENCH_SECONDS=0.1),
+}
+
+
+def main() -> int:
+    """Run the long forms that are named; return the exit status, 1 if one failed."""
+    parser = argparse.ArgumentParser(
+        prog="make test-long",
+        description=__doc__,
+        epilog="names:\n" + "\n".join(f"  {name:13} {each}" for name, each in LONG.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, in this order; all without a name")
+    names = parser.parse_args().names or [*LONG]
+    if unknown := [name for name in names if name not in LONG]:
+        parser.print_help(sys.stderr)
+        parser.exit(2, f"\nunknown name: {', '.join(unknown)}\n")
+    lines = []
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}: {LONG[name]}", flush=True)
+        started = time.monotonic()
+        passed = LONG[name].run()
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        lines.append(f"{name:13} {'passed' if passed else 'FAILED'} after {minutes} min {seconds} s")
+        print(f"\n{lines[-1]}\n", flush=True)
+    print(*lines, sep="\n")
+    return int(any("FAILED" in line for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
