@@ -5,6 +5,7 @@ import hashlib
 import re
 import shlex
 
+import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
@@ -12,6 +13,12 @@ from support_service.api.openapi import document
 from support_service.api.openapi import page as docs
 from support_service.api.routes import ROUTES
 from support_service.core.problem_codes import PROBLEM_CODES
+
+
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
 
 
 async def test_page_shows_every_operation(client):

@@ -6,6 +6,7 @@ import re
 import openapi_spec_validator
 import pydantic
 import pytest
+import pytest_asyncio
 
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi import headers, page
@@ -26,9 +27,15 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-async def document(client):
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def document(shared_client):
     """The document as clients receive it."""
-    async with client.get("/openapi.json") as response:
+    async with shared_client.get("/openapi.json") as response:
         assert response.status == 200
         assert response.content_type == "application/json"
         return await response.json()

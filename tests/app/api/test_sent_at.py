@@ -4,12 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
 
-pytestmark = both_databases
 SENT = "2026-05-12T08:30:00.000000Z"
 FIRST = {"authorType": "customer", "message": "first"}
+
+
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
 
 
 def conversation(case):

@@ -5,10 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
-pytestmark = both_databases
 CASES_CREATED = "support_ticket_created_total"
 MESSAGES_ADDED = "support_conversation_added_total"
 STATUS_CHANGES = "support_ticket_status_changed_total"
@@ -69,7 +67,13 @@ NEW_CASE = {
 }
 
 
-async def test_case_is_opened_as_sent(client, metrics):
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
+async def test_case_is_opened_as_sent(client, metric_changes):
     """The case is at its Location and counts once under its channel."""
     async with client.post("/support/cases", json=NEW_CASE) as response:
         assert response.status == 201
@@ -84,11 +88,11 @@ async def test_case_is_opened_as_sent(client, metrics):
     assert datetime.fromisoformat(case["createdAt"]).tzinfo
     async with client.get(response.headers["Location"]) as reread:
         assert await reread.json() == case | {"timeline": []}
-    assert metrics.nonzero(CASES_CREATED) == {"email": 1}
-    assert metrics.nonzero(MESSAGES_ADDED) == {}
+    assert metric_changes.nonzero(CASES_CREATED) == {"email": 1}
+    assert metric_changes.nonzero(MESSAGES_ADDED) == {}
 
 
-async def test_case_is_opened_with_a_first_message(client, metrics):
+async def test_case_is_opened_with_a_first_message(client, metric_changes):
     """The message is in the response and counts by its author."""
     first = {"authorType": "customer", "message": "Where is it?", "sentiment": "negative", "metadata": {"k": [1]}}
     case = await open_case(client, initialMessage=first)
@@ -97,7 +101,7 @@ async def test_case_is_opened_with_a_first_message(client, metrics):
     assert {name: message[name] for name in first} == first
     assert (message["ticketId"], message["attachmentUri"]) == (case["id"], None)
     assert await read_case(client, case) == case | {"timeline": []}
-    assert metrics.nonzero(MESSAGES_ADDED) == {"customer": 1}
+    assert metric_changes.nonzero(MESSAGES_ADDED) == {"customer": 1}
 
 
 async def test_case_needs_only_subject_and_channel(client):
@@ -115,11 +119,11 @@ async def test_null_field_gets_its_default(client):
 
 async def test_priority_medium_is_read_as_normal(client):
     """Clients of the previous service send `medium` in new cases, changes and filters."""
-    case = await open_case(client, priority="medium")
+    case = await open_case(client, priority="medium", customerId="medium")
     assert case["priority"] == "normal"
     async with client.patch(f"/support/cases/{case['id']}", json={"priority": "medium"}) as response:
         assert (await response.json())["priority"] == "normal"
-    async with client.get("/support/cases?priority=medium") as response:
+    async with client.get("/support/cases?priority=medium&customerId=medium") as response:
         assert [item["id"] for item in (await response.json())["items"]] == [case["id"]]
 
 
@@ -139,7 +143,7 @@ async def test_unknown_fields_are_ignored(client):
     assert message.keys() == MESSAGE_FIELDS
 
 
-async def test_message_is_added_to_the_conversation(client, metrics):
+async def test_message_is_added_to_the_conversation(client, metric_changes):
     """It is the last message, sets the time of the last change, and counts by its author."""
     case = await open_case(client)
     await add_message(client, case, "One", authorType="bot")
@@ -149,11 +153,11 @@ async def test_message_is_added_to_the_conversation(client, metrics):
     assert [each["message"] for each in detail["messages"]] == ["One", "Two"]
     assert detail["messages"][1] == message
     assert detail["updatedAt"] == message["createdAt"]
-    assert metrics.nonzero(MESSAGES_ADDED) == {"bot": 1, "agent": 1}
+    assert metric_changes.nonzero(MESSAGES_ADDED) == {"bot": 1, "agent": 1}
 
 
 @pytest.mark.parametrize("how", ["query", "json", "both"])
-async def test_status_and_agent_are_set_by_query_or_body(client, metrics, how):
+async def test_status_and_agent_are_set_by_query_or_body(client, metric_changes, how):
     """The query overrides the body. A repeated request counts once."""
     case = await open_case(client)
     sent = {"status": "pending", "assignedAgentId": "agent-2"}
@@ -165,20 +169,20 @@ async def test_status_and_agent_are_set_by_query_or_body(client, metrics, how):
             changed = await response.json()
     assert changed.keys() == CASE_FIELDS
     assert (changed["status"], changed["assignedAgentId"]) == ("pending", "agent-2")
-    assert metrics.nonzero(STATUS_CHANGES) == {"pending": 1}
+    assert metric_changes.nonzero(STATUS_CHANGES) == {"pending": 1}
 
 
-async def test_unknown_status_is_refused(client, metrics):
+async def test_unknown_status_is_refused(client, metric_changes):
     """The response is 422, names the field, and adds no metric series."""
     case = await open_case(client)
     response = await client.post(f"/support/cases/{case['id']}/status", params={"status": "lost"})
     problem = await expect_problem(response, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == ["status"]
     await expect_problem(await client.post(f"/support/cases/{case['id']}/status"), 422, "invalid_request")
-    assert metrics.nonzero(STATUS_CHANGES) == {}
+    assert metric_changes.nonzero(STATUS_CHANGES) == {}
 
 
-async def test_only_the_sent_fields_change(client, metrics):
+async def test_only_the_sent_fields_change(client, metric_changes):
     """Repeating the change modifies nothing, not even the time of the last change."""
     case = await open_case(client, description="old", tags=["a"])
     change = {"subject": "New", "description": None, "priority": "urgent", "assignedAgentId": "agent-3"}
@@ -193,11 +197,11 @@ async def test_only_the_sent_fields_change(client, metrics):
         assert await response.json() == changed
     async with client.patch(f"/support/cases/{case['id']}", json={}) as response:
         assert await response.json() == changed
-    assert metrics.nonzero(STATUS_CHANGES) == {"resolved": 1}
-    assert metrics.nonzero(CASES_CREATED) == {"email": 1}
+    assert metric_changes.nonzero(STATUS_CHANGES) == {"resolved": 1}
+    assert metric_changes.nonzero(CASES_CREATED) == {"email": 1}
 
 
-async def test_case_is_closed_with_an_optional_message(client, metrics):
+async def test_case_is_closed_with_an_optional_message(client, metric_changes):
     """A second closing may add a message and an agent, and does not count as a status change."""
     case = await open_case(client)
     async with client.post(f"/support/cases/{case['id']}/close") as response:
@@ -210,13 +214,14 @@ async def test_case_is_closed_with_an_optional_message(client, metrics):
         detail = await response.json()
     assert (detail["status"], detail["assignedAgentId"]) == ("closed", "agent-4")
     assert [(each["authorType"], each["message"]) for each in detail["messages"]] == [("bot", "Solved")]
-    assert metrics.nonzero(STATUS_CHANGES) == {"closed": 1}
-    assert metrics.nonzero(MESSAGES_ADDED) == {"bot": 1}
+    assert metric_changes.nonzero(STATUS_CHANGES) == {"closed": 1}
+    assert metric_changes.nonzero(MESSAGES_ADDED) == {"bot": 1}
 
 
 @pytest.mark.usefixtures("upstream_services")
-async def test_opened_and_closed_case_has_its_own_entries_as_timeline(client, orders, payments, shipments):
+async def test_opened_and_closed_case_has_its_own_entries_as_timeline(make_client, orders, payments, shipments):
     """No service is asked, which `timelineSources` says. A GET without `includeTimeline` has no timeline."""
+    client = await make_client()
     context = [{"type": "order", "orderId": "ORD-1"}, {"type": "note", "timestamp": "2026-01-01T00:00:00Z"}]
     opened = await open_case(client, context=context, initialMessage={"authorType": "customer", "message": "Late"})
     assert [entry["type"] for entry in opened["timeline"]] == ["note", "order", "case-event", "conversation"]

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -53,11 +53,18 @@ async def listed(database, query, after=None, **bound):
 async def test_case_is_read_as_it_was_stored(database, add_cases):
     """The conversation is in order, and every value is unchanged."""
     context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
-    context += json.loads("[" * 31 + "]" * 31)  # a body has at most 32 levels
-    stored = ticket(context=context, tags=["a", "b"], description="x\ty", customer_id="c", assigned_agent_id="a")
+    context.append(json.loads('{"a":' * 30 + "1" + "}" * 30))  # a body has at most 32 levels
+    values = {"tags": ["a", "b"], "description": "x\ty", "customer_id": "c", "assigned_agent_id": "a"}
+    stored = ticket(context=context, sent_at=datetime(1970, 1, 1, tzinfo=UTC), **values)
     await add_cases(stored, ticket(2))
     messages = [
-        message(number, message=f"{number} 😀", metadata={"n": [number]}, created_at=AT + timedelta(seconds=number + 1))
+        message(
+            number,
+            message=f"{number} 😀",
+            metadata={"n": [number]},
+            sent_at=AT - timedelta(microseconds=number),
+            created_at=AT + timedelta(seconds=number + 1),
+        )
         for number in range(12)
     ]
     async with database.transaction() as tx:
