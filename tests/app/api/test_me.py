@@ -12,9 +12,9 @@ ME = "/support/me"
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_caller_learns_what_the_table_of_routes_allows(principals, role):
+async def test_caller_learns_what_the_table_of_routes_allows(shared_principals, role):
     """Every permission that a role has, with its scope, and no other."""
-    me = await principals.read_json(role, "GET", ME)
+    me = await shared_principals.read_json(role, "GET", ME)
     permissions = [route.access for route in ROUTES if isinstance(route.access, Permission)]
     assert me == {
         "name": role,
@@ -43,5 +43,5 @@ async def test_everyone_is_a_supervisor_without_authentication(client):
     assert me["permissions"]["cases:write"] == "all"
 
 
-async def test_caller_without_a_token_learns_nothing(principals):
-    await expect_problem(await principals.client.get(ME), 401, "token_missing")
+async def test_caller_without_a_token_learns_nothing(shared_principals):
+    await expect_problem(await shared_principals.client.get(ME), 401, "token_missing")

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log
-from support_service.timeline.component import TIMELINE_AGGREGATOR
-from tests.conftest import both_databases
+from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support.calls import eventually, expect_problem
+from tests.support.timings import patient_timings
 
 PAYMENT = "/support/overrides/payment"
 DOWN = {"reason": " being\n restored ", "duration": "PT30M"}
@@ -30,7 +30,6 @@ def in_effect(client, name):
     return client.app[TIMELINE_AGGREGATOR].overrides.in_effect(name)
 
 
-@both_databases
 async def test_override_is_set_and_cleared(client):
     """It is in effect on this replica before the answer arrives, and is recorded both times."""
     found = await put(client, "payment", DOWN)
@@ -47,8 +46,8 @@ async def test_override_is_set_and_cleared(client):
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [("90s", 90), ("2h", 7200), ("P1D", 86_400), ("PT1.5S", 1.5)])
-async def test_duration_is_iso_8601_or_as_on_the_command_line(client, duration, seconds):
-    found = await put(client, "ttl", {"value": 900, "duration": duration})
+async def test_duration_is_iso_8601_or_as_on_the_command_line(shared_client, duration, seconds):
+    found = await put(shared_client, "ttl", {"value": 900, "duration": duration})
     until, at = (datetime.fromisoformat(found[name]) for name in ("until", "setAt"))
     assert (until - at).total_seconds() == seconds
     assert (found["value"], found["reason"]) == (900, "")
@@ -71,12 +70,13 @@ async def test_duration_is_iso_8601_or_as_on_the_command_line(client, duration, 
         ("ttl", DOWN | {"value": 86_401}, "value"),
     ],
 )
-async def test_wrong_override_is_refused(client, name, body, field):
-    """The refusal names the field, and nothing is in effect."""
-    response = await client.put(f"/support/overrides/{name}", json=body)
+async def test_wrong_override_is_refused(shared_client, name, body, field):
+    """The refusal names the field, and nothing is in effect but what was before."""
+    before = in_effect(shared_client, name)
+    response = await shared_client.put(f"/support/overrides/{name}", json=body)
     problem = await expect_problem(response, 422, "invalid_request")
     assert [error["field"] for error in problem["errors"]] == [field]
-    assert in_effect(client, name) is None
+    assert in_effect(shared_client, name) == before
 
 
 async def test_unknown_or_inactive_override_is_not_found(client):
@@ -89,7 +89,6 @@ async def test_unknown_or_inactive_override_is_not_found(client):
     await expect_problem(await client.delete(PAYMENT), 404, "override_not_found")
 
 
-@both_databases
 async def test_override_of_another_on_call_is_not_replaced_unseen(client):
     """With If-Match, a change of an override that has changed, ended or never was is refused."""
     await expect_problem(await client.put(PAYMENT, json=DOWN, headers={"If-Match": '"1"'}), 412, "override_changed")
@@ -113,6 +112,7 @@ async def test_repeated_request_sets_an_override_once(client):
 
 async def test_other_replicas_apply_an_override(make_client):
     """The override is shared by the database."""
-    one, other = await make_client(), await make_client()
+    often = patient_timings(timeline=TimelineTimings(override_refresh_interval=0.02))
+    one, other = await make_client(timings=often), await make_client(timings=often)
     await put(one, "order", DOWN)
     await eventually(lambda: in_effect(other, "order"))

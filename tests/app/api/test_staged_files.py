@@ -2,13 +2,12 @@
 
 from datetime import timedelta
 
-import pytest
+import pytest_asyncio
 
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
-from tests.support.scrape import Scrape
+from tests.support.scrape import Changes
 from tests.support.timings import patient_timings
 
 NEW_CASE = {
@@ -70,13 +69,12 @@ async def opened(principals):
     return Case(principals, (await principals.read_json("supervisor", "POST", "/support/cases", json=NEW_CASE))["id"])
 
 
-@pytest.fixture
-async def case(principals):
-    """A case."""
-    return await opened(principals)
+@pytest_asyncio.fixture(loop_scope="module")
+async def case(shared_principals):
+    """A case of a service that the tests of this module share."""
+    return await opened(shared_principals)
 
 
-@both_databases
 async def test_nobody_else_sees_a_file_before_its_message_is_sent(case):
     """It is in no list, timeline, event and version. The message makes all its files public at once."""
     before = {name: await case.read(name, "?includeTimeline=true") for name in ("agent", "supervisor", "customer")}
@@ -104,7 +102,6 @@ async def test_nobody_else_sees_a_file_before_its_message_is_sent(case):
     assert sorted(await case.audited()) == ["attachment.added", "attachment.added", "case.opened", "message.added"]
 
 
-@both_databases
 async def test_files_of_a_note_stay_internal(case):
     """A staged file gets the visibility of its message; a later note hides no file that a reply has named."""
     files = [await case.stage(), await case.stage()]
@@ -118,7 +115,6 @@ async def test_files_of_a_note_stay_internal(case):
     assert await case.seen_files("customer") == ids
 
 
-@both_databases
 async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     """What a customer has sent stays: the deletion of a file of the case is for staff, and audited."""
     kept, dropped = await case.stage("customer"), await case.stage("customer")
@@ -136,9 +132,9 @@ async def test_a_customer_stages_and_deletes_files_of_their_own(case):
     assert (removed["action"], removed["actor"]) == ("attachment.removed", "agent")
 
 
-@both_databases
-async def test_a_deleted_staged_file_leaves_no_bytes(case, attachment_dir):
+async def test_a_deleted_staged_file_leaves_no_bytes(principals, attachment_dir):
     """Its row and its bytes are gone at once, whatever version of the case is expected."""
+    case = await opened(principals)
     file = await case.stage()
     assert len(stored_files(attachment_dir)) == 1
     async with case.delete(file, headers={"If-Match": '"9"'}) as response:
@@ -147,7 +143,6 @@ async def test_a_deleted_staged_file_leaves_no_bytes(case, attachment_dir):
     await expect_problem(await case.delete(file), 404, "attachment_not_found")
 
 
-@both_databases
 async def test_a_message_that_names_an_unknown_file_is_refused(case):
     """The problem names each id; nothing is sent, and the other staged files still wait."""
     mine, foreign, internal = await case.stage(), await case.stage("supervisor"), await case.stage()
@@ -182,7 +177,6 @@ async def test_a_message_names_each_of_at_most_twenty_files_once(case):
     await expect_problem(await case.principals.request("agent", "POST", path, data=form(b"x")), 422, "invalid_request")
 
 
-@both_databases
 async def test_repeats_of_a_message_send_its_files_once(case):
     """The same idempotency key or external id answers with the message; an outdated version sends nothing."""
     file = (await case.stage())["id"]
@@ -198,7 +192,6 @@ async def test_repeats_of_a_message_send_its_files_once(case):
     assert await case.seen_files("customer") == [file]
 
 
-@both_databases
 async def test_the_last_message_of_a_case_names_files(case):
     """Closing sends them like any other message."""
     file = (await case.stage())["id"]
@@ -208,21 +201,19 @@ async def test_the_last_message_of_a_case_names_files(case):
     assert closed["status"] == "closed"
 
 
-@both_databases
 async def test_a_staged_file_is_in_the_backlog_from_its_message_on(case):
     """The number of stored files counts it at its upload, and not again. Its bytes stay the same."""
-    scrape = Scrape(case.principals.client.app)
+    changes = Changes(case.principals.client.app)
     file = await case.stage(data=b"12345")
-    assert scrape.nonzero("support_attachment_stored_total") == {"text/plain": 1}
-    assert scrape.value("support_attachment_backlog_bytes") == 0
+    assert changes.nonzero("support_attachment_stored_total") == {"text/plain": 1}
+    assert changes.value("support_attachment_backlog_bytes") == 0
     await case.send([file["id"]])
-    assert scrape.value("support_attachment_backlog_bytes") == len(b"12345")
-    assert scrape.nonzero("support_attachment_stored_total") == {"text/plain": 1}
+    assert changes.value("support_attachment_backlog_bytes") == len(b"12345")
+    assert changes.nonzero("support_attachment_stored_total") == {"text/plain": 1}
     async with case.principals.request("customer", "GET", file["uri"]) as response:
         assert await response.read() == b"12345"
 
 
-@both_databases
 async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_dir):
     """One more is refused, and stores nothing."""
     client = await make_client(timings=patient_timings(attachments=AttachmentTimings(max_staged_files=1)))
@@ -233,7 +224,6 @@ async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_
     assert len(stored_files(attachment_dir)) == 1
 
 
-@both_databases
 async def test_a_staged_file_that_no_message_names_is_deleted(make_client, attachment_dir):
     """After its time a message can't name it, and the service deletes its bytes."""
     maintenance = MaintenanceTimings(garbage_collection_interval=0.05)

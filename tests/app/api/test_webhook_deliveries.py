@@ -1,4 +1,4 @@
-"""Webhook deliveries by the API: listed by state, replayed and dropped, on both databases."""
+"""Webhook deliveries by the API: listed by state, replayed and dropped."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log, webhook_deliveries
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem
 from tests.support.events.webhooks import store_deliveries
 
@@ -35,7 +34,6 @@ async def audited(client):
     return [(row.action, row.changes) for row in rows]
 
 
-@both_databases
 async def test_deliveries_are_listed_by_state_in_pages(client):
     """Failed ones by default, latest first; each is on one page, also those that ended at the same time."""
     late, later = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
@@ -62,7 +60,6 @@ async def test_deliveries_are_listed_by_state_in_pages(client):
     assert (await page(client, state="delivered"))["items"] == []
 
 
-@both_databases
 async def test_delivery_is_replayed(client):
     """It is pending again, from now on, and is recorded."""
     first, second = await store_deliveries(client, ("failed", NOON), ("failed", NOON))
@@ -76,7 +73,6 @@ async def test_delivery_is_replayed(client):
     assert await audited(client) == [("webhook.replayed", changes)]
 
 
-@both_databases
 async def test_delivery_is_dropped(client):
     first, second = await store_deliveries(client, ("pending", FAR), ("failed", NOON))
     async with client.delete(f"{DELIVERIES}/{first}") as response:
@@ -88,11 +84,11 @@ async def test_delivery_is_dropped(client):
 
 
 @pytest.mark.parametrize("delivery", ["0", "-1", "abc", "1_0", "9" * 19, "9" * 20, "1.0"])
-async def test_unknown_delivery_is_not_found(client, delivery):
-    await expect_problem(await client.post(f"{DELIVERIES}/{delivery}/replay"), 404, "delivery_not_found")
-    await expect_problem(await client.delete(f"{DELIVERIES}/{delivery}"), 404, "delivery_not_found")
+async def test_unknown_delivery_is_not_found(shared_client, delivery):
+    await expect_problem(await shared_client.post(f"{DELIVERIES}/{delivery}/replay"), 404, "delivery_not_found")
+    await expect_problem(await shared_client.delete(f"{DELIVERIES}/{delivery}"), 404, "delivery_not_found")
 
 
 @pytest.mark.parametrize("query", [{"state": "lost"}, {"limit": "201"}, {"cursor": "x"}, {"cursor": "_" * 22}])
-async def test_wrong_query_is_refused(client, query):
-    await expect_problem(await client.get(DELIVERIES, params=query), 422, "invalid_request")
+async def test_wrong_query_is_refused(shared_client, query):
+    await expect_problem(await shared_client.get(DELIVERIES, params=query), 422, "invalid_request")

@@ -1,13 +1,16 @@
 """Timeline overrides are stored in the database, applied by every replica, and expire by the clock."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from support_service.core.domain.principals import Principal
+from support_service.core.errors import VersionConflict
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
+from support_service.timeline.override_service import OverrideService
 from support_service.timeline.overrides import Override, Overrides
 from tests.conftest import both_databases
 from tests.support.scrape import Scrape
@@ -194,3 +197,25 @@ async def test_existing_override_applies_from_the_first_scrape(database, make_cl
     await set_all(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
     assert source_enabled(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}
+
+
+@both_databases
+async def test_of_two_changes_of_a_version_one_is_made(database):
+    """A replacement has a later version; whoever expects another one changes nothing."""
+    service = OverrideService(database, Overrides(database))
+
+    async def put(reason, expected=None):
+        thirty = timedelta(minutes=30)
+        return await service.put(
+            SYSTEM_ORIGIN, "payment", value=None, reason=reason, duration=thirty, expected=expected
+        )
+
+    first = await put("down")
+    changes = await asyncio.gather(*(put(f"{n}", {first.version}) for n in range(2)), return_exceptions=True)
+    (refused,) = [each for each in changes if isinstance(each, VersionConflict)]
+    (second,) = [each for each in changes if each is not refused]
+    assert (await overrides.read_overrides(database), second.version > first.version) == ([second], True)
+    with pytest.raises(VersionConflict):
+        await service.clear(SYSTEM_ORIGIN, "payment", {first.version})
+    await service.clear(SYSTEM_ORIGIN, "payment", {second.version})
+    assert await overrides.read_overrides(database) == []
