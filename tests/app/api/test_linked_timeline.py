@@ -14,6 +14,12 @@ BOTH = {"includeTimeline": "true", "includeLinked": "true"}
 MESSAGE = {"authorType": "customer", "message": "Where is it?"}
 
 
+@pytest.fixture
+def principals(shared_principals):
+    """Principals of one service for all tests of this module."""
+    return shared_principals
+
+
 async def open_duplicates(client, *contexts, **fields):
     """Open a case with each context; link all as duplicates of the first one. Return all."""
     original, *duplicates = [await open_case(client, context=context, **fields) for context in contexts]
@@ -33,32 +39,32 @@ def calls_of_order(orders, name):
 
 
 @both_databases
-async def test_case_and_its_duplicates_have_one_timeline(client):
+async def test_case_and_its_duplicates_have_one_timeline(shared_client):
     """Context, changes, messages and files of all are in the order of time, and each entry names its case."""
     note = {"type": "note", "timestamp": "2026-01-01T00:00:00Z", "ticketId": "forged"}
-    original, one, two = await open_duplicates(client, [], [note], [], initialMessage=MESSAGE)
+    original, one, two = await open_duplicates(shared_client, [], [note], [], initialMessage=MESSAGE)
     for case in (two, original, one):
-        await add_message(client, case, case["id"])
-        await upload(client, case, filename=f"{case['id']}.txt")
-    found = await read_case(client, original, **BOTH)
+        await add_message(shared_client, case, case["id"])
+        await upload(shared_client, case, filename=f"{case['id']}.txt")
+    found = await read_case(shared_client, original, **BOTH)
     timeline = found["timeline"]
     assert timeline[0] == note | {"ticketId": one["id"], "origin": "context"}
     assert [each["timestamp"] for each in timeline] == sorted(each["timestamp"] for each in timeline)
     for case in (original, one, two):
-        alone = await read_case(client, case, includeTimeline="true")
+        alone = await read_case(shared_client, case, includeTimeline="true")
         of_case = [entry for entry in timeline if entry["ticketId"] == case["id"]]
         named = [entry | {"ticketId": case["id"]} for entry in alone["timeline"]]
         assert of_case == named
         assert {entry["type"] for entry in of_case} >= {"conversation", "attachment", "case-event"}
-    linked = await read_case(client, original, includeLinked="true")
+    linked = await read_case(shared_client, original, includeLinked="true")
     assert found == linked | {"timeline": timeline, "timelineSources": found["timelineSources"]}
     assert found["moreCaseEvents"] is False
 
 
-async def test_timeline_of_one_case_names_no_case(client):
+async def test_timeline_of_one_case_names_no_case(shared_client):
     """It stays as it is, also if the case has duplicates."""
-    original, _ = await open_duplicates(client, [], [], initialMessage=MESSAGE)
-    for entry in (await read_case(client, original, includeTimeline="true"))["timeline"]:
+    original, _ = await open_duplicates(shared_client, [], [], initialMessage=MESSAGE)
+    for entry in (await read_case(shared_client, original, includeTimeline="true"))["timeline"]:
         assert "ticketId" not in entry
 
 

@@ -14,9 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from support_service import database as databases
 from support_service.cases.links import LinkService
-from support_service.cases.model.links import MAX_LINKS
+from support_service.cases.model.links import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.model.requests import NewCase, NewLink, StatusChange
 from support_service.cases.service import CaseService
+from support_service.cases.store.case_links import read_duplicates
+from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.database.tables import audit_log, case_links, outbox, tickets
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -209,6 +211,23 @@ async def test_number_of_links_is_limited(links, add_case, database):
             await links.add(SYSTEM_ORIGIN, one.id, link_to(another))
         assert refusal.value.code == "too_many_links"
     assert (await database.fetch_one(sa.select(sa.func.count()).select_from(case_links)))[0] == MAX_LINKS
+
+
+@both_databases
+async def test_no_more_than_twenty_duplicates_are_read(links, add_case, database):
+    """The oldest ones, and no further one after 4 MiB of messages."""
+    original, *duplicates = [await add_case() for _ in range(MAX_DUPLICATES + 3)]
+    for duplicate in duplicates:
+        await links.add(SYSTEM_ORIGIN, duplicate.id, link_to(original, "duplicate-of"))
+
+    async def read():
+        return [json.loads(each.fields)["id"] for each in await read_duplicates(database, original.id, SYSTEM)]
+
+    assert (MAX_DUPLICATES, await read()) == (20, [each.id for each in duplicates[:20]])
+    async with database.transaction() as tx:
+        long = tickets.c.id.in_([each.id for each in duplicates[:3]])
+        await tx.execute(tickets.update().where(long).values(conversation_bytes=MAX_DUPLICATES_BYTES // 2 + 1))
+    assert await read() == [each.id for each in duplicates[:2]]
 
 
 @both_databases

@@ -50,14 +50,38 @@ def create(service, principal, name, team=None, **query):
     return service.create(WriteOrigin(principal), NewView(name, query, team))
 
 
-async def names(service, principal):
-    """Return the names of the views that a principal sees, newest first."""
+async def names(service, principal, size=100):
+    """Return the names of the views that a principal sees, newest first, from pages of a size."""
 
     async def count(_query, _most):
         return 0
 
-    page, _ = await service.list_views(principal, None, 100, count)
-    return [counted.view.name for counted in page]
+    page, last = await service.list_views(principal, None, size, count)
+    found = [*page]
+    while last:
+        page, last = await service.list_views(principal, last, size, count)
+        found += page
+    return [counted.view.name for counted in found]
+
+
+@both_databases
+async def test_pages_have_the_views_that_their_reader_may_see(service):
+    """Newest first: those of the user and of the user's teams, for a supervisor of every team."""
+    for principal, name, team in (
+        (LAN, "of lan", None),
+        (ANN, "of ann", None),
+        (LAN, "of returns", "returns"),
+        (BOSS, "of the boss", None),
+        (BOSS, "of billing", "billing"),
+        (ANN, "newest of returns", "returns"),
+    ):
+        await create(service, principal, name, team)
+    assert await names(service, LAN) == ["newest of returns", "of returns", "of lan"]
+    assert await names(service, ANN) == ["newest of returns", "of billing", "of returns", "of ann"]
+    assert await names(service, BOSS) == ["newest of returns", "of billing", "of the boss", "of returns"]
+    assert await names(service, Principal("ann", "analyst")) == []
+    pages = [await names(service, ANN, size=size) for size in (1, 2, 3, 4)]
+    assert pages == [await names(service, ANN)] * 4
 
 
 @both_databases
