@@ -5,8 +5,14 @@ import pytest
 from support_service.audit.sealer import Sealer
 from support_service.audit.verify import verify_chain
 from support_service.database.component import DATABASE
-from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload
+from tests.support.scrape import Scrape
+
+
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
 
 
 async def read_audit_page(client, case, **query):
@@ -21,7 +27,6 @@ async def newest_entry(client, case):
     return (await read_audit_page(client, case, limit="1"))["items"][0]
 
 
-@both_databases
 async def test_every_change_is_recorded(client):
     """Each entry has the values before and after. The content of messages is not recorded."""
     case = await open_case(
@@ -109,7 +114,6 @@ async def test_request_without_effect_leaves_no_audit_entry(client):
     assert [each["action"] for each in (await read_audit_page(client, case))["items"]] == ["case.opened"]
 
 
-@both_databases
 async def test_audit_pages_run_from_newest_to_oldest(client):
     """Each entry is on one page, although entries are added while the pages are read."""
     case = await open_case(client)
@@ -128,33 +132,14 @@ async def test_audit_pages_run_from_newest_to_oldest(client):
     await expect_problem(response, 422, "invalid_request")
 
 
-@both_databases
-async def test_audit_page_ends_early_when_changes_are_large(client):
-    """A page ends at 4 MiB of changes, whatever its limit, and the next page continues there."""
-    case = await open_case(client)
-    texts = [sign * 65_536 for sign in "\U00020000\U00020001\U00020002"] * 5  # 4 bytes each, before and after
-    for text in texts:
-        async with client.patch(f"/support/cases/{case['id']}", json={"description": text}) as response:
-            assert response.status == 200
-    pages, cursor = [], {}
-    while not pages or cursor["cursor"]:
-        page = await read_audit_page(client, case, limit="200", **cursor)
-        pages.append(page["items"])
-        cursor = {"cursor": page["nextCursor"]}
-    assert [len(items) for items in pages] == [8, 8]
-    *changed, opened = [entry for items in pages for entry in items]
-    assert [entry["changes"]["description"][1] for entry in changed] == texts[::-1]
-    assert opened["action"] == "case.opened"
-
-
 @pytest.mark.parametrize("name", ["nobody", "x" * 40, "%00", "đ"])
 async def test_audit_of_an_unknown_case_is_not_found(client, name):
     await expect_problem(await client.get(f"/support/cases/{name}/audit"), 404, "case_not_found")
 
 
-@both_databases
-async def test_sealer_gives_entries_their_position_and_hash(client, metrics, instruments):
+async def test_sealer_gives_entries_their_position_and_hash(make_client, instruments):
     """One run of the sealer seals all entries, and the chain is valid."""
+    client = await make_client()
     case = await open_case(client)
     await upload(client, case)
     database = client.app[DATABASE]
@@ -165,8 +150,10 @@ async def test_sealer_gives_entries_their_position_and_hash(client, metrics, ins
     assert (verdict.flaw, verdict.head.hash.hex()) == (None, entries[0]["hash"])
 
 
-async def test_service_seals_audit_entries_in_the_background(client, metrics):
+async def test_service_seals_audit_entries_in_the_background(make_client):
     """The gauges report the length of the chain and no unsealed entry."""
+    client = await make_client()
+    metrics = Scrape(client.app)
     case = await open_case(client)
 
     async def sealed():

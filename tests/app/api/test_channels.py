@@ -4,7 +4,6 @@ import pytest
 
 from support_service.database.component import DATABASE
 from support_service.database.tables import outbox, tickets
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case, upload
 from tests.support.scrape import Scrape
 
@@ -27,7 +26,6 @@ async def monitored(make_client):
     return await make_client(SUPPORT_SYNTHETIC_CHANNELS="monitoring")
 
 
-@both_databases
 async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitored):
     """They publish no event; their channel can still be listed."""
     metrics = Scrape(monitored.app)
@@ -47,7 +45,6 @@ async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitore
     assert metrics.total("support_attachment_deleted_total") == 0
 
 
-@both_databases
 async def test_channel_that_is_not_synthetic_any_more_has_real_cases(monitored):
     """Its metric label stays that of the probe, which alerts leave out, so these cases count as `other`."""
     metrics = Scrape(monitored.app)
@@ -57,7 +54,6 @@ async def test_channel_that_is_not_synthetic_any_more_has_real_cases(monitored):
     await expect_problem(await monitored.delete(f"/support/cases/{case['id']}"), 409, "case_not_synthetic")
 
 
-@both_databases
 async def test_case_of_an_earlier_release_is_synthetic_by_its_channel(client):
     """A release without the column may write during an update; its probe's case can be deleted by any replica."""
     case = await open_case(client, channel="synthetic")

@@ -10,7 +10,6 @@ from support_service.api.routes import ROUTES
 from support_service.cases.model.requests import CURSOR_PATTERN
 from support_service.database.component import DATABASE
 from support_service.database.tables import tickets
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, open_case
 
 CUSTOMER = "customer-1"
@@ -59,7 +58,6 @@ def decoded(cursor):
     return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
 
 
-@both_databases
 async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
     """No cursor has the number of a row."""
     rows = await client.app[DATABASE].fetch_all(sa.select(tickets.c.seq))
@@ -70,7 +68,6 @@ async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
         assert len(raw) > 16
 
 
-@both_databases
 async def test_cursors_lead_to_the_next_page_on_every_replica(client, lists, make_client):
     """Also after a restart."""
     other = await make_client()

@@ -10,7 +10,6 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.database.component import DATABASE
 from support_service.database.tables import attachments
-from tests.conftest import both_databases
 from tests.support.calls import expect_problem, list_cases, open_case, upload
 
 PATH = "/support/customers/c-1"
@@ -42,7 +41,6 @@ async def cases(client):
     return first, second
 
 
-@both_databases
 async def test_customer_has_their_cases_references_and_files(client, cases):
     """All are the newest first, and nothing is another customer's."""
     files = [await upload(client, case) for case in (*cases, cases[0])]
@@ -58,7 +56,6 @@ async def test_customer_has_their_cases_references_and_files(client, cases):
     assert [case["subject"] for case in page["cases"]] == ["Second", "First"]
 
 
-@both_databases
 async def test_page_has_the_references_and_files_of_its_cases(client, cases):
     """The cursor is that of the case list."""
     files = [await upload(client, case) for case in cases]
@@ -73,29 +70,25 @@ async def test_page_has_the_references_and_files_of_its_cases(client, cases):
     await expect_problem(await client.get(PATH, params={"limit": "201"}), 422, "invalid_request")
 
 
-@both_databases
 @pytest.mark.parametrize("customer", ["nobody", "%00", "a%2Fb", "%F0%9F%98%80", "x" * 37, "x" * 2000, "%FF"])
-async def test_customer_without_a_case_is_not_found(client, cases, customer):
-    response = await client.get(URL(f"/support/customers/{customer}", encoded=True))
+async def test_customer_without_a_case_is_not_found(shared_client, customer):
+    response = await shared_client.get(URL(f"/support/customers/{customer}", encoded=True))
     await expect_problem(response, 404, "customer_not_found")
 
 
-@both_databases
-async def test_customer_id_may_be_any_text(client):
+async def test_customer_id_may_be_any_text(shared_client):
     """It is percent-encoded in the path."""
     for name in ("khách/9 %", "a\u00a0b", "😀" * 36, "{9}"):
-        case = await open_case(client, customerId=name)
-        page = await read(client, URL(f"/support/customers/{quote(name, safe='')}", encoded=True))
+        case = await open_case(shared_client, customerId=name)
+        page = await read(shared_client, URL(f"/support/customers/{quote(name, safe='')}", encoded=True))
         assert (page["customerId"], [each["id"] for each in page["cases"]]) == (name, [case["id"]])
 
 
-@both_databases
 async def test_synthetic_cases_are_left_out(client):
     await open_case(client, customerId="c-1", channel="synthetic")
     await expect_problem(await client.get(PATH), 404, "customer_not_found")
 
 
-@both_databases
 async def test_number_of_files_is_bounded(client, cases):
     """The newest files are returned, and `moreFiles` says that there are others."""
     row = {"content_type": "text/plain", "size_bytes": 1, "sha256": "0" * 64, "storage": "local"}

@@ -7,7 +7,6 @@ from support_service.database.component import DATABASE
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.component import TIMELINE_AGGREGATOR
-from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
@@ -50,7 +49,6 @@ def unfilled(filled):
     return {each["variable"]: each["reason"] for each in filled["unfilled"]}
 
 
-@both_databases
 async def test_macro_is_filled_from_the_case_and_its_timeline(client, case):
     """The status and the tags are those of the macro."""
     await save(client, TEXT, status="pending", tags=["delivery"])
@@ -63,7 +61,6 @@ async def test_macro_is_filled_from_the_case_and_its_timeline(client, case):
     }
 
 
-@both_databases
 async def test_preview_changes_nothing(client, case):
     """An Idempotency-Key is ignored: a repeat fills the text again."""
     await save(client, "{{case.subject}} {{order.status}}", status="closed", tags=["gone"])

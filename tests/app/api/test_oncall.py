@@ -15,7 +15,6 @@ from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.sources.recent_calls import RecentCalls
-from tests.conftest import both_databases
 from tests.support.calls import eventually, open_case
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +41,6 @@ async def state(client):
         return await response.json()
 
 
-@both_databases
 async def test_every_part_has_a_card(client):
     """A healthy service says so; the probe is not known to this process. Cards name whose figures they show."""
     await open_case(client)

@@ -12,7 +12,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.core.domain.principals import SYSTEM
+from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
 from support_service.database.tables import attachments
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -62,6 +62,21 @@ async def test_readings_of_free_space_are_bounded(service):
     for _ in range(MAX_READINGS + 1):
         await service.backlog.refresh()
     assert len(service.backlog._free_history) == MAX_READINGS
+
+
+async def test_files_of_several_cases_are_the_newest_first(service, database, instruments, case_id):
+    """Customers get the public ones."""
+    new = NewCase(subject="B", channel="email")
+    other = (await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, new)).id
+    first, note, last = [
+        await service.uploader.add(SYSTEM_ORIGIN, case, "a.txt", "text/plain", stream(b"x"), visibility=visibility)
+        for case, visibility in ((case_id, "public"), (other, "internal"), (case_id, "public"))
+    ]
+    cases, customer = [case_id, other], Principal("ann", "customer", "customer-1")
+    assert await service.list_by_cases(SYSTEM, cases, 9) == [last, note, first]
+    assert await service.list_by_cases(SYSTEM, cases, 2) == [last, note]
+    assert await service.list_by_cases(SYSTEM, [other], 9) == [note]
+    assert await service.list_by_cases(customer, cases, 9) == [last, first]
 
 
 async def test_attachment_is_found_in_its_own_case_only(service, case_id):

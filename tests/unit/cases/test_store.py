@@ -116,6 +116,20 @@ async def test_cases_with_equal_times_are_listed_in_reverse_order_of_opening(dat
     assert await listed(database, CaseQuery(limit=2), page.cases[-1][0]) == (["case-1", "case-0"], False)
 
 
+async def test_synthetic_cases_are_listed_by_their_channel_only(database, add_cases):
+    """Whatever the channel is called. Cases without the column, of an earlier release, are synthetic by its name."""
+    synthetic = {1: None, 2: True, 3: None, 4: False}
+    channels = ("email", "monitoring", "synthetic", "synthetic")
+    await add_cases(*(ticket(number, channel=channel) for number, channel in enumerate(channels, 1)))
+    async with database.transaction() as tx:
+        for number, value in synthetic.items():
+            case = tables.tickets.c.id == f"case-{number}"
+            await tx.execute(tables.tickets.update().where(case).values(synthetic=value))
+    assert await listed(database, CaseQuery()) == (["case-4", "case-1"], False)
+    assert await listed(database, CaseQuery(channel="monitoring")) == (["case-2"], False)
+    assert await listed(database, CaseQuery(channel="synthetic")) == (["case-4", "case-3"], False)
+
+
 @pytest.mark.parametrize("large", [{"context": [{"a": "đ" * 1024}]}, {"description": "đ" * 1024}])
 async def test_page_of_large_cases_ends_early(database, add_cases, large):
     """A page has at least one case, and ends at MAX_PAGE_BYTES. The next page continues there."""
