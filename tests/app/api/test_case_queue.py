@@ -1,16 +1,23 @@
 """Lists of cases as agents' tools and other systems use them: more filters, and the orders by time."""
 
-import pytest
+import pytest_asyncio
 
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, list_subjects, open_case, read_case
 
-pytestmark = both_databases
+SORTS = ("newest", "updated", "waiting", "due")
 
 
-@pytest.fixture
-async def cases(client):
-    """Four cases; the last one is closed."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def listed(make_shared_client):
+    """A client of a service with four cases that tests only list."""
+    client = await make_shared_client()
+    await open_cases(client)
+    return client
+
+
+async def open_cases(client):
+    """Open four cases; the last one is closed."""
     order = {"type": "order", "orderId": "ORD-1"}
     payment = {"type": "payment", "paymentId": "PAY-1"}
     cases = [
@@ -57,17 +64,19 @@ FILTERED = [
 ]
 
 
-async def test_listed_cases_match_all_given_filters(client, cases, subtests):
+@both_databases
+async def test_listed_cases_match_all_given_filters(listed, subtests):
     """Values of one filter that are separated by commas are alternatives; repeated tags are not."""
     for query, subjects in FILTERED:
         with subtests.test(query=query, subjects=subjects):
-            async with client.get(f"/support/cases?{query}") as response:
+            async with listed.get(f"/support/cases?{query}") as response:
                 assert response.status == 200, await response.text()
                 assert [case["subject"] for case in (await response.json())["items"]] == list(subjects)
 
 
-async def test_cases_that_changed_after_a_time(client, cases):
+async def test_cases_that_changed_after_a_time(client):
     """An internal note is a change too. The time may have an offset."""
+    cases = await open_cases(client)
     at = (await list_cases(client, sort="updated"))["items"][0]["updatedAt"]
     assert await list_subjects(client, updatedAfter=at) == []
     await add_message(client, cases[0], visibility="internal")
@@ -76,7 +85,8 @@ async def test_cases_that_changed_after_a_time(client, cases):
     assert await list_subjects(client, updatedAfter="1969-12-31T23:59:59+07:00", status="closed") == ["D"]
 
 
-async def test_latest_change_first(client, cases):
+async def test_latest_change_first(client):
+    cases = await open_cases(client)
     await add_message(client, cases[0])
     assert await list_subjects(client, sort="updated") == list("ADBC")
     await add_message(client, cases[2], visibility="internal")
@@ -84,8 +94,9 @@ async def test_latest_change_first(client, cases):
     assert await list_subjects(client, sort="updated", tag="vip") == list("AB")
 
 
-async def test_longest_waiting_customer_first(client, cases):
+async def test_longest_waiting_customer_first(client):
     """Cases that are settled, and cases without a waiting customer, come last, newest first."""
+    cases = await open_cases(client)
     for number in (1, 2, 0):
         await add_message(client, cases[number], authorType="customer")
     assert await list_subjects(client, sort="waiting") == list("BCAD")
@@ -130,11 +141,12 @@ async def test_a_description_is_the_first_message_of_the_customer(client, subtes
                 assert (await read_case(client, case))["waitingSince"] is None
 
 
+@both_databases
 async def test_no_sort_and_no_count_leaves_out_a_case(client):
     """A case with a description waits, one without may not: the rows of each sort are as many as its count."""
     for number in range(5):
         await open_case(client, subject=str(number), description="Where is it?" if number % 2 else None)
-    for sort in ("newest", "updated", "waiting", "due"):
+    for sort in SORTS:
         subjects = await list_subjects(client, sort=sort, assignedAgentId="none", status="open,pending")
         assert sorted(subjects) == list("01234"), sort
         async with client.get(f"/support/cases/count?sort={sort}&assignedAgentId=none") as response:
@@ -142,8 +154,9 @@ async def test_no_sort_and_no_count_leaves_out_a_case(client):
     assert await list_subjects(client, sort="waiting") == list("13420")
 
 
-async def test_times_of_a_listed_case(client, cases):
+async def test_times_of_a_listed_case(client):
     """An internal note is no message, and no answer. A settled case has no waiting customer."""
+    cases = await open_cases(client)
 
     async def times():
         (case,) = (await list_cases(client, tag="late"))["items"]
@@ -160,23 +173,24 @@ async def test_times_of_a_listed_case(client, cases):
     assert await times() == (None, answer["createdAt"])
 
 
-@pytest.mark.parametrize("sort", ["newest", "updated", "waiting", "due"])
-async def test_pages_follow_each_other(client, cases, sort):
+async def test_pages_follow_each_other(client, subtests):
     """A cursor leads to the next page of its own list only."""
-    for case in cases[:2]:
+    for case in (await open_cases(client))[:2]:
         await add_message(client, case, authorType="customer")
-    everything = await list_subjects(client, sort=sort)
-    found, cursor = [], {}
-    while cursor is not None:
-        page = await list_cases(client, sort=sort, limit="1", **cursor)
-        found += [case["subject"] for case in page["items"]]
-        cursor = page["nextCursor"] and {"cursor": page["nextCursor"]}
-        for other in {"newest", "updated", "waiting", "due"} - {sort} if cursor else ():
-            response = await client.get("/support/cases", params=cursor | {"sort": other})
-            problem = await expect_problem(response, 422, "invalid_request")
-            assert [error["field"] for error in problem["errors"]] == ["cursor"]
-    assert found == everything
-    assert len(found) == 4
+    for sort in SORTS:
+        with subtests.test(sort):
+            everything = await list_subjects(client, sort=sort)
+            found, cursor = [], {}
+            while cursor is not None:
+                page = await list_cases(client, sort=sort, limit="1", **cursor)
+                found += [case["subject"] for case in page["items"]]
+                cursor = page["nextCursor"] and {"cursor": page["nextCursor"]}
+                for other in {*SORTS} - {sort} if cursor else ():
+                    response = await client.get("/support/cases", params=cursor | {"sort": other})
+                    problem = await expect_problem(response, 422, "invalid_request")
+                    assert [error["field"] for error in problem["errors"]] == ["cursor"]
+            assert found == everything
+            assert len(found) == 4
 
 
 INVALID_FILTERS = [
@@ -194,8 +208,8 @@ INVALID_FILTERS = [
 ]
 
 
-async def test_invalid_filter_is_refused(client, subtests):
+async def test_invalid_filter_is_refused(listed, subtests):
     for query, field in INVALID_FILTERS:
         with subtests.test(query=query, field=field):
-            problem = await expect_problem(await client.get(f"/support/cases?{query}"), 422, "invalid_request")
+            problem = await expect_problem(await listed.get(f"/support/cases?{query}"), 422, "invalid_request")
             assert [error["field"] for error in problem["errors"]] == [field]

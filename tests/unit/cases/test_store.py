@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 import sqlalchemy as sa
@@ -145,6 +146,14 @@ async def test_page_of_large_cases_ends_early(database, add_cases, large):
         assert sizes == pages
 
 
+async def test_page_ends_at_4_mib(database, add_cases):
+    """Of the JSON of its cases, and with the case that reaches them."""
+    large = {"context": [{"a": "x" * 65_000}], "description": "\u00a0" * 65_000}  # two bytes each
+    await add_cases(*(ticket(number, **large) for number in range(23)))
+    found, more = await listed(database, CaseQuery(limit=30))
+    assert (found, more) == ([f"case-{number}" for number in range(22, 0, -1)], True)
+
+
 async def test_escaped_characters_count_in_full_for_the_size_of_a_page(database, add_cases):
     """A character that JSON escapes counts with its escape sequence."""
     await add_cases(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
@@ -209,6 +218,21 @@ async def test_every_letter_that_normalization_changes_is_found(database, add_ca
     for words in ["ᴺᴼᵀ", "ᴬᴺᴰ", "ᴼᴿ", "not and or", "NEAR", *map(" ".join, batched(letters, 20))]:
         expected = ([], False) if words == "NEAR" else (["case-1"], False)
         assert await listed(database, CaseQuery.model_construct(q=words, limit=50)) == expected, words
+
+
+async def test_words_beyond_the_search_limit_are_not_found(database, add_cases):
+    """The case is stored whole, and found by the first words of its description."""
+    squares = map(chr, range(0x3300, 0x3358))  # each expands to up to six letters of three bytes
+    words = ["".join(pair) + "\u3316" * 9 for pair in product(squares, repeat=2)][:5460]
+    text = " ".join(["kilometre", *words[1:], "late"])
+    await add_cases(ticket(description=text))
+    assert (await case_store.get(database, "case-1")).description == text
+    for word in ("kilometre", words[1]):
+        assert await listed(database, CaseQuery(q=word)) == (["case-1"], False)
+    async with database.transaction() as tx:
+        await case_store.update(tx, ticket(description=text + "!"), {"description"})
+    assert await listed(database, CaseQuery(q="kilometre")) == (["case-1"], False)
+    assert await listed(database, CaseQuery(q="late")) == ([], False)
 
 
 def batched(values, size):
