@@ -4,15 +4,16 @@ import asyncio
 import json
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
+from support_service.core.ids import new_id
 from support_service.database.component import DATABASE
 from support_service.database.tables import idempotency_keys
 from support_service.idempotency.component import IDEMPOTENCY_SERVICE
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 
-KEY = {"Idempotency-Key": "0b6f7c0e-6a3c-4a0e"}
 MESSAGE = {"authorType": "agent", "message": "Hello"}
 EVENT = {
     "specversion": "1.0",
@@ -38,14 +39,36 @@ def writes(case):
     ]
 
 
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
+@pytest.fixture
+def key():
+    """The header with a new key."""
+    return {"Idempotency-Key": new_id()}
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def key_states(client):
-    """Return the sorted states of all stored keys."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(idempotency_keys.c.state))
-    return sorted(state for (state,) in rows)
+    """Return the sorted states of the keys that are stored since the test began."""
+    before = await stored_keys(client)
+
+    async def key_states():
+        return sorted(state for _, state in await stored_keys(client) - before)
+
+    return key_states
 
 
-@both_databases
-async def test_every_write_is_executed_once(client, metrics):
+async def stored_keys(client):
+    """Return the id and the state of each stored key."""
+    rows = await client.app[DATABASE].fetch_all(sa.select(idempotency_keys.c.id, idempotency_keys.c.state))
+    return {tuple(row) for row in rows}
+
+
+async def test_every_write_is_executed_once(client, metric_changes, key_states):
     """A retry gets the same status, headers and body, is marked as replayed, and changes nothing."""
     case = await open_case(client, channel="synthetic")
     for number, (method, path, sent) in enumerate(writes(case)):
@@ -57,8 +80,8 @@ async def test_every_write_is_executed_once(client, metrics):
             now = await read_case(client, case)
             assert len(now["attachments"]) <= 1
             assert len(now["messages"]) == len({each["message"] for each in now["messages"]})
-    assert await key_states(client) == ["done"] * 8
-    assert metrics.value("support_ticket_created_total", channel="email") == 1
+    assert await key_states() == ["done"] * 8
+    assert metric_changes.value("support_ticket_created_total", channel="email") == 1
 
 
 async def send(client, method, path, key, sent):
@@ -68,11 +91,11 @@ async def send(client, method, path, key, sent):
         return response.status, compared, await response.read(), response.headers.get("Idempotency-Replayed")
 
 
-async def test_key_of_another_request_is_refused(client):
+async def test_key_of_another_request_is_refused(client, key):
     """A key belongs to one method, path, query and body."""
     case, other = await open_case(client), await open_case(client)
     path = f"/support/cases/{case['id']}"
-    async with client.post(f"{path}/messages", json=MESSAGE, headers=KEY) as response:
+    async with client.post(f"{path}/messages", json=MESSAGE, headers=key) as response:
         assert response.status == 200
     for method, url, sent in (
         ("POST", f"{path}/messages", {"json": MESSAGE | {"message": "Bye"}}),
@@ -81,12 +104,12 @@ async def test_key_of_another_request_is_refused(client):
         ("PATCH", path, {"json": MESSAGE}),
         ("POST", f"{path}/attachments", {"data": form(b"x")}),
     ):
-        await expect_problem(await client.request(method, url, headers=KEY, **sent), 422, "idempotency_key_reused")
+        await expect_problem(await client.request(method, url, headers=key, **sent), 422, "idempotency_key_reused")
     assert len((await read_case(client, case))["messages"]) == 1
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "đ", "a\tb"])
-async def test_invalid_key_is_refused(client, key):
+async def test_invalid_key_is_refused(client, key, key_states):
     """A key has 1 to 255 visible ASCII characters, and a request has at most one key."""
     headers = {"Idempotency-Key": key}
     await expect_problem(
@@ -96,40 +119,40 @@ async def test_invalid_key_is_refused(client, key):
     )
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     await expect_problem(await client.post("/support/cases", headers=headers), 422, "idempotency_key_invalid")
-    assert await key_states(client) == []
+    assert await key_states() == []
 
 
-async def test_refused_request_may_be_corrected_and_retried(client):
+async def test_refused_request_may_be_corrected_and_retried(client, key, key_states):
     """Only the successful response is stored under the key."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/messages"
     for sent, status in (({}, 422), ({"authorType": "agent"}, 422), (MESSAGE, 200), (MESSAGE, 200)):
-        async with client.post(path, json=sent, headers=KEY) as response:
+        async with client.post(path, json=sent, headers=key) as response:
             assert response.status == status
     async with client.post(
-        "/support/cases/nobody/messages", json=MESSAGE, headers={"Idempotency-Key": "b"}
+        "/support/cases/nobody/messages", json=MESSAGE, headers={"Idempotency-Key": new_id()}
     ) as response:
         assert response.status == 404
-    assert await key_states(client) == ["done"]
+    assert await key_states() == ["done"]
     assert len((await read_case(client, case))["messages"]) == 1
 
 
-async def test_failed_request_may_be_retried(make_client, attachment_dir):
+async def test_failed_request_may_be_retried(make_client, key):
     """A request that failed for lack of disk space is executed when it is sent again."""
     client = await make_client(SUPPORT_ATTACHMENT_DISK_RESERVE=str(2**62))
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
-    await expect_problem(await client.post(path, data=form(b"x"), headers=KEY), 507, "storage_full")
-    assert await key_states(client) == []
+    await expect_problem(await client.post(path, data=form(b"x"), headers=key), 507, "storage_full")
+    assert await stored_keys(client) == set()
     client = await make_client()
-    async with client.post(path, data=form(b"x"), headers=KEY) as response:
+    async with client.post(path, data=form(b"x"), headers=key) as response:
         assert response.status == 201
         assert "Idempotency-Replayed" not in response.headers
 
 
-@both_databases
-async def test_retried_upload_is_recognized_by_its_file(client, attachment_dir):
+async def test_retried_upload_is_recognized_by_its_file(make_client, attachment_dir):
     """The filename and the bytes identify an upload, the boundary does not. One file is stored."""
+    client = await make_client()
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/attachments"
     answers = [await send(client, "POST", path, "k", {"data": form(b"x" * 100_000)}) for _ in range(2)]
@@ -145,14 +168,14 @@ async def test_retried_upload_is_recognized_by_its_file(client, attachment_dir):
 
 @both_databases
 @pytest.mark.parametrize("replicas", [1, 2])
-async def test_concurrent_retries_are_executed_once(make_client, replicas):
+async def test_concurrent_retries_are_executed_once(make_client, key, replicas):
     """On one replica or two, the others get the same response or `idempotency_key_in_use`."""
     clients = [await make_client() for _ in range(replicas)]
     case = await open_case(clients[0])
     path = f"/support/cases/{case['id']}/messages"
 
     async def attempt(number):
-        async with clients[number % replicas].post(path, json=MESSAGE, headers=KEY) as response:
+        async with clients[number % replicas].post(path, json=MESSAGE, headers=key) as response:
             body = await response.json(content_type=None)
             return response.status, body.get("id") or body.get("code")
 
@@ -164,31 +187,31 @@ async def test_concurrent_retries_are_executed_once(make_client, replicas):
     assert [each["id"] for each in (await read_case(clients[-1], case))["messages"]] == [*done]
 
 
-async def test_requests_without_a_key_and_reads_store_nothing(client):
+async def test_requests_without_a_key_and_reads_store_nothing(client, key, key_states):
     case = await open_case(client)
-    async with client.get(f"/support/cases/{case['id']}", headers=KEY) as response:
+    async with client.get(f"/support/cases/{case['id']}", headers=key) as response:
         assert response.status == 200
-    await expect_problem(await client.post("/nowhere", headers=KEY), 404, "route_not_found")
-    assert await key_states(client) == []
+    await expect_problem(await client.post("/nowhere", headers=key), 404, "route_not_found")
+    assert await key_states() == []
 
 
-async def test_retry_learns_that_the_response_was_lost(client):
+async def test_retry_learns_that_the_response_was_lost(client, key):
     """The change was committed but its response was not stored. The retry changes nothing."""
     case = await open_case(client)
     path = f"/support/cases/{case['id']}/messages"
-    async with client.post(path, json=MESSAGE, headers=KEY) as response:
+    async with client.post(path, json=MESSAGE, headers=key) as response:
         assert response.status == 200
     async with client.app[DATABASE].transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
-    await expect_problem(await client.post(path, json=MESSAGE, headers=KEY), 409, "idempotency_answer_lost")
+    await expect_problem(await client.post(path, json=MESSAGE, headers=key), 409, "idempotency_answer_lost")
     assert len((await read_case(client, case))["messages"]) == 1
 
 
-async def test_retry_is_recognized_whatever_its_content_type(client):
+async def test_retry_is_recognized_whatever_its_content_type(client, key):
     """Only an upload is compared by its file."""
     case = await open_case(client)
-    headers = KEY | {"Content-Type": "multipart/form-data; boundary=x"}
+    headers = key | {"Content-Type": "multipart/form-data; boundary=x"}
     answers = []
     for _ in range(2):
         async with client.post(f"/support/cases/{case['id']}/status?status=pending", headers=headers) as response:
@@ -209,25 +232,25 @@ async def test_header_that_is_not_utf8_is_accepted(client):
     assert answer.startswith(b"HTTP/1.1 201 ")
 
 
-async def test_response_is_sent_even_if_it_cannot_be_stored(client, monkeypatch, caplog):
+async def test_response_is_sent_even_if_it_cannot_be_stored(client, key, monkeypatch, caplog):
     """The change stays committed, and the log warns that a retry may not be recognized."""
 
     async def fail(*_):
         raise LookupError("unforeseen")
 
     monkeypatch.setattr(client.app[IDEMPOTENCY_SERVICE], "keep", fail)
-    async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=KEY) as response:
+    async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=key) as response:
         assert response.status == 201
         case = await response.json()
     assert (await read_case(client, case))["subject"] == "A"
     assert "The outcome of an idempotency key could not be stored" in caplog.messages
 
 
-async def test_a_refresh_with_a_key_runs_again_and_stores_nothing(client):
+async def test_a_refresh_with_a_key_runs_again_and_stores_nothing(client, key_states):
     """It changes nothing, and its answer may be large: the key is ignored."""
     case = await open_case(client)
     for _ in range(2):
         status, _, body, replayed = await send(client, "POST", f"/support/cases/{case['id']}/timeline/refresh", "k", {})
         assert (status, replayed) == (200, None)
         assert json.loads(body)["id"] == case["id"]
-    assert await key_states(client) == []
+    assert await key_states() == []

@@ -6,6 +6,12 @@ from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
 
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
 async def pages(client, case, limit):
     """Read a case in parts; return the messages of each part."""
     found, query = [], {"messagesLimit": str(limit)}

@@ -304,6 +304,7 @@ async def customer_view(principals, case):
     return seen
 
 
+@both_databases
 async def test_customer_can_not_tell_that_internal_notes_and_files_exist(principals, own_case, case_files):
     """Bodies, times and ETags stay the same, and an ETag from before is valid in If-None-Match and If-Match."""
     case, path = own_case[0], f"/support/cases/{own_case[0]}"
@@ -701,6 +702,7 @@ async def test_case_that_was_read_by_others_stays_within_scope(principals, own_c
     assert (await principals.read_json("other-agent", "GET", path))["team"] == "billing"
 
 
+@both_databases
 async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(principals, own_case):
     """Neither as a message, nor as a sign that more follow, nor as a start."""
     case, _ = own_case
@@ -718,6 +720,7 @@ async def test_parts_of_a_conversation_have_no_internal_notes_for_customers(prin
         await expect_problem(await principals.request("other-customer", "GET", unseen), 404, "case_not_found")
 
 
+@both_databases
 async def test_match_of_a_search_shows_no_internal_note_to_customers(make_client, tmp_path):
     """A customer gets the newest public message that matches, and an agent the note after it."""
     principals = await open_principals(make_client, tmp_path / "tokens.json")
@@ -788,6 +791,7 @@ async def test_external_id_reveals_nothing_of_what_its_sender_may_not_see(princi
     await expect_problem(await principals.request("customer", "POST", path, json=as_agent), 403, "permission_missing")
 
 
+@both_databases
 async def test_repeat_of_an_external_id_shows_what_its_sender_may_see(principals):
     """Customers and services get the case without notes and with the version of that view; staff get all of it."""
     new = {"subject": "A parcel", "channel": "web", "externalId": "web-1", "initialMessage": MESSAGE}
