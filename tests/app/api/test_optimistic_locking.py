@@ -4,12 +4,20 @@ import asyncio
 import json
 
 import pytest
+import pytest_asyncio
 
 from support_service.cases.store import case_store as cases_store
+from support_service.database.component import DATABASE
 from support_service.database.tables import attachment_leftovers, tickets
 from tests.conftest import both_databases
-from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
+from tests.support.scrape import Scrape
+
+
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
 
 
 async def read_etag(client, case, **query):
@@ -34,9 +42,14 @@ def changes(case):
     ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
     """A synthetic case, which can be deleted, with a file."""
+    return await open_case_with_file(client)
+
+
+async def open_case_with_file(client):
+    """Open a synthetic case, which can be deleted, with a file."""
     case = await open_case(client, channel="synthetic")
     await upload(client, case)
     return await read_case(client, case)
@@ -85,11 +98,10 @@ async def test_change_of_an_outdated_version_is_refused(client, case):
     assert await read_case(client, case) == now
 
 
-@both_databases
-async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(
-    client, case, metrics, attachment_dir, database, monkeypatch
-):
+async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(make_client, attachment_dir, monkeypatch):
     """A case that changes during its deletion keeps every file."""
+    client = await make_client()
+    metrics, case = Scrape(client.app), await open_case_with_file(client)
     await upload(client, case, b"another")
     old, lock = await read_etag(client, case), cases_store.lock
 
@@ -107,7 +119,7 @@ async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(
     assert stored_files(attachment_dir) == []
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # synthetic cases do not count
-    assert await database.fetch_all(attachment_leftovers.select()) == []
+    assert await client.app[DATABASE].fetch_all(attachment_leftovers.select()) == []
 
 
 @pytest.mark.parametrize(
@@ -207,24 +219,16 @@ async def test_an_outdated_message_learns_what_was_added(client):
 
 
 @both_databases
-async def test_customers_learn_of_public_messages_only(make_client, tmp_path):
+async def test_customers_learn_of_public_messages_only(shared_principals):
     """The version is theirs, too: internal notes do not count."""
-    file = tmp_path / "tokens.json"
-    ann = write_token(file, "ann", role="customer", subject="customer-1")
-    staff = write_token(file, "lan", role="supervisor")
-    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(file))
-    headers = {"Authorization": f"Bearer {staff}"}
     new = {"subject": "A", "channel": "web", "customerId": "customer-1"}
-    case = await (await client.post("/support/cases", json=new, headers=headers)).json()
+    case = await shared_principals.read_json("supervisor", "POST", "/support/cases", json=new)
     path = f"/support/cases/{case['id']}/messages"
     for text, visibility in (("1", "public"), ("note", "internal"), ("2", "public"), ("3", "public")):
         message = {"authorType": "agent", "message": text, "visibility": visibility}
-        async with client.post(path, json=message, headers=headers) as response:
-            assert response.status == 200
-    sent = {
-        "json": {"authorType": "customer", "message": "mine"},
-        "headers": {"Authorization": f"Bearer {ann}", "If-Match": '"2+customer"'},
-    }
-    problem = await expect_problem(await client.post(path, **sent), 412, "case_changed")
+        await shared_principals.read_json("supervisor", "POST", path, json=message)
+    sent = {"json": {"authorType": "customer", "message": "mine"}, "headers": {"If-Match": '"2+customer"'}}
+    response = await shared_principals.request("customer", "POST", path, **sent)
+    problem = await expect_problem(response, 412, "case_changed")
     assert problem["currentVersion"] == 4
     assert [each["message"] for each in problem["messages"]] == ["2", "3"]
