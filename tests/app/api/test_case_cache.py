@@ -48,7 +48,6 @@ def threads(monkeypatch):
     return found
 
 
-@both_databases
 async def test_unchanged_case_is_encoded_once(client):
     case = await open_case(client)
     first = await read_case(client, case)
@@ -110,7 +109,6 @@ async def test_read_after_an_acknowledged_write_shows_it(replicas):
     assert len(found[0]["messages"]) == 30
 
 
-@both_databases
 async def test_long_case_is_encoded_once_for_concurrent_readers(client):
     """It is read off the event loop; with its timeline it has every message, too."""
     case = await open_case(client, context=[{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}])
@@ -141,7 +139,6 @@ async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
     assert documents.kept_bytes < 100_000
 
 
-@both_databases
 async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, threads):
     """A short part is encoded at once, on the event loop."""
     case = await open_case(client)
@@ -159,8 +156,9 @@ async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, th
 
 @both_databases
 @pytest.mark.parametrize("long", [False, True])
-async def test_timeline_of_a_closed_case_is_that_of_a_read(client, long):
+async def test_timeline_of_a_closed_case_is_that_of_a_read(shared_client, long):
     """Without services, a case has the same entries wherever they are read."""
+    client = shared_client
     context = [{"type": "note", "timestamp": "2020-01-01T00:00:00Z"}, {"mood": "calm"}]
     first = {"authorType": "customer", "message": "Hello", "metadata": {"a": [1, None]}}
     case = await open_case(client, context=context, initialMessage=first)

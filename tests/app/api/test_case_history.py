@@ -20,6 +20,12 @@ MESSAGE = {"authorType": "customer", "message": "a secret"}
 IS_NOTED = ContextVar("is_noted", default=False)  # whether the read in progress has been noted
 
 
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
 def changes_in(case):
     """Return the changes in the timeline of a case: (action, actor, changes)."""
     return [
@@ -131,7 +137,6 @@ async def test_each_change_is_in_the_timeline_once(client):
     assert (await read_case(client, case))["timeline"] == []
 
 
-@both_databases
 @pytest.mark.parametrize("kept", [True, False])
 async def test_each_read_of_a_case_is_one_statement(make_client, monkeypatch, kept):
     """Only a timeline reads the history, in the same statement: also of a case that was read without it before."""
@@ -145,7 +150,6 @@ async def test_each_read_of_a_case_is_one_statement(make_client, monkeypatch, ke
     assert ["history" in columns for columns in statements] == [False, True, True, True, False]
 
 
-@both_databases
 async def test_a_kept_timeline_has_later_changes(client):
     case = await open_case(client)
     for priority, before in (("low", "normal"), ("urgent", "low")):
@@ -156,7 +160,6 @@ async def test_a_kept_timeline_has_later_changes(client):
         assert latest == ("case.changed", "anyone", {"priority": [before, priority]})
 
 
-@both_databases
 async def test_links_are_in_the_history_of_both_cases(client):
     """A duplicate is closed by its link, and reopened when that is removed."""
     case, original = await open_case(client), await open_case(client)
@@ -176,10 +179,9 @@ async def test_links_are_in_the_history_of_both_cases(client):
 
 
 @both_databases
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_history_equals_the_changes_that_were_made(client, seed):
+async def test_history_equals_the_changes_that_were_made(client):
     """A model remembers the fields and what each accepted PATCH changes."""
-    chosen = random.Random(seed)
+    chosen = random.Random(1)
     values = {
         "status": ["open", "pending", "resolved", "closed"],
         "priority": ["low", "normal", "high", "urgent"],
@@ -208,7 +210,6 @@ async def test_history_equals_the_changes_that_were_made(client, seed):
     assert [changes for _, _, changes in changes_in(await read_detail(client, case))] == expected
 
 
-@both_databases
 async def test_changes_made_by_another_replica_are_seen(make_client):
     writer, reader = await make_client(), await make_client()
     case = await open_case(writer)
