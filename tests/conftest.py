@@ -190,7 +190,8 @@ async def make_shared_client(
 
         async def make(*, timings: Timings | None = None, **changes: str | None) -> TestClient:
             folder = tmp_path_factory.mktemp("shared")
-            wanted = _variables(_create_database(request, backend, folder), folder) | changes
+            unlimited = dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off")
+            wanted = _variables(_create_database(request, backend, folder), folder) | unlimited | changes
             with measured("start of a service"):
                 return await clients.enter_async_context(TestClient(_server(wanted, timings or patient_timings())))
 

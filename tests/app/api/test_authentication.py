@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from yarl import URL
 
 from support_service.access.bearer import extract_bearer_token
@@ -18,7 +19,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import eventually, expect_problem, stored_files
-from tests.support.scrape import Scrape
+from tests.support.scrape import Changes, Scrape
 
 NOW = datetime.now(UTC)
 ALL = "0.0.0.0"
@@ -38,10 +39,22 @@ def token(path):
     return add_token(path, "boss")
 
 
-@pytest.fixture
-async def client(make_client, path, token):
-    """A client of a service that requires tokens."""
-    return await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
+@pytest.fixture(scope="module")
+def shared_path(tmp_path_factory):
+    """The path of the token file of the service that tests of this module share."""
+    return tmp_path_factory.mktemp("shared") / "tokens.json"
+
+
+@pytest.fixture(scope="module")
+def shared_token(shared_path):
+    """A supervisor's token for that service."""
+    return add_token(shared_path, "boss")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(make_shared_client, shared_path, shared_token):
+    """A client of one service for all tests of this module that change nothing, which requires tokens."""
+    return await make_shared_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(shared_path))
 
 
 def add_token(path, name, **fields):
@@ -59,10 +72,10 @@ def bearer_header(token):
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_valid_token_is_accepted(client, token):
+async def test_valid_token_is_accepted(client, shared_token):
     """The case of the scheme and extra spaces after it do not matter."""
     for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
-        async with client.get("/support/cases", headers={"Authorization": f"{scheme} {token}"}) as response:
+        async with client.get("/support/cases", headers={"Authorization": f"{scheme} {shared_token}"}) as response:
             assert response.status == 200
             assert "WWW-Authenticate" not in response.headers
 
@@ -93,24 +106,26 @@ async def test_request_without_a_token_is_refused(client):
         "Bearer sup_é",
     ],
 )
-async def test_malformed_authorization_header_is_refused(client, token, sent):
+async def test_malformed_authorization_header_is_refused(client, shared_token, sent):
     """The response has the reason and never the token."""
-    response = await client.get("/support/cases", headers={"Authorization": sent.replace("{}", token)})
+    response = await client.get("/support/cases", headers={"Authorization": sent.replace("{}", shared_token)})
     problem = await expect_problem(response, 401, "token_invalid")
     assert response.headers["WWW-Authenticate"].startswith(f'{REALM}, error="invalid_token", error_description="')
-    assert token not in response.headers["WWW-Authenticate"] + problem["detail"]
+    assert shared_token not in response.headers["WWW-Authenticate"] + problem["detail"]
 
 
-async def test_two_authorization_headers_are_refused(client, token):
+async def test_two_authorization_headers_are_refused(client, shared_token):
     """The service does not choose between two tokens."""
-    for second in (token, "x"):
-        headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {second}")]
+    for second in (shared_token, "x"):
+        headers = [("Authorization", f"Bearer {shared_token}"), ("Authorization", f"Bearer {second}")]
         await expect_problem(await client.get("/support/cases", headers=headers), 401, "token_invalid")
 
 
-async def test_token_in_a_query_or_cookie_is_ignored(client, token):
+async def test_token_in_a_query_or_cookie_is_ignored(client, shared_token):
     """A token there would appear in logs."""
-    response = await client.get("/support/cases", params={"access_token": token}, cookies={"Authorization": token})
+    response = await client.get(
+        "/support/cases", params={"access_token": shared_token}, cookies={"Authorization": shared_token}
+    )
     await expect_problem(response, 401, "token_missing")
 
 
@@ -131,11 +146,11 @@ async def test_expired_token_is_refused_with_its_own_code(make_client, path, tok
     expired = add_token(path, "late", created=NOW - timedelta(days=2), expires=NOW - timedelta(days=1))
     assert (await client.get("/support/cases", headers=bearer_header(expired))).status == 401
 
-    async def known():
+    async def shared_token():
         async with client.get("/support/cases", headers=bearer_header(expired)) as response:
             return (await response.json(content_type=None))["code"] != "token_invalid"
 
-    await eventually(known)
+    await eventually(shared_token)
     response = await client.get("/support/cases", headers=bearer_header(expired))
     await expect_problem(response, 401, "token_expired")
     assert "has expired" in response.headers["WWW-Authenticate"]
@@ -255,25 +270,25 @@ async def test_open_service_ignores_authorization_headers(make_client):
     assert Scrape(client.app).nonzero_labels("support_access_authentications_total") == []
 
 
-async def test_authentications_are_counted_by_outcome(client, path, token):
+async def test_authentications_are_counted_by_outcome(client, shared_token):
     """Requests that need no token do not count."""
-    metrics = Scrape(client.app)
+    metrics = Changes(client.app)
     assert len(metrics.label_sets("support_access_authentications_total")) == 5
     for headers in (
-        bearer_header(token),
+        bearer_header(shared_token),
         {},
         bearer_header("x"),
         {"Authorization": "Basic eA=="},
-        bearer_header(token),
+        bearer_header(shared_token),
     ):
         await client.get("/support/cases", headers=headers)
     await client.get("/livez")
     assert metrics.nonzero("support_access_authentications_total") == {"accepted": 2, "missing": 1, "invalid": 2}
 
 
-async def test_metrics_are_open_by_default_when_tokens_are_required(client, token):
+async def test_metrics_are_open_by_default_when_tokens_are_required(client, shared_token):
     """A scraper needs neither a token nor a second port."""
-    for headers in ({}, bearer_header(token), {"Host": "support-service:8000"}):
+    for headers in ({}, bearer_header(shared_token), {"Host": "support-service:8000"}):
         assert (await client.get("/metrics", headers=headers)).status == 200
 
 

@@ -4,6 +4,7 @@ import base64
 import struct
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.api.routes import ROUTES
@@ -25,8 +26,19 @@ LISTS = {
 
 
 @pytest.fixture
-async def lists(client):
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lists(shared_client):
     """The path of each list; each has several pages."""
+    return await open_lists(shared_client)
+
+
+async def open_lists(client):
+    """Return the path of each list; each has several pages."""
     case = await open_case(client, customerId=CUSTOMER)
     await open_case(client, customerId="customer-2")
     await open_case(client, customerId=CUSTOMER)
@@ -68,10 +80,10 @@ async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
         assert len(raw) > 16
 
 
-async def test_cursors_lead_to_the_next_page_on_every_replica(client, lists, make_client):
+async def test_cursors_lead_to_the_next_page_on_every_replica(make_client):
     """Also after a restart."""
-    other = await make_client()
-    for path in lists.values():
+    client, other = await make_client(), await make_client()
+    for path in (await open_lists(client)).values():
         first = await page(client, path)
         second = await page(other, path, first["nextCursor"])
         assert second["items" if "items" in second else "cases"]

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from support_service.api.routing.services import SERVICES
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
@@ -12,7 +10,6 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.http.component import ADMISSION
 from support_service.limits.fair_turns import TurnLimits
 from support_service.views.service import ViewLimits
-from tests.conftest import both_databases
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem
 from tests.support.timings import SELDOM_CHECKED, patient_timings
@@ -40,23 +37,22 @@ async def left(client):
         return int(response.headers["RateLimit"].partition("r=")[2].partition(";")[0])
 
 
-@both_databases
-@pytest.mark.parametrize("path", [SEARCH, "/support/cases?limit=51", "/support/cases/count"])
-async def test_a_search_waits_behind_those_of_its_caller_only(make_client, path):
+async def test_a_search_waits_behind_those_of_its_caller_only(make_client, subtests):
     """Beyond its bound it is refused when its turn does not come in time; those of another caller do not matter."""
     client = await make_client(timings=IMPATIENT)
     turns = client.app[SERVICES].turns
-    async with turns.occupy("another caller"):
-        assert (await client.get(path)).status == 200
-    async with turns.occupy(ANONYMOUS.name):
-        async with client.get(path) as response:
-            await expect_problem(response, 429, "searches_waiting")
-            assert response.headers["Retry-After"] == "2"
-        assert (await client.get("/support/cases")).status == 200
-    assert (await client.get(path)).status == 200
+    for path in (SEARCH, "/support/cases?limit=51", "/support/cases/count"):
+        with subtests.test(path):
+            async with turns.occupy("another caller"):
+                assert (await client.get(path)).status == 200
+            async with turns.occupy(ANONYMOUS.name):
+                async with client.get(path) as response:
+                    await expect_problem(response, 429, "searches_waiting")
+                    assert response.headers["Retry-After"] == "2"
+                assert (await client.get("/support/cases")).status == 200
+            assert (await client.get(path)).status == 200
 
 
-@both_databases
 async def test_views_wait_behind_counts_of_their_caller_only(make_client):
     """What is not counted by the deadline has no count; the views are listed all the same."""
     for holder, seconds, expected in ((ANONYMOUS.name, 0.05, None), ("another caller", 3600.0, 0)):
@@ -68,24 +64,26 @@ async def test_views_wait_behind_counts_of_their_caller_only(make_client):
             assert (await counts(client))[0] == expected
 
 
-@pytest.mark.parametrize(
-    ("path", "cost"),
-    [
-        ("/support/cases", 1),
-        ("/support/cases?limit=50", 1),
-        ("/support/cases?limit=200", 4),
-        ("/support/cases?q=parcel", 5),
-        ("/support/cases?q=parcel&limit=200&sort=updated", 20),
-        ("/support/cases/count?status=open", 1),
-        ("/support/cases/count?q=parcel", 5),
-    ],
-)
-async def test_a_search_counts_as_several_requests(make_client, path, cost):
+COSTS = [
+    ("/support/cases", 1),
+    ("/support/cases?limit=50", 1),
+    ("/support/cases?limit=200", 4),
+    ("/support/cases?q=parcel", 5),
+    ("/support/cases?q=parcel&limit=200&sort=updated", 20),
+    ("/support/cases/count?status=open", 1),
+    ("/support/cases/count?q=parcel", 5),
+]
+
+
+async def test_a_search_counts_as_several_requests(make_client, subtests):
     """It costs more the more it reads."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
-    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
-    assert (await client.get(path)).status == 200
-    assert await left(client) == 40 - cost - 1
+    rates = client.app[ADMISSION].by_principal
+    for hour, (path, cost) in enumerate(COSTS, 1):
+        with subtests.test(path):
+            rates.clock = lambda hour=hour: hour * 3600.0  # the caller has all requests again
+            assert (await client.get(path)).status == 200
+            assert await left(client) == 40 - cost - 1
 
 
 async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
@@ -108,7 +106,6 @@ async def test_each_view_that_is_counted_counts_as_a_request(make_client):
     assert await left(client) == 60 - 4 - (1 + 1 + 3 * 5) - 1
 
 
-@both_databases
 async def test_a_count_that_took_long_is_shared_by_those_who_see_the_same_cases(tmp_path, make_client):
     """Agents share it with nobody who sees other cases. Other filters are another count."""
     limits = CaseLimits(counts=SharedCountLimits(min_duration=0.0, max_age=3600.0))

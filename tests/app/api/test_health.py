@@ -22,15 +22,15 @@ ALL_OK = {"database": "ok", "cache": "ok", "events": "ok", "storage": "ok", "acc
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez"])
-async def test_health_of_a_running_service_is_ok(client, path):
+async def test_health_of_a_running_service_is_ok(shared_client, path):
     """Clients of the previous service rely on this response."""
-    async with client.get(path) as response:
+    async with shared_client.get(path) as response:
         assert response.status == 200
         assert await response.json() == {"status": "ok"}
 
 
-async def test_readiness_reports_each_part(client):
-    async with client.get("/readyz") as response:
+async def test_readiness_reports_each_part(shared_client):
+    async with shared_client.get("/readyz") as response:
         assert response.status == 200
         assert await response.json() == {"status": "ready", **ALL_OK}
 
@@ -107,21 +107,21 @@ async def test_metrics_have_the_readiness_and_each_dependency(make_client, monke
     await eventually(lambda: is_exposed(0, database="database_connections_exhausted"))
 
 
-async def test_request_id_of_the_client_is_returned(client):
+async def test_request_id_of_the_client_is_returned(shared_client):
     """It is in the headers of every response, and in problems."""
     for path in ("/health", "/support/cases", "/metrics"):
-        async with client.get(path, headers={"X-Request-Id": "abc-1.2_3"}) as response:
+        async with shared_client.get(path, headers={"X-Request-Id": "abc-1.2_3"}) as response:
             assert response.headers["X-Request-Id"] == "abc-1.2_3"
-    response = await client.get("/support/cases/nobody", headers={"X-Request-Id": "abc"})
+    response = await shared_client.get("/support/cases/nobody", headers={"X-Request-Id": "abc"})
     assert (await expect_problem(response, 404, "case_not_found"))["requestId"] == "abc"
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "é", '"><script>'])
-async def test_unsafe_request_id_is_replaced(client, sent):
+async def test_unsafe_request_id_is_replaced(shared_client, sent):
     """An id that could corrupt a log is replaced by a generated one, which is new for each request."""
     given = []
     for _ in range(2):
-        async with client.get("/health", headers={"X-Request-Id": sent}) as response:
+        async with shared_client.get("/health", headers={"X-Request-Id": sent}) as response:
             given.append(response.headers["X-Request-Id"])
     assert sent not in given
     assert given[0] != given[1]

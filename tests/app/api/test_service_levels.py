@@ -56,7 +56,6 @@ def as_time(text):
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-@both_databases
 async def test_policy_is_created_replaced_and_deleted(client):
     """All fields are replaced; the same content leaves the version as it is."""
     match = {"priority": ["urgent"], "tag": ["vip"]}
@@ -97,7 +96,6 @@ async def test_limits_and_bad_input_of_policies(client):
     await put(client, "d", status=201, headers=KEY)
 
 
-@both_databases
 async def test_case_has_the_clocks_of_the_first_policy_that_matches(client):
     """Later changes of policies apply to later cases."""
     before = await open_case(client, subject="Before")
@@ -122,7 +120,6 @@ async def test_case_has_the_clocks_of_the_first_policy_that_matches(client):
     assert listed["A"]["resolution"]["dueAt"] == shown["resolution"]["dueAt"]
 
 
-@both_databases
 async def test_clocks_follow_the_case(client):
     """Answers end clocks, pending and resolving stop them, reopening resumes them."""
     await put(client, "all", status=201)
@@ -155,7 +152,6 @@ async def test_clocks_follow_the_case(client):
     }
 
 
-@both_databases
 async def test_breach_is_reported_once(client, metrics):
     """In the audit log, in an event and in a counter, with the due time; the case gets a new version."""
     await put(client, "all", status=201, targets={"firstResponse": "PT1H"})

@@ -124,16 +124,15 @@ async def principals(tmp_path, make_client):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_principals(tmp_path_factory, make_shared_client):
     """Like `principals`, of one service for all tests of the module, which must not see each other's data."""
-    unlimited = dict.fromkeys(("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS"), "off")
-    return await open_principals(make_shared_client, tmp_path_factory.mktemp("shared") / "tokens.json", **unlimited)
+    return await open_principals(make_shared_client, tmp_path_factory.mktemp("shared") / "tokens.json")
 
 
-async def open_principals(make_client, path, **environment):
+async def open_principals(make_client, path):
     """Start a service with a principal of each role, and a second agent and customer."""
     principals = Principals(None, path)
     for role in ROLES:
         principals.add(role, role, subject=SUBJECTS.get(role), teams=["returns"] if role == "agent" else [])
     principals.add("other-agent", "agent", subject="agent-2", teams=["billing"])
     principals.add("other-customer", "customer", subject="customer-2")
-    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), **environment)
+    principals.client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     return principals
