@@ -286,7 +286,7 @@ def first_failure(tree: Path, tests: list[str]) -> str | None:
         raise RuntimeError(done.stdout)
     if done.returncode == 0:
         return None
-    said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
     return said[0] if said else f"pytest ends with {done.returncode}"
 
 

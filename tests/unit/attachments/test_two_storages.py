@@ -8,16 +8,17 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import ledger
+from support_service.attachments import ledger, staged_store
 from support_service.attachments.garbage_queries import list_garbage
 from support_service.attachments.maintenance import jobs
-from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.database.tables import attachment_ledger
@@ -111,6 +112,22 @@ async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog):
     assert [record.message for record in caplog.records] == [
         "Renewing the claims of an offload run failed; retrying in 0 s"
     ]
+
+
+async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
+    """Each is one transaction, which blocks other writers."""
+    for _ in range(5):
+        await disks.service.uploader.add(SYSTEM_ORIGIN, disks.case_id, "a", None, stream(b"x"), staged=True)
+    delete, deleted = staged_store.delete_expired, []
+
+    async def noting(*arguments):
+        deleted.append(await delete(*arguments))
+        return deleted[-1]
+
+    monkeypatch.setattr(staged_store, "delete_expired", noting)
+    disks.clock_offset = UploadLimits(1).staged_for + timedelta(seconds=1)
+    await GarbageCollector(disks.database, disks.storages, disks.clock, GarbageTimings(batch_size=2)).run()
+    assert deleted == [2, 2, 1]
 
 
 async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):

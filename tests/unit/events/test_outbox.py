@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.core.background import run_in_background
 from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
-from support_service.database.tables import outbox, webhook_deliveries
+from support_service.database.tables import leases, outbox, webhook_deliveries
 from support_service.events import outbox_store, webhook_store
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings
@@ -95,6 +95,17 @@ async def test_background_loop_creates_deliveries_batch_by_batch(database, relay
     async with run_in_background(relay.run()):
         await eventually(all_made)
     assert await left(database) == [1, 2, 3, 4]
+
+
+async def test_lease_is_written_again_only_when_it_is_due(database, instruments):
+    """The relay looks for events ten times a second, and each write takes the database's lock."""
+    timings = RelayTimings(lease_duration=3600.0)
+    relay = OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, timings=timings)
+    await relay._publish_batch()
+    before = await database.fetch_all(sa.select(leases))
+    await relay._publish_batch()
+    assert await database.fetch_all(sa.select(leases)) == before
+    assert relay.is_leader()
 
 
 async def test_age_of_the_oldest_event_is_unknown_before_the_first_query(database):
