@@ -86,6 +86,8 @@ async def test_invalid_filter_is_refused(listed, subtests):
         with subtests.test(query=query):
             problem = await expect_problem(await client.get("/support/cases", params=query), 422, "invalid_request")
             assert [error["field"] for error in problem["errors"]] == list(query)
+            if "status" in query:
+                assert "one or more of open, " in problem["errors"][0]["message"]
 
 
 async def test_every_case_is_on_exactly_one_page(client):
