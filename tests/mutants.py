@@ -1,7 +1,7 @@
 """Changes the service in one place at a time, and prints the changes that no test notices.
 
 mutmut makes the changes, and coverage.py tells which tests execute a line. They run in copies of the tree, the
-cheapest first, until one fails. What they execute is recorded first, and again after any change of service or tests.
+most promising first, until one fails. What they execute is recorded again after any change of service or tests.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -189,23 +190,29 @@ def copy_tree(target: Path) -> Path:
 
 @dataclass(frozen=True)
 class Record:
-    """Which tests execute which lines, and the seconds of each test that passes, the cheapest first."""
+    """Which tests execute which lines, and the seconds of each test that passes."""
 
     tree: Path
     data: coverage.CoverageData
     seconds: dict[str, float]
 
     def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
-        """Return the tests that execute the place of a mutant, the cheapest first, up to so many seconds of them.
+        """Return the tests that execute the place of a mutant, up to so many seconds of them.
 
-        What is executed at an import concerns each test that executes something of the module, or else all tests.
+        Those that execute most of its module in their time come first: they are about it. What is executed at an import
+        concerns each test that executes something of the module, or else all tests.
         """
-        by_line = self.data.contexts_by_lineno(str(self.tree / mutant.path))
-        contexts = {each for line in statement_of(mutant) for each in by_line.get(line, ())}
-        if "" in contexts:
-            contexts = set(itertools.chain.from_iterable(by_line.values()))
-        names = {each.rpartition("|")[0] for each in contexts}  # without the phase
-        chosen = [test for test in self.seconds if test in names or names == {""}]
+        by_line = {
+            line: {context.rpartition("|")[0] for context in contexts}  # without the phase
+            for line, contexts in self.data.contexts_by_lineno(str(self.tree / mutant.path)).items()
+        }
+        names = set().union(*(by_line.get(line, ()) for line in statement_of(mutant)))
+        executed = Counter(itertools.chain.from_iterable(by_line.values()))
+        if "" in names:
+            names = set(executed)
+        if names == {""}:
+            names = set(self.seconds)
+        chosen = sorted(names & self.seconds.keys(), key=lambda test: self.seconds[test] / (executed[test] or 1))
         total = itertools.accumulate(self.seconds[test] for test in chosen)
         return [test for test, until in zip(chosen, total, strict=True) if until < seconds]
 
@@ -233,8 +240,7 @@ def read_record(tree: Path, files: list[str], options: argparse.Namespace) -> Re
         f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name']}": float(case.attrib["time"])
         for case in passed
     }
-    cheapest_first = sorted(names & seconds.keys(), key=lambda test: (seconds[test], test))
-    return Record(tree, data, {test: seconds[test] for test in cheapest_first})
+    return Record(tree, data, {test: seconds[test] for test in sorted(names & seconds.keys())})
 
 
 def statement_of(mutant: Mutant) -> list[int]:
