@@ -201,21 +201,21 @@ WORDS = (
 )
 
 
-@pytest.mark.parametrize("word", search_words(WORDS))
-async def test_every_word_is_found_by_each_of_its_prefixes(database, add_cases, word):
+async def test_every_word_is_found_by_each_of_its_prefixes(database, add_cases):
     """This holds on both databases."""
     await add_cases(ticket(1, subject=WORDS), ticket(2, subject="qqq"))
-    for length in range(1, len(word) + 1):
-        assert await listed(database, CaseQuery(q=word[:length])) == (["case-1"], False), word[:length]
+    for prefix in {word[:length] for word in search_words(WORDS) for length in range(1, len(word) + 1)}:
+        assert await listed(database, CaseQuery(q=prefix)) == (["case-1"], False), prefix
 
 
 async def test_every_letter_that_normalization_changes_is_found(database, add_cases):
     """The words of a query are never read as operators: NFKC turns three of these letters into NOT."""
-    letters = [letter for letter in map(chr, range(0x110000)) if unicodedata.normalize("NFKC", letter) != letter]
-    letters = [letter for letter in letters if search_words(letter)]
-    assert len(letters) > 3000
+    changed = [letter for letter in map(chr, range(0x110000)) if unicodedata.normalize("NFKC", letter) != letter]
+    by_words = {tuple(search_words(letter)): letter for letter in changed}  # one of those with the same words
+    letters = [letter for words, letter in by_words.items() if words]
+    assert len(letters) > 2000
     await add_cases(ticket(1, subject="ᴺᴼᵀ ᴬᴺᴰ ᴼᴿ", description=" ".join(letters)), ticket(2, subject="qqq"))
-    for words in ["ᴺᴼᵀ", "ᴬᴺᴰ", "ᴼᴿ", "not and or", "NEAR", *map(" ".join, batched(letters, 20))]:
+    for words in ["ᴺᴼᵀ", "ᴬᴺᴰ", "ᴼᴿ", "not and or", "NEAR", *map(" ".join, batched(letters, 50))]:
         expected = ([], False) if words == "NEAR" else (["case-1"], False)
         assert await listed(database, CaseQuery.model_construct(q=words, limit=50)) == expected, words
 
