@@ -112,6 +112,13 @@ class Upstream:
         """Answer normally again."""
         self.fault = None
 
+    def reset(self) -> None:
+        """Answer normally, and forget all documents and calls."""
+        self.heal()
+        self.documents.clear()
+        self.calls.clear()
+        self.sent = 0
+
     async def answer(self, exchange: Exchange) -> None:
         """Answer a request normally, whatever `fault` is."""
         document = self.documents.get(exchange.target)
@@ -175,6 +182,11 @@ class PagedService(Upstream):
         page = self._pages.setdefault(order, {})
         page[item] = document
         self.serve_document(f"{self._path}?orderId={_segment(order)}&limit=50", {"items": list(page.values())})
+
+    def reset(self) -> None:
+        """Forget all pages, too."""
+        super().reset()
+        self._pages.clear()
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer normally; an order without items has an empty page."""

@@ -30,11 +30,11 @@ from tests.support.timings import patient_timings
 OPEN_FOR_LONG = BreakerTimings(open_for=600.0)
 
 
-async def start_service(make_client, services, redis, **timings):
+async def start_service(make_shared_client, services, redis, **timings):
     """Start the service with Redis and these timings; return its harness with a case."""
 
     async def with_timings(**variables):
-        return await make_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
+        return await make_shared_client(timings=patient_timings(timeline=TimelineTimings(**timings)), **variables)
 
     return await TimelineHarness.start(with_timings, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
@@ -80,10 +80,10 @@ async def test_snapshot_older_than_the_stale_ttl_is_not_served(harness, services
     assert sorted(source_entries(detail)) == ["ORD-1", "SHP-1", "e0"]
 
 
-async def test_not_found_answer_is_requested_again_after_half_a_minute(make_client, services, store, redis):
+async def test_not_found_answer_is_requested_again_after_half_a_minute(make_shared_client, services, store, redis):
     """After half a minute a 404 is requested again, while the other snapshots are still current."""
     aggregator = AggregatorTimings(refresh_ahead_from=2.0, refresh_ahead_to=2.0)  # no refresh ahead of expiry
-    harness = await start_service(make_client, services, redis, aggregator=aggregator)
+    harness = await start_service(make_shared_client, services, redis, aggregator=aggregator)
     services["payment"].fail_with(404)
     assert source_freshness(await harness.read())["payment"] == ("fresh", None)
     await age_snapshots(store, harness.case, 20)
@@ -99,9 +99,9 @@ async def test_not_found_answer_is_requested_again_after_half_a_minute(make_clie
     assert sorted(source_entries(detail)) == ALL_ENTRIES
 
 
-async def test_read_deadline_limits_all_source_calls(make_client, services):
+async def test_read_deadline_limits_all_source_calls(make_shared_client, services):
     """The deadline of the read cuts off sources with a longer timeout, all three at the same time."""
-    harness = await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
+    harness = await TimelineHarness.start(make_shared_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
     for service in services.values():
         service.fault = faults.hang_before_headers
     assert set(source_freshness(await harness.read()).values()) == {("unavailable", "timeout")}
@@ -129,9 +129,9 @@ async def test_redirect_of_a_source_is_not_followed(harness, services):
         assert elsewhere.calls == []
 
 
-async def test_circuit_opens_after_five_failures(make_client, services, redis):
+async def test_circuit_opens_after_five_failures(make_shared_client, services, redis):
     """After five failures the circuit is open: the source is not called, and the reason is reported at once."""
-    harness = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
+    harness = await start_service(make_shared_client, services, redis, breaker=OPEN_FOR_LONG)
     services["payment"].fail_with(503)
     for _ in range(5):
         assert source_freshness(await harness.read())["payment"] == ("unavailable", "status 503")
@@ -142,9 +142,9 @@ async def test_circuit_opens_after_five_failures(make_client, services, redis):
     assert len(services["payment"].calls) == calls_before == 5
 
 
-async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_client, services, store, redis):
+async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_shared_client, services, store, redis):
     """While the circuit is open the stale snapshot is served without a call."""
-    harness = await start_service(make_client, services, redis, breaker=OPEN_FOR_LONG)
+    harness = await start_service(make_shared_client, services, redis, breaker=OPEN_FOR_LONG)
     await harness.read()
     await age_snapshots(store, harness.case, TTL + 60)
     services["payment"].fail_with(503)
@@ -170,10 +170,10 @@ async def test_stale_snapshot_is_served_while_the_circuit_is_open(make_client, s
         ("http://elsewhere/", "http%3A%2F%2Felsewhere%2F"),
     ],
 )
-async def test_reference_is_sent_as_one_path_segment(make_client, services, reference, encoded):
+async def test_reference_is_sent_as_one_path_segment(make_shared_client, services, reference, encoded):
     """An order id is sent as one path segment and one query value, whatever characters it has."""
     add_order(services, reference)
-    harness = await TimelineHarness.start(make_client, services, {"type": "order", "orderId": reference})
+    harness = await TimelineHarness.start(make_shared_client, services, {"type": "order", "orderId": reference})
     detail = await harness.read()
     assert sorted(source_entries(detail)) == sorted(["e0", reference, f"PAY-{reference}", f"SHP-{reference}"])
     assert set(source_freshness(detail).values()) == {("fresh", None)}
@@ -188,14 +188,14 @@ def context_of_references(number):
     return [{"type": kinds[turn % 3], "id": f"{kinds[turn % 3]}-{turn}"} for turn in range(number)]
 
 
-async def test_case_with_200_references_has_a_complete_timeline(make_client, services, redis):
+async def test_case_with_200_references_has_a_complete_timeline(make_shared_client, services, redis):
     """Each reference is requested once, within one deadline, and the timeline is complete."""
     context = context_of_references(200)
     for entry in context:
         services["order"].add(entry["id"])
         services["payment"].add(entry["id"], "ORD-1")
         services["fulfillment"].add(entry["id"], "ORD-1")
-    harness = await TimelineHarness.start(make_client, services, context, SUPPORT_REDIS_URL=redis.url)
+    harness = await TimelineHarness.start(make_shared_client, services, context, SUPPORT_REDIS_URL=redis.url)
     detail = await harness.read()
     assert set(source_freshness(detail).values()) == {("fresh", None)}
     assert sorted(source_entries(detail)) == sorted(entry["id"] for entry in context)
@@ -205,13 +205,13 @@ async def test_case_with_200_references_has_a_complete_timeline(make_client, ser
     assert set(source_freshness(await harness.read()).values()) == {("cached", None)}
 
 
-async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, services, monkeypatch):
+async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_shared_client, services, monkeypatch):
     """The deadline cuts off queued calls too; each counts as one failure, and other sources are complete."""
     context = context_of_references(200)
     for entry in context:
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
-    harness = await TimelineHarness.start(make_client, services, context)
+    harness = await TimelineHarness.start(make_shared_client, services, context)
     payments = harness.client.app[TIMELINE_AGGREGATOR].sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
@@ -226,14 +226,14 @@ async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_client, s
     assert len([name for name in source_entries(detail) if name.startswith("order-")]) == 67
 
 
-async def test_closed_keep_alive_connection_causes_no_failure(make_client, services):
+async def test_closed_keep_alive_connection_causes_no_failure(make_shared_client, services):
     """If a source closes a kept-alive connection after its response, the next call uses a new connection."""
 
     async def respond_and_close(exchange):
         await exchange.send(faults.response(200, json.dumps({"items": [payment()]}).encode()))
 
     services["payment"].fault = respond_and_close
-    harness = await TimelineHarness.start(make_client, services, CONTEXT)
+    harness = await TimelineHarness.start(make_shared_client, services, CONTEXT)
     for _ in range(3):
         async with harness.client.post(f"/support/cases/{harness.case['id']}/timeline/refresh") as response:
             assert source_freshness(await response.json())["payment"] == ("fresh", None)

@@ -23,6 +23,7 @@ from tests.support.timeline.harness import (
     FAILURES,
     OPERATIONS,
     SHORT_TIMEOUT,
+    STALE_TTL,
     TTL,
     TimelineHarness,
     add_order,
@@ -211,10 +212,10 @@ def _redis_operations(harness):
     return sum(counts.get(name, 0) for name in REDIS_OPERATIONS)  # the read makes no operations for events
 
 
-async def test_slow_redis_delays_one_read_only(make_client, services, redis):
+async def test_slow_redis_delays_one_read_only(make_shared_client, services, redis):
     """A Redis that answers after its timeout delays one read, and no read after it."""
     async with slow_proxy(redis.url) as (proxy, url):
-        harness = await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
+        harness = await TimelineHarness.start(make_shared_client, services, CONTEXT, SUPPORT_REDIS_URL=url)
         assert source_freshness(await harness.read()) == FRESH
         assert source_freshness(await harness.read()) == CACHED
         harness.set_redis_timeout(SHORT_TIMEOUT)
@@ -255,6 +256,7 @@ async def test_invalid_cached_value_does_not_replace_a_failed_source(harness, se
     assert source_freshness(detail) == FRESH | {"order": ("unavailable", "status 503")}
     assert sorted(source_entries(detail)) == ["PAY-1", "SHP-1"]
     assert harness.metric_changes(FAILURES) == failures | {"http": 2}
+    assert harness.metric_changes(EVENTS).get("invalidate", 0) == len(failures)
 
 
 async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store, instruments):
@@ -280,11 +282,18 @@ async def test_oversized_cached_value_is_removed(harness, store):
     assert await store.strlen(cache_key(harness.case)) < MEBIBYTE
 
 
+async def test_cached_value_expires_after_ttl_and_stale_ttl(harness, store):
+    """Redis deletes the snapshots once they can't be served even as stale."""
+    await harness.read()
+    assert 0 < await store.pttl(cache_key(harness.case)) <= 1000 * (TTL + STALE_TTL)
+
+
 async def test_refresh_works_without_redis(harness, services, redis):
     """A refresh calls every source although it can neither read the old snapshots nor store the new ones."""
     await harness.read()
     redis.kill()
     assert source_freshness(await refresh(harness.client, harness.case)) == FRESH
+    assert harness.metric_changes(EVENTS) == {"miss": 1, "write": 1, "error": 2}  # the read and the failed refresh
     await repair_and_wait(harness, redis)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: a service with Redis, one case about one order, and three fake upstream services."""
+"""Fixtures: Redis and three fake upstream services, for one test."""
 
 import pytest
 from redis.asyncio import Redis
@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
 from tests.support.calls import GENEROUS_TIMEOUT
-from tests.support.timeline.harness import CONTEXT, TimelineHarness, open_services
+from tests.support.timeline.harness import open_services
 from tests.support.timeline.redis_faults import repair
 from tests.support.timings import patient_timings
 
@@ -31,12 +31,6 @@ async def services():
     """The upstream services."""
     async with open_services() as services:
         yield services
-
-
-@pytest.fixture
-async def harness(make_client, services, redis):
-    """The service under test with Redis, and its case."""
-    return await TimelineHarness.start(make_client, services, CONTEXT, SUPPORT_REDIS_URL=redis.url)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from tests.support.calls import GENEROUS_TIMEOUT, Case, open_case, read_detail
-from tests.support.scrape import Scrape
+from tests.support.scrape import Changes
 from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
 
 TTL, STALE_TTL = 300, 3600  # seconds
@@ -37,8 +38,6 @@ MAIN_LABEL = {
 
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
 ALL_ENTRIES = ["ORD-1", "PAY-1", "SHP-1", "e0"]  # the sources' entries for that order, sorted
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
@@ -85,6 +84,19 @@ async def open_services() -> AsyncIterator[dict[str, Upstream]]:
         yield services
 
 
+async def start_service(make_client: Any, services: dict[str, Upstream], **options: Any) -> TestClient:
+    """Start the service, and return its client; options replace variables and timings."""
+    addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
+    variables = {
+        "SUPPORT_TIMELINE_DEADLINE": str(LONG_TIMEOUT),
+        "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT),
+        "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
+        "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
+        "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
+    }
+    return await make_client(**variables | addresses | options)
+
+
 class TimelineHarness:
     """The service under test, its case, and the changes that a read of the case makes to metrics."""
 
@@ -92,26 +104,15 @@ class TimelineHarness:
         self.client = client
         self.case = case
         self.services = services
-        self._scrape = Scrape(client.app)
-        self._before: Samples = {}
-        self._after: Samples | None = None
+        self._changes = Changes(client.app)
 
     @classmethod
     async def start(
         cls, make_client: Any, services: dict[str, Upstream], context: Any, **variables: str
     ) -> "TimelineHarness":
         """Start the service, and open a case."""
-        addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
-        variables = {
-            "SUPPORT_TIMELINE_DEADLINE": str(LONG_TIMEOUT),
-            "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT),
-            "SUPPORT_TIMELINE_CACHE_TTL": str(TTL),
-            "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
-            "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
-        } | variables
-        client = await make_client(**addresses | variables)
-        case = await open_case(client, context=context)
-        return cls(client, case, services)
+        client = await start_service(make_client, services, **variables)
+        return cls(client, await open_case(client, context=context), services)
 
     def set_source_timeout(self, source: str, seconds: float) -> None:
         """Change the timeout of each call to a source."""
@@ -124,25 +125,19 @@ class TimelineHarness:
     async def read(self) -> Case:
         """Return the case with its timeline; fail if the read takes too long."""
         loop = asyncio.get_running_loop()
-        self._before, self._after = self._samples(), None
+        self._changes = Changes(self.client.app)
         started = loop.time()
         detail = await read_detail(self.client, self.case)
         assert loop.time() - started < MAX_READ_SECONDS
         return detail
 
     def metric_changes(self, name: str, **labels: str) -> dict[str, float]:
-        """Return by how much the last read changed a metric's series with these labels, by main label."""
-        if self._after is None:
-            self._after = self._samples()
+        """Return by how much a metric's series with these labels changed since the last read began, by main label."""
         found: Counter[str] = Counter()
-        for (sample, given), value in self._after.items():
-            if sample == name and labels.items() <= dict(given).items():
-                found[dict(given)[MAIN_LABEL[name]]] += value - self._before.get((sample, given), 0)
+        for _, given, change in self._changes.samples(name):
+            if labels.items() <= given.items():
+                found[given[MAIN_LABEL[name]]] += change
         return {key: value for key, value in found.items() if value}
-
-    def _samples(self) -> Samples:
-        samples = self._scrape.samples(*MAIN_LABEL)
-        return {(name, frozenset(labels.items())): value for name, labels, value in samples}
 
 
 def cache_key(case: Case) -> str:

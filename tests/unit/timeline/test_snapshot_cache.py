@@ -96,3 +96,21 @@ async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
     stored.value = b"{"
     assert await entries() is None
     assert await entries() is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b"not JSON", b"\xff\xfe", b"[]", b"null", b'"text"', b"1", b"{}"),
+        b'{"version": 2}',
+        b'{"version": 2, "sources": null}',
+        b'{"version": 2, "sources": []}',
+        b'{"version": 2, "sources": {"order": []}}',
+        b'{"version": 2, "sources": {"order": {}}}',
+        b'{"version": 2, "sources": {"order": {"at": null, "ids": ["ORD-1"], "ofOrders": [], "entries": []}}}',
+        snapshots.encode({"order": snapshots.Snapshot(9e9, SourceReferences(("ORD-1",)), 0, ["x"])}),
+    ],
+)
+def test_value_of_another_form_can_not_be_decoded(value):
+    with pytest.raises(snapshots.DECODE_ERRORS):
+        snapshots.decode(value)
