@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker
 
 EVENT_CONSUMER = web.AppKey("event_consumer", EventConsumer)
+BROKER = web.AppKey[Broker]("broker")
 OUTBOX_RELAY = web.AppKey("outbox_relay", OutboxRelay)
 WEBHOOK_SENDER = web.AppKey("webhook_sender", WebhookSender)
 DEAD_LETTERS = web.AppKey("dead_letters", DeadLetterService)
@@ -62,7 +63,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
-        broker = _create_broker(app, redis_url, timings.broker)
+        broker = app[BROKER] = _create_broker(app, redis_url, timings.broker)
         event_log = app[EVENT_LOG] = _create_log(app, broker, settings.stream, redis_url, timings)
         endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
         consumer = app[EVENT_CONSUMER] = EventConsumer(

@@ -6,34 +6,19 @@ from redis.asyncio import Redis
 
 from support_service.database.component import DATABASE
 from support_service.database.tables import audit_log
-from support_service.events.broker.base import Delivery
-from support_service.events.component import DEAD_LETTERS
 from tests.support.calls import eventually, expect_problem
+from tests.support.events.dead_letters import give_up, waiting_events
 
 LETTERS = "/support/dead-letters"
 
 
 @pytest.fixture(params=["in-process", "redis"])
-async def service(request, make_client):
-    """A client of a service on each broker that consumes no events, and a function that adds dead letters."""
+async def client(request, make_client):
+    """A client of a service on each broker that consumes no events."""
     variables = {"SUPPORT_EVENTS_CONSUME": "false"}
     if request.param == "redis":
         variables["SUPPORT_REDIS_URL"] = request.getfixturevalue("redis").url
-    client = await make_client(**variables)
-    letters = client.app[DEAD_LETTERS]
-
-    async def give_up(*events):
-        for event in events:
-            delivery = Delivery("1-1", event.encode(), 5)
-            await letters._broker.backlog(letters._stream)  # creates the stream's group
-            await letters._broker.move_to_dead_letters(
-                letters._stream, delivery, "no good", "2026-05-12T12:00:00+00:00"
-            )
-
-    async def waiting():
-        return (await letters._broker.backlog(letters._stream)).waiting
-
-    return client, give_up, waiting
+    return await make_client(**variables)
 
 
 async def page(client, **query):
@@ -49,11 +34,10 @@ async def audited(client):
     return [(row.action, row.changes) for row in rows]
 
 
-async def test_dead_letters_are_listed_in_pages(service):
+async def test_dead_letters_are_listed_in_pages(client):
     """Oldest first; a page begins after the last one, also when that was replayed meanwhile."""
-    client, give_up, _ = service
     assert await page(client) == {"items": [], "nextCursor": None}
-    await give_up("1", "2", "x" * 2001)
+    await give_up(client.app, "1", "2", "x" * 2001)
     first = await page(client, limit="2")
     assert [each["event"] for each in first["items"]] == ["1", "2"]
     assert {(each["reason"], each["tries"], each["truncated"]) for each in first["items"]} == {("no good", 5, False)}
@@ -64,35 +48,32 @@ async def test_dead_letters_are_listed_in_pages(service):
     assert last["nextCursor"] is None
 
 
-async def test_dead_letter_is_replayed_once(service):
+async def test_dead_letter_is_replayed_once(client):
     """It goes back to its stream and is recorded; a repeat with the same key changes nothing."""
-    client, give_up, waiting = service
-    await give_up("1", "2")
+    await give_up(client.app, "1", "2")
     one, two = (each["id"] for each in (await page(client))["items"])
     for _ in range(2):
         async with client.post(f"{LETTERS}/{one}/replay", headers={"Idempotency-Key": "k"}) as response:
             assert response.status == 204
-    assert await waiting() == 1
+    assert await waiting_events(client.app) == 1
     assert [each["id"] for each in (await page(client))["items"]] == [two]
     await expect_problem(await client.post(f"{LETTERS}/{one}/replay"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.replayed", f'{{"deadLetterId":["{one}",null]}}')]
 
 
-async def test_dead_letter_is_dropped(service):
-    client, give_up, waiting = service
-    await give_up("1")
+async def test_dead_letter_is_dropped(client):
+    await give_up(client.app, "1")
     ((letter,), _) = (await page(client)).values()
     async with client.delete(f"{LETTERS}/{letter['id']}") as response:
         assert response.status == 204
     assert (await page(client))["items"] == []
-    assert await waiting() == 0
+    assert await waiting_events(client.app) == 0
     await expect_problem(await client.delete(f"{LETTERS}/{letter['id']}"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.dropped", f'{{"deadLetterId":["{letter["id"]}",null]}}')]
 
 
-async def test_malformed_id_is_not_found(service, subtests):
-    client, give_up, _ = service
-    await give_up("1")
+async def test_malformed_id_is_not_found(client, subtests):
+    await give_up(client.app, "1")
     for letter in ("1", "abc", "-", "1-0-0", "9" * 20 + "-0", "%00"):
         with subtests.test(letter):
             await expect_problem(await client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")

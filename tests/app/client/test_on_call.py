@@ -8,8 +8,7 @@ from support_service.client import NotFound, VersionConflict
 from support_service.core.clock import utc_now
 from support_service.database.component import DATABASE
 from support_service.database.tables import webhook_deliveries
-from support_service.events.broker.base import Delivery
-from support_service.events.component import DEAD_LETTERS
+from tests.support.events.dead_letters import give_up
 
 PAST = datetime(2026, 5, 12, 12, tzinfo=UTC)
 
@@ -39,10 +38,7 @@ async def test_override_is_set_replaced_and_cleared(api):
 
 
 async def test_dead_letters_are_listed_replayed_and_dropped(client, api):
-    letters = client.app[DEAD_LETTERS]
-    for number in range(3):
-        delivery = Delivery("1-1", f"event {number}".encode(), 5)
-        await letters._broker.move_to_dead_letters(letters._stream, delivery, "no good", PAST.isoformat())
+    await give_up(client.app, *(f"event {number}" for number in range(3)))
     first, second, third = await listed(api.list_dead_letters(page_size=2))
     assert (first.event, first.reason, first.tries) == ("event 0", "no good", 5)
     await api.drop_dead_letter(second.id)

@@ -9,7 +9,8 @@ from playwright.async_api import expect
 from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import settled
 from tests.support.console.hands import Keyboard, Mouse, attach, write
-from tests.support.console.samples import MEGABYTE, give_up, messages, open_waiting, overrides
+from tests.support.console.samples import MEGABYTE, messages, open_waiting, overrides
+from tests.support.events.dead_letters import give_up
 from tests.support.events.webhooks import SECRET, store_deliveries
 
 EVENT = '{"id": "e-1"}'
@@ -91,7 +92,7 @@ async def test_on_call_handles_a_source_that_is_down(
     payments.fail_with(503)
     case = await open_case(client, context=ORDER)
     await read_detail(client, case)
-    await give_up(client, "first", "second")
+    await give_up(client.app, "first", "second")
     failed = ("failed", datetime.now(UTC))
     await store_deliveries(client, failed, failed, event=EVENT)
     page = await console.open()
