@@ -34,11 +34,13 @@ async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: flo
     """Cancel tasks and wait up to `cancel_timeout` seconds for them; tasks that run longer are abandoned."""
     # Cancel repeatedly: a library whose own wait ends at the same moment may swallow a cancellation.
     running = {task for task in tasks if not task.done()}
-    deadline = asyncio.get_running_loop().time() + cancel_timeout  # a hanging database delays the end of a statement
-    while running and asyncio.get_running_loop().time() < deadline:
+    left = cancel_timeout  # a hanging database delays the end of a statement
+    deadline = asyncio.get_running_loop().time() + left
+    while running and left > 0:
         for task in running:
             task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_RETRY_INTERVAL)
+        _, running = await asyncio.wait(running, timeout=min(left, CANCEL_RETRY_INTERVAL))
+        left = deadline - asyncio.get_running_loop().time()
 
 
 async def run_every(
