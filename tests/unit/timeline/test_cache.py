@@ -85,10 +85,6 @@ async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
     await cache.close()
 
 
-async def test_ping_succeeds(cache):
-    await cache.ping()
-
-
 async def test_in_process_cache_is_limited_in_bytes():
     """The least recently used value is evicted first; a value larger than the whole cache is not stored."""
     cache = InProcessCache(2 * len(cached_value("1")))
