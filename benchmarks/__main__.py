@@ -31,7 +31,7 @@ METRICS_BUDGET = 1.12  # multiple of the CPU time of a read with metrics off
 
 def main() -> int:
     """Run the selected benchmarks and return the exit status."""
-    arguments = _arguments()
+    arguments = parse_arguments()
     load = Load(arguments.connections, arguments.seconds, arguments.rounds, arguments.cases)
     gc.disable()  # a collection's pause in the client would count as latency
     results: report.Figures = {"connections": load.connections, "seconds": load.seconds, "rounds": load.rounds}
@@ -53,7 +53,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Return the arguments with the configurations that they select."""
     parser = _parser()
     arguments = parser.parse_args()

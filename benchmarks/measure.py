@@ -67,7 +67,7 @@ def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Pro
     or of the peer lacks what the scenario checks, or if what was written to the service can't be read.
     """
     for server in (env.service, *([env.peer] if env.peer else [])):
-        uvloop.run(_check(server, selected))
+        uvloop.run(check(server, selected))
     uvloop.run(effects.check(env.service))
     found: dict[str, list[Round]] = {scenario.name: [] for scenario in selected}
     for number in range(load.rounds):
@@ -80,7 +80,7 @@ def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Pro
     return found
 
 
-async def _check(server: Server, selected: list[Scenario]) -> None:
+async def check(server: Server, selected: list[Scenario]) -> None:
     """Send each request once, and check what its answer contains."""
     async with Client(server.port, 1, server.header) as client:
         for scenario in selected:

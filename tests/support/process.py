@@ -50,6 +50,11 @@ class Process:
             out, errors = await self._process.communicate()
         return self._process.returncode, (out or b"").decode(), errors.decode()
 
+    def send_input(self, data: bytes) -> None:
+        """Send everything that the process reads from its standard input."""
+        self._process.stdin.write(data)
+        self._process.stdin.write_eof()
+
     async def read_output(self, *, until: str) -> str:
         """Return the output up to a line that contains a text."""
         lines = ""

@@ -24,7 +24,7 @@ class Scrape:
     """Reads an app's metrics; each method collects them again."""
 
     def __init__(self, app: web.Application) -> None:
-        (self._collector,) = app[METRICS]._registry._collector_to_names
+        (self._collector,) = app[METRICS].registry._collector_to_names
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the samples with these names, or all of them. Rendering and parsing them would take longer."""

@@ -47,7 +47,7 @@ class AttachmentBacklog:
         self._totals: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
-        self._free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)
+        self.free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)  # free bytes of the last hour
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
@@ -73,9 +73,9 @@ class AttachmentBacklog:
         self._oldest = await store.oldest_created_at(self._database, LOCAL) if self._totals.files else None
         self._read_at = utc_now()
         if self._disk_free is not None:
-            self._free_history.append((self._read_at, self._disk_free))
-        while self._free_history and self._free_history[0][0] < self._read_at - HISTORY:
-            self._free_history.popleft()
+            self.free_history.append((self._read_at, self._disk_free))
+        while self.free_history and self.free_history[0][0] < self._read_at - HISTORY:
+            self.free_history.popleft()
 
     @property
     def status(self) -> BacklogStatus | None:
@@ -85,9 +85,9 @@ class AttachmentBacklog:
         return BacklogStatus(self._read_at, self._totals, self._oldest, self._disk_free, self._full_in())
 
     def _full_in(self) -> float | None:
-        if not self._free_history:
+        if not self.free_history:
             return None
-        (first_at, first), (last_at, last) = self._free_history[0], self._free_history[-1]
+        (first_at, first), (last_at, last) = self.free_history[0], self.free_history[-1]
         if last_at - first_at < MIN_HISTORY or last >= first:
             return None
         return last * (last_at - first_at).total_seconds() / (first - last)

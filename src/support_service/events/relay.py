@@ -118,10 +118,10 @@ class OutboxRelay:
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""
-        while await self._publish_batch() == self._timings.publish_batch:
+        while await self.publish_batch() == self._timings.publish_batch:
             pass
 
-    async def _publish_batch(self) -> int:
+    async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
         if not await self._hold_lease() or not await outbox_store.has_pending(self._database):
             return 0

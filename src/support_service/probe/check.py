@@ -59,7 +59,7 @@ class SyntheticCheck:
         steps = [Step(step, self._thresholds[step]) for step in PROBE_STEPS]
         async with self.client() as client:
             for step in steps[:-1]:
-                await self._run_step(client, step)
+                await self.run_step(client, step)
                 if step.verdict == "wrong":
                     break
                 if step.step == "open" and not self._case_id:
@@ -67,7 +67,7 @@ class SyntheticCheck:
                     return report
             report.steps = steps
             if self._case_id:
-                await self._run_step(client, steps[-1])
+                await self.run_step(client, steps[-1])
         return report
 
     def client(self) -> SupportClient:
@@ -76,7 +76,8 @@ class SyntheticCheck:
         timings = ClientTimings(attempts=1, attempt=longest, connect=longest, deadline=longest)
         return SupportClient(self._base_url, headers=self._headers, timings=timings)
 
-    async def _run_step(self, client: SupportClient, step: Step) -> None:
+    async def run_step(self, client: SupportClient, step: Step) -> None:
+        """Run one step, and note its verdict. Steps after `open` need its case."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(step.threshold + STEP_TIMEOUT_MARGIN):

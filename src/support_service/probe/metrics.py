@@ -21,10 +21,10 @@ class CheckMetrics:
     """Metrics of the last check by each way to the service."""
 
     def __init__(self) -> None:
-        self._metrics = Metrics(("prometheus",), build_resource())
+        self.provider = Metrics(("prometheus",), build_resource())
         self._last: dict[str, CheckReport] = {}
         self._last_good: dict[str, float] = {}
-        meter = self._metrics.meter
+        meter = self.provider.meter
         observe(meter, PROBE_SUCCESS, self._successes)
         observe(meter, PROBE_STEP, lambda: [(step.seconds, labels) for step, labels in self._steps()])
         observe(meter, PROBE_STEP_SUCCESS, lambda: [(int(step.verdict == "good"), of) for step, of in self._steps()])
@@ -35,7 +35,7 @@ class CheckMetrics:
         """Return an app that serves `/metrics`."""
 
         async def metrics(request: web.Request) -> web.Response:
-            found = await self._metrics.render_async(request.headers.get("Accept", ""), "")
+            found = await self.provider.render_async(request.headers.get("Accept", ""), "")
             return web.Response(body=found.body, headers={"Content-Type": found.content_type})
 
         app = web.Application()
@@ -50,7 +50,7 @@ class CheckMetrics:
 
     def close(self) -> None:
         """Shut down the metrics provider."""
-        self._metrics.close()
+        self.provider.close()
 
     def _successes(self) -> Observations:
         return [(int(report.verdict == "good"), {"via": via}) for via, report in self._last.items()]

@@ -97,12 +97,12 @@ class Metrics:
         """With `traced`, histograms that are exported over OTLP have exemplars of sampled spans."""
         self.exemplars = traced and "otlp" in exporters
         self._shutdown_timeout = shutdown_timeout
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         self._render_lock = asyncio.Lock()
         self._queued: dict[ScrapeFormat, asyncio.Task[ScrapeResponse]] = {}
         self._provider = MeterProvider(
-            metric_readers=[reader(self._registry) for name, reader in READER_FACTORIES.items() if name in exporters],
+            metric_readers=[reader(self.registry) for name, reader in READER_FACTORIES.items() if name in exporters],
             resource=resource,
             exemplar_filter=TraceBasedExemplarFilter() if self.exemplars else AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
@@ -132,7 +132,7 @@ class Metrics:
             return await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, wanted)
 
     def _render(self, wanted: ScrapeFormat) -> ScrapeResponse:
-        body = wanted.encode(self._registry)
+        body = wanted.encode(self.registry)
         if wanted.gzip and len(body) >= GZIP_MIN_BYTES:
             return ScrapeResponse(gzip.compress(body, compresslevel=1), wanted.content_type, "gzip")
         return ScrapeResponse(body, wanted.content_type, None)

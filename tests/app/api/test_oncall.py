@@ -152,8 +152,8 @@ async def test_time_until_the_disk_is_full(client):
     """It follows from the free space of the last hour; a disk that does not fill has none."""
     backlog = client.app[ATTACHMENT_SERVICE].backlog
     now = utc_now()
-    backlog._free_history.clear()
-    backlog._free_history.extend([(now - timedelta(minutes=10), 4_000), (now, 1_000)])
+    backlog.free_history.clear()
+    backlog.free_history.extend([(now - timedelta(minutes=10), 4_000), (now, 1_000)])
     assert (await state(client))["backlog"]["fullInSeconds"] == 200
-    backlog._free_history.append((now, 4_000))
+    backlog.free_history.append((now, 4_000))
     assert (await state(client))["backlog"]["fullInSeconds"] is None

@@ -38,8 +38,7 @@ async def run(*arguments, sent=None, **variables):
     more = {} if sent is None else {"stdin": asyncio.subprocess.PIPE}
     async with running("import", *map(str, arguments), **variables, **more) as process:
         if sent is not None:
-            process._process.stdin.write(sent)
-            process._process.stdin.write_eof()
+            process.send_input(sent)
         status, out, errors = await process.wait_for_exit(60)
     return status, json.loads(out.splitlines()[-1]) if out else None, errors
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import AsyncExitStack, suppress
 
 import asyncpg
@@ -27,6 +28,19 @@ SHORT = DatabaseTimings(postgres=PostgresTimings(lock_timeout=0.05, pool_timeout
 def run_sql(postgres, database_url):
     """Runs a statement in the service's database, as another session."""
     return lambda sql: postgres.run(sql, database_url.rpartition("/")[2])
+
+
+@pytest.fixture
+def connections():
+    """The connections that a service on SQLite opens."""
+    opened = []
+
+    def note(connection, _):
+        opened.append(connection)
+
+    sa.event.listen(sa.Engine, "connect", note)
+    yield opened
+    sa.event.remove(sa.Engine, "connect", note)
 
 
 @on_postgresql
@@ -130,20 +144,25 @@ async def test_sqlstates_have_their_codes(client, run_sql, state):
 
 
 @pytest.mark.parametrize("pragma", [("max_page_count=1", "database_full"), ("query_only=1", "database_read_only")])
-async def test_sqlite_write_failures_have_their_codes(client, pragma, caplog):
+async def test_sqlite_write_failures_have_their_codes(connections, client, pragma, caplog):
     """A full disk and a read-only file: one line a minute names it. Reads continue, and so do writes afterwards."""
+
+    def set_pragma(pragma):
+        for connection in connections:
+            with suppress(sqlite3.ProgrammingError):  # it was closed
+                connection.execute(f"PRAGMA {pragma}")
+
     case = await open_case(client)
     statement, code = pragma
-    writer = client.app[DATABASE]._writer.raw
-    writer.execute(f"PRAGMA {statement}")
+    set_pragma(statement)
     body = {"subject": "A", "channel": "email", "description": "x" * 60_000}
     with caplog.at_level(logging.INFO), caplog.filtering(RateLimitFilter(*LIMITED_LOGGERS)):
         for _ in range(3):
             await expect_problem(await client.post("/support/cases", json=body), 503, code)
     assert len([record for record in caplog.records if record.message.startswith("SQLite failed")]) == 1
     assert (await read_case(client, case))["id"] == case["id"]
-    writer.execute("PRAGMA max_page_count=1000000")
-    writer.execute("PRAGMA query_only=0")
+    set_pragma("max_page_count=1000000")
+    set_pragma("query_only=0")
     await open_case(client)
 
 

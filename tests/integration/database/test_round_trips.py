@@ -66,8 +66,9 @@ def sent(database):
     def note(_connection, _cursor, statement, *_):
         statements.append(statement)
 
-    sa.event.listen(database._engine.sync_engine, "before_cursor_execute", note)
-    return statements
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield statements
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 async def test_change_of_a_case_sends_few_statements(database, instruments, sent):

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.cases.component import CASE_SERVICE
+from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
 from support_service.database.tables import tickets
@@ -15,6 +15,7 @@ from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail
 from tests.support.events.fixtures import send_inbound, shipment_event
 from tests.support.events.inbound import SENTENCE, about, consumed, messages, wait_for_messages
+from tests.support.scrape import Scrape
 from tests.support.timings import patient_events, patient_timings
 
 SHIPMENT = "fulfillment.shipment.updated.v1"
@@ -79,15 +80,16 @@ async def test_event_adds_a_message_to_the_open_cases_that_refer_to_it(client, s
 
 
 @both_databases
-async def test_event_reaches_a_full_case(client, stream, metrics, database, monkeypatch):
+async def test_event_reaches_a_full_case(make_client, stream, database):
     """Its message counts for the conversation, and is added to a case that accepts no other message."""
+    full = CaseTimings(limits=CaseLimits(max_conversation_bytes=1))
+    client = await make_client(timings=patient_timings(cases=full))
     case = await open_case(client, **about("order", "order-456"))
-    monkeypatch.setattr(client.app[CASE_SERVICE], "_limits", CaseLimits(max_conversation_bytes=1))
     said = {"authorType": "bot", "message": "Hello"}
     await expect_problem(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
     for event in ("e-1", "e-2"):
         await send_inbound(stream, shipment_event(event))
-    assert await consumed(metrics, 2) == {"applied": 2}
+    assert await consumed(Scrape(client.app), 2) == {"applied": 2}
     told = (await read_case(client, case))["messages"]
     assert [message["message"] for message in told] == [SENTENCE] * 2
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))

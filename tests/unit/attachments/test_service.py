@@ -61,7 +61,7 @@ async def test_readings_of_free_space_are_bounded(service):
     """Each deletion of an attachment adds one, and an hour may have thousands."""
     for _ in range(MAX_READINGS + 1):
         await service.backlog.refresh()
-    assert len(service.backlog._free_history) == MAX_READINGS
+    assert len(service.backlog.free_history) == MAX_READINGS
 
 
 async def test_files_of_several_cases_are_the_newest_first(service, database, instruments, case_id):
@@ -157,7 +157,8 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
 
 async def test_file_to_a_full_case_is_refused(service, database, instruments, case_id, tmp_path):
     """Concurrent uploads included. After a removal there is room for one."""
-    service.uploader._limits = UploadLimits(100, max_files_per_case=3)
+    storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
+    service = AttachmentService(database, storages, instruments, UploadLimits(100, max_files_per_case=3))
     added = await asyncio.gather(
         *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
         return_exceptions=True,

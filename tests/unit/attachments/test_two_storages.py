@@ -134,7 +134,7 @@ async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
     """This is logged, and files there are not scrubbed."""
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
-    service = AttachmentService(disks.database, only_local(disks), disks.instruments, disks.service.uploader._limits)
+    service = AttachmentService(disks.database, only_local(disks), disks.instruments, UploadLimits(100))
     await service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
     disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
@@ -224,7 +224,7 @@ async def test_backlog_is_unknown_without_local_storage(disks):
     """It is unknown before the first query too, and there is no free space to report."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
-    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, disks.service.uploader._limits)
+    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, UploadLimits(100))
     assert scrape.label_sets(BACKLOG) == []
     await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0
@@ -259,14 +259,14 @@ async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):
     good, bad = await disks.add(b"good"), await disks.add(b"hello")
     (disks.folder / bad.storage_key).write_bytes(b"jello")
     with caplog.at_level(logging.INFO, jobs.__name__):
-        await in_charge()._run_hourly_jobs()
+        await in_charge().run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
         assert await disks.reload(old) == old
-        await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
+        await in_charge(retention=timedelta(days=1)).run_hourly_jobs()
         assert told()[0] == "Retention deleted 1 files of 3 bytes"
         assert await disks.reload(old) is None
-        await in_charge(retention=timedelta(days=1))._run_hourly_jobs()
+        await in_charge(retention=timedelta(days=1)).run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
-        await in_charge()._offload()
+        await in_charge().offload()
         assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} was not moved"]
         assert (await disks.reload(good)).storage == "s3"

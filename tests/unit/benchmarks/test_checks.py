@@ -27,7 +27,7 @@ async def test_answers_are_checked_before_a_measurement(changed, accepted, aioht
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     server = await aiohttp_server(app)
-    checked = measure._check(Server("peer", server.port, (1,)), [scenarios.ALL["get"]])
+    checked = measure.check(Server("peer", server.port, (1,)), [scenarios.ALL["get"]])
     if accepted:
         await checked
     else:

@@ -22,7 +22,7 @@ from benchmarks.configurations import Configuration
 def test_options_select_configurations(options, expected, monkeypatch):
     """Several replicas select PostgreSQL."""
     monkeypatch.setattr(sys, "argv", ["bench", *options])
-    assert list(bench._arguments().configurations) == expected
+    assert list(bench.parse_arguments().configurations) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_invalid_options_are_reported(options, message, monkeypatch, capsys):
     """The message names what is wrong and what is expected."""
     monkeypatch.setattr(sys, "argv", ["bench", *options])
     with pytest.raises(SystemExit):
-        bench._arguments()
+        bench.parse_arguments()
     assert message in capsys.readouterr().err
 
 

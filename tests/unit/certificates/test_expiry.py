@@ -11,18 +11,24 @@ DAY = 86_400
 
 
 @pytest.fixture
-async def serve(tmp_path):
-    """Start TLS servers with a certificate that is valid for a number of days; return the URL of each."""
+def servers():
+    """The TLS servers of a test."""
     servers = []
+    yield servers
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def serve(tmp_path, servers):
+    """Start TLS servers with a certificate that is valid for a number of days; return the URL of each."""
 
     async def start(days):
         server, url = await start_tls_server(tmp_path, days)
         servers.append(server)
         return url
 
-    yield start
-    for server in servers:
-        server.close()
+    return start
 
 
 async def test_valid_and_expired_certificates(serve):
@@ -37,12 +43,12 @@ async def test_valid_and_expired_certificates(serve):
     assert left["webhook:a"] == pytest.approx(-2 * DAY, abs=60)
 
 
-async def test_server_out_of_reach(serve):
+async def test_server_out_of_reach(serve, servers):
     """It has no value, and does not keep the others from being read; a last value is kept."""
     url = await serve(10)
     certificates = CertificateExpiry({"order": url, "keys": f"https://127.0.0.1:{free_port()}"}, GENEROUS_TIMEOUT)
     await certificates.refresh()
     assert certificates.seconds_left().keys() == {"order"}
-    certificates._addresses["order"] = ("127.0.0.1", free_port())
+    servers[0].close()
     await certificates.refresh()
     assert certificates.seconds_left().keys() == {"order"}

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 
 import pytest
+import sqlalchemy as sa
 
 from support_service.database.sqlite.engine import SqliteDatabase
 from support_service.database.tables import audit_head
@@ -18,19 +19,18 @@ from tests.support.calls import eventually
         (sqlite3.OperationalError("disk I/O error"), "The database can't answer now; try again"),
     ],
 )
-async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog, failure, logged):
+async def test_failed_checkpoint_is_retried(database_url, caplog, failure, logged):
     """The failure is logged, an outage as such and a defect with its traceback, and the database works meanwhile."""
     database = SqliteDatabase(database_url, timings=SqliteTimings(checkpoint_interval=0.0))
     await database.open()
-    connect, tries = database._engine.connect, []
+    tries = []
 
-    def fail_once():
+    def fail_once(_connection):
         tries.append(1)
         if len(tries) == 1:
             raise failure
-        return connect()
 
-    monkeypatch.setattr(database._engine, "connect", fail_once)
+    sa.event.listen(sa.Engine, "engine_connect", fail_once)
 
     async def write():
         async with database.transaction() as tx:
@@ -41,6 +41,7 @@ async def test_failed_checkpoint_is_retried(database_url, monkeypatch, caplog, f
         await eventually(lambda number=number: len(tries) >= number)
     await asyncio.sleep(0)
     await database.close()
+    sa.event.remove(sa.Engine, "engine_connect", fail_once)
     (record,) = caplog.records
     assert record.message == "The write-ahead log could not be checkpointed"
     assert str(record.exc_info[1]) == logged

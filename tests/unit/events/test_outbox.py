@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 
@@ -27,7 +28,7 @@ OLDEST = "support_events_outbox_oldest_seconds"
 async def publishable(database, *numbers):
     """Put an event with each number into the outbox."""
     at = "2026-01-01T00:00:00+00:00"
-    rows = [{"seq": number, "type": "t", "at": at, "event": "{}", "fanned_out": False} for number in numbers]
+    rows = [{"seq": number, "type": "t", "at": at, "event": '{"id": "e"}', "fanned_out": False} for number in numbers]
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), rows)
 
@@ -38,13 +39,23 @@ async def left(database):
 
 
 @pytest.fixture
-def relay(database, instruments):
-    """A relay with one endpoint, which takes two events at once and never rests."""
+def create_relay(database, instruments):
+    """Return a relay to a broker with one endpoint, which takes two events at once and never rests."""
     hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
     timings = RelayTimings(publish_batch=2, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
-    return OutboxRelay(
-        database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, endpoints=[hook], timings=timings
-    )
+
+    def create(broker):
+        return OutboxRelay(
+            database, broker, instruments, stream=STREAM, max_stream_length=9, endpoints=[hook], timings=timings
+        )
+
+    return create
+
+
+@pytest.fixture
+def relay(create_relay):
+    """Such a relay to a broker in this process."""
+    return create_relay(InMemoryBroker())
 
 
 async def test_only_published_events_are_deleted(database):
@@ -60,7 +71,7 @@ async def test_webhook_deliveries_are_created_before_publishing(database, relay)
     await publishable(database, 1, 2, 3, 4)
     await relay.close()  # without a lease it publishes nothing
     assert await left(database) == [1, 2, 3, 4]
-    assert [await relay._publish_batch() for _ in range(3)] == [2, 2, 0]
+    assert [await relay.publish_batch() for _ in range(3)] == [2, 2, 0]
     assert await left(database) == []
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
 
@@ -70,40 +81,45 @@ async def test_events_of_a_batch_get_their_deliveries_even_if_others_have_them(d
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
         await webhook_store.fan_out(tx, [1], [("hook", [1])], datetime.now(UTC))
-    assert await relay._publish_batch() == 2
+    assert await relay.publish_batch() == 2
     assert await left(database) == []
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 2
 
 
-async def test_background_loop_creates_deliveries_batch_by_batch(database, relay, monkeypatch):
-    """It waits while the database is unavailable."""
-    lead, asked = relay._hold_lease, []
+async def test_background_loop_creates_deliveries_batch_by_batch(database, create_relay, monkeypatch):
+    """Also while the broker hangs. It waits while the database is unavailable."""
+    publishing, transaction, failed = asyncio.Event(), database.transaction, []
 
-    async def lead_after_a_failure():
-        asked.append(1)
-        if len(asked) == 1:
+    class HangingBroker(InMemoryBroker):
+        async def publish(self, *_, **__):
+            publishing.set()
+            await asyncio.Event().wait()
+
+    def fail_at_first():
+        if len(failed) < 2:
+            failed.append(1)
             raise Unavailable("database_unavailable", "It is out of reach.")
-        return await lead()
-
-    monkeypatch.setattr(relay, "_hold_lease", lead_after_a_failure)
-    monkeypatch.setattr(relay, "_publish_pending", forever)
-    await publishable(database, 1, 2, 3, 4)
+        return transaction()
 
     async def all_made():
-        return len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 4
+        return len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 6
 
-    async with run_in_background(relay.run()):
+    await publishable(database, 1, 2)
+    monkeypatch.setattr(database, "transaction", fail_at_first)
+    async with run_in_background(create_relay(HangingBroker()).run()):
+        await publishing.wait()
+        await publishable(database, 3, 4, 5, 6)
         await eventually(all_made)
-    assert await left(database) == [1, 2, 3, 4]
+    assert await left(database) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_lease_is_written_again_only_when_it_is_due(database, instruments):
     """The relay looks for events ten times a second, and each write takes the database's lock."""
     timings = RelayTimings(lease_duration=3600.0)
     relay = OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, timings=timings)
-    await relay._publish_batch()
+    await relay.publish_batch()
     before = await database.fetch_all(sa.select(leases))
-    await relay._publish_batch()
+    await relay.publish_batch()
     assert await database.fetch_all(sa.select(leases)) == before
     assert relay.is_leader()
 
@@ -119,27 +135,21 @@ async def test_age_of_the_oldest_event_is_unknown_before_the_first_query(databas
     metrics.close()
 
 
-async def forever():
-    """Wait until cancelled."""
-    await asyncio.Event().wait()
+async def test_unexpected_error_is_raised_after_the_other_deliveries(database, instruments):
+    """The result of the others is stored."""
+    asked = []
 
+    class FailingSession:
+        def post(self, *_, **__):
+            asked.append(1)
+            raise LookupError("unforeseen") if len(asked) == 1 else aiohttp.ClientConnectionError("refused")
 
-async def test_unexpected_error_is_raised_after_the_other_deliveries(database, instruments, monkeypatch):
-    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
-    webhooks = WebhookSender(database, None, instruments, [hook], lambda: True)
+    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_c2VjcmV0", ())
+    webhooks = WebhookSender(database, FailingSession(), instruments, [hook], lambda: True)
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
         await webhook_store.fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
-    ended = []
-
-    async def deliver(row):
-        if not ended:
-            ended.append("failed")
-            raise LookupError("unforeseen")
-        await asyncio.sleep(0)
-        ended.append("delivered")
-
-    monkeypatch.setattr(webhooks, "_deliver", deliver)
     with pytest.raises(LookupError, match="unforeseen"):
         await webhooks.deliver("hook")
-    assert ended == ["failed", "delivered"]
+    tries = await database.fetch_all(sa.select(webhook_deliveries.c.tries))
+    assert sorted(number for (number,) in tries) == [0, 1]

@@ -91,7 +91,7 @@ async def test_work_that_is_cancelled_while_it_waits_gives_up_its_place():
     work.tasks[1].cancel()
     await work.settle()
     assert work.begun == ["lan", "ann"]
-    assert not work.turns._waiting
+    assert not work.turns._waiting  # noqa: SLF001 - memory that nothing shows
 
 
 async def test_a_turn_is_not_lost_if_the_one_that_waits_for_it_is_cancelled_as_it_becomes_free():

@@ -86,8 +86,9 @@ def test_number_of_keys_is_limited(clock):
     for _ in range(3):
         limiter.consume("greedy")
     for number in range(10_000):
-        limiter.consume(f"key {number}")
-        assert len(limiter._full_at) <= 100
+        assert limiter.consume(f"key {number}").remaining == 2
+    forgotten = [limiter.consume(f"key {number}").remaining == 2 for number in range(9_900)]
+    assert all(forgotten)
     assert not limiter.consume("greedy").admitted
 
 

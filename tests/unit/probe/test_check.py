@@ -37,18 +37,19 @@ async def stub_response():
         ("delete", CASE, "the deleted case can still be read"),
         (
             "timeline",
-            CASE | {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": "e"}}]},
+            CASE | {"timelineSources": {}, "timeline": [{"type": "conversation", "metadata": {"eventId": ""}}]},
             "the timeline lacks entries: it has only conversation",
         ),
     ],
 )
 async def test_step_with_wrong_content_is_wrong(stub_response, step, answer, detail):
     """A response with the right status and the wrong content makes its step wrong, with a reason."""
-    stub_response["json"] = answer
     check, done = SyntheticCheck(stub_response["url"], {}, 60, 60, "synthetic"), Step(step, 60)
-    check._case_id, check._sent["id"] = "c-1", "e"
     async with check.client() as client:
-        await check._run_step(client, done)
+        stub_response["json"] = CASE
+        await check.run_step(client, Step("open", 60))
+        stub_response["json"] = answer
+        await check.run_step(client, done)
     assert (done.verdict, done.detail) == ("wrong", detail)
 
 

@@ -19,7 +19,7 @@ def metrics():
 
 def samples(metrics, name):
     """Return the (labels, value) of a name."""
-    text = metrics._metrics.render("", "").body.decode()
+    text = metrics.provider.render("", "").body.decode()
     return [(labels, value) for sample, labels, value in parse(text) if sample == name]
 
 

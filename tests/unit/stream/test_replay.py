@@ -23,20 +23,23 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     """Also if neither the log nor the client makes it wait."""
     log = InMemoryLog()
     log.append([published_change(number) for number in range(0 if are_kept else CHANGES)])
-    timings = StreamTimings(feed=FeedTimings(page=PAGE))
-    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
-    turns = 0
-    written = []
+    turn, steps, written = 0, [], []
 
     async def take_turns():
-        nonlocal turns
+        nonlocal turn
         while True:
-            turns += 1
+            turn += 1
             await asyncio.sleep(0)
+
+    async def owners_at_a_turn(case_ids):
+        steps.append(turn)
+        return await owners(case_ids)
 
     async def write(frame):
         written.append(frame)
 
+    timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page=PAGE))
+    stream = ChangeStream(log, lambda case: case, owners_at_a_turn, instruments, StreamLimits(1, 1, 1), timings=timings)
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         if are_kept:
@@ -45,11 +48,10 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
         customer = Principal("customer", "customer", subject)
         subscriber = stream.open(customer, "public", lambda: customer, lambda: None)
         first = Position(stream.feed.position.epoch, Place(0))
-        async with run_in_background(take_turns()):
-            await asyncio.sleep(0)
-            before = turns
-            await stream._replay(subscriber, stream.feed.position, str(first), write)
-            assert turns - before >= CHANGES // PAGE
+        steps.clear()
+        async with run_in_background(take_turns()), run_in_background(stream.send(subscriber, str(first), write)):
+            await eventually(lambda: b": alive" in b"".join(written))  # it has no more to replay
+    assert len(steps) == len({*steps}) == CHANGES // PAGE
     assert b"".join(written).count(b"event: support.case") == (CHANGES if subject == "customer-1" else 0)
 
 
@@ -76,9 +78,8 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
-        await stream._replay(
-            subscriber, stream.feed.position, str(Position(stream.feed.position.epoch, Place(0))), write
-        )
+        first = Position(stream.feed.position.epoch, Place(0))
+        async with run_in_background(stream.send(subscriber, str(first), write)):
+            await eventually(lambda: b"".join(written).count(b"event: support.case") == CHANGES)
     assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
-    assert DATABASE_AWAY.encode() in written[0]
-    assert b"".join(written).count(b"event: support.case") == CHANGES
+    assert DATABASE_AWAY.encode() in written[1]

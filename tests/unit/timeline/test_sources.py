@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
+from support_service.core.background import run_in_background
 from support_service.core.domain.references import SourceReferences
 from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
 from support_service.timeline.sources.answers import CallFailure, TimelineBudget
@@ -172,9 +173,24 @@ async def test_call_still_queued_at_the_deadline_is_not_made(client):
         await full_budget.slots.acquire()
     answer = await client.fetch(call, past, full_budget)
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
-    while not client._slots.locked():
-        await client._slots.acquire()
-    answer = await client.fetch(call, past, TimelineBudget(client.new_slots()))
+
+
+async def test_call_without_a_free_connection_at_the_deadline_is_not_made(session, instruments):
+    """Another timeline uses the only connection."""
+    client = SourceClient(SOURCES["order"], "http://orders", session, instruments, timeout=5, connections=1)
+    (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
+    asked = asyncio.Event()
+
+    async def hang(*_, **__):
+        asked.set()
+        await asyncio.Event().wait()
+
+    with aioresponses() as orders:
+        orders.get("http://orders/orders/ORD-1", callback=hang)
+        async with run_in_background(client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))):
+            await asked.wait()
+            past = asyncio.get_running_loop().time()
+            answer = await client.fetch(call, past, TimelineBudget(client.new_slots()))
     assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
 
 
@@ -188,11 +204,12 @@ async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):
     assert (answer.outcome, answer.failure) == ("open", CallFailure(None, "too many calls"))
 
 
-async def test_retries_are_limited_by_a_budget(client):
+async def test_retries_are_limited_by_a_budget(session, instruments):
     """Once the retry budget is used up, a failed connection costs one call only."""
+    limits = {"timeout": 5, "connections": 2, "retry_budget": 1}
+    client = SourceClient(SOURCES["order"], "http://orders", session, instruments, **limits)
     (call, *_), _ = client.calls(SourceReferences(("ORD-1",)))
-    for budget, expected in ((1, 2), (0, 1)):
-        client._retries = budget
+    for expected in (2, 1):
         with aioresponses() as mocked:
             mocked.get(re.compile("http://orders.*"), exception=aiohttp.ClientConnectionError("refused"), repeat=True)
             answer = await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))

@@ -94,24 +94,23 @@ class AttachmentMaintenance:
         first = random.uniform(*timings.first_reconcile_delay)
         jobs = [
             run_every(timings.garbage_collection_interval, self._collect_garbage, "Collecting garbage"),
-            run_every(timings.reconcile_interval, self._run_hourly_jobs, "The sweep", first=first),
+            run_every(timings.reconcile_interval, self.run_hourly_jobs, "The sweep", first=first),
         ]
         if self._options.offload_after is not None:
-            jobs.append(run_every(timings.offload_interval, self._offload, "Moving files to S3"))
+            jobs.append(run_every(timings.offload_interval, self.offload, "Moving files to S3"))
         async with AsyncExitStack() as stack:
             for job in jobs:
                 await stack.enter_async_context(run_in_background(job))
             yield
 
-    async def _collect_garbage(self) -> None:
-        await self.garbage_collector.run()
-
-    async def _offload(self) -> None:
+    async def offload(self) -> None:
+        """Move the files that are due to S3."""
         await self.offloader().run(
             utc_now() - (self._options.offload_after or timedelta(0)), report=_log_failed_offload
         )
 
-    async def _run_hourly_jobs(self) -> None:
+    async def run_hourly_jobs(self) -> None:
+        """Run retention, sweep and scrub. A failure of one is logged."""
         for name, job in (("Retention", self._retain), ("The sweep", self._reconcile), ("The scrub", self._scrub)):
             try:
                 await job()
@@ -119,6 +118,9 @@ class AttachmentMaintenance:
                 log.exception(
                     "%s failed; retrying in %g s", name, self._timings.reconcile_interval, extra={"job": name}
                 )
+
+    async def _collect_garbage(self) -> None:
+        await self.garbage_collector.run()
 
     async def _retain(self) -> None:
         retention = self._options.retention

@@ -61,6 +61,7 @@ class SourceClient:
         *,
         timeout: float,
         connections: int,
+        retry_budget: float = RETRY_BUDGET,
         breaker_timings: BreakerTimings = BreakerTimings(),
     ) -> None:
         self.name = source.service
@@ -74,7 +75,7 @@ class SourceClient:
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
         self._waiting = 0
-        self._retries = RETRY_BUDGET
+        self._retry_budget = self._retries = retry_budget
         self._log = log.getChild(self.name)  # telemetry/logs.py passes each message once a minute for each logger
 
     def new_slots(self) -> asyncio.Semaphore:
@@ -131,7 +132,7 @@ class SourceClient:
 
     async def _with_retry(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
-        self._retries = min(RETRY_BUDGET, self._retries + 0.1)
+        self._retries = min(self._retry_budget, self._retries + 0.1)
         answer = await self._attempt(call, deadline, budget)
         if answer is not None:
             return answer
