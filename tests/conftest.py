@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -24,6 +23,7 @@ from support_service.timeline.cache.base import SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT
+from tests.support.examples import load_profile
 from tests.support.scrape import Changes, Scrape
 from tests.support.servers import PostgresServer
 from tests.support.sessions import (  # noqa: F401 - fixtures
@@ -42,9 +42,7 @@ from tests.support.times import measured
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
 
-# Each run uses the same examples, and no result depends on the clock.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
-hypothesis.settings.load_profile("tests")
+load_profile()
 
 pytest_plugins = (
     "tests.support.plugins.bytecode",

@@ -20,19 +20,28 @@ class Long:
 
     paths: tuple[str, ...]
     variables: dict[str, str]
+    options: tuple[str, ...] = ()  # of pytest
 
     def __str__(self) -> str:
         """Return the command that runs it."""
-        return " ".join((*(f"{name}={value}" for name, value in self.variables.items()), "pytest", *self.paths))
+        return " ".join(
+            (*(f"{name}={value}" for name, value in self.variables.items()), "pytest", *self.paths, *self.options)
+        )
 
     def run(self) -> bool:
         """Run the tests; return whether all passed."""
-        return subprocess.run((*PYTEST, *self.paths), env=self.variables | os.environ, check=False).returncode == 0
+        return (
+            subprocess.run(
+                (*PYTEST, *self.paths, *self.options), env=self.variables | os.environ, check=False
+            ).returncode
+            == 0
+        )
 
 
-def long(*paths: str, **variables: float) -> Long:
+def long(*paths: str, options: tuple[str, ...] = (), **variables: float) -> Long:
     """Return the long form of the tests in files and folders below tests/."""
-    return Long(tuple(f"tests/{path}" for path in paths), {name: f"{value:g}" for name, value in variables.items()})
+    given = {name: f"{value:g}" for name, value in variables.items()}
+    return Long(tuple(f"tests/{path}" for path in paths), given, options)
 
 
 LONG = {
@@ -52,6 +61,7 @@ LONG = {
         STREAM_PAUSE=0.1,
     ),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
+    "properties": long("unit", "app/http", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "bench": long("e2e/benchmarks/test_bench.py", BENCH_SECONDS=0.1),
 }
 

@@ -6,11 +6,12 @@ import re
 from contextlib import closing
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from support_service.http.component import READINESS
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
+from tests.support.examples import examples
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -285,7 +286,7 @@ async def own_client(make_client):
     return await make_client()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(LINES | st.binary(max_size=20), min_size=1, max_size=12), cut=st.integers(0, 200))
 async def test_random_bytes_cause_no_server_error(own_client, parts, cut):
     """For any combination and split, the service stays up and the next request is served."""

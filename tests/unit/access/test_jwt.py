@@ -9,7 +9,6 @@ from hashlib import sha256
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from hypothesis import settings as budget
 from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import OctKey, generate_key
 from joserfc.jws import JWSRegistry
@@ -333,7 +332,6 @@ async def test_non_canonical_base64_signature_is_refused(issuer, open_verifier):
     await refusal(jwt, spelled)
 
 
-@budget(max_examples=300)
 @given(
     st.lists(st.one_of(st.binary(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5))), max_size=5)
 )

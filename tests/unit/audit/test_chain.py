@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service import database as databases
@@ -21,6 +21,7 @@ from support_service.telemetry.component import METRICS
 from support_service.telemetry.instruments import Instruments
 from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
+from tests.support.examples import examples
 from tests.support.scrape import Scrape
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
@@ -107,7 +108,7 @@ async def test_unaltered_log_is_valid(sealed_log):
     assert (await verify_chain(sealed_log, GENESIS)).flaw is None
 
 
-@settings(max_examples=150)
+@examples(2)
 @given(st.data())
 def test_every_alteration_of_an_entry_is_found(unprotected_log, tmp_path_factory, data):
     """An altered column or a deleted entry breaks the chain."""
@@ -134,7 +135,7 @@ def test_every_alteration_of_an_entry_is_found(unprotected_log, tmp_path_factory
     asyncio.run(alter())
 
 
-@settings(max_examples=30)
+@examples(0.5)
 @given(st.integers(0, ENTRIES - 1), st.booleans())
 def test_rewritten_chain_is_found_by_a_head_noted_before(unprotected_log, tmp_path_factory, kept, rewritten):
     """An attacker who truncates or rewrites the chain and repairs its head is found only by such a head."""

@@ -6,7 +6,6 @@ import shutil
 from collections import Counter
 from itertools import pairwise
 
-import hypothesis
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
@@ -24,6 +23,7 @@ from support_service.database.tables import audit_log, case_links, outbox, ticke
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import stored_case
+from tests.support.examples import examples
 from tests.support.sessions import in_thread
 from tests.support.timings import PATIENT_DATABASE
 
@@ -339,5 +339,5 @@ def test_no_sequence_of_changes_closes_a_cycle(sqlite_template, tmp_path, instru
         shutil.copy(sqlite_template, path)
         return LinkMachine(f"sqlite:///{path}", instruments)
 
-    limits = hypothesis.settings(max_examples=15, stateful_step_count=25)
+    limits = examples(0.2, stateful_step_count=25)
     in_thread(lambda: run_state_machine_as_test(machine, settings=limits))

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.sla.calendar import AllHours, Calendar
@@ -21,7 +21,6 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-@settings(max_examples=150, deadline=None)
 @given(calendars(), instants(), st.integers(0, 5 * 1440))
 def test_the_time_between_two_instants_is_what_a_walk_counts(
     pair: tuple[Calendar, NaiveCalendar], start: datetime, minutes: int
@@ -32,7 +31,6 @@ def test_the_time_between_two_instants_is_what_a_walk_counts(
     assert calendar.between(start, end) == timedelta(minutes=naive.between(start, end))
 
 
-@settings(max_examples=150, deadline=None)
 @given(calendars(), instants(), st.integers(0, 2000))
 def test_adding_working_time_ends_where_a_walk_ends(
     pair: tuple[Calendar, NaiveCalendar], start: datetime, minutes: int
@@ -44,7 +42,6 @@ def test_adding_working_time_ends_where_a_walk_ends(
         assert calendar.add(start, timedelta(minutes=minutes)) == end
 
 
-@settings(max_examples=100, deadline=None)
 @given(calendars(), instants(), st.integers(1, 100_000))
 def test_added_time_is_found_again_between_both_instants(
     pair: tuple[Calendar, NaiveCalendar], start: datetime, seconds: int

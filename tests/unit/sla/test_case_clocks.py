@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
@@ -10,6 +10,7 @@ from support_service.core.domain.service_levels import TARGETS
 from support_service.sla import case_clocks
 from support_service.sla.calendar import AllHours, Calendar
 from support_service.sla.case_clocks import Clocks, Terms
+from tests.support.examples import examples
 from tests.support.sla.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
 from tests.support.sla.strategies import calendars, instants
 
@@ -35,7 +36,7 @@ def states(clocks: Clocks) -> dict[str, str]:
     return {target: clock.state for target, clock in clocks.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(2)
 @given(calendars(), instants(), targets, st.sampled_from([None, "agent", "customer"]), steps)
 def test_clocks_are_what_a_walk_minute_by_minute_finds(
     pair: tuple[Calendar, NaiveCalendar],

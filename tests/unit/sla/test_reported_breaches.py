@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import sqlalchemy as sa
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
 from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ from support_service.sla.policy import PolicyContent
 from support_service.sla.policy_calendar import WEEKDAYS
 from support_service.sla.service import PolicyService
 from support_service.telemetry.instruments import Instruments
+from tests.support.examples import examples
 from tests.support.sla.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.sla.strategies import calendars
 
@@ -178,7 +179,7 @@ async def run(path, policies, opened):
         await database.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(0.3, suppress_health_check=list(HealthCheck))
 @given(policies=st.lists(policies, min_size=1, max_size=2), opened=opened)
 def test_reported_breaches_are_those_of_a_walk(sqlite_template, policies, opened):
     """Each once, with its due time, whatever happened before the job ran."""
