@@ -22,15 +22,20 @@ COUNTS = (
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
-def load(url: str, count: int, progress: Progress, *, analyze: bool = True) -> None:
-    """Load `count` cases with their messages into the database at `url`. Without `analyze`, leave out statistics."""
+def load(
+    url: str, count: int, progress: Progress, *, analyze: bool = True, seq_of: Callable[[int], int] = int
+) -> None:
+    """Load `count` cases with their messages into the database at `url`. Without `analyze`, leave out statistics.
+
+    `seq_of` returns the seq of each case, which are numbered from 1.
+    """
     if url.startswith("sqlite:///"):
-        _load_sqlite(url.removeprefix("sqlite:///"), count, progress)
+        _load_sqlite(url.removeprefix("sqlite:///"), count, progress, seq_of)
     else:
-        asyncio.run(_load_postgresql(url, count, progress, analyze=analyze))
+        asyncio.run(_load_postgresql(url, count, progress, seq_of, analyze=analyze))
 
 
-def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]]:
+def _batches(count: int, seq_of: Callable[[int], int]) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]]:
     """Yield (cases so far, rows by table)."""
     for start in range(1, count + 1, BATCH):
         found: dict[str, list[dict[str, Any]]] = {
@@ -40,7 +45,7 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
         if start == 1:
             found |= {"views": list(rows.views()), "sla_policies": list(clocks.policies())}
         stop = min(start + BATCH, count + 1)
-        for seq in range(start, stop):
+        for seq in map(seq_of, range(start, stop)):
             ticket, said = rows.case(seq, count), list(rows.messages(seq))
             found["tickets"].append(ticket)
             found["messages"] += said
@@ -54,7 +59,7 @@ def _batches(count: int) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]
         yield stop - 1, {table: values for table, values in found.items() if values}
 
 
-def _load_sqlite(path: str, count: int, progress: Progress) -> None:
+def _load_sqlite(path: str, count: int, progress: Progress, seq_of: Callable[[int], int]) -> None:
     with sqlite3.connect(path, isolation_level=None) as db:
         db.execute("PRAGMA synchronous=OFF")
         db.create_function("words_match", 2, lambda *_: None)
@@ -64,7 +69,7 @@ def _load_sqlite(path: str, count: int, progress: Progress) -> None:
         ).fetchall()
         for kind, name, _ in left_out:
             db.execute(f"DROP {kind} {name}")
-        for done, tables in _batches(count):
+        for done, tables in _batches(count, seq_of):
             db.execute("BEGIN")
             for table, values in tables.items():
                 columns = list(values[0])
@@ -89,7 +94,9 @@ def _sqlite_value(value: object) -> Any:
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
-async def _load_postgresql(url: str, count: int, progress: Progress, *, analyze: bool) -> None:
+async def _load_postgresql(
+    url: str, count: int, progress: Progress, seq_of: Callable[[int], int], *, analyze: bool
+) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("SET session_replication_role = replica")  # no triggers, no checks of foreign keys
     await connection.execute("SET maintenance_work_mem = '512MB'")
@@ -99,7 +106,7 @@ async def _load_postgresql(url: str, count: int, progress: Progress, *, analyze:
     )
     for index in left_out:
         await connection.execute(f"DROP INDEX {index['name']}")
-    for done, tables in _batches(count):
+    for done, tables in _batches(count, seq_of):
         for table, values in tables.items():
             await connection.copy_to_table(
                 table, source=_copy_lines(table, values), columns=list(values[0]), format="text"
