@@ -130,6 +130,7 @@ def setup(
                 webhooks=app[WEBHOOK_SENDER],
                 sealer=app[AUDIT_SEALER],
                 loop_lag=app[LOOP_LAG],
+                stale_after=timings.stale_after,
                 runbooks_url=links.runbooks_url,
                 grafana_url=links.grafana_url,
             ),

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from support_service import __version__
@@ -40,7 +40,6 @@ from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.overrides import TTL_OVERRIDE
 
-STALE_AFTER = timedelta(seconds=30)  # the figures are read every 10 seconds or more often
 BROKER_SILENT = "The Redis of events does not answer."
 
 READ = Permission("oncall:read", {"supervisor": "all", "service": "all"})
@@ -152,7 +151,7 @@ def _read(parts: OnCallParts, card: str, at: datetime | None, error: str | None 
     """Return the common members of a card whose figures were read at a time, of all replicas."""
     if error is None and at is None:
         error = "It was not read yet."
-    status = "unavailable" if error else "stale" if at and utc_now() - at > STALE_AFTER else "ok"
+    status = "unavailable" if error else "stale" if at and utc_now() - at > parts.stale_after else "ok"
     return {"status": status, "error": error, "scope": "service", "as_of": at, **parts.links(card)}
 
 

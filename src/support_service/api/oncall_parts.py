@@ -1,6 +1,7 @@
 """The parts of the service whose state on-call sees."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from support_service.api.panel_links import LINKS, panel_path
@@ -24,6 +25,7 @@ class OnCallParts:
     webhooks: WebhookSender
     sealer: Sealer
     loop_lag: LoopLagSampler
+    stale_after: timedelta  # since figures were read
     runbooks_url: str | None
     grafana_url: str | None
 

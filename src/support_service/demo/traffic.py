@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -28,10 +29,16 @@ MESSAGES = {
     "agent": ("We asked the carrier.", "A replacement is on its way.", "Could you send a photo?"),
 }
 SHIPMENT_STATUSES = ("packed", "in_transit", "out_for_delivery", "delivered")
-MAX_CONCURRENT_REQUESTS = 32  # requests in flight
 MAX_OPEN_CASES = 200  # open cases that actions choose from
-REPORT_INTERVAL = 10.0  # seconds
 ONCE = ClientTimings(attempts=1)  # a repeat would hide what is counted
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficTimings:
+    """How often the counts are printed, in seconds, and how many requests may be in flight."""
+
+    report_interval: float = 10.0
+    max_concurrent_requests: int = 32
 
 
 class TrafficGenerator:
@@ -141,7 +148,15 @@ class TrafficGenerator:
         return self._draw.choice(self._cases)[0]
 
 
-async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: float | None, *, faults: bool) -> None:
+async def run(
+    base_url: str,
+    headers: Mapping[str, str],
+    rate: float,
+    duration: float | None,
+    *,
+    faults: bool,
+    timings: TrafficTimings = TrafficTimings(),
+) -> None:
     """Send about `rate` requests a second until Ctrl-C, or for `duration` seconds, and print counts of the answers.
 
     Raises UserError if no request was answered.
@@ -158,13 +173,13 @@ async def run(base_url: str, headers: Mapping[str, str], rate: float, duration: 
         traffic = TrafficGenerator(client, session if faults else None)
         acting: set[asyncio.Task[None]] = set()
         while not stopped.done() and loop.time() < until:
-            if len(acting) < MAX_CONCURRENT_REQUESTS:
+            if len(acting) < timings.max_concurrent_requests:
                 task = asyncio.create_task(traffic.act())
                 acting.add(task)
                 task.add_done_callback(acting.discard)
             pause = min(random.expovariate(rate), until - loop.time())
             await asyncio.wait([stopped], timeout=max(0.0, pause))
-            if loop.time() > reported_at + REPORT_INTERVAL:
+            if loop.time() > reported_at + timings.report_interval:
                 reported_at = loop.time()
                 _print_counts(traffic)
         await asyncio.gather(*acting)

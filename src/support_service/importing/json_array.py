@@ -17,14 +17,16 @@ STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}  # of
 class BoundedReader:
     """A file that counts the bytes read since the last element, and refuses to read a larger one."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, max_element_bytes: int) -> None:
         self._file = file
+        self._max_element_bytes = max_element_bytes
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, empty at the end. Raises MalformedRequest."""
-        if self.count > MAX_ELEMENT_BYTES:
-            raise MalformedRequest("malformed_json", f"A case of the list has more than {MAX_ELEMENT_BYTES:,} bytes.")
+        most = self._max_element_bytes
+        if self.count > most:
+            raise MalformedRequest("malformed_json", f"A case of the list has more than {most:,} bytes.")
         block = self._file.read(size)
         self.count += len(block)
         return block
@@ -35,12 +37,12 @@ class BoundedReader:
         return count
 
 
-async def read_array(file: BinaryIO) -> Entries:
+async def read_array(file: BinaryIO, *, max_element_bytes: int = MAX_ELEMENT_BYTES) -> Entries:
     """Yield the elements of a list.
 
     Raises MalformedRequest where the document is not JSON: what follows can't be found.
     """
-    reader = BoundedReader(file)
+    reader = BoundedReader(file, max_element_bytes)
     place = 0
     for place, element in enumerate(_elements(reader), 1):
         size = reader.take_count()

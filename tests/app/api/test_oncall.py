@@ -1,12 +1,12 @@
 """The state of the service for on-call: every part, also while one of them is down."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from support_service.api import oncall
 from support_service.api.panel_links import panel_id
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.core.clock import utc_now
@@ -16,6 +16,7 @@ from support_service.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.sources.recent_calls import RecentCalls
 from tests.support.calls import eventually, open_case
+from tests.support.timings import SELDOM_CHECKED, patient_timings
 
 ROOT = Path(__file__).parents[3]
 CARDS = [
@@ -107,9 +108,9 @@ def test_recent_calls_are_summarized():
     assert (found.calls, found.error_share, found.p95) == (40, 0.5, 19)
 
 
-async def test_old_figures_are_stale(client, monkeypatch):
+async def test_old_figures_are_stale(make_client):
     """A card whose figures are no longer read says so, and when they were read."""
-    monkeypatch.setattr(oncall, "STALE_AFTER", timedelta(seconds=-1))
+    client = await make_client(timings=patient_timings(api=replace(SELDOM_CHECKED, stale_after=timedelta(seconds=-1))))
     found = await state(client)
     assert {name for name in CARDS if found[name]["status"] == "stale"} >= {"backlog", "outbox", "auditSealer"}
     assert all(found[name]["asOf"] for name in ("backlog", "outbox", "auditSealer"))

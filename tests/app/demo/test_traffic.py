@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from support_service.cases.model.examples import CASE
 from support_service.client import SupportClient
 from support_service.demo import traffic as traffic_module
-from support_service.demo.traffic import TrafficGenerator
+from support_service.demo.traffic import TrafficGenerator, TrafficTimings
 from tests.support.calls import eventually
 from tests.support.process import running
 from tests.support.servers import free_port
@@ -77,12 +77,11 @@ async def test_traffic_counts_requests_without_a_response():
     assert traffic.answers == {"no answer": 1}
 
 
-async def test_traffic_reports_its_progress(client, monkeypatch, capsys):
+async def test_traffic_reports_its_progress(client, capsys):
     """The counts are printed repeatedly, even while all allowed requests are in progress."""
-    monkeypatch.setattr(traffic_module, "MAX_CONCURRENT_REQUESTS", 1)
-    monkeypatch.setattr(traffic_module, "REPORT_INTERVAL", 0.0)
+    timings = TrafficTimings(report_interval=0.0, max_concurrent_requests=1)
     url = str(client.make_url("")).rstrip("/")
-    running = asyncio.create_task(traffic_module.run(url, {}, 1000.0, None, faults=False))
+    running = asyncio.create_task(traffic_module.run(url, {}, 1000.0, None, faults=False, timings=timings))
     shown = ""
 
     def progress_is_printed():

@@ -7,7 +7,6 @@ import tracemalloc
 import pytest
 
 from support_service.core.errors import MalformedRequest
-from support_service.importing import json_array
 from support_service.importing.json_array import read_array
 
 
@@ -73,12 +72,11 @@ async def test_end_of_valid_json_is_an_error_after_the_cases_before_it(data, num
         await anext(source)
 
 
-async def test_element_that_is_too_large_for_the_memory_ends_the_import(monkeypatch):
+async def test_element_that_is_too_large_for_the_memory_ends_the_import():
     """The reader stops soon after the limit."""
-    monkeypatch.setattr(json_array, "MAX_ELEMENT_BYTES", 100_000)
     file = io.BytesIO(b'[{"a":"' + b"x" * 10_000_000 + b'"}]')
     with pytest.raises(MalformedRequest, match="more than 100,000 bytes"):
-        _ = [entry async for entry in read_array(file)]
+        _ = [entry async for entry in read_array(file, max_element_bytes=100_000)]
     assert file.tell() < 1_000_000
 
 

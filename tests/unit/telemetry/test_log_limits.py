@@ -60,7 +60,7 @@ async def test_timeout_is_named_as_such(clock):
     """Its innermost exception is the cancellation by which it ended what it waited for."""
     with pytest.raises(TimeoutError) as late:
         async with asyncio.timeout(0):
-            await asyncio.sleep(1)
+            await asyncio.Event().wait()
     line = record(raised(Unavailable("database_unavailable", "The database can't answer now"), late.value))
     assert RateLimitFilter().filter(line)
     assert line.getMessage() == "%s failed: TimeoutError"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from aiohttp import web
 
@@ -60,6 +61,7 @@ class ApiTimings:
 
     ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
     dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
+    stale_after: timedelta = timedelta(seconds=30)  # on-call's figures are read every 10 seconds or more often
     turns: TurnLimits = field(default_factory=TurnLimits)  # of searches and counts
 
 
