@@ -295,13 +295,13 @@ async def test_large_events_are_published_in_order(client, stream, redis):
     event = {"text": "x" * (1 << 20)}
     database = client.app[DATABASE]
     async with database.transaction() as tx:
-        for number in range(100):
+        for number in range(30):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
             await tx.execute(outbox.insert(), row)
     redis.start()
     await eventually(lambda: outbox_is_empty(database), 6 * GENEROUS_TIMEOUT)
     # What was late to be taken on a busy machine was taken all the same, and came again.
-    assert list(dict.fromkeys(event["id"] for event in await read_published(stream))) == list(range(100))
+    assert list(dict.fromkeys(event["id"] for event in await read_published(stream))) == list(range(30))
 
 
 async def test_outbox_numbers_are_never_reused(client, stream):

@@ -33,8 +33,8 @@ def operations(metrics, system):
     """Return the number of operations of a system, by name and error."""
     counted = [
         (given["db_operation_name"], given.get("error_type", ""), value)
-        for name, given, value in metrics.samples()
-        if name == f"{TIME}_count" and given["db_system_name"] == system
+        for _, given, value in metrics.samples(f"{TIME}_count")
+        if given["db_system_name"] == system
     ]
     return {(name, error): value for name, error, value in counted}
 
