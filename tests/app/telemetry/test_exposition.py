@@ -5,6 +5,7 @@ import gzip
 import subprocess
 
 import pytest
+import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from support_service.core.domain.case_vocabulary import CHANNELS
@@ -48,27 +49,32 @@ async def scrape(client, **headers):
         return await response.text(), response.headers["Content-Type"]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def first_scrape(shared_client):
+    """The text of the first scrape of a service."""
+    return (await scrape(shared_client))[0]
+
+
 @pytest.mark.parametrize("name", FIRST)
-async def test_contract_series_are_zero_on_the_first_scrape(client, name):
+async def test_contract_series_are_zero_on_the_first_scrape(first_scrape, name):
     """The first scrape has exactly the contract's label sets, each with the value 0."""
-    found = [(given, value) for sample, given, value in parse((await scrape(client))[0]) if sample == name]
+    found = [(given, value) for sample, given, value in parse(first_scrape) if sample == name]
     assert sorted(map(str, found)) == sorted(str((wanted, 0.0)) for wanted in FIRST[name])
 
 
-async def test_first_scrape_has_every_instrument(client):
+async def test_first_scrape_has_every_instrument(first_scrape):
     """Each is exposed with its meaning from the first scrape on, except those of jobs and of other servers."""
-    text, _ = await scrape(client)
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
-    assert [row for row in INSTRUMENTS if row.meaning not in text] == later
+    assert [row for row in INSTRUMENTS if row.meaning not in first_scrape] == later
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
-    found = [given for sample, given, _ in parse(text) if sample == "support_timeline_source_seconds_count"]
+    found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
 
 
-async def test_request_histogram_is_on_the_first_scrape(client):
-    assert "http_server_request_duration_seconds" in (await scrape(client))[0]
+async def test_request_histogram_is_on_the_first_scrape(first_scrape):
+    assert "http_server_request_duration_seconds" in first_scrape
 
 
 async def test_alert_threshold_is_a_bucket_of_every_latency_histogram(client):
@@ -213,8 +219,8 @@ async def test_compressed_scrape_equals_the_plain_scrape(client):
         ("gzip;q=odd", False),
     ],
 )
-async def test_scrape_is_compressed_only_if_gzip_is_accepted(client, header, compressed):
-    async with client.get("/metrics", headers={"Accept-Encoding": header}, auto_decompress=False) as response:
+async def test_scrape_is_compressed_only_if_gzip_is_accepted(first_scrape, shared_client, header, compressed):
+    async with shared_client.get("/metrics", headers={"Accept-Encoding": header}, auto_decompress=False) as response:
         assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
 
 

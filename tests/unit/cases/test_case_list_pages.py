@@ -166,7 +166,7 @@ class Cases:
     def _finds(self, message, principal):
         return "parcel" in message.message and (message.visibility == "public" or principal.role != "customer")
 
-    async def page(self, query, sort, cursor, principal, limit=5):
+    async def page(self, query, sort, cursor, principal, limit=9):
         """Return the cases of a page, and the cursor of the next one."""
         asked = CaseQuery.model_validate(query | {"sort": sort, "limit": limit})
         page = await case_list.find(self.database, asked, list_cursor.decode(sort, cursor), principal)
