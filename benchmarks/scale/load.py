@@ -22,9 +22,7 @@ COUNTS = (
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
-def load(
-    url: str, count: int, progress: Progress, *, analyze: bool = True, seq_of: Callable[[int], int] = int
-) -> None:
+def load(url: str, count: int, progress: Progress, *, analyze: bool = True, seq_of: Callable[[int], int] = int) -> None:
     """Load `count` cases with their messages into the database at `url`. Without `analyze`, leave out statistics.
 
     `seq_of` returns the seq of each case, which are numbered from 1.
