@@ -234,6 +234,30 @@ async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders, 
         "payment": "cached",
         "fulfillment": "cached",
     }
+    events = Scrape(client.app)
+    assert [events.value(EVENTS, event=event) for event in ("hit", "miss")] == [1, 2]
+
+
+async def test_not_found_answer_is_cached_no_longer_than_others(client, orders):
+    """A shorter TTL counts for it too."""
+    case = await open_case(client, context=CONTEXT)
+    await set_override(client, "ttl", 10.0)
+    await read_detail(client, case)
+    await age_snapshots(client, case, 11)
+    assert statuses(await read_detail(client, case)) == {"fresh"}
+
+
+async def test_outdated_answer_replaces_a_failed_source_unless_it_says_not_found(client, orders, payments):
+    """An order that was found counts beside one that was not, and so does an answer that has no payments."""
+    orders.add("ORD-1")
+    case = await open_case(client, context=[CONTEXT, CONTEXT | {"orderId": "ORD-2"}])
+    await read_detail(client, case)
+    await age_snapshots(client, case, 300)
+    for service in (orders, payments):
+        service.fail_with(503)
+    detail = await read_detail(client, case)
+    assert [detail["timelineSources"][name]["status"] for name in ("order", "payment")] == ["stale", "stale"]
+    assert "order" in {entry["type"] for entry in detail["timeline"]}
 
 
 def timings_with_aggregator(**changes):
@@ -268,7 +292,7 @@ async def set_override(client, name, value=None, seconds=60.0):
 
 async def test_source_disabled_by_an_override_is_not_called(client, services):
     """While an override disables a source, its cached snapshot is served; without a snapshot the source is `off`."""
-    _, payments, _ = services
+    orders, payments, _ = services
     case, other = [await open_case(client, context=CONTEXT) for _ in range(2)]
     await read_detail(client, case)
     await set_override(client, "payment")
@@ -277,6 +301,10 @@ async def test_source_disabled_by_an_override_is_not_called(client, services):
     refreshed = await refresh(client, case)
     assert refreshed["timelineSources"]["payment"]["status"] == "cached"
     assert refreshed["timelineSources"]["order"]["status"] == "fresh"
+    calls_to_orders = len(orders.calls)
+    await age_snapshots(client, case, AggregatorTimings().refresh_ahead_to * 300)
+    assert statuses(await read_detail(client, case)) == {"cached"}
+    await eventually(lambda: len(orders.calls) > calls_to_orders)  # refreshed ahead
     await age_snapshots(client, case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")

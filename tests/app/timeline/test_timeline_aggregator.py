@@ -82,6 +82,16 @@ async def test_refresh_replaces_the_cached_timeline(client, case, metrics, order
     assert metrics.nonzero(COLLECTED) == {"remote": 2}
 
 
+async def test_failed_refresh_says_why_beside_what_is_cached(client, case, payments):
+    """The reader has asked for something newer, and learns that it did not come."""
+    await read_detail(client, case)
+    payments.fail_with(503)
+    detail = await refresh(client, case)
+    assert statuses(detail) == {"order": "fresh", "payment": "stale", "fulfillment": "fresh"}
+    assert detail["timelineSources"]["payment"]["reason"] == "status 503"
+    assert "payment" in {entry["type"] for entry in detail["timeline"]}
+
+
 async def test_change_of_context_invalidates_the_cached_timeline(client, case, metrics, orders):
     """A case whose context names another order gets the timeline of that order, not the cached one."""
     await read_timeline(client, case)
