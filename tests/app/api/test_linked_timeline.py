@@ -134,14 +134,14 @@ async def test_linked_cases_cost_what_is_read(tmp_path, make_client):
     for role in ("supervisor", "analyst"):
         callers.add(role, role)
     tokens = {"SUPPORT_AUTH": "token", "SUPPORT_TOKENS_FILE": str(path)}
-    callers.client = await make_client(**tokens, SUPPORT_RATE_LIMIT="40/h")
+    callers.client = await make_client(**tokens, SUPPORT_RATE_LIMIT="14/h")
     case = await callers.read_json("supervisor", "POST", "/support/cases", json={"subject": "Long", "channel": "chat"})
     path = f"/support/cases/{case['id']}"
-    for _ in range(17):
+    for _ in range(5):
         await callers.read_json(
             "supervisor", "POST", f"{path}/messages", json={"authorType": "agent", "message": "x" * 65_000}
         )
-    for _ in range(3):  # each costs 17 requests of 40: one, and 16 for 1 MiB
+    for _ in range(3):  # each costs 5 requests of 14: one, and 4 for 256 KiB
         assert len(str(await callers.read_json("analyst", "GET", f"{path}?includeLinked=true"))) < 64 * 1024
     await expect_problem(await callers.request("analyst", "GET", "/support/me"), 429, "rate_limited")
 
