@@ -25,14 +25,14 @@ class Scrape:
 
     def __init__(self, app: web.Application) -> None:
         (self._collector,) = app[METRICS].registry._collector_to_names
+        self._reader = self._collector._callback.__self__
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
         """Return the samples with these names, or all of them. Rendering and parsing them would take longer."""
         return self._samples(self._collect(), names)
 
     def _collect(self) -> MetricsData:
-        self._collector._callback()
-        return self._collector._metrics_datas.pop()
+        return self._reader._collect(self._reader)  # the queue of the collector may be that of a scrape in progress
 
     def _samples(self, collected: MetricsData, names: tuple[str, ...]) -> list[tuple[str, Labels, float]]:
         families: dict[str, Metric] = {}
