@@ -55,7 +55,7 @@ async def test_match_names_the_field_and_the_words(client, q, field, snippet, pa
 
 
 async def test_list_without_a_search_has_no_match(client):
-    await open_case(client)
+    await open_case(client, subject="A case")
     assert not [item for item in (await list_cases(client))["items"] if "match" in item]
 
 
