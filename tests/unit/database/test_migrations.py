@@ -21,12 +21,22 @@ from support_service.core.errors import Unavailable
 from support_service.database import migrate
 from support_service.database.tables import metadata
 from support_service.database.timings import MigrationTimings
+from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread
 
 SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
 
+
+NAMES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%'",
+    "postgresql": """
+        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    """,
+}
 
 # Indexes of a form that each database has of its own.
 UNDESCRIBED = tuple(
@@ -91,16 +101,20 @@ def tables(url):
     return set(inspect(url, lambda connection: sa.inspect(connection).get_table_names()))
 
 
-def columns(url):
-    """The columns of every table: whether an insert may leave each out."""
+def schema(url):
+    """Return the names of all tables, indexes, triggers and functions, and the columns of every table.
+
+    The columns tell whether an insert may leave each out.
+    """
 
     def look(connection):
         inspector = sa.inspect(connection)
-        return {
+        columns = {
             table: {each["name"]: each["nullable"] or each["default"] is not None for each in columns}
             for (_, table), columns in inspector.get_multi_columns().items()
             if not table.startswith(SEARCH)  # written by triggers only
         }
+        return set(connection.exec_driver_sql(NAMES[connection.dialect.name]).scalars()), columns
 
     return inspect(url, look)
 
@@ -115,25 +129,32 @@ def described(thing, name, kind, *_):
     return not (name or "").startswith(SEARCH) and (kind, name) not in UNDESCRIBED
 
 
-def test_all_migrations_can_be_reverted_and_applied_again(empty_url):
-    """Nothing is left in between."""
-    in_thread(migrate.upgrade, empty_url)
-    up = tables(empty_url)
-    assert up >= set(metadata.tables)
+def expect_only_additions(before, after):
+    """Fail unless an older release can work on the columns: nothing is dropped, and new ones may be left out."""
+    assert before.keys() <= after.keys()
+    for table, known in before.items():
+        assert known.items() <= after[table].items(), table
+        added = after[table].keys() - known.keys()
+        assert all(after[table][name] for name in added), f"an older release can't write to {table}"
+
+
+def test_each_migration_only_adds_and_can_be_reverted_and_applied_again(empty_url):
+    """What it adds is gone when it is reverted."""
+    scripts = list(reversed(list(SCRIPTS.walk_revisions())))
+    states = [(set(), {})]
+    for script in scripts:
+        in_thread(migrate.upgrade, empty_url, script.revision)
+        states.append(schema(empty_url))
+        expect_only_additions(states[-2][1], states[-1][1])
+    for script, state in zip(scripts[:0:-1], states[-2:0:-1], strict=True):
+        in_thread(migrate.downgrade, empty_url, script.down_revision)
+        assert schema(empty_url) == state, script.revision
     in_thread(migrate.downgrade, empty_url, "base")
     assert tables(empty_url) == {"alembic_version"}
     assert in_thread(migrate.schema_status, empty_url) == "older"
     in_thread(migrate.upgrade, empty_url)
-    assert tables(empty_url) == up
-    assert in_thread(migrate.schema_status, empty_url) == "newest"
-
-
-def test_each_migration_can_be_reverted_and_applied_again(empty_url):
-    script = ScriptDirectory(str(migrate.MIGRATIONS))
-    for revision in reversed(list(script.walk_revisions())):
-        in_thread(migrate.upgrade, empty_url, revision.revision)
-        in_thread(migrate.downgrade, empty_url, revision.down_revision or "base")
-        in_thread(migrate.upgrade, empty_url, revision.revision)
+    assert schema(empty_url) == states[-1]
+    assert tables(empty_url) >= set(metadata.tables)
     assert in_thread(migrate.schema_status, empty_url) == "newest"
 
 
@@ -145,16 +166,16 @@ def test_newest_revision_is_read_from_file_names():
         assert Path(migration.path).name.startswith(f"{migration.revision}_")
 
 
+@both_databases
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_migrations_create_the_schema_of_tables_py(empty_url):
+def test_migrations_create_the_schema_of_tables_py(database_url):
     """Including every index."""
-    in_thread(migrate.upgrade, empty_url)
 
     def differences(connection):
         options = {"include_object": described, "compare_type": True, "compare_server_default": False}
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
-    assert inspect(empty_url, differences) == []
+    assert inspect(database_url, differences) == []
 
 
 def test_files_named_only_by_notes_become_internal(empty_url):
@@ -369,28 +390,28 @@ def test_invalid_index_is_built_again(postgres):
     postgres.drop_database(name)
 
 
-def test_second_upgrade_changes_nothing(empty_url):
-    in_thread(migrate.upgrade, empty_url)
-    in_thread(migrate.upgrade, empty_url)
-    assert in_thread(migrate.schema_status, empty_url) == "newest"
+@both_databases
+def test_second_upgrade_changes_nothing(database_url):
+    in_thread(migrate.upgrade, database_url)
+    assert in_thread(migrate.schema_status, database_url) == "newest"
 
 
-def test_schema_of_a_newer_release_is_unchanged(empty_url):
+@both_databases
+def test_schema_of_a_newer_release_is_unchanged(database_url):
     """It is recognized as newer."""
-    in_thread(migrate.upgrade, empty_url)
-    change(empty_url, ["UPDATE alembic_version SET version_num = '9999'"])
-    assert in_thread(migrate.upgrade, empty_url) == "newer"
-    assert in_thread(migrate.schema_status, empty_url) == "newer"
-    assert revision(empty_url) == "9999"
+    change(database_url, ["UPDATE alembic_version SET version_num = '9999'"])
+    assert in_thread(migrate.upgrade, database_url) == "newer"
+    assert in_thread(migrate.schema_status, database_url) == "newer"
+    assert revision(database_url) == "9999"
 
 
-def test_unknown_revision_is_refused(empty_url):
+@both_databases
+def test_unknown_revision_is_refused(database_url):
     """No release of this service could have created it."""
-    in_thread(migrate.upgrade, empty_url)
-    change(empty_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
-    assert in_thread(migrate.schema_status, empty_url) == "older"
+    change(database_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
+    assert in_thread(migrate.schema_status, database_url) == "older"
     with pytest.raises(Unavailable):
-        in_thread(migrate.upgrade, empty_url)
+        in_thread(migrate.upgrade, database_url)
 
 
 @pytest.mark.parametrize("call", [migrate.upgrade, migrate.schema_status])
@@ -439,34 +460,20 @@ def test_earlier_service_may_use_another_schema_of_the_database(postgres):
     postgres.run(f"DROP ROLE {role}")
 
 
-def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(empty_url):
+@both_databases
+def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(database_url):
     """A table that another program adds later stops no start."""
-    in_thread(migrate.upgrade, empty_url)
-    change(empty_url, ["CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)"])
-    assert in_thread(migrate.upgrade, empty_url) == "newest"
+    change(database_url, ["CREATE TABLE support_tickets (id VARCHAR(36) PRIMARY KEY)"])
+    assert in_thread(migrate.upgrade, database_url) == "newest"
 
 
-def test_database_with_two_revisions_is_refused(empty_url):
+@both_databases
+def test_database_with_two_revisions_is_refused(database_url):
     """Its content is unknown."""
-    in_thread(migrate.upgrade, empty_url)
-    change(empty_url, ["INSERT INTO alembic_version VALUES ('0001')"])
+    change(database_url, ["INSERT INTO alembic_version VALUES ('0001')"])
     for call in (migrate.schema_status, migrate.upgrade):
         with pytest.raises(Unavailable, match="alembic_version"):
-            in_thread(call, empty_url)
-
-
-def test_each_migration_only_adds(empty_url):
-    """An older release can work on what each migration leaves: nothing is dropped, and new columns may be left out."""
-    before = {}
-    for script in reversed(list(ScriptDirectory(str(migrate.MIGRATIONS)).walk_revisions())):
-        in_thread(migrate.upgrade, empty_url, script.revision)
-        after = columns(empty_url)
-        assert before.keys() <= after.keys()
-        for table, known in before.items():
-            assert known.items() <= after[table].items(), f"{script.revision} changes {table}"
-            added = after[table].keys() - known.keys()
-            assert all(after[table][name] for name in added), f"an older release can't write to {table}"
-        before = after
+            in_thread(call, database_url)
 
 
 def test_concurrent_upgrades_run_one_after_another(empty_url):

@@ -17,7 +17,7 @@ from support_service.sla import clock_counts, clock_store, policy_store
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
-ROWS = 20_000
+ROWS = 5_000
 # One in a thousand cases waits; one delivery in a thousand is pending; all but the last ten audit entries are sealed.
 FILL = (
     """
@@ -40,8 +40,8 @@ FILL = (
     INSERT INTO attachment_leftovers (storage, storage_key, size_bytes, due_at, removing)
     SELECT 'local', 'old-' || n, 1, at + interval '1 year', false FROM numbers
     """,
-    """
-    INSERT INTO outbox (type, at, event, fanned_out) SELECT 'a', '2026', repeat('x', 500), n <= 19990 FROM numbers
+    f"""
+    INSERT INTO outbox (type, at, event, fanned_out) SELECT 'a', '2026', repeat('x', 500), n <= {ROWS - 10} FROM numbers
     """,
     """
     INSERT INTO inbound_events (source, id, at, reached, done) SELECT '/orders', 'event-' || n, at, 0, true FROM numbers
@@ -50,9 +50,9 @@ FILL = (
     INSERT INTO webhook_deliveries (endpoint, type, event, state, tries, since, due)
     SELECT 'a', 'a', '{}', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'delivered' END, 1, at, at FROM numbers
     """,
-    """
+    f"""
     INSERT INTO audit_log (at, actor, role, action, position)
-    SELECT at, 'a', 'agent', 'case.changed', CASE WHEN n <= 19990 THEN n END FROM numbers
+    SELECT at, 'a', 'agent', 'case.changed', CASE WHEN n <= {ROWS - 10} THEN n END FROM numbers
     """,
     """
     INSERT INTO idempotency_keys (id, request, owner, until, state, created_at)
@@ -65,7 +65,7 @@ CLOCKS = """
            CASE WHEN n % 100 = 3 THEN at END, at FROM numbers
     """
 NUMBERS = f"""
-WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '1 minute' AS at FROM generate_series(1, {ROWS}) n)
+WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' AS at FROM generate_series(1, {ROWS}) n)
 """
 PERIODIC = {
     "messages without a search document": (missing_documents.CASES_TO_INDEX, {"count": 100}),
