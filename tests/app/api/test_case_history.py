@@ -160,6 +160,7 @@ async def test_a_kept_timeline_has_later_changes(client):
         assert latest == ("case.changed", "anyone", {"priority": [before, priority]})
 
 
+@both_databases
 async def test_links_are_in_the_history_of_both_cases(client):
     """A duplicate is closed by its link, and reopened when that is removed."""
     case, original = await open_case(client), await open_case(client)

@@ -407,6 +407,7 @@ async def test_visibility_as_a_form_field_is_refused(principals, own_case):
     assert len(await principals.read_json("agent", "GET", path)) == 1
 
 
+@both_databases
 async def test_message_sets_the_visibility_of_its_file(principals, own_case, case_files):
     """A note hides its file unless a public message refers to it. An agent's public message shows it."""
     kinds = ("hidden", "answered", "shown", "begged")
@@ -508,6 +509,7 @@ async def test_analyst_can_not_ask_for_a_masked_channel(principals):
     assert (await principals.read_json("agent", "GET", "/support/cases/count?channel=line-0901234567"))["count"] == 1
 
 
+@both_databases
 async def test_each_role_sees_its_part_of_the_history(principals, own_case):
     """Customers see changes of the status without actors, and analysts no actors, names of files or personal tags."""
     case, file = own_case

@@ -120,6 +120,7 @@ async def test_case_has_the_clocks_of_the_first_policy_that_matches(client):
     assert listed["A"]["resolution"]["dueAt"] == shown["resolution"]["dueAt"]
 
 
+@both_databases
 async def test_clocks_follow_the_case(client):
     """Answers end clocks, pending and resolving stop them, reopening resumes them."""
     await put(client, "all", status=201)

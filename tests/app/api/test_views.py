@@ -108,6 +108,7 @@ async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cas
     assert len((await list_cases(client, **query))["items"]) == count
 
 
+@both_databases
 async def test_count_ends_at_its_limit(make_client):
     """`more` tells that there are more cases than the number says."""
     client = await make_client(timings=patient_timings(views=ViewLimits(max_count=2)))

@@ -56,6 +56,7 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     context = [{"type": "order", "orderId": "ORD-1", "deep": {"a": [1, 2.5, None, True, 'đ\n"\\']}}]
     context.append(json.loads('{"a":' * 30 + "1" + "}" * 30))  # a body has at most 32 levels
     values = {"tags": ["a", "b"], "description": "x\ty", "customer_id": "c", "assigned_agent_id": "a"}
+    values["external_id"] = "ế" * 255
     stored = ticket(context=context, sent_at=datetime(1970, 1, 1, tzinfo=UTC), **values)
     await add_cases(stored, ticket(2))
     messages = [
