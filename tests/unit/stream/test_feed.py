@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from support_service.core.background import run_in_background
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import InMemoryLog
+from support_service.events.broker.log import InMemoryLog, Place
 from support_service.events.polling import Backoff
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
@@ -112,3 +114,34 @@ async def test_late_changes_wait_for_the_database(instruments):
     sent = b"".join(written)
     assert [sent.count(each) for each in (b"event-1", b"event-2", b"event: resync")] == [1, 1, 0]
     assert asked == [{"case-1"}] * 3
+
+
+class NotingLog(InMemoryLog):
+    """A log that notes from where its entries are read once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.read_again = []
+
+    async def entries(self, after, count):
+        self.read_again.append(after.number)
+        return await super().entries(after, count)
+
+
+@pytest.mark.parametrize(
+    "bound", [{"kept_changes": 2}, {"kept_bytes": 2 * len(published_change(1))}], ids=["changes", "bytes"]
+)
+async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound):
+    """Older ones are replayed from the log."""
+    log = NotingLog()
+    timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
+    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        log.append([published_change(number) for number in (1, 2, 3)])
+        await eventually(lambda: stream.feed.passed_on.place == Place(3))
+        for known, expected in ((1, [2, 3]), (0, [1, 2, 3])):
+            position = stream.feed.position._replace(place=Place(known))
+            replayed = [change async for page in stream.feed.replay(str(position), Place(3)) for change in page]
+            assert [change.position.place.number for change in replayed] == expected
+    assert log.read_again == [0]
