@@ -244,3 +244,20 @@ async def test_large_responses_of_one_caller_are_bounded(database):
     with pytest.raises(Conflict) as refusal:
         await claims.take("c", "request")
     assert refusal.value.code == "idempotency_answer_lost"
+
+
+async def test_responses_about_no_case_are_erased_by_a_text(database):
+    """In any case of letters. The response about a case is erased with its case alone; no request is executed again."""
+    claims = IdempotencyService(database)
+    answers = {"named": (b'{"q": "For Zaphod"}', None), "other": (b"{}", None), "of a case": (b"zaphod", "case-1")}
+    for key, (body, case_id) in answers.items():
+        claim = await claims.take(key, "request", case_id)
+        async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)):
+            pass
+        await claims.keep(claim, StoredResponse(200, {}, body, case_id), "caller")
+    async with database.transaction() as tx:
+        await store.erase_responses_naming(tx, "zaphod", [])
+    for key in ("other", "of a case"):
+        assert isinstance(await claims.take(key, "request"), StoredResponse)
+    with pytest.raises(Conflict, match="taken effect"):
+        await claims.take("named", "request")

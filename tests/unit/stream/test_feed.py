@@ -1,6 +1,7 @@
 """The feed of the stream, if a change can't be passed on to every stream."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -145,3 +146,23 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
             replayed = [change async for page in stream.feed.replay(str(position), Place(3)) for change in page]
             assert [change.position.place.number for change in replayed] == expected
     assert log.read_again == [0]
+
+
+@pytest.mark.parametrize("lost", [{"epoch": "0" * 8}, {"last": Place(0)}], ids=["another log", "its last entries"])
+async def test_streams_read_again_after_either_loss_of_the_log(instruments, monkeypatch, lost):
+    """Another log may be as long, and one that lost its last entries has the same epoch."""
+    log, resyncs = InMemoryLog(), []
+    timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
+    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
+    monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+        log.append([published_change(1)])
+        await eventually(lambda: stream.feed.passed_on.place == Place(1))
+        state = replace(await log.state(), **lost)
+
+        async def state_after_the_loss():
+            return state
+
+        monkeypatch.setattr(log, "state", state_after_the_loss)
+        await eventually(lambda: "foreign" in resyncs)
