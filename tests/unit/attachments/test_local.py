@@ -169,8 +169,9 @@ async def test_missing_directory_is_unavailable(tmp_path, size, reserve):
 @pytest.mark.parametrize("size", [5, 2 * BLOCK_BYTES])
 async def test_removed_subfolders_are_created_again(storage, tmp_path, size):
     """Their files are missing, the reconcile continues, and the next upload creates the folders."""
-    kept = [await storage.put(stream(b"hello")) for _ in range(2)]
-    first, second = (kept_file.key for kept_file in kept)
+    first, second = (f"{folder}/{'1' * 32}" for folder in ("aa", "bb"))  # random keys may share a folder
+    for key in (first, second):
+        await storage.put(stream(b"hello"), key=key)
     shutil.rmtree((tmp_path / first).parent)
     (tmp_path / "tmp").rmdir()
     with pytest.raises(UnreadableFile) as refusal:
