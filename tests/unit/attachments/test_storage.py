@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -59,8 +60,13 @@ async def kept(storage):
     return [found.key async for found in storage.list()], await storage.delete_unfinished(LATER, dry_run=True)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("chunk", [10_000, 65_536, 1_000_000])
+@pytest.mark.parametrize(
+    ("size", "chunk"),
+    [
+        *((size, 65_536) for size in SIZES),
+        *itertools.product((3 * BLOCK_BYTES + 7, PART_BYTES + 1), (10_000, 1_000_000)),
+    ],
+)
 async def test_stored_stream_is_read_back(storage, size, chunk):
     """In chunks of any size, with its size and hash."""
     data = os.urandom(size)
