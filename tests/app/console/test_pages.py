@@ -16,6 +16,12 @@ POLICY = (
 )
 
 
+@pytest.fixture
+def client(shared_client):
+    """A client of one service for all tests of this module."""
+    return shared_client
+
+
 @pytest.mark.parametrize(
     ("accept", "location"), [("text/html,*/*;q=0.8", "/console/"), ("*/*", "/docs"), ("", "/docs")]
 )

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.access.sessions import BrowserSessions
@@ -23,22 +24,30 @@ SECURE = {"X-Forwarded-Proto": "https"}
 COOKIE = "support-session"
 
 
-@pytest.fixture
-def path(tmp_path):
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
     """The path of the token file."""
-    return tmp_path / "tokens.json"
+    return tmp_path_factory.mktemp("tokens") / "tokens.json"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def token(path):
     """The token of an agent."""
     return write_token(path, "lan", role="agent", subject="agent-7")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(make_shared_client, path, token):
+    """A client of a service that requires tokens, behind a trusted proxy, for all tests of this module."""
+    variables = {"SUPPORT_AUTH": "token", "SUPPORT_TOKENS_FILE": str(path), "SUPPORT_TRUSTED_PROXIES": "127.0.0.0/8"}
+    return await make_shared_client(**variables)
+
+
 @pytest.fixture
-async def client(make_client, path, token):
-    """A client of a service that requires tokens, behind a trusted proxy."""
-    return await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path), SUPPORT_TRUSTED_PROXIES="127.0.0.0/8")
+def client(service):
+    """The client, without a cookie."""
+    service.session.cookie_jar.clear()
+    return service
 
 
 async def sign_in(client, token, **headers):
@@ -177,8 +186,11 @@ async def test_sign_out_ends_the_streams_of_the_session(make_client, path, token
         assert not other.ended
 
 
-async def test_session_ends_with_its_token(client, token, path):
+async def test_session_ends_with_its_token(make_client, tmp_path):
     """A revoked token takes its sessions along."""
+    path = tmp_path / "tokens.json"
+    token = write_token(path, "lan")
+    client = await make_client(SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(path))
     await sign_in(client, token)
     with edit_token_file(path) as entries:
         entries[:] = [entry.model_copy(update={"revoked": datetime.now(UTC)}) for entry in entries]

@@ -4,50 +4,52 @@ import asyncio
 import errno
 
 import pytest
+import pytest_asyncio
 
 from support_service.telemetry.instruments.attachments import REJECTIONS
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
+from tests.support.scrape import Scrape
 
 REJECTED = "support_attachment_rejected_total"
 HTTP = "http_server_request_duration_seconds_count"
 
 
-@pytest.fixture
-def environment(environment):
-    """A service with a small size limit for attachments."""
-    return environment | {"SUPPORT_ATTACHMENT_MAX_BYTES": str(MAX)}
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(make_shared_client):
+    """A client of one service for all tests of this module, with a small size limit for attachments."""
+    return await make_shared_client(SUPPORT_ATTACHMENT_MAX_BYTES=str(MAX))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def case(client):
     """An open case."""
     return await open_case(client)
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_rejected_upload_is_counted_by_problem_code(client, case, metrics, name):
+async def test_rejected_upload_is_counted_by_problem_code(client, case, metric_changes, name):
     """Each rejected body counts once, under the code of the problem that the client got."""
     body, content_type, _, code = BODIES[name]
     async with await send_body(client, case, body, content_type) as response:
         assert (await response.json(content_type=None))["code"] == code
-    assert metrics.nonzero(REJECTED) == {code: 1}
+    assert metric_changes.nonzero(REJECTED) == {code: 1}
 
 
-async def test_oversized_data_around_the_file_is_counted_as_body_too_large(client, case, metrics):
+async def test_oversized_data_around_the_file_is_counted_as_body_too_large(client, case, metric_changes):
     body = chunks(PART, b"x" * 10, END, *[b"y" * 10_000] * 20)
     async with await send_body(client, case, body) as response:
         assert response.status == 413
-    assert metrics.nonzero(REJECTED) == {"body_too_large": 1}
+    assert metric_changes.nonzero(REJECTED) == {"body_too_large": 1}
 
 
-async def test_upload_to_an_unknown_case_is_counted_as_case_not_found(client, metrics):
+async def test_upload_to_an_unknown_case_is_counted_as_case_not_found(client, metric_changes):
     async with client.post("/support/cases/nobody/attachments", data=form(b"x")) as response:
         assert response.status == 404
-    assert metrics.nonzero(REJECTED) == {"case_not_found": 1}
+    assert metric_changes.nonzero(REJECTED) == {"case_not_found": 1}
 
 
-async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, metrics, attachment_dir, monkeypatch):
+async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, metric_changes, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -57,31 +59,31 @@ async def test_upload_to_a_full_disk_is_counted_as_storage_full(client, case, me
         async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
             status = response.status
     assert status == 507
-    assert metrics.nonzero(REJECTED) == {"storage_full": 1}
+    assert metric_changes.nonzero(REJECTED) == {"storage_full": 1}
 
 
 @pytest.mark.parametrize("sent", [b"", PART[:20], PART, PART + b"x" * 10])
-async def test_aborted_upload_is_counted_as_client_left(client, case, metrics, sent):
+async def test_aborted_upload_is_counted_as_client_left(client, case, metric_changes, sent):
     """An aborted upload counts once as client_left, as a rejection and as a request."""
     async with send_open(client, case) as (_, writer):
         await write_chunk(writer, sent)
-    await eventually(lambda: metrics.nonzero(REJECTED) == {"client_left": 1})
+    await eventually(lambda: metric_changes.nonzero(REJECTED) == {"client_left": 1})
     upload = "/support/cases/{case_id}/attachments"
-    await eventually(lambda: any(given["http_route"] == upload for given in metrics.nonzero_labels(HTTP)))
-    (counted,) = [given for given in metrics.nonzero_labels(HTTP) if given["http_route"] == upload]
+    await eventually(lambda: any(given["http_route"] == upload for given in metric_changes.nonzero_labels(HTTP)))
+    (counted,) = [given for given in metric_changes.nonzero_labels(HTTP) if given["http_route"] == upload]
     assert (counted["error_type"], counted["http_response_status_code"]) == ("client_left", "499")
-    assert metrics.total("http_server_active_requests") == 0
+    assert metric_changes.total("http_server_active_requests") == 0
 
 
-async def test_stored_upload_counts_no_rejection(client, case, metrics):
+async def test_stored_upload_counts_no_rejection(client, case, metric_changes):
     """After a successful upload each rejection reason is 0."""
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
         assert response.status == 201
-    assert metrics.nonzero(REJECTED) == {}
-    assert sorted(given["reason"] for given in metrics.label_sets(REJECTED)) == sorted(REJECTIONS)
+    assert metric_changes.nonzero(REJECTED) == {}
+    assert sorted(given["reason"] for given in metric_changes.label_sets(REJECTED)) == sorted(REJECTIONS)
 
 
-async def test_aborted_download_is_counted_as_client_left(make_client, metrics):
+async def test_aborted_download_is_counted_as_client_left(make_client):
     """A download that the client aborts is counted as client_left, and not as a success."""
     client = await make_client(SUPPORT_ATTACHMENT_MAX_BYTES="100000000")
     case = await open_case(client)
@@ -91,17 +93,17 @@ async def test_aborted_download_is_counted_as_client_left(make_client, metrics):
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert b" 200 " in await reader.readline()
     writer.transport.abort()
-    scrape = type(metrics)(client.app)
+    scrape = Scrape(client.app)
     route = "/support/cases/{case_id}/attachments/{attachment_id}/{filename}"
     await eventually(lambda: any(given["http_route"] == route for given in scrape.nonzero_labels(HTTP)))
     (counted,) = [given for given in scrape.nonzero_labels(HTTP) if given["http_route"] == route]
     assert (counted["http_request_method"], counted["error_type"]) == ("GET", "client_left")
 
 
-async def test_aborted_timeline_read_is_counted_as_client_left(make_client, metrics, orders):
+async def test_aborted_timeline_read_is_counted_as_client_left(make_client, orders):
     """A read whose client disconnects counts as client_left, and one whose client waits counts as 200."""
     client = await make_client(SUPPORT_ORDER_URL=orders.url)
-    scrape = type(metrics)(client.app)
+    scrape = Scrape(client.app)
     case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
     release = orders.hang()
     _, writer = await asyncio.open_connection(client.host, client.port)

@@ -55,6 +55,12 @@ async def first_scrape(shared_client):
     return (await scrape(shared_client))[0]
 
 
+@pytest.fixture
+def client(first_scrape, shared_client):
+    """A client of that service, for all tests that need no new one."""
+    return shared_client
+
+
 @pytest.mark.parametrize("name", FIRST)
 async def test_contract_series_are_zero_on_the_first_scrape(first_scrape, name):
     """The first scrape has exactly the contract's label sets, each with the value 0."""
@@ -105,7 +111,7 @@ async def test_two_apps_in_one_process_count_separately(make_client):
     assert Scrape(two.app).nonzero("support_ticket_created_total") == {}
 
 
-async def test_requests_are_labelled_by_route_template(client, metrics):
+async def test_requests_are_labelled_by_route_template(client, metric_changes):
     """A request counts by method, route and status, never by path; health checks and scrapes do not count."""
     case = await open_case(client)
     await read_timeline(client, case)
@@ -115,11 +121,11 @@ async def test_requests_are_labelled_by_route_template(client, metrics):
         await (await client.get(path)).read()
     get = {"http_request_method": "GET", "url_scheme": "http"}
     one_case = get | {"http_route": "/support/cases/{case_id}"}
-    assert metrics.value(HTTP, **one_case, http_response_status_code="200") == 1
-    assert metrics.value(HTTP, **one_case, http_response_status_code="404") == 1
+    assert metric_changes.value(HTTP, **one_case, http_response_status_code="200") == 1
+    assert metric_changes.value(HTTP, **one_case, http_response_status_code="404") == 1
     nowhere = {"http_request_method": "_OTHER", "http_route": "other", "url_scheme": "http"}
-    assert metrics.value(HTTP, **nowhere, http_response_status_code="404") == 1
-    assert metrics.total(HTTP) == 4
+    assert metric_changes.value(HTTP, **nowhere, http_response_status_code="404") == 1
+    assert metric_changes.total(HTTP) == 4
 
 
 async def test_scheme_is_that_of_the_client(make_client):
@@ -138,17 +144,19 @@ async def test_scheme_is_that_of_the_client(make_client):
         assert metrics.total(HTTP) == 1
 
 
-async def test_requests_of_the_probe_are_counted_apart(client, metrics):
+async def test_requests_of_the_probe_are_counted_apart(client, metric_changes):
     """By their User-Agent; health checks and scrapes are not counted."""
     name = "support_request_received_total"
     for agent in ("support-service-probe/1.0", "curl/8", "my support-service-probe/1.0"):
         await (await client.get("/support/cases", headers={"User-Agent": agent})).read()
     await (await client.get("/livez")).read()
-    assert metrics.nonzero(name) == {"probe": 1, "other": 2}
+    assert metric_changes.nonzero(name) == {"probe": 1, "other": 2}
 
 
-async def test_values_chosen_by_clients_become_other(client, metrics):
+async def test_values_chosen_by_clients_become_other(make_client):
     """Channels, content types, methods, paths and hosts that a client invents become `other` or no label."""
+    client = await make_client()
+    metrics = Scrape(client.app)
     before = {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")}
     for number in range(5):
         case = await open_case(client, channel=f"channel-{number}", priority="low")
