@@ -52,7 +52,7 @@ async def test_traffic_reaches_a_service_below_a_path(tmp_path):
     app.router.add_route("*", "/{tail:.*}", answer)
     async with TestServer(app) as below:
         url = str(below.make_url("/desk/"))
-        arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "3")
+        arguments = ("--base-url", url, "--rate", "0.00001", "--duration", "1")
         async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
             assert await process.wait_for_exit(90) == (0, "1 2xx\n", "")
     assert paths == ["/desk/support/cases"]
@@ -62,7 +62,7 @@ async def test_traffic_reaches_a_service_below_a_path(tmp_path):
 async def test_traffic_command_ends_after_its_duration(client, tmp_path):
     """It prints the counts of responses."""
     url = str(client.make_url("")).rstrip("/")
-    arguments = ("--base-url", url, "--rate", "100", "--duration", "3s", "--faults")
+    arguments = ("--base-url", url, "--rate", "100", "--duration", "1s", "--faults")
     async with running("demo", "traffic", *arguments, cwd=tmp_path) as process:
         status, out, errors = await process.wait_for_exit(90)
     assert (status, errors) == (0, "")
