@@ -16,9 +16,14 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 @pytest.fixture
-def variables(tmp_path):
+def variables(migrated_folder):
     """A service that asks for tokens, in a folder of its own."""
-    return {"SUPPORT_PORT": str(free_port()), "SUPPORT_AUTH": "token", "SUPPORT_ACCESS_LOG": "1", "cwd": tmp_path}
+    return {
+        "SUPPORT_PORT": str(free_port()),
+        "SUPPORT_AUTH": "token",
+        "SUPPORT_ACCESS_LOG": "1",
+        "cwd": migrated_folder,
+    }
 
 
 @pytest.fixture

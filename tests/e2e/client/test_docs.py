@@ -13,7 +13,6 @@ from support_service.client import SupportClient
 from tests.support.calls import eventually
 from tests.support.process import START_TIMEOUT, running
 from tests.support.promql import ROOT
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -30,24 +29,15 @@ def as_function(example: str, name: str) -> str:
 
 
 @pytest.fixture
-async def address(tmp_path):
-    """The address of a service, which runs during the test."""
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_LOG_LEVEL="warning") as service:
-        await service.wait_until_ready(address)
-        yield address
-
-
-@pytest.fixture
-def run_example(monkeypatch, tmp_path, address):
+def run_example(monkeypatch, tmp_path, shared_address):
     """Run an example in a folder of its own; gives what it left in its function."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SUPPORT_URL", address)
+    monkeypatch.setenv("SUPPORT_URL", shared_address)
 
     async def run(example):
         names = {}
         exec(compile(IMPORTS + as_function(example, "run"), "docs/client.md", "exec"), names)
-        async with SupportClient(address) as client:
+        async with SupportClient(shared_address) as client:
             case = await client.open_case(subject="Parcel late", channel="email", priority="urgent")
             await names["run"](client, case)
             return await client.get_case(case.id)
@@ -55,9 +45,9 @@ def run_example(monkeypatch, tmp_path, address):
     return run
 
 
-async def test_first_program_runs(tmp_path, address):
+async def test_first_program_runs(tmp_path, shared_address):
     (tmp_path / "program.py").write_text(PROGRAM)
-    async with running(cwd=tmp_path, module="program", forked=False, SUPPORT_URL=address) as program:
+    async with running(cwd=tmp_path, module="program", forked=False, SUPPORT_URL=shared_address) as program:
         assert await program.wait_for_exit() == (0, "Parcel late open 1\n", "")
 
 
@@ -69,27 +59,33 @@ OUTPUTS = {
 }
 
 
+EFFECTS = {
+    "order-1001-shipped": lambda case: [message.message for message in case.messages] == ["Order shipped."],
+    "update_case": lambda case: case.tags == ["vip"],
+}
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split("\n")[0])
 async def test_example_runs(run_example, capsys, example):
-    await run_example(example)
+    """It prints what the page says, and has the effect that the page tells."""
+    case = await run_example(example)
     shown = capsys.readouterr().out
     assert all(text in shown for mark, text in OUTPUTS.items() if mark in example), shown
+    assert all(is_there(case) for mark, is_there in EFFECTS.items() if mark in example), case
 
 
-async def test_examples_have_the_effect_that_the_page_tells(run_example):
-    (repeated,) = (example for example in EXAMPLES if "order-1001-shipped" in example)
-    assert [message.message for message in (await run_example(repeated)).messages] == ["Order shipped."]
-    (update,) = (example for example in EXAMPLES if "update_case" in example)
-    assert (await run_example(update)).tags == ["vip"]
+def test_every_output_and_effect_is_of_one_example():
+    """Otherwise it would be checked of none."""
+    assert [mark for mark in OUTPUTS | EFFECTS if sum(mark in example for example in EXAMPLES) != 1] == []
 
 
 @pytest.mark.skipif(not HAS_STREAM, reason="the service has no stream")
-async def test_stream_example_prints_changes(address, capsys):
+async def test_stream_example_prints_changes(shared_address, capsys):
     (example,) = (example for example in EXAMPLES if "client.stream()" in example)
     names = {}
     exec(compile(IMPORTS + example, "docs/client.md", "exec"), names)
     shown = ""
-    async with SupportClient(address) as client:
+    async with SupportClient(shared_address) as client:
         following = asyncio.create_task(names["follow"](client))
 
         async def is_shown():

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 @pytest.fixture
-def variables(tmp_path, s3):
+def variables(migrated_folder, s3):
     """The variables of a service with a folder and a bucket of its own."""
     return {
-        "cwd": tmp_path,
+        "cwd": migrated_folder,
         "SUPPORT_PORT": str(free_port()),
         "SUPPORT_S3_BUCKET": s3.create_bucket(),
         "SUPPORT_S3_ENDPOINT": s3.url,
@@ -39,6 +39,23 @@ async def session(variables):
     address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
         await service.wait_until_ready(address)
+        yield session
+
+
+@pytest.fixture
+async def attach(shared_address, tmp_path):
+    """Run the command at the service that tests share; gives its status, its lines of JSON, and its errors."""
+
+    async def attach(*arguments):
+        return await command({"cwd": tmp_path, "SUPPORT_PORT": shared_address.rpartition(":")[2]}, "attach", *arguments)
+
+    return attach
+
+
+@pytest.fixture
+async def shared_session(shared_address):
+    """A client session of that service."""
+    async with aiohttp.ClientSession(shared_address) as session:
         yield session
 
 
@@ -133,29 +150,29 @@ async def test_retention_deletes_only_files_of_closed_cases(variables, session):
     assert len((await read_case(session, still_open))["attachments"]) == 1
 
 
-async def test_attach_uploads_files_and_names_failures(variables, session, tmp_path):
+async def test_attach_uploads_files_and_names_failures(attach, shared_session, tmp_path):
     """The URI of each uploaded file is printed. A file that cannot be uploaded does not stop the others."""
-    case = await open_case(session)
+    case = await open_case(shared_session)
     for name, size in (("a.txt", 10), ("đơn hàng.bin", 3_000_000), ("empty", 0)):
         (tmp_path / name).write_bytes(os.urandom(size))
     (tmp_path / "folder").mkdir()
     paths = [str(tmp_path / name) for name in ("a.txt", "empty", "nowhere", "folder", "đơn hàng.bin")]
-    status, lines, errors = await command(variables, "attach", case["id"], *paths)
+    status, lines, errors = await attach(case["id"], *paths)
     assert status == 1
     assert [line["filename"] for line in lines] == ["a.txt", "empty", "đơn hàng.bin"]
     assert [line.split(": ")[1].rpartition("/")[2] for line in errors.splitlines()] == ["nowhere", "folder"]
-    async with session.get(lines[-1]["uri"]) as response:
+    async with shared_session.get(lines[-1]["uri"]) as response:
         assert await response.read() == (tmp_path / "đơn hàng.bin").read_bytes()
-    status, _, errors = await command(variables, "attach", "nobody", paths[0])
+    status, _, errors = await attach("nobody", paths[0])
     assert status == 1
     assert "There is no case 'nobody'" in errors
 
 
-async def test_attach_says_why_a_file_cannot_be_opened(variables, session, tmp_path):
+async def test_attach_says_why_a_file_cannot_be_opened(attach, shared_session, tmp_path):
     """The reason has no exception name and no error number."""
     (tmp_path / "folder").mkdir()
-    case = await open_case(session)
-    status, lines, errors = await command(variables, "attach", case["id"], "nowhere", "folder")
+    case = await open_case(shared_session)
+    status, lines, errors = await attach(case["id"], "nowhere", "folder")
     assert (status, lines) == (1, [])
     assert errors.splitlines() == [
         "support-service: nowhere: the file can't be opened: No such file or directory",
@@ -163,35 +180,35 @@ async def test_attach_says_why_a_file_cannot_be_opened(variables, session, tmp_p
     ]
 
 
-async def test_attach_accepts_any_filename(variables, session, tmp_path):
+async def test_attach_accepts_any_filename(attach, shared_session, tmp_path):
     """The attachment keeps the characters of the name that can be shown."""
-    case = await open_case(session)
+    case = await open_case(shared_session)
     names = {b"a\xff.txt": "a\ufffd.txt", b"two\nlines": "twolines", b'q"u;o%41.txt': 'q"u;o%41.txt', b"-x": "-x"}
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(b"hello")
-    status, lines, _ = await command(variables, "attach", case["id"], "--", *map(os.fsdecode, names))
+    status, lines, _ = await attach(case["id"], "--", *map(os.fsdecode, names))
     assert status == 0
     assert [line["filename"] for line in lines] == list(names.values())
 
 
-async def test_attach_reports_impossible_filenames_and_case_ids(variables, session, tmp_path):
+async def test_attach_reports_impossible_filenames_and_case_ids(attach, shared_session, tmp_path):
     """A filename that is too long is reported like a missing file, and an undecodable id like an unknown case."""
     (tmp_path / "a.txt").write_bytes(b"a")
-    case = await open_case(session)
-    status, lines, errors = await command(variables, "attach", case["id"], "b" * 300, "a.txt")
+    case = await open_case(shared_session)
+    status, lines, errors = await attach(case["id"], "b" * 300, "a.txt")
     assert (status, [line["file"] for line in lines]) == (1, ["a.txt"])
     (line,) = errors.splitlines()
     assert "File name too long" in line
-    status, lines, errors = await command(variables, "attach", "\udcff", "a.txt")
+    status, lines, errors = await attach("\udcff", "a.txt")
     assert (status, lines, errors) == (1, [], "support-service: a.txt: There is no case '%FF'.\n")
 
 
-async def test_attach_uploads_an_internal_file(variables, session, tmp_path):
+async def test_attach_uploads_an_internal_file(attach, shared_session, tmp_path):
     """Without `--internal` the file is public."""
-    case = await open_case(session)
+    case = await open_case(shared_session)
     (tmp_path / "a.txt").write_bytes(b"hello")
     for option, visibility in (([], "public"), (["--internal"], "internal")):
-        status, lines, _ = await command(variables, "attach", *option, case["id"], str(tmp_path / "a.txt"))
+        status, lines, _ = await attach(*option, case["id"], str(tmp_path / "a.txt"))
         assert (status, lines[0]["visibility"]) == (0, visibility)
 
 
@@ -252,9 +269,7 @@ async def test_command_names_what_it_lacks(variables, session, arguments, change
 
 
 async def test_command_on_a_database_without_migrations_says_to_migrate(variables):
-    empty = variables["cwd"] / "var" / "support.db"
-    empty.parent.mkdir(exist_ok=True)
-    empty.touch()
+    (variables["cwd"] / "var" / "support.db").write_bytes(b"")
     status, _, errors = await command(variables, "sweep")
     assert status == 2
     assert "support-service migrate" in errors

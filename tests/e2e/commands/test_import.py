@@ -20,12 +20,9 @@ SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 
 
 @pytest.fixture
-async def variables(tmp_path):
+def variables(migrated_folder):
     """The variables of a service with a migrated database in a folder of its own."""
-    variables = {"cwd": tmp_path, "SUPPORT_LOG_LEVEL": "warning"}
-    async with running("migrate", **variables) as process:
-        assert (await process.wait_for_exit(60))[0] == 0
-    return variables
+    return {"cwd": migrated_folder, "SUPPORT_LOG_LEVEL": "warning"}
 
 
 def new(number, **fields):

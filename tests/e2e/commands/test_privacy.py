@@ -5,12 +5,13 @@ import os
 import pty
 import signal
 
-import aiohttp
 import pytest
 
-from tests.support.calls import add_message, open_case
+from support_service import database as databases
+from support_service.cases.model.requests import NewCase, NewMessage
+from support_service.cases.service import CaseService
+from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.process import running
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -18,19 +19,24 @@ pytestmark = pytest.mark.usefixtures("processes")
 @pytest.fixture
 def variables(tmp_path):
     """The variables of a service with a folder of its own."""
-    return {"cwd": tmp_path, "SUPPORT_PORT": str(free_port()), "SUPPORT_LOG_LEVEL": "warning"}
+    return {"cwd": tmp_path, "SUPPORT_LOG_LEVEL": "warning"}
 
 
 @pytest.fixture
-async def case(variables):
-    """A case of a customer; the service that stored it has ended."""
-    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
-    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
-        await service.wait_until_ready(address)
-        case = await open_case(
-            session, customerId="zaphod", subject="Zaphod's parcel", priority="high", externalId="<zaphod@mail.example>"
-        )
-        await add_message(session, case, "Dear Zaphod")
+async def cases(migrated_folder, instruments):
+    """The cases of the service in that folder."""
+    database = databases.connect(f"sqlite:///{migrated_folder / 'var' / 'support.db'}")
+    await database.open()
+    yield CaseService(database, instruments)
+    await database.close()
+
+
+@pytest.fixture
+async def case(cases):
+    """A case of a customer."""
+    new = {"customerId": "zaphod", "subject": "Zaphod's parcel", "priority": "high", "channel": "email"}
+    case = await cases.open_case(SYSTEM_ORIGIN, NewCase(**new, externalId="<zaphod@mail.example>"))
+    await cases.add_message(SYSTEM_ORIGIN, case.id, NewMessage(authorType="agent", message="Dear Zaphod"))
     return case
 
 
@@ -45,10 +51,10 @@ async def test_erase_prints_a_receipt(case, variables):
     status, _, errors = await run("erase", "customer", "zaphod", **variables)
     assert (status, "--yes" in errors) == (2, True)
     status, out, _ = await run("erase", "customer", "zaphod", "--dry-run", **variables)
-    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+    assert (status, json.loads(out)["cases"]) == (0, [case.id])
     status, out, errors = await run("erase", "customer", "zaphod", "--yes", **variables)
     receipt = json.loads(out)
-    assert (status, receipt["cases"], receipt["messages"], receipt["unreached"]) == (0, [case["id"]], 1, []), errors
+    assert (status, receipt["cases"], receipt["messages"], receipt["unreached"]) == (0, [case.id], 1, []), errors
     status, _, errors = await run("erase", "customer", "zaphod", "--yes", **variables)
     assert (status, errors.count("\n")) == (2, 1)
     assert "zaphod" in errors
@@ -75,7 +81,7 @@ async def test_ctrl_c_at_the_question_erases_nothing(case, variables, terminal):
         process.stop(signal.SIGINT)
         assert await process.wait_for_exit() == (130, "", "")
     status, out, _ = await run("erase", "customer", "zaphod", "--dry-run", **variables)
-    assert (status, json.loads(out)["cases"]) == (0, [case["id"]])
+    assert (status, json.loads(out)["cases"]) == (0, [case.id])
 
 
 async def test_erase_needs_a_yes_at_the_question(case, variables, terminal):
@@ -89,7 +95,7 @@ async def test_erase_needs_a_yes_at_the_question(case, variables, terminal):
         await process.wait_for_prompt(ERASE_QUESTION)
         os.write(terminal[0], b"Yes\n")
         status, out, errors = await process.wait_for_exit()
-    assert (status, json.loads(out)["cases"], errors) == (0, [case["id"]], "")
+    assert (status, json.loads(out)["cases"], errors) == (0, [case.id], "")
 
 
 async def test_export_is_masked_by_default(case, variables):
@@ -97,7 +103,7 @@ async def test_export_is_masked_by_default(case, variables):
     status, out, _ = await run("export", **variables)
     (line,) = out.splitlines()
     exported = json.loads(line)
-    assert (status, exported["id"], exported["priority"]) == (0, case["id"], "high")
+    assert (status, exported["id"], exported["priority"]) == (0, case.id, "high")
     assert exported["messages"][0]["authorType"] == "agent"
     assert "zaphod" not in out.lower()
     status, out, _ = await run("export", **variables, SUPPORT_MASKING_KEY="\udcff")  # a key may be any bytes
@@ -107,16 +113,14 @@ async def test_export_is_masked_by_default(case, variables):
     assert (status, exported["subject"], exported["externalId"]) == (0, "Zaphod's parcel", "<zaphod@mail.example>")
 
 
-async def test_export_of_large_cases_is_complete(variables):
+async def test_export_of_large_cases_is_complete(cases, variables):
     """Each case is exported once, although the cases take several pages."""
-    address = f"http://127.0.0.1:{variables['SUPPORT_PORT']}"
     large = {"context": {"a": "x" * 65_000}, "description": "\u00a0" * 65_000}  # two bytes each
-    async with running("serve", **variables) as service, aiohttp.ClientSession(address) as session:
-        await service.wait_until_ready(address)
-        cases = [await open_case(session, **large) for _ in range(23)]
+    new = NewCase(subject="A parcel", channel="email", **large)
+    opened = [await cases.open_case(SYSTEM_ORIGIN, new) for _ in range(23)]
     status, out, _ = await run("export", **variables)
     assert status == 0
-    assert [json.loads(line)["id"] for line in out.splitlines()] == [case["id"] for case in reversed(cases)]
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [case.id for case in reversed(opened)]
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,15 @@ def port():
 
 
 @pytest.fixture
-def variables(port, tmp_path):
-    """Variables of a service with its own folder."""
+def empty(port, tmp_path):
+    """Variables of a service with an empty folder."""
     return {"SUPPORT_PORT": str(port), "cwd": tmp_path}
+
+
+@pytest.fixture
+def variables(empty, migrated_folder):
+    """Variables of a service that has migrated the database in its own folder."""
+    return empty
 
 
 @pytest.fixture
@@ -52,10 +58,10 @@ async def session(port):
         yield session
 
 
-async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(variables, session, port, tmp_path):
+async def test_serve_creates_its_database_and_keeps_cases_over_a_restart(empty, session, port, tmp_path):
     """The port is the only required setting."""
     for turn in range(2):
-        async with running("serve", **variables, forked=False) as service:
+        async with running("serve", **empty, forked=False) as service:
             await service.wait_until_ready(f"http://127.0.0.1:{port}")
             if turn == 0:
                 case = await open_case(session)
@@ -116,20 +122,19 @@ async def test_cases_survive_a_killed_process(variables, session, port):
             assert await read_case(session, case) == case | {"timeline": []}
 
 
-async def test_very_long_case_id_is_not_found(variables, session, port):
-    async with running("serve", **variables) as service:
-        await service.wait_until_ready(f"http://127.0.0.1:{port}")
+async def test_very_long_case_id_is_not_found(shared_address):
+    async with aiohttp.ClientSession(shared_address) as session:
         await expect_problem(await session.get(f"/support/cases/{'x' * 8_000}"), 404, "case_not_found")
 
 
-async def test_serving_on_other_addresses_requires_authentication(variables):
+async def test_serving_on_other_addresses_requires_authentication(empty):
     """The start is refused with one line and status 2, before any file is created."""
-    async with running("serve", **variables, SUPPORT_HOST="0.0.0.0") as service:
+    async with running("serve", **empty, SUPPORT_HOST="0.0.0.0") as service:
         status, out, errors = await service.wait_for_exit()
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert line.startswith("support-service: SUPPORT_HOST='0.0.0.0': ")
-    assert list(variables["cwd"].iterdir()) == []
+    assert list(empty["cwd"].iterdir()) == []
 
 
 async def test_port_in_use_stops_the_start_with_one_line(variables, port):

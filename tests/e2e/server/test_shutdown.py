@@ -17,10 +17,10 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 
 @pytest.fixture
-async def service(tmp_path):
+async def service(migrated_folder):
     """A service process and its base URL."""
     port = free_port()
-    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port)) as process:
+    async with running("serve", cwd=migrated_folder, SUPPORT_PORT=str(port)) as process:
         address = f"http://127.0.0.1:{port}"
         await process.wait_until_ready(address)
         yield process, address
@@ -85,32 +85,32 @@ async def test_every_accepted_request_is_answered_during_the_stop(service):
     assert (await process.wait_for_exit())[0] == 0
 
 
-async def test_accepted_events_are_applied_before_the_exit_without_redis(tmp_path):
+async def test_accepted_events_are_applied_before_the_exit_without_redis(migrated_folder):
     port, admin = free_port(), free_port()
     variables = {
         "SUPPORT_PORT": str(port),
         "SUPPORT_ADMIN_PORT": str(admin),
         "SUPPORT_STOP_TIMEOUT": str(6 * GENEROUS_TIMEOUT),
     }
-    async with running("serve", cwd=tmp_path, **variables) as process:
+    async with running("serve", cwd=migrated_folder, **variables) as process:
         await process.wait_until_ready(f"http://127.0.0.1:{port}")
-        async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 100):
+        async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 100):
             process.stop()
             # The admin port is closed once all requests have ended.
             await eventually(lambda: _refuses_connections(f"http://127.0.0.1:{admin}"))
         status, _, log = await process.wait_for_exit(6 * GENEROUS_TIMEOUT)
-    assert (status, _message_count(tmp_path), "lost" in log) == (0, 100, False)
+    assert (status, _message_count(migrated_folder), "lost" in log) == (0, 100, False)
 
 
-async def test_stop_timeout_limits_the_wait_for_events(tmp_path):
+async def test_stop_timeout_limits_the_wait_for_events(migrated_folder):
     """If events can't be applied, the process still exits, and reports how many are lost."""
     port = free_port()
-    async with running("serve", cwd=tmp_path, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
+    async with running("serve", cwd=migrated_folder, SUPPORT_PORT=str(port), SUPPORT_STOP_TIMEOUT="0.2") as process:
         await process.wait_until_ready(f"http://127.0.0.1:{port}")
-        async with _accept_but_block_events(f"http://127.0.0.1:{port}", tmp_path, 3):
+        async with _accept_but_block_events(f"http://127.0.0.1:{port}", migrated_folder, 3):
             process.stop()
             status, _, log = await process.wait_for_exit()
-    assert (status, _message_count(tmp_path)) == (0, 0)
+    assert (status, _message_count(migrated_folder)) == (0, 0)
     warnings = [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "WARNING"]
     assert any(message.startswith("3 events ") for message in warnings)
 

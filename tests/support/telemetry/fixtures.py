@@ -44,7 +44,7 @@ async def session(port):
 
 
 @pytest.fixture
-def serve(processes, port, tmp_path, orders, payments, shipments):
+def serve(processes, port, migrated_folder, orders, payments, shipments):
     """Run `support-service serve` with all three upstream services for the length of a block."""
 
     def serve(**variables):
@@ -57,7 +57,7 @@ def serve(processes, port, tmp_path, orders, payments, shipments):
             "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
             "SUPPORT_TIMELINE_DEADLINE": "60",
         }
-        return running("serve", cwd=tmp_path, **defaults | variables)
+        return running("serve", cwd=migrated_folder, **defaults | variables)
 
     return serve
 
