@@ -20,7 +20,7 @@ def test_variables_are_read_by_the_tests(name):
     paths = [ROOT / path for path in (*LONG[name].paths, "tests/support")]
     files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
     source = "".join(file.read_text() for file in files)
-    assert [variable for variable in LONG[name].variables if f'os.environ.get("{variable}"' not in source] == []
+    assert [variable for variable in LONG[name].variables if f'"{variable}"' not in source] == []
 
 
 def test_unknown_name_lists_all(monkeypatch, capsys):
