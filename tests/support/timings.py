@@ -12,6 +12,7 @@ from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings
+from support_service.views.service import ViewLimits
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(
@@ -19,13 +20,20 @@ PATIENT_POSTGRES = PostgresTimings(
 )
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
 SELDOM_CHECKED = ApiTimings(dependency_interval=3600.0)  # checks count as operations, which tests count too
+EVERY_VIEW_COUNTED = ViewLimits(count_seconds=6 * GENEROUS_TIMEOUT)
 EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 
 
 def patient_timings(**changes: object) -> Timings:
     """Return the timings of a service, with changed sections."""
-    patient = Timings(database=PATIENT_DATABASE, events=patient_events(), api=SELDOM_CHECKED, cases=EXACT_COUNTS)
+    patient = Timings(
+        database=PATIENT_DATABASE,
+        events=patient_events(),
+        api=SELDOM_CHECKED,
+        cases=EXACT_COUNTS,
+        views=EVERY_VIEW_COUNTED,
+    )
     return replace(patient, **changes)
 
 

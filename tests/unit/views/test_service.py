@@ -1,6 +1,7 @@
 """The service of saved views: limits that hold across replicas, counts, and what the audit log and the erasure see."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,7 @@ from support_service.views.erasure import erase_views, names_any
 from support_service.views.model import NewView, StoredView
 from support_service.views.service import ViewLimits, ViewService
 from tests.conftest import both_databases
-from tests.support.timings import PATIENT_DATABASE
+from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
 
 LAN = Principal("lan", "agent", "agent-1", frozenset({"returns"}))
 ANN = Principal("ann", "agent", "agent-2", frozenset({"returns", "billing"}))
@@ -33,7 +34,7 @@ def view(name="A view", **query):
 @pytest.fixture
 def service(database):
     """A service with low limits."""
-    return ViewService(database, ViewLimits(max_views=3, max_count=10, counts_at_once=2))
+    return ViewService(database, replace(EVERY_VIEW_COUNTED, max_views=3, max_count=10, counts_at_once=2))
 
 
 @pytest.fixture
