@@ -62,7 +62,7 @@ async def _measure(address: str) -> dict[str, dict[str, float]]:
     case = await _fill(address)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"]
+            executable_path="/usr/lib/chromium/chromium-headless-shell", args=["--no-sandbox"]
         )
         queue = await _open(await browser.new_page(), f"{address}/console/?view=all")
         while await queue.locator("tbody tr").count() < ROWS:

@@ -45,7 +45,7 @@ async def take_pictures(address: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"]
+            executable_path="/usr/lib/chromium/chromium-headless-shell", args=["--no-sandbox"]
         )
         page = await browser.new_page(viewport=SIZE, locale="en-GB", color_scheme="light")
         for name, path in (("queue", ""), ("case", f"cases/{case}")):
