@@ -187,7 +187,7 @@ async def test_views_of_every_agent_have_their_cases_and_counts(console, client)
         await expect(link.locator(".count")).to_have_text(str(len(subjects)))
         await link.click()
         await expect(page.locator(".subject a bdi")).to_have_text(subjects)
-    await expect(page.locator(".sla .visually-hidden")).to_have_text("First answer due in 59 min")
+    await expect(page.locator(".sla .visually-hidden")).to_have_text(re.compile("First answer due in (1 h|59 min)"))
 
 
 async def test_clocks_follow_the_answer(console, client):
@@ -200,7 +200,7 @@ async def test_clocks_follow_the_answer(console, client):
     await page.locator("#composer").fill("We look into it.")
     await page.locator("#composer").press("Control+Enter")
     await expect(page.locator(".facts .sla").first).to_have_text("First answer in time")
-    await expect(page.locator(".facts .sla").last).to_contain_text("Resolution due in 4 h 59 min")
+    await expect(page.locator(".facts .sla").last).to_contain_text(re.compile("Resolution due in (5 h|4 h 59 min)"))
     await expect_accessible(page)
     await page.get_by_role("button", name="Resolve", exact=True).click()
     await expect(page.locator(".facts .sla").last).to_have_text("Resolution in time")
@@ -222,7 +222,7 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
     await page.get_by_role("link", name="First", exact=True).click()
     clocks = page.locator(".facts .sla")
     await expect(clocks).to_have_text(
-        [re.compile("First answer overdue 11 min"), re.compile("Resolution due in 3 h 59 min")]
+        [re.compile("First answer overdue 11 min"), re.compile("Resolution due in (4 h|3 h 59 min)")]
     )
     await expect(clocks.first).to_have_css("color", RED)
     await page.locator("#composer").fill("Sorry for the delay.")
@@ -230,7 +230,7 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
     await expect(clocks.first).to_have_text("First answer too late")
     await page.keyboard.press("Escape")
     await page.keyboard.press("u")
-    await expect(mark.locator("[aria-hidden]")).to_have_text("due in 3 h 59 min")
+    await expect(mark.locator("[aria-hidden]")).to_have_text(re.compile("due in (4 h|3 h 59 min)"))
 
 
 async def test_agent_comes_back_to_where_the_case_was_opened(console, client):
