@@ -5,7 +5,7 @@ import re
 
 from playwright.async_api import expect
 
-from tests.support.calls import open_case, read_detail
+from tests.support.calls import eventually, open_case, read_case, read_detail
 from tests.support.console.browser import (
     NARROW,
     STEP,
@@ -210,8 +210,13 @@ async def test_overdue_answer_is_not_hidden_by_a_later_due_time(console, client)
     """The row of a case that has no message shows the first answer in red and in words, until an agent answers."""
     targets = {"firstResponse": "PT30M", "resolution": "PT4H"}
     await client.put("/support/sla-policies/all", json={"targets": targets})
-    await open_case(client, subject="First")
+    case = await open_case(client, subject="First")
     await move_due_times(client, 11 / 60, ["firstResponse"])
+
+    async def is_reported():
+        return (await read_case(client, case))["sla"]["firstResponse"]["state"] == "breached"
+
+    await eventually(is_reported)  # a change of the case, which must not come between the page and the answer
     page = await console.open("/console/?view=all")
     mark = page.locator("tbody .sla")
     await expect(mark).to_have_attribute("data-state", "overdue")
