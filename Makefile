@@ -77,7 +77,7 @@ coverage: install services ## Run the tests and print the branches of src/ that 
 mutants: install services ## Change the service in one place at a time, and print the changes that no test notices (ARGS="src/support_service/events --sample 20")
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-test-long: install services ## Run the long forms of tests, an hour in all (ARGS="crash stream" picks some, ARGS=--help lists them)
+test-long: install services ## Run the long forms of tests, minutes each (ARGS="crash stream" picks some, ARGS=--help lists them)
 	@$(BIN)/python -m tests.long $(ARGS)
 
 bench-stream: install ## Measure reads beside 5,000 open streams, and the memory of each stream

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 from playwright.async_api import Page, async_playwright
+from tests.support.console.browser import EXECUTABLE
 
 from benchmarks.environment import ROOT, free_port, running
 
@@ -61,9 +62,7 @@ def main() -> int:
 async def _measure(address: str) -> dict[str, dict[str, float]]:
     case = await _fill(address)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/lib/chromium/chromium-headless-shell", args=["--no-sandbox"]
-        )
+        browser = await playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
         queue = await _open(await browser.new_page(), f"{address}/console/?view=all")
         while await queue.locator("tbody tr").count() < ROWS:
             await queue.locator(".more button").click()

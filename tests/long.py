@@ -1,4 +1,4 @@
-"""The long forms of tests, which take minutes each: `make test-long` runs all of them, or those that are named.
+"""The long forms of tests, which take minutes each: `make test-long` runs all of them, or the named ones.
 
 `make test` has a short form of each. docs/performance.md says what both do. A variable of the environment replaces the
 value of a table below: `CRASH_KILLS=90 make test-long ARGS=crash`.
@@ -24,18 +24,13 @@ class Long:
 
     def __str__(self) -> str:
         """Return the command that runs it."""
-        return " ".join(
-            (*(f"{name}={value}" for name, value in self.variables.items()), "pytest", *self.paths, *self.options)
-        )
+        variables = (f"{name}={value}" for name, value in self.variables.items())
+        return " ".join((*variables, "pytest", *self.paths, *self.options))
 
     def run(self) -> bool:
         """Run the tests; return whether all passed."""
-        return (
-            subprocess.run(
-                (*PYTEST, *self.paths, *self.options), env=self.variables | os.environ, check=False
-            ).returncode
-            == 0
-        )
+        command = (*PYTEST, *self.paths, *self.options)
+        return subprocess.run(command, env=self.variables | os.environ, check=False).returncode == 0
 
 
 def long(*paths: str, options: tuple[str, ...] = (), **variables: float) -> Long:

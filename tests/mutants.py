@@ -37,7 +37,7 @@ NOT_COPIED = ("build", "var", ".git", ".venv", "node_modules", "__pycache__", ".
 FIRST_TESTS = 25  # most mutants are found by one of them, and the other tests need not be imported
 HANGING = 60  # seconds for one test; then it has found the mutant
 MEMORY = 12 << 30  # bytes of address space for one process: some mutants collect without end
-NO_TESTS_RAN = 5  # pytest's exit status
+TESTS_FAILED, NO_TESTS_RAN = 1, 5  # exit statuses of pytest
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "paths", nargs="*", default=["src/support_service"], help="modules and folders that are changed"
     )
-    parser.add_argument("--sample", type=int, default=50, help="number of places, at each of which one change is made")
+    parser.add_argument("--sample", type=int, default=50, help="number of places; each gets one change")
     parser.add_argument("--seed", type=int, default=1, help="chooses the places and the changes")
     parser.add_argument("--tests", nargs="+", default=["tests/unit", "tests/app", "tests/integration"])
     parser.add_argument("--seconds", type=float, default=120, help="of tests for a mutant, as they were recorded")
@@ -199,8 +199,8 @@ class Record:
     def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
         """Return the tests that execute the place of a mutant, up to so many seconds of them.
 
-        Those that execute most of its module in their time come first: they are about it. What is executed at an import
-        concerns each test that executes something of the module, or else all tests.
+        The tests that execute most of its module in their time come first: they are about it. What is executed at an
+        import concerns each test that executes something of the module, or else all tests.
         """
         by_line = {
             line: {context.rpartition("|")[0] for context in contexts}  # without the phase
@@ -230,6 +230,8 @@ def read_record(tree: Path, files: list[str], options: argparse.Namespace) -> Re
         measuring = ("--cov", f"--cov-config={FOLDER}/coveragerc", "--cov-context=test", "--cov-report=")
         workers = (f"--numprocesses={options.jobs}", "--dist=worksteal", "--timeout=900", f"--junitxml={times}")
         done = run_pytest(tree, *workers, *measuring, *options.tests, COVERAGE_FILE=str(lines))
+        if done.returncode not in (0, TESTS_FAILED):
+            raise RuntimeError(done.stdout + done.stderr)
         print(done.stdout.splitlines()[-1])
         stamped.write_text(stamp.hexdigest())
     data = coverage.CoverageData(str(lines))

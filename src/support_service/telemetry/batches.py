@@ -83,23 +83,31 @@ class MeasurementBuffer:
             series.flush()
 
 
-class BatchedCounter(Counter):
-    """An SDK counter that receives the sums of batches."""
+class _Batched:
+    """The series of one instrument, each with the batch of its measurements."""
 
-    def __init__(self, counter: Counter, batches: MeasurementBuffer) -> None:
-        self._counter = counter
+    def __init__(self, batches: MeasurementBuffer, pass_on: Callable[[list[float], Attributes], None]) -> None:
         self._batches = batches
+        self._pass_on = pass_on
         self._series: dict[tuple[object, ...], Series] = {}
 
     def expect(self, attributes: Attributes = None) -> Series:
-        """Return a series, which starts at 0 before its first increment."""
+        """Return a series, which starts at 0 before its first measurement."""
         labels = tuple(attributes.items()) if attributes else ()
         series = self._series.get(labels)
         if series is None:
-            counter, attributes = self._counter, dict(attributes or {})
-            series = self._batches.add_series(lambda amounts: counter.add(sum(amounts), attributes))
+            pass_on, attributes = self._pass_on, dict(attributes or {})
+            series = self._batches.add_series(lambda amounts: pass_on(amounts, attributes))
             series = self._series.setdefault(labels, series)
         return series
+
+
+class BatchedCounter(_Batched, Counter):
+    """An SDK counter that receives the sums of batches."""
+
+    def __init__(self, counter: Counter, batches: MeasurementBuffer) -> None:
+        super().__init__(batches, lambda amounts, attributes: counter.add(sum(amounts), attributes))
+        self._counter = counter
 
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:  # noqa: ARG002 - no exemplar needs it
         """Add an increment to the batch of its series; an amount that the SDK refuses is passed to it at once."""
@@ -109,27 +117,16 @@ class BatchedCounter(Counter):
             self._counter.add(amount, attributes)
 
 
-class BatchedHistogram(Histogram):
+class BatchedHistogram(_Batched, Histogram):
     """An SDK histogram that receives `HistogramBatch`es, and at once what is measured in a sampled span.
 
     The latter only with `exemplars`; the SDK keeps one measurement of each bucket with its trace until an export.
     """
 
     def __init__(self, histogram: Histogram, batches: MeasurementBuffer, *, exemplars: bool = False) -> None:
+        super().__init__(batches, lambda amounts, attributes: histogram.record(HistogramBatch(amounts), attributes))
         self._histogram = histogram
-        self._batches = batches
         self._exemplars = exemplars
-        self._series: dict[tuple[object, ...], Series] = {}
-
-    def expect(self, attributes: Attributes = None) -> Series:
-        """Return a series, which has all counts at 0 before its first measurement."""
-        labels = tuple(attributes.items()) if attributes else ()
-        series = self._series.get(labels)
-        if series is None:
-            histogram, attributes = self._histogram, dict(attributes or {})
-            series = self._batches.add_series(lambda amounts: histogram.record(HistogramBatch(amounts), attributes))
-            series = self._series.setdefault(labels, series)
-        return series
 
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Add a measurement to the batch of its series; an amount that the SDK refuses is passed to it at once."""

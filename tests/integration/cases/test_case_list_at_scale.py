@@ -146,7 +146,7 @@ PRINCIPALS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def rare_word():
-    """Let one case in 200 have the rare word, however many cases there are."""
+    """Let one case in 200 have the rare word, at any number of cases."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "RARE_CASES", FULL // 200)
         yield

@@ -69,7 +69,7 @@ async def test_staged_file_is_found_by_its_uploader_in_its_case_until_it_expires
 
 
 async def test_number_of_staged_files_of_an_uploader_is_bounded(database):
-    """In all cases together; those of others do not count."""
+    """In all cases together; staged files of others do not count."""
     assert await stage(database, file(1), file(2, case=2), file(3), most=2) == [True, True, False]
     assert await stage(database, file(4), uploader=OTHER, most=2) == [True]
     assert await staged_store.get_by_id(database, "file-3") is None

@@ -69,7 +69,7 @@ async def test_entries_are_found_by_each_filter(database):
 
 
 async def test_former_name_of_an_action_finds_its_entries(database):
-    """In one order with those of its current name."""
+    """In one order with the entries of its current name."""
     for minutes, action in enumerate(("lever.pulled", "override.set", "lever.released", "lever.pulled")):
         await add(database, (minutes, str(minutes), action, None))
     assert await found(database, 2, action="override.set") == ([2, 1], ["3", "1", "0"])

@@ -212,7 +212,7 @@ async def test_every_word_is_found_by_each_of_its_prefixes(database, add_cases):
 async def test_every_letter_that_normalization_changes_is_found(database, add_cases):
     """The words of a query are never read as operators: NFKC turns three of these letters into NOT."""
     changed = [letter for letter in map(chr, range(0x110000)) if unicodedata.normalize("NFKC", letter) != letter]
-    by_words = {tuple(search_words(letter)): letter for letter in changed}  # one of those with the same words
+    by_words = {tuple(search_words(letter)): letter for letter in changed}  # one of the letters with the same words
     letters = [letter for words, letter in by_words.items() if words]
     assert len(letters) > 2000
     await add_cases(ticket(1, subject="ᴺᴼᵀ ᴬᴺᴰ ᴼᴿ", description=" ".join(letters)), ticket(2, subject="qqq"))

@@ -51,7 +51,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
 
 
 async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(instruments):
-    """It replays the change, and is not among those to whom it is passed on."""
+    """It replays the change, and does not get it a second time."""
     log, opening = InMemoryLog(), []
     timings = StreamTimings(feed=FeedTimings(wait=0.01), queue=QueueLimits(streams_per_pause=1))
 
