@@ -27,14 +27,17 @@ class ForkedProcess:
     stderr: asyncio.StreamReader
 
     @classmethod
-    async def start(cls, module: str, arguments: tuple[str, ...], cwd: Path, output: int, env: dict[str, str]) -> Self:
-        """Run a module as `python -m` does; its output goes to an open file, or to a pipe."""
+    async def start(
+        cls, module: str, arguments: tuple[str, ...], cwd: Path, stdin: int, output: int, env: dict[str, str]
+    ) -> Self:
+        """Run a module as `python -m` does: it reads an open file or nothing, and writes to an open file or a pipe."""
         # The forkserver raises no audit event here, so raise it for the guard of tests/support/plugins/tiers.py.
         sys.audit("subprocess.Popen", sys.executable, ["-m", module, *arguments], cwd, env)
+        in_end = os.open(os.devnull, os.O_RDONLY) if stdin == asyncio.subprocess.DEVNULL else os.dup(stdin)
         reads_output = output == asyncio.subprocess.PIPE
         out, out_end = os.pipe() if reads_output else (-1, os.dup(output))
         errors, errors_end = os.pipe()
-        ends = Connection(out_end, readable=False), Connection(errors_end, readable=False)
+        ends = Connection(in_end), Connection(out_end, readable=False), Connection(errors_end, readable=False)
         process = context.Process(target=_run, args=(module, arguments, cwd, env, *ends))
         process.start()
         for end in ends:
@@ -93,16 +96,15 @@ async def _nothing() -> None:
     """Return no output, since it was written to a file."""
 
 
-def _run(
-    module: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str], output: Connection, errors: Connection
-) -> None:
+def _run(module: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str], *standard: Connection) -> None:
     """Run a module in the fork."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    with Path(os.devnull).open() as nothing, output, errors:
-        for descriptor, file in enumerate((nothing, output, errors)):
-            os.dup2(file.fileno(), descriptor)
+    for descriptor, end in enumerate(standard):
+        os.dup2(end.fileno(), descriptor)
+        end.close()
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing closed it
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

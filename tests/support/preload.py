@@ -1,5 +1,6 @@
 """Import every module of the service, so that forked processes start without importing anything."""
 
+import gc
 import pkgutil
 from importlib import import_module
 
@@ -12,3 +13,6 @@ for found in pkgutil.walk_packages(support_service.__path__, f"{support_service.
         import_module(found.name)
 for name in DRIVERS:  # SQLAlchemy imports these with the first engine
     import_module(name)
+
+gc.collect()
+gc.freeze()  # a collection in a fork would copy the memory of all of them

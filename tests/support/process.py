@@ -98,12 +98,12 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Run a command for the length of a block, and kill it at the end if it still runs.
 
-    Its output can be read unless it goes to an open file. If it is not forked or reads from `stdin`, it runs in a new
+    Its output can be read unless it goes to an open file. If it is not forked or reads from a pipe, it runs in a new
     interpreter, as for an operator.
     """
     env = environment(**variables)
-    if forked and stdin == asyncio.subprocess.DEVNULL and not COVERAGE & env.keys():
-        process = await ForkedProcess.start(module, arguments, cwd, output, env)
+    if forked and stdin != asyncio.subprocess.PIPE and not COVERAGE & env.keys():
+        process = await ForkedProcess.start(module, arguments, cwd, stdin, output, env)
     else:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *arguments),

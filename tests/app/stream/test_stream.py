@@ -99,6 +99,7 @@ async def test_each_caller_gets_the_changes_of_its_cases(desk):
         other = await desk.open_case(customerId="customer-2", team="billing")
         await eventually(lambda: len(all_changes.changes) == 4 and len(analyst.changes) == 4)
         await eventually(lambda: len(lan.changes) == 3 and len(ann.changes) == 2)
+        await eventually(lambda: bob.changes and minh.changes)
         assert bob.seen() == minh.seen() == [(other["id"], "case.opened")]
         assert [event.data["message"]["message"] for event in ann.changes] == ["Where is it?", "On its way."]
         assert [event.data["version"] for event in ann.changes] == [1, 2]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import times
 from tests.support.times import SETUP, add, measured, measured_here
 
 OPTION = "--times"
@@ -22,6 +23,11 @@ COUNTED = {FOLDER: "tests", SETUP: "times", FILE: "tests"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
     parser.addoption(OPTION, action="store_true", help="print wall and CPU time by folder, by set-up and by file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure only with the option."""
+    times.enabled = config.getoption(OPTION)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
