@@ -16,10 +16,22 @@ from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
+from support_service.telemetry.component import METRICS
+from support_service.telemetry.instruments import Instruments
+from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event
-from tests.support.events.inbound import SENTENCE, about, consumed, database_answers, messages, wait_for_messages
+from tests.support.events.inbound import (
+    CONSUMED,
+    SENTENCE,
+    about,
+    consumed,
+    database_answers,
+    messages,
+    wait_for_messages,
+)
+from tests.support.scrape import Scrape
 
 STREAM = "support.inbound"
 MAX_TRIES = ConsumerTimings().max_tries
@@ -53,7 +65,7 @@ async def consuming(broker, instruments, apply, ping, **timings):
         broker, apply, instruments, stream=STREAM, claim_after=0.05, ping=ping, timings=ConsumerTimings(**timings)
     )
     async with run_in_background(hearing.run()), asyncio.timeout(GENEROUS_TIMEOUT):
-        yield
+        yield hearing
 
 
 async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker, instruments):
@@ -74,6 +86,49 @@ async def test_failing_event_is_a_dead_letter_after_five_attempts(stream, broker
         letters = await eventually(lambda: broker.dead_letters(STREAM, 9))
     assert len(tries) == MAX_TRIES == 5
     assert (letters[0].reason, letters[0].tries) == ("LookupError: no such thing", 5)
+
+
+async def test_failed_attempts_are_counted(stream, broker):
+    """By the type of the event; the last attempt counts as a dead letter."""
+
+    async def apply(_event):
+        raise LookupError("no such thing")
+
+    recorded = Metrics(("prometheus",), build_resource())
+    await send_inbound(stream, shipment_event("bad"))
+    async with consuming(broker, Instruments(recorded.meter), apply, database_answers):
+        await eventually(lambda: broker.dead_letters(STREAM, 9))
+    metrics = Scrape({METRICS: recorded})
+    counted = [(labels, value) for name, labels, value in metrics.samples() if name == CONSUMED and value]
+    recorded.close()
+    kind = "fulfillment.shipment.updated.v1"
+    assert sorted(counted, key=str) == [
+        ({"type": kind, "outcome": "dead"}, 1),
+        ({"type": kind, "outcome": "failed"}, MAX_TRIES - 1),
+    ]
+
+
+async def test_end_leaves_no_waiting_event_behind(stream, broker, instruments):
+    """As long as there is time: the last batch is handled too."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+    applied = []
+
+    async def apply(event):
+        started.set()
+        await go_on.wait()
+        applied.append(event.id)
+        return "applied"
+
+    for name in ("1", "2"):
+        await send_inbound(stream, shipment_event(name))
+    async with consuming(broker, instruments, apply, database_answers) as consumer:
+        await started.wait()
+        end = asyncio.create_task(consumer.finish(asyncio.get_running_loop().time() + GENEROUS_TIMEOUT))
+        await broker.backlog(STREAM)
+        assert not (await asyncio.wait([end], timeout=0.05))[0]
+        go_on.set()
+        await end
+    assert applied == ["1", "2"]
 
 
 async def test_rejected_event_counts_an_attempt_only_while_the_database_is_up(stream, broker, instruments):

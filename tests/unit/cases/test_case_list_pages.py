@@ -229,6 +229,15 @@ async def test_pages_miss_no_case_while_cases_change(cases, sort):
         assert {case["id"] for case in cases.expected(query, sort, principal)} <= {*found, *again}, query
 
 
+async def test_count_stops_at_its_bound(cases, database):
+    """However many cases match."""
+    for principal, query in itertools.product(PRINCIPALS, QUERIES):
+        number = len(cases.expected(query, "newest", principal))
+        for most in (2, 1000):
+            counted = await case_list.count(database, CaseQuery.model_validate(query), principal, most)
+            assert counted == min(number, most), (principal.role, query)
+
+
 async def test_tags_of_a_case_are_kept_by_triggers(cases, database):
     """After each change, and after cases are deleted."""
     async with database.transaction() as tx:

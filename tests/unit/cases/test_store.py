@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases import erasure
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_reading, case_store
@@ -177,6 +178,23 @@ async def test_adding_a_message_updates_its_case(database, add_cases):
         assert await case_store.add_message(tx, another) == state_after(later, asked, answer, another)
         assert await case_store.add_message(tx, message(4, case=7)) is None
     assert (await case_store.get(database, "case-1")).updated_at == later + timedelta(days=1)
+
+
+async def test_epoch_of_a_timeline_only_rises(database, add_cases):
+    """No later one is that of a snapshot which an event or an erasure has made outdated."""
+    await add_cases(ticket())
+    epochs = [await _epoch(database)]
+    async with database.transaction() as tx:
+        await case_store.add_bot_messages(tx, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
+    epochs.append(await _epoch(database))
+    async with database.transaction() as tx:
+        await erasure.erase_case(tx, "case-1", "mark", ["email"])
+    epochs.append(await _epoch(database))
+    assert epochs == [0, 1, 2]
+
+
+async def _epoch(database):
+    return (await database.fetch_one(sa.select(tables.tickets.c.timeline_epoch)))[0]
 
 
 async def test_times_of_a_published_case_end_in_z(database, add_cases):

@@ -230,6 +230,26 @@ async def test_largest_settings_are_accepted_by_redis(broker):
     assert await broker.claim(STREAM, "b", count=9, min_idle=MAX_DURATION.total_seconds(), isolate_after=5) == []
 
 
+async def test_failed_command_is_not_repeated():
+    """Its caller decides, who knows whether a repeat is harmless."""
+    commands = []
+
+    async def serve(reader, writer):
+        while data := await reader.read(65_536):
+            if b"XINFO" in data:
+                commands.append(data)
+                break
+            writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n" if b"HELLO" in data else b"+OK\r\n" * data.count(b"CLIENT"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        broker = patient_broker("redis://{}:{}".format(*server.sockets[0].getsockname()))
+        with pytest.raises(BrokerError):
+            await broker.trim(STREAM)
+        await broker.close()
+    assert len(commands) == 1
+
+
 async def test_removing_no_ids_sends_no_command():
     """Redis would refuse it."""
     broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is
