@@ -42,6 +42,7 @@ async def test_inconsistencies_are_repaired_and_counted(harness, scrape):
 
     named = []
     assert await harness.reconciler.run(dry_run=True, report=named.append) == NOTHING | {"ledger": 2}
+    assert {(each.kind, each.storage) for each in named} == {("ledger", "local"), ("ledger", "s3")}
     assert half.exists()
     harness.clock_offset = ALL_CLAIMS_EXPIRED
     assert await harness.reconciler.run(report=named.append) == NOTHING | {"orphan": 2, "unfinished": 1, "ledger": 2}

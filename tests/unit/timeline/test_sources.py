@@ -66,33 +66,33 @@ def test_calls_made_for_each_source():
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("answer", "expected", "healthy"),
     [
-        ({"status": 404}, None),
-        ({"status": 400}, None),
-        ({"status": 422}, None),
-        ({"status": 401}, CallFailure("http", "status 401")),
-        ({"status": 403}, CallFailure("http", "status 403")),
-        ({"status": 204}, CallFailure("aggregate", "unreadable answer")),
-        ({"status": 301}, CallFailure("http", "status 301")),
-        ({"status": 429}, CallFailure("http", "status 429")),
-        ({"status": 500, "payload": ORDER}, CallFailure("http", "status 500")),
-        ({"body": "no JSON"}, CallFailure("aggregate", "unreadable answer")),
-        ({"payload": {}}, CallFailure("aggregate", "unreadable answer")),
-        ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, CallFailure("aggregate", "unreadable answer")),
-        ({"exception": aiohttp.ClientConnectionError("refused")}, CallFailure("http", "connection failed")),
-        ({"exception": aiohttp.ClientPayloadError("cut")}, CallFailure("http", "connection failed")),
-        ({"exception": ConnectionResetError()}, CallFailure("http", "connection failed")),
-        ({"exception": TimeoutError()}, CallFailure("http", "timeout")),
+        ({"status": 404}, None, True),
+        ({"status": 400}, None, True),
+        ({"status": 422}, None, True),
+        ({"status": 401}, CallFailure("http", "status 401"), None),
+        ({"status": 403}, CallFailure("http", "status 403"), None),
+        ({"status": 204}, CallFailure("aggregate", "unreadable answer"), None),
+        ({"status": 300, "payload": ORDER}, CallFailure("http", "status 300"), None),
+        ({"status": 429}, CallFailure("http", "status 429"), False),
+        ({"status": 500, "payload": ORDER}, CallFailure("http", "status 500"), False),
+        ({"body": "no JSON"}, CallFailure("aggregate", "unreadable answer"), None),
+        ({"payload": {}}, CallFailure("aggregate", "unreadable answer"), None),
+        ({"body": '{"id": "ORD-1", "grandTotal": NaN}'}, CallFailure("aggregate", "unreadable answer"), None),
+        ({"exception": aiohttp.ClientConnectionError("refused")}, CallFailure("http", "connection failed"), False),
+        ({"exception": aiohttp.ClientPayloadError("cut")}, CallFailure("http", "connection failed"), False),
+        ({"exception": ConnectionResetError()}, CallFailure("http", "connection failed"), False),
+        ({"exception": TimeoutError()}, CallFailure("http", "timeout"), None),  # at once: the service had no time
     ],
 )
-async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answer, expected):
-    """A response without entries is a failure with a stage and a reason, except a 404 or a rejected id."""
+async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answer, expected, healthy):
+    """A response without entries is a failure, except a 404 or a rejected id. Some say how healthy the service is."""
     (call, _), _ = client.calls(SourceReferences(("ORD-1",)))
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         given = await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))
-    assert given.failure == expected
+    assert (given.failure, given.good) == (expected, healthy)
     assert given.entries == []
 
 
