@@ -136,12 +136,14 @@ async def test_internal_files_and_links_are_not_for_customers(desk):
             await desk.send("POST", f"/support/cases/{first['id']}/links", json=link)
         path = f"/support/cases/{second['id']}"
         await desk.send("POST", f"{path}/attachments?visibility=internal", data=_file())
-        await desk.send("POST", f"{path}/attachments", data=_file())
-        await eventually(lambda: len(ann.changes) >= 3 and len(all_changes.changes) == 8)
+        shown = await desk.send("POST", f"{path}/attachments", data=_file())
+        await desk.send("DELETE", f"{path}/attachments/{shown['id']}")
+        await eventually(lambda: len(ann.changes) >= 4 and len(all_changes.changes) == 9)
         assert ann.seen() == [
             (first["id"], "status.changed"),
             (first["id"], "case.closed"),
             (second["id"], "attachment.added"),
+            (second["id"], "attachment.removed"),
         ]
 
 

@@ -188,6 +188,26 @@ async def test_slow_client_does_not_count_as_a_frozen_s3(impatient, monkeypatch)
     assert (await storage.put(slow())).size == PART_BYTES + 1
 
 
+async def test_completing_a_file_may_take_longer_than_a_stall(impatient, s3, monkeypatch):
+    """S3 then assembles what it has received."""
+    storage = impatient(stall=0.2, complete=3600)
+    looks = []
+
+    def now():
+        looks.extend([None] if looks else [])
+        if len(looks) == 5:
+            s3.thaw()
+        return float(len(looks))
+
+    async def frozen_at_the_end():
+        yield b"x" * PART_BYTES
+        s3.freeze()
+        looks.append(None)
+
+    monkeypatch.setattr("support_service.attachments.upload.hashing_stream.monotonic", now)
+    assert (await storage.put(frozen_at_the_end())).size == PART_BYTES
+
+
 async def test_missing_bucket_is_an_error(s3):
     """It does not count as an empty bucket."""
     storage = S3AttachmentStorage("no-such-bucket", endpoint=s3.url)

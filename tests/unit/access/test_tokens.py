@@ -194,6 +194,11 @@ def test_invalid_entry_is_named_and_the_file_refused(path, change, told):
         read_token_file(path)
 
 
+def test_missing_file_is_refused_with_the_command_that_creates_it(path):
+    with pytest.raises(Unavailable, match="does not exist; create it with `support-service token create"):
+        read_token_file(path)
+
+
 @pytest.mark.parametrize(("change", "told"), [({"name": "b"}, "same sha256"), ({"sha256": "1" * 64}, "same name")])
 def test_names_and_hashes_must_be_unique(path, change, told):
     path.parent.mkdir()

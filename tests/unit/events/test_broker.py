@@ -250,6 +250,17 @@ async def test_failed_command_is_not_repeated():
     assert len(commands) == 1
 
 
+async def test_renewed_claim_is_measured(redis):
+    """Like each command but a read that waits."""
+    measured = []
+    broker = RedisBroker(redis.url, lambda name, _, error: measured.append((name, error)), PATIENT_REDIS)
+    await put(broker, "x")
+    (delivery,) = await take(broker)
+    await broker.renew_claim(STREAM, "a", delivery)
+    await broker.close()
+    assert measured[-1] == ("XCLAIM", "")
+
+
 async def test_removing_no_ids_sends_no_command():
     """Redis would refuse it."""
     broker = RedisBroker(f"redis://127.0.0.1:{free_port()}")  # where none is

@@ -83,3 +83,24 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
             await eventually(lambda: b"".join(written).count(b"event: support.case") == CHANGES)
     assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
     assert DATABASE_AWAY.encode() in written[1]
+
+
+async def test_heartbeats_do_not_take_a_client_back(instruments):
+    """It comes from a replica that has read changes which this one has not."""
+    log, written = InMemoryLog(), []
+
+    async def write(frame):
+        written.append(frame)
+
+    stream = ChangeStream(
+        log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=StreamTimings(heartbeat=0.01)
+    )
+    async with run_in_background(stream.feed.run()):
+        await stream.feed.attempted.wait()
+    behind = stream.feed.passed_on
+    log.append([published_change(0)])
+    boss = Principal("boss", "supervisor")
+    subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
+    async with run_in_background(stream.send(subscriber, str(Position(behind.epoch, Place(1))), write)):
+        await eventually(lambda: b"".join(written).count(b": alive") > 1)
+    assert str(behind).encode() not in b"".join(written)
