@@ -18,7 +18,7 @@ from support_service.audit import component as audit
 from support_service.audit.sealer import SealerTimings
 from support_service.cases import component as cases
 from support_service.cases.component import CaseTimings
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.certificates import component as certificates
 from support_service.certificates.component import CertificateTimings
 from support_service.console import component as console
@@ -101,7 +101,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     idempotency.setup(app, timings.idempotency)
     audit.setup(app, timings.audit)
     channels = settings.cases.known_channels
-    masker = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
+    masker = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
     sla.setup(app, timings.sla)
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)

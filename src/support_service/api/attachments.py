@@ -105,8 +105,7 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """
     services = call.services
     attachments = await services.attachments.list_by_case(call.principal, case_id)
-    found = [present_attachment(services, stored) for stored in attachments]
-    return Reply([services.masker.attachment(each) for each in found] if call.is_masked else found)
+    return Reply([present_attachment(services, stored) for stored in attachments])
 
 
 async def download(call: Call, case_id: str, attachment_id: str, request: web.Request) -> web.StreamResponse:

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from support_service.api.case_encoder import CaseEncoder, with_own_timeline
 from support_service.api.case_json import with_clocks, with_timeline
 from support_service.api.kept_documents import CaseDocument, KeptTimeline, OwnEntries
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
@@ -38,7 +38,7 @@ class CaseDocuments:
         self,
         cases: CaseService,
         timeline: TimelineAggregator,
-        masker: CaseMasker,
+        masker: Masker,
         instruments: Instruments,
         policies: KnownPolicies,
         *,

@@ -10,7 +10,7 @@ from support_service.api.case_events import change_entries
 from support_service.api.case_json import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_timeline
 from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, OwnEntries
 from support_service.attachments.model import attachment_url
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History, parse_history
 from support_service.cases.store.case_reading import StoredCase, join_parts, to_case
@@ -25,7 +25,7 @@ LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of
 class CaseEncoder:
     """Encodes cases; `public_url` is the beginning of the URLs of attachments."""
 
-    def __init__(self, masker: CaseMasker, public_url: str) -> None:
+    def __init__(self, masker: Masker, public_url: str) -> None:
         self._masker = masker
         self._public_url = public_url
 
@@ -38,7 +38,7 @@ class CaseEncoder:
         # The entries of a masked case can't be made of its JSON, which has no references any more.
         own = self._own_entries(view, pydantic_core.from_json(head + b"}"))
         body = pydantic_core.to_json(
-            self._masker.case(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
+            self._masker.mask(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
         )
         return CaseDocument(stored.version, body[:-1] + tail, own)
 

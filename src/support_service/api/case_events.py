@@ -6,7 +6,7 @@ import pydantic_core
 
 from support_service.audit.log import actor_of
 from support_service.cases.changes import opening_changes
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import ENTRY_TYPE, History, RecordedChange, shown_changes
 from support_service.core.clock import format_time
@@ -14,7 +14,7 @@ from support_service.core.domain.principals import Principal, View
 from support_service.timeline import merge
 
 
-def change_entries(recorded: Iterable[RecordedChange], view: View, masker: CaseMasker) -> list[merge.Dated]:
+def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Masker) -> list[merge.Dated]:
     """Return the entries that a view has of changes, masked if the view is; only the full view names who acted."""
     dated: list[merge.Dated] = []
     for change in recorded:

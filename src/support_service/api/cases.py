@@ -66,8 +66,6 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     cost = list_cost(query)
     async with turn(call, cost) if cost else nullcontext():
         page = await call.services.cases.list_cases(call.principal, query)
-    if call.is_masked:
-        page.items = [call.services.masker.summary(case) for case in page.items]
     add_viewers(call, page.items)
     return Reply(page)
 
@@ -190,6 +188,7 @@ ROUTES = (
         handler=get_case,
         access=READ,
         query=CaseDetailQuery,
+        masks_itself=True,
         request_headers=("If-None-Match",),
         response_model=Case,
         headers=("ETag",),

@@ -19,7 +19,7 @@ from support_service.api.routing.services import SERVICES, ApiOptions, ApiTiming
 from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.audit.component import AUDIT_SEALER
-from support_service.cases.component import CASE_MASKER, CASE_SERVICE, LINK_SERVICE
+from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
 from support_service.core.background import run_every, run_in_background
 from support_service.database.component import DATABASE
 from support_service.database.secrets import read_secret
@@ -70,7 +70,7 @@ def setup(
         redirect_downloads=attachments.download == "redirect",
         secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
-    masker = app[CASE_MASKER]
+    masker = app[MASKER]
     app[MASK_CASE] = lambda ticket: mask_published_case(masker, ticket)
     app[CURRENT_OWNERS] = lambda case_ids: app[CASE_SERVICE].owners_of(case_ids)  # noqa: PLW0108 - added at start-up
     permissions = permissions_by_role(ROUTES)
@@ -109,7 +109,7 @@ def setup(
             documents=CaseDocuments(
                 app[CASE_SERVICE],
                 app[TIMELINE_AGGREGATOR],
-                app[CASE_MASKER],
+                app[MASKER],
                 app[INSTRUMENTS],
                 app[CLOCK_TRACKER].policies,
                 public_url=app[PUBLIC_URL],
@@ -142,7 +142,7 @@ def setup(
             idempotency=app[IDEMPOTENCY_SERVICE],
             metrics=app[METRICS],
             metrics_access=metrics_access,
-            masker=app[CASE_MASKER],
+            masker=app[MASKER],
             permissions=permissions,
             cursors=CursorSeal(cursor_key),
             options=options,

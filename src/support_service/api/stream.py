@@ -11,7 +11,7 @@ from support_service.api.cases import READ
 from support_service.api.presence import TAG
 from support_service.api.routing.call import Call
 from support_service.api.routing.route import Permission, Route
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import RequestModel
 from support_service.http.connection import HttpConnection
@@ -66,9 +66,9 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     return response
 
 
-def mask_published_case(masker: CaseMasker, ticket: dict[str, Any]) -> dict[str, Any]:
+def mask_published_case(masker: Masker, ticket: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON of a published case as analysts see it."""
-    return masker.summary(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
+    return masker.mask(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
 
 
 ROUTES = (
@@ -81,6 +81,7 @@ ROUTES = (
         access=Permission("stream:read", READ.scopes),
         query=StreamQuery,
         request_headers=("Last-Event-ID",),
+        masks_itself=True,
         response_media_types=(MEDIA_TYPE,),
         problems=("invalid_request", "too_many_streams"),
     ),

@@ -12,6 +12,7 @@ from support_service.attachments.model import StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
 from support_service.database import Reader, Row, Transaction
 from support_service.database.compiled import compiled
+from support_service.database.erasure import erased_values
 from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.database.tables import attachment_deletions, attachments, tickets
 
@@ -230,10 +231,10 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     return removed
 
 
-async def anonymise_deletions(tx: Transaction, case_id: str, filename: str) -> None:
-    """Replace the filenames in the deletion records of a case by `filename`, and clear their hashes."""
+async def erase_deletions(tx: Transaction, case_id: str) -> None:
+    """Erase the names and the hashes in the deletion records of a case."""
     of_case = attachment_deletions.c.ticket_id == case_id
-    await tx.execute(attachment_deletions.update().where(of_case).values(filename=filename, sha256=""))
+    await tx.execute(attachment_deletions.update().where(of_case).values(erased_values(attachment_deletions)))
 
 
 def to_attachment(row: Row) -> StoredAttachment:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
+from support_service.cases.erasure import event_rules
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseChannels, CaseLimits, CaseService
 from support_service.core.background import run_every, run_in_background
@@ -20,7 +21,7 @@ from support_service.telemetry.component import INSTRUMENTS
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
 LINK_SERVICE = web.AppKey("link_service", LinkService)
-CASE_MASKER = web.AppKey("case_masker", CaseMasker)
+MASKER = web.AppKey("masker", Masker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,10 @@ class CaseTimings:
     limits: CaseLimits = field(default_factory=CaseLimits)
 
 
-def setup(app: web.Application, settings: CaseSettings, masker: CaseMasker, timings: CaseTimings) -> None:
+def setup(app: web.Application, settings: CaseSettings, masker: Masker, timings: CaseTimings) -> None:
     """Add the case service, and the masker of what analysts read."""
-    app[CASE_MASKER] = masker
+    app[MASKER] = masker
+    event_rules()  # a field of an event without a rule stops the start
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]

@@ -2,27 +2,23 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.cases.events import PAYLOADS
 from support_service.cases.store import search
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
+from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.database import Reader, Transaction
+from support_service.database.erasure import ERASED_TEXT, erased_values
 from support_service.database.tables import messages, ticket_references, ticket_tags, tickets
-from support_service.telemetry.labels import OTHER, known_or_other
+from support_service.telemetry.labels import known_or_other
 
-ERASED_TEXT = "[erased]"
 ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JSON
-# Members of an event's data that may hold personal data: replaced, removed or emptied. All other members say what
-# happened and when, and stay.
-REPLACED_MEMBERS = frozenset({"subject", "message", "filename"})
-REMOVED_MEMBERS = frozenset(
-    {"description", "customerId", "externalId", "attachmentUri", "metadata", "sentiment", "uri", "sha256"}
-)
-EMPTIED_MEMBERS = frozenset({"context", "tags"})
 
 
 def tombstone_of(customer_id: str) -> str:
@@ -39,11 +35,9 @@ def erase_event(event: str, channels: Collection[str]) -> str:
     So do the known `channels`, which say nothing about a person.
     """
     document = pydantic_core.from_json(event)
-    # Members that clients choose freely: a value that is not known becomes `other`.
     known = {"channel": channels, "contentType": KNOWN_CONTENT_TYPES}
-    document["data"] = _erased(
-        document["data"], known
-    )  # the envelope has no personal data: its `subject` is the case's id
+    # The envelope has no personal data: its `subject` is the case's id.
+    document["data"] = _erased(document["data"], known)
     return pydantic_core.to_json(document).decode()
 
 
@@ -56,13 +50,26 @@ def _erased(value: Any, known: Mapping[str, Collection[str]]) -> Any:
 
 
 def _erased_member(name: str, value: Any, known: Mapping[str, Collection[str]]) -> Any:
-    if value is None or name in REMOVED_MEMBERS:
-        return "" if name in ("uri", "sha256") and value is not None else None
-    if name in EMPTIED_MEMBERS:
-        return []
-    if name in known:
+    rule = event_rules().get(name)
+    if value is None or rule == "removed":
+        return None
+    if rule == "emptied":
+        return "" if isinstance(value, str) else []
+    if rule == "replaced if unknown":
         return known_or_other(value, known[name])
-    return ERASED_TEXT if name in REPLACED_MEMBERS else _erased(value, known)
+    return ERASED_TEXT if rule == "replaced" else _erased(value, known)
+
+
+@cache
+def event_rules() -> Mapping[str, Erasure]:
+    """Return what an erasure leaves of each member of an event's data. Raises TypeError for one with two rules."""
+    rules: dict[str, Erasure] = {}
+    for model in models_in(*PAYLOADS.values()):
+        for name, rule in rules_of(model).items():
+            member = model.model_fields[name].serialization_alias or name
+            if rules.setdefault(member, rule.erasure) != rule.erasure:
+                raise TypeError(f"an erasure would leave two things of {member}: give {model.__name__} another name")
+    return rules
 
 
 async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
@@ -120,27 +127,17 @@ async def erase_case(
     A channel that is not one of the known `channels` is erased too. With `keep_references`, the next erasure of the
     customer still finds what names the objects of the case elsewhere.
     """
-    erased = await tx.execute(
-        messages.update()
-        .where(messages.c.ticket_id == case_id)
-        .values(
-            message=ERASED_TEXT, attachment_uri=None, attachment_ids=[], sentiment=None, metadata=None, external_id=None
-        )
-    )
+    erased = await tx.execute(messages.update().where(messages.c.ticket_id == case_id).values(erased_values(messages)))
     await tx.execute(
         tickets.update()
         .where(tickets.c.id == case_id)
         .values(
-            subject=ERASED_TEXT,
-            description=None,
-            customer_id=mark,
-            external_id=None,
-            channel=sa.case((tickets.c.channel.in_(channels), tickets.c.channel), else_=OTHER),
-            context=[],
-            tags=[],
-            search_text="",
-            conversation_bytes=erased * ERASED_MESSAGE_BYTES,
-            timeline_epoch=tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
+            erased_values(tickets, {"channel": channels})
+            | {
+                "customer_id": mark,
+                "conversation_bytes": erased * ERASED_MESSAGE_BYTES,
+                "timeline_epoch": tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
+            }
         )
     )
     if not keep_references:

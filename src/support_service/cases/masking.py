@@ -1,20 +1,24 @@
-"""Masking of cases for analysts: countable values stay; the customer's identity and texts are hidden. Pure.
+"""Masking for analysts: countable values stay; the customer's identity and texts are hidden. Pure.
 
-Members of timeline entries are masked unless listed. Fields of a case are masked only if listed below.
+The fields of models are masked as they declare, see core/personal.py. Members of timeline entries are masked unless
+they are listed here or by their source.
 """
 
 import hmac
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from support_service.cases.model.case import Attachment, Case, CaseSummary, Message
+from pydantic import BaseModel
+
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
+from support_service.core.personal import Personal, rules_of
 from support_service.telemetry.labels import known_or_other
 
 MASKED = "[masked]"
@@ -34,11 +38,11 @@ KNOWN_MEMBER_NAMES = (
 )
 
 
-AnyCase = TypeVar("AnyCase", bound=CaseSummary)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class CaseMasker:
-    """Masks cases with a secret key; the same key gives a customer the same pseudonym in every export.
+class Masker:
+    """Masks with a secret key; the same key gives a customer the same pseudonym in every export.
 
     `key`: makes pseudonyms stable across replicas and restarts; a random key if None.
     `amounts`: members of timeline entries with amounts of money, by entry type; their values stay visible.
@@ -53,77 +57,59 @@ class CaseMasker:
         personal: Collection[str],
         channels: Collection[str],
     ) -> None:
-        self._channels = channels
+        self._known = {"channel": channels, "content_type": KNOWN_CONTENT_TYPES}
         self._key = os.fsencode(key or secrets.token_hex())
         self._types_with_amounts = amounts.keys()
         self._visible_with_amounts = VISIBLE_MEMBERS | {
             name: AMOUNT_PATTERN for names in amounts.values() for name in names
         }
         self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
+        self._masks: dict[str, Callable[[str, Any], Any]] = {
+            "masked": lambda *_: MASKED,
+            "word": lambda _, value: _masked_words(value) if isinstance(value, list) else _masked_word(value),
+            "known": lambda name, value: known_or_other(value, self._known[name]),
+            "pseudonym": lambda _, value: self.pseudonym(value),
+            "entries": lambda _, value: self.entries(value),
+            "hidden": lambda _, value: "" if isinstance(value, str) else None,
+            "parts": lambda _, value: self.all(value) if isinstance(value, list) else self.mask(value),
+        }
 
-    def summary(self, case: AnyCase) -> AnyCase:
-        """Return a copy of the case (without conversation) with masked texts and pseudonymous ids."""
-        return case.model_copy(update=self._masked_fields(case))
+    def mask(self, model: ModelT) -> ModelT:
+        """Return a copy of a model as analysts are shown it. Raises TypeError for a field without a rule."""
+        values = ((name, rule, getattr(model, name)) for name, rule in _masked_fields(type(model)))
+        masked = {name: self._masks[rule](name, value) for name, rule, value in values if value is not None}
+        return model.model_copy(update=masked) if masked else model
 
-    def case(self, case: Case) -> Case:
-        """Return a copy of the case with its conversation, attachments and timeline masked too."""
-        return case.model_copy(
-            update=self._masked_fields(case)
-            | {
-                "messages": [self._message(message) for message in case.messages],
-                "attachments": [self.attachment(attachment) for attachment in case.attachments],
-                "timeline": self.entries(case.timeline),
-            }
-        )
+    def all(self, models: Sequence[ModelT]) -> list[ModelT]:
+        """Return copies of models as analysts are shown them."""
+        return [self.mask(model) for model in models]
 
     def asks_for_masked(self, query: CaseFilters) -> bool:
         """Return whether a query has a filter by what is masked, so that its answer would undo the masking."""
-        personal = (query.q, query.customer_id, query.order_id, query.payment_id, query.shipment_id)
-        if any(personal) or not all(map(is_visible_tag, query.tag)):
-            return True
-        return query.channel is not None and query.channel not in self._channels
+        return any(
+            self._is_masked(rule, name, value)
+            for name, rule in rules_of(CaseFilters).items()
+            if (value := getattr(query, name)) not in (None, ())
+        )
 
-    def attachment(self, attachment: Attachment) -> Attachment:
-        """Return a copy of the attachment that shows its content type and size, but no name, URI or checksum."""
-        kind = known_or_other(attachment.content_type, KNOWN_CONTENT_TYPES)
-        return attachment.model_copy(update={"filename": MASKED, "uri": "", "sha256": "", "content_type": kind})
+    def _is_masked(self, rule: Personal, name: str, value: Any) -> bool:
+        if rule.analyst == "word":
+            return not all(map(is_word, value))
+        return value not in self._known[name] if rule.analyst == "known" else rule.analyst != "shown"
 
     def changes(self, changes: Mapping[str, list[Any]]) -> Json:
-        """Return a copy of changed fields, each as [before, after], with masked tags.
+        """Return a copy of changed fields of a case by their JSON names, each as [before, after], with masked tags.
 
         `model/history.py` says which fields analysts see at all.
         """
         return {
-            name: [value and _masked_tags(value) for value in values] if name == "tags" else values
+            name: [value and _masked_words(value) for value in values] if name == "tags" else values
             for name, values in changes.items()
         }
 
     def pseudonym(self, identifier: str) -> str:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
-
-    def _masked_fields(self, case: CaseSummary) -> dict[str, Any]:
-        return {
-            "subject": MASKED,
-            "match": None,
-            "channel": known_or_other(case.channel, self._channels),
-            "description": case.description and MASKED,
-            "customer_id": case.customer_id and self.pseudonym(case.customer_id),
-            "context": self.entries(case.context),
-            "tags": _masked_tags(case.tags),
-            "external_id": case.external_id and MASKED,  # may hold an address, as a mail's Message-ID
-        }
-
-    def _message(self, message: Message) -> Message:
-        return message.model_copy(
-            update={
-                "message": MASKED,
-                "attachment_uri": message.attachment_uri and MASKED,
-                "sentiment": message.sentiment and _keep_if_matching(message.sentiment, WORD_PATTERN),
-                "metadata": None,
-                "external_id": message.external_id and MASKED,
-            }
-        )
 
     def entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
         """Return copies of timeline or context entries with masked values."""
@@ -144,13 +130,25 @@ class CaseMasker:
         return _keep_if_matching(value, pattern)
 
 
-def is_visible_tag(tag: str) -> bool:
-    """Return whether a tag is shown where cases are masked: it is one word, without a number of a person."""
-    return WORD_PATTERN.fullmatch(tag) is not None
+@cache
+def _masked_fields(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return the name and what analysts are shown of each field that they are not shown as it is."""
+    return [
+        (name, rule.analyst) for name, rule in rules_of(model).items() if rule.analyst not in ("shown", "never sent")
+    ]
 
 
-def _masked_tags(tags: Iterable[str]) -> list[str]:
-    return [tag if is_visible_tag(tag) else MASKED for tag in tags]
+def is_word(text: str) -> bool:
+    """Return whether analysts are shown a tag or a sentiment: it is one word, without a number of a person."""
+    return WORD_PATTERN.fullmatch(text) is not None
+
+
+def _masked_word(text: str) -> str:
+    return text if is_word(text) else MASKED
+
+
+def _masked_words(texts: Iterable[str]) -> list[str]:
+    return list(map(_masked_word, texts))
 
 
 def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:

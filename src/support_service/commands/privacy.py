@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pydantic_core
 
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
 from support_service.cases.store import case_list, case_store
 from support_service.commands.runtime.cli_principal import cli_principal
@@ -79,7 +79,7 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _export(settings: Settings, *, masked: bool) -> None:
-    mask = CaseMasker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
+    mask = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
     async with open_maintenance(settings) as maintenance:
         after, more = None, True
         while more:
@@ -89,5 +89,5 @@ async def _export(settings: Settings, *, masked: bool) -> None:
                 after = place
                 case = await case_store.get(maintenance.database, summary.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
-                    line = mask.case(case) if masked else case
+                    line = mask.mask(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

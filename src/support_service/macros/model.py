@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from support_service.core.domain.case_vocabulary import Status
+from support_service.core.personal import INTERNAL
 from support_service.core.resource_names import NAME_PATTERN
 from support_service.macros.variables import VARIABLES, find_variables, in_braces
 
@@ -68,13 +69,13 @@ class Macro(BaseModel):
         json_schema_extra={"examples": [EXAMPLE]},
     )
 
-    name: str
-    text: str
-    status: Status | None
-    tags: list[str]
-    created_at: datetime
-    updated_at: datetime
-    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
+    name: Annotated[str, INTERNAL]
+    text: Annotated[str, INTERNAL]
+    status: Annotated[Status | None, INTERNAL]
+    tags: Annotated[list[str], INTERNAL]
+    created_at: Annotated[datetime, INTERNAL]
+    updated_at: Annotated[datetime, INTERNAL]
+    version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)  # sent to clients as ETag
 
     @property
     def fields(self) -> MacroFields:

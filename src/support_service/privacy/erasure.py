@@ -155,7 +155,7 @@ class CustomerErasure:
         files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
         staged = await staged_store.discard_of_case(tx, case_id, at)
         removed = await store.remove(tx, files, "erasure", at) if files else []
-        await store.anonymise_deletions(tx, case_id, cases.ERASED_TEXT)
+        await store.erase_deletions(tx, case_id)
         channels = self._settings.cases.known_channels
         messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed) + len(staged)})

@@ -1,12 +1,13 @@
 """The clocks of a case as clients see them. No I/O."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from support_service.core.domain.service_levels import ClockState
+from support_service.core.personal import FACT, PARTS
 from support_service.sla.calendar import WorkingTime
 from support_service.sla.case_clocks import Clocks
 from support_service.sla.durations import format_duration
@@ -37,12 +38,12 @@ class ShownClock(BaseModel):
         title="SlaClock",
     )
 
-    due_at: datetime | None = Field(description="when the time is up; null while it is paused")
-    state: ClockState = Field(description="`breached` stays, also after a late answer")
-    waiting: bool = Field(
+    due_at: Annotated[datetime | None, FACT] = Field(description="when the time is up; null while it is paused")
+    state: Annotated[ClockState, FACT] = Field(description="`breached` stays, also after a late answer")
+    waiting: Annotated[bool, FACT] = Field(
         description="whether the clock runs; true also after a breach, until what the target asks for has happened"
     )
-    remaining: str = Field(
+    remaining: Annotated[str, FACT] = Field(
         description="working time that is left at the time of the response, or was left when the target was met; "
         "a duration of ISO 8601 in hours, minutes and seconds; `PT0S` if breached"
     )
@@ -55,9 +56,9 @@ class ShownClocks(BaseModel):
         alias_generator=to_camel, validate_by_name=True, json_schema_extra={"examples": [EXAMPLE]}, title="SlaClocks"
     )
 
-    first_response: ShownClock | None = Field(default=None, exclude_if=lambda clock: clock is None)
-    next_response: ShownClock | None = Field(default=None, exclude_if=lambda clock: clock is None)
-    resolution: ShownClock | None = Field(default=None, exclude_if=lambda clock: clock is None)
+    first_response: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
+    next_response: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
+    resolution: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
 
 
 class MeasuredClocks(NamedTuple):

@@ -6,11 +6,10 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import NewCase, NewMessage
+from support_service.core.personal import rules_of
 from tests.support.calls import eventually, form
-from tests.support.privacy.field_rules import rules_of
 from tests.support.stream_desk import open_desk
 
-PRIVATE = ("masked", "hidden", "pseudonym")
 # A text, or JSON with it, in each field that analysts get masked or hidden, by the model's name of the field.
 CASE_TEXTS = {
     "subject": "subject 7700000",
@@ -46,7 +45,7 @@ WITHOUT_CASES = {"count_cases", "workload", "list_views", "get_view", "get_me"}
 
 def private_fields(model, names):
     """Return the fields that clients may send and that analysts get masked or hidden."""
-    return {name for name, rule in rules_of(model).items() if name in names and rule.analysts in PRIVATE}
+    return {name for name, rule in rules_of(model).items() if name in names and rule.analyst != "shown"}
 
 
 def test_texts_of_these_tests_are_in_every_private_field():

@@ -1,4 +1,4 @@
-"""Each column of the database has a rule of erasure, and an erasure keeps to it."""
+"""An erasure leaves of each column of the database what the column says."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,21 +9,15 @@ import sqlalchemy as sa
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.database.dialect import JsonValue, UtcDateTime
 from support_service.database.search_dialect import POSITION_BITS
-from support_service.database.tables import metadata, tickets
+from support_service.database.tables import ERASURE, metadata, tickets
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
 from tests.conftest import both_databases
-from tests.support.privacy.column_rules import COLUMN_RULES
 
 CASE, OTHER_CASE = "case-of-erased", "another-case"
 DOCUMENT = (2 << POSITION_BITS) + 1  # the words of the first message of the second case
-TRACED = [
-    (table, column)
-    for table, rules in COLUMN_RULES.items()
-    if table in metadata.tables
-    for column, rule in rules.items()
-    if column in metadata.tables[table].c and rule != "nobody's data"
-]
+RULES = {(table.name, column.name): column.info[ERASURE] for table in metadata.tables.values() for column in table.c}
+TRACED = [column for column, rule in RULES.items() if rule != "nobody's"]
 
 
 def trace(table, column):
@@ -70,26 +64,6 @@ FOUND_BY = {  # traces that are the id of the case, or are another text
 }
 
 
-def test_each_column_has_a_rule():
-    without = [
-        f"{column.table.name}.{column.name}"
-        for table in metadata.tables.values()
-        for column in table.c
-        if column.name not in COLUMN_RULES.get(table.name, {})
-    ]
-    assert not without, f"columns without a rule in tests/support/privacy/column_rules.py: {', '.join(without)}"
-
-
-def test_each_rule_has_a_column():
-    gone = [
-        f"{table}.{name}"
-        for table, rules in COLUMN_RULES.items()
-        for name in rules
-        if table not in metadata.tables or name not in metadata.tables[table].c
-    ]
-    assert not gone, f"rules of columns that do not exist: {', '.join(gone)}"
-
-
 def as_text(value):
     return value.isoformat() if isinstance(value, datetime) else repr(value)
 
@@ -134,7 +108,7 @@ async def test_erasure_leaves_exactly_what_the_rules_keep(settings, database, tr
     tables = await stored(database)
     after = " ".join(tables.values())
     left = {column for column, text in traces.items() if text in after}
-    kept = {column for column in traces if COLUMN_RULES[column[0]][column[1]] == "kept"}
+    kept = {column for column in traces if RULES[column] == "kept"}
     assert left == kept, f"left against the rules: {left - kept}; erased against the rules: {kept - left}"
-    emptied = {table for table, rules in COLUMN_RULES.items() if table in ROWS and "deleted" in rules.values()}
+    emptied = {table for (table, _), rule in RULES.items() if table in ROWS and rule == "deleted"}
     assert {table for table in ROWS if not tables[table]} == emptied

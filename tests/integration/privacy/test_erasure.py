@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 
 from support_service.audit import store as audit_store
 from support_service.audit.verify import verify_chain
-from support_service.cases.erasure import ERASED_MESSAGE_BYTES, ERASED_TEXT, clear_tombstone, erase_case, tombstone_of
+from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
+from support_service.database.erasure import ERASED_TEXT
 from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.events.broker.redis import RedisBroker
 from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN

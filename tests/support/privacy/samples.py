@@ -14,18 +14,6 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def all_models(*annotations: Any) -> dict[type[BaseModel], None]:
-    """Return the models that types name, and those in their fields."""
-    found: dict[type[BaseModel], None] = {}
-    waiting = [model for annotation in annotations for model in models_in(annotation)]
-    while waiting:
-        model = waiting.pop()
-        if model not in found:
-            found[model] = None
-            waiting += [part for field in model.model_fields.values() for part in models_in(field.annotation)]
-    return found
-
-
 def trace(owner: str, field: str) -> str:
     """Return the text that a field has: no word that is shown as it is, because it has spaces and a long number."""
     return f"what {owner}.{field} had 7700000"

@@ -71,6 +71,32 @@ def test_route_without_access_is_refused():
         compile_route(route(no_parameters, access=None))
 
 
+async def encodes() -> Reply[bytes]:
+    return Reply(b"{}")
+
+
+class Unruled(BaseModel):
+    """An answer with a field that says nothing about privacy."""
+
+    language: str
+
+
+@pytest.mark.parametrize("handler", [encodes, streams])
+def test_handler_that_encodes_what_analysts_get_must_mask_it(handler):
+    """Models are masked for every handler; it declares that it masks bytes and streams."""
+    permission = Permission("new:read", {"analyst": "masked"})
+    with pytest.raises(LookupError, match=r"new: mask what analysts get"):
+        compile_route(route(handler, access=permission, method="GET"))
+    assert compile_route(route(handler, access=permission, method="GET", masks_itself=True))
+
+
+def test_field_that_analysts_would_get_without_a_rule_is_refused():
+    """A new field is named before the first request."""
+    permission = Permission("new:read", {"analyst": "masked"})
+    with pytest.raises(TypeError, match=r"Unruled\.language"):
+        compile_route(route(no_parameters, access=permission, method="GET", response_model=Unruled))
+
+
 @pytest.mark.parametrize(
     ("declared", "missing"),
     [

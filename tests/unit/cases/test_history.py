@@ -6,7 +6,7 @@ import pydantic_core
 import pytest
 
 from support_service.audit.log import Action
-from support_service.cases.masking import MASKED, CaseMasker
+from support_service.cases.masking import MASKED, Masker
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
 from support_service.core.domain.principals import View
 
@@ -91,7 +91,7 @@ def test_each_view_has_its_fields(action, changes, staff, analysts, customers):
 def test_tags_are_masked_as_those_of_a_case():
     """A tag that may be personal data is masked; other fields stay."""
     changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"]}
-    assert CaseMasker("key", {}, (), ()).changes(changes | {}) == {
+    assert Masker("key", {}, (), ()).changes(changes | {}) == {
         "tags": [["late", MASKED], []],
         "team": [None, "returns"],
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.cases.masking import KNOWN_MEMBER_NAMES, MASKED, PSEUDONYM_LENGTH, CaseMasker
+from support_service.cases.masking import KNOWN_MEMBER_NAMES, MASKED, PSEUDONYM_LENGTH, Masker
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import OBJECTS, UPSTREAM_SERVICES
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS, SOURCES
@@ -10,20 +10,20 @@ from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS,
 
 def test_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
-    text, number, other = CaseMasker("key", {}, (), ()).entries(
+    text, number, other = Masker("key", {}, (), ()).entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
     )
-    assert text == number == {"type": "order", "orderId": CaseMasker("key", {}, (), ()).pseudonym("7")}
+    assert text == number == {"type": "order", "orderId": Masker("key", {}, (), ()).pseudonym("7")}
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
-    assert text["orderId"] != CaseMasker("another", {}, (), ()).pseudonym("7")
+    assert text["orderId"] != Masker("another", {}, (), ()).pseudonym("7")
     assert other["orderId"] == MASKED
 
 
 @pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
 def test_entry_of_any_form_is_masked(kind):
     """Clients choose what a context has: a `type` that is not text belongs to no source."""
-    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": kind, "orderId": "7"}])
-    assert masked == {"type": kind and MASKED, "orderId": CaseMasker("key", {}, (), ()).pseudonym("7")}
+    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": kind, "orderId": "7"}])
+    assert masked == {"type": kind and MASKED, "orderId": Masker("key", {}, (), ()).pseudonym("7")}
 
 
 @pytest.mark.parametrize("service", UPSTREAM_SERVICES)
@@ -42,6 +42,6 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
     """Values that look like amounts stay. Personal members are masked and keep their names."""
     source, kind = SOURCES[service], OBJECTS[service].kind
     entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
-    (masked,) = CaseMasker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([entry | {"nickname": "word"}])
+    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([entry | {"nickname": "word"}])
     expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
     assert masked == expected | {MASKED: MASKED}

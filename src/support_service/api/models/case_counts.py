@@ -1,8 +1,11 @@
 """The model of the number of cases of a list."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
+from support_service.core.personal import NOBODYS
 
 MAX_COUNT = 1000  # cases that are counted
 
@@ -12,5 +15,5 @@ class CaseCount(ApiModel):
 
     model_config = example_config({"count": 17, "more": False})
 
-    count: int = Field(description=f"the number of cases, at most {MAX_COUNT:,}")
-    more: bool = Field(description="there are more cases than `count`")
+    count: Annotated[int, NOBODYS] = Field(description=f"the number of cases, at most {MAX_COUNT:,}")
+    more: Annotated[bool, NOBODYS] = Field(description="there are more cases than `count`")

@@ -1,9 +1,12 @@
 """The caller as clients get it."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.domain.principals import Role, Scope
+from support_service.core.personal import NOBODYS
 
 
 class Me(ApiModel):
@@ -19,11 +22,13 @@ class Me(ApiModel):
         }
     )
 
-    name: str = Field(description="the name of the token, or `sub` of the JWT")
-    role: Role
-    subject: str | None = Field(description="the id that cases have for the caller, as agent or customer")
-    teams: list[str] = Field(description="the caller's teams, sorted")
-    permissions: dict[str, Scope] = Field(
+    name: Annotated[str, NOBODYS] = Field(description="the name of the token, or `sub` of the JWT")
+    role: Annotated[Role, NOBODYS]
+    subject: Annotated[str | None, NOBODYS] = Field(
+        description="the id that cases have for the caller, as agent or customer"
+    )
+    teams: Annotated[list[str], NOBODYS] = Field(description="the caller's teams, sorted")
+    permissions: Annotated[dict[str, Scope], NOBODYS] = Field(
         description="the scope of each permission of the caller: `all` cases, its `own`, or all with customers' data "
         "`masked`"
     )

@@ -9,6 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Identifier, Json, Subject
+from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
 from support_service.views.model import Query
 
 DEFAULT_PAGE_SIZE = 50
@@ -89,14 +90,20 @@ class SavedView(ApiModel):
 
     model_config = example_config(SAVED_VIEW)
 
-    id: str
-    name: str
-    owner: str | None = Field(description="the user that the view belongs to; null if it belongs to a team")
-    team: str | None = Field(description="the team that the view belongs to; null if it belongs to a user")
-    query: Json = Field(description="the filters, by the names of the query parameters of `GET /support/cases`")
-    created_at: datetime
-    updated_at: datetime
-    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
+    id: Annotated[str, FACT]
+    name: Annotated[str, Personal("shown", "removed")]
+    owner: Annotated[str | None, FACT] = Field(
+        description="the user that the view belongs to; null if it belongs to a team"
+    )
+    team: Annotated[str | None, FACT] = Field(
+        description="the team that the view belongs to; null if it belongs to a user"
+    )
+    query: Annotated[Json, Personal("shown", "removed")] = Field(
+        description="the filters, by the names of the query parameters of `GET /support/cases`"
+    )
+    created_at: Annotated[datetime, Personal("shown", "removed")]
+    updated_at: Annotated[datetime, Personal("shown", "removed")]
+    version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)  # sent to clients as ETag
 
 
 class CountedView(SavedView):
@@ -104,11 +111,11 @@ class CountedView(SavedView):
 
     model_config = example_config(COUNTED_VIEW)
 
-    count: int | None = Field(
+    count: Annotated[int | None, NOBODYS] = Field(
         description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
         "this version of the service does not know one of its filters, or if counting takes too long"
     )
-    more: bool = Field(description="there are more cases than `count`")
+    more: Annotated[bool, NOBODYS] = Field(description="there are more cases than `count`")
 
 
 class ViewPage(ApiModel):
@@ -116,8 +123,8 @@ class ViewPage(ApiModel):
 
     model_config = example_config({"items": [COUNTED_VIEW], "nextCursor": None})
 
-    items: list[CountedView]
-    next_cursor: str | None
+    items: Annotated[list[CountedView], PARTS]
+    next_cursor: Annotated[str | None, NOBODYS]
 
 
 class ViewListQuery(ApiModel):

@@ -14,9 +14,9 @@ takes, calls the handler and encodes its reply. A handler's parameters select it
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -26,11 +26,12 @@ from support_service.access.session_cookies import COOKIE, session_authorization
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
-from support_service.api.routing.route import PUBLIC, Route
+from support_service.api.routing.route import PUBLIC, Permission, Route
 from support_service.api.routing.services import SERVICES
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.personal import models_in, rules_of
 from support_service.http.instrumentation import REQUEST_ID
 from support_service.http.json_body import json_response, query_reader, read_body_and_query, read_model
 
@@ -52,12 +53,14 @@ HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "I
 def compile_route(route: Route) -> Handler:
     """Return the function that serves a route.
 
-    Raises LookupError if the route declares no access, or declares what its handler does not take, and TypeError if the
-    handler has a parameter that the route does not declare.
+    Raises LookupError if the route declares no access, declares what its handler does not take, or would send analysts
+    what is not masked; TypeError if the handler has a parameter that the route does not declare, or if analysts would
+    get a field without a rule of privacy.
     """
     permission, takes_key = route.access, route.takes_idempotency_key
     if permission is None:
         raise LookupError(f"{route.operation}: the route needs an access, a Permission or PUBLIC")
+    _check_masking(route)
     respond = _compile_handler(route)
     if permission == PUBLIC:
 
@@ -106,6 +109,7 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
     _check_declarations(route, parameters)
     providers = [_provider(route, name, hint) for name, hint in parameters.items()]
     has_pages, operation = route.has_pages, route.operation
+    is_list, masks_itself = route.is_list, route.masks_itself
     read = read_model if route.body_required else read_body_and_query
     if model not in parameters.values():
         model = None  # the handler reads the body, or there is none
@@ -115,6 +119,9 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
         reply: Reply[Any] | web.StreamResponse = await handler(*[provide(request, call, body) for provide in providers])
         if not isinstance(reply, Reply):
             return reply
+        if call.is_masked and not masks_itself and reply.content is not None:
+            masker = call.services.masker
+            reply.content = masker.all(reply.content) if is_list else masker.mask(reply.content)
         if has_pages and reply.content.next_cursor is not None:
             reply.content.next_cursor = call.services.cursors.seal(operation, reply.content.next_cursor)
         if reply.content is None:
@@ -158,6 +165,24 @@ def _with_open_cursor(call: Call, operation: str, query: Any) -> Any:
     if query.cursor is None:
         return query
     return query.model_copy(update={"cursor": call.services.cursors.open(operation, query.cursor)})
+
+
+def _check_masking(route: Route) -> None:
+    """Raise LookupError if analysts would get something unmasked, and TypeError if a field has no rule."""
+    if not isinstance(route.access, Permission) or "masked" not in route.access.scopes.values():
+        return
+    for model in models_in(route.response_model, *(each.model for each in route.other_responses)):
+        rules_of(model)
+    returned = get_type_hints(route.handler).get("return")
+    are_models = get_origin(returned) is Reply and bytes not in _flattened(returned)
+    if not (are_models or route.masks_itself):
+        raise LookupError(f"{route.operation}: mask what analysts get, and declare `masks_itself`")
+
+
+def _flattened(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _flattened(argument)
 
 
 def _check_declarations(route: Route, parameters: Mapping[str, Any]) -> None:

@@ -69,6 +69,7 @@ class Route:
     request_headers: tuple[str, ...] = ()  # besides Idempotency-Key
     response_model: type[BaseModel] | None = None
     stores_response: bool = True  # of a write: for an Idempotency-Key; False if a repeat may simply run again
+    masks_itself: bool = False  # the handler masks what it returns as JSON or streams; models are masked for it
     is_list: bool = False  # the response is a list of `response_model`
     status: int = 200
     response_media_types: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model

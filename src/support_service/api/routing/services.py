@@ -14,7 +14,7 @@ from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.cursors import CursorSeal
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
-from support_service.cases.masking import CaseMasker
+from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role, Scope
 from support_service.database import Database
@@ -94,7 +94,7 @@ class Services:
     idempotency: IdempotencyService
     metrics: Metrics
     metrics_access: MetricsAccess
-    masker: CaseMasker
+    masker: Masker
     permissions: Mapping[Role, Mapping[str, Scope]]  # of each role: the scope of each of its permissions
     cursors: CursorSeal
     options: ApiOptions

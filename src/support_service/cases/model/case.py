@@ -17,6 +17,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, PresenceStat
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
+from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
 from support_service.sla.shown_clocks import ShownClocks
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
@@ -47,22 +48,22 @@ class Message(ApiModel):
 
     model_config = example_config(examples.MESSAGE)
 
-    id: str
-    ticket_id: str
-    author_type: AuthorType
-    message: str
-    attachment_uri: str | None
-    attachment_ids: list[str] = Field(
+    id: Annotated[str, FACT]
+    ticket_id: Annotated[str, FACT]
+    author_type: Annotated[AuthorType, FACT]
+    message: Annotated[str, Personal("masked", "replaced")]
+    attachment_uri: Annotated[str | None, Personal("masked", "removed")]
+    attachment_ids: Annotated[list[str], FACT] = Field(
         default_factory=list, description="ids of the case's files that it names; `attachmentUri` is that of the first"
     )
-    sentiment: str | None
-    metadata: Json | None
-    visibility: Visibility
-    external_id: str | None = None
-    sent_at: SentAt | None = Field(
+    sentiment: Annotated[str | None, Personal("word", "removed")]
+    metadata: Annotated[Json | None, Personal("hidden", "removed")]
+    visibility: Annotated[Visibility, FACT]
+    external_id: Annotated[str | None, Personal("masked", "removed")] = None
+    sent_at: Annotated[SentAt | None, FACT] = Field(
         default=None, description="when it was sent; in place of `createdAt` in the timeline"
     )
-    created_at: datetime
+    created_at: Annotated[datetime, FACT]
 
 
 MatchField = Literal["subject", "description", "customerId", "tags", "message"]
@@ -71,11 +72,15 @@ MatchField = Literal["subject", "description", "customerId", "tags", "message"]
 class CaseMatch(ApiModel):
     """Where a case matches `q`."""
 
-    field: MatchField = Field(description="what contains the words: a field of the case, or its newest such message")
-    snippet: str = Field(
+    field: Annotated[MatchField, Personal("hidden", "removed")] = Field(
+        description="what contains the words: a field of the case, or its newest such message"
+    )
+    snippet: Annotated[str, Personal("hidden", "removed")] = Field(
         description="about 160 characters of its text around the first word that matches; `…` where it is cut"
     )
-    highlights: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
+    highlights: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]], Personal("hidden", "removed")
+    ] = Field(
         description="start and end of each part of `snippet` that matches, in order, counted in Unicode code points"
     )
 
@@ -83,8 +88,10 @@ class CaseMatch(ApiModel):
 class Viewer(ApiModel):
     """A colleague who views a case, or types in it."""
 
-    name: str = Field(description="`subject` of the colleague, or the name of one without a subject")
-    state: PresenceState
+    name: Annotated[str, NOBODYS] = Field(
+        description="`subject` of the colleague, or the name of one without a subject"
+    )
+    state: Annotated[PresenceState, NOBODYS]
 
 
 class CaseSummary(ApiModel):
@@ -92,32 +99,35 @@ class CaseSummary(ApiModel):
 
     model_config = example_config(examples.CASE_SUMMARY, title="Ticket")
 
-    id: str
-    subject: str
-    description: str | None
-    customer_id: str | None
-    status: Status
-    priority: Priority
-    channel: str
-    assigned_agent_id: str | None
-    team: str | None
-    context: list[Json]
-    tags: list[str]
-    external_id: str | None = None
-    sent_at: SentAt | None = None
-    created_at: datetime
-    updated_at: datetime
-    match: CaseMatch | None = Field(
+    id: Annotated[str, FACT]
+    subject: Annotated[str, Personal("masked", "replaced")]
+    description: Annotated[str | None, Personal("masked", "removed")]
+    customer_id: Annotated[str | None, Personal("pseudonym", "removed")]
+    status: Annotated[Status, FACT]
+    priority: Annotated[Priority, FACT]
+    channel: Annotated[str, Personal("known", "replaced if unknown")]
+    assigned_agent_id: Annotated[str | None, FACT]
+    team: Annotated[str | None, FACT]
+    context: Annotated[list[Json], Personal("entries", "emptied")]
+    tags: Annotated[list[str], Personal("word", "emptied")]
+    external_id: Annotated[str | None, Personal("masked", "removed")] = None
+    sent_at: Annotated[SentAt | None, FACT] = None
+    created_at: Annotated[datetime, FACT]
+    updated_at: Annotated[datetime, FACT]
+    match: Annotated[CaseMatch | None, Personal("hidden", "removed")] = Field(
         default=None, exclude_if=lambda match: match is None, description="where it matches; only in a list with `q`"
     )
-    sla_policy: SkipJsonSchema[int | None] = Field(default=None, exclude=True)  # read with the lock of a case only
-    viewers: list[Viewer] | None = Field(
+    # Read with the lock of a case only.
+    sla_policy: Annotated[SkipJsonSchema[int | None], INTERNAL] = Field(default=None, exclude=True)
+    viewers: Annotated[list[Viewer] | None, PARTS] = Field(
         default=None,
         exclude_if=lambda viewers: viewers is None,
         description="who views the case at present; absent without viewers, and for callers who are not staff",
     )
-    synthetic: SkipJsonSchema[bool] = Field(default=False, exclude=True)  # read with the lock of a case only
-    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # grows with each change; sent to clients as ETag
+    # Read with the lock of a case only.
+    synthetic: Annotated[SkipJsonSchema[bool], INTERNAL] = Field(default=False, exclude=True)
+    # Grows with each change; sent to clients as ETag.
+    version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)
 
 
 Sla = Annotated[
@@ -137,12 +147,13 @@ class ListedCase(CaseSummary):
 
     model_config = example_config(examples.LISTED_CASE, title="ListedTicket")
 
-    waiting_since: WaitingSince
-    last_message_at: datetime | None = Field(
+    waiting_since: Annotated[WaitingSince, FACT]
+    last_message_at: Annotated[datetime | None, FACT] = Field(
         description="when the last message arrived that is no internal note, or null"
     )
-    sla: Sla = None
-    clocks: SkipJsonSchema[list[Json] | None] = Field(default=None, exclude=True)  # as they are stored
+    sla: Annotated[Sla, PARTS] = None
+    # As they are stored.
+    clocks: Annotated[SkipJsonSchema[list[Json] | None], INTERNAL] = Field(default=None, exclude=True)
 
 
 class Attachment(ApiModel):
@@ -150,16 +161,16 @@ class Attachment(ApiModel):
 
     model_config = example_config(examples.ATTACHMENT)
 
-    id: str
-    ticket_id: str
-    filename: str
-    content_type: str
-    size_bytes: int
-    sha256: str
-    visibility: Visibility
-    uri: str = ""  # not stored; filled in by the API
-    created_at: datetime
-    staged_until: datetime | None = Field(
+    id: Annotated[str, FACT]
+    ticket_id: Annotated[str, FACT]
+    filename: Annotated[str, Personal("masked", "replaced")]
+    content_type: Annotated[str, Personal("known", "replaced if unknown")]
+    size_bytes: Annotated[int, FACT]
+    sha256: Annotated[str, Personal("hidden", "emptied")]
+    visibility: Annotated[Visibility, FACT]
+    uri: Annotated[str, Personal("hidden", "emptied")] = ""  # not stored; filled in by the API
+    created_at: Annotated[datetime, FACT]
+    staged_until: Annotated[datetime | None, FACT] = Field(
         default=None,
         exclude_if=lambda until: until is None,
         description="when it is deleted unless a message names it; only in the answer to the upload of a staged file",
@@ -171,10 +182,10 @@ class CaseLink(ApiModel):
 
     model_config = example_config(examples.LINK)
 
-    id: str
-    kind: ShownLinkKind
-    case_id: str
-    created_at: datetime
+    id: Annotated[str, FACT]
+    kind: Annotated[ShownLinkKind, FACT]
+    case_id: Annotated[str, FACT]
+    created_at: Annotated[datetime, FACT]
 
 
 ANY_ENTRY_SCHEMA: Json = {
@@ -209,29 +220,35 @@ class Case(CaseSummary):
 
     model_config = example_config(examples.CASE)
 
-    waiting_since: WaitingSince = None
-    messages: list[Message] = Field(description="the conversation, oldest first")
-    more_messages: bool = Field(default=False, description="messages follow; only if `messagesLimit` asked for a part")
-    timeline: list[TimelineEntry] = Field(
+    waiting_since: Annotated[WaitingSince, FACT] = None
+    messages: Annotated[list[Message], PARTS] = Field(description="the conversation, oldest first")
+    more_messages: Annotated[bool, NOBODYS] = Field(
+        default=False, description="messages follow; only if `messagesLimit` asked for a part"
+    )
+    timeline: Annotated[list[TimelineEntry], Personal("entries", "emptied")] = Field(
         default_factory=list,
         description=f"entries by `timestamp`; `type` is {', '.join(f'`{each}`' for each in ENTRY_TYPES)}, "
         f"`conversation`, `attachment`, `{ENTRY_TYPE}`, or what an entry of the context says. A `{ENTRY_TYPE}` is a "
         f"change of the case; the newest {MAX_ENTRIES:,} are returned at most",
     )
-    more_case_events: bool = Field(
+    more_case_events: Annotated[bool, NOBODYS] = Field(
         default=False, description="true if the case has older changes than those in `timeline`"
     )
-    attachments: list[Attachment] = Field(description="oldest first")
-    links: list[CaseLink] = Field(
+    attachments: Annotated[list[Attachment], PARTS] = Field(description="oldest first")
+    links: Annotated[list[CaseLink], PARTS] = Field(
         default_factory=list,
         description="links with other cases, oldest first; customers see duplicates among their own cases only",
     )
-    sla: Sla = None
-    timeline_sources: Sources = Field(
+    sla: Annotated[Sla, PARTS] = None
+    timeline_sources: Annotated[Sources, NOBODYS] = Field(
         default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )
-    match: SkipJsonSchema[CaseMatch | None] = Field(default=None, exclude=True)  # in lists only
-    timeline_epoch: SkipJsonSchema[int] = Field(default=0, exclude=True)  # snapshots of an older epoch are outdated
+    # In lists only.
+    match: Annotated[SkipJsonSchema[CaseMatch | None], Personal("never sent", "removed")] = Field(
+        default=None, exclude=True
+    )
+    # Snapshots of an older epoch are outdated.
+    timeline_epoch: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=0, exclude=True)
 
 
 class CasePage(ApiModel):
@@ -239,8 +256,8 @@ class CasePage(ApiModel):
 
     model_config = example_config(examples.CASE_PAGE)
 
-    items: list[ListedCase]
-    next_cursor: str | None
+    items: Annotated[list[ListedCase], PARTS]
+    next_cursor: Annotated[str | None, NOBODYS]
 
 
 class Workload(ApiModel):
@@ -248,11 +265,11 @@ class Workload(ApiModel):
 
     model_config = example_config(examples.WORKLOAD)
 
-    agent_id: str
-    open: int = 0
-    pending: int = 0
-    resolved: int = 0
-    closed: int = 0
+    agent_id: Annotated[str, NOBODYS]
+    open: Annotated[int, NOBODYS] = 0
+    pending: Annotated[int, NOBODYS] = 0
+    resolved: Annotated[int, NOBODYS] = 0
+    closed: Annotated[int, NOBODYS] = 0
 
 
 def check_status_change(before: Status, after: Status) -> None:

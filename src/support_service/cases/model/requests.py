@@ -32,6 +32,7 @@ from support_service.cases.model.vocabulary import (
     Visibility,
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
+from support_service.core.personal import FACT, Personal
 from support_service.sla.durations import TimeSpan
 
 DEFAULT_PAGE_SIZE = 50
@@ -214,38 +215,54 @@ class NewLink(RequestModel):
 class CaseFilters(ApiModel):
     """Which cases to list, and in which order; every filter given must hold."""
 
-    status: Statuses = Field((), description="only cases in one of these statuses, separated by commas or repeated")
-    customer_id: Identifier | None = Field(None, description="only cases of this customer")
-    assigned_agent_id: Identifier | None = Field(
+    status: Annotated[Statuses, FACT] = Field(
+        (), description="only cases in one of these statuses, separated by commas or repeated"
+    )
+    customer_id: Annotated[Identifier | None, Personal("pseudonym", "removed")] = Field(
+        None, description="only cases of this customer"
+    )
+    assigned_agent_id: Annotated[Identifier | None, FACT] = Field(
         None, description="only cases of this agent; `none`: only cases without an agent"
     )
-    team: Identifier | None = Field(None, description="only cases of this team; `none`: only cases without a team")
-    priority: Priority | None = Field(None, description="only cases of this priority; `medium` is read as `normal`")
-    channel: Channel | None = Field(None, description="only cases of this channel")
-    tag: Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)] = Field(
+    team: Annotated[Identifier | None, FACT] = Field(
+        None, description="only cases of this team; `none`: only cases without a team"
+    )
+    priority: Annotated[Priority | None, FACT] = Field(
+        None, description="only cases of this priority; `medium` is read as `normal`"
+    )
+    channel: Annotated[Channel | None, Personal("known", "replaced if unknown")] = Field(
+        None, description="only cases of this channel"
+    )
+    tag: Annotated[Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)], Personal("word", "emptied")] = Field(
         (), description=f"only cases with this tag; repeated up to {MAX_QUERY_TAGS} times: with all of these tags"
     )
-    order_id: Reference | None = Field(None, description="only cases whose context refers to this order")
-    payment_id: Reference | None = Field(None, description="only cases whose context refers to this payment")
-    shipment_id: Reference | None = Field(None, description="only cases whose context refers to this shipment")
-    updated_after: Moment | None = Field(
+    order_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
+        None, description="only cases whose context refers to this order"
+    )
+    payment_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
+        None, description="only cases whose context refers to this payment"
+    )
+    shipment_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
+        None, description="only cases whose context refers to this shipment"
+    )
+    updated_after: Annotated[Moment | None, FACT] = Field(
         None, description="only cases with an `updatedAt` after this time (RFC 3339, with `+` as `%2B`)"
     )
-    due_before: Moment | None = Field(
+    due_before: Annotated[Moment | None, FACT] = Field(
         None, description="only cases with a running or breached clock that is due before this time (RFC 3339)"
     )
-    due_within: TimeSpan | None = Field(
+    due_within: Annotated[TimeSpan | None, FACT] = Field(
         None,
         description="only cases with a clock that is overdue, or due within this duration (ISO 8601); `PT0S`: overdue",
     )
-    q: Annotated[str, Field(max_length=200)] | None = Field(
+    q: Annotated[Annotated[str, Field(max_length=200)] | None, Personal("masked", "removed")] = Field(
         None,
         description=(
             "words that the case (subject, description, customer, tags) or one of its messages must contain, ignoring "
             'case and diacritics; the last word may be incomplete; `"a phrase"` in quotes must be contained as it is'
         ),
     )
-    sort: CaseSort = Field(
+    sort: Annotated[CaseSort, FACT] = Field(
         "newest",
         description="`newest`: latest opened first; `updated`: latest change first; `waiting`: longest-waiting "
         "customer of an open or pending case first; `due`: first due clock first. No sort leaves out a case: those "
