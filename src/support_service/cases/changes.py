@@ -7,7 +7,7 @@ from typing import Any
 
 from support_service.audit import log as audit
 from support_service.cases.message_files import MessageFiles
-from support_service.cases.model.case import Case, CaseSummary, Message, check_status_change
+from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message, check_status_change
 from support_service.cases.model.requests import CaseChange, NewMessage
 from support_service.cases.policy import check_may_assign, check_may_write
 from support_service.cases.store import case_store
@@ -21,7 +21,7 @@ from support_service.events import outbox
 from support_service.idempotency.unit_of_work import UnitOfWork
 from support_service.sla.clock_tracker import ClockTracker
 
-AUDITED_AT_OPENING = ("status", "priority", "channel", "customer_id", "assigned_agent_id", "team", "tags")
+_AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 
 
@@ -185,7 +185,7 @@ def opening_changes(case: CaseSummary, first: Message | None = None) -> audit.Fi
     """
     changes = {
         _JSON_NAMES[name]: (None, value)
-        for name in AUDITED_AT_OPENING
+        for name in _AUDITED_AT_OPENING
         if (value := getattr(case, name)) not in (None, [])
     }
     return {**changes, **_message_changes(first)} if first else changes

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -27,6 +27,7 @@ ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
     "resolved": ("open", "pending", "closed"),
     "closed": ("open",),
 }
+AUDITED: Final = "audited"  # in the type of a field: the audit log has its value at the opening of a case
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
 
 
@@ -102,14 +103,14 @@ class CaseSummary(ApiModel):
     id: Annotated[str, FACT]
     subject: Annotated[str, Personal("masked", "replaced")]
     description: Annotated[str | None, Personal("masked", "removed")]
-    customer_id: Annotated[str | None, Personal("pseudonym", "removed")]
-    status: Annotated[Status, FACT]
-    priority: Annotated[Priority, FACT]
-    channel: Annotated[str, Personal("known", "replaced if unknown")]
-    assigned_agent_id: Annotated[str | None, FACT]
-    team: Annotated[str | None, FACT]
+    customer_id: Annotated[str | None, Personal("pseudonym", "removed"), AUDITED]
+    status: Annotated[Status, FACT, AUDITED]
+    priority: Annotated[Priority, FACT, AUDITED]
+    channel: Annotated[str, Personal("known", "replaced if unknown"), AUDITED]
+    assigned_agent_id: Annotated[str | None, FACT, AUDITED]
+    team: Annotated[str | None, FACT, AUDITED]
     context: Annotated[list[Json], Personal("entries", "emptied")]
-    tags: Annotated[list[str], Personal("word", "emptied")]
+    tags: Annotated[list[str], Personal("word", "emptied"), AUDITED]
     external_id: Annotated[str | None, Personal("masked", "removed")] = None
     sent_at: Annotated[SentAt | None, FACT] = None
     created_at: Annotated[datetime, FACT]

@@ -4,7 +4,9 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
+from support_service.cases.model.case import Attachment, Message
 from support_service.cases.store.link_projections import LINKS_JSON, PUBLIC_LINKS_JSON
 from support_service.database.dialect import json_rows
 from support_service.database.json_projections import (
@@ -18,6 +20,11 @@ from support_service.database.tables import attachments, messages, tickets
 from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
+
+
+def _stored_fields(model: type[BaseModel], table: sa.Table) -> dict[str, str]:
+    """Return the column of each field of a model that a table has, by the JSON name of the field."""
+    return {field.alias or name: name for name, field in model.model_fields.items() if name in table.c}
 
 
 def _rows_of_ticket(
@@ -62,35 +69,5 @@ PUBLIC_CASE_SUMMARY_JSON = json_text(
 )
 FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING | {"links": LINKS_JSON})
 PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING | {"links": PUBLIC_LINKS_JSON})
-MESSAGES_JSON = partial(
-    _rows_of_ticket,
-    messages,
-    {
-        "id": "id",
-        "ticketId": "ticket_id",
-        "authorType": "author_type",
-        "message": "message",
-        "attachmentUri": "attachment_uri",
-        "attachmentIds": "attachment_ids",
-        "sentiment": "sentiment",
-        "metadata": "metadata",
-        "visibility": "visibility",
-        "externalId": "external_id",
-        "sentAt": "sent_at",
-        "createdAt": "created_at",
-    },
-)
-ATTACHMENTS_JSON = partial(
-    _rows_of_ticket,
-    attachments,
-    {
-        "id": "id",
-        "ticketId": "ticket_id",
-        "filename": "filename",
-        "contentType": "content_type",
-        "sizeBytes": "size_bytes",
-        "sha256": "sha256",
-        "visibility": "visibility",
-        "createdAt": "created_at",
-    },
-)
+MESSAGES_JSON = partial(_rows_of_ticket, messages, _stored_fields(Message, messages))
+ATTACHMENTS_JSON = partial(_rows_of_ticket, attachments, _stored_fields(Attachment, attachments))

@@ -1,0 +1,128 @@
+"""Write docs/operations/data-inventory.md from models and tables; with --check, only say whether it is up to date."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from support_service.attachments.upload.validation import UploadLimits
+from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
+from support_service.core.personal import rules_of
+from support_service.database.tables import ERASURE, metadata
+from support_service.events.webhooks import WebhookTimings
+from support_service.idempotency.claims import IdempotencyTimings
+
+PAGE = Path(__file__).parent / "operations/data-inventory.md"
+HEAD = """\
+# Which personal data is where
+
+`make generate` writes this page from the fields of the models and the columns of the tables, where each says what it
+means for privacy. Other fields and columns say nothing about who a customer is. How to erase and export:
+[Customers' data](privacy.md).
+
+## What is shown
+
+Staff (agents and supervisors) are shown everything of the cases that they may see. Customers are shown their own cases
+without internal notes and files, and without who acted. Services are shown only the answers to what they send. Analysts
+are shown all cases, masked as follows. The last column is what an erasure leaves of the field in stored events.
+"""
+SHOWN_COLUMNS = ("field", "analysts are shown", "an erasure leaves")
+STORED_COLUMNS = ("table", "column", "an erasure leaves", "kept for")
+ELSEWHERE_COLUMNS = ("where", "what", "an erasure", "kept for")
+ELSEWHERE = (
+    ("disk or S3", "the bytes of files", "deletes them", "as long as the row in `attachments`"),
+    ("Redis: stream", "published events", "erases those of the customer's cases", "`SUPPORT_EVENTS_KEEP` events"),
+    ("Redis: cache", "answers of the sources", "removes those of the customer's cases", "`SUPPORT_TIMELINE_STALE_TTL`"),
+    ("memory", "encoded cases, changes for streams", "waits for their end", "minutes, or until others displace them"),
+    ("backups", "all of the above", "does not reach them", "as the operator keeps them"),
+)
+MODELS = (CaseSummary, ListedCase, Case, Message, Attachment, CaseLink)
+SHOWN = {
+    "masked": "`[masked]`",
+    "word": "it, if it is one word without a long number, otherwise `[masked]`",
+    "known": "it, if the service knows the value, otherwise `other`",
+    "pseudonym": "a pseudonym",
+    "entries": "entries with masked values",
+    "hidden": "nothing",
+    "never sent": "nothing",
+}
+LEFT = {
+    "kept": "it",
+    "replaced": "`[erased]`",
+    "replaced if unknown": "it, if the service knows the value, otherwise `other`",
+    "emptied": "an empty value",
+    "removed": "nothing",
+    "deleted": "nothing: the row is deleted",
+    "rewritten": "what says nothing about the customer",
+}
+CASE = "as long as the case"
+DAYS = WebhookTimings()
+KEPT_FOR = {
+    "tickets": "without limit",
+    "ticket_tags": CASE,
+    "messages": CASE,
+    "search_documents": CASE,
+    "ticket_references": CASE,
+    "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
+    "staged_attachments": f"{UploadLimits(0).staged_for.total_seconds() / 3600:g} hours",
+    "attachment_deletions": "without limit",
+    "views": "until the view is deleted",
+    "outbox": "until the event is published",
+    "webhook_deliveries": f"{DAYS.retention_delivered.days} day, or {DAYS.retention_failed.days} days if it failed",
+    "audit_log": "without limit",
+    "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",
+}
+
+
+def main() -> int:
+    """Write or check the page and return the exit status."""
+    parser = argparse.ArgumentParser(prog="docs/data_inventory.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    text = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(text)
+        return 0
+    if PAGE.exists() and PAGE.read_text() == text:
+        return 0
+    print("docs/operations/data-inventory.md is out of date: run `make generate`", file=sys.stderr)
+    return 1
+
+
+def page() -> str:
+    """Return the page for the current fields and tables."""
+    return "\n".join(
+        (
+            HEAD,
+            *_table(SHOWN_COLUMNS, _shown()),
+            "\n## Where it is stored\n",
+            *_table(STORED_COLUMNS, _stored()),
+            "\n## Outside the database\n",
+            *_table(ELSEWHERE_COLUMNS, ELSEWHERE),
+            "",
+        )
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
+
+
+def _shown() -> Iterator[Sequence[str]]:
+    for model in MODELS:
+        for name, rule in rules_of(model).items():
+            if name in model.__annotations__ and rule.analyst in SHOWN and rule.erasure in LEFT:
+                title = model.model_config.get("title") or model.__name__
+                member = model.model_fields[name].alias or name
+                yield f"{title}.`{member}`", SHOWN[rule.analyst], LEFT[rule.erasure]
+
+
+def _stored() -> Iterator[Sequence[str]]:
+    for table in metadata.tables.values():
+        for column in table.c:
+            rule = column.info[ERASURE]
+            if rule not in ("kept", "nobody's"):
+                yield f"`{table.name}`", f"`{column.name}`", LEFT[rule], KEPT_FOR[table.name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
