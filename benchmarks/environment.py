@@ -16,7 +16,7 @@ from benchmarks.authentication import Authentication
 from benchmarks.configurations import DEFAULT, Configuration
 from benchmarks.databases import Databases, databases
 from benchmarks.load_generator import Failed
-from support_service.database import migrate
+from support_service.platform.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0

@@ -24,7 +24,7 @@ import uvloop
 from tests.support.servers import PostgresServer, RedisServer, free_port
 
 from benchmarks.event_cost import EventStream, compare
-from support_service.database import migrate
+from support_service.platform.database import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = 500

@@ -22,7 +22,7 @@ import aiohttp
 from benchmarks.databases import databases
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
-from support_service.database import migrate
+from support_service.platform.database import migrate
 
 CONNECTIONS = 32
 MESSAGES = 4  # per case

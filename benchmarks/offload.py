@@ -25,7 +25,6 @@ from obstore.store import S3Store
 from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
-from support_service import database
 from support_service.attachments.component import configured_storages
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.service import AttachmentService
@@ -34,11 +33,12 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.client import Attachment, SupportClient, SupportError
 from support_service.commands.runtime.maintenance import open_maintenance
-from support_service.database import migrate
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.settings import Settings
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform import database
+from support_service.platform.database import migrate
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 
 FILES, SMALL = 10_000, 4096
 HUGE = 2 << 30

@@ -19,7 +19,7 @@ from benchmarks import scenarios
 from benchmarks.databases import postgres_cluster
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Client, Request
-from support_service.database import migrate
+from support_service.platform.database import migrate
 
 CONNECTIONS = 16
 FOLLOW_UPS = 3  # messages after the first one

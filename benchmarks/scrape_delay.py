@@ -12,9 +12,9 @@ from typing import Any
 import uvloop
 
 from support_service import server
-from support_service.telemetry.http import RequestMetrics
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.http import RequestMetrics
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 
 SCRAPES = 100
 ROUNDS = 5

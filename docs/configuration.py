@@ -12,16 +12,16 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
-from support_service.settings import values
-from support_service.settings.section import SettingsSection
+from support_service.platform.settings import values
+from support_service.platform.settings.section import SettingsSection
 
 PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """\
 # Configuration
 
 All settings come from environment variables. `make configuration` generates this page from
-`src/support_service/settings/`. An invalid value stops the start with one line that names the variable, the value and
-the expected values. An unknown `SUPPORT_` variable causes a warning. So do the
+`src/support_service/platform/settings/`. An invalid value stops the start with one line that names the variable, the
+value and the expected values. An unknown `SUPPORT_` variable causes a warning. So do the
 `SERVICE_` variables of the [earlier support-service](operations/earlier-service.md#settings). An empty value counts as
 unset. Durations are a number with a unit: `s`, `m`, `h`, `d` or `w`.
 """

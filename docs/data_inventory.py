@@ -8,9 +8,9 @@ from pathlib import Path
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
-from support_service.database.tables import ERASURE, metadata
 from support_service.events.webhooks import WebhookTimings
-from support_service.idempotency.claims import IdempotencyTimings
+from support_service.platform.database.tables import ERASURE, metadata
+from support_service.platform.idempotency.claims import IdempotencyTimings
 
 PAGE = Path(__file__).parent / "operations/data-inventory.md"
 HEAD = """\

@@ -8,15 +8,15 @@ from pathlib import Path
 from grafana.generate import ROWS
 
 from observability.rules import documents
-from support_service.telemetry.instruments import INSTRUMENTS, PROBE_INSTRUMENTS, InstrumentSpec
+from support_service.platform.telemetry.instruments import INSTRUMENTS, PROBE_INSTRUMENTS, InstrumentSpec
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "observability" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Every instrument, written by `make observability` from the table in `telemetry/instruments/`. The heading is the
-name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
+Every instrument, written by `make observability` from the table in `platform/telemetry/instruments/`. The heading is
+the name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
 values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """
 KINDS = {

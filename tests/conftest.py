@@ -11,14 +11,14 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from support_service import database as databases
 from support_service.app import Timings, build
-from support_service.database import Database
-from support_service.http.runner import Runner
+from support_service.guard.runner import Runner
+from support_service.platform import database as databases
+from support_service.platform.database import Database
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.server import READ_BUFFER
-from support_service.settings import Settings
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache.base import SnapshotStore
 from support_service.timeline.cache.memory import InProcessCache
 from support_service.timeline.cache.redis import RedisCache

@@ -21,7 +21,7 @@ from benchmarks.environment import ROOT, free_port, running
 from benchmarks.scale.calls import CALLS, PERIODIC, Call
 from benchmarks.scale.load import load
 from benchmarks.scale.periodic import measure_periodic
-from support_service.database import migrate
+from support_service.platform.database import migrate
 
 SMALL = 10_000
 SIZES = {"postgresql": 1_000_000, "sqlite": 300_000}

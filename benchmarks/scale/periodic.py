@@ -7,10 +7,10 @@ from time import perf_counter
 
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
-from support_service import database as databases
 from support_service.cases.store import case_counts
 from support_service.core.clock import utc_now
-from support_service.database import Reader
+from support_service.platform import database as databases
+from support_service.platform.database import Reader
 from support_service.sla import clock_counts, clock_store
 from support_service.sla.detector import DetectorTimings
 

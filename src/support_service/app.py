@@ -8,45 +8,45 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from support_service.access import component as access
-from support_service.access.timings import AccessTimings
 from support_service.api import component as api
 from support_service.api.routing.services import ApiTimings
 from support_service.attachments import component as attachments
 from support_service.attachments.component import AttachmentTimings
-from support_service.audit import component as audit
-from support_service.audit.sealer import SealerTimings
 from support_service.cases import component as cases
 from support_service.cases.component import CaseTimings
 from support_service.cases.masking import Masker
-from support_service.certificates import component as certificates
-from support_service.certificates.component import CertificateTimings
 from support_service.console import component as console
-from support_service.database import component as database
-from support_service.database.timings import DatabaseTimings
+from support_service.desk.macros import component as macros
+from support_service.desk.views import component as views
+from support_service.desk.views.service import ViewLimits
 from support_service.events import component as events
 from support_service.events.component import EventTimings
-from support_service.http import component as http
-from support_service.http.component import HttpTimings
-from support_service.http.json_body import MAX_JSON_BODY_BYTES
-from support_service.idempotency import component as idempotency
-from support_service.idempotency.claims import IdempotencyTimings
-from support_service.limits import component as limits
-from support_service.limits.rates import RateSyncTimings
-from support_service.macros import component as macros
-from support_service.redis_client import component as redis_client
-from support_service.settings import Settings
+from support_service.guard import component as http
+from support_service.guard.component import HttpTimings
+from support_service.guard.json_body import MAX_JSON_BODY_BYTES
+from support_service.guard.limits import component as limits
+from support_service.guard.limits.rates import RateSyncTimings
+from support_service.platform.access import component as access
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.audit import component as audit
+from support_service.platform.audit.sealer import SealerTimings
+from support_service.platform.certificates import component as certificates
+from support_service.platform.certificates.component import CertificateTimings
+from support_service.platform.database import component as database
+from support_service.platform.database.timings import DatabaseTimings
+from support_service.platform.idempotency import component as idempotency
+from support_service.platform.idempotency.claims import IdempotencyTimings
+from support_service.platform.redis import component as redis_client
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry import component as telemetry
+from support_service.platform.telemetry.component import TelemetryTimings
 from support_service.sla import component as sla
 from support_service.sla.component import SlaTimings
 from support_service.stream import component as stream
 from support_service.stream.service import StreamTimings
-from support_service.telemetry import component as telemetry
-from support_service.telemetry.component import TelemetryTimings
 from support_service.timeline import component as timeline
 from support_service.timeline.component import TimelineTimings
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
-from support_service.views import component as views
-from support_service.views.service import ViewLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from support_service.app import build
 from support_service.core.urls import format_host
-from support_service.http.component import READINESS
-from support_service.http.readiness import Readiness
-from support_service.http.runner import Runner
-from support_service.settings import ServerSettings, Settings, WrongSetting
+from support_service.guard.component import READINESS
+from support_service.guard.readiness import Readiness
+from support_service.guard.runner import Runner
+from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
 # Seconds that another thread, such as one that renders a scrape, may block the event loop.

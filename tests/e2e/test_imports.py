@@ -16,8 +16,8 @@ SERVE = """
 import asyncio, os, sys, urllib.request
 
 from support_service import server
-from support_service.database import migrate
-from support_service.settings import Settings
+from support_service.platform.database import migrate
+from support_service.platform.settings import Settings
 
 settings = Settings.to_serve(os.environ)
 assert migrate.upgrade(settings.database.url) == "newest"

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from support_service.database.component import DATABASE
+from support_service.platform.database.component import DATABASE
 
 
 async def alter_audit_log(client, statement):

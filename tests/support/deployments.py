@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from support_service import settings
-from support_service.settings import SettingsSection
+from support_service.platform import settings
+from support_service.platform.settings import SettingsSection
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "observability" / "kubernetes"

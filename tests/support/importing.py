@@ -10,12 +10,12 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError
-from support_service.database import Database
-from support_service.idempotency.unit_of_work import WriteOrigin
 from support_service.importing.attachments import ImportedFiles
 from support_service.importing.entries import Entries, Entry, Mapper
 from support_service.importing.importer import Importer, ImportTotals
 from support_service.importing.json_lines import as_it_is, read_lines
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
 OPERATOR = WriteOrigin(Principal("operator ann", "supervisor"))
 Refusals = list[tuple[int, str, list[str]]]

@@ -4,7 +4,7 @@ from functools import partial
 
 from support_service import cli, server
 from support_service.app import Timings, build
-from support_service.telemetry.component import TelemetryTimings
+from support_service.platform.telemetry.component import TelemetryTimings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings

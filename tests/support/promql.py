@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from support_service.telemetry import instruments
+from support_service.platform.telemetry import instruments
 
 TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from support_service.telemetry.component import METRICS
+from support_service.platform.telemetry.component import METRICS
 
 Labels = dict[str, str]
 

@@ -5,8 +5,8 @@ from typing import get_args
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.service_levels import Target
-from support_service.database.component import DATABASE
-from support_service.database.tables import case_clocks, tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import case_clocks, tickets
 
 HOUR = timedelta(hours=1)
 ALL_TARGETS = get_args(Target)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support_service.database import migrate
+from support_service.platform.database import migrate
 from tests.support.servers import MissingServer, PostgresServer, RedisServer, S3Server, find_binary
 
 BuiltOnce = Callable[[str, Callable[[Path], None]], Path]  # the fixture of tests/support/plugins/built_once.py

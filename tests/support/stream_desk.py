@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from support_service.access.timings import AccessTimings
-from support_service.database.component import DATABASE
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.database.component import DATABASE
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually

@@ -8,11 +8,11 @@ from support_service.app import Timings
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.shared_counts import SharedCountLimits
-from support_service.database.timings import DatabaseTimings, PostgresTimings
+from support_service.desk.views.service import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings
-from support_service.views.service import ViewLimits
+from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support_service.settings.earlier_service import NEW_NAMES, PAGE
+from support_service.platform.settings.earlier_service import NEW_NAMES, PAGE
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PACKAGE = ROOT / "src" / "support_service"

@@ -8,7 +8,7 @@ from observability.rules import ALERTS
 
 from support_service.api.routes import ROUTES
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
-from support_service.telemetry.instruments import INSTRUMENTS
+from support_service.platform.telemetry.instruments import INSTRUMENTS
 from tests.support.promql import ROOT
 
 METRICS = {

@@ -9,14 +9,14 @@ from aiohttp import web
 from support_service.api import health
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, MetricsAccess
-from support_service.core import background
 from support_service.core.errors import Unavailable
 from support_service.core.urls import format_host
-from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS
-from support_service.http.instrumentation import instrumentation_middleware
-from support_service.http.problems import problem_middleware
-from support_service.http.runner import Runner
-from support_service.telemetry.component import REQUEST_METRICS
+from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
+from support_service.guard.instrumentation import instrumentation_middleware
+from support_service.guard.problems import problem_middleware
+from support_service.guard.runner import Runner
+from support_service.platform import background
+from support_service.platform.telemetry.component import REQUEST_METRICS
 
 MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
 SHUTDOWN_TIMEOUT = 1.0  # seconds for a running scrape to finish at shutdown

@@ -18,8 +18,8 @@ from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
 from support_service.core.errors import Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.http.problems import problem_response
-from support_service.http.uploads import FileUpload
+from support_service.guard.problems import problem_response
+from support_service.guard.uploads import FileUpload
 
 TAG = Tag("attachments", "Attachments: upload, list, download, remove.")
 ATTACHMENTS = CASE + "/attachments"

@@ -9,10 +9,10 @@ from support_service.api.models.audit import AuditEntry, AuditPage, AuditQuery
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
-from support_service.audit import actions, store
-from support_service.audit.chain import StoredAuditEntry
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
+from support_service.platform.audit import actions, store
+from support_service.platform.audit.chain import StoredAuditEntry
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 

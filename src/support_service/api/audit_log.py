@@ -12,10 +12,10 @@ from support_service.api.models.audit_log import (
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Route
-from support_service.audit import search
-from support_service.audit.search import AuditFilters
-from support_service.audit.verify import verify_part
 from support_service.core import pagination
+from support_service.platform.audit import search
+from support_service.platform.audit.search import AuditFilters
+from support_service.platform.audit.verify import verify_part
 
 
 async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage]:

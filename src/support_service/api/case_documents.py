@@ -22,8 +22,8 @@ from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
 from support_service.core.domain.principals import Principal, View
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.sla.known_policies import KnownPolicies
-from support_service.telemetry.instruments import Instruments
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 

@@ -26,8 +26,8 @@ from support_service.cases.model.requests import (
 from support_service.cases.policy import permission_missing
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.idempotency.unit_of_work import UnitOfWork
-from support_service.telemetry.logs import LOG_CASE_ID
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
 CASES = "/support/cases"

@@ -5,8 +5,6 @@ from functools import partial
 
 from aiohttp import web
 
-from support_service.access.authenticator import AnonymousAuthenticator
-from support_service.access.component import AUTHENTICATOR, BROWSER_SESSIONS
 from support_service.api.admin import admin_server
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
@@ -18,11 +16,9 @@ from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
-from support_service.audit.component import AUDIT_SEALER
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
-from support_service.core.background import run_every, run_in_background
-from support_service.database.component import DATABASE
-from support_service.database.secrets import read_secret
+from support_service.desk.macros.component import MACRO_SERVICE
+from support_service.desk.views.component import VIEW_SERVICE
 from support_service.events.component import (
     DEAD_LETTERS,
     EVENT_CONSUMER,
@@ -30,20 +26,24 @@ from support_service.events.component import (
     WEBHOOK_DELIVERIES,
     WEBHOOK_SENDER,
 )
-from support_service.http.component import ADMISSION, PUBLIC_URL, READINESS
-from support_service.http.route_paths import any_segment
-from support_service.http.uploads import UploadOptions
-from support_service.idempotency.component import IDEMPOTENCY_SERVICE
-from support_service.limits.fair_turns import FairTurns
-from support_service.macros.component import MACRO_SERVICE
-from support_service.settings.process import AccessSettings
-from support_service.settings.resources import AttachmentSettings, EventSettings, LinkSettings
+from support_service.guard.component import ADMISSION, PUBLIC_URL, READINESS
+from support_service.guard.limits.fair_turns import FairTurns
+from support_service.guard.route_paths import any_segment
+from support_service.guard.uploads import UploadOptions
+from support_service.platform.access.authenticator import AnonymousAuthenticator
+from support_service.platform.access.component import AUTHENTICATOR, BROWSER_SESSIONS
+from support_service.platform.audit.component import AUDIT_SEALER
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.secrets import read_secret
+from support_service.platform.idempotency.component import IDEMPOTENCY_SERVICE
+from support_service.platform.settings.process import AccessSettings
+from support_service.platform.settings.resources import AttachmentSettings, EventSettings, LinkSettings
+from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
+from support_service.platform.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.sla.component import CLOCK_TRACKER, POLICY_SERVICE
 from support_service.stream.component import CHANGE_STREAM, CURRENT_OWNERS, MASK_CASE
-from support_service.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
-from support_service.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
-from support_service.views.component import VIEW_SERVICE
 
 # Their time series start at 0; those of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})

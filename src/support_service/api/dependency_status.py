@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from support_service.access.authenticator import Authenticator
 from support_service.attachments.service import AttachmentService
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Unavailable
-from support_service.database import Database
-from support_service.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.events.consumer import EventConsumer
-from support_service.http.readiness import Readiness
-from support_service.telemetry.instruments import Observations
+from support_service.guard.readiness import Readiness
+from support_service.platform.access.authenticator import Authenticator
+from support_service.platform.database import Database
+from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
+from support_service.platform.telemetry.instruments import Observations
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
 

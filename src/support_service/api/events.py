@@ -18,7 +18,7 @@ from support_service.events.inbound_events import (
     PaymentStatusChanged,
     ShipmentUpdated,
 )
-from support_service.http.json_body import media_type, read_json
+from support_service.guard.json_body import media_type, read_json
 
 TAG = Tag("events", "Inbound events by HTTP.")
 

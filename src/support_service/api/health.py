@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from support_service.access.bearer import extract_bearer_token
 from support_service.api.models.health import Health, Ready
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.endpoint import Headers
 from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess
 from support_service.core.errors import Forbidden, Unauthenticated
+from support_service.platform.access.bearer import extract_bearer_token
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from support_service.api.panel_links import LINKS, panel_path
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.audit.sealer import Sealer
 from support_service.events.consumer import EventConsumer
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhooks import WebhookSender
-from support_service.telemetry.process import LoopLagSampler
+from support_service.platform.audit.sealer import Sealer
+from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.timeline.aggregator import TimelineAggregator
 
 

@@ -14,9 +14,9 @@ from support_service.api.routing.route import Permission, Route
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import RequestModel
-from support_service.http.connection import HttpConnection
-from support_service.http.instrumentation import STREAM_BEGAN
-from support_service.http.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
+from support_service.guard.connection import HttpConnection
+from support_service.guard.instrumentation import STREAM_BEGAN
+from support_service.guard.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
 
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = istr("Last-Event-ID")

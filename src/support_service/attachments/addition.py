@@ -6,10 +6,10 @@ from functools import partial
 from support_service.attachments import ledger, store
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.model import StoredAttachment, attachment_view, audit_fields
-from support_service.audit import log as audit
 from support_service.core.errors import Conflict
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.audit import log as audit
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 async def add_attachment(work: UnitOfWork, added: StoredAttachment, max_files: int, *, public_url: str) -> None:

@@ -9,9 +9,9 @@ from support_service.attachments import ledger, store
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import age_in_seconds, utc_now
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.instruments.attachments import (
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments.attachments import (
     ATTACHMENT_BACKLOG,
     ATTACHMENT_BACKLOG_AGE,
     ATTACHMENT_BACKLOG_FILES,

@@ -6,8 +6,8 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
-from support_service.database import Reader, Transaction
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 async def lock_visible_case(

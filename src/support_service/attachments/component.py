@@ -11,11 +11,11 @@ from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
-from support_service.core.background import run_every, run_in_background
-from support_service.database.component import DATABASE
-from support_service.http.component import PUBLIC_URL
-from support_service.settings.resources import AttachmentSettings, ObjectStoreSettings
-from support_service.telemetry.component import INSTRUMENTS
+from support_service.guard.component import PUBLIC_URL
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.settings.resources import AttachmentSettings, ObjectStoreSettings
+from support_service.platform.telemetry.component import INSTRUMENTS
 
 ATTACHMENT_SERVICE = web.AppKey("attachment_service", AttachmentService)
 

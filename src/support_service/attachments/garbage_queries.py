@@ -7,9 +7,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.tables import attachment_leftovers as garbage
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_leftovers as garbage
 
 COLUMNS = (garbage.c.storage, garbage.c.storage_key, garbage.c.size_bytes)
 INSERT_GARBAGE = compiled(garbage.insert().inline())

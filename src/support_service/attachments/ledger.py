@@ -6,10 +6,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.database import ContendedRow, Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.tables import attachment_ledger as ledger
-from support_service.database.tables import attachments
+from support_service.platform.database import ContendedRow, Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_ledger as ledger
+from support_service.platform.database.tables import attachments
 
 # Every upload and every removal changes the same row.
 LEDGER_ROW = ContendedRow("attachment_ledger", at_once=4)

@@ -11,7 +11,7 @@ from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment, attachment_url
 from support_service.core.clock import utc_now
 from support_service.core.errors import FieldError, ValidationFailed
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 class NamedFiles:

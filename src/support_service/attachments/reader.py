@@ -9,8 +9,8 @@ from support_service.attachments.case_access import attachment_not_found
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
 from support_service.core.errors import Unavailable
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 

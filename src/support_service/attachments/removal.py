@@ -5,9 +5,9 @@ from datetime import datetime
 
 from support_service.attachments import ledger, store
 from support_service.attachments.model import StoredAttachment, attachment_view, audit_fields
-from support_service.audit import log as audit
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.audit import log as audit
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 async def remove_attachments(

@@ -22,9 +22,9 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
-from support_service.database import ContendedRow, Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import ContendedRow, Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
 
 log = logging.getLogger(__name__)
 

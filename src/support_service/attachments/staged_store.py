@@ -13,9 +13,9 @@ from support_service.attachments.garbage_queries import add_garbage, take_from_g
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.store import FIELD_NAMES, bytes_of, to_attachment
 from support_service.core.domain.principals import Principal
-from support_service.database import Reader, Transaction
-from support_service.database.tables import attachment_leftovers as garbage
-from support_service.database.tables import staged_attachments as staged
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import staged_attachments as staged
 
 # A staged file gets the visibility of its message. Before that, only the uploader sees it.
 _COLUMNS = [sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in FIELD_NAMES]

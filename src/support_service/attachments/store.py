@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.model import StoredAttachment
 from support_service.core.domain.principals import CaseOwnership
-from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.erasure import erased_values
-from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
-from support_service.database.tables import attachment_deletions, attachments, tickets
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.erasure import erased_values
+from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
+from support_service.platform.database.tables import attachment_deletions, attachments, tickets
 
 OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
 FIELD_NAMES = [field.name for field in fields(StoredAttachment)]

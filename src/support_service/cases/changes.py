@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from support_service.audit import log as audit
 from support_service.cases.message_files import MessageFiles
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message, check_status_change
 from support_service.cases.model.requests import CaseChange, NewMessage
@@ -18,7 +17,8 @@ from support_service.core.errors import Conflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.audit import log as audit
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.sla.clock_tracker import ClockTracker
 
 _AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]

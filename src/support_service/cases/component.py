@@ -12,12 +12,12 @@ from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseChannels, CaseLimits, CaseService
-from support_service.core.background import run_every, run_in_background
-from support_service.database.component import DATABASE
 from support_service.events.component import INBOUND_EVENT_APPLIER
-from support_service.settings.process import CaseSettings
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.settings.process import CaseSettings
+from support_service.platform.telemetry.component import INSTRUMENTS
 from support_service.sla.component import CLOCK_TRACKER
-from support_service.telemetry.component import INSTRUMENTS
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
 LINK_SERVICE = web.AppKey("link_service", LinkService)

@@ -9,7 +9,7 @@ from support_service.cases.store.messages_since import read_since
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import VersionConflict
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.database import Reader
+from support_service.platform.database import Reader
 
 MAX_MESSAGES = 50  # the newest ones
 

@@ -9,7 +9,7 @@ from support_service.cases.policy import check_may_write
 from support_service.cases.store import external_ids
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.errors import Conflict
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.sla.clock_tracker import ClockTracker
 
 

@@ -6,9 +6,9 @@ from time import monotonic
 
 from support_service.cases.store import case_counts
 from support_service.core.clock import age_in_seconds
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
 
 
 @dataclass(frozen=True, slots=True)

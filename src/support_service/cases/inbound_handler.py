@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import Literal
 
-from support_service.audit import log as audit
 from support_service.cases.model.case import Message
 from support_service.cases.store import case_store
 from support_service.core.clock import time_after
 from support_service.core.ids import new_id
-from support_service.database import Database
 from support_service.events import inbox, outbox
 from support_service.events.inbound_events import InboundEvent
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
 
 
 class InboundEventHandler:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from support_service.audit import log as audit
 from support_service.cases import changes
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.links import DUPLICATE_OF, MAX_LINKS, RELATED
@@ -23,11 +22,12 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.database import ContendedRow, Database
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.audit import log as audit
+from support_service.platform.database import ContendedRow, Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.sla.clock_tracker import ClockTracker
-from support_service.telemetry.instruments import Instruments
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
 BeforeAndAfter = tuple[CaseSummary, CaseSummary]  # a case before and after

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Protocol
 
-from support_service.database import ContendedRow
-from support_service.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.database import ContendedRow
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 class MessageFiles(Protocol):

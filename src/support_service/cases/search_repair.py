@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from support_service.cases.store import missing_documents
-from support_service.database import Database
-from support_service.database.erasure import ERASED_TEXT
+from support_service.platform.database import Database
+from support_service.platform.database.erasure import ERASED_TEXT
 
 RANGE = 500  # cases that one statement compares with their documents
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from support_service.audit import log as audit
 from support_service.cases import changes, external_ids, list_cursor
 from support_service.cases.changes import AddedMessage
 from support_service.cases.conflicts import describe_conflict
@@ -39,11 +38,12 @@ from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import Conflict, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.database import ContendedRow, Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.audit import log as audit
+from support_service.platform.database import ContendedRow, Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.labels import OTHER, known_or_other
 from support_service.sla.clock_tracker import ClockTracker
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.labels import OTHER, known_or_other
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.store import case_list
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
-from support_service.database import Database
+from support_service.platform.database import Database
 
 Key = tuple[object, ...]
 

@@ -2,7 +2,7 @@
 
 from support_service.cases.model.case import CaseSummary
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments
 
 
 def count_status(instruments: Instruments, before: CaseSummary, after: CaseSummary) -> None:

@@ -12,7 +12,7 @@ from support_service.commands.runtime.progress import Progress, show_progress
 from support_service.core.errors import ValidationFailed
 from support_service.core.os_errors import describe_os_error
 from support_service.core.urls import format_host
-from support_service.settings import ClientSettings, Settings
+from support_service.platform.settings import ClientSettings, Settings
 
 UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
 TIMINGS = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon

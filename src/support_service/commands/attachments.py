@@ -15,8 +15,8 @@ from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.commands.runtime.progress import show_progress
 from support_service.core.clock import utc_now
-from support_service.idempotency.unit_of_work import WriteOrigin
-from support_service.settings import Settings
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.settings import Settings
 
 
 def sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -6,13 +6,13 @@ import re
 import sys
 from collections.abc import Mapping
 
-from support_service.audit import store
-from support_service.audit.verify import ChainVerification, verify_chain
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.progress import show_progress
 from support_service.core.errors import ValidationFailed
-from support_service.database import Database
-from support_service.settings import Settings
+from support_service.platform.audit import store
+from support_service.platform.audit.verify import ChainVerification, verify_chain
+from support_service.platform.database import Database
+from support_service.platform.settings import Settings
 
 CHAIN_BROKEN_STATUS = 1  # exit status if the chain is broken
 SHA256_HEX = re.compile("[0-9a-fA-F]{64}")

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping
 
 from support_service.commands.runtime.database import NEWER_DATABASE_MESSAGE
-from support_service.database.migrate import upgrade
-from support_service.settings import Settings
+from support_service.platform.database.migrate import upgrade
+from support_service.platform.settings import Settings
 
 
 def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:

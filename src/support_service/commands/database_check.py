@@ -12,8 +12,8 @@ from support_service.cases.search_repair import SearchRepair, SearchTotals
 from support_service.cases.store.missing_documents import newest_seq
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.progress import show_progress
-from support_service.database import Database
-from support_service.settings import Settings
+from support_service.platform.database import Database
+from support_service.platform.settings import Settings
 
 INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
 

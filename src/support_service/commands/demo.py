@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from support_service.commands.runtime.event_loop import run
 from support_service.demo import traffic as traffic_generator
 from support_service.demo.run import run as run_demo
-from support_service.settings import ClientSettings
+from support_service.platform.settings import ClientSettings
 
 
 def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from support_service.api.openapi import asyncapi as asyncapi_document
 from support_service.api.openapi import document as openapi_document
 from support_service.api.openapi.lint import find_gaps
-from support_service.settings import Settings
+from support_service.platform.settings import Settings
 
 
 def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

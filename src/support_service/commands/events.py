@@ -9,12 +9,12 @@ from datetime import datetime
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.event_loop import run
 from support_service.core.clock import utc_now
-from support_service.database import Database
 from support_service.events import webhook_store
 from support_service.events.broker.base import BrokerError, DeadLetter
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import shown_event
-from support_service.settings import Settings, WrongSetting
+from support_service.platform.database import Database
+from support_service.platform.settings import Settings, WrongSetting
 
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
 DEAD_LETTER_PAGE = 50  # dead letters per read; each may have 256 KiB

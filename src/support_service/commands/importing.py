@@ -19,8 +19,6 @@ from support_service.commands.runtime.database import load_migrated_settings
 from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.progress import show_progress
 from support_service.core.errors import ValidationFailed
-from support_service.database import connect
-from support_service.idempotency.unit_of_work import WriteOrigin
 from support_service.importing import chatwoot, dataflow, zammad
 from support_service.importing.attachments import ImportedFiles
 from support_service.importing.earlier_database import open_earlier_database
@@ -29,8 +27,10 @@ from support_service.importing.importer import Importer, ImportTotals
 from support_service.importing.json_array import read_array
 from support_service.importing.json_lines import as_it_is, read_lines
 from support_service.importing.refusals import RefusalFile
-from support_service.settings import Settings
-from support_service.settings.values import DatabaseUrl
+from support_service.platform.database import connect
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.settings import Settings
+from support_service.platform.settings.values import DatabaseUrl
 
 REFUSED_STATUS = 1  # exit status if cases were refused
 STANDARD_INPUT = "-"

@@ -14,10 +14,10 @@ from support_service.commands.runtime.database import load_migrated_settings
 from support_service.commands.runtime.event_loop import run
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.commands.runtime.progress import Progress, show_progress
-from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
-from support_service.settings import Settings, WrongSetting
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.settings import Settings, WrongSetting
 
 GARBAGE_COLLECTION_INTERVAL = 10.0  # seconds
 # Longest grace period that the command waits for. After a longer one, the service deletes the former copies.

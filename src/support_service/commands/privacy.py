@@ -19,9 +19,9 @@ from support_service.commands.runtime.progress import show_progress
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.settings import Settings
 from support_service.privacy.erasure import CustomerErasure
-from support_service.settings import Settings
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
 INCOMPLETE_STATUS = 1  # exit status if data is left to erase

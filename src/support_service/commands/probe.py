@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping
 
 from support_service.commands.runtime.event_loop import run
+from support_service.platform.settings import ClientSettings
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.run import run_every, run_once
-from support_service.settings import ClientSettings
 
 
 def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from support_service.commands.runtime.database import MIGRATIONS_MISSING_MESSAGE, NEWER_DATABASE_MESSAGE
 from support_service.commands.runtime.event_loop import run
-from support_service.database import migrate
+from support_service.platform.database import migrate
+from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.telemetry import logs
 from support_service.server import serve as run_server
-from support_service.settings import Settings, WrongSetting
-from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
 

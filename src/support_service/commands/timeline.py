@@ -11,9 +11,9 @@ from support_service.commands.runtime.tables import print_table, time_cell
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import ValidationFailed
-from support_service.database import Database
-from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
-from support_service.settings import Settings
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.settings import Settings
 from support_service.timeline import overrides
 from support_service.timeline.override_rules import check_ttl, clean_reason, parse_override_duration
 from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override

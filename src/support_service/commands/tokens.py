@@ -6,8 +6,13 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from support_service.access.timings import AccessTimings
-from support_service.access.token_file import (
+from support_service.commands.runtime.tables import print_table, time_cell
+from support_service.core import units
+from support_service.core.clock import utc_now
+from support_service.core.domain.principals import CASE_SCOPED_ROLES
+from support_service.core.errors import Conflict, NotFound, ValidationFailed
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.access.token_file import (
     ID_PATTERN,
     NAME_PATTERN,
     TokenEntry,
@@ -15,13 +20,8 @@ from support_service.access.token_file import (
     new_token,
     read_token_file,
 )
-from support_service.access.tokens import hash_token
-from support_service.commands.runtime.tables import print_table, time_cell
-from support_service.core import units
-from support_service.core.clock import utc_now
-from support_service.core.domain.principals import CASE_SCOPED_ROLES
-from support_service.core.errors import Conflict, NotFound, ValidationFailed
-from support_service.settings import AccessSettings
+from support_service.platform.access.tokens import hash_token
+from support_service.platform.settings import AccessSettings
 
 PROPAGATION_NOTE = (
     f"Every service that reads the file applies it within about {AccessTimings().token_file_check_interval:g} s."

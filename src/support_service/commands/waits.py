@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from support_service.commands.runtime.database import run_on_database
 from support_service.commands.runtime.tables import print_table
-from support_service.database.postgres.waits import PREPARED_TRANSACTION, Session, blockers, read_sessions
-from support_service.settings import Settings
+from support_service.platform.database.postgres.waits import PREPARED_TRANSACTION, Session, blockers, read_sessions
+from support_service.platform.settings import Settings
 
 QUERY_LENGTH = 100  # characters of a statement that are shown
 ON_SQLITE = """\

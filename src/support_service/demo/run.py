@@ -10,13 +10,13 @@ from support_service import __version__
 from support_service.app import build
 from support_service.client import SupportClient
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
-from support_service.database import migrate
 from support_service.demo.history import import_history
 from support_service.demo.samples import ORIGINAL, make_source_stale, open_samples
 from support_service.demo.services import simulated_service
+from support_service.platform.database import migrate
+from support_service.platform.settings import ClientSettings, ServerSettings, Settings, WrongSetting
+from support_service.platform.telemetry import logs
 from support_service.server import serving, stop_signal
-from support_service.settings import ClientSettings, ServerSettings, Settings, WrongSetting
-from support_service.telemetry import logs
 
 log = logging.getLogger(__name__)
 DATA_DIRECTORY = Path("var/demo")

@@ -14,7 +14,7 @@ from support_service.client import (
     SupportClient,
     SupportError,
 )
-from support_service.settings import WrongSetting
+from support_service.platform.settings import WrongSetting
 
 SAMPLE_CASES: tuple[NewCaseFields, ...] = (
     {

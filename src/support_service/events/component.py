@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from support_service.core.background import run_every, run_in_background
-from support_service.database.component import DATABASE
 from support_service.events import inbox
 from support_service.events.broker.base import Broker, RedisBrokerTimings
 from support_service.events.broker.log import EventLog
@@ -22,13 +20,15 @@ from support_service.events.delivery_service import DeliveryService
 from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
-from support_service.http.client_connections import LimitedConnector
-from support_service.http.component import READINESS
-from support_service.redis_client.server_state import monitored_server
-from support_service.settings.resources import EventSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
-from support_service.telemetry.http_client import client_metrics
-from support_service.telemetry.instruments.stores import BROKER_OPERATIONS
+from support_service.guard.client_connections import LimitedConnector
+from support_service.guard.component import READINESS
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.redis.server_state import monitored_server
+from support_service.platform.settings.resources import EventSettings
+from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
+from support_service.platform.telemetry.http_client import client_metrics
+from support_service.platform.telemetry.instruments.stores import BROKER_OPERATIONS
 
 if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker

@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from support_service.audit import log as audit
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.core.units import MAX_INTEGER
-from support_service.database import Database, Row
 from support_service.events import webhook_store
-from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Database, Row
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 
 
 class DeliveryService:

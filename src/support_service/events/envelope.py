@@ -22,7 +22,7 @@ from support_service.core.errors import (
 )
 from support_service.core.field_names import in_camel_case
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
-from support_service.telemetry.traces import propagation_headers
+from support_service.platform.telemetry.traces import propagation_headers
 
 MAX_EVENT_BYTES = 256 * 1024  # bytes
 MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from support_service.core.errors import NotFound
 from support_service.core.search_words import Sought
-from support_service.database import Reader, Transaction
-from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
-from support_service.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.tables import outbox, webhook_deliveries
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
 # Members of an event's envelope that name no object, but may contain the digits of a short id.

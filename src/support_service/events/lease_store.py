@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from support_service.database import Transaction
-from support_service.database.tables import leases
+from support_service.platform.database import Transaction
+from support_service.platform.database.tables import leases
 
 TAKE_LEASE = (
     leases.update()

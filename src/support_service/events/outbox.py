@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from support_service.core.clock import format_time
 from support_service.core.ids import new_id
-from support_service.database import Transaction
-from support_service.database.compiled import compiled
-from support_service.database.json_projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
-from support_service.database.tables import outbox, tickets
-from support_service.telemetry.traces import propagation_headers as current_trace
+from support_service.platform.database import Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.json_projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
+from support_service.platform.database.tables import outbox, tickets
+from support_service.platform.telemetry.traces import propagation_headers as current_trace
 
 SOURCE = "/support-service"
 CASE_OPENED = "support.case.opened.v1"

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.dialect import octets
-from support_service.database.pages import limit_by_bytes
-from support_service.database.tables import outbox
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import octets
+from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.tables import outbox
 
 
 def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

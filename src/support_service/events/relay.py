@@ -16,13 +16,13 @@ from datetime import datetime
 from support_service.core.backoff import Backoff
 from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
-from support_service.database import Database, Row
 from support_service.events import lease_store, outbox_store, webhook_store
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
-from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
+from support_service.platform.database import Database, Row
+from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
 
 log = logging.getLogger(__name__)
 

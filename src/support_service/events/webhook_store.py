@@ -6,10 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.database import Reader, Row, Transaction
-from support_service.database.dialect import UtcDateTime
-from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events.outbox_store import locked_in_order
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.tables import outbox, webhook_deliveries
 
 _NOT_FANNED_OUT = sa.text("NOT fanned_out")  # the same text as in the partial index
 TO_FAN_OUT = (

@@ -11,11 +11,11 @@ from support_service.attachments.model import StoredAttachment, attachment_url
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
-from support_service.core.background import cancel_all
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, ValidationFailed
-from support_service.database import ContendedRow, Transaction
 from support_service.importing.case_rows import CaseToImport, FileToImport
 from support_service.importing.files import MissingFile, blocks, for_path, guess_type, open_below
+from support_service.platform.background import cancel_all
+from support_service.platform.database import ContendedRow, Transaction
 
 CONCURRENT_FILES = 16  # they share the flush of a folder
 

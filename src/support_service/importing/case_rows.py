@@ -10,7 +10,7 @@ from support_service.cases.store.case_import import CaseHistory
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, FieldError, ValidationFailed
 from support_service.core.ids import new_id
-from support_service.http.json_body import INVALID_REQUEST
+from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 from support_service.importing.model import ImportedCase, ImportedFile, ImportedMessage
 

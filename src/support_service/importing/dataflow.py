@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import Json
-from support_service.http.json_body import parse_json
+from support_service.guard.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.earlier_database import EarlierDatabase
 from support_service.importing.entries import Entries, KeptIds, checked

@@ -13,8 +13,8 @@ from sqlalchemy.pool import NullPool
 
 from support_service.cases.model.vocabulary import Json
 from support_service.core.errors import Unavailable
-from support_service.database import Database, connect
-from support_service.database.failures import StatementError
+from support_service.platform.database import Database, connect
+from support_service.platform.database.failures import StatementError
 
 
 class EarlierDatabase(Protocol):

@@ -10,7 +10,7 @@ from support_service.cases.model.requests import NewMessage
 from support_service.cases.model.vocabulary import Json
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed, field_errors
 from support_service.core.field_names import in_camel_case
-from support_service.http.json_body import INVALID_REQUEST, parse_json
+from support_service.guard.json_body import INVALID_REQUEST, parse_json
 from support_service.importing.model import ImportedCase
 
 # What mappers raise for a document that is not in the form of the other system.

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from support_service.audit import log as audit
 from support_service.cases.changes import opening_changes
 from support_service.cases.store import case_import
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
-from support_service.database import Database
-from support_service.database.failures import StatementError
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.importing import case_rows
 from support_service.importing.attachments import ImportedFiles, StoredFiles
 from support_service.importing.case_rows import CaseToImport
 from support_service.importing.entries import Entries, Entry, Mapper, to_case
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Database
+from support_service.platform.database.failures import StatementError
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB

@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from support_service.cases.model.vocabulary import Json
 from support_service.core.errors import MalformedRequest, SupportError
-from support_service.http.json_body import parse_json
+from support_service.guard.json_body import parse_json
 from support_service.importing.entries import Entries, Entry
 
 MAX_LINE_BYTES = 1024 * 1024  # without the line's end

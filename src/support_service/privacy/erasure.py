@@ -15,25 +15,25 @@ from support_service.attachments.maintenance import reconcile_queries
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.removal import audit_removal
-from support_service.audit import log as audit
 from support_service.cases import erasure as cases
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.core.search_words import Sought
-from support_service.database import Database
+from support_service.desk.views.erasure import erase_views
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
-from support_service.idempotency import store as idempotency_store
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.settings import Settings
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.stores import discard_operation
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Database
+from support_service.platform.idempotency import store as idempotency_store
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.stores import discard_operation
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable
 from support_service.timeline.cache.redis import RedisCache
-from support_service.views.erasure import erase_views
 
 log = logging.getLogger(__name__)
 

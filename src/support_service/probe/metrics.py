@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from support_service.probe.report import CheckReport, Step
-from support_service.telemetry.instruments import Observations, observe
-from support_service.telemetry.instruments.probe import (
+from support_service.platform.telemetry.instruments import Observations, observe
+from support_service.platform.telemetry.instruments.probe import (
     PROBE_LAST_SUCCESS,
     PROBE_STEP,
     PROBE_STEP_FAILURE,
     PROBE_STEP_SUCCESS,
     PROBE_SUCCESS,
 )
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.probe.report import CheckReport, Step
 
 
 class CheckMetrics:

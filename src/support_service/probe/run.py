@@ -5,10 +5,10 @@ import json
 import time
 from collections.abc import Sequence
 
+from support_service.platform.settings import ServerSettings
 from support_service.probe.check import SyntheticCheck
 from support_service.probe.metrics import CheckMetrics
 from support_service.server import serving, stop_signal
-from support_service.settings import ServerSettings
 
 
 async def run_once(checks: Sequence[SyntheticCheck]) -> int:

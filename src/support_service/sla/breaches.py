@@ -9,11 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from support_service.audit import log as audit
 from support_service.core.domain.service_levels import Target
 from support_service.events import outbox
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.audit import log as audit
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork
+from support_service.platform.telemetry.instruments import Instruments
 
 
 class Breach(NamedTuple):

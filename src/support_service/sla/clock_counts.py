@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.core.domain.service_levels import TARGETS, Target
-from support_service.database import Database, Reader
-from support_service.database.dialect import text_literal
-from support_service.database.tables import case_clocks, clock_counts
+from support_service.platform.database import Database, Reader
+from support_service.platform.database.dialect import text_literal
+from support_service.platform.database.tables import case_clocks, clock_counts
 
 _C = case_clocks.c
 COUNTS = sa.select(

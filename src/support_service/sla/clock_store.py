@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from support_service.core.clock import MICROSECOND
 from support_service.core.domain.service_levels import TARGETS
-from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.dialect import UtcDateTime
-from support_service.database.json_projections import LATEST_CHANGE
-from support_service.database.tables import case_clocks, tickets
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.json_projections import LATEST_CHANGE
+from support_service.platform.database.tables import case_clocks, tickets
 from support_service.sla.case_clocks import Clocks
 from support_service.sla.clock import Clock
 from support_service.sla.policy import PolicyVersion

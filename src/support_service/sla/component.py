@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from support_service.core.background import run_every, run_in_background
-from support_service.database.component import DATABASE
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.telemetry.component import INSTRUMENTS
 from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.service import PolicyLimits, PolicyService
-from support_service.telemetry.component import INSTRUMENTS
 
 POLICY_SERVICE = web.AppKey("policy_service", PolicyService)
 CLOCK_TRACKER = web.AppKey("clock_tracker", ClockTracker)

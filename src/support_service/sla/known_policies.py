@@ -7,7 +7,7 @@ import pydantic_core
 from cachetools import LRUCache
 
 from support_service.core.clock import utc_now
-from support_service.database import Database, Reader
+from support_service.platform.database import Database, Reader
 from support_service.sla import policy_store
 from support_service.sla.policy import MatchedCase, PolicyVersion, first_match
 from support_service.sla.projections import to_clocks

@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.database import Reader, Row, Transaction
-from support_service.database.dialect import insert_if_new
-from support_service.database.tables import sla_policies
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.dialect import insert_if_new
+from support_service.platform.database.tables import sla_policies
 from support_service.sla.policy import Policy, PolicyContent, PolicyVersion
 
 _P = sla_policies.c

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from support_service.audit import log as audit
 from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, NotFound
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.resource_names import expect_valid_name, is_valid_name
-from support_service.database import ContendedRow, Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.audit import log as audit
+from support_service.platform.database import ContendedRow, Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.sla import policy_store as store
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import Policy, PolicyContent

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from support_service.core.background import run_every, run_in_background
 from support_service.events.component import EVENT_LOG
-from support_service.http.component import READINESS
-from support_service.settings.process import LimitSettings
+from support_service.guard.component import READINESS
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.settings.process import LimitSettings
+from support_service.platform.telemetry.component import INSTRUMENTS
+from support_service.platform.telemetry.instruments.stream import STREAM_INTERRUPTED, STREAM_OPEN
 from support_service.stream.changes import CurrentOwners, MaskCase
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
-from support_service.telemetry.component import INSTRUMENTS
-from support_service.telemetry.instruments.stream import STREAM_INTERRUPTED, STREAM_OPEN
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
 # The API sets both, because features do not import each other.

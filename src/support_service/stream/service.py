@@ -11,13 +11,13 @@ from support_service.core.domain.principals import CaseOwnership, Principal, Vie
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
 from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
 from support_service.stream.slots import StreamLimits, StreamSlots
 from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
-from support_service.telemetry.instruments import Instruments
 
 Authenticate = Callable[[], Awaitable[Principal]]
 Write = Callable[[bytes], Awaitable[None]]

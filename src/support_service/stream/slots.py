@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from support_service.core.errors import RateLimited, Unavailable
-from support_service.http.unread_answers import ADDRESS_PREFIX
+from support_service.guard.unread_answers import ADDRESS_PREFIX
 
 RETRY_AFTER = 5  # seconds
 

@@ -13,7 +13,7 @@ from cachetools import TTLCache
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
 from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import Snapshot, Snapshots

@@ -7,14 +7,20 @@ from typing import Any
 
 from aiohttp import web
 
-from support_service.core.background import run_every, run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.database.component import DATABASE
-from support_service.redis_client.server_state import monitored_server
-from support_service.settings.resources import TimelineSettings
-from support_service.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, TRACING, operation_metrics
-from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
-from support_service.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database.component import DATABASE
+from support_service.platform.redis.server_state import monitored_server
+from support_service.platform.settings.resources import TimelineSettings
+from support_service.platform.telemetry.component import (
+    CONNECTION_POOLS,
+    INSTRUMENTS,
+    REDIS_SERVERS,
+    TRACING,
+    operation_metrics,
+)
+from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.platform.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore

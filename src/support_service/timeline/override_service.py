@@ -5,8 +5,8 @@ from datetime import timedelta
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import FieldError, NotFound, ValidationFailed
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
-from support_service.database import Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.timeline.override_rules import check_ttl
 from support_service.timeline.overrides import (
     OVERRIDE_NAMES,

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from support_service.audit import log as audit
 from support_service.core.clock import to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
-from support_service.database import Database, Reader, Transaction
-from support_service.database.tables import timeline_levers
-from support_service.idempotency.unit_of_work import UnitOfWork
-from support_service.telemetry.instruments import Observations
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database.tables import timeline_levers
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.instruments import Observations
 
 REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change
 TTL_OVERRIDE = "ttl"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from support_service.core.background import run_in_background
 from support_service.core.domain.upstream_services import UpstreamService
+from support_service.platform.background import run_in_background
 from support_service.timeline.cache.base import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots

@@ -2,9 +2,9 @@
 
 import pytest
 
-from support_service.audit.sealer import Sealer
-from support_service.audit.verify import verify_chain
-from support_service.database.component import DATABASE
+from support_service.platform.audit.sealer import Sealer
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.component import DATABASE
 from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload
 from tests.support.scrape import Scrape
 

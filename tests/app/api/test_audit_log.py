@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.audit.sealer import Sealer
-from support_service.database.component import DATABASE
-from support_service.database.tables import audit_head, audit_log
+from support_service.platform.audit.sealer import Sealer
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import audit_head, audit_log
 from tests.support.audit import alter_audit_log
 from tests.support.calls import add_message, expect_problem, open_case
 

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from yarl import URL
 
 from support_service.app import Timings
-from support_service.database.component import DATABASE
-from support_service.http.component import READINESS, HttpTimings
+from support_service.guard.component import READINESS, HttpTimings
+from support_service.platform.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
 

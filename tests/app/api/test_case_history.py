@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic_core import to_json
 
-from support_service.audit import store as audit_store
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES
-from support_service.database.component import DATABASE
+from support_service.platform.audit import store as audit_store
+from support_service.platform.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, refresh, upload
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import outbox, tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import outbox, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case, upload
 from tests.support.scrape import Scrape

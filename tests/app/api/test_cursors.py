@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from support_service.api.routes import ROUTES
 from support_service.cases.model.requests import CURSOR_PATTERN
-from support_service.database.component import DATABASE
-from support_service.database.tables import tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import tickets
 from tests.support.calls import expect_problem, open_case
 
 CUSTOMER = "customer-1"

@@ -8,8 +8,8 @@ from yarl import URL
 from support_service.api.models.customers import MAX_FILES, CustomerReferences
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.database.component import DATABASE
-from support_service.database.tables import attachments
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import attachments
 from tests.support.calls import expect_problem, list_cases, open_case, upload
 
 PATH = "/support/customers/c-1"

@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import audit_log
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import audit_log
 from tests.support.calls import eventually, expect_problem
 from tests.support.events.dead_letters import give_up, waiting_events
 

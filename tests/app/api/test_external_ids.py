@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.ids import new_id
-from support_service.database.component import DATABASE
-from support_service.database.tables import audit_log, messages, tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import audit_log, messages, tickets
 from tests.support.calls import (
     add_message,
     expect_problem,

@@ -5,13 +5,13 @@ import gc
 
 import pytest
 
-from support_service.access.timings import AccessTimings
 from support_service.api.routing.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.errors import Unavailable
-from support_service.database.component import DATABASE
 from support_service.events.component import EventTimings
-from support_service.http.component import READINESS
+from support_service.guard.component import READINESS
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.database.component import DATABASE
 from support_service.timeline.breaker import FAILURES_TO_OPEN
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, upload
 from tests.support.scrape import parse

@@ -8,9 +8,9 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.core.ids import new_id
-from support_service.database.component import DATABASE
-from support_service.database.tables import idempotency_keys
-from support_service.idempotency.component import IDEMPOTENCY_SERVICE
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import idempotency_keys
+from support_service.platform.idempotency.component import IDEMPOTENCY_SERVICE
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
 

@@ -3,8 +3,8 @@
 import pytest
 
 from support_service.core.clock import utc_now
-from support_service.database.component import DATABASE
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.database.component import DATABASE
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail

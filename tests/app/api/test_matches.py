@@ -5,8 +5,8 @@ import pytest_asyncio
 
 from support_service.cases.erasure import erase_case
 from support_service.core.clock import utc_now
-from support_service.database.component import DATABASE
-from support_service.database.tables import messages
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import messages
 from tests.conftest import both_databases
 from tests.support.calls import add_message, list_cases, open_case, upload
 

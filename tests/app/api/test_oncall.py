@@ -12,7 +12,7 @@ from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.database.component import DATABASE
+from support_service.platform.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.sources.recent_calls import RecentCalls
 from tests.support.calls import eventually, open_case

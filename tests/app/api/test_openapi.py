@@ -21,7 +21,7 @@ from support_service.api.routing.problem_groups import (
 )
 from support_service.api.routing.route import PUBLIC
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.telemetry.http import UNMEASURED_PATHS
+from support_service.platform.telemetry.http import UNMEASURED_PATHS
 from tests.support.calls import api_routes, open_case, upload
 
 PROBLEM = "application/problem+json"

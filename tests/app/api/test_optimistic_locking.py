@@ -7,8 +7,8 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.store import case_store as cases_store
-from support_service.database.component import DATABASE
-from support_service.database.tables import attachment_leftovers, tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import attachment_leftovers, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 from tests.support.scrape import Scrape

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.database.component import DATABASE
-from support_service.database.tables import audit_log
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import audit_log
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support.calls import eventually, expect_problem
 from tests.support.timings import patient_timings

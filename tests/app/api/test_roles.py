@@ -9,8 +9,8 @@ import pytest_asyncio
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
-from support_service.database.component import DATABASE
-from support_service.database.tables import tickets
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
 from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, Principals, open_principals
 from tests.support.calls import api_routes, expect_problem, form, without_case_events

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.attachments import ledger
-from support_service.database.component import DATABASE
+from support_service.platform.database.component import DATABASE
 from tests.support.attachments.raw_uploads import (
     BODIES,
     END,

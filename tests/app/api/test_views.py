@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
-from support_service.database.component import DATABASE
-from support_service.database.tables import views
-from support_service.views.service import ViewLimits
+from support_service.desk.views.service import ViewLimits
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import views
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings

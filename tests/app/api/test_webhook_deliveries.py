@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import audit_log, webhook_deliveries
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import audit_log, webhook_deliveries
 from tests.support.calls import expect_problem
 from tests.support.events.webhooks import store_deliveries
 

@@ -5,8 +5,6 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from support_service.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.access.tokens import hash_token
 from support_service.client import (
     CaseSummary,
     Conflict,
@@ -20,6 +18,8 @@ from support_service.client import (
 )
 from support_service.core.clock import utc_now
 from support_service.core.user_error import UserError
+from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
+from support_service.platform.access.tokens import hash_token
 from tests.support.calls import eventually
 
 

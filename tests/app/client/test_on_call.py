@@ -6,8 +6,8 @@ import pytest
 
 from support_service.client import NotFound, VersionConflict
 from support_service.core.clock import utc_now
-from support_service.database.component import DATABASE
-from support_service.database.tables import webhook_deliveries
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import webhook_deliveries
 from tests.support.events.dead_letters import give_up
 
 PAST = datetime(2026, 5, 12, 12, tzinfo=UTC)

@@ -10,11 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import outbox, webhook_deliveries
 from support_service.events import erasure, outbox_store, webhook_store
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
 from tests.support.events.webhooks import SECRET

@@ -12,15 +12,15 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from support_service.app import Timings
-from support_service.core.background import run_in_background
-from support_service.http.component import CONNECTION_LIMITS, READINESS, HttpTimings
-from support_service.http.connection_limits import (
+from support_service.guard.component import CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.guard.connection_limits import (
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionLimitSettings,
     ConnectionTimings,
 )
-from support_service.limits.addresses import TrustedProxies
+from support_service.guard.limits.addresses import TrustedProxies
+from support_service.platform.background import run_in_background
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape

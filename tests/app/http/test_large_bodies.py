@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from support_service.http.component import ADMISSION
-from support_service.http.large_bodies import LARGE_BYTES, MAX_PER_CALLER
+from support_service.guard.component import ADMISSION
+from support_service.guard.large_bodies import LARGE_BYTES, MAX_PER_CALLER
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually, expect_problem
 from tests.support.scrape import Scrape

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
+from support_service.platform.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 from tests.support.process import running
 from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send_raw
 from tests.support.servers import free_port
@@ -103,7 +103,7 @@ def record(name, message, *arguments, failure=None):
 def clock(monkeypatch):
     """A clock that stands until it is turned."""
     now = [1000.0]
-    monkeypatch.setattr("support_service.telemetry.logs.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.platform.telemetry.logs.time.monotonic", lambda: now[0])
     return now
 
 

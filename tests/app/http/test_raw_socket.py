@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from support_service.http.component import READINESS
+from support_service.guard.component import READINESS
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.examples import examples
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.app import Timings
-from support_service.http.component import HttpTimings
+from support_service.guard.component import HttpTimings
 from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape

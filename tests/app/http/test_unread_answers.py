@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from support_service.app import Timings
-from support_service.http.component import ADMISSION, CONNECTION_LIMITS, READINESS, HttpTimings
-from support_service.http.connection import HttpConnection
-from support_service.http.connection_limits import ConnectionTimings
-from support_service.http.sliced_body import SLICE_BYTES, SlicedBody
-from support_service.http.unread_answers import STREAM_BYTES
+from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.guard.connection import HttpConnection
+from support_service.guard.connection_limits import ConnectionTimings
+from support_service.guard.sliced_body import SLICE_BYTES, SlicedBody
+from support_service.guard.unread_answers import STREAM_BYTES
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape

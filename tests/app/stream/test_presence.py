@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import metadata
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import metadata
 from support_service.stream.presence import PresenceTimings
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token

@@ -6,12 +6,12 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from support_service.access.token_file import edit_token_file
 from support_service.client import Change
 from support_service.core.clock import utc_now
-from support_service.database.component import DATABASE
-from support_service.database.tables import case_clocks
-from support_service.http.component import READINESS
+from support_service.guard.component import READINESS
+from support_service.platform.access.token_file import edit_token_file
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import case_clocks
 from support_service.stream.component import CHANGE_STREAM
 from support_service.stream.feed import FeedTimings
 from support_service.stream.subscribers import QueueLimits

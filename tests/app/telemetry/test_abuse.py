@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from support_service.api.routes import ROUTES
-from support_service.telemetry.component import METRICS
+from support_service.platform.telemetry.component import METRICS
 from tests.support.calls import GENEROUS_TIMEOUT, open_case
 from tests.support.scrape import Scrape, parse
 

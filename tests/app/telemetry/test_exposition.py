@@ -9,18 +9,18 @@ import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from support_service.core.domain.case_vocabulary import CHANNELS
-from support_service.telemetry.instruments import INSTRUMENTS
-from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
-from support_service.telemetry.instruments.http import HTTP_CLIENT_DURATION
-from support_service.telemetry.instruments.process import CERTIFICATE_EXPIRES, DEPENDENCY_STATUS, REPLICA_READY
-from support_service.telemetry.instruments.stores import (
+from support_service.platform.telemetry.instruments import INSTRUMENTS
+from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
+from support_service.platform.telemetry.instruments.http import HTTP_CLIENT_DURATION
+from support_service.platform.telemetry.instruments.process import CERTIFICATE_EXPIRES, DEPENDENCY_STATUS, REPLICA_READY
+from support_service.platform.telemetry.instruments.stores import (
     REDIS_EVICTED_KEYS,
     REDIS_EVICTION_POLICY,
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
     REDIS_ROLE,
 )
-from support_service.telemetry.instruments.timeline import SOURCE_OUTCOMES
+from support_service.platform.telemetry.instruments.timeline import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
 from tests.support.scrape import Scrape, parse
 

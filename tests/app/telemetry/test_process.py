@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from support_service import __version__
-from support_service.telemetry.process import read_memory_limit
+from support_service.platform.telemetry.process import read_memory_limit
 from tests.support.calls import eventually, open_case
 
 LAG = "support_event_loop_lag_seconds"

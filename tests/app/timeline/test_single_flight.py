@@ -11,8 +11,8 @@ from redis import Redis
 
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
-from support_service.database.component import DATABASE
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.database.component import DATABASE
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import snapshots

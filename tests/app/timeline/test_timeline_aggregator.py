@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.settings.resources import TimelineSettings
+from support_service.platform.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh

@@ -13,17 +13,21 @@ pytestmark = pytest.mark.usefixtures("processes")
 PARTS = ("api.models", "client", "core")
 MODULES = {
     "api",
-    "audit",
-    "audit.actions",
     "cases",
+    "desk",
+    "desk.macros",
+    "desk.macros.model",
+    "desk.macros.variables",
+    "desk.views",
+    "desk.views.model",
     "events",
     "events.broker",
     "events.broker.base",
-    "http",
-    "http.client_errors",
-    "macros",
-    "macros.model",
-    "macros.variables",
+    "guard",
+    "guard.client_errors",
+    "platform",
+    "platform.audit",
+    "platform.audit.actions",
     "sla",
     "sla.calendar",
     "sla.case_clocks",
@@ -35,8 +39,6 @@ MODULES = {
     "timeline",
     "timeline.breaker",
     "timeline.override_rules",
-    "views",
-    "views.model",
 }
 FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cachetools", "cloudevents", "multipart", "obstore", "opentelemetry"}
 FOREIGN |= {"prometheus_client", "psutil", "redis", "sqlalchemy", "sqlite3", "uvloop"}

@@ -5,8 +5,8 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.audit import sealer, store
-from support_service.database.tables import audit_log
+from support_service.platform.audit import sealer, store
+from support_service.platform.database.tables import audit_log
 from tests.conftest import both_databases
 from tests.support.process import running
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from support_service.database.tables import messages, tickets
+from support_service.platform.database.tables import messages, tickets
 from tests.conftest import both_databases
 from tests.support.process import running
 

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from support_service import database as databases
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform import database as databases
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from support_service.access.tokens import hash_token
 from support_service.arguments.parser import parser
 from support_service.core.errors import SupportError
+from support_service.platform.access.tokens import hash_token
 from tests.support.process import START_TIMEOUT, running
 
 pytestmark = pytest.mark.usefixtures("processes")

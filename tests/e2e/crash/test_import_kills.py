@@ -13,19 +13,19 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.attachments import ledger
 from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.reconcile import Reconciler
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.audit import sealer
-from support_service.audit.verify import verify_chain
-from support_service.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
+from support_service.platform import database as databases
+from support_service.platform.audit import sealer
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.crash import victim
 from tests.support.crash.kills import RUN_TIMEOUT, print_figures, spread
-from tests.support.crash.victim import before
+from tests.support.crash.victim import before, modules
 from tests.support.forks import context
 from tests.support.importing import write_lines
 
@@ -38,25 +38,20 @@ STEPS = (
     before("importing/importer.py", "self.totals.imported += len(added)"),  # the first batch is committed
     before("importing/importer.py", "added = await case_import.add_histories("),  # files of the second are stored
 )
-WATCHED = {
-    *(str(path) for path in (victim.PACKAGE / "importing").glob("*.py")),
-    *(str(path) for path in (victim.PACKAGE / "database").glob("*/engine.py")),
-    *(str(path) for path in (victim.PACKAGE / "database").glob("*/transaction.py")),
-    *(
-        str(victim.PACKAGE / name)
-        for name in (
-            "attachments/ledger.py",
-            "attachments/storage/durable_write.py",
-            "attachments/storage/local.py",
-            "attachments/store.py",
-            "attachments/upload/stored_file.py",
-            "audit/log.py",
-            "audit/store.py",
-            "cases/store/case_import.py",
-            "idempotency/unit_of_work.py",
-        )
-    ),
-}
+WATCHED = modules(
+    "importing/*.py",
+    "platform/database/*/engine.py",
+    "platform/database/*/transaction.py",
+    "attachments/ledger.py",
+    "attachments/storage/durable_write.py",
+    "attachments/storage/local.py",
+    "attachments/store.py",
+    "attachments/upload/stored_file.py",
+    "platform/audit/log.py",
+    "platform/audit/store.py",
+    "cases/store/case_import.py",
+    "platform/idempotency/unit_of_work.py",
+)
 
 
 def lines():

@@ -17,39 +17,36 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
-from support_service.audit import sealer
-from support_service.audit.verify import verify_chain
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.store import case_store
-from support_service.database.tables import idempotency_keys, tickets
-from support_service.idempotency.claims import IdempotencyService
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform import database as databases
+from support_service.platform.audit import sealer
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.tables import idempotency_keys, tickets
+from support_service.platform.idempotency.claims import IdempotencyService
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
 from tests.support.crash import victim
 from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, spread
-from tests.support.crash.victim import before
+from tests.support.crash.victim import before, modules
 from tests.support.forks import context
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-WATCHED = {
-    str(victim.PACKAGE / name)
-    for name in (
-        "attachments/case_access.py",
-        "attachments/service.py",
-        "attachments/upload/uploader.py",
-        "audit/log.py",
-        "cases/changes.py",
-        "cases/service.py",
-        "idempotency/claims.py",
-        "idempotency/store.py",
-        "idempotency/unit_of_work.py",
-        "api/routing/idempotency.py",
-    )
-}
+WATCHED = modules(
+    "attachments/case_access.py",
+    "attachments/service.py",
+    "attachments/upload/uploader.py",
+    "platform/audit/log.py",
+    "cases/changes.py",
+    "cases/service.py",
+    "platform/idempotency/claims.py",
+    "platform/idempotency/store.py",
+    "platform/idempotency/unit_of_work.py",
+    "api/routing/idempotency.py",
+)
 WRITES = {
     "open": ("POST", "/support/cases", lambda key: {"json": {"subject": key, "channel": "email"}}),
     "message": ("POST", "/support/cases/{case}/messages", lambda _: {"json": {"authorType": "agent", "message": "Hi"}}),
@@ -58,9 +55,17 @@ WRITES = {
 }
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
-    "open": (before("idempotency/claims.py", "if await store.insert_claim("), 0, (None, None)),  # nothing is stored
-    "message": (before("idempotency/unit_of_work.py", "if not await store.mark_applied("), 0, (None, None)),
-    "close": (before("idempotency/claims.py", "size = len(response.body)"), 1, ("idempotency_answer_lost", None)),
+    "open": (
+        before("platform/idempotency/claims.py", "if await store.insert_claim("),
+        0,
+        (None, None),
+    ),  # nothing is stored
+    "message": (before("platform/idempotency/unit_of_work.py", "if not await store.mark_applied("), 0, (None, None)),
+    "close": (
+        before("platform/idempotency/claims.py", "size = len(response.body)"),
+        1,
+        ("idempotency_answer_lost", None),
+    ),
     "upload": (before("api/routing/idempotency.py", "return response"), 1, (None, "true")),  # the response is stored
 }
 

@@ -7,24 +7,24 @@ import os
 from functools import partial
 
 from support_service import cli, server
-from support_service.access.timings import AccessTimings, JwksTimings
 from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.audit.sealer import SealerTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
-from support_service.certificates.component import CertificateTimings
 from support_service.core.backoff import Backoff
-from support_service.database.timings import DatabaseTimings, PostgresTimings
 from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
+from support_service.platform.access.timings import AccessTimings, JwksTimings
+from support_service.platform.audit.sealer import SealerTimings
+from support_service.platform.certificates.component import CertificateTimings
+from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
+from support_service.platform.redis import server_state
 from support_service.probe import check
-from support_service.redis_client import server_state
 from support_service.sla.component import SlaTimings
 from support_service.sla.detector import DetectorTimings
 from support_service.sla.gauges import SlaGaugeTimings

@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from support_service.core.background import run_in_background
 from support_service.events.consumer import EventConsumer
+from support_service.platform.background import run_in_background
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case, read_case
 from tests.support.events.fixtures import patient_broker, read_published, send_inbound, shipment_event

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.database.tables import audit_log, case_clocks, leases, outbox
+from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox
 from tests.support.calls import eventually, open_case
 from tests.support.process import running
 from tests.support.servers import free_port

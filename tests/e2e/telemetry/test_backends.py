@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from support_service.telemetry.instruments import INSTRUMENTS
+from support_service.platform.telemetry.instruments import INSTRUMENTS
 from tests.support.backends import Prometheus
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.servers import MissingServer

@@ -8,7 +8,7 @@ from support_service.attachments.component import AttachmentTimings, configured_
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.core.clock import utc_now
-from support_service.settings import Settings
+from support_service.platform.settings import Settings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, stored_files, upload
 from tests.support.scrape import Scrape

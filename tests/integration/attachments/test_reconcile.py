@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
-from support_service.database.tables import attachment_ledger
+from support_service.platform.database.tables import attachment_ledger
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream

@@ -5,14 +5,14 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.cases.links import LinkService
 from support_service.cases.model.requests import NewCase, NewLink
 from support_service.cases.service import CaseService
 from support_service.cases.store import case_links as store
 from support_service.core.errors import Conflict, NotFound
-from support_service.database.tables import case_links, tickets
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform import database as databases
+from support_service.platform.database.tables import case_links, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.store import case_store as store
-from support_service.database.tables import inbound_events, messages
 from support_service.events import envelope
+from support_service.platform.database.tables import inbound_events, messages
 from tests.conftest import both_databases
 from tests.support.cases import ticket
 from tests.support.events.fixtures import shipment_event

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from support_service.database.tables import audit_log
+from support_service.platform.database.tables import audit_log
 from tests.support.audit import alter_audit_log
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import expect_accessible, expect_good_looks

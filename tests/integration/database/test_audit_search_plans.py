@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from support_service.audit import search
-from support_service.audit.search import AuditFilters
+from support_service.platform.audit import search
+from support_service.platform.audit.search import AuditFilters
 from tests.conftest import both_databases
 
 ENTRIES = 20_000

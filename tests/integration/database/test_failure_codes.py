@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.core.errors import Unavailable
-from support_service.database import DatabaseTimings
-from support_service.database.component import DATABASE
-from support_service.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
-from support_service.database.timings import PostgresTimings
-from support_service.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
+from support_service.platform import database as databases
+from support_service.platform.database import DatabaseTimings
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
+from support_service.platform.database.timings import PostgresTimings
+from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from support_service.database import DatabaseTimings
-from support_service.database.timings import PostgresTimings
+from support_service.platform.database import DatabaseTimings
+from support_service.platform.database.timings import PostgresTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.timings import patient_timings
 

@@ -3,12 +3,12 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.audit import search as audit_search
-from support_service.audit.search import AuditFilters
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_reading
 from support_service.core.domain.principals import SYSTEM
-from support_service.database.postgres.engine import PostgresDatabase
+from support_service.platform.audit import search as audit_search
+from support_service.platform.audit.search import AuditFilters
+from support_service.platform.database.postgres.engine import PostgresDatabase
 from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -8,14 +8,14 @@ from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
-from support_service.audit import store
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
-from support_service.database.failures import StatementError
-from support_service.database.postgres.engine import PostgresDatabase
 from support_service.events.erasure import rewrite_stored_events
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.audit import store
+from support_service.platform.database.failures import StatementError
+from support_service.platform.database.postgres.engine import PostgresDatabase
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent

@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from support_service import __version__
-from support_service.settings import Settings
+from support_service.platform.settings import Settings
 from tests.support.deployments import KUBERNETES, ROOT, SECRET
 from tests.support.servers import MissingServer, find_binary
 

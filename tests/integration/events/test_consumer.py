@@ -7,18 +7,18 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from support_service.core.background import run_in_background
 from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
-from support_service.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
 from support_service.events import envelope
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.background import run_in_background
+from support_service.platform.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.events.fixtures import patient_broker, send_inbound, shipment_event

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
-from support_service.database.tables import tickets
 from support_service.events.consumer import ConsumerTimings
+from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail
 from tests.support.events.fixtures import send_inbound, shipment_event

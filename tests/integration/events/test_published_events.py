@@ -10,10 +10,10 @@ from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.events import PAYLOADS
-from support_service.database.component import DATABASE
-from support_service.database.tables import leases, outbox
 from support_service.events import lease_store, outbox_store
 from support_service.events.component import EventTimings
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import leases, outbox
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, open_case, read_case, upload
 from tests.support.events.fixtures import outbox_is_empty, read_published, shipment_event, wait_for_events

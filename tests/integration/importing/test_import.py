@@ -8,11 +8,12 @@ import sqlalchemy as sa
 
 from support_service.attachments.ledger import compare
 from support_service.attachments.model import FileTotals
-from support_service.audit import store as audit_store
-from support_service.audit.log import erase_cases
-from support_service.audit.verify import verify_chain
 from support_service.core.clock import utc_now
-from support_service.database.tables import (
+from support_service.importing import case_rows
+from support_service.platform.audit import store as audit_store
+from support_service.platform.audit.log import erase_cases
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.tables import (
     attachments,
     audit_log,
     case_counts,
@@ -23,8 +24,7 @@ from support_service.database.tables import (
     ticket_references,
     tickets,
 )
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
-from support_service.importing import case_rows
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from tests.conftest import both_databases
 from tests.support.calls import (
     add_message,

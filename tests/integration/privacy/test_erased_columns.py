@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.commands.runtime.maintenance import open_maintenance
-from support_service.database.dialect import JsonValue, UtcDateTime
-from support_service.database.search_dialect import POSITION_BITS
-from support_service.database.tables import ERASURE, metadata, tickets
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.dialect import JsonValue, UtcDateTime
+from support_service.platform.database.search_dialect import POSITION_BITS
+from support_service.platform.database.tables import ERASURE, metadata, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
 from tests.conftest import both_databases
 

@@ -9,21 +9,21 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from support_service.audit import store as audit_store
-from support_service.audit.verify import verify_chain
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
 from support_service.commands.runtime.maintenance import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
-from support_service.database.erasure import ERASED_TEXT
-from support_service.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.events.broker.redis import RedisBroker
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.audit import store as audit_store
+from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.erasure import ERASED_TEXT
+from support_service.platform.database.tables import idempotency_keys, metadata, outbox, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
-from support_service.settings import Settings
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token
 from tests.support.calls import (

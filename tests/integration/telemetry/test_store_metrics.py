@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.attachments.component import AttachmentTimings
-from support_service.audit.sealer import SealerTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.errors import Unavailable, case_not_found
-from support_service.database.timings import DatabaseTimings, SqliteTimings
 from support_service.events.relay import RelayTimings
-from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.platform import database as databases
+from support_service.platform.audit.sealer import SealerTimings
+from support_service.platform.database.timings import DatabaseTimings, SqliteTimings
+from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.component import TIMELINE_CACHE, TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
@@ -103,7 +103,9 @@ async def test_operations_count_an_error_while_postgresql_is_down(client, metric
     await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
     body = {"subject": "A", "channel": "email"}
     await expect_problem(await client.post("/support/cases", json=body), 503, "database_unavailable")
-    assert [entry.levelname for entry in caplog.records if entry.name == "support_service.access"] == ["WARNING"] * 2
+    assert [entry.levelname for entry in caplog.records if entry.name == "support_service.platform.access"] == [
+        "WARNING"
+    ] * 2
     found = operations(metrics, "postgresql")
     assert (found["SELECT", "_OTHER"], found["TRANSACTION", "_OTHER"]) == (1, 1)
     postgres.start()

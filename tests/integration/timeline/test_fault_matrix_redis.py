@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.domain import references
-from support_service.settings import Settings
-from support_service.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.component import TIMELINE_CACHE
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh

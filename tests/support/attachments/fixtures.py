@@ -3,9 +3,9 @@
 import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.gateway import Gateway
 from tests.support.attachments.harness import AttachmentHarness
 from tests.support.scrape import Scrape

@@ -19,8 +19,8 @@ from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.database.tables import staged_attachments
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import staged_attachments
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 
 ALL_CLAIMS_EXPIRED = timedelta(hours=30)  # by then every claim has expired, and all unfinished files are old

@@ -19,12 +19,17 @@ from support_service.commands import attachments, importing, offload, server
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
 COMMANDS = (attachments, importing, offload, server)
-WATCHED = {
-    *(str(path) for path in (PACKAGE / "attachments").rglob("*.py")),
-    str(PACKAGE / "database" / "sqlite" / "engine.py"),
-    str(PACKAGE / "api" / "attachments.py"),
-    str(PACKAGE / "http" / "uploads.py"),
-}
+
+
+def modules(*patterns):
+    """Return the paths of modules of the service. A pattern without any raises ValueError."""
+    found = {pattern: [str(path) for path in PACKAGE.glob(pattern)] for pattern in patterns}
+    if without := [pattern for pattern, paths in found.items() if not paths]:
+        raise ValueError(f"no module of the service is {', '.join(without)}")
+    return {path for paths in found.values() for path in paths}
+
+
+WATCHED = modules("attachments/**/*.py", "platform/database/sqlite/engine.py", "api/attachments.py", "guard/uploads.py")
 
 
 def before(module, text):

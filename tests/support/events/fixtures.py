@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.database import Database
-from support_service.database.tables import outbox
 from support_service.events.broker.base import Broker
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import RedisBroker
+from support_service.platform.database import Database
+from support_service.platform.database.tables import outbox
 from tests.support.calls import eventually
 from tests.support.servers import RedisServer
 from tests.support.timings import PATIENT_REDIS

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from support_service.database.component import DATABASE
-from support_service.database.tables import webhook_deliveries
+from support_service.platform.database.component import DATABASE
+from support_service.platform.database.tables import webhook_deliveries
 from tests.support.calls import eventually
 
 SECRET = "whsec_" + "c2VjcmV0" * 4

@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.access.bearer import BearerAuthenticator
 from support_service.core.errors import Unavailable
+from support_service.platform.access.bearer import BearerAuthenticator
 
 
 class Unreachable:

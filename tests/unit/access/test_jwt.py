@@ -13,10 +13,10 @@ from joserfc.errors import UnsupportedAlgorithmError
 from joserfc.jwk import OctKey, generate_key
 from joserfc.jws import JWSRegistry
 
-from support_service.access.jwt import JwtRequirements, JwtVerifier, _Signatures
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from support_service.settings import JWT_ALGORITHMS
+from support_service.platform.access.jwt import JwtRequirements, JwtVerifier, _Signatures
+from support_service.platform.settings import JWT_ALGORITHMS
 from tests.support.access.fixtures import AUDIENCE, ISSUER, valid_claims
 
 KEYS = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.access.strict_json import parse_object
 from support_service.core.json_limits import MAX_DEPTH
+from support_service.platform.access.strict_json import parse_object
 
 
 def test_deeply_nested_json_is_refused():

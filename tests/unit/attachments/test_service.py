@@ -14,8 +14,8 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
-from support_service.database.tables import attachments
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import attachments
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.calls import stored_files
 

@@ -10,7 +10,7 @@ from support_service.attachments.garbage_queries import claim_due_garbage
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.store import bytes_of
 from support_service.core.domain.principals import Principal
-from support_service.database.tables import attachment_leftovers
+from support_service.platform.database.tables import attachment_leftovers
 from tests.conftest import both_databases
 from tests.support.cases import AT, ticket
 

@@ -21,11 +21,11 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
-from support_service.database.tables import attachment_ledger
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.database.tables import attachment_ledger
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness
 from tests.support.attachments.streams import stream
 from tests.support.scrape import Scrape

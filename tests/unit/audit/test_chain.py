@@ -9,17 +9,17 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service import database as databases
-from support_service.audit import chain, log, sealer, store
-from support_service.audit.chain import GENESIS, ChainHead
-from support_service.audit.sealer import Sealer, SealerTimings
-from support_service.audit.verify import VerifyLimits, verify_chain
 from support_service.core.domain.principals import Principal
-from support_service.database.tables import audit_head, audit_log
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform import database as databases
+from support_service.platform.audit import chain, log, sealer, store
+from support_service.platform.audit.chain import GENESIS, ChainHead
+from support_service.platform.audit.sealer import Sealer, SealerTimings
+from support_service.platform.audit.verify import VerifyLimits, verify_chain
+from support_service.platform.database.tables import audit_head, audit_log
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.examples import examples
 from tests.support.scrape import Scrape

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from support_service.audit.chain import ChainHead
-from support_service.audit.verify import ChainVerification
 from support_service.commands.audit import _print_verdict
+from support_service.platform.audit.chain import ChainHead
+from support_service.platform.audit.verify import ChainVerification
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from support_service.cases.service import CaseService
 from support_service.cases.store import case_counts
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
 from support_service.core.errors import Conflict
-from support_service.database.json_projections import IS_SYNTHETIC
-from support_service.database.tables import tickets
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.json_projections import IS_SYNTHETIC
+from support_service.platform.database.tables import tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 WRITERS, STEPS = 4, 25

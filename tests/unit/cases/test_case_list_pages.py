@@ -12,7 +12,7 @@ from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_store
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.database.tables import ticket_tags, tickets
+from support_service.platform.database.tables import ticket_tags, tickets
 from tests.conftest import both_databases
 
 pytestmark = both_databases

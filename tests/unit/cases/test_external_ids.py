@@ -5,16 +5,23 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict
-from support_service.database.tables import audit_log, messages, outbox, search_documents, ticket_references, tickets
-from support_service.idempotency.claims import IdempotencyService
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.platform import database as databases
+from support_service.platform.database.tables import (
+    audit_log,
+    messages,
+    outbox,
+    search_documents,
+    ticket_references,
+    tickets,
+)
+from support_service.platform.idempotency.claims import IdempotencyService
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.timings import PATIENT_DATABASE
 

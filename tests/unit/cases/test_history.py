@@ -5,10 +5,10 @@ from typing import get_args
 import pydantic_core
 import pytest
 
-from support_service.audit.log import Action
 from support_service.cases.masking import MASKED, Masker
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
 from support_service.core.domain.principals import View
+from support_service.platform.audit.log import Action
 
 AT = "2026-01-01T00:00:00.000000Z"
 HARMLESS = {

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from support_service import database as databases
 from support_service.cases.links import LinkService
 from support_service.cases.model.links import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.model.requests import NewCase, NewLink, StatusChange
@@ -19,8 +18,9 @@ from support_service.cases.service import CaseService
 from support_service.cases.store.case_links import read_duplicates
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.database.tables import audit_log, case_links, outbox, tickets
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform import database as databases
+from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import stored_case
 from tests.support.examples import examples

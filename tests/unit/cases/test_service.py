@@ -13,10 +13,10 @@ from support_service.cases.store.case_reading import to_case
 from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
-from support_service.database.tables import inbound_events, tickets
 from support_service.events import inbox
 from support_service.events.inbox import InboxTimings
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import inbound_events, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import stored_case
 

@@ -12,8 +12,8 @@ from support_service.cases.model.requests import CaseChange, Closing, NewCase, N
 from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import to_case
 from support_service.core.errors import Conflict
-from support_service.database.tables import outbox
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import outbox
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import stored_case
 

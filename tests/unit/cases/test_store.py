@@ -14,9 +14,9 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_reading, case_store
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
-from support_service.database import tables
-from support_service.database.tables import ticket_references
 from support_service.events import outbox
+from support_service.platform.database import tables
+from support_service.platform.database.tables import ticket_references
 from tests.conftest import both_databases
 from tests.support.cases import AT, ticket
 

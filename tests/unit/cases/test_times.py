@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.database.tables import audit_log, outbox, tickets
 from support_service.events import envelope
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import audit_log, outbox, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import stored_case
 

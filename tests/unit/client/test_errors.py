@@ -8,7 +8,7 @@ from support_service.client import NotFound, ServiceFailed, SupportError, Unavai
 from support_service.client.errors import KIND_BY_STATUS, error_of
 from support_service.core.errors import FieldError
 from support_service.core.problem_codes import PROBLEM_CODES
-from support_service.http.problems import STATUS_BY_ERROR
+from support_service.guard.problems import STATUS_BY_ERROR
 
 MESSAGE = {
     "id": "m-1",

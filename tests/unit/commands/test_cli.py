@@ -17,7 +17,7 @@ from support_service.arguments.parser import parser
 from support_service.client import ClientTimings
 from support_service.commands import documents
 from support_service.commands.attach import attach
-from support_service.database import migrate
+from support_service.platform.database import migrate
 from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.process import START_TIMEOUT, running
 

@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from support_service.audit.log import Action
 from support_service.console.assets import assets
+from support_service.platform.audit.log import Action
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])

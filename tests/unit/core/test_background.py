@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.core.background import CANCEL_RETRY_INTERVAL, cancel_all, run_every, run_in_background
+from support_service.platform.background import CANCEL_RETRY_INTERVAL, cancel_all, run_every, run_in_background
 
 
 async def test_background_work_ends_with_its_block():

@@ -5,17 +5,17 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
-from support_service.macros.model import MacroFields
-from support_service.macros.service import MacroService
+from support_service.desk.macros.model import MacroFields
+from support_service.desk.macros.service import MacroService
+from support_service.desk.views.model import NewView
+from support_service.desk.views.service import ViewService
+from support_service.platform import database as databases
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
 from support_service.sla.service import PolicyService
-from support_service.views.model import NewView
-from support_service.views.service import ViewService
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 

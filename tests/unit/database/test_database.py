@@ -8,15 +8,21 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.attachments import ledger
 from support_service.attachments import store as attachment_store
 from support_service.cases.store import case_reading, case_store
 from support_service.cases.store.history_projections import LIMITS
 from support_service.core.errors import Unavailable
-from support_service.database.compiled import compiled
-from support_service.database.tables import attachment_ledger, attachments, messages, ticket_references, tickets
-from support_service.database.timings import DatabaseTimings, SqliteTimings
+from support_service.platform import database as databases
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import (
+    attachment_ledger,
+    attachments,
+    messages,
+    ticket_references,
+    tickets,
+)
+from support_service.platform.database.timings import DatabaseTimings, SqliteTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from support_service.database.sqlite.group_commit import GroupCommit
+from support_service.platform.database.sqlite.group_commit import GroupCommit
 from tests.support.calls import eventually
 
 

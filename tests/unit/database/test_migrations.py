@@ -13,14 +13,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from support_service import database as databases
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Unavailable
-from support_service.database import migrate
-from support_service.database.tables import metadata
-from support_service.database.timings import MigrationTimings
+from support_service.platform import database as databases
+from support_service.platform.database import migrate
+from support_service.platform.database.tables import metadata
+from support_service.platform.database.timings import MigrationTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.cases.store import case_store as store
-from support_service.database import migrate
-from support_service.database.dialect import UtcDateTime
-from support_service.database.tables import tickets
+from support_service.platform import database as databases
+from support_service.platform.database import migrate
+from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.tables import tickets
 from tests.support.sessions import in_thread
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)

@@ -9,10 +9,10 @@ from sqlalchemy.dialects import postgresql
 
 from support_service.attachments import garbage_queries, ledger, store
 from support_service.attachments.maintenance import offload_queries, retention_queries
-from support_service.audit import store as audit_store
 from support_service.cases.store import case_counts, missing_documents
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
-from support_service.idempotency import store as idempotency_store
+from support_service.platform.audit import store as audit_store
+from support_service.platform.idempotency import store as idempotency_store
 from support_service.sla import clock_counts, clock_store, policy_store
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.database import ContendedRow
-from support_service.database.postgres.write_slots import WriteSlots
+from support_service.platform.database import ContendedRow
+from support_service.platform.database.postgres.write_slots import WriteSlots
 from tests.support.calls import GENEROUS_TIMEOUT
 
 CASE, OTHER_CASE, LEDGER = ContendedRow("case"), ContendedRow("other case"), ContendedRow("ledger", at_once=4)

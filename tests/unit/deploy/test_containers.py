@@ -10,7 +10,7 @@ from support_service import __version__
 from support_service.api.health import ROUTES
 from support_service.arguments.parser import parser
 from support_service.core.units import parse_duration
-from support_service.settings import Settings
+from support_service.platform.settings import Settings
 from tests.support.deployments import (
     COMPOSE,
     DOCKERFILE,

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import yaml
 
-from support_service.settings import Settings
+from support_service.platform.settings import Settings
 from tests.support.deployments import (
     COMPOSE,
     KUBERNETES,

@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.commands.events import _list_dead_letters
-from support_service.settings import Settings, WrongSetting
+from support_service.platform.settings import Settings, WrongSetting
 from tests.support.servers import free_port
 
 

@@ -7,17 +7,17 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from support_service.core.background import run_in_background
 from support_service.core.backoff import Backoff
 from support_service.core.errors import Unavailable
-from support_service.database.tables import leases, outbox, webhook_deliveries
 from support_service.events import outbox_store, webhook_store
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.background import run_in_background
+from support_service.platform.database.tables import leases, outbox, webhook_deliveries
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.calls import eventually
 from tests.support.scrape import Scrape
 

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from types import SimpleNamespace
 
-from support_service.core.background import run_in_background
 from support_service.core.backoff import Backoff
 from support_service.events.broker.base import BrokerError
 from support_service.events.polling import poll_with_backoff
-from support_service.telemetry import logs
+from support_service.platform.background import run_in_background
+from support_service.platform.telemetry import logs
 
 MINUTES = 3
 

@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support_service.http.client_connections import LimitedConnector
-from support_service.http.connection import HttpConnection
-from support_service.http.runner import HttpServer, Runner
+from support_service.guard.client_connections import LimitedConnector
+from support_service.guard.connection import HttpConnection
+from support_service.guard.runner import HttpServer, Runner
 
 PRIVATE_NAME = re.compile(r"(?:self\.|super\(\)\.|def )(_(?!_)\w+)")
 SUBCLASSES = [HttpConnection, HttpServer, Runner, LimitedConnector]

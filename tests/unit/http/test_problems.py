@@ -5,7 +5,7 @@ import json
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from support_service.http.problems import problem_middleware
+from support_service.guard.problems import problem_middleware
 
 
 async def test_unreadable_body_is_refused():

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from yarl import URL
 
 from support_service.core.errors import ValidationFailed
-from support_service.http.json_body import query_reader
+from support_service.guard.json_body import query_reader
 
 
 class Query(BaseModel):

@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.errors import RateLimited, Unavailable
-from support_service.http.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
+from support_service.guard.unread_answers import COUNT_INTERVAL, STREAM_BYTES, UnreadAnswers
 
 CALLER = ("address 192.0.2.1", "principal agent-1")
 

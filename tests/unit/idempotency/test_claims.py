@@ -6,14 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.audit import log
-from support_service.audit import store as audit_store
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, ValidationFailed
-from support_service.database.tables import idempotency_keys
-from support_service.idempotency import store
-from support_service.idempotency.claims import IdempotencyService, IdempotencyTimings, StoredResponse, stored_key
-from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.audit import log
+from support_service.platform.audit import store as audit_store
+from support_service.platform.database.tables import idempotency_keys
+from support_service.platform.idempotency import store
+from support_service.platform.idempotency.claims import (
+    IdempotencyService,
+    IdempotencyTimings,
+    StoredResponse,
+    stored_key,
+)
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 RESPONSE = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")

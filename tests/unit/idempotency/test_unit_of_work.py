@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.audit import log
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
-from support_service.database.tables import idempotency_keys, timeline_levers
-from support_service.idempotency.claims import IdempotencyService
-from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.audit import log
+from support_service.platform.database.tables import idempotency_keys, timeline_levers
+from support_service.platform.idempotency.claims import IdempotencyService
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

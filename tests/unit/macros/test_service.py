@@ -6,12 +6,12 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import from_json
 
-from support_service import database as databases
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.database.tables import audit_log, outbox
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.macros.model import MacroFields
-from support_service.macros.service import MacroLimits, MacroService
+from support_service.desk.macros.model import MacroFields
+from support_service.desk.macros.service import MacroLimits, MacroService
+from support_service.platform import database as databases
+from support_service.platform.database.tables import audit_log, outbox
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.timings import PATIENT_DATABASE
 

@@ -15,8 +15,8 @@ from observability.alerts.alert import of
 from observability.rule_tests.faults import ALL
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.settings.resources import TimelineSettings
-from support_service.telemetry import instruments
+from support_service.platform.settings.resources import TimelineSettings
+from support_service.platform.telemetry import instruments
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "observability" / "prometheus"

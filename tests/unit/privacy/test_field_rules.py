@@ -18,13 +18,13 @@ from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
 from support_service.core import personal
 from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of
-from support_service.database.erasure import ERASED_TEXT
-from support_service.database.tables import ERASURE, metadata
+from support_service.desk.macros.model import Macro
 from support_service.events.broker.log import Place, Position
-from support_service.macros.model import Macro
+from support_service.platform.database.erasure import ERASED_TEXT
+from support_service.platform.database.tables import ERASURE, metadata
+from support_service.platform.telemetry.labels import OTHER
 from support_service.sla.shown_clocks import ShownClock
 from support_service.stream.changes import parse_change
-from support_service.telemetry.labels import OTHER
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 from tests.support.privacy.history_rules import HISTORY_RULES
 from tests.support.privacy.samples import filled, models_in, trace

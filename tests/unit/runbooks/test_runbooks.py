@@ -14,8 +14,8 @@ from observability.alerts.alert import runbook_of
 import support_service
 from support_service.arguments.parser import parser
 from support_service.core import errors, problem_codes
-from support_service.database.failures import DATABASE_CODES
-from support_service.http.problems import CODE_BY_STATUS, STATUS_BY_ERROR
+from support_service.guard.problems import CODE_BY_STATUS, STATUS_BY_ERROR
+from support_service.platform.database.failures import DATABASE_CODES
 from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
 from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, page_text
 from tests.support.runbooks.stated_thresholds import STATED_THRESHOLDS

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from support_service.platform.settings import Settings, WrongSetting
 from support_service.server import RESERVED_DESCRIPTORS, fit_connection_limit, stop_signal
-from support_service.settings import Settings, WrongSetting
 
 
 async def test_concurrent_stop_signals_cause_one_stop():

@@ -9,7 +9,14 @@ import pytest
 
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.core.units import MAX_DURATION, MAX_INTEGER, MAX_REQUESTS_PER_SECOND
-from support_service.settings import LOOPBACK, Settings, SettingsSection, WrongSetting, earlier_service, opentelemetry
+from support_service.platform.settings import (
+    LOOPBACK,
+    Settings,
+    SettingsSection,
+    WrongSetting,
+    earlier_service,
+    opentelemetry,
+)
 
 
 def test_defaults_work_on_a_laptop():

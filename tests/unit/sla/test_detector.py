@@ -13,8 +13,10 @@ from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.core.domain.service_levels import TARGETS
 from support_service.core.errors import Conflict
-from support_service.database.tables import audit_log, case_clocks, leases, outbox, tickets
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.sla import clock_counts
 from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.detector import BreachDetector, DetectorTimings
@@ -22,8 +24,6 @@ from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
 from support_service.sla.service import PolicyService
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
 from tests.support.scrape import parse
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from support_service.core.background import run_in_background
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 from support_service.events.broker.log import InMemoryLog, Place
 from support_service.events.polling import Backoff
+from support_service.platform.background import run_in_background
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits

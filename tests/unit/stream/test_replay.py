@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from support_service.core.background import run_in_background
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 from support_service.events.broker.log import InMemoryLog, Place, Position
+from support_service.platform.background import run_in_background
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from support_service.telemetry.batches import BATCH_SIZE, MeasurementBuffer
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.batches import BATCH_SIZE, MeasurementBuffer
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 
 
 def test_full_batch_is_passed_to_the_sdk():

@@ -6,12 +6,12 @@ The diff of observability/metrics.md shows a changed name, kind, unit or label.
 import pytest
 
 from support_service.core.domain.case_vocabulary import CHANNELS
-from support_service.settings.resources import TimelineSettings
-from support_service.telemetry import labels
-from support_service.telemetry.instruments import INSTRUMENTS, Instruments
-from support_service.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
-from support_service.telemetry.instruments.timeline import LATENCY_BUCKETS
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.settings.resources import TimelineSettings
+from support_service.platform.telemetry import labels
+from support_service.platform.telemetry.instruments import INSTRUMENTS, Instruments
+from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
+from support_service.platform.telemetry.instruments.timeline import LATENCY_BUCKETS
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.scrape import parse
 
 

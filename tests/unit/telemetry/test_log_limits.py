@@ -6,16 +6,16 @@ import logging
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
+from support_service.platform.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
 
-JOB = "support_service.core.background"
+JOB = "support_service.platform.background"
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands until it is turned."""
     now = [1000.0]
-    monkeypatch.setattr("support_service.telemetry.logs.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.platform.telemetry.logs.time.monotonic", lambda: now[0])
     return now
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from support_service.core.domain.references import SourceReferences
-from support_service.telemetry.component import METRICS
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable, Lease
 from support_service.timeline.cache.snapshot_cache import MAX_WRITE_ATTEMPTS, SnapshotCache, SnapshotSubject

@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from support_service.core.background import run_in_background
 from support_service.core.domain.references import SourceReferences
-from support_service.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
+from support_service.platform.background import run_in_background
+from support_service.platform.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
 from support_service.timeline.sources.answers import CallFailure, TimelineBudget
 from support_service.timeline.sources.client import MAX_CALLS, SourceClient
 from support_service.timeline.sources.registry import SOURCES

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service import database as databases
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
-from support_service.database.tables import audit_log, outbox
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
-from support_service.views import store
-from support_service.views.erasure import erase_views, names_any
-from support_service.views.model import NewView, StoredView
-from support_service.views.service import ViewLimits, ViewService
+from support_service.desk.views import store
+from support_service.desk.views.erasure import erase_views, names_any
+from support_service.desk.views.model import NewView, StoredView
+from support_service.desk.views.service import ViewLimits, ViewService
+from support_service.platform import database as databases
+from support_service.platform.database.tables import audit_log, outbox
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
 

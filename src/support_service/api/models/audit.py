@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from support_service.audit.actions import Action
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.core.domain.principals import Role
+from support_service.platform.audit.actions import Action
 
 
 class AuditQuery(ApiModel):

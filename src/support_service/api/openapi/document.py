@@ -20,8 +20,8 @@ from support_service.api.routing.problem_groups import (
 from support_service.api.routing.route import BYTES, JSON, PUBLIC, Route
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.core.resource_names import NAME_PATTERN
-from support_service.http.problems import Problem
-from support_service.telemetry.http import UNMEASURED_PATHS
+from support_service.guard.problems import Problem
+from support_service.platform.telemetry.http import UNMEASURED_PATHS
 
 Json = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from support_service.http.problems import RETRY_AFTER_BY_STATUS
+from support_service.guard.problems import RETRY_AFTER_BY_STATUS
 
 TEXT = {"type": "string"}
 BYTES = TEXT | {"format": "binary"}

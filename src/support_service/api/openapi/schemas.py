@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from support_service.api.routing.route import Route
-from support_service.http.problems import Problem
+from support_service.guard.problems import Problem
 
 TEMPLATE = "#/components/schemas/{model}"
 # Models whose schema has another name, which clients rely on: code is generated from it.

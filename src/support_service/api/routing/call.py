@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from support_service.api.routing.services import Services
 from support_service.core.domain.principals import Principal, Scope, View
 from support_service.core.errors import Unauthenticated
-from support_service.idempotency.claims import IdempotencyClaim
-from support_service.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.idempotency.claims import IdempotencyClaim
+from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
 ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | bytes | None, covariant=True)
 

@@ -22,7 +22,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy, istr
 
-from support_service.access.session_cookies import COOKIE, session_authorization
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
@@ -32,8 +31,9 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
-from support_service.http.instrumentation import REQUEST_ID
-from support_service.http.json_body import json_response, query_reader, read_body_and_query, read_model
+from support_service.guard.instrumentation import REQUEST_ID
+from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
+from support_service.platform.access.session_cookies import COOKIE, session_authorization
 
 AUTHORIZATION = istr("Authorization")
 

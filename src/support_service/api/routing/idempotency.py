@@ -21,9 +21,9 @@ from support_service.attachments.model import clean_filename
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import is_valid_id
 from support_service.events.envelope import HEADER_PREFIX
-from support_service.http.json_body import media_type, read_body
-from support_service.http.uploads import FileUpload
-from support_service.idempotency.claims import (
+from support_service.guard.json_body import media_type, read_body
+from support_service.guard.uploads import FileUpload
+from support_service.platform.idempotency.claims import (
     IdempotencyClaim,
     IdempotencyService,
     StoredResponse,

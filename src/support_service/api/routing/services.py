@@ -6,8 +6,6 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from support_service.access.authenticator import Authenticator
-from support_service.access.sessions import BrowserSessions
 from support_service.api.case_documents import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
@@ -17,23 +15,25 @@ from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role, Scope
-from support_service.database import Database
+from support_service.desk.macros.service import MacroService
+from support_service.desk.views.service import ViewService
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
 from support_service.events.delivery_service import DeliveryService
-from support_service.http.admission import Admission
-from support_service.http.readiness import Readiness
-from support_service.http.uploads import UploadOptions
-from support_service.idempotency.claims import IdempotencyService
-from support_service.limits.fair_turns import FairTurns, TurnLimits
-from support_service.macros.service import MacroService
+from support_service.guard.admission import Admission
+from support_service.guard.limits.fair_turns import FairTurns, TurnLimits
+from support_service.guard.readiness import Readiness
+from support_service.guard.uploads import UploadOptions
+from support_service.platform.access.authenticator import Authenticator
+from support_service.platform.access.sessions import BrowserSessions
+from support_service.platform.database import Database
+from support_service.platform.idempotency.claims import IdempotencyService
+from support_service.platform.telemetry.provider import Metrics
 from support_service.sla.service import PolicyService
 from support_service.stream.service import ChangeStream
-from support_service.telemetry.provider import Metrics
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore
 from support_service.timeline.override_service import OverrideService
-from support_service.views.service import ViewService
 
 
 @dataclass(frozen=True, slots=True)

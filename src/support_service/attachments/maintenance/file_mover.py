@@ -19,8 +19,8 @@ from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import StoredAttachment, content_disposition
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 
 @dataclass(frozen=True, slots=True)

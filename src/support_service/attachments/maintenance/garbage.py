@@ -11,8 +11,8 @@ from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.database import Database
-from support_service.database.batches import delete_in_batches
+from support_service.platform.database import Database
+from support_service.platform.database.batches import delete_in_batches
 
 log = logging.getLogger(__name__)
 WallClock = Callable[[], datetime]

@@ -14,12 +14,12 @@ from support_service.attachments.maintenance.reconcile import Finding, Reconcile
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.core.background import run_every, run_in_background
 from support_service.core.clock import utc_now
-from support_service.database import Database
-from support_service.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.telemetry.instruments import Instruments, Observations
-from support_service.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.core.background import run_in_background
 from support_service.core.clock import utc_now
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.background import run_in_background
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 # Delay before the old bytes are deleted: a download may have read the row but not opened the file yet.
 DELETE_GRACE = timedelta(seconds=10)

@@ -8,10 +8,10 @@ from support_service.attachments import ledger
 from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.store import COLUMNS, bytes_of, to_attachment
-from support_service.database import Reader, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.tables import attachment_leftovers as garbage
-from support_service.database.tables import attachments
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import attachments
 
 DELETE_COPY_FROM_GARBAGE = compiled(
     garbage.delete().where(

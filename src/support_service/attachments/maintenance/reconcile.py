@@ -17,8 +17,8 @@ from support_service.attachments.maintenance.garbage import GarbageCollector, Wa
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 # Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
 # object's timestamp is the start of the upload.

@@ -4,10 +4,10 @@ import sqlalchemy as sa
 
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.store import COLUMNS, to_attachment
-from support_service.database import Reader
-from support_service.database.compiled import compiled
-from support_service.database.tables import attachment_leftovers as garbage
-from support_service.database.tables import attachments
+from support_service.platform.database import Reader
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import attachments
 
 BY_KEY_RANGE = compiled(  # read once for each shard
     sa.select(*COLUMNS).where(

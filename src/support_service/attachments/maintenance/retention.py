@@ -9,9 +9,9 @@ from support_service.attachments.maintenance.retention_queries import list_expir
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.removal import remove_attachments
 from support_service.core.clock import utc_now
-from support_service.database import Database
-from support_service.idempotency.unit_of_work import WriteOrigin, unit_of_work
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import Database
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
 
 RETENTION_BATCH = 100
 

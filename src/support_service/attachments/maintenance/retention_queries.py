@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.store import COLUMNS, to_attachment
-from support_service.database import Reader
-from support_service.database.json_projections import LATEST_CHANGE
-from support_service.database.tables import attachments, tickets
+from support_service.platform.database import Reader
+from support_service.platform.database.json_projections import LATEST_CHANGE
+from support_service.platform.database.tables import attachments, tickets
 
 _AGE = (attachments.c.created_at, attachments.c.id)
 

@@ -8,8 +8,8 @@ from typing import Literal
 from support_service.attachments import store
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
-from support_service.database import Database
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 SCRUB_PAGE = 500
 

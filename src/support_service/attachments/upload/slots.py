@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError, Unavailable
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, REJECTIONS
-from support_service.telemetry.labels import known_or_other
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, REJECTIONS
+from support_service.platform.telemetry.labels import known_or_other
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4

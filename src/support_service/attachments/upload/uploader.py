@@ -22,11 +22,11 @@ from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.database import ContendedRow, Database
-from support_service.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.instruments.attachments import CONTENT_TYPES
-from support_service.telemetry.labels import known_or_other
+from support_service.platform.database import ContendedRow, Database
+from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments.attachments import CONTENT_TYPES
+from support_service.platform.telemetry.labels import known_or_other
 
 
 class AttachmentUploader:

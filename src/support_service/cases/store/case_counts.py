@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.database import Database, Reader
-from support_service.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
-from support_service.database.tables import case_counts, tickets
+from support_service.platform.database import Database, Reader
+from support_service.platform.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
+from support_service.platform.database.tables import case_counts, tickets
 
 _KEY = (case_counts.c.status, case_counts.c.priority)
 COUNTS = sa.select(

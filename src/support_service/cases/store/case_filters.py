@@ -11,9 +11,9 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.search_words import search_query
-from support_service.database.dialect import UtcDateTime, unindexed
-from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
-from support_service.database.tables import ticket_references, ticket_tags, tickets
+from support_service.platform.database.dialect import UtcDateTime, unindexed
+from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
+from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)

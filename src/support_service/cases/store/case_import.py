@@ -17,11 +17,11 @@ from support_service.cases.store.case_store import (
 )
 from support_service.core.domain import references
 from support_service.core.search_words import search_text
-from support_service.database import Reader, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.dialect import insert_if_new
-from support_service.database.search_dialect import POSITION_BITS, search_vector
-from support_service.database.tables import search_documents, tickets
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import insert_if_new
+from support_service.platform.database.search_dialect import POSITION_BITS, search_vector
+from support_service.platform.database.tables import search_documents, tickets
 
 ADD_CASES = insert_if_new(tickets).returning(tickets.c.id, tickets.c.seq)
 ADD_DOCUMENTS = compiled(

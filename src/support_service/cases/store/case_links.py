@@ -22,10 +22,10 @@ from support_service.cases.store.projections import ATTACHMENTS_JSON, LOCKED_CAS
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
 from support_service.core.ids import is_valid_id
-from support_service.database import Reader, Transaction
-from support_service.database.dialect import UtcDateTime, transaction_lock
-from support_service.database.pages import limit_by_bytes
-from support_service.database.tables import attachments, case_links, messages, tickets
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.dialect import UtcDateTime, transaction_lock
+from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.tables import attachments, case_links, messages, tickets
 
 # The number is any that no other lock has.
 LOCK_DIRECTED_LINKS = sa.select(transaction_lock(sa.literal_column("7418002")).label("locked"))

@@ -23,10 +23,10 @@ from support_service.cases.store.projections import (
     PUBLIC_VERSION,
 )
 from support_service.core.domain.principals import CaseOwnership
-from support_service.database import Reader
-from support_service.database.compiled import compiled
-from support_service.database.dialect import octets
-from support_service.database.tables import attachments, messages, tickets
+from support_service.platform.database import Reader
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import octets
+from support_service.platform.database.tables import attachments, messages, tickets
 from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 # Cases of more bytes are neither read nor encoded on the event loop: SQLite needs 3 ms for 1 MiB.

@@ -14,11 +14,11 @@ from support_service.cases.store.projections import LOCKED_CASE_JSON
 from support_service.cases.store.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
-from support_service.database import Reader, Row, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.dialect import UtcDateTime, time_after
-from support_service.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
-from support_service.database.tables import attachments, messages, ticket_references, tickets
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import UtcDateTime, time_after
+from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
+from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
 
 
 class CaseState(NamedTuple):

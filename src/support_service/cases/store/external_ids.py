@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.cases.model.case import Message
-from support_service.database import Reader, Transaction
-from support_service.database.compiled import compiled
-from support_service.database.dialect import insert_if_new
-from support_service.database.tables import messages, tickets
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import insert_if_new
+from support_service.platform.database.tables import messages, tickets
 
 
 class CaseOwner(NamedTuple):

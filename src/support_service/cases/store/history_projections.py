@@ -6,10 +6,10 @@ import sqlalchemy as sa
 
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
 from support_service.core.domain.principals import View
-from support_service.database.dialect import json_object, json_rows, octets, text_literal
-from support_service.database.json_projections import json_object_of
-from support_service.database.pages import limit_by_bytes
-from support_service.database.tables import audit_log, tickets
+from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
+from support_service.platform.database.json_projections import json_object_of
+from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.tables import audit_log, tickets
 
 LIMITS = {"changes": MAX_ENTRIES + 1, "changes_bytes": MAX_BYTES}
 """Parameters of a statement with a history."""

@@ -5,9 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.links import DUPLICATE_OF, INVERSE_KINDS
-from support_service.database.dialect import json_rows, text_literal
-from support_service.database.json_projections import json_object_of
-from support_service.database.tables import case_links, tickets
+from support_service.platform.database.dialect import json_rows, text_literal
+from support_service.platform.database.json_projections import json_object_of
+from support_service.platform.database.tables import case_links, tickets
 
 _IS_FIRST = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)

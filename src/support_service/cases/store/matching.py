@@ -9,8 +9,8 @@ from support_service.cases.store import case_filters, search
 from support_service.cases.store.case_filters import STATUS, TAG
 from support_service.cases.store.case_sorts import Order
 from support_service.cases.store.sorted_search import filtered_matches, sorted_matches
-from support_service.database.dialect import UtcDateTime, octets
-from support_service.database.tables import ticket_tags, tickets
+from support_service.platform.database.dialect import UtcDateTime, octets
+from support_service.platform.database.tables import ticket_tags, tickets
 
 PLACE = {"after", "after_at"}
 UNFILTERED = {"words", *PLACE}  # names without a condition on columns of cases

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.cases.store.projections import MESSAGES_JSON, PUBLIC, PUBLIC_VERSION
-from support_service.database import Reader
-from support_service.database.search_dialect import POSITION_BITS
-from support_service.database.tables import messages, search_documents, tickets
+from support_service.platform.database import Reader
+from support_service.platform.database.search_dialect import POSITION_BITS
+from support_service.platform.database.tables import messages, search_documents, tickets
 
 _CASE = sa.select(tickets.c.seq).where(tickets.c.id == sa.bindparam("id")).scalar_subquery()
 _FIRST = _CASE * sa.literal_column(str(1 << POSITION_BITS), sa.BigInteger())

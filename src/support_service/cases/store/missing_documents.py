@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from support_service.cases.store import search
 from support_service.cases.store.case_import import ADD_DOCUMENTS
 from support_service.core.search_words import search_text
-from support_service.database import Reader, Row, Transaction
-from support_service.database.dialect import insert_if_new
-from support_service.database.search_dialect import POSITION_BITS, search_vector
-from support_service.database.tables import messages, search_documents, tickets
+from support_service.platform.database import Reader, Row, Transaction
+from support_service.platform.database.dialect import insert_if_new
+from support_service.platform.database.search_dialect import POSITION_BITS, search_vector
+from support_service.platform.database.tables import messages, search_documents, tickets
 
 MAX_POSITION = (1 << POSITION_BITS) - 1
 _NO_DOCUMENT = sa.text("NOT has_document")  # the same text as in the partial index

@@ -8,15 +8,15 @@ from pydantic import BaseModel
 
 from support_service.cases.model.case import Attachment, Message
 from support_service.cases.store.link_projections import LINKS_JSON, PUBLIC_LINKS_JSON
-from support_service.database.dialect import json_rows
-from support_service.database.json_projections import (
+from support_service.platform.database.dialect import json_rows
+from support_service.platform.database.json_projections import (
     CASE_COLUMNS,
     IS_ACTIVE,
     IS_SYNTHETIC,
     json_object_of,
     json_text,
 )
-from support_service.database.tables import attachments, messages, tickets
+from support_service.platform.database.tables import attachments, messages, tickets
 from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")

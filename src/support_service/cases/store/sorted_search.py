@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from support_service.cases.store import search
 from support_service.cases.store.case_sorts import Order
-from support_service.database.search_dialect import found_documents
-from support_service.database.tables import tickets
+from support_service.platform.database.search_dialect import found_documents
+from support_service.platform.database.tables import tickets
 
 READ_CASES = 1_000  # number of cases that are searched one by one
 MANY_MATCHES = 20  # among these cases, so that more are searched one by one

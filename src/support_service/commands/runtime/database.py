@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from support_service.commands.runtime.event_loop import run
 from support_service.core.errors import Unavailable
-from support_service.database import Database, connect, migrate
-from support_service.database.failures import DATABASE_FILE_CHANGED, StatementError, unusable_database_error
-from support_service.settings import Settings, WrongSetting
-from support_service.telemetry import logs
+from support_service.platform.database import Database, connect, migrate
+from support_service.platform.database.failures import DATABASE_FILE_CHANGED, StatementError, unusable_database_error
+from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.telemetry import logs
 
 MIGRATIONS_MISSING_MESSAGE = (
     "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"

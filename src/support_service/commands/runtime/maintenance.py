@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from support_service.attachments.component import configured_storages, maintenance_options
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance
-from support_service.database import connect
-from support_service.settings import Settings
-from support_service.telemetry.instruments import Instruments
-from support_service.telemetry.provider import Metrics, build_resource
+from support_service.platform.database import connect
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.provider import Metrics, build_resource
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
 from support_service.events.broker.redis import EVENT_FIELDS
-from support_service.redis_client.failures import FAILURES
-from support_service.telemetry.stores import PoolState, redis_pool_state
+from support_service.platform.redis.failures import FAILURES
+from support_service.platform.telemetry.stores import PoolState, redis_pool_state
 
 CONNECTIONS = 8
 FOLLOW_BATCH = 200  # entries of one read

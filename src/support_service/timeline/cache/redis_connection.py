@@ -14,11 +14,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
 
-from support_service.core.background import cancel_all
-from support_service.redis_client.failures import FAILURES
-from support_service.redis_client.limited_parser import OversizedAnswer, limited_parser
-from support_service.telemetry.logs import outage_logger
-from support_service.telemetry.stores import PoolState, redis_pool_state
+from support_service.platform.background import cancel_all
+from support_service.platform.redis.failures import FAILURES
+from support_service.platform.redis.limited_parser import OversizedAnswer, limited_parser
+from support_service.platform.telemetry.logs import outage_logger
+from support_service.platform.telemetry.stores import PoolState, redis_pool_state
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
 
 UNAVAILABLE = "Redis is unavailable, timelines are collected without it: %s"

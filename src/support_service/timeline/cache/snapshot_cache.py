@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments
 from support_service.timeline.cache import snapshots
 from support_service.timeline.cache.base import CacheUnavailable, Lease, SnapshotStore
 from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshots, merge_snapshots, newer_snapshots

@@ -1,0 +1,1 @@
+"""What agents work with beside cases: saved views and macros."""

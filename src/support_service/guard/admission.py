@@ -1,0 +1,238 @@
+"""Admission control: limits that refuse a request before its handler runs, and headers for every response."""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from multidict import istr
+from opentelemetry.metrics import Counter
+
+from support_service.core.domain.principals import ANONYMOUS
+from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
+from support_service.guard.large_bodies import LargeBodies
+from support_service.guard.limits.addresses import TrustedProxies, rate_limit_address
+from support_service.guard.limits.overload import LoadShedder
+from support_service.guard.limits.rates import RateLimiter, RateLimitState
+from support_service.guard.readiness import Readiness
+from support_service.guard.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
+from support_service.guard.unread_answers import (
+    ADDRESS_PREFIX,
+    CALLERS,
+    SENT_AT_ONCE_BYTES,
+    STREAM_BYTES,
+    STREAMED_BYTES,
+    AnsweredConnection,
+    UnreadAnswers,
+)
+from support_service.platform.telemetry.http import UNMEASURED_PATHS
+
+MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
+MAX_QUERY_PARAMETERS = 64
+SMALL_ANSWER_BYTES = 64 * 1024  # an answer up to this size is sent even if its caller has reached its bound meanwhile
+SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
+FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
+ANSWER_BYTES = 256 * 1024  # bytes of an answer that a request includes, and that each further request pays for
+RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The admission checks of one application. A limiter that is None is disabled."""
+
+    proxies: TrustedProxies
+    browser_policy: BrowserPolicy
+    overload: LoadShedder
+    readiness: Readiness
+    by_address: RateLimiter | None
+    by_principal: RateLimiter | None
+    unread: UnreadAnswers
+    rejections: Counter
+    bodies: LargeBodies = field(default_factory=LargeBodies)
+
+    def check(self, request: web.Request) -> None:
+        """Check a request against the allowed origins, overload, the limits of its address, and query limits.
+
+        Health and metrics requests are not checked: they must work under overload and any host name, change nothing,
+        and contain no data of cases.
+
+        Raises MisdirectedRequest or Forbidden (origins), Unavailable (overload), RateLimited (rate, unread answers),
+        UriTooLong (query), and MalformedRequest (query, repeated headers).
+        """
+        _check_repeated_headers(request)
+        address = rate_limit_address(self.client_address(request))
+        request[CALLERS] = (f"{ADDRESS_PREFIX}{address}",)
+        if request.path in UNMEASURED_PATHS:
+            return
+        self.browser_policy.check(request, self.scheme(request))
+        reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
+        if reason is not None:
+            self.rejections.add(1, {"reason": reason})
+            raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
+        if self.by_address is not None:
+            self._count_request(request, self.by_address, address)
+        self._check_unread(request)
+        query = request.rel_url.raw_query_string
+        if query:
+            if len(query) > MAX_QUERY_BYTES:
+                raise UriTooLong("uri_too_long", f"The query string is too long; the limit is {MAX_QUERY_BYTES} bytes.")
+            if query.count("&") >= MAX_QUERY_PARAMETERS:
+                raise MalformedRequest(
+                    "too_many_parameters", f"The query has too many parameters; the limit is {MAX_QUERY_PARAMETERS}."
+                )
+
+    def check_principal(self, request: web.Request, principal: str) -> None:
+        """Count a request of an authenticated principal. Raises RateLimited over its rate or its unread answers."""
+        if request.path in UNMEASURED_PATHS:
+            return
+        if self.by_principal is not None:
+            self._count_request(request, self.by_principal, principal)
+        if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
+            request[CALLERS] += (f"principal {principal}",)
+            self._check_unread(request)
+
+    def begin_large_body(self, request: web.Request) -> None:
+        """Count a request whose body is large until its end. Raises Unavailable if there are too many."""
+        try:
+            self.bodies.begin(request, request.get(CALLERS, ()))
+        except Unavailable:
+            self.rejections.add(1, {"reason": "requests"})
+            raise
+
+    def check_answer(self, request: web.Request, size: int) -> None:
+        """Check an answer of `size` bytes to a request that has changed nothing, so that it can still be refused.
+
+        Raises RateLimited or Unavailable if a large answer exceeds the bounds of unread answers.
+        """
+        if size > SMALL_ANSWER_BYTES and request.method != "HEAD":
+            self._check_unread(request, size)
+
+    def charge_answer(self, request: web.Request, principal: str, size: int) -> None:
+        """Count an answer of `size` bytes like one request for each `ANSWER_BYTES` beyond the first.
+
+        Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers.
+        """
+        if self.by_principal is not None and size > ANSWER_BYTES:
+            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES)
+            self._report_rate(request, self.by_principal, limit_state)
+
+    def charge_written(self, request: web.Request, principal: str, size: int) -> None:
+        """Count the answer to a write like `charge_answer`, also if the principal owes requests: it is sent anyway."""
+        if self.by_principal is not None and size > ANSWER_BYTES:
+            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES, may_owe=True)
+            self._report_rate(request, self.by_principal, limit_state)
+
+    def check_debt(self, principal: str, size: int) -> None:
+        """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
+        if size > ANSWER_BYTES:
+            self.charge_more(principal, 0)
+
+    def charge_more(self, principal: str, requests: int) -> None:
+        """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
+        if self.by_principal is not None:
+            limit_state = self.by_principal.consume_more(principal, requests)
+            if not limit_state.admitted:
+                raise self._refusal(self.by_principal, limit_state)
+
+    def charge_spare(self, principal: str, requests: int) -> float:
+        """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
+        return 0.0 if self.by_principal is None else self.by_principal.consume_spare(principal, requests)
+
+    def client_address(self, request: web.BaseRequest) -> str:
+        """Return the client's address, resolved through the trusted proxies."""
+        return self.proxies.client_address(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Run the checks, answer CORS preflights, and pass every other request to its handler."""
+        self.check(request)
+        try:
+            return self.browser_policy.preflight(request) or await handler(request)
+        finally:
+            self.bodies.end(request)
+
+    async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
+        self.set_headers(request, response)
+
+    def set_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Set the headers of a response: security, CORS and the state of the client's rate limits."""
+        add_security_headers(response)
+        self.browser_policy.set_cors_headers(request, response)
+        if FORWARDED_PROTO in request.headers and self.scheme(request) == "https":
+            response.headers[HSTS_HEADER] = HSTS_VALUE
+        if self.by_address is None and self.by_principal is None:
+            return
+        rate_limit_headers = request.get(RATE_LIMIT_HEADERS)
+        if rate_limit_headers:
+            response.headers[RATE_LIMIT_POLICY_HEADER], response.headers[RATE_LIMIT_HEADER] = rate_limit_headers
+
+    def scheme(self, request: web.BaseRequest) -> str:
+        """Return the scheme of the client's request, as trusted proxies report it."""
+        return self.proxies.scheme(request.remote, request.headers.getall(FORWARDED_PROTO, ()))
+
+    def begin_answer(
+        self, connection: AnsweredConnection, request: web.BaseRequest, response: web.StreamResponse
+    ) -> None:
+        """Count the bytes of an answer that is about to be sent until its client has read them.
+
+        Raises RateLimited or Unavailable for an answer that its handler streams, if the bounds are reached.
+        """
+        callers = request.get(CALLERS, ())
+        size = 0 if request.method == "HEAD" else response.content_length
+        is_streamed = not isinstance(response, web.Response) and size != 0
+        most = request.get(STREAMED_BYTES, STREAM_BYTES)
+        if is_streamed:
+            self._check_unread(request, most)
+        elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread.is_read(connection):
+            return  # sent in one step, and counted at its end if the client does not read it
+        self.unread.begin(connection, callers, size, is_streamed=is_streamed, most=most)
+
+    def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:
+        """Raise RateLimited or Unavailable if an answer of `size` bytes exceeds the bounds; 0 if it is not known yet.
+
+        The bound in total does not apply to health and metrics, so that they work under overload.
+        """
+        try:
+            self.unread.check(request.get(CALLERS, ()), size, in_total=request.path not in UNMEASURED_PATHS)
+        except (RateLimited, Unavailable):
+            self.rejections.add(1, {"reason": "unread"})
+            raise
+
+    def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
+        self._report_rate(request, limiter, limiter.consume(key))
+
+    def _report_rate(self, request: web.Request, limiter: RateLimiter, limit_state: RateLimitState) -> None:
+        """Set the headers that tell the state of a limit. Raises RateLimited if it does not admit the request."""
+        policy, state = limiter.policy, f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.full_in)}'
+        if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
+            address_policy, address_state = (each.partition(", ")[0] for each in request[RATE_LIMIT_HEADERS])
+            policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
+        request[RATE_LIMIT_HEADERS] = (policy, state)
+        if not limit_state.admitted:
+            raise self._refusal(limiter, limit_state)
+
+    def _refusal(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
+        """Count a request that a limiter refuses, and return its error."""
+        self.rejections.add(1, {"reason": limiter.name})
+        rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
+        return RateLimited(
+            "rate_limited",
+            f"The limit of {rate} for one {limiter.name} is exceeded; retry after the time in Retry-After.",
+            max(1, ceil(limit_state.retry_after)),
+        )
+
+
+def _check_repeated_headers(request: web.Request) -> None:
+    """Raise MalformedRequest if a header that must have a single value is repeated.
+
+    A proxy may read another one of its values than the service. aiohttp refuses Host and Content-Length itself, the
+    authenticator Authorization.
+    """
+    headers = request.headers
+    for name in SINGLE_HEADERS:
+        if name in headers and len(headers.getall(name)) > 1:
+            raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
+
+
+RATE_LIMIT_HEADERS = web.RequestKey("rate_limit_headers", tuple[str, str])  # values of RateLimit-Policy and RateLimit

@@ -1,0 +1,197 @@
+"""Connection limits: connections in total and per address, and the time that each may wait for its client.
+
+One check of all connections, at least every second, replaces a timer for each. So requests have no extra cost.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from typing import Literal, Protocol
+
+from support_service.guard.limits.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
+from support_service.platform.telemetry.instruments import Observations
+
+ADDRESS_SHARE = 4  # one address may have a quarter of the connections
+# A search for idle connections closes up to 1/64 of the limit, and so admits as many new connections.
+EVICTION_DIVISOR = 64
+FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
+
+DelayReason = Literal["head", "unread", "slow"]
+CloseReason = Literal["full", "share", "idle", "head", "unread", "slow"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimitSettings:
+    """Connection limits.
+
+    Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response. The rate at which a
+    client must read its response is in bytes per second, averaged over the last of these.
+    """
+
+    connections: int
+    header_timeout: float
+    idle_timeout: float
+    send_timeout: float
+    send_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimings:
+    """Intervals in seconds, and the size of one step."""
+
+    check_interval: float = 1.0  # between checks of timeouts
+    checks_per_pause: int = 500  # connections between two pauses; without pauses, a check would delay requests
+    eviction_retry_interval: float = 0.1  # if the last search found no idle connection
+    lingering_time: float = 2.0  # of reading and discarding the rest of a body, so that the client sees its response
+
+
+class LimitedConnection(Protocol):
+    """The interface of a connection that the limits use."""
+
+    def idle_since(self) -> float | None:
+        """Return the loop time at which the connection became idle, or None while a request is in progress."""
+
+    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> DelayReason | None:
+        """Return what the client has delayed for too long, or None."""
+
+    def abort(self) -> None:
+        """Close the connection immediately."""
+
+
+class _Group:
+    """Connections that count against the same limit."""
+
+    def __init__(self, limit: int, eviction_retry_interval: float) -> None:
+        self.connections: set[LimitedConnection] = set()
+        self.limit = limit
+        self._retry_interval = eviction_retry_interval
+        self.search_after = 0.0
+
+    def longest_idle(self, now: float) -> list[LimitedConnection]:
+        """Return the connections that have been idle for the longest, or none if all are busy."""
+        if now < self.search_after:
+            return []
+        idle = [
+            (since, id(connection), connection)
+            for connection in self.connections
+            if (since := connection.idle_since()) is not None
+        ]
+        if not idle:
+            self.search_after = now + self._retry_interval
+        return [connection for *_, connection in nsmallest(max(1, self.limit // EVICTION_DIVISOR), idle)]
+
+
+class ConnectionLimits:
+    """Open connections and their limits. At a limit, the connections that have been idle the longest are closed."""
+
+    def __init__(
+        self,
+        settings: ConnectionLimitSettings,
+        proxies: TrustedProxies,
+        count: Callable[[CloseReason], None],
+        timings: ConnectionTimings = ConnectionTimings(),
+    ) -> None:
+        self.settings = settings
+        self.timings = timings
+        self._proxies = proxies
+        self._count = count
+        self._all = _Group(settings.connections, timings.eviction_retry_interval)
+        self._by_address: dict[str, _Group] = {}
+        self._frozen = 0  # connections at the last freeze, which full collections skip
+        self._address_of: dict[LimitedConnection, str] = {}  # the client address of each; empty for trusted proxies
+
+    @property
+    def connections(self) -> AbstractSet[LimitedConnection]:
+        """The open connections."""
+        return self._all.connections
+
+    @property
+    def addresses(self) -> AbstractSet[str]:
+        """The client addresses that have an open connection. Trusted proxies share the empty address."""
+        return self._by_address.keys()
+
+    def with_limit(self, limit: int) -> "ConnectionLimits":
+        """Return separate limits with their own number of connections, the same timeouts and the same counters."""
+        return ConnectionLimits(replace(self.settings, connections=limit), self._proxies, self._count, self.timings)
+
+    def add(self, connection: LimitedConnection, peer: str | None, now: float) -> bool:
+        """Register a connection. Return False if it must be closed because a limit is reached.
+
+        A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
+        """
+        address = "" if self._proxies.trusts(peer) else rate_limit_address(peer or UNKNOWN_ADDRESS)
+        group = self._by_address.get(address) or _Group(
+            max(1, self.settings.connections // ADDRESS_SHARE), self.timings.eviction_retry_interval
+        )
+        if address and not self._has_capacity(group, now):
+            self._count("share")
+            return False
+        if not self._has_capacity(self._all, now):
+            self._count("full")
+            return False
+        self._address_of[connection] = address
+        self._all.connections.add(connection)
+        self._by_address[address] = group  # closing its last connection may just have removed it
+        group.connections.add(connection)
+        return True
+
+    def remove(self, connection: LimitedConnection) -> None:
+        """Unregister a connection that has ended."""
+        if connection not in self._address_of:
+            return
+        address = self._address_of.pop(connection)
+        self._all.connections.discard(connection)
+        group = self._by_address[address]
+        group.connections.discard(connection)
+        if not group.connections:
+            del self._by_address[address]
+
+    async def enforce_timeouts(self) -> None:
+        """Close every connection whose client exceeds a timeout, until cancelled."""
+        settings, checks_per_pause = self.settings, self.timings.checks_per_pause
+        loop = asyncio.get_running_loop()
+        pause = min(self.timings.check_interval, settings.header_timeout / 4, settings.send_timeout / 4)
+        while True:
+            await asyncio.sleep(pause)
+            self.update_gc_freeze()
+            for number, connection in enumerate(tuple(self.connections)):
+                if number % checks_per_pause == checks_per_pause - 1:
+                    await asyncio.sleep(0)
+                reason = connection.exceeded_timeout(loop.time(), settings)
+                if reason is not None and connection in self._address_of:
+                    self._close(connection, reason)
+
+    def update_gc_freeze(self) -> None:
+        """Exclude many connections from full garbage collections.
+
+        A walk over 10,000 connections blocks the event loop for 0.4 s, and frees nothing: a connection that ends is
+        freed immediately. But all reference cycles in memory at that time are excluded too, whatever created them;
+        they are collected once, when half of the connections have ended.
+        """
+        open_now = len(self.connections)
+        if open_now >= self._frozen + FREEZE_THRESHOLD:
+            gc.freeze()
+            self._frozen = open_now
+        elif self._frozen >= FREEZE_THRESHOLD and open_now < self._frozen / 2:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            self._frozen = open_now
+
+    def observe_open(self) -> Observations:
+        """Return the number of open connections, as a metric reading."""
+        return [(len(self.connections), {})]
+
+    def _has_capacity(self, group: _Group, now: float) -> bool:
+        if len(group.connections) >= group.limit:
+            for connection in group.longest_idle(now):
+                self._close(connection, "idle")
+        return len(group.connections) < group.limit
+
+    def _close(self, connection: LimitedConnection, reason: CloseReason) -> None:
+        self._count(reason)
+        self.remove(connection)
+        connection.abort()

@@ -1,0 +1,89 @@
+"""Instrumentation of every request: its id, its metrics, and its line in the access log."""
+
+import logging
+import os
+import random
+import re
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
+
+from support_service.guard.admission import Admission
+from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
+from support_service.guard.readiness import Readiness
+from support_service.platform.telemetry.http import RequestMetrics
+from support_service.platform.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
+from support_service.platform.telemetry.traces import continue_trace, end_trace, set_scheme
+
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = web.RequestKey("request_id", str)
+STREAM_BEGAN = web.RequestKey("stream_began", float)  # when the answer began, for an answer that goes on for hours
+REQUEST_ID_HEADER = istr("X-Request-Id")
+USER_AGENT = istr("User-Agent")
+
+log = logging.getLogger("support_service.platform.access")
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose client sent none, or one that is unsuitable for logs."""
+    return os.urandom(8).hex()
+
+
+def instrumentation_middleware(
+    metrics: RequestMetrics, readiness: Readiness, admission: Admission, access_log: float
+) -> Middleware:
+    """Return a middleware that measures requests and logs the share `access_log` (0 to 1) of them.
+
+    Server errors are always logged. Once shutdown has begun, each response closes its connection, so that no client
+    sends another request during the shutdown.
+    """
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        request_id = request.headers.get(REQUEST_ID_HEADER)
+        if request_id is None or not REQUEST_ID_PATTERN.fullmatch(request_id):
+            request_id = new_request_id()
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else None
+        request[REQUEST_ID] = request_id
+        tokens = LOG_REQUEST_ID.set(request_id), LOG_CASE_ID.set(request.match_info.get("case_id"))
+        status = 500  # remains if the handler is cancelled at shutdown
+        code: str | None = None
+        scheme = admission.scheme(request)
+        if scheme == "https":
+            set_scheme(scheme)
+        metrics.begin(request.method, route, scheme, request.headers.get(USER_AGENT, ""))
+        readiness.in_progress += 1
+        trace = continue_trace(request.headers)
+        try:
+            response = await handler(request)
+            status, code = response.status, response.get(PROBLEM_CODE)
+            if not response.prepared and (request.transport is None or request.transport.is_closing()):
+                status = CLIENT_CLOSED_REQUEST  # the client has gone and cannot read the response
+            if not response.prepared:
+                response.headers[REQUEST_ID_HEADER] = request_id
+                if not readiness.accepting:
+                    response.force_close()
+        finally:
+            readiness.in_progress -= 1
+            seconds = request.get(STREAM_BEGAN, perf_counter()) - started
+            error = "client_left" if status == CLIENT_CLOSED_REQUEST else None
+            metrics.end(request.method, route, status, seconds, scheme=scheme, error=error)
+            if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary
+                log.log(
+                    logging.WARNING if status >= 500 else logging.INFO,  # noqa: PLR2004 - HTTP's own boundary
+                    "%s %s %d",
+                    request.method,
+                    request.path,
+                    status,
+                    extra={"route": route, "status": status, "code": code, "seconds": round(seconds, 6)},
+                )
+            LOG_REQUEST_ID.reset(tokens[0])
+            LOG_CASE_ID.reset(tokens[1])
+            end_trace(trace)
+        return response
+
+    return observe

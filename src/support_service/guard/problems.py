@@ -1,0 +1,176 @@
+"""Conversion of errors to problem responses (RFC 9457). Only this module assigns HTTP statuses to errors."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+import pydantic_core
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel, Field
+
+from support_service.core import errors
+from support_service.core.errors import FieldError, SupportError
+from support_service.platform.telemetry.causes import cause_chain, describe_cause
+from support_service.platform.telemetry.logs import LOG_REQUEST_ID, outage_logger
+
+STATUS_BY_ERROR: dict[type[SupportError], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.VersionConflict: 412,
+    errors.MalformedRequest: 400,
+    errors.ValidationFailed: 422,
+    errors.RequestTooLarge: 413,
+    errors.RequestTimeout: 408,
+    errors.UnsupportedMediaType: 415,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.MisdirectedRequest: 421,
+    errors.UriTooLong: 414,
+    errors.RateLimited: 429,
+    errors.InsufficientStorage: 507,
+    errors.Unavailable: 503,
+}
+RETRY_AFTER_BY_STATUS = {503: "1", 507: "60"}  # seconds
+CHALLENGE = 'Bearer realm="support-service"'
+QUOTED_STRING_REPLACEMENTS = str.maketrans('"\\', "''")
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed its connection before the response
+CODE_BY_STATUS = {
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}  # errors that aiohttp itself raises
+DETAIL_BY_STATUS = {
+    404: "There is no such path; /openapi.json lists all paths.",
+    413: "The body exceeds the size limit of this request.",
+}
+
+PROBLEM_CODE = web.ResponseKey("problem_code", str)  # the code of a problem response, for the access log
+
+log = logging.getLogger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One error of one field."""
+
+    field: str = Field(description="the field's dotted path")
+    message: str
+
+
+class Problem(BaseModel):
+    """A problem as defined by RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="what to do next")
+    code: str = Field(description="stable code for programs")
+    requestId: str | None = Field(description="identifies the request in the log")  # noqa: N815 - JSON is in camelCase
+    errors: list[FieldProblem] | None = Field(default=None, description="each invalid field")
+    currentVersion: int | None = Field(  # noqa: N815
+        default=None, description="of `case_changed` for a message: the number in the `ETag` that the case has now"
+    )
+    messages: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="of `case_changed` for a message: the messages that were added since, at most the newest 50",
+    )
+
+
+@web.middleware
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Convert every error to a problem. Unexpected errors are logged with a traceback; the response omits it."""
+    try:
+        return await handler(request)
+    except SupportError as error:
+        return _answer(error)
+    except web.HTTPException as refusal:
+        response = problem_response(
+            refusal.status,
+            CODE_BY_STATUS.get(refusal.status, "http_error"),
+            DETAIL_BY_STATUS.get(refusal.status, refusal.reason),
+        )
+        if "Allow" in refusal.headers:
+            response.headers["Allow"] = refusal.headers["Allow"]
+        return response
+    except web.RequestPayloadError as failure:
+        response = problem_response(400, "malformed_body", f"The body can't be read: {' '.join(str(failure).split())}")
+        response.force_close()
+        failure.__traceback__ = None  # refers to the body's stream, which keeps the error
+        return response
+    except Exception as failure:
+        if isinstance(failure, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            failure.__traceback__ = None  # refers to the body's stream, which keeps the error
+            return web.Response(status=CLIENT_CLOSED_REQUEST)
+        log.exception("%s %s failed", request.method, request.path)
+        return problem_response(
+            500, "internal_error", "The service failed unexpectedly; its log has the details under the request id."
+        )
+
+
+def _answer(error: SupportError) -> web.Response:
+    """Return the response of an error; what is unavailable is logged."""
+    response = problem_response(_status(error), error.code, error.message, error.fields, error.members)
+    if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
+        _log_unavailable(error)
+    if isinstance(error, errors.RequestTimeout):
+        response.force_close()
+    if isinstance(error, errors.Unauthenticated):
+        response.headers["WWW-Authenticate"] = _challenge(error)
+    if isinstance(error, errors.RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _log_unavailable(error: SupportError) -> None:
+    """Log the code and the innermost cause, which the response omits."""
+    cause = f" ({describe_cause(error)})" if len(cause_chain(error)) > 1 else ""
+    outage_logger(error.code).warning("%s%s", error.message.rstrip("."), cause)
+
+
+def _status(error: SupportError) -> int:
+    """Return the status of an error's kind, or of the kind that it specialises."""
+    return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)
+
+
+def _challenge(error: errors.Unauthenticated) -> str:
+    """Return the WWW-Authenticate header of RFC 6750. A client that sent a token learns why it is invalid."""
+    if error.code == "token_missing":
+        return CHALLENGE
+    return (
+        f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(QUOTED_STRING_REPLACEMENTS)}"'
+    )
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    fields: Sequence[FieldError] = (),
+    members: Mapping[str, Any] = MappingProxyType({}),
+) -> web.Response:
+    """Return an `application/problem+json` response, with Retry-After for 503 and 507.
+
+    `members` are added to the members of every problem.
+    """
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        requestId=LOG_REQUEST_ID.get(),
+        errors=[FieldProblem(field=field.field, message=field.message) for field in fields] or None,
+    )
+    body = pydantic_core.to_json(document, exclude_none=True)
+    if members:
+        body = b"%b,%b" % (body[:-1], pydantic_core.to_json(members, inf_nan_mode="null")[1:])
+    headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None
+    response = web.Response(
+        body=body,
+        status=status,
+        headers=headers,
+        content_type="application/problem+json",
+    )
+    response[PROBLEM_CODE] = code
+    return response

@@ -1,0 +1,120 @@
+"""The HTTP server of an application with connection limits, built on aiohttp's public classes."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+
+from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
+from support_service.guard.connection import HttpConnection
+from support_service.guard.sliced_body import SLICE_BYTES, SlicedBody
+from support_service.guard.unreadable_requests import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+    UnreadableRequestResponder,
+)
+from support_service.platform.telemetry.component import REQUEST_METRICS
+
+
+class HttpServer(web.Server):
+    """A server of an application's requests on `HttpConnection`s.
+
+    It also answers the Expect headers which aiohttp rejects before any middleware.
+    """
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(self._handle, request_factory=self._begin_request)
+        self._limits = app[CONNECTION_LIMITS]
+        self._admission = app[ADMISSION]
+        self._responder = UnreadableRequestResponder(app[REQUEST_METRICS], self._admission)
+        app.on_response_prepare.append(self._begin_answer)
+        self._connection_options = options | {
+            # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
+            "auto_decompress": False,
+            "keepalive_timeout": self._limits.settings.idle_timeout,
+            "lingering_time": self._limits.timings.lingering_time,
+            "max_line_size": MAX_URL_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+            "max_headers": MAX_HEADERS,
+        }
+
+    def __call__(self) -> HttpConnection:
+        return HttpConnection(
+            self,
+            self._limits,
+            self._admission.unread,
+            self._responder,
+            loop=asyncio.get_running_loop(),
+            **self._connection_options,
+        )
+
+    def connect(self, app_server: web.Server) -> None:
+        """Pass requests to the application that this server of aiohttp serves."""
+        self._app_handler: Any = app_server.request_handler
+        self._app_request_factory: Any = app_server.request_factory
+
+    def _begin_request(
+        self,
+        message: Any,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        *context: Any,
+    ) -> web.BaseRequest:
+        assert isinstance(protocol, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
+        is_supported = message.version in (HttpVersion10, HttpVersion11)
+        protocol.begin_request(payload, writer, is_chunked=message.chunked, is_version_supported=is_supported)
+        if not is_supported:
+            message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
+        return self._app_request_factory(message, payload, protocol, writer, *context)  # type: ignore[no-any-return]
+
+    async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        connection = request.protocol
+        if isinstance(connection, HttpConnection) and request.transport is not None:
+            self._admission.begin_answer(connection, request, response)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > SLICE_BYTES:
+            response.body = SlicedBody(response.body, response.content_type)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, HttpConnection)  # noqa: S101 - `__call__` creates no other connection
+        if not connection.is_version_supported or not connection.is_head_bounded:
+            refusal = self._responder.check_head(request, is_version_supported=connection.is_version_supported)
+            if refusal is not None:
+                return refusal
+        try:
+            return await self._app_handler(request)  # type: ignore[no-any-return]
+        except web.HTTPExpectationFailed as failure:
+            return self._responder.refuse(
+                417, "expectation_failed", "The Expect header is not supported, except for 100-continue.", failure
+            )
+
+
+class Runner(web.ServerRunner):
+    """Starts an application and serves it with its connection limits. Options are those of `web.AppRunner`."""
+
+    def __init__(self, app: web.Application, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
+        self._app_runner = web.AppRunner(app)
+        self._http_server = HttpServer(app, **options)
+        self._readiness = app[READINESS]
+        super().__init__(self._http_server, shutdown_timeout=shutdown_timeout)
+
+    async def setup(self) -> None:
+        """Start the components of the application, then the server."""
+        await self._app_runner.setup()
+        assert self._app_runner.server is not None  # noqa: S101 - `setup` has created it
+        self._http_server.connect(self._app_runner.server)
+        await super().setup()
+
+    async def shutdown(self) -> None:
+        """End the streams; aiohttp calls this before it waits for the requests in progress."""
+        self._readiness.close_streams()
+
+    async def cleanup(self) -> None:
+        """Close the server with its connections, then the components of the application."""
+        try:
+            await super().cleanup()
+        finally:
+            await self._app_runner.cleanup()

@@ -1,0 +1,162 @@
+"""Streaming of one file out of a multipart body, as it arrives.
+
+Every dimension is bounded: the number and size of headers, the number of parts, and the bytes outside the file.
+aiohttp's own reader bounds none of them, reads a body without its boundary into memory as a whole, and recurses into
+nested bodies. This parser treats a nested body as plain bytes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import web
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from support_service.core.errors import (
+    FieldError,
+    MalformedRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from support_service.guard.checksums import ChecksumVerifier
+from support_service.guard.component import HTTP_TIMINGS
+from support_service.guard.json_body import INVALID_REQUEST, reject_compressed
+
+FILE_PART = "file"
+VISIBILITY_PART = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
+MAX_PARTS = 16
+MAX_PART_HEADERS = 8
+MAX_PART_HEADER_BYTES = 8192
+MAX_OTHER_BYTES = 64 * 1024  # all bytes outside the file: other parts, headers, the preamble and the epilogue
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """The maximum size and the minimum speed of an upload."""
+
+    max_bytes: int
+    min_rate: float  # bytes per second, on average
+    deadline: float  # seconds for the whole body
+
+
+class FileUpload:
+    """The part named `file` of a request's body."""
+
+    def __init__(self, request: web.Request, options: UploadOptions) -> None:
+        self._request = request
+        self._timings = request.app[HTTP_TIMINGS]
+        self._max_bytes = options.max_bytes
+        self._min_rate = options.min_rate
+        self._loop = asyncio.get_running_loop()
+        self._deadline_at = self._loop.time() + options.deadline
+        self._deadline = options.deadline
+        self._received = 0
+        self._waited = 0.0  # seconds spent waiting for the client
+        self._checksums = ChecksumVerifier(request.headers.items())
+        self._events = self._parse()
+        self.filename = ""
+        self.content_type: str | None = None
+
+    async def open(self) -> None:
+        """Read up to the file's first byte, and set `filename` and `content_type`.
+
+        Raises UnsupportedMediaType, MalformedRequest, RequestTooLarge, RequestTimeout, or ValidationFailed if
+        there is no file.
+        """
+        reject_compressed(self._request)
+        length = self._request.content_length
+        if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
+            raise RequestTooLarge(
+                "attachment_too_large", f"The file is too large; the limit is {self._max_bytes} bytes."
+            )
+        async for event in self._events:
+            if isinstance(event, MultipartSegment) and event.name == FILE_PART:
+                self.filename = event.filename or ""
+                self.content_type = event.content_type
+                self._checksums.add_expected(event.headerlist)
+                return
+        raise ValidationFailed("file_missing", "The body has no part named `file`; send the file in it.")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the file's bytes. Ends only after the whole body has been read and validated.
+
+        Raises ValidationFailed for a second file or a checksum that does not match, and MalformedRequest,
+        RequestTooLarge or RequestTimeout.
+        """
+        in_file = True
+        async for event in self._events:
+            if event is None:
+                in_file = False
+            elif isinstance(event, MultipartSegment):
+                if event.name == FILE_PART:
+                    raise ValidationFailed(
+                        "file_repeated", "The body has several parts named `file`; send one file per request."
+                    )
+            elif in_file:
+                self._checksums.add_file(event)
+                yield event
+        self._checksums.verify()
+
+    async def _read(self) -> bytes:
+        """Return the bytes that have arrived.
+
+        Raises RequestTimeout if they are missing, too few, or past the deadline.
+        """
+        started = self._loop.time()
+        left, chunk_timeout = self._deadline_at - started, self._timings.chunk_timeout
+        try:
+            async with asyncio.timeout(min(chunk_timeout, left)):
+                chunk = await self._request.content.readany()
+        except TimeoutError:
+            if left < chunk_timeout:
+                raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
+            raise RequestTimeout("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
+        self._received += len(chunk)
+        self._waited += self._loop.time() - started
+        if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
+            raise RequestTimeout(
+                "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
+            )
+        self._checksums.add_body(chunk)
+        return chunk
+
+    async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
+        media_type, options = parse_options_header(self._request.headers.get("Content-Type", ""))
+        if media_type != "multipart/form-data" or not options.get("boundary"):
+            raise UnsupportedMediaType(
+                "unsupported_type",
+                "The content type is not supported; send multipart/form-data with a boundary and a part `file`.",
+            )
+        received, file_bytes, in_file = 0, 0, False
+        try:
+            with PushMultipartParser(
+                options["boundary"],
+                max_header_size=MAX_PART_HEADER_BYTES,
+                max_header_count=MAX_PART_HEADERS,
+                max_segment_count=MAX_PARTS,
+            ) as parser:
+                while chunk := await self._read():
+                    received += len(chunk)
+                    for event in parser.parse(chunk):
+                        if isinstance(event, MultipartSegment):
+                            in_file = event.name == FILE_PART
+                            if event.name == VISIBILITY_PART:
+                                raise _misplaced_visibility()
+                        elif event is not None and in_file:
+                            file_bytes += len(event)
+                        yield event
+                    if received - file_bytes > MAX_OTHER_BYTES:
+                        raise RequestTooLarge(
+                            "body_too_large", f"The body has more than {MAX_OTHER_BYTES} bytes besides the file."
+                        )
+        except MultipartError as failure:
+            raise MalformedRequest(
+                "malformed_multipart", f"The multipart body is invalid: {failure.args[0]}."
+            ) from None
+
+
+def _misplaced_visibility() -> ValidationFailed:
+    errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
+    return ValidationFailed("invalid_request", INVALID_REQUEST, errors)

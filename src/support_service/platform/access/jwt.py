@@ -1,0 +1,176 @@
+"""Verification of JWTs: signed by a key of the issuer, issued for this service, and not expired (RFC 7519, 8725)."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, cast
+
+from cachetools import LRUCache
+from joserfc import jws
+from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, UnsupportedAlgorithmError
+from joserfc.jws import JWSRegistry
+from joserfc.jwt import JWTClaimsRegistry
+from joserfc.util import urlsafe_b64decode
+
+from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
+from support_service.core.errors import Unauthenticated
+from support_service.platform.access.jwks_cache import JwksCache
+from support_service.platform.access.key_source import KeySource
+from support_service.platform.access.strict_json import parse_object
+from support_service.platform.access.timings import JwksTimings
+
+MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
+MAX_NAME_LENGTH = 128  # characters
+MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as in cases
+MAX_TEAMS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class JwtRequirements:
+    """Requirements for a token. Times are in seconds."""
+
+    issuer: str
+    audience: str
+    algorithms: Sequence[str]
+    leeway: int = 30
+    role_claim: str = "role"
+    subject_claim: str = "sub"
+    teams_claim: str = "teams"
+
+
+class JwtVerifier:
+    """A verifier of JWTs. A verified token is cached until it expires or the keys change."""
+
+    def __init__(
+        self,
+        source: KeySource,
+        requirements: JwtRequirements,
+        *,
+        required: bool,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        timings: JwksTimings = JwksTimings(),
+        max_cached_tokens: int = MAX_CACHED_TOKENS,
+    ) -> None:
+        self._requirements = requirements
+        self._now = now
+        self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
+        self.keys = JwksCache(source, self._verified.clear, required=required, clock=clock, timings=timings)
+        self._signatures = _Signatures(algorithms=requirements.algorithms, strict_check_header=False)
+        self._claims = JWTClaimsRegistry(
+            lambda: int(now()),
+            requirements.leeway,
+            iss={"essential": True, "value": requirements.issuer},
+            aud={"essential": True, "value": requirements.audience},
+            exp={"essential": True},
+            sub={"essential": True},
+        )
+
+    @property
+    def fault(self) -> str | None:
+        return self.keys.fault
+
+    async def open(self) -> None:
+        """Read the keys, and start to refresh them in the background.
+
+        Raises Unavailable if keys are required and cannot be loaded.
+        """
+        await self.keys.open()
+
+    async def close(self) -> None:
+        """Stop refreshing the keys."""
+        await self.keys.close()
+
+    async def verify(self, token: str) -> Principal:
+        """Return the caller that the token identifies.
+
+        Raises Unauthenticated, and Unavailable if no keys were ever read.
+        """
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        cached = self._verified.get(digest)
+        if cached is None:
+            cached = await self._check(token)
+            self._verified[digest] = cached
+        caller, until = cached
+        if until <= self._now():
+            raise _expired()
+        return caller
+
+    async def _check(self, token: str) -> tuple[Principal, float]:
+        """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
+
+        There is no await between finding the key and the return, so a token verified with an old key is not cached
+        after the keys have changed.
+        """
+        try:
+            header = parse_object(urlsafe_b64decode(token.partition(".")[0].encode()))
+        except ValueError as failure:
+            raise _invalid("It is not a JWT.") from failure
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._requirements.algorithms:
+            raise _invalid("Its algorithm is not allowed.")
+        if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
+            raise _invalid("Its header has an unsupported parameter.")
+        key = await self.keys.find(key_id, algorithm)
+        if key is None:
+            raise _invalid("It is signed by an unknown key.")
+        try:
+            signed = jws.deserialize_compact(token, key, registry=self._signatures)
+            claims = parse_object(signed.payload)
+            self._claims.validate(claims)
+        except ExpiredTokenError as failure:
+            raise _expired() from failure
+        except ClaimError as failure:
+            raise _invalid(f"Its claim {failure.claim!r} is missing or invalid.") from failure
+        except (JoseError, ValueError) as failure:
+            raise _invalid("Its signature or format is invalid.") from failure
+        return self._caller(claims), claims["exp"] + self._requirements.leeway
+
+    def _caller(self, claims: Mapping[str, Any]) -> Principal:
+        requirements = self._requirements
+        role = claims.get(requirements.role_claim)
+        if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
+            role = role[0]
+        if role not in ROLES:
+            raise _invalid(f"Its claim {requirements.role_claim!r} must be one of {', '.join(ROLES)}.")
+        subject, teams = claims.get(requirements.subject_claim), claims.get(requirements.teams_claim, [])
+        if not _is_text(claims["sub"], MAX_NAME_LENGTH):
+            raise _invalid(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
+        if not (
+            _is_text(subject, MAX_ID_LENGTH)
+            if role in CASE_SCOPED_ROLES
+            else subject is None or _is_text(subject, MAX_NAME_LENGTH)
+        ):
+            raise _invalid(
+                f"Its claim {requirements.subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
+            )
+        if not (
+            isinstance(teams, list) and len(teams) <= MAX_TEAMS and all(_is_text(each, MAX_ID_LENGTH) for each in teams)
+        ):
+            raise _invalid(f"Its claim {requirements.teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
+        return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
+
+
+class _Signatures(JWSRegistry):
+    """Registry of the algorithms that the settings allow.
+
+    It does not warn about `EdDSA`: RFC 9864 renamed it, but most issuers still use the old name.
+    """
+
+    def get_alg(self, name: str) -> Any:
+        if name not in (self.allowed or ()):
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+
+
+def _invalid(reason: str) -> Unauthenticated:
+    return Unauthenticated("token_invalid", f"The token is invalid. {reason}")
+
+
+def _expired() -> Unauthenticated:
+    return Unauthenticated("token_expired", "The token has expired; request a new one.")

@@ -1,0 +1,147 @@
+"""All SQL for the audit log: changes add entries, the sealer assigns positions, and no entry is deleted."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.core.units import MAX_INTEGER
+from support_service.platform.audit.chain import CASE_ERASED, ChainHead, StoredAuditEntry
+from support_service.platform.database import Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.dialect import octets
+from support_service.platform.database.pages import Direction, limit_by_bytes
+from support_service.platform.database.tables import audit_head, audit_log
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
+
+_L = audit_log.c
+COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
+
+
+def select_page(
+    condition: sa.ColumnElement[bool] | sa.TextClause, *order: sa.Column[Any], direction: Direction = sa.asc
+) -> sa.Select[Any]:
+    """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
+
+    The bytes are those of the changes. Each row also has the number of entries without the limit of bytes.
+    """
+    # The column `changes` is read only for the entries within the limit.
+    kept = [column for column in COLUMNS if column is not _L.changes]
+    size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
+    found = sa.select(*kept, size).where(condition).order_by(*map(direction, order)).limit(sa.bindparam("count"))
+    page = limit_by_bytes(found, *(column.name for column in order), direction=direction)
+    changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
+    columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
+    return sa.select(*columns, page.c.number).order_by(*(direction(page.c[column.name]) for column in order))
+
+
+UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
+ADD = compiled(audit_log.insert().inline())
+_OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
+HEAD_AND_OLDEST = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST.label("oldest")))
+LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
+TO_SEAL = compiled(select_page(UNSEALED, _L.seq))
+SEAL = compiled(
+    audit_log.update()
+    .where(_L.seq == sa.bindparam("entry"))
+    .values({name: sa.bindparam(f"new_{name}", type_=_L[name].type) for name in ("position", "salt", "digest", "hash")})
+)
+UPDATE_HEAD = compiled(
+    audit_head.update().values(
+        position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
+    )
+)
+SEALED = select_page(_L.position > sa.bindparam("after"), _L.position)
+OF_CASE = select_page(
+    sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)),
+    _L.seq,
+    direction=sa.desc,
+)
+STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
+_ERASABLE = sa.and_(
+    _L.case_id.in_(sa.bindparam("cases", expanding=True)),
+    _L.position.is_not(None),
+    _L.action != CASE_ERASED,
+    _L.changes.is_not(None),
+)
+TO_ERASE = sa.select(_L.case_id, _L.position).where(_ERASABLE).order_by(_L.position)
+ERASE = audit_log.update().where(_ERASABLE).values(changes=sa.null(), salt=sa.null())
+
+
+async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Store entries, in the transaction of their changes."""
+    if len(entries) == 1:
+        await tx.insert_later(ADD, entries[0])
+    else:
+        await tx.execute(ADD, entries)
+
+
+async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
+    """Return the head, and the time of the oldest unsealed entry. Raises LookupError if there is no head."""
+    row = await reader.fetch_one(HEAD_AND_OLDEST)
+    if row is None:
+        raise LookupError("the audit log has lost the row of its head; the migrations make it")
+    return ChainHead(row.position, row.hash), row.oldest
+
+
+async def lock_head(tx: Transaction) -> ChainHead:
+    """Return the head, locked until this transaction ends. Raises LookupError if there is no head."""
+    row = await tx.fetch_one(LOCK_HEAD)
+    if row is None:
+        raise LookupError("the audit log has lost the row of its head; the migrations make it")
+    return ChainHead(row.position, row.hash)
+
+
+async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[StoredAuditEntry]:
+    """Return the first `count` unsealed entries, in the order in which they were added."""
+    return (await read_page(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
+
+
+async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> None:
+    """Store the seals of entries, and move the head to the last of them."""
+    names = ("position", "salt", "digest", "hash")
+    await tx.execute(
+        SEAL, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
+    )
+    await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
+
+
+async def read_sealed(
+    reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
+) -> list[StoredAuditEntry]:
+    """Return up to `count` entries after a position, in the order of the chain."""
+    return (await read_page(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
+
+
+async def find_stray_position(reader: Reader) -> int | None:
+    """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
+    row = await reader.fetch_one(STRAY)
+    return row.position if row else None
+
+
+async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
+    """Erase the changes of the sealed entries of cases. Return the erased positions by case."""
+    found: dict[str, list[int]] = {}
+    for row in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
+        found.setdefault(row.case_id, []).append(row.position)
+    await tx.execute(ERASE, {"cases": list(cases)})
+    return found
+
+
+async def read_case_entries(
+    reader: Reader, case_id: str, before: int | None, limit: int
+) -> tuple[list[StoredAuditEntry], bool]:
+    """Return a page of a case's entries, newest first, and whether there are older ones."""
+    newer = MAX_INTEGER if before is None else before
+    found, number = await read_page(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
+    page = found[:limit]
+    return page, number > len(page)
+
+
+async def read_page(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
+    """Run a statement of `select_page`. Return its entries, and their number without the limit of bytes."""
+    rows = await reader.fetch_all(statement, parameters)
+    entries = [StoredAuditEntry._make(tuple(row)[: len(COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
+    return entries, rows[0].number if rows else 0

@@ -1,0 +1,131 @@
+"""Verification of the chain, as a whole or in parts, up to the first invalid entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from support_service.core.errors import FieldError, ValidationFailed
+from support_service.platform.audit import chain, store
+from support_service.platform.audit.chain import GENESIS, ChainHead
+from support_service.platform.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyLimits:
+    """Size of the pages in which the chain is read."""
+
+    page_size: int = 1000  # entries
+    page_bytes: int = store.MAX_PAGE_BYTES  # of changes, plus the last entry
+
+
+PART_LIMITS = VerifyLimits(page_size=200)  # a request must not keep the event loop busy for long
+
+
+@dataclass(frozen=True, slots=True)
+class ChainVerification:
+    """The result of a verification: the last valid head, and the first flaw."""
+
+    head: ChainHead
+    flaw: str | None = None
+
+
+async def verify_chain(
+    database: Database,
+    noted: bytes | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+    limits: VerifyLimits = VerifyLimits(),
+) -> ChainVerification:
+    """Verify every sealed entry against the one before it. Return the last valid head and the first flaw.
+
+    `noted` is a hash that the chain is known to have had. `advance` is called with the number of entries of each page
+    that was verified.
+    """
+    head, erased, explained = ChainHead(0, GENESIS), set[int](), set[int]()
+    noted_found = noted in (None, GENESIS)
+    while page := await store.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
+        for entry in page:
+            reason = chain.find_flaw(head, entry)
+            if reason is not None or entry.hash is None:
+                return ChainVerification(head, reason)
+            head = ChainHead(head.position + 1, entry.hash)
+            noted_found = noted_found or entry.hash == noted
+            if entry.changes is None:
+                erased.add(head.position)
+            explained.update(entry.erased())
+        advance(len(page))
+    if not noted_found:
+        return ChainVerification(head, "the expected head is not in the chain: the chain was truncated or rewritten")
+    if unexplained := sorted(erased - explained):
+        return ChainVerification(
+            head, f"the changes at position {unexplained[0]} are missing, and no entry records their erasure"
+        )
+    return ChainVerification(head, await _check_ends(database, head))
+
+
+@dataclass(frozen=True, slots=True)
+class PartVerification:
+    """The result of the verification of a part: its ends, the first flaw, and the end of the whole chain."""
+
+    start: int  # position of the entry that was taken as valid; 0 for the beginning of the chain
+    head: ChainHead  # the last valid one
+    end: ChainHead
+    flaw: str | None
+    oldest_unsealed: datetime | None
+
+
+async def verify_part(
+    database: Database, after: int | None, count: int, limits: VerifyLimits = PART_LIMITS
+) -> PartVerification:
+    """Verify up to `count` entries after a position, by default the last ones.
+
+    The entry at `after` is taken as valid. A part can't tell whether an erasure explains missing changes, nor whether
+    the chain before it was rewritten: that takes the verification of the whole chain. Raises ValidationFailed if the
+    chain is shorter than `after`.
+    """
+    end, oldest = await store.read_head_and_oldest_unsealed(database)
+    start = max(0, end.position - count) if after is None else after
+    if start > end.position:
+        problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
+        raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
+    head = await _head_at(database, start)
+    if head is None:
+        return PartVerification(start, ChainHead(0, GENESIS), end, f"there is no entry at position {start}", oldest)
+    until = min(end.position, start + count)
+    while head.position < until:
+        most = min(limits.page_size, until - head.position)
+        page = await store.read_sealed(database, head.position, most, limits.page_bytes)
+        if not page:
+            return PartVerification(start, head, end, f"entries are missing after position {head.position}", oldest)
+        for entry in page:
+            reason = chain.find_flaw(head, entry)
+            if reason is not None or entry.hash is None:
+                return PartVerification(start, head, end, reason, oldest)
+            head = ChainHead(head.position + 1, entry.hash)
+    flaw = None
+    if head.position == end.position and head.hash != end.hash:
+        flaw = f"the head says {end}, which is not the last entry"
+    return PartVerification(start, head, end, flaw, oldest)
+
+
+async def _head_at(database: Database, position: int) -> ChainHead | None:
+    """Return the head that the chain had at a position, or None if there is no such entry."""
+    if position == 0:
+        return ChainHead(0, GENESIS)
+    found = await store.read_sealed(database, position - 1, 1)
+    entry = found[0] if found else None
+    if entry is None or entry.position != position or entry.hash is None:
+        return None
+    return ChainHead(position, entry.hash)
+
+
+async def _check_ends(database: Database, head: ChainHead) -> str | None:
+    """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
+    stray = await store.find_stray_position(database)
+    if stray is not None:
+        return f"an entry has position {stray}, which is invalid: positions begin at 1"
+    last, _ = await store.read_head_and_oldest_unsealed(database)
+    if last.position < head.position or (last.position == head.position and last.hash != head.hash):
+        return f"the head says {last}, which is not the last entry"
+    if last.position > head.position and not await store.read_sealed(database, head.position, 1):
+        return f"entries are missing after position {head.position}: the head says {last}"
+    return None

@@ -1,0 +1,136 @@
+"""Schema migrations: upgrade, downgrade, and comparison with the newest schema.
+
+Most starts find the newest schema, so Alembic is imported only for a change, and the driver only for PostgreSQL.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from support_service.core.errors import Unavailable
+from support_service.platform.database.failures import invalid_url_error, unusable_database_error
+from support_service.platform.database.timings import MigrationTimings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
+# A table of the earlier support-service, and the first table of this one.
+EARLIER_TABLE, OWN_TABLE = "support_tickets", "tickets"
+EARLIER_SERVICE_MESSAGE = (
+    f"The database at SUPPORT_DATABASE_URL is that of the earlier support-service (table {EARLIER_TABLE}), and was not "
+    "changed: give this service a database or a PostgreSQL schema of its own, then both can run side by side; see "
+    "docs/operations/earlier-service.md"
+)
+ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
+
+Result = TypeVar("Result")
+SchemaStatus = Literal["older", "newest", "newer"]  # a schema compared with the newest one that this release knows
+
+
+def upgrade(url: str, revision: str = "head", timings: MigrationTimings = MigrationTimings()) -> SchemaStatus:
+    """Apply all migrations up to `revision`, and return how the schema compares afterwards.
+
+    A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
+    used. Blocks; must not be called in the thread of a running event loop.
+    """
+
+    def work(connection: sa.Connection) -> SchemaStatus:
+        before = _schema_status(connection)
+        if before == "newer" or (before == "newest" and revision == "head"):
+            return before
+        from support_service.platform.database import alembic_commands
+
+        alembic_commands.upgrade(connection, MIGRATIONS, revision)
+        return _schema_status(connection)
+
+    return _run(url, work, timings)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Revert migrations down to `revision`; `base` reverts all of them."""
+    from support_service.platform.database import alembic_commands
+
+    _run(url, lambda connection: alembic_commands.downgrade(connection, MIGRATIONS, revision))
+
+
+def schema_status(url: str) -> SchemaStatus:
+    """Return how the database's schema compares with the newest one that this release knows."""
+    return _run(url, _schema_status)
+
+
+def latest_revision() -> str:
+    """Return the revision of the last migration; each migration's file name begins with its revision."""
+    return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def _schema_status(connection: sa.Connection) -> SchemaStatus:
+    # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
+    # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
+    # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
+    # index; neither makes a statement fail. A migration that removes something needs a different result here.
+    known = latest_revision()
+    revision = _revision(connection)
+    if revision == known:
+        return "newest"
+    return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
+
+
+def _refuse_earlier_service(connection: sa.Connection) -> None:
+    """Raise Unavailable for a database that has a table of the earlier support-service and none of this one."""
+    found = sa.inspect(connection)
+    if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
+        raise Unavailable("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
+
+
+def _revision(connection: sa.Connection) -> str:
+    """Return the revision recorded in the database, or an empty text without one."""
+    if not sa.inspect(connection).has_table(ALEMBIC_VERSION.name):
+        return ""
+    revisions = connection.scalars(sa.select(ALEMBIC_VERSION.c.version_num)).all()
+    if len(revisions) > 1:
+        raise unusable_database_error(f"Table {ALEMBIC_VERSION.name} has more than one row")
+    return str(revisions[0]) if revisions else ""
+
+
+def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()) -> Result:
+    """Run `work` on a connection while no other process migrates, and return its result.
+
+    Raises Unavailable for a database URL that can't be used, for a database that fails, and for the database of the
+    earlier support-service.
+    """
+
+    def checked(connection: sa.Connection) -> Result:
+        _refuse_earlier_service(connection)
+        return work(connection)
+
+    try:
+        if url.startswith("sqlite:"):
+            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked, timings)
+        from support_service.platform.database.postgres import migrate
+
+        return migrate.run_locked(url, checked, timings)
+    except (TypeError, ValueError) as failure:  # the driver can't parse the URL
+        raise invalid_url_error(failure) from failure
+    except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:
+        raise unusable_database_error(failure, url) from failure
+
+
+def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        f"sqlite+pysqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": timings.busy_timeout},
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    with engine.connect() as connection:
+        # Explicit, because the driver would commit before each CREATE TABLE.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        result = work(connection)
+        connection.exec_driver_sql("COMMIT")  # an exception closes the connection, which rolls back
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # last: it changes the file, also one that is refused
+    return result

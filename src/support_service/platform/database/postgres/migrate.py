@@ -1,0 +1,78 @@
+"""Online migrations on PostgreSQL, while the previous release uses the database.
+
+Each migration commits separately, waits for a table lock only as long as other sessions can wait behind it, and fills
+in rows without locking their table.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from support_service.platform.database.failures import invalid_url_error, unusable_database_error
+from support_service.platform.database.postgres.engine import driver_url
+from support_service.platform.database.timings import MigrationTimings
+
+ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
+LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    """Run `work` while no other process migrates, and return its result.
+
+    Raises Unavailable for the driver's own errors.
+    """
+    try:
+        return asyncio.run(_run(url, work, timings))
+    except asyncpg.InterfaceError as failure:
+        raise invalid_url_error(failure) from failure
+    except asyncpg.PostgresError as failure:
+        raise unusable_database_error(failure, url) from failure
+
+
+async def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    engine = create_async_engine(
+        driver_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": timings.connect_timeout}
+    )
+    async with engine.connect() as connection:
+        await _await_turn(connection, timings)
+        await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
+        await connection.commit()
+        return await _retry_while_in_use(connection, work, timings)
+
+
+async def _await_turn(connection: AsyncConnection, timings: MigrationTimings) -> None:
+    """Take the lock of migrations, held until the session ends, because a migration has many transactions.
+
+    A process that waits has no transaction open meanwhile: CREATE INDEX CONCURRENTLY waits for all transactions, so the
+    process that migrates would wait for those that wait for it.
+    """
+    while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(ADVISORY_LOCK))):
+        await connection.rollback()
+        await asyncio.sleep(timings.turn_pause)
+
+
+async def _retry_while_in_use(
+    connection: AsyncConnection, work: Callable[[sa.Connection], Result], timings: MigrationTimings
+) -> Result:
+    """Run `work`; if a table is in use, retry after a pause. Migrations that are already committed are not repeated."""
+    attempt = 1
+    while True:
+        try:
+            return await connection.run_sync(work)
+        except sa.exc.DBAPIError as failure:
+            in_use = getattr(failure.orig, "sqlstate", None) in LOCK_CONFLICT_STATES
+            if not in_use or attempt == timings.attempts:
+                raise
+            if attempt == 1:
+                log.warning("The database is in use; the migration is retried until it gets the tables")
+        attempt += 1
+        await asyncio.sleep(timings.retry_pause)

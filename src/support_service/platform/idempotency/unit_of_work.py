@@ -1,0 +1,78 @@
+"""Units of work: a transaction that also marks the idempotency claim of its request as applied.
+
+Every write of a request runs in one. So a claim is marked if and only if the write is committed.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from support_service.core.domain.principals import SYSTEM, Principal
+from support_service.platform.database import ContendedRow, Database, Transaction
+from support_service.platform.idempotency import store
+from support_service.platform.idempotency.claims import IdempotencyClaim, key_in_use_error
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOrigin:
+    """Who makes a change: the principal, the id of the request, and the idempotency claim of the request, if any."""
+
+    principal: Principal
+    request_id: str | None = None
+    claim: IdempotencyClaim | None = None
+
+
+SYSTEM_ORIGIN = WriteOrigin(SYSTEM)  # origin of the changes of background jobs
+
+
+class UnitOfWork:
+    """A transaction, the origin of its changes, and the cases that they change."""
+
+    __slots__ = ("_after_commit", "_case_ids", "origin", "tx")
+
+    def __init__(self, tx: Transaction, origin: WriteOrigin) -> None:
+        self.tx = tx
+        self.origin = origin
+        self._case_ids: set[str] = set()
+        self._after_commit: list[Callable[[], None]] = []
+
+    def note_case(self, case_id: str) -> None:
+        """Note that this unit of work changes a case."""
+        self._case_ids.add(case_id)
+
+    def after_commit(self, record: Callable[[], None]) -> None:
+        """Call a function once the changes are committed, such as one that records a metric. It must not raise."""
+        self._after_commit.append(record)
+
+    def run_after_commit(self) -> None:
+        """Call the functions that wait for the commit."""
+        for record in self._after_commit:
+            record()
+
+    async def mark_claim(self) -> None:
+        """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
+
+        The mark names a case: the addressed one if it changed or none did, the changed one if it is the only one, else
+        none.
+        """
+        claim = self.origin.claim
+        if claim is None:
+            return
+        case_id = claim.case_id
+        if self._case_ids and case_id not in self._case_ids:
+            case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
+        if not await store.mark_applied(self.tx, claim.key, claim.owner, case_id):
+            raise key_in_use_error()
+
+
+@asynccontextmanager
+async def unit_of_work(database: Database, origin: WriteOrigin, *rows: ContendedRow) -> AsyncIterator[UnitOfWork]:
+    """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied.
+
+    Functions that wait for the commit are called after it.
+    """
+    async with database.transaction(*rows) as tx:
+        work = UnitOfWork(tx, origin)
+        yield work
+        await work.mark_claim()
+    work.run_after_commit()

@@ -1,0 +1,214 @@
+"""Settings, read from the environment and validated once at startup; no other module reads the environment.
+
+Each variable, such as `SUPPORT_PORT`, is defined in process.py or resources.py.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from support_service.core.domain.upstream_services import UpstreamService
+from support_service.platform.settings import opentelemetry
+from support_service.platform.settings.earlier_service import earlier_variables_warning
+from support_service.platform.settings.process import (
+    AccessSettings,
+    CaseSettings,
+    ClientSettings,
+    LimitSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
+from support_service.platform.settings.resources import (
+    AttachmentSettings,
+    DatabaseSettings,
+    EventSettings,
+    LinkSettings,
+    ObjectStoreSettings,
+    TimelineSettings,
+    UpstreamSettings,
+)
+from support_service.platform.settings.section import SettingsSection, read_section
+from support_service.platform.settings.values import JWT_ALGORITHMS, LOOPBACK, WrongSetting, mask_secrets
+
+__all__ = [
+    "JWT_ALGORITHMS",
+    "LOOPBACK",
+    "AccessSettings",
+    "ClientSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsSection",
+    "WrongSetting",
+]
+
+DEFAULT_RATE = (100, 1)  # (requests, seconds): a busy tool needs a tenth of this
+DEFAULT_ADDRESS_RATE = (300, 1)  # (requests, seconds): a whole office may share one address
+# Variables that Kubernetes injects into each container for every Service in its namespace named support or support-…
+KUBERNETES_VARIABLES = re.compile(r"SUPPORT_SERVICE_.*|SUPPORT_.*_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP)).*")
+WILDCARD_ADDRESSES = {
+    str(IPv4Address(0)),
+    str(IPv6Address(0)),
+}  # wildcard addresses: binding to one takes the port on every address
+
+
+class Settings(BaseModel):
+    """All sections, read and validated together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: ServerSettings
+    limits: LimitSettings
+    cases: CaseSettings
+    database: DatabaseSettings
+    upstream_urls: dict[UpstreamService, str]  # of the services that are configured
+    timeline: TimelineSettings
+    attachments: AttachmentSettings
+    s3: ObjectStoreSettings
+    events: EventSettings
+    telemetry: TelemetrySettings
+    access: AccessSettings
+    links: LinkSettings
+    warnings: tuple[str, ...] = ()  # variables that are set and have no effect
+
+    @property
+    def rate(self) -> tuple[int, int]:
+        """Return the rate limit of one principal as (requests, seconds); (0, 0) means unlimited.
+
+        With SUPPORT_AUTH=open, which listens on loopback only, the default is unlimited.
+        """
+        return self.limits.rate or ((0, 0) if self.server.auth == "open" else DEFAULT_RATE)
+
+    @property
+    def address_rate(self) -> tuple[int, int]:
+        """Return the rate limit of one client address as (requests, seconds); (0, 0) means unlimited.
+
+        With SUPPORT_AUTH=open the default is unlimited.
+        """
+        return self.limits.address_rate or ((0, 0) if self.server.auth == "open" else DEFAULT_ADDRESS_RATE)
+
+    @property
+    def events_redis_url(self) -> str | None:
+        """Return the URL of the Redis that events go through; None keeps them in the process."""
+        return self.events.redis_url or self.timeline.redis_url
+
+    @property
+    def redis_urls(self) -> dict[str, str]:
+        """Return the URLs of the configured Redis servers by variable."""
+        given = {"SUPPORT_REDIS_URL": self.timeline.redis_url, "SUPPORT_EVENTS_REDIS_URL": self.events.redis_url}
+        return {variable: url for variable, url in given.items() if url}
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read and validate every variable; raises WrongSetting for the first invalid one."""
+        server, attachments = read_section(ServerSettings, environ), read_section(AttachmentSettings, environ)
+        s3, telemetry = read_section(ObjectStoreSettings, environ), read_section(TelemetrySettings, environ)
+        timeline = read_section(TimelineSettings, environ)
+        settings = cls(
+            server=server,
+            limits=read_section(LimitSettings, environ),
+            cases=read_section(CaseSettings, environ),
+            database=read_section(DatabaseSettings, environ),
+            upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
+            timeline=timeline,
+            attachments=attachments,
+            s3=s3,
+            events=read_section(EventSettings, environ),
+            telemetry=telemetry,
+            access=read_section(AccessSettings, environ),
+            links=read_section(LinkSettings, environ),
+            warnings=(
+                *opentelemetry.ineffective_warnings(environ, telemetry.metrics, telemetry.traces),
+                *_warn_unconsumed_events(environ),
+                *_warn_ineffective(environ, server, timeline, attachments, s3),
+                *_warn_unknown(environ),
+                *earlier_variables_warning(environ),
+            ),
+        )
+        for name, expected in opentelemetry.first_invalid(
+            environ, settings.telemetry.metrics, settings.telemetry.traces
+        ):
+            raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
+        if settings.events.stream == settings.events.inbound_stream:
+            raise WrongSetting(
+                f"SUPPORT_EVENTS_STREAM and SUPPORT_EVENTS_INBOUND_STREAM are both {settings.events.stream!r}: "
+                "expected two different streams, so that the service does not consume its own events"
+            )
+        if settings.server.auth == "jwt":
+            for name in ("SUPPORT_JWT_KEYS", "SUPPORT_JWT_ISSUER", "SUPPORT_JWT_AUDIENCE"):
+                if not environ.get(name):
+                    raise WrongSetting(f"SUPPORT_AUTH='jwt' requires {name}")
+        if settings.s3.bucket is None:
+            if settings.attachments.store == "s3":
+                raise WrongSetting("SUPPORT_ATTACHMENT_STORE='s3' requires SUPPORT_S3_BUCKET")
+            if settings.s3.offload_after is not None:
+                raise WrongSetting(
+                    f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r} requires SUPPORT_S3_BUCKET"
+                )
+        return settings
+
+    @classmethod
+    def to_serve(cls, environ: Mapping[str, str]) -> Self:
+        """Load the settings of a process that listens on a port.
+
+        Raises WrongSetting, also for an open service on an address other than loopback, and for an admin port that is
+        the API's port.
+        """
+        settings = cls.load(environ)
+        server, access = settings.server, settings.access
+        if server.auth == "open" and server.host not in LOOPBACK:
+            raise WrongSetting(
+                f"SUPPORT_HOST={server.host!r}: expected a loopback address with SUPPORT_AUTH=open "
+                f"({', '.join(LOOPBACK)}), because every client that reaches the port can read every case"
+            )
+        hosts = {server.host, access.admin_host}
+        if access.admin_port and access.admin_port == server.port and (len(hosts) == 1 or hosts & WILDCARD_ADDRESSES):
+            raise WrongSetting(
+                f"SUPPORT_ADMIN_PORT={access.admin_port}: expected a port other than the API's, SUPPORT_PORT"
+            )
+        return settings
+
+
+def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
+    redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
+    if not redis and not read_section(EventSettings, environ).consume:
+        given = environ["SUPPORT_EVENTS_CONSUME"]
+        yield (
+            f"SUPPORT_EVENTS_CONSUME={given!r} leaves inbound events without a consumer: other processes can consume "
+            "them only from Redis, set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL"
+        )
+
+
+def _warn_ineffective(
+    environ: Mapping[str, str],
+    server: ServerSettings,
+    timeline: TimelineSettings,
+    attachments: AttachmentSettings,
+    s3: ObjectStoreSettings,
+) -> Iterator[str]:
+    if environ.get("SUPPORT_TIMELINE_SOURCE_TIMEOUT") and timeline.source_timeout > timeline.deadline:
+        yield (
+            f"SUPPORT_TIMELINE_SOURCE_TIMEOUT={timeline.source_timeout:g} has no effect beyond "
+            f"{timeline.deadline:g} s: SUPPORT_TIMELINE_DEADLINE ends every call"
+        )
+    if server.auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
+        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {server.auth!r}, not 'jwt'"
+    if attachments.download == "redirect" and not s3.bucket:
+        yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
+
+
+def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
+    known = [
+        str(field.alias) for section in SettingsSection.__subclasses__() for field in section.model_fields.values()
+    ]
+    suffixes = [name.removeprefix("SUPPORT_") for name in known]
+    for name in sorted(environ.keys() - {*known}):
+        # Kubernetes sets a Service's port variable to a URL, such as SUPPORT_PROBE_PORT=tcp://10.0.0.7:9101.
+        injected = KUBERNETES_VARIABLES.fullmatch(name) or (name.endswith("_PORT") and "://" in environ[name])
+        if name.upper().startswith("SUPPORT_") and environ[name] and not injected:
+            matches = difflib.get_close_matches(name.upper().removeprefix("SUPPORT_"), suffixes, 1)
+            nearest = f"; did you mean SUPPORT_{matches[0]}?" if matches else ""
+            yield f"{name} has no effect: unknown setting{nearest}"

@@ -1,0 +1,230 @@
+"""Settings of what the service uses: database, upstream services, files, events. An alias is the variable's name."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    create_model,
+)
+
+from support_service.core import units
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
+from support_service.platform.settings.section import SettingsSection
+from support_service.platform.settings.values import (
+    BaseUrl,
+    ContentTypes,
+    Count,
+    DatabaseUrl,
+    Duration,
+    RedisUrl,
+    Seconds,
+    Share,
+    Webhooks,
+)
+
+
+class DatabaseSettings(SettingsSection):
+    """The database that stores cases."""
+
+    url: DatabaseUrl = Field(
+        "sqlite:///var/support.db", alias="SUPPORT_DATABASE_URL", description="The database that stores cases."
+    )
+    synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL",
+        alias="SUPPORT_SQLITE_SYNCHRONOUS",
+        description="`NORMAL` survives a killed process, `FULL` also a power cut.",
+    )
+    pool_size: int = Field(
+        10,
+        alias="SUPPORT_DATABASE_POOL",
+        ge=1,
+        le=200,
+        description="Connections to PostgreSQL, per replica. A quarter of them is for reads only; one more is for "
+        "`/readyz`.",
+    )
+    case_cache: Count = Field(
+        67_108_864,
+        alias="SUPPORT_CASE_CACHE_BYTES",
+        ge=0,
+        description="Memory of a replica for cases that were read, in bytes; 0 reads every case again.",
+    )
+
+
+_UPSTREAM_URLS: dict[str, Any] = {
+    service: (
+        BaseUrl | None,
+        Field(None, alias=url_variable(service), description="URL of the service. Unset: the source is off."),
+    )
+    for service in UPSTREAM_SERVICES
+}
+
+
+UpstreamSettings = create_model(
+    "UpstreamSettings", __base__=SettingsSection, __doc__="Base URLs of the upstream services.", **_UPSTREAM_URLS
+)
+
+
+class TimelineSettings(SettingsSection):
+    """The timeline: timeouts of the upstream services, and the cache."""
+
+    redis_url: RedisUrl | None = Field(
+        None,
+        alias="SUPPORT_REDIS_URL",
+        description="Redis for the timeline cache, rate limits and, by default, events. Unset: in-process.",
+    )
+    redis_timeout: Seconds = Field(
+        0.045,
+        alias="SUPPORT_REDIS_TIMEOUT",
+        gt=0,
+        description="Time for Redis to answer, before a read continues without it.",
+    )
+    cache_ttl: Seconds = Field(
+        300, alias="SUPPORT_TIMELINE_CACHE_TTL", gt=0, description="Time that an answer of a source is fresh."
+    )
+    stale_ttl: Seconds = Field(
+        3600,
+        alias="SUPPORT_TIMELINE_STALE_TTL",
+        ge=0,
+        description="Additional time for which a stale answer replaces a failed call.",
+    )
+    source_timeout: Seconds = Field(
+        2.5, alias="SUPPORT_TIMELINE_SOURCE_TIMEOUT", gt=0, description="Time for one call to a source."
+    )
+    deadline: Seconds = Field(
+        3.0, alias="SUPPORT_TIMELINE_DEADLINE", gt=0, description="Time for all calls of one read."
+    )
+    connections: Count = Field(
+        32, alias="SUPPORT_TIMELINE_CONNECTIONS", ge=1, description="Concurrent calls to one source."
+    )
+
+
+class AttachmentSettings(SettingsSection):
+    """Attachments: storage, upload limits, downloads, retention and re-hashing."""
+
+    directory: Path = Field(
+        Path("var/attachments"), alias="SUPPORT_ATTACHMENT_DIR", description="Directory of the local storage."
+    )
+    store: Literal["local", "s3"] = Field(
+        "local", alias="SUPPORT_ATTACHMENT_STORE", description="Where new files are stored."
+    )
+    max_bytes: Count = Field(
+        26_214_400, alias="SUPPORT_ATTACHMENT_MAX_BYTES", gt=0, description="Maximum size of a file in bytes."
+    )
+    disk_reserve: Count = Field(
+        268_435_456,
+        alias="SUPPORT_ATTACHMENT_DISK_RESERVE",
+        ge=0,
+        description="Bytes of the disk to keep free. An upload that needs them gets 507.",
+    )
+    uploads: Count = Field(
+        64,
+        alias="SUPPORT_ATTACHMENT_UPLOADS",
+        ge=1,
+        description="Concurrent uploads; a quarter of them for one agent or customer.",
+    )
+    min_rate: float = Field(
+        1024,
+        alias="SUPPORT_ATTACHMENT_MIN_RATE",
+        ge=0,
+        le=units.MAX_INTEGER,
+        description="Bytes per second that a client must send during an upload.",
+    )
+    deadline: Seconds = Field(3600, alias="SUPPORT_ATTACHMENT_DEADLINE", gt=0, description="Time for a whole upload.")
+    types: ContentTypes | None = Field(
+        None,
+        alias="SUPPORT_ATTACHMENT_TYPES",
+        description="Accepted types, such as `application/pdf,image/*`: as declared and by first bytes. Unset: any.",
+    )
+    download: Literal["stream", "redirect"] = Field(
+        "stream",
+        alias="SUPPORT_ATTACHMENT_DOWNLOAD",
+        description="How files on S3 are downloaded: through the service, or by a redirect to a presigned URL.",
+    )
+    retention: Duration | None = Field(
+        None,
+        alias="SUPPORT_RETENTION_AFTER",
+        description="Age at which files of closed cases are deleted. Unset: never.",
+    )
+    scrub: Share = Field(
+        0.0, alias="SUPPORT_SCRUB_SAMPLE", description="Share of all files that is hashed again with each sweep."
+    )
+
+
+class ObjectStoreSettings(SettingsSection):
+    """The S3-compatible object store; credentials come from the usual AWS_* variables."""
+
+    bucket: str | None = Field(
+        None,
+        alias="SUPPORT_S3_BUCKET",
+        description="Bucket. Unset: files stay on the local disk. Credentials come from the usual `AWS_*` variables.",
+    )
+    endpoint: BaseUrl | None = Field(
+        None, alias="SUPPORT_S3_ENDPOINT", description="URL of an S3-compatible server. Unset: Amazon S3."
+    )
+    region: str = Field("us-east-1", alias="SUPPORT_S3_REGION", description="Region of the bucket.")
+    offload_after: Duration | None = Field(
+        None,
+        alias="SUPPORT_OFFLOAD_AFTER",
+        description="Age at which the service moves files to S3. Unset: only `support-service offload` does.",
+    )
+    grace: Duration = Field(
+        timedelta(seconds=10),
+        alias="SUPPORT_OFFLOAD_GRACE",
+        description="Time after a move until the local copy is deleted.",
+    )
+
+
+class EventSettings(SettingsSection):
+    """Inbound events, published events and webhooks."""
+
+    redis_url: RedisUrl | None = Field(
+        None,
+        alias="SUPPORT_EVENTS_REDIS_URL",
+        description="Redis of the event streams. Unset: `SUPPORT_REDIS_URL`; both unset: events stay in the process.",
+    )
+    stream: str = Field(
+        "support.events", alias="SUPPORT_EVENTS_STREAM", min_length=1, description="Stream of published events."
+    )
+    inbound_stream: str = Field(
+        "support.inbound", alias="SUPPORT_EVENTS_INBOUND_STREAM", min_length=1, description="Stream of inbound events."
+    )
+    keep: Count = Field(
+        100_000,
+        alias="SUPPORT_EVENTS_KEEP",
+        ge=1,
+        description="Approximate maximum length of the stream of published events.",
+    )
+    consume: bool = Field(
+        default=True,
+        alias="SUPPORT_EVENTS_CONSUME",
+        description="`false`: this process does not consume inbound events.",
+    )
+    claim_after: Seconds = Field(
+        10,
+        alias="SUPPORT_EVENTS_CLAIM_AFTER",
+        gt=0,
+        description="Time until an unacknowledged event is delivered again.",
+    )
+    webhooks: Webhooks = Field(
+        (),
+        alias="SUPPORT_WEBHOOKS",
+        validate_default=False,
+        description="Endpoints: a list of objects with `name`, `url`, `secret` and optional `types`.",
+    )
+
+
+class LinkSettings(SettingsSection):
+    """Where the runbooks and the dashboards of this service are: `GET /support/oncall` links them."""
+
+    runbooks_url: BaseUrl | None = Field(
+        None,
+        alias="SUPPORT_RUNBOOKS_URL",
+        description="Where this repository's `runbooks/` is served. Unset: on-call gets no links to runbooks.",
+    )
+    grafana_url: BaseUrl | None = Field(
+        None,
+        alias="SUPPORT_GRAFANA_URL",
+        description="Address of the Grafana with the dashboards. Unset: on-call gets no links to panels.",
+    )

@@ -1,0 +1,83 @@
+"""HTTP server metrics by the semantic conventions: request duration and active requests, with closed label values."""
+
+from opentelemetry.metrics import Counter
+
+from support_service.platform.telemetry.batches import BatchedHistogram
+from support_service.platform.telemetry.instruments import Observations
+from support_service.platform.telemetry.instruments.http import METHODS, OTHER_METHOD, SCHEMES
+from support_service.platform.telemetry.labels import OTHER
+
+# Scrapes and probes arrive every few seconds and would hide the latency that clients see.
+UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})
+
+
+PROBE_USER_AGENT = "support-service-probe/"  # the beginning of the User-Agent of `support-service probe`
+FROM_PROBE, FROM_OTHERS = {"synthetic": "probe"}, {"synthetic": "other"}
+
+
+class RequestMetrics:
+    """Recorder of request metrics. `route` is a route template, or None if no route matched.
+
+    `scheme`, one of SCHEMES, is that of the client's request, which a proxy may have received over TLS.
+    """
+
+    def __init__(self, duration: BatchedHistogram, received: Counter) -> None:
+        self._duration = duration
+        self._received = received
+        self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
+
+    def expect(self, method: str, route: str, status: int, scheme: str = "http") -> None:
+        """Create a series with the value 0 before its first request."""
+        if route not in UNMEASURED_PATHS:
+            self._duration.expect(_labels(method, route, status, {"url.scheme": scheme}))
+
+    def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
+        """Count a request as received and as active; the caller must call `end` afterwards."""
+        if route not in UNMEASURED_PATHS:
+            self._received.add(1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS)
+            self._active[_method(method, route), scheme] += 1
+
+    def end(
+        self, method: str, route: str | None, status: int, seconds: float, *, scheme: str, error: str | None = None
+    ) -> None:
+        """Record a finished request and its duration in seconds.
+
+        `error` names a failure that the status does not show, such as a client disconnect.
+        """
+        if route in UNMEASURED_PATHS:
+            return
+        method = _method(method, route)
+        self._active[method, scheme] -= 1
+        labels = {"url.scheme": scheme}
+        if error:
+            labels["error.type"] = error
+        self._duration.record(seconds, _labels(method, route or OTHER, status, labels))
+
+    def refuse(self, status: int) -> None:
+        """Record a request that could not be parsed, so that its method and route are unknown."""
+        self._duration.record(0.0, _labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"}))
+
+    def active(self) -> Observations:
+        """Return the number of active requests by method and scheme."""
+        # Plain integers that are read at each scrape: two calls of an instrument would cost each request 12 us.
+        return [
+            (number, {"http.request.method": method, "url.scheme": scheme})
+            for (method, scheme), number in self._active.items()
+        ]
+
+
+def _labels(method: str, route: str, status: int, others: dict[str, str]) -> dict[str, str | int]:
+    labels: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+        **others,
+    }
+    if status >= 500:  # noqa: PLR2004 - HTTP's own boundary
+        labels.setdefault("error.type", str(status))
+    return labels
+
+
+def _method(method: str, route: str | None) -> str:
+    """Return the method's label; without a matching route it is `_OTHER`, since it would only multiply the series."""
+    return method if route is not None and method in METHODS else OTHER_METHOD

@@ -1,0 +1,26 @@
+"""Instruments of authentication."""
+
+from support_service.platform.telemetry.instruments.spec import InstrumentSpec
+
+ACCESS_AUTHENTICATIONS = InstrumentSpec(
+    "support.access.authentications",
+    "counter",
+    "{request}",
+    "Authentications of requests by outcome; unavailable: keys or tokens can't be read. No values with "
+    "SUPPORT_AUTH=open",
+    {"outcome": ("accepted", "missing", "invalid", "expired", "unavailable")},
+)
+ACCESS_TOKENS_AGE = InstrumentSpec(
+    "support.access.tokens_age",
+    "gauge",
+    "s",
+    "Time since the token file was last read, or found to be unchanged; 0 without SUPPORT_AUTH=token",
+    {},
+)
+ACCESS_KEYS_AGE = InstrumentSpec(
+    "support.access.keys_age",
+    "gauge",
+    "s",
+    "Time since the keys that verify JWTs were last read, or since the first attempt; 0 without JWTs",
+    {},
+)

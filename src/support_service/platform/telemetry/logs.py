@@ -1,0 +1,151 @@
+"""Structured logs: one JSON object per line, with the ids of its request, trace and case."""
+
+import logging
+import sys
+import time
+from contextvars import ContextVar
+
+from aiohttp.http import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+from pythonjsonlogger.json import JsonFormatter
+
+from support_service.core.errors import SupportError
+from support_service.platform.telemetry.causes import cause_chain, describe_cause, is_outage, place
+from support_service.platform.telemetry.traces import current_ids
+
+# Loggers that report invalid responses of upstream services and the cache at each read.
+UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
+# Loggers of webhook deliveries, and of what a dependency or a limit makes unavailable, each in their children.
+WEBHOOK_LOGGER = "support_service.events.webhooks"
+UNAVAILABLE_LOGGER = "support_service.unavailable"
+CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
+REPORT_EVERY = 60.0  # seconds
+MAX_KINDS = 64
+OTHER_KINDS = ("",)  # the kinds beyond MAX_KINDS
+CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
+LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
+LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
+
+
+class ContextFilter(logging.Filter):
+    """Adds the ids of the request, trace, span and case of the current context to every record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.requestId = LOG_REQUEST_ID.get()
+        record.trace_id, record.span_id = current_ids()
+        record.caseId = LOG_CASE_ID.get()
+        return True
+
+
+class ClientErrorFilter(logging.Filter):
+    """Shortens aiohttp's tracebacks of client failures to one line with the exception's type.
+
+    The exception's text is left out because it quotes client input, such as a password or a body.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], CLIENT_ERRORS):
+            record.name, record.levelno, record.levelname = CLIENT_ERROR_LOGGER, logging.INFO, "INFO"
+            record.msg, record.args = "A client failed: %s", (type(record.exc_info[1]).__name__,)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+class RateLimitFilter(logging.Filter):
+    """Limits what an outage, a defect or a client can write: one record or one traceback per minute and kind.
+
+    - Records of the given packages, and records with an exception that an outage of a dependency has caused, pass once
+      per minute and kind: with the innermost cause and the number of records left out, without a traceback.
+    - Records with another exception, a defect, all pass: with the traceback once per minute and kind, else with the
+      exception's type and place.
+
+    A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
+    record), and the types of the exceptions. Beyond MAX_KINDS in one minute, all further kinds share one slot, which
+    bounds the memory.
+    """
+
+    def __init__(self, *packages: str) -> None:
+        super().__init__()
+        self._packages = [logging.Filter(package) for package in packages]
+        self._kinds: dict[
+            tuple[str, ...], tuple[float, int]
+        ] = {}  # time of the next pass (monotonic), records suppressed since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        failure = record.exc_info[1] if record.exc_info else None
+        if any(package.filter(record) for package in self._packages):
+            return self._pass_limited(record, (), type(failure).__name__ if failure else "")
+        if failure is None:
+            return True
+        if is_outage(failure):
+            kinds = tuple(type(each).__name__ for each in cause_chain(failure))
+            at = "" if isinstance(failure, SupportError) else place(failure)
+            return self._pass_limited(record, kinds, f"{describe_cause(failure)}{at and f' at {at}'}")
+        self._shorten_repeated_defect(record, failure)
+        return True
+
+    def _pass_limited(self, record: logging.LogRecord, kinds: tuple[str, ...], cause: str) -> bool:
+        held = self._take((*_origin(record), *kinds))
+        if held is None:
+            return False
+        message = _first_line(record.getMessage()) if cause else record.getMessage()
+        message = f"{message}: {cause}" if cause else message
+        record.msg, record.args = (f"{message} ({held} more since the last such line)" if held else message), None
+        record.exc_info = record.exc_text = None
+        return True
+
+    def _shorten_repeated_defect(self, record: logging.LogRecord, failure: BaseException) -> None:
+        kind = type(failure).__name__
+        at = place(failure)
+        if self._take((*_origin(record), kind, at)) is None:
+            message = f"{_first_line(record.getMessage())}: {kind} at {at or 'an unknown place'}"
+            record.msg, record.args = f"{message}; an earlier line has the traceback", None
+            record.exc_info = record.exc_text = None
+
+    def _take(self, kind: tuple[str, ...]) -> int | None:
+        """Return None if the kind had a record in the last minute, else the number of records left out since."""
+        now = time.monotonic()
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            # A copy of the items, because other threads log too.
+            self._kinds = {each: (due, held) for each, (due, held) in [*self._kinds.items()] if now < due}
+            kind = kind if len(self._kinds) < MAX_KINDS else OTHER_KINDS
+        due, held = self._kinds.get(kind, (0.0, 0))
+        if now < due:
+            self._kinds[kind] = (due, held + 1)
+            return None
+        self._kinds[kind] = (now + REPORT_EVERY, 0)
+        return held
+
+
+def _origin(record: logging.LogRecord) -> tuple[str, ...]:
+    return record.name, _first_line(str(record.msg)), getattr(record, "job", "")
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def outage_logger(name: str) -> logging.Logger:
+    """Return a logger for what fails again and again while a dependency is down: each message passes once a minute."""
+    return logging.getLogger(f"{UNAVAILABLE_LOGGER}.{name}")
+
+
+def configure(level: str) -> None:
+    """Log to standard error as JSON, from the given level on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(ContextFilter())
+    handler.addFilter(RateLimitFilter("opentelemetry", *LIMITED_LOGGERS))
+    handler.setFormatter(
+        JsonFormatter(
+            "{levelname}{name}{message}{requestId}{trace_id}{span_id}{caseId}",
+            style="{",
+            timestamp="time",
+            rename_fields={"levelname": "level", "name": "logger"},
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("aiohttp.server").addFilter(ClientErrorFilter())
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # http/instrumentation.py writes the access log
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry of an export

@@ -1,0 +1,116 @@
+"""Spans of requests, of calls to upstream services, and of operations on databases.
+
+The first two come from OpenTelemetry's contrib packages with stable conventions.
+
+Only `traces.create_tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
+"""
+
+import os
+import time
+from collections.abc import Callable, Collection
+
+import aiohttp
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from opentelemetry import context, trace
+from opentelemetry.instrumentation._semconv import _StabilityMode
+from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
+from support_service.platform.telemetry.http import UNMEASURED_PATHS
+from support_service.platform.telemetry.provider import run_with_timeout
+from support_service.platform.telemetry.traces import RecordSpan
+
+# The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
+# metrics.
+UNTRACED_PATHS = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED_PATHS))})$"
+EXCLUDED = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
+EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
+REDACTED = "REDACTED"
+
+
+class QueryRedactor(SpanProcessor):
+    """Redacts the query string in request spans: it has search texts, and may have data that does not belong there."""
+
+    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:  # noqa: ARG002 - the SDK's
+        if span.attributes and "url.query" in span.attributes:
+            span.set_attribute("url.query", REDACTED)
+
+
+class SdkTracing:
+    """The tracer provider of one app, fed by OpenTelemetry's instrumentation of aiohttp."""
+
+    def __init__(self, exporters: Collection[str], resource: Resource, shutdown_timeout: float) -> None:
+        self._shutdown_timeout = shutdown_timeout
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(QueryRedactor())
+        for name, exporter in EXPORTER_FACTORIES.items():
+            if name in exporters:
+                self._provider.add_span_processor(BatchSpanProcessor(exporter()))
+
+    def of_servers(self) -> list[Middleware]:
+        """Return the middlewares that give an application one span per request."""
+        # The contrib packages' stable conventions are opt-in, and only through this environment variable.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
+        given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
+        if UNTRACED_PATHS not in given:
+            os.environ[EXCLUDED] = ",".join(filter(None, (UNTRACED_PATHS, given)))  # noqa: TID251
+        instrumentor = AioHttpServerInstrumentor()
+        instrumentor.instrument(tracer_provider=self._provider)
+        try:
+            return list(web.Application().middlewares)
+        finally:
+            instrumentor.uninstrument()  # it patches aiohttp itself, which other apps in the process use too
+
+    def of_clients(self) -> list[aiohttp.TraceConfig]:
+        """Return the trace configurations that give a client session one span per request."""
+        return [
+            create_trace_config(
+                tracer_provider=self._provider,
+                meter_provider=NoOpMeterProvider(),  # support.timeline.source already measures the calls
+                sem_conv_opt_in_mode=_StabilityMode.HTTP,
+            )
+        ]
+
+    def of_operations(self, system: str) -> RecordSpan:
+        """Return a function that adds a span of a finished operation on this database system to the current span.
+
+        Operations outside of a span, such as those of background jobs, have none: they would be traces of one span.
+        """
+        tracer = self._provider.get_tracer("support_service")
+
+        def record(operation: str, seconds: float, error: str) -> None:
+            if not operation or not trace.get_current_span().is_recording():
+                return
+            ended = time.time_ns()
+            attributes = {"db.system.name": system, "db.operation.name": operation}
+            if error:
+                attributes["error.type"] = error
+            span = tracer.start_span(
+                operation,
+                kind=trace.SpanKind.CLIENT,
+                attributes=attributes,
+                start_time=ended - round(seconds * 1e9),
+            )
+            if error:
+                span.set_status(trace.StatusCode.ERROR)
+            span.end(ended)
+
+        return record
+
+    def close(self) -> None:
+        """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
+        run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
+
+
+def _otlp() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+EXPORTER_FACTORIES: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp, "console": ConsoleSpanExporter}

@@ -1,0 +1,110 @@
+"""Tracing: W3C trace context propagation, and spans if OTEL_TRACES_EXPORTER names an exporter.
+
+Without an exporter the trace context of a request is still propagated to upstream services, so that traces through this
+service stay connected.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from contextvars import Token
+from typing import Protocol, TypeAlias
+
+import aiohttp
+from aiohttp.typedefs import Middleware
+from multidict import istr
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from support_service.platform.telemetry import environment_hidden
+from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT
+
+PROPAGATOR = TraceContextTextMapPropagator()
+TRACEPARENT = istr("traceparent")
+TraceToken: TypeAlias = Token[Context]
+RecordSpan: TypeAlias = Callable[[str, float, str], None]
+
+
+class Tracing(Protocol):
+    """Tracing of one app."""
+
+    def of_servers(self) -> list[Middleware]:
+        """Return the middlewares that give an application one span per request."""
+
+    def of_clients(self) -> list[aiohttp.TraceConfig]:
+        """Return the trace configurations that give a client session one span per request."""
+
+    def of_operations(self, system: str) -> RecordSpan | None:
+        """Return a function that adds a span of a finished operation on this database system, or None.
+
+        Its arguments are the operation's name, its duration in seconds and its error type, empty on success.
+        """
+
+    def close(self) -> None:
+        """Export the last spans, within the shutdown timeout. Blocks; call it in a thread."""
+
+
+class NoTracing:
+    """Tracing of an app without an exporter: records no spans."""
+
+    def of_servers(self) -> list[Middleware]:
+        return []
+
+    def of_clients(self) -> list[aiohttp.TraceConfig]:
+        return []
+
+    def of_operations(self, system: str) -> RecordSpan | None:  # noqa: ARG002 - the interface has it
+        return None
+
+    def close(self) -> None:
+        """Do nothing: no spans were recorded."""
+
+
+def create_tracing(
+    exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+) -> Tracing:
+    """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
+    if not exporters:
+        return NoTracing()
+    with environment_hidden():
+        from support_service.platform.telemetry.spans import SdkTracing
+    return SdkTracing(exporters, resource, shutdown_timeout)
+
+
+def continue_trace(headers: Mapping[str, str]) -> TraceToken | None:
+    """Continue the trace of a request's headers until `end_trace`.
+
+    Return None if there is none, or if an own span already continues it.
+    """
+    if TRACEPARENT not in headers or trace.get_current_span().get_span_context().is_valid:
+        return None
+    return context.attach(PROPAGATOR.extract(headers))
+
+
+def end_trace(token: TraceToken | None) -> None:
+    """End what `continue_trace` began."""
+    if token is not None:
+        context.detach(token)
+
+
+def propagation_headers() -> dict[str, str]:
+    """Return the headers that propagate the current trace; empty without a trace."""
+    headers: dict[str, str] = {}
+    PROPAGATOR.inject(headers)
+    return headers
+
+
+def current_ids() -> tuple[str | None, str | None]:
+    """Return the ids of the current trace and span in hexadecimal, as trace backends show them; None without a trace.
+
+    Without an exporter the span is that of the caller.
+    """
+    present = trace.get_current_span().get_span_context()
+    if not present.is_valid:
+        return None, None
+    return trace.format_trace_id(present.trace_id), trace.format_span_id(present.span_id)
+
+
+def set_scheme(scheme: str) -> None:
+    """Set the scheme of the current span, of a request that a proxy has received by another one than this process."""
+    trace.get_current_span().set_attribute("url.scheme", scheme)  # without an exporter this does nothing
