@@ -64,7 +64,7 @@ test: install services ## Run every test in random order (ARGS="-k timeline" pic
 	$(if $(ARGS),,wait $$drill || failed=1; echo; echo "The short drill:"; cat build/drill-short.log;) \
 	exit $$failed
 
-test-fast: install ## Run the tests that need nothing but SQLite, in two minutes
+test-fast: install ## Run the tests that need nothing but SQLite, in a minute and a half
 	$(PYTEST) -n 3 -m "unit or app" $(ARGS)
 
 test-times: install services ## Run every test and print where the time goes: by folder, by set-up and by file
