@@ -16,9 +16,8 @@ from support_service.cases import component as cases
 from support_service.cases.component import CaseTimings
 from support_service.cases.masking import Masker
 from support_service.console import component as console
-from support_service.desk.macros import component as macros
-from support_service.desk.views import component as views
-from support_service.desk.views.service import ViewLimits
+from support_service.desk import component as desk
+from support_service.desk.views import ViewLimits
 from support_service.events import component as events
 from support_service.events.component import EventTimings
 from support_service.guard import component as http
@@ -105,9 +104,8 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     sla.setup(app, timings.sla)
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
-    macros.setup(app)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
-    views.setup(app, timings.views)
+    desk.setup(app, timings.views)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
     jwt_keys = settings.access.jwt_keys if settings.server.auth == "jwt" else None
     certificates.setup(

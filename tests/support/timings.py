@@ -8,7 +8,7 @@ from support_service.app import Timings
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.shared_counts import SharedCountLimits
-from support_service.desk.views.service import ViewLimits
+from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings

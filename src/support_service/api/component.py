@@ -17,8 +17,7 @@ from support_service.api.routing.services import SERVICES, ApiOptions, ApiTiming
 from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
-from support_service.desk.macros.component import MACRO_SERVICE
-from support_service.desk.views.component import VIEW_SERVICE
+from support_service.desk.component import MACRO_SERVICE, VIEW_SERVICE
 from support_service.events.component import (
     DEAD_LETTERS,
     EVENT_CONSUMER,

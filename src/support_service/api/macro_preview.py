@@ -9,7 +9,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route
 from support_service.core.domain.references import references_by_service
-from support_service.desk.macros.variables import CaseValues, fill, needs_services
+from support_service.desk.macro_variables import CaseValues, fill, needs_services
 
 
 async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[FilledMacro]:

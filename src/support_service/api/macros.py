@@ -6,7 +6,7 @@ from support_service.api.routing.etags import KnownTags, is_known, version_heade
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.macros.model import Macro
+from support_service.desk.macro_models import Macro
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
 MACROS = "/support/macros"

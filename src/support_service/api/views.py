@@ -26,8 +26,8 @@ from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core import pagination
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.views import model
-from support_service.desk.views.service import CountCases
+from support_service.desk import view_models as model
+from support_service.desk.views import CountCases
 
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
 VIEWS = "/support/views"

@@ -10,7 +10,7 @@ from support_service.cases.model.case import Workload
 from support_service.client.cases import CASES
 from support_service.client.operations import Operations, json_members, parse
 from support_service.client.parameters import CaseFilterFields, MacroFields, ViewChangeFields
-from support_service.desk.macros.model import Macro
+from support_service.desk.macro_models import Macro
 
 VIEWS = ("support", "views")
 MACROS = ("support", "macros")

@@ -7,7 +7,7 @@ from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.shared_counts import SharedCountLimits
 from support_service.core.domain.principals import ANONYMOUS
-from support_service.desk.views.service import ViewLimits
+from support_service.desk.views import ViewLimits
 from support_service.guard.component import ADMISSION
 from support_service.guard.limits.fair_turns import TurnLimits
 from tests.support.access.principals import Principals

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
-from support_service.desk.views.service import ViewLimits
+from support_service.desk.views import ViewLimits
 from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import views
 from tests.conftest import both_databases

@@ -18,7 +18,7 @@ from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
 from support_service.core import personal
 from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of
-from support_service.desk.macros.model import Macro
+from support_service.desk.macro_models import Macro
 from support_service.events.broker.log import Place, Position
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import ERASURE, metadata

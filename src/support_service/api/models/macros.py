@@ -8,8 +8,8 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Status, Tags
 from support_service.core.domain import case_vocabulary
-from support_service.desk.macros.model import EXAMPLE, Macro, MacroFields, MacroName, MacroText
-from support_service.desk.macros.variables import Reason
+from support_service.desk.macro_models import EXAMPLE, Macro, MacroFields, MacroName, MacroText
+from support_service.desk.macro_variables import Reason
 
 SENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
 

@@ -10,7 +10,7 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Identifier, Json, Subject
 from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
-from support_service.desk.views.model import Query
+from support_service.desk.view_models import Query
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts

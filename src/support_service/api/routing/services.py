@@ -15,8 +15,8 @@ from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role, Scope
-from support_service.desk.macros.service import MacroService
-from support_service.desk.views.service import ViewService
+from support_service.desk.macros import MacroService
+from support_service.desk.views import ViewService
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
 from support_service.events.delivery_service import DeliveryService

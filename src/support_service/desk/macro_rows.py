@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.desk.macros.model import Macro
+from support_service.desk.macro_models import Macro
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new, octets
 from support_service.platform.database.pages import limit_by_bytes

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
-from support_service.desk.macros.model import MacroFields
-from support_service.desk.macros.service import MacroService
-from support_service.desk.views.model import NewView
-from support_service.desk.views.service import ViewService
+from support_service.desk.macro_models import MacroFields
+from support_service.desk.macros import MacroService
+from support_service.desk.view_models import NewView
+from support_service.desk.views import ViewService
 from support_service.platform import database as databases
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from support_service.sla.known_policies import KnownPolicies

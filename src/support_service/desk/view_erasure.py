@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 
 from support_service.core.clock import time_after
 from support_service.core.search_words import Sought
-from support_service.desk.views import store
-from support_service.desk.views.audited import audited_changes
-from support_service.desk.views.model import StoredView
+from support_service.desk import view_rows as store
+from support_service.desk.view_audit import audited_changes
+from support_service.desk.view_models import StoredView
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work

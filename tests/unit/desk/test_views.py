@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
-from support_service.desk.views import store
-from support_service.desk.views.erasure import erase_views, names_any
-from support_service.desk.views.model import NewView, StoredView
-from support_service.desk.views.service import ViewLimits, ViewService
+from support_service.desk import view_rows as store
+from support_service.desk.view_erasure import erase_views, names_any
+from support_service.desk.view_models import NewView, StoredView
+from support_service.desk.views import ViewLimits, ViewService
 from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin

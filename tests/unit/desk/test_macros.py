@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from pydantic_core import from_json
 
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.desk.macros.model import MacroFields
-from support_service.desk.macros.service import MacroLimits, MacroService
+from support_service.desk.macro_models import MacroFields
+from support_service.desk.macros import MacroLimits, MacroService
 from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

@@ -11,9 +11,9 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, SupportError
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
-from support_service.desk.views import store
-from support_service.desk.views.audited import audited_changes
-from support_service.desk.views.model import CountedView, NewView, Query, StoredView, holder_for, may_use, owner_of
+from support_service.desk import view_rows as store
+from support_service.desk.view_audit import audited_changes
+from support_service.desk.view_models import CountedView, NewView, Query, StoredView, holder_for, may_use, owner_of
 from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work

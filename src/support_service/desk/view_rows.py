@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from support_service.core.domain.principals import Principal
 from support_service.core.units import MAX_INTEGER
-from support_service.desk.views.model import Holder, StoredView, owner_of
+from support_service.desk.view_models import Holder, StoredView, owner_of
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.database.tables import views

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.personal import INTERNAL
 from support_service.core.resource_names import NAME_PATTERN
-from support_service.desk.macros.variables import VARIABLES, find_variables, in_braces
+from support_service.desk.macro_variables import VARIABLES, find_variables, in_braces
 
 MAX_TEXT_LENGTH = 32_768  # characters
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's texts as JSON; a page that reaches it gets no further macro

@@ -10,8 +10,8 @@ from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, NotFound
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.resource_names import expect_valid_name, is_valid_name
-from support_service.desk.macros import store
-from support_service.desk.macros.model import MAX_PAGE_BYTES, Macro, MacroFields
+from support_service.desk import macro_rows as store
+from support_service.desk.macro_models import MAX_PAGE_BYTES, Macro, MacroFields
 from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work

@@ -3,7 +3,7 @@
 Names and filter values may identify a customer, and entries without a case can't be erased, so the log has neither.
 """
 
-from support_service.desk.views.model import StoredView
+from support_service.desk.view_models import StoredView
 from support_service.platform.audit.log import FieldChanges
 
 
