@@ -4,12 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from pydantic import ValidationError
 
 from support_service.api.cases import check_may_search
-from support_service.api.models.views import (
+from support_service.api.query_costs import count_cost
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.etags import version_header
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
+from support_service.api.routing.route import Permission, Route, Tag
+from support_service.cases.model.vocabulary import Json
+from support_service.core import pagination
+from support_service.core.errors import Forbidden
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.desk.view_models import (
     CountedView,
     NewView,
     SavedView,
@@ -18,15 +26,6 @@ from support_service.api.models.views import (
     ViewListQuery,
     ViewPage,
 )
-from support_service.api.query_costs import count_cost
-from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.etags import version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
-from support_service.core import pagination
-from support_service.core.errors import Forbidden
-from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk import view_models as model
 from support_service.desk.views import CountCases
 
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
@@ -47,9 +46,8 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
     """
     check_may_search(call, body.query)
-    new = model.NewView(body.name, body.query.as_query(), body.team)
-    view = await call.services.views.create(call.write_origin, new)
-    return Reply(_saved(view), {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
+    view = await call.services.views.create(call.write_origin, body.name, body.query.as_query(), body.team)
+    return Reply(view, {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
 
 
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
@@ -60,7 +58,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     before = pagination.decode_cursor(query.cursor)
     page, last = await call.services.views.list_views(call.principal, before, query.limit, _counter(call))
     cursor = None if last is None else pagination.encode_cursor(last)
-    return Reply(ViewPage.model_construct(items=list(map(_counted, page)), next_cursor=cursor))
+    return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
 
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
@@ -70,7 +68,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """
     found = await call.services.views.read(call.principal, view_id, _counter(call))
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
-    return Reply(_counted(found), {"ETag": f'"{found.view.version}.{call.request_id}"'})
+    return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
 
 async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
@@ -82,7 +80,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
     view = await call.services.views.change(call.write_origin, view_id, body.given(), expected)
-    return Reply(_saved(view), version_header(view.version))
+    return Reply(view, version_header(view.version))
 
 
 async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
@@ -108,7 +106,7 @@ def _counter(call: Call) -> CountCases:
         async with services.turns.occupy(name):
             yield
 
-    async def count(query: model.Query, most: int) -> int | None:
+    async def count(query: Json, most: int) -> int | None:
         try:
             filters = ViewFilters.model_validate(query)
             check_may_search(call, filters)
@@ -119,18 +117,6 @@ def _counter(call: Call) -> CountCases:
         )
 
     return count
-
-
-def _members(view: model.StoredView) -> dict[str, Any]:
-    return {name: getattr(view, name) for name in SavedView.model_fields}
-
-
-def _saved(view: model.StoredView) -> SavedView:
-    return SavedView.model_construct(**_members(view))
-
-
-def _counted(found: model.CountedView) -> CountedView:
-    return CountedView.model_construct(**_members(found.view), count=found.count, more=found.more)
 
 
 ROUTES = (

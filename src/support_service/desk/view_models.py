@@ -1,17 +1,92 @@
-"""Saved views and who may use them. Pure.
+"""Saved views as clients send and get them, and who may use them. No I/O.
 
 A view belongs to one user, or to a team. `query` is a JSON object: the query parameters of the list of cases.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
+from support_service.cases.model.vocabulary import Identifier, Json, Subject
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden
+from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
 
-Query = Mapping[str, Any]
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts
+
+NEW_VIEW: Json = {
+    "name": "Urgent deliveries",
+    "query": {"status": "open", "priority": "urgent", "team": "deliveries"},
+    "team": "deliveries",
+}
+SAVED_VIEW: Json = NEW_VIEW | {
+    "id": "2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4",
+    "owner": None,
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T08:30:00.125000Z",
+}
+COUNTED_VIEW: Json = SAVED_VIEW | {"count": 17, "more": False}
+
+
+def _with_text(schema: dict[str, Any]) -> None:
+    """Describe that several statuses may also be one text, as in the query of a list."""
+    status = schema["properties"]["status"]
+    listed = {name: status.pop(name) for name in ("type", "items")}
+    status["anyOf"] = [{"type": "string", "examples": ["open,pending"]}, listed]
+
+
+class ViewFilters(CaseFilters):
+    """The query parameters of `GET /support/cases` without `limit` and `cursor`; null and empty ones are left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_with_text)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, sent: object) -> object:
+        if isinstance(sent, dict):
+            return {name: value for name, value in sent.items() if value not in (None, "", [])}
+        return sent
+
+    def as_query(self) -> Json:
+        """Return the filters as JSON, by the names of the query parameters."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
+
+class NewView(RequestModel):
+    """A view to save: for the caller, or with `team` for everyone in the team."""
+
+    model_config = example_config(NEW_VIEW)
+
+    name: Subject
+    query: ViewFilters
+    team: Identifier | None = Field(None, description="the team that the view is shared with")
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
+    schema["examples"] = [{"name": "Urgent deliveries, unassigned"}]
+    for field_schema in schema["properties"].values():
+        field_schema.pop("default", None)
+
+
+class ViewChange(ApiModel):
+    """Changes of a saved view; omitted fields stay unchanged."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    name: Subject = ""
+    query: ViewFilters = Field(default_factory=ViewFilters, description="replaces the stored filters as a whole")
+    team: Identifier | None = Field(None, description="the team that gets the view; null makes it the caller's own")
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the client sent, by their names; the query as JSON."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set}
+        return sent | ({"query": self.query.as_query()} if "query" in sent else {})
 
 
 class Holder(NamedTuple):
@@ -21,28 +96,25 @@ class Holder(NamedTuple):
     team: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewView:
-    """A view to create, for the team or, without one, for the caller."""
+class SavedView(ApiModel):
+    """A saved view, of a user or of a team."""
 
-    name: str
-    query: Query
-    team: str | None = None
+    model_config = example_config(SAVED_VIEW)
 
-
-@dataclass(frozen=True, slots=True)
-class StoredView:
-    """A saved view as it is stored; `version` increments with each change."""
-
-    seq: int
-    id: str
-    owner: str | None
-    team: str | None
-    name: str
-    query: Query
-    version: int
-    created_at: datetime
-    updated_at: datetime
+    id: Annotated[str, FACT]
+    name: Annotated[str, Personal("shown", "removed")]
+    owner: Annotated[str | None, FACT] = Field(
+        description="the user that the view belongs to; null if it belongs to a team"
+    )
+    team: Annotated[str | None, FACT] = Field(
+        description="the team that the view belongs to; null if it belongs to a user"
+    )
+    query: Annotated[Json, Personal("shown", "removed")] = Field(
+        description="the filters, by the names of the query parameters of `GET /support/cases`"
+    )
+    created_at: Annotated[datetime, Personal("shown", "removed")]
+    updated_at: Annotated[datetime, Personal("shown", "removed")]
+    version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)  # sent to clients as ETag
 
     @property
     def holder(self) -> Holder:
@@ -50,16 +122,36 @@ class StoredView:
         return Holder(self.owner, self.team)
 
 
-@dataclass(frozen=True, slots=True)
-class CountedView:
-    """A saved view with the number of cases that it shows to the caller.
+class CountedView(SavedView):
+    """A saved view with the number of cases that it shows to the caller."""
 
-    It is None if the caller can't use its query, or if the count took too long.
-    """
+    model_config = example_config(COUNTED_VIEW)
 
-    view: StoredView
-    count: int | None
-    more: bool  # there are more cases than `count`
+    count: Annotated[int | None, NOBODYS] = Field(
+        description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
+        "this version of the service does not know one of its filters, or if counting takes too long"
+    )
+    more: Annotated[bool, NOBODYS] = Field(description="there are more cases than `count`")
+
+
+class ViewPage(ApiModel):
+    """A page of saved views, newest first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [COUNTED_VIEW], "nextCursor": None})
+
+    items: Annotated[list[CountedView], PARTS]
+    next_cursor: Annotated[str | None, NOBODYS]
+
+
+class ViewListQuery(ApiModel):
+    """Which page of the saved views to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE, description="maximum number of views on a page"
+    )
+    cursor: Cursor | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the newest view"
+    )
 
 
 def owner_of(principal: Principal) -> str:
@@ -82,7 +174,7 @@ def holder_for(principal: Principal, team: str | None) -> Holder:
     return Holder(None, team)
 
 
-def may_use(principal: Principal, view: StoredView) -> bool:
+def may_use(principal: Principal, view: SavedView) -> bool:
     """Return whether the principal may see and change a view."""
     if view.team is None:
         return view.owner == owner_of(principal)

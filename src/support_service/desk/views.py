@@ -1,25 +1,69 @@
-"""The service of saved views: create, list with counts, change, delete. Each change is one transaction."""
+"""Saved views: create, list with counts, change, delete, and the erasure of a customer from them.
+
+Each change is one transaction.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
+from support_service.cases.model.vocabulary import Json
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound, SupportError
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
-from support_service.desk import view_rows as store
-from support_service.desk.view_audit import audited_changes
-from support_service.desk.view_models import CountedView, NewView, Query, StoredView, holder_for, may_use, owner_of
+from support_service.core.search_words import Sought
+from support_service.core.units import MAX_INTEGER
+from support_service.desk.view_models import CountedView, Holder, SavedView, holder_for, may_use, owner_of
 from support_service.platform.audit import log as audit
-from support_service.platform.database import ContendedRow, Database
+from support_service.platform.audit.log import FieldChanges
+from support_service.platform.database import ContendedRow, Database, Row, Transaction
+from support_service.platform.database.dialect import insert_if_new
+from support_service.platform.database.tables import views
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 
 # Counts the cases that a query shows to the caller, at most the given number; None if the caller can't use the query.
-CountCases = Callable[[Query, int], Awaitable[int | None]]
+CountCases = Callable[[Json, int], Awaitable[int | None]]
+Filters = AbstractSet[tuple[str, str]]
+"""Query parameters of a list of cases: (name, value)."""
+
+ERASURE_PAGE = 500  # views that an erasure reads at once
+PERSONAL_FILTERS = ("q", "tag")  # filters whose values may contain an id among other words
+
+_V = views.c
+_COLUMNS = [_V[name] for name in SavedView.model_fields]
+_OF_OWNER = _V.owner == sa.bindparam("owner")
+_OF_TEAMS = _V.team.in_(sa.bindparam("teams", expanding=True))
+_OF_HOLDERS = sa.or_(_V.owner.in_(sa.bindparam("owners", expanding=True)), _OF_TEAMS)
+_PAGE = (
+    sa.select(_V.seq, *_COLUMNS)
+    .where(_V.seq < sa.bindparam("before", type_=sa.BigInteger))
+    .order_by(_V.seq.desc())
+    .limit(sa.bindparam("count"))
+)
+# The views that a role may see, as `may_use` decides.
+PAGES = {
+    "agent": _PAGE.where(sa.or_(_OF_OWNER, _OF_TEAMS)),
+    "supervisor": _PAGE.where(sa.or_(_OF_OWNER, _V.team.is_not(None))),
+    "analyst": _PAGE.where(_OF_OWNER),
+}
+AFTER = (
+    sa.select(_V.seq, *_COLUMNS)
+    .where(_V.seq > sa.bindparam("after", type_=sa.BigInteger))
+    .order_by(_V.seq)
+    .limit(sa.bindparam("count"))
+)
+BY_ID = sa.select(*_COLUMNS).where(_V.id == sa.bindparam("view"))
+LOCK = sa.select(_V.id).where(_OF_HOLDERS).order_by(_V.seq).with_for_update()
+HELD = sa.select(*_COLUMNS).where(_OF_HOLDERS)
+INSERT = insert_if_new(views).inline()
+DELETE = views.delete().where(_V.id == sa.bindparam("view"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +83,20 @@ class ViewService:
         self._database = database
         self._limits = limits
 
-    async def create(self, origin: WriteOrigin, new: NewView) -> StoredView:
-        """Create a view and return it. Raises Forbidden, and Conflict for a name that is taken or a view too many."""
-        holder, at = holder_for(origin.principal, new.team), utc_now()
-        view = StoredView(0, new_id(), *holder, new.name, new.query, version=1, created_at=at, updated_at=at)
+    async def create(self, origin: WriteOrigin, name: str, query: Json, team: str | None) -> SavedView:
+        """Create a view of the team or, without one, of the caller, and return it.
+
+        Raises Forbidden, and Conflict for a name that is taken or a view too many.
+        """
+        holder, at = holder_for(origin.principal, team), utc_now()
+        view = SavedView.model_construct(
+            id=new_id(), name=name, **holder._asdict(), query=query, created_at=at, updated_at=at, version=1
+        )
         async with unit_of_work(self._database, origin, _turn(origin)) as work:
-            self._expect_room(await store.lock_views_of(work.tx, [holder]))
-            if not await store.add(work.tx, view):
-                raise _name_taken(view.name)
-            await audit.record(work, None, "view.created", at, audited_changes(None, view))
+            self._expect_room(await _lock_views_of(work.tx, [holder]))
+            if not await work.tx.execute(INSERT, dict(view)):
+                raise _name_taken(name)
+            await audit.record(work, None, "view.created", at, _audited_changes(None, view))
         return view
 
     async def list_views(
@@ -57,9 +106,17 @@ class ViewService:
 
         With `before`, only views older than that seq. The seq is None if no page follows.
         """
-        found = await store.find(self._database, principal, before, limit + 1)
+        bound: dict[str, Any] = {
+            "owner": owner_of(principal),
+            "before": MAX_INTEGER if before is None else before,
+            "count": limit + 1,
+        }
+        if principal.role == "agent":
+            bound["teams"] = list(principal.teams)
+        found = await self._database.fetch_all(PAGES[principal.role], bound)
         page = found[:limit]
-        return await self._count_all(page, count), page[-1].seq if len(found) > limit else None
+        counted = await self._count_all(list(map(_view, page)), count)
+        return counted, page[-1].seq if len(found) > limit else None
 
     async def read(self, principal: Principal, view_id: str, count: CountCases) -> CountedView:
         """Return a view with its number of cases. Raises NotFound."""
@@ -68,7 +125,7 @@ class ViewService:
 
     async def change(
         self, origin: WriteOrigin, view_id: str, changed: Mapping[str, Any], expected: ExpectedVersions
-    ) -> StoredView:
+    ) -> SavedView:
         """Give a view another `name`, `query` or `team` and return it; without a difference nothing is stored.
 
         A `team` of None makes it a view of the caller. Raises NotFound, Forbidden, VersionConflict, and Conflict for a
@@ -77,11 +134,11 @@ class ViewService:
         before = await self._visible(origin.principal, view_id)
         holder = holder_for(origin.principal, changed["team"]) if "team" in changed else before.holder
         async with unit_of_work(self._database, origin, _turn(origin)) as work:
-            locked = await store.lock_views_of(work.tx, {before.holder, holder})
+            locked = await _lock_views_of(work.tx, {before.holder, holder})
             before = _expected(locked, view_id, expected)
             others = [view for view in locked if view.holder == holder and view.id != view_id]
-            values = {**changed, "owner": holder.owner, "team": holder.team}
-            after = replace(before, **values)
+            values = {**changed, **holder._asdict()}
+            after = before.model_copy(update=values)
             if after == before:
                 return before
             if holder != before.holder:
@@ -89,26 +146,27 @@ class ViewService:
             if after.name in {view.name for view in others}:
                 raise _name_taken(after.name)
             values |= {"version": before.version + 1, "updated_at": time_after(before.updated_at)}
-            after = replace(before, **values)
-            await store.update(work.tx, view_id, values)
-            await audit.record(work, None, "view.changed", after.updated_at, audited_changes(before, after))
+            after = before.model_copy(update=values)
+            await work.tx.execute(views.update().where(_V.id == view_id).values(**values))
+            await audit.record(work, None, "view.changed", after.updated_at, _audited_changes(before, after))
         return after
 
     async def delete(self, origin: WriteOrigin, view_id: str, expected: ExpectedVersions) -> None:
         """Delete a view. Raises NotFound and VersionConflict."""
         before = await self._visible(origin.principal, view_id)
         async with unit_of_work(self._database, origin, _turn(origin)) as work:
-            before = _expected(await store.lock_views_of(work.tx, [before.holder]), view_id, expected)
-            await store.delete(work.tx, view_id)
-            await audit.record(work, None, "view.deleted", time_after(before.updated_at), audited_changes(before, None))
+            before = _expected(await _lock_views_of(work.tx, [before.holder]), view_id, expected)
+            await work.tx.execute(DELETE, {"view": view_id})
+            at = time_after(before.updated_at)
+            await audit.record(work, None, "view.deleted", at, _audited_changes(before, None))
 
-    async def _visible(self, principal: Principal, view_id: str) -> StoredView:
-        view = await store.get(self._database, view_id) if is_valid_id(view_id) else None
-        if view is None or not may_use(principal, view):
+    async def _visible(self, principal: Principal, view_id: str) -> SavedView:
+        row = await self._database.fetch_one(BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
+        if row is None or not may_use(principal, view := _view(row)):
             raise _not_found(view_id)
         return view
 
-    async def _count_all(self, views: Sequence[StoredView], count: CountCases) -> list[CountedView]:
+    async def _count_all(self, found: Sequence[SavedView], count: CountCases) -> list[CountedView]:
         """Return the views with their numbers of cases. A number that takes too long is None.
 
         The first error ends the other counts, and is raised.
@@ -116,42 +174,120 @@ class ViewService:
         most, counting = self._limits.max_count, asyncio.Semaphore(self._limits.counts_at_once)
         deadline = asyncio.get_running_loop().time() + self._limits.count_seconds
 
-        async def counted(view: StoredView) -> CountedView:
+        async def counted(view: SavedView) -> CountedView:
             number = None
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline), counting:
                     number = await count(view.query, most + 1)
             more = number is not None and number > most
-            return CountedView(view, most if more else number, more)
+            return CountedView.model_construct(**dict(view), count=most if more else number, more=more)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(counted(view)) for view in views]
+                tasks = [group.create_task(counted(view)) for view in found]
         except ExceptionGroup as failures:
             if all(isinstance(failure, SupportError) for failure in failures.exceptions):
                 raise failures.exceptions[0] from None
             raise
         return [task.result() for task in tasks]
 
-    def _expect_room(self, views: Collection[StoredView]) -> None:
+    def _expect_room(self, held: Collection[SavedView]) -> None:
         """Raise Conflict if a holder of these views can't have one more."""
         most = self._limits.max_views
-        if len(views) >= most:
+        if len(held) >= most:
             raise Conflict("too_many_views", f"A user and a team have at most {most} saved views; delete one first.")
 
 
-def _turn(origin: WriteOrigin) -> ContendedRow:
-    """Return the row for which the writes of one user wait before they take a connection."""
-    return ContendedRow(f"views of {owner_of(origin.principal)}")
+async def erase_views(
+    database: Database, origin: WriteOrigin, ids: Sought, filters: Filters = frozenset()
+) -> list[str]:
+    """Delete the views that name one of the ids or have one of the filters; return their own ids.
+
+    Without the filter, a view would show other cases than its name says. Each is deleted in a transaction of its own.
+    """
+    erased: list[str] = []
+    after = 0
+    while page := await database.fetch_all(AFTER, {"after": after, "count": ERASURE_PAGE}):
+        after = page[-1].seq
+        for view in map(_view, page):
+            if not (names_any(view, ids) or has_filter(view, filters)):
+                continue
+            async with unit_of_work(database, origin) as work:
+                if await work.tx.execute(DELETE, {"view": view.id}):
+                    at = time_after(view.updated_at)
+                    await audit.record(work, None, "view.deleted", at, _audited_changes(view, None))
+            erased.append(view.id)
+    return erased
 
 
-def _expected(locked: Collection[StoredView], view_id: str, expected: ExpectedVersions) -> StoredView:
+def names_any(view: SavedView, ids: Sought) -> bool:
+    """Return whether the name of a view, or a personal filter, names one of the ids."""
+    texts = [view.name, *(value for name in PERSONAL_FILTERS for value in _values(view, name))]
+    return any(map(ids.found_in, texts))
+
+
+def has_filter(view: SavedView, filters: Filters) -> bool:
+    """Return whether a view has one of the filters."""
+    return any((name, value) in filters for name in view.query for value in _values(view, name))
+
+
+def _values(view: SavedView, name: str) -> list[str]:
+    value = view.query.get(name, [])
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def _audited_changes(before: SavedView | None, after: SavedView | None) -> FieldChanges:
+    """Return the changes for the audit log: the view's id, its holder and the names of its filters where they differ.
+
+    `before` is None for a new view, `after` for a deleted one. A change also records which fields have new values.
+    Names and filter values may identify a customer, and entries without a case can't be erased, so the log has neither.
+    """
+    old, new = (_facts(view) if view else {} for view in (before, after))
+    changes = {
+        name: (old.get(name), new.get(name))
+        for name in ("viewId", "owner", "team", "filters")
+        if name == "viewId" or old.get(name) != new.get(name)
+    }
+    if before and after:
+        fields = [name for name in ("name", "query", "team") if getattr(before, name) != getattr(after, name)]
+        changes["changedFields"] = (None, fields)
+    return changes
+
+
+def _facts(view: SavedView) -> dict[str, object]:
+    return {"viewId": view.id, "owner": view.owner, "team": view.team, "filters": sorted(view.query)}
+
+
+async def _lock_views_of(tx: Transaction, holders: Collection[Holder]) -> list[SavedView]:
+    """Lock the views of some holders until the transaction ends, and return them.
+
+    Transactions that change views of one holder wait for each other here, except those that add its first view.
+    """
+    bound = {
+        "owners": [holder.owner for holder in holders if holder.owner is not None],
+        "teams": [holder.team for holder in holders if holder.team is not None],
+    }
+    await tx.fetch_all(LOCK, bound)
+    # A second statement: the first one does not see what was added while it waited.
+    return list(map(_view, await tx.fetch_all(HELD, bound)))
+
+
+def _view(row: Row) -> SavedView:
+    return SavedView.model_construct(**{name: getattr(row, name) for name in SavedView.model_fields})
+
+
+def _expected(locked: Collection[SavedView], view_id: str, expected: ExpectedVersions) -> SavedView:
     """Return the locked view. Raises NotFound if it was deleted meanwhile, and VersionConflict."""
     view = next((view for view in locked if view.id == view_id), None)
     if view is None:
         raise _not_found(view_id)
     expect_resource_version(view, expected, "view_changed", "saved view")
     return view
+
+
+def _turn(origin: WriteOrigin) -> ContendedRow:
+    """Return the row for which the writes of one user wait before they take a connection."""
+    return ContendedRow(f"views of {owner_of(origin.principal)}")
 
 
 def _not_found(view_id: str) -> NotFound:

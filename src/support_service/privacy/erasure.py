@@ -19,7 +19,7 @@ from support_service.cases import erasure as cases
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.core.search_words import Sought
-from support_service.desk.view_erasure import erase_views
+from support_service.desk.views import erase_views
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker

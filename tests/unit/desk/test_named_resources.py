@@ -9,7 +9,6 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
 from support_service.desk.macro_models import MacroFields
 from support_service.desk.macros import MacroService
-from support_service.desk.view_models import NewView
 from support_service.desk.views import ViewService
 from support_service.platform import database as databases
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
@@ -42,7 +41,7 @@ def create_macro(database, content):
 
 def create_view(database, content):
     """Create a saved view."""
-    return ViewService(database).create(OWNER, NewView("a", {"channel": content}, None))
+    return ViewService(database).create(OWNER, "a", {"channel": content}, None)
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ import sqlalchemy as sa
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
-from support_service.desk import view_rows as store
-from support_service.desk.view_erasure import erase_views, names_any
-from support_service.desk.view_models import NewView, StoredView
-from support_service.desk.views import ViewLimits, ViewService
+from support_service.desk.view_models import SavedView
+from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any
 from support_service.platform import database as databases
-from support_service.platform.database.tables import audit_log, outbox
+from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
@@ -28,7 +26,9 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def view(name="A view", **query):
     """Return a view that is not stored."""
-    return StoredView(1, "view-1", "agent-1", None, name, query, 1, AT, AT)
+    return SavedView.model_construct(
+        id="view-1", owner="agent-1", team=None, name=name, query=query, version=1, created_at=AT, updated_at=AT
+    )
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def other_replica(database_url):
 
 def create(service, principal, name, team=None, **query):
     """Save a view."""
-    return service.create(WriteOrigin(principal), NewView(name, query, team))
+    return service.create(WriteOrigin(principal), name, query, team)
 
 
 async def names(service, principal, size=100):
@@ -62,7 +62,7 @@ async def names(service, principal, size=100):
     while last:
         page, last = await service.list_views(principal, last, size, count)
         found += page
-    return [counted.view.name for counted in found]
+    return [counted.name for counted in found]
 
 
 @both_databases
@@ -93,7 +93,7 @@ async def test_limit_holds_when_replicas_create_views_at_once(service, other_rep
         at_once = (create(each, principal, f"{n}", team) for n in range(4) for each in (service, other_replica))
         results = await asyncio.gather(*at_once, return_exceptions=True)
         refused = [each.code for each in results if isinstance(each, Conflict)]
-        assert len([each for each in results if isinstance(each, StoredView)]) == 2
+        assert len([each for each in results if isinstance(each, SavedView)]) == 2
         assert len(refused) == 6
         assert "too_many_views" in refused
     await create(service, ANN, "her own")
@@ -107,7 +107,7 @@ async def test_a_name_is_unique_among_the_views_of_a_user_and_of_a_team(service,
     """Of two at once one is created; another user and a team may have a view of the same name."""
     at_once = (create(each, LAN, "Mine") for each in (service, other_replica))
     results = await asyncio.gather(*at_once, return_exceptions=True)
-    assert sorted(type(each).__name__ for each in results) == ["Conflict", "StoredView"]
+    assert sorted(type(each).__name__ for each in results) == ["Conflict", "SavedView"]
     shared = await create(service, LAN, "Mine", "returns")
     await create(service, ANN, "Mine")
     another = await create(service, LAN, "Another")
@@ -129,8 +129,8 @@ async def test_of_two_changes_of_a_version_one_is_made(service, other_replica):
         for each, status in ((service, "closed"), (other_replica, "pending"))
     )
     results = await asyncio.gather(*at_once, return_exceptions=True)
-    assert sorted(type(each).__name__ for each in results) == ["StoredView", "VersionConflict"]
-    (changed,) = (each for each in results if isinstance(each, StoredView))
+    assert sorted(type(each).__name__ for each in results) == ["SavedView", "VersionConflict"]
+    (changed,) = (each for each in results if isinstance(each, SavedView))
     assert await service.change(WriteOrigin(LAN), stored.id, {"query": dict(changed.query)}, {2}) == changed
     with pytest.raises(VersionConflict):
         await service.delete(WriteOrigin(LAN), stored.id, {1})
@@ -170,7 +170,7 @@ async def test_views_are_counted_a_few_at_a_time(service):
         return numbers[query["q"]]
 
     page, last = await service.list_views(LAN, None, 10, count)
-    found = {counted.view.name: (counted.count, counted.more) for counted in page}
+    found = {counted.name: (counted.count, counted.more) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
 
@@ -187,7 +187,7 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
         return 7
 
     page, _ = await service.list_views(LAN, None, 10, count)
-    assert {counted.view.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
+    assert {counted.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
 
 
 async def test_the_first_error_of_a_count_is_raised(service):
@@ -259,5 +259,5 @@ async def test_erasure_deletes_the_views_that_name_the_customer(service, databas
     await create(service, LAN, "C", q="trillian")
     assert len(await erase_views(database, SYSTEM_ORIGIN, Sought({"zaphod"}))) == 1
     assert len(await erase_views(database, SYSTEM_ORIGIN, Sought({"--"}))) == 1
-    assert [each.name for each in await store.read_after(database, 0, 10)] == ["C"]
+    assert [row.name for row in await database.fetch_all(sa.select(views))] == ["C"]
     assert await erase_views(database, SYSTEM_ORIGIN, Sought({"zaphod"})) == []

@@ -8,7 +8,6 @@ import pytest
 from pydantic import BaseModel
 
 from support_service.api.case_events import change_entries
-from support_service.api.models.views import SavedView
 from support_service.api.stream import mask_published_case
 from support_service.cases.erasure import erase_event
 from support_service.cases.events import PAYLOADS, PublishedCase
@@ -19,6 +18,7 @@ from support_service.core import personal
 from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of
 from support_service.desk.macro_models import Macro
+from support_service.desk.view_models import SavedView
 from support_service.events.broker.log import Place, Position
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import ERASURE, metadata
