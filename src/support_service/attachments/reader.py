@@ -4,8 +4,8 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from support_service.attachments import staged_store, store
-from support_service.attachments.case_access import attachment_not_found
+from support_service.attachments import rows
+from support_service.attachments.case_files import attachment_not_found
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
 from support_service.core.errors import Unavailable
@@ -41,7 +41,7 @@ class AttachmentReader:
                         yield block
                     return
             except Unavailable as failure:
-                current = await store.get_by_id(self._database, attachment.id) or await staged_store.get_by_id(
+                current = await rows.get_by_id(self._database, attachment.id) or await rows.get_staged(
                     self._database, attachment.id
                 )
                 if current is not None and current.storage_key == attachment.storage_key:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 
+from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.file_mover import OffloadResult
-from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.model import FileTotals
 from support_service.commands.runtime.attachment_output import describe, format_totals, log_fields, print_summary
 from support_service.commands.runtime.database import load_migrated_settings

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from support_service.attachments import ledger, store
-from support_service.attachments.ledger import LEDGER_ROW
+from support_service.attachments import rows
 from support_service.attachments.model import StoredAttachment, attachment_url
+from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
@@ -90,9 +90,9 @@ class ImportedFiles:
         """Insert the rows of stored files, and count them in the ledger."""
         attachments = [attachment for each in stored for attachment in each.attachments]
         if attachments:
-            await store.add_all(tx, attachments)
+            await rows.add_all(tx, attachments)
             size = sum(attachment.size_bytes for attachment in attachments)
-            await ledger.add(tx, self._storage.name, len(attachments), size)
+            await rows.add_to_ledger(tx, self._storage.name, len(attachments), size)
 
     async def _store_files(self, wanted: CaseToImport, stored: StoredFiles) -> SupportError | None:
         for file in list(wanted.files):

@@ -10,11 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from support_service.attachments import ledger, staged_store, store
-from support_service.attachments.maintenance import reconcile_queries
-from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments import rows
+from support_service.attachments.case_files import audit_removal, get_case, lock_case_and_bump_version
+from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.removal import audit_removal
 from support_service.cases import erasure as cases
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
@@ -95,7 +94,7 @@ class CustomerErasure:
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
-                case = await store.get_case(work.tx, case_id)
+                case = await get_case(work.tx, case_id)
                 removed, staged = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
             if case is not None and not case.synthetic:
                 self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
@@ -103,11 +102,7 @@ class CustomerErasure:
             report(case_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
-        left = [
-            file
-            for file in files
-            if await reconcile_queries.is_referenced(self._database, file.storage, file.storage_key)
-        ]
+        left = [file for file in files if await rows.is_referenced(self._database, file.storage, file.storage_key)]
         if left:
             result.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
         for what, erase in (
@@ -150,12 +145,12 @@ class CustomerErasure:
         Return the removed files of the case, and the removed staged files. Their bytes remain to be deleted.
         """
         tx = work.tx
-        case = await store.lock_case_and_bump_version(tx, case_id)
+        case = await lock_case_and_bump_version(tx, case_id)
         at = time_after(case.latest) if case else utc_now()  # a synthetic case may be deleted meanwhile
-        files = [attachment.id for attachment in await store.list_by_case(tx, case_id)]
-        staged = await staged_store.discard_of_case(tx, case_id, at)
-        removed = await store.remove(tx, files, "erasure", at) if files else []
-        await store.erase_deletions(tx, case_id)
+        files = [attachment.id for attachment in await rows.list_by_case(tx, case_id)]
+        staged = await rows.discard_staged_of_case(tx, case_id, at)
+        removed = await rows.remove(tx, files, "erasure", at) if files else []
+        await rows.erase_deletions(tx, case_id)
         channels = self._settings.cases.known_channels
         messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed) + len(staged)})
@@ -163,7 +158,7 @@ class CustomerErasure:
         await audit_removal(work, removed, "erasure", at)
         await idempotency_store.erase_case_responses(tx, case_id)
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
-        await ledger.subtract(tx, removed)
+        await rows.subtract_from_ledger(tx, removed)
         return removed, staged
 
     async def _drop_dead_letters(self, origin: WriteOrigin, ids: Sought) -> dict[str, int]:

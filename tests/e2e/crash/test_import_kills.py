@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import ledger
-from support_service.attachments.maintenance.garbage import GarbageCollector
-from support_service.attachments.maintenance.reconcile import Reconciler
+from support_service.attachments.garbage import GarbageCollector
+from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform import database as databases
 from support_service.platform.audit import sealer
@@ -42,10 +41,9 @@ WATCHED = modules(
     "importing/*.py",
     "platform/database/*/engine.py",
     "platform/database/*/transaction.py",
-    "attachments/ledger.py",
     "attachments/storage/durable_write.py",
     "attachments/storage/local.py",
-    "attachments/store.py",
+    "attachments/rows.py",
     "attachments/upload/stored_file.py",
     "platform/audit/log.py",
     "platform/audit/store.py",
@@ -146,7 +144,7 @@ class KilledImports:
         stored = {file.key async for file in storage.list()}
         assert named <= stored
         self.orphans += len(stored - named)
-        (totals,) = [each for each in await ledger.compare(database) if each.storage == "local"]
+        (totals,) = [each for each in await compare_ledger(database) if each.storage == "local"]
         assert totals.ledger == totals.rows
         storages = {"local": storage}
         garbage = GarbageCollector(database, storages, later)

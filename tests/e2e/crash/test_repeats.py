@@ -36,7 +36,7 @@ from tests.support.servers import free_port
 pytestmark = pytest.mark.usefixtures("processes")
 
 WATCHED = modules(
-    "attachments/case_access.py",
+    "attachments/case_files.py",
     "attachments/service.py",
     "attachments/upload/uploader.py",
     "platform/audit/log.py",

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import garbage_queries, ledger, store
+from support_service.attachments import garbage, rows
+from support_service.attachments.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.file_mover import OffloadTimings
-from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance.offload import DELETE_GRACE
+from support_service.attachments.maintenance.scrub import list_page
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.core.domain.principals import SYSTEM
@@ -44,8 +45,8 @@ async def test_files_are_offloaded_and_moved_back(harness, scrape):
     assert await harness.garbage_collector.run() == FileTotals(4, total)
     assert await harness.stored_keys("local") == set()
     assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 4
-    assert await ledger.totals(harness.database, "local") == FileTotals(0, 0)
-    assert await ledger.totals(harness.database, "s3") == FileTotals(4, total)
+    assert await rows.ledger_totals(harness.database, "local") == FileTotals(0, 0)
+    assert await rows.ledger_totals(harness.database, "s3") == FileTotals(4, total)
     await harness.check_consistency()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 4
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
@@ -167,7 +168,7 @@ async def test_row_never_refers_to_a_copy_that_is_being_deleted(harness):
     await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
     harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
     async with harness.database.transaction() as tx:
-        assert len(await garbage_queries.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
+        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
         await offload_queries.renew_claims(tx, "mover", harness.clock() + OFFLOAD.claim_lease)
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "mover", harness.clock())
@@ -235,9 +236,9 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
     near = await harness.add(b"near")
     monkeypatch.setattr(harness.s3, "delete", noting)
     remover = GarbageCollector(harness.database, harness.storages, harness.clock, GarbageTimings(batch_size=2))
-    ids = [each.attachment.id for each in await store.list_page(harness.database, 0, 10)]
+    ids = [each.attachment.id for each in await list_page(harness.database, 0, 10)]
     async with harness.database.transaction() as tx:
-        await ledger.subtract(tx, await store.remove(tx, ids, "request", harness.clock()))
+        await rows.subtract_from_ledger(tx, await rows.remove(tx, ids, "request", harness.clock()))
     await gateway.kill()
     assert await remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
@@ -252,14 +253,10 @@ async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
     """A claim of another collector is respected until it has expired."""
     kept = await harness.add(b"hello")
     async with harness.database.transaction() as tx:
-        await store.remove(tx, [kept.id], "request", harness.clock())
+        await rows.remove(tx, [kept.id], "request", harness.clock())
     async with harness.database.transaction() as tx:
         assert (
-            len(
-                await garbage_queries.claim_due_garbage(
-                    tx, harness.clock(), 10, until=harness.clock() + GARBAGE.batch_lease
-                )
-            )
+            len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + GARBAGE.batch_lease))
             == 1
         )
     assert await harness.garbage_collector.run() == FileTotals(0, 0)
@@ -320,7 +317,7 @@ async def test_file_can_be_deleted_while_s3_is_down(harness, gateway):
     await harness.service.remove(SYSTEM_ORIGIN, harness.case_id, kept.id)
     with pytest.raises(NotFound):
         await harness.service.get(SYSTEM, harness.case_id, kept.id)
-    assert len(await garbage_queries.list_garbage(harness.database)) == 1
+    assert len(await garbage.list_garbage(harness.database)) == 1
     assert await harness.garbage_collector.run() == FileTotals(0, 0)
 
 

@@ -3,8 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import store as attachment_store
-from support_service.attachments.maintenance.garbage import GarbageCollector
+from support_service.attachments import rows as attachment_rows
+from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.upload.validation import UploadLimits
@@ -137,7 +137,7 @@ async def test_removal_of_any_number_of_files_sends_as_many_statements(database,
     ]
     sent.clear()
     async with database.transaction() as tx:
-        await attachment_store.remove(tx, ids, "request", utc_now())
+        await attachment_rows.remove(tx, ids, "request", utc_now())
     assert len(sent) == REMOVAL
     sent.clear()
     assert (await GarbageCollector(database, {"local": storage}).run()).files == files

@@ -6,7 +6,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.ledger import compare
+from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.model import FileTotals
 from support_service.core.clock import utc_now
 from support_service.importing import case_rows
@@ -225,7 +225,7 @@ async def test_rows_are_those_of_requests(runner, client, database):
         case_counts.c.status
     )
     assert [(row.status, row.n) for row in await database.fetch_all(counts) if row.n] == [("open", 2)]
-    (storage, *_) = [each for each in await compare(database) if each.storage == "local"]
+    (storage, *_) = [each for each in await compare_ledger(database) if each.storage == "local"]
     assert storage.ledger == storage.rows == FileTotals(2, 12)
 
 

@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.attachments import ledger, store
-from support_service.attachments.garbage_queries import list_garbage
+from support_service.attachments import rows
+from support_service.attachments.garbage import GarbageCollector, list_garbage
 from support_service.attachments.maintenance.file_mover import OffloadTimings
-from support_service.attachments.maintenance.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader
-from support_service.attachments.maintenance.reconcile import Reconciler
+from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.maintenance.retention import RetentionJob
-from support_service.attachments.maintenance.scrub import Scrubber
+from support_service.attachments.maintenance.scrub import Scrubber, list_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
@@ -69,7 +68,7 @@ class AttachmentHarness:
 
     async def reload(self, attachment):
         """Return an attachment as its row is now."""
-        return await store.get_by_id(self.database, attachment.id)
+        return await rows.get_by_id(self.database, attachment.id)
 
     async def read_content(self, attachment):
         """Return the bytes of an attachment, wherever they are stored."""
@@ -87,11 +86,11 @@ class AttachmentHarness:
 
     async def check_consistency(self):
         """Fail unless rows, files and ledger agree to the last byte; return the rows."""
-        for each in await ledger.compare(self.database):
+        for each in await compare_ledger(self.database):
             assert each.ledger == each.rows, each.storage
-        rows = [each.attachment for each in await store.list_page(self.database, 0, 100_000)]
+        found = [each.attachment for each in await list_page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
-            rows_by_key = {row.storage_key: row for row in rows if row.storage == name}
+            rows_by_key = {row.storage_key: row for row in found if row.storage == name}
             assert await self.stored_keys(name) == set(rows_by_key)
             for key, row in rows_by_key.items():
                 data = await read(storage, key, 0, row.size_bytes)
@@ -99,4 +98,4 @@ class AttachmentHarness:
             assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
         assert await list_garbage(self.database) == []
         assert await self.database.fetch_all(sa.select(staged_attachments.c.id)) == []
-        return rows
+        return found

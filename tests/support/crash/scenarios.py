@@ -57,7 +57,7 @@ class Serve(Scenario):
         before("attachments/upload/uploader.py", "committing = True"),  # it is in its folder, its row not committed
         before("api/attachments.py", "attachment = present_attachment("),  # the row is committed, the client not told
         before("attachments/service.py", "await storage.delete(attachment.storage_key)"),  # the row is deleted
-        before("attachments/service.py", "await garbage_queries.delete_garbage_entries("),  # the bytes are deleted
+        before("attachments/service.py", "await delete_garbage_entries("),  # the bytes are deleted
     )
 
     def __init__(self):
@@ -143,7 +143,7 @@ class Offload(Scenario):
     steps = (
         before("attachments/maintenance/file_mover.py", "stored = await self._target.put("),  # the file is claimed
         before("attachments/maintenance/file_mover.py", "return await offload_queries.switch_to_copy("),  # it is copied
-        before("attachments/maintenance/garbage.py", "await storage.delete(entry.key)"),  # its row names the copy
+        before("attachments/garbage.py", "await storage.delete(entry.key)"),  # its row names the copy
     )
 
     async def finish(self, harness):

@@ -8,10 +8,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import ledger, staged_store
-from support_service.attachments.garbage_queries import list_garbage
+from support_service.attachments import garbage, rows
+from support_service.attachments.garbage import GarbageCollector, GarbageTimings, list_garbage
 from support_service.attachments.maintenance import jobs
-from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
@@ -118,13 +117,13 @@ async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
     """Each is one transaction, which blocks other writers."""
     for _ in range(5):
         await disks.service.uploader.add(SYSTEM_ORIGIN, disks.case_id, "a", None, stream(b"x"), staged=True)
-    delete, deleted = staged_store.delete_expired, []
+    delete, deleted = garbage.delete_expired_staged, []
 
     async def noting(*arguments):
         deleted.append(await delete(*arguments))
         return deleted[-1]
 
-    monkeypatch.setattr(staged_store, "delete_expired", noting)
+    monkeypatch.setattr(garbage, "delete_expired_staged", noting)
     disks.clock_offset = UploadLimits(1).staged_for + timedelta(seconds=1)
     await GarbageCollector(disks.database, disks.storages, disks.clock, GarbageTimings(batch_size=2)).run()
     assert deleted == [2, 2, 1]
@@ -237,7 +236,7 @@ async def test_missing_ledger_row_is_an_error(disks):
     async with disks.database.transaction() as tx:
         await tx.execute(sa.delete(attachment_ledger))
     with pytest.raises(LookupError, match="has no row for a storage"):
-        await ledger.totals(disks.database, "local")
+        await rows.ledger_totals(disks.database, "local")
 
 
 async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):

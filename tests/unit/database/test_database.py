@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import ledger
-from support_service.attachments import store as attachment_store
+from support_service.attachments import case_files
+from support_service.attachments import rows as attachment_rows
 from support_service.cases.store import case_reading, case_store
 from support_service.cases.store.history_projections import LIMITS
 from support_service.core.errors import Unavailable
@@ -107,11 +107,11 @@ async def test_concurrent_transactions_are_all_applied(database):
 
     async def count():
         async with database.transaction() as tx:
-            row = await tx.fetch_one(ledger.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
+            row = await tx.fetch_one(attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
             return row[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
-    assert tuple(await database.fetch_one(ledger.LEDGER, {"of": "local"})) == (40, 400)
+    assert tuple(await database.fetch_one(attachment_rows.LEDGER, {"of": "local"})) == (40, 400)
 
 
 @both_databases
@@ -133,9 +133,9 @@ HOT = {
         {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **LIMITS},
     ),
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
-    "whose a case is": (attachment_store.SELECT_CASE, {"case_id": "case-1"}),
-    "an attachment": (attachment_store.BY_ID, {"id": "file-1", "case_id": "case-1"}),
-    "the ledger": (ledger.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
+    "whose a case is": (case_files.SELECT_CASE, {"case_id": "case-1"}),
+    "an attachment": (attachment_rows.BY_ID, {"id": "file-1", "case_id": "case-1"}),
+    "the ledger": (attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (
         compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
         {"at": AT},
@@ -154,7 +154,7 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
     said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
     async with database.transaction() as tx:
         await tx.execute(case_store.ADD_CASE, TICKET)
-        await tx.execute(attachment_store.ADD, file)
+        await tx.execute(attachment_rows.ADD, file)
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
         await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from support_service.attachments import garbage_queries, ledger, store
-from support_service.attachments.maintenance import offload_queries, retention_queries
+from support_service.attachments import garbage, rows
+from support_service.attachments.maintenance import offload_queries, retention
 from support_service.cases.store import case_counts, missing_documents
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.platform.audit import store as audit_store
@@ -70,8 +70,8 @@ WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' A
 PERIODIC = {
     "messages without a search document": (missing_documents.CASES_TO_INDEX, {"count": 100}),
     "the longest waiting customer": (case_counts.OLDEST_WAITING, {}),
-    "the oldest local file": (store.OLDEST, {"of": "local"}),
-    "the ledger": (ledger.LEDGER, {"of": "local"}),
+    "the oldest local file": (rows.OLDEST, {"of": "local"}),
+    "the ledger": (rows.LEDGER, {"of": "local"}),
     "a look for events": (outbox_store.ANY_PENDING, {}),
     "events to publish": (outbox_store.PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(outbox_store.OLDEST_AT), {}),
@@ -149,7 +149,7 @@ def test_statement_finds_its_rows_by_an_index(plans_of, name):
 async def test_jobs_of_attachments_find_their_rows_by_an_index(plans_of):
     """The retention reads old files only, and the offload the oldest ones of a storage."""
     recorder = Recorder()
-    await garbage_queries.claim_due_garbage(recorder, NOW, 10, until=NOW)
+    await garbage.claim_due_garbage(recorder, NOW, 10, until=NOW)
     await offload_queries.claim(recorder, "local", OLD, NOW, mover="a", until=NOW, limit=10)
-    await retention_queries.list_expired(recorder, OLD, ["closed"], None, 10)
+    await retention.list_expired(recorder, OLD, ["closed"], None, 10)
     assert [scanned(plans_of(*statement)) for statement in recorder.statements] == [set()] * 3

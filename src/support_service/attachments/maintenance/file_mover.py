@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, NamedTuple
 
-from support_service.attachments import store
-from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
+from support_service.attachments import rows
+from support_service.attachments.garbage import GarbageEntry, WallClock, add_garbage
 from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import StoredAttachment, content_disposition
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
@@ -110,7 +109,7 @@ class FileMover:
         result = await self._copy(claimed, throttle)
         if result is None and await self._switch(claimed, run_id):
             result = OffloadResult(attachment, "moved")
-        elif result is not None and await store.is_current(self._database, attachment.id, attachment.storage_key):
+        elif result is not None and await rows.is_current(self._database, attachment.id, attachment.storage_key):
             await self.release(claimed, run_id, retry_after=self._timings.unmovable_retry_delay)
         else:
             await self.release(claimed, run_id)

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from support_service.attachments.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance.file_mover import OffloadResult, OffloadTimings
-from support_service.attachments.maintenance.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob

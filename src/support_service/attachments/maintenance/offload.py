@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from support_service.attachments.garbage import WallClock
 from support_service.attachments.maintenance import offload_queries
 from support_service.attachments.maintenance.file_mover import ClaimedFile, FileMover, OffloadResult, OffloadTimings
-from support_service.attachments.maintenance.garbage import WallClock
 from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage

@@ -4,10 +4,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from support_service.attachments import ledger
-from support_service.attachments.garbage_queries import GarbageEntry, add_garbage
+from support_service.attachments.garbage import GarbageEntry, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.attachments.store import COLUMNS, bytes_of, to_attachment
+from support_service.attachments.rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.tables import attachment_leftovers as garbage
@@ -109,7 +108,7 @@ async def switch_to_copy(
         return False
     await add_garbage(tx, [bytes_of(moved)], due_at)
     for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
-        await ledger.add(tx, name, sign, sign * moved.size_bytes)
+        await add_to_ledger(tx, name, sign, sign * moved.size_bytes)
     return True
 
 

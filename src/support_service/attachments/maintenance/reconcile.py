@@ -9,25 +9,54 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from support_service.attachments import ledger, store
-from support_service.attachments.maintenance import reconcile_queries
-from support_service.attachments.maintenance.garbage import GarbageCollector, WallClock
+import sqlalchemy as sa
+
+from support_service.attachments.garbage import GarbageCollector, WallClock
+from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.attachments.rows import COLUMNS, is_current, is_referenced, to_attachment
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_ledger as ledger
+from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments
 
 # Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
 # object's timestamp is the start of the upload.
 MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
-
 FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
 REPAIRED: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
 REPORTED: tuple[FindingKind, ...] = ("missing", "damaged")
 log = logging.getLogger(__name__)
+BY_KEY_RANGE = compiled(  # read once for each shard
+    sa.select(*COLUMNS).where(
+        attachments.c.storage == sa.bindparam("of"),
+        attachments.c.storage_key >= sa.bindparam("first"),
+        attachments.c.storage_key < sa.bindparam("end"),
+    )
+)
+_ROW_TOTALS = (
+    sa.select(
+        attachments.c.storage, sa.func.count().label("files"), sa.func.sum(attachments.c.size_bytes).label("bytes")
+    )
+    .group_by(attachments.c.storage)
+    .subquery()
+)
+_COMPARISON = (
+    sa.select(
+        ledger.c.storage,
+        ledger.c.files,
+        ledger.c.bytes,
+        sa.func.coalesce(_ROW_TOTALS.c.files, 0).label("row_files"),
+        sa.func.coalesce(_ROW_TOTALS.c.bytes, 0).label("row_bytes"),
+    )
+    .select_from(ledger.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == ledger.c.storage))
+    .order_by(ledger.c.storage)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +70,14 @@ class Finding:
 
 
 ReportFinding = Callable[[Finding], None]
+
+
+class LedgerComparison(NamedTuple):
+    """The content of a storage by its ledger row and by the rows of its attachments."""
+
+    storage: str
+    ledger: FileTotals
+    rows: FileTotals
 
 
 class Reconciler:
@@ -110,7 +147,7 @@ class Reconciler:
         dry_run: bool,
     ) -> None:
         # The files were listed before this query, so each listed file has its row by now or was uploaded recently.
-        rows = await reconcile_queries.list_by_key_prefix(self._database, storage.name, f"{shard}/")
+        rows = await list_by_key_prefix(self._database, storage.name, f"{shard}/")
         named = {row.storage_key for row in rows}
         for key in files.keys() - named:
             if await self._is_orphan(storage, files[key]):
@@ -121,19 +158,19 @@ class Reconciler:
             found = files.get(row.storage_key) or await storage.stat(row.storage_key)
             if found is not None and found.size == row.size_bytes:
                 continue
-            if await store.is_current(self._database, row.id, row.storage_key):
+            if await is_current(self._database, row.id, row.storage_key):
                 note(Finding("damaged" if found else "missing", storage.name, f"{row.id} ({row.filename})"))
 
     async def _is_orphan(self, storage: AttachmentStorage, found: FileInfo) -> bool:
         if found.changed_at > self._clock() - MIN_ORPHAN_AGE[storage.name]:
             return False
-        return not await reconcile_queries.is_referenced(self._database, storage.name, found.key)
+        return not await is_referenced(self._database, storage.name, found.key)
 
     async def _check_ledger(self, note: ReportFinding, *, dry_run: bool) -> None:
-        differences = [each for each in await ledger.compare(self._database) if each.ledger != each.rows]
+        differences = [each for each in await compare_ledger(self._database) if each.ledger != each.rows]
         if differences and not dry_run:
             async with self._database.transaction() as tx:
-                await ledger.correct(tx)
+                await correct_ledger(tx)
         for storage, said, rows in differences:
             text = f"{said.files} files of {said.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
             note(Finding("ledger", storage, f"the ledger said {text}"))
@@ -155,3 +192,26 @@ async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict
     for shard in shards:
         yield shard, files
         files = {}
+
+
+async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[StoredAttachment]:
+    """Return the attachments on a storage whose keys start with `prefix`."""
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    rows = await reader.fetch_all(BY_KEY_RANGE, {"of": storage, "first": prefix, "end": end})
+    return [to_attachment(row) for row in rows]
+
+
+async def compare_ledger(reader: Reader) -> list[LedgerComparison]:
+    """Compare the ledger of each storage with its attachments, in one statement."""
+    return [
+        LedgerComparison(row.storage, FileTotals(row.files, row.bytes), FileTotals(row.row_files, int(row.row_bytes)))
+        for row in await reader.fetch_all(_COMPARISON)
+    ]
+
+
+async def correct_ledger(tx: Transaction) -> None:
+    """Set the ledger to the totals of the rows. Concurrent uploads wait for the lock and are counted afterwards."""
+    await tx.fetch_all(sa.select(ledger.c.storage).order_by(ledger.c.storage).with_for_update())
+    for each in await compare_ledger(tx):
+        values = {"files": each.rows.files, "bytes": each.rows.bytes}
+        await tx.execute(ledger.update().where(ledger.c.storage == each.storage).values(values))

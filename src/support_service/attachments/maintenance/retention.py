@@ -3,17 +3,21 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from support_service.attachments import store
-from support_service.attachments.maintenance.garbage import WallClock
-from support_service.attachments.maintenance.retention_queries import list_expired
+import sqlalchemy as sa
+
+from support_service.attachments.case_files import lock_case_and_bump_version, remove_attachments
+from support_service.attachments.garbage import WallClock
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.attachments.removal import remove_attachments
+from support_service.attachments.rows import COLUMNS, to_attachment
 from support_service.core.clock import utc_now
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader
+from support_service.platform.database.json_projections import LATEST_CHANGE
+from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
 
 RETENTION_BATCH = 100
+_AGE = (attachments.c.created_at, attachments.c.id)
 
 
 class RetentionJob:
@@ -54,7 +58,7 @@ class RetentionJob:
                     ids = [attachment.id for attachment in expired]
                     public = {each.ticket_id for each in expired if each.visibility == "public"}
                     for case_id in sorted({attachment.ticket_id for attachment in expired}):
-                        await store.lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
+                        await lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
                     at = self._clock()  # with the cases locked
                     deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
                 self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
@@ -66,3 +70,35 @@ class RetentionJob:
             files += len(deleted)
             size += sum(attachment.size_bytes for attachment in deleted)
         return FileTotals(files, size)
+
+
+async def list_expired(
+    reader: Reader,
+    before: datetime,
+    statuses: Sequence[str],
+    after: StoredAttachment | None,
+    limit: int,
+    *,
+    lock: bool = False,
+) -> list[StoredAttachment]:
+    """Return attachments of cases in `statuses` where neither the case nor the file changed since `before`.
+
+    Return at most `limit` attachments, oldest first, starting behind `after`: only old files are read. With `lock`, the
+    files and their cases are locked until the transaction ends; rows locked by others are skipped, so that several
+    processes can run at once.
+    """
+    found = (
+        sa.select(*COLUMNS)
+        .join(tickets, tickets.c.id == attachments.c.ticket_id)
+        .where(
+            tickets.c.status.in_(statuses),
+            before >= LATEST_CHANGE,
+            attachments.c.created_at <= before,
+        )
+        .order_by(*_AGE)
+        .limit(limit)
+    )
+    if after is not None:
+        found = found.where(sa.tuple_(*_AGE) > (after.created_at, after.id))
+    rows = await reader.fetch_all(found.with_for_update(skip_locked=True) if lock else found)
+    return [to_attachment(row) for row in rows]

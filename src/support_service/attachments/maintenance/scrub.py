@@ -3,12 +3,15 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from support_service.attachments import store
+import sqlalchemy as sa
+
 from support_service.attachments.model import StoredAttachment
+from support_service.attachments.rows import COLUMNS, is_current, to_attachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader
+from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments
 
 SCRUB_PAGE = 500
@@ -21,6 +24,13 @@ class ScrubResult:
     attachment: StoredAttachment
     outcome: Literal["ok", "mismatch"]
     reason: str = ""
+
+
+class NumberedAttachment(NamedTuple):
+    """An attachment of a page; the next page starts behind its `seq`."""
+
+    seq: int
+    attachment: StoredAttachment
 
 
 class Scrubber:
@@ -40,7 +50,7 @@ class Scrubber:
         if sample == 0:
             return counted
         after = 0
-        while page := await store.list_page(self._database, after, SCRUB_PAGE):
+        while page := await list_page(self._database, after, SCRUB_PAGE):
             after = page[-1].seq
             for _, attachment in page:
                 if random.random() >= sample:
@@ -65,6 +75,14 @@ class Scrubber:
 
     async def _mismatch_unless_changed(self, attachment: StoredAttachment, reason: str) -> ScrubResult | None:
         """Return a mismatch; None if the file was moved or deleted in the meantime."""
-        if await store.is_current(self._database, attachment.id, attachment.storage_key):
+        if await is_current(self._database, attachment.id, attachment.storage_key):
             return ScrubResult(attachment, "mismatch", reason)
         return None
+
+
+async def list_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
+    """Return at most `limit` attachments of all cases in the order of seq, starting behind `after`."""
+    rows = await reader.fetch_all(
+        sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
+    )
+    return [NumberedAttachment(row.seq, to_attachment(row)) for row in rows]

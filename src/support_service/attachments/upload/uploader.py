@@ -4,17 +4,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
-from support_service.attachments import staged_store
-from support_service.attachments.addition import add_attachment, case_full, count_attachments
+from support_service.attachments import rows
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_access import (
+from support_service.attachments.case_files import (
+    add_attachment,
+    case_full,
+    count_attachments,
     hold_accepting_case,
     lock_visible_case,
     read_accepting_case,
     require_accepting_files,
 )
-from support_service.attachments.ledger import LEDGER_ROW
 from support_service.attachments.model import StoredAttachment
+from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.upload.stored_file import discard_bytes, store_file
 from support_service.attachments.upload.validation import UploadLimits, UploadValidator
@@ -100,8 +102,8 @@ class AttachmentUploader:
         try:
             if before_commit is not None:
                 await before_commit()
-            rows = (ContendedRow(case_id),) if staged else (ContendedRow(case_id), LEDGER_ROW)
-            async with unit_of_work(self._database, origin, *rows) as work:
+            contended = (ContendedRow(case_id),) if staged else (ContendedRow(case_id), LEDGER_ROW)
+            async with unit_of_work(self._database, origin, *contended) as work:
                 if staged:
                     synthetic = await self._stage(work, attachment, expected_versions)
                 else:
@@ -139,7 +141,7 @@ class AttachmentUploader:
         principal, most = work.origin.principal, self._limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
         case = await hold_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
-        if not await staged_store.add(work.tx, attachment, principal, self.staged_until(attachment), most):
+        if not await rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
                 f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",

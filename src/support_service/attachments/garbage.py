@@ -1,0 +1,206 @@
+"""Garbage: bytes that no attachment names. The database lists them, and a job deletes them when they are due."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.sql.base import Executable
+
+from support_service.attachments.model import FileTotals
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.core.clock import utc_now
+from support_service.core.errors import Unavailable
+from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database.batches import delete_in_batches
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import staged_attachments as staged
+
+COLUMNS = (garbage.c.storage, garbage.c.storage_key, garbage.c.size_bytes)
+INSERT_GARBAGE = compiled(garbage.insert().inline())
+_ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
+_CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
+_POSTPONE = garbage.update().where(_ENTRY).values(due_at=sa.bindparam("later"))
+_DELETE = garbage.delete().where(_ENTRY)
+WallClock = Callable[[], datetime]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageTimings:
+    """Batch size, lease and retry delay of the garbage collection."""
+
+    batch_size: int = 100
+    retry_delay: timedelta = timedelta(minutes=1)  # for a storage that can't be reached
+    batch_lease: timedelta = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageEntry:
+    """An entry of the garbage list: bytes that no attachment names. `size` is in bytes."""
+
+    storage: str
+    key: str
+    size: int
+
+
+class GarbageCollector:
+    """Deletes due bytes from their storage and from the list. If a run dies at any point, the next one continues."""
+
+    def __init__(
+        self,
+        database: Database,
+        storages: Mapping[str, AttachmentStorage],
+        clock: WallClock = utc_now,
+        timings: GarbageTimings = GarbageTimings(),
+    ) -> None:
+        self._database = database
+        self._timings = timings
+        self._storages = storages
+        self._clock = clock
+
+    async def run(self) -> FileTotals:
+        """Delete all bytes that are due, and the rows of expired staged files. Return the number of files and bytes.
+
+        After the first failure of a storage, this run skips all other files on it, because each attempt may take many
+        seconds.
+        """
+        batch = self._timings.batch_size
+        await delete_in_batches(self._database, lambda tx: delete_expired_staged(tx, self._clock(), batch), batch)
+        files = size = 0
+        failed_storages: set[str] = set()
+        while True:
+            at = self._clock()
+            async with self._database.transaction() as tx:
+                due = await claim_due_garbage(
+                    tx,
+                    at,
+                    self._timings.batch_size,
+                    until=at + self._timings.batch_lease,
+                    except_storages=failed_storages,
+                )
+            if not due:
+                return FileTotals(files, size)
+            deleted: list[GarbageEntry] = []
+            failed: list[GarbageEntry] = []
+            untried: list[GarbageEntry] = []
+            for entry in due:
+                if entry.storage in failed_storages:
+                    untried.append(entry)
+                elif await self._delete(entry):
+                    deleted.append(entry)
+                else:
+                    failed.append(entry)
+                    failed_storages.add(entry.storage)
+            async with self._database.transaction() as tx:
+                await delete_garbage_entries(tx, deleted)
+                await postpone_garbage(tx, untried, self._clock() + self._timings.retry_delay)
+                # Postpone for longer than the untried files, so that a file that always fails does not block them.
+                await postpone_garbage(tx, failed, self._clock() + 2 * self._timings.retry_delay)
+            files += len(deleted)
+            size += sum(entry.size for entry in deleted)
+
+    async def _delete(self, entry: GarbageEntry) -> bool:
+        storage = self._storages.get(entry.storage)
+        if storage is None:
+            log.warning("Can't delete %s: its storage %s is not configured", entry.key, entry.storage)
+            return False
+        try:
+            await storage.delete(entry.key)
+        except Unavailable as failure:
+            log.warning("Deleting %s from storage %s failed; retrying later: %s", entry.key, entry.storage, failure)
+            return False
+        return True
+
+
+async def add_garbage(
+    tx: Transaction, entries: Sequence[GarbageEntry], due_at: datetime, *, mover: str | None = None
+) -> None:
+    """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
+
+    `mover` is the offload run that still writes these bytes, if any.
+    """
+    rows = [
+        {
+            "storage": entry.storage,
+            "storage_key": entry.key,
+            "size_bytes": entry.size,
+            "due_at": due_at,
+            "mover": mover,
+            "removing": False,
+        }
+        for entry in entries
+    ]
+    if rows:
+        await tx.execute(INSERT_GARBAGE, rows)
+
+
+async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) -> int:
+    """Delete entries from the garbage list because a row names their bytes from now on.
+
+    Return how many were deleted; an entry whose bytes are being deleted stays.
+    """
+    named = sa.or_(
+        *(sa.and_(garbage.c.storage == entry.storage, garbage.c.storage_key == entry.key) for entry in entries)
+    )
+    return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
+
+
+async def claim_due_garbage(
+    tx: Transaction, now: datetime, limit: int, *, until: datetime, except_storages: Collection[str] = ()
+) -> list[GarbageEntry]:
+    """Claim at most `limit` due entries, except those on the storages `except_storages`.
+
+    From now on no row can name these bytes again, and no other process can claim the entries before `until`.
+    """
+    due = (
+        sa.select(*COLUMNS)
+        .where(garbage.c.due_at <= now, garbage.c.storage.not_in(except_storages))
+        .order_by(garbage.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    claimed = [_to_entry(row) for row in await tx.fetch_all(due)]
+    await _execute_for_each(tx, _CLAIM, claimed, later=until)
+    return claimed
+
+
+async def delete_garbage_entries(tx: Transaction, deleted: Sequence[GarbageEntry]) -> None:
+    """Delete entries from the garbage list after their bytes were deleted."""
+    await _execute_for_each(tx, _DELETE, deleted)
+
+
+async def postpone_garbage(tx: Transaction, failed: Sequence[GarbageEntry], until: datetime) -> None:
+    """Postpone entries whose bytes could not be deleted to `until`."""
+    await _execute_for_each(tx, _POSTPONE, failed, later=until)
+
+
+async def list_garbage(reader: Reader) -> list[GarbageEntry]:
+    """Return the whole garbage list."""
+    return [_to_entry(row) for row in await reader.fetch_all(sa.select(*COLUMNS))]
+
+
+async def delete_expired_staged(tx: Transaction, now: datetime, limit: int) -> int:
+    """Delete at most `limit` expired rows and return their number. Their bytes are due on the garbage list."""
+    expired = (
+        sa.select(staged.c.id)
+        .where(staged.c.staged_until <= now)
+        .order_by(staged.c.staged_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await tx.execute(staged.delete().where(staged.c.id.in_(expired)))
+
+
+def _to_entry(row: Row) -> GarbageEntry:
+    return GarbageEntry(row.storage, row.storage_key, row.size_bytes)
+
+
+async def _execute_for_each(
+    tx: Transaction, statement: Executable, entries: Sequence[GarbageEntry], **values: datetime
+) -> None:
+    """Run a statement for each entry, all in one round trip."""
+    if entries:
+        await tx.execute(statement, [{"of_storage": entry.storage, "of_key": entry.key, **values} for entry in entries])

@@ -1,0 +1,317 @@
+"""SQL of the rows of attachments, staged files, deletion records and the ledger.
+
+Staged files are hidden from everybody but their uploader until a message names them. Their bytes are on the garbage
+list, and become due when the file expires. A message that names the file takes its bytes off the list. Otherwise the
+garbage collection deletes them, also in a release without staged files.
+
+The ledger counts the files and bytes of each storage. Each transaction changes it last.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from support_service.attachments.garbage import GarbageEntry, add_garbage, take_from_garbage
+from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.platform.database import ContendedRow, Reader, Row, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.erasure import erased_values
+from support_service.platform.database.tables import attachment_deletions, attachments, tickets
+from support_service.platform.database.tables import attachment_ledger as ledger
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import staged_attachments as staged
+
+OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
+FIELD_NAMES = [field.name for field in fields(StoredAttachment)]
+OWNER = [tickets.c[name] for name in OWNER_NAMES]
+COLUMNS = [attachments.c[name] for name in FIELD_NAMES]
+LIST_WITH_OWNER = (
+    sa.select(*OWNER, *COLUMNS)
+    .select_from(tickets.outerjoin(attachments, attachments.c.ticket_id == tickets.c.id))
+    .where(tickets.c.id == sa.bindparam("case_id"))
+    .order_by(attachments.c.seq)
+)
+LIST_BY_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
+BY_ID = compiled(
+    sa.select(*OWNER, *COLUMNS)
+    .join(tickets, tickets.c.id == attachments.c.ticket_id)
+    .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
+)
+FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
+# The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
+ADD = compiled(
+    attachments.insert()
+    .from_select(
+        FIELD_NAMES,
+        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in FIELD_NAMES)).where(
+            FILE_COUNT.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery()
+            < sa.bindparam("most")
+        ),
+        include_defaults=False,
+    )
+    .inline()
+)
+ADD_ALL = compiled(attachments.insert().inline())
+OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).where(
+    attachments.c.storage == sa.bindparam("of")
+)
+# A staged file gets the visibility of its message. Before that, only the uploader sees it.
+_STAGED_COLUMNS = [
+    sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in FIELD_NAMES
+]
+_INSERTED = [*(name for name in FIELD_NAMES if name != "visibility"), "staged_by", "staged_until"]
+_STAGED_COUNT = sa.select(sa.func.count()).where(staged.c.staged_by == sa.bindparam("staged_by")).scalar_subquery()
+_ADD_STAGED = (
+    staged.insert()
+    .from_select(
+        _INSERTED,
+        sa.select(*(sa.bindparam(name, type_=staged.c[name].type) for name in _INSERTED)).where(
+            sa.bindparam("most") > _STAGED_COUNT
+        ),
+        include_defaults=False,
+    )
+    .inline()
+)
+# Every upload and every removal changes the same row.
+LEDGER_ROW = ContendedRow("attachment_ledger", at_once=4)
+LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
+UPDATE_LEDGER = compiled(
+    ledger.update()
+    .where(ledger.c.storage == sa.bindparam("of"))
+    .values(files=ledger.c.files + sa.bindparam("more_files"), bytes=ledger.c.bytes + sa.bindparam("more_bytes"))
+    .returning(ledger.c.files, ledger.c.bytes)
+)
+
+
+class OwnedAttachment(NamedTuple):
+    """An attachment, and whose its case is."""
+
+    owner: CaseOwnership
+    attachment: StoredAttachment
+
+
+class OwnedAttachments(NamedTuple):
+    """The attachments of a case, oldest first, and whose the case is."""
+
+    owner: CaseOwnership
+    attachments: list[StoredAttachment]
+
+
+async def list_by_case(reader: Reader, case_id: str) -> list[StoredAttachment]:
+    """Return all attachments of a case, oldest first."""
+    return [to_attachment(row) for row in await reader.fetch_all(LIST_BY_CASE, {"case_id": case_id})]
+
+
+async def list_with_owner(reader: Reader, case_id: str) -> OwnedAttachments | None:
+    """Return the owner of a case and all its attachments; None if the case does not exist."""
+    rows = await reader.fetch_all(LIST_WITH_OWNER, {"case_id": case_id})
+    # A case without attachments is a row without one.
+    return OwnedAttachments(to_owner(rows[0]), [to_attachment(row) for row in rows if row.id]) if rows else None
+
+
+async def list_by_cases(
+    reader: Reader, case_ids: Sequence[str], limit: int, *, public_only: bool
+) -> list[StoredAttachment]:
+    """Return at most `limit` attachments of these cases, newest first."""
+    statement = sa.select(*COLUMNS).where(attachments.c.ticket_id.in_(case_ids)).order_by(attachments.c.seq.desc())
+    if public_only:
+        statement = statement.where(attachments.c.visibility == "public")
+    return [to_attachment(row) for row in await reader.fetch_all(statement.limit(limit))]
+
+
+async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
+    """Return the owner of a case and one of its attachments; None if it does not exist."""
+    row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
+    return OwnedAttachment(to_owner(row), to_attachment(row)) if row else None
+
+
+async def list_by_ids(reader: Reader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:
+    """Return those attachments of a case that have one of these ids."""
+    named = sa.select(*COLUMNS).where(attachments.c.ticket_id == case_id, attachments.c.id.in_(ids))
+    return [to_attachment(row) for row in await reader.fetch_all(named)]
+
+
+async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | None:
+    """Return one attachment of any case; None if it does not exist."""
+    row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
+    return to_attachment(row) if row else None
+
+
+async def is_current(reader: Reader, attachment_id: str, storage_key: str) -> bool:
+    """Return whether an attachment still has its bytes under a key: it was neither deleted nor moved meanwhile."""
+    current = await get_by_id(reader, attachment_id)
+    return current is not None and current.storage_key == storage_key
+
+
+async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
+    """Return whether an attachment or the garbage list names the bytes under a key."""
+    named = sa.exists().where(attachments.c.storage == storage, attachments.c.storage_key == key)
+    listed = sa.exists().where(garbage.c.storage == storage, garbage.c.storage_key == key)
+    row = await reader.fetch_one(sa.select(sa.or_(named, listed).label("referenced")))
+    return bool(row and row.referenced)
+
+
+async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
+    """Return the creation time of the oldest file on a storage; None for an empty storage."""
+    row = await reader.fetch_one(OLDEST, {"of": storage})
+    return row.created_at if row else None
+
+
+async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> bool:
+    """Insert an attachment's row. `tx` must have locked the case. Return False if the case has `max_files` files.
+
+    Count it with `add_to_ledger` at the end of the transaction.
+    """
+    values = {name: getattr(attachment, name) for name in FIELD_NAMES}
+    return bool(await tx.execute(ADD, values | {"most": max_files}))
+
+
+async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:
+    """Insert rows of attachments of new cases. Count them with `add_to_ledger` at the end of the transaction."""
+    rows = [{name: getattr(attachment, name) for name in FIELD_NAMES} for attachment in added]
+    await tx.execute(ADD_ALL, rows)
+
+
+async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime) -> list[StoredAttachment]:
+    """Delete attachments' rows, record each deletion and put their bytes on the garbage list.
+
+    Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
+    `subtract_from_ledger` at the end of the transaction.
+    """
+    statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
+    removed = [to_attachment(row) for row in await tx.fetch_all(statement)]
+    deletions = [
+        {
+            "attachment_id": attachment.id,
+            "ticket_id": attachment.ticket_id,
+            "filename": attachment.filename,
+            "size_bytes": attachment.size_bytes,
+            "sha256": attachment.sha256,
+            "reason": reason,
+            "deleted_at": at,
+        }
+        for attachment in removed
+    ]
+    if deletions:
+        await tx.execute(attachment_deletions.insert().inline(), deletions)
+    await add_garbage(tx, [bytes_of(attachment) for attachment in removed], at)
+    return removed
+
+
+async def erase_deletions(tx: Transaction, case_id: str) -> None:
+    """Erase the names and the hashes in the deletion records of a case."""
+    of_case = attachment_deletions.c.ticket_id == case_id
+    await tx.execute(attachment_deletions.update().where(of_case).values(erased_values(attachment_deletions)))
+
+
+def to_attachment(row: Row) -> StoredAttachment:
+    """Return the attachment in a row that has COLUMNS."""
+    return StoredAttachment(*(getattr(row, name) for name in FIELD_NAMES))
+
+
+def to_owner(row: Row) -> CaseOwnership:
+    """Return whose a case is, from a row that has OWNER."""
+    return CaseOwnership(*(getattr(row, name) for name in OWNER_NAMES))
+
+
+def bytes_of(attachment: StoredAttachment) -> GarbageEntry:
+    """Return the garbage entry of an attachment's bytes."""
+    return GarbageEntry(attachment.storage, attachment.storage_key, attachment.size_bytes)
+
+
+async def add_staged(
+    tx: Transaction, attachment: StoredAttachment, uploader: Principal, until: datetime, max_files: int
+) -> bool:
+    """Insert a staged file. Return False if its uploader has `max_files` staged files."""
+    values = {name: getattr(attachment, name) for name in FIELD_NAMES if name != "visibility"}
+    values |= {"staged_by": _staged_by(uploader), "staged_until": until}
+    if not await tx.execute(_ADD_STAGED, values | {"most": max_files}):
+        return False
+    await add_garbage(tx, [bytes_of(attachment)], until)
+    return True
+
+
+async def list_staged(
+    reader: Reader, uploader: Principal, case_id: str, ids: Collection[str], now: datetime
+) -> list[StoredAttachment]:
+    """Return the files with these ids that the uploader has staged for a case, without expired ones."""
+    rows = await reader.fetch_all(
+        sa.select(*_STAGED_COLUMNS).where(*_staged_for(uploader, case_id, ids), staged.c.staged_until > now)
+    )
+    return [to_attachment(row) for row in rows]
+
+
+async def get_staged(reader: Reader, attachment_id: str) -> StoredAttachment | None:
+    """Return one staged file of any uploader; None if it does not exist."""
+    row = await reader.fetch_one(sa.select(*_STAGED_COLUMNS).where(staged.c.id == attachment_id))
+    return to_attachment(row) if row else None
+
+
+async def take_staged(tx: Transaction, files: Sequence[StoredAttachment]) -> bool:
+    """Delete the rows of staged files that become files of their case, and take their bytes off the garbage list.
+
+    Return False if one of them was deleted, or if its bytes are being deleted.
+    """
+    deleted = await tx.execute(staged.delete().where(staged.c.id.in_([each.id for each in files])))
+    taken = await take_from_garbage(tx, [bytes_of(each) for each in files])
+    return deleted == taken == len(files)
+
+
+async def discard_staged(
+    tx: Transaction, uploader: Principal, case_id: str, attachment_id: str, at: datetime
+) -> list[StoredAttachment]:
+    """Delete a staged file of an uploader; return it, or nothing if there is none. Its bytes are garbage from `at`."""
+    return await _discard(tx, sa.and_(*_staged_for(uploader, case_id, [attachment_id])), at)
+
+
+async def discard_staged_of_case(tx: Transaction, case_id: str, at: datetime) -> list[StoredAttachment]:
+    """Delete all staged files of a case, and return them. Their bytes are garbage from `at`."""
+    return await _discard(tx, staged.c.ticket_id == case_id, at)
+
+
+async def _discard(tx: Transaction, condition: sa.ColumnElement[bool], at: datetime) -> list[StoredAttachment]:
+    rows = await tx.fetch_all(staged.delete().where(condition).returning(*_STAGED_COLUMNS))
+    discarded = [to_attachment(row) for row in rows]
+    for each in discarded:
+        entry = (garbage.c.storage == each.storage, garbage.c.storage_key == each.storage_key)
+        await tx.execute(garbage.update().where(*entry, ~garbage.c.removing).values(due_at=at))
+    return discarded
+
+
+def _staged_for(uploader: Principal, case_id: str, ids: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    return (staged.c.ticket_id == case_id, staged.c.staged_by == _staged_by(uploader), staged.c.id.in_(ids))
+
+
+def _staged_by(uploader: Principal) -> str:
+    """Return the name of an uploader in rows. It is the id of a person, so that a new token finds the files."""
+    return f"{uploader.role} {uploader.subject or uploader.name}"
+
+
+async def ledger_totals(reader: Reader, storage: str) -> FileTotals:
+    """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
+    return _to_totals(await reader.fetch_one(LEDGER, {"of": storage}))
+
+
+async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> FileTotals:
+    """Add `files` and `size` (bytes), which may be negative, to a storage's ledger row. Return its new content.
+
+    Call this last in a transaction: every upload updates this row, so its lock must be held as briefly as possible.
+    """
+    return _to_totals(await tx.fetch_one(UPDATE_LEDGER, {"of": storage, "more_files": files, "more_bytes": size}))
+
+
+async def subtract_from_ledger(tx: Transaction, removed: Sequence[StoredAttachment]) -> None:
+    """Subtract removed attachments. This must be the last step of the transaction that removed them."""
+    for storage in sorted({each.storage for each in removed}):
+        sizes = [each.size_bytes for each in removed if each.storage == storage]
+        await add_to_ledger(tx, storage, -len(sizes), -sum(sizes))
+
+
+def _to_totals(row: Row | None) -> FileTotals:
+    if row is None:
+        raise LookupError("The ledger has no row for a storage; the migrations create it")
+    return FileTotals(files=row.files, bytes=row.bytes)
