@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from support_service.app import Timings, build
-from support_service.guard.runner import Runner
+from support_service.guard.server import Runner
 from support_service.platform import database as databases
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings

@@ -56,7 +56,7 @@ LONG = {
         STREAM_PAUSE=0.1,
     ),
     "schemathesis": long("e2e/api/test_schemathesis.py", SCHEMATHESIS_SECONDS=300),
-    "properties": long("unit", "app/http", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
+    "properties": long("unit", "app/guard", options=("-m", "hypothesis"), PROPERTY_EXAMPLES=1000),
     "lists": long("integration/cases/test_case_list_at_scale.py", SCALE_CASES=40_000),
     "bench": long("e2e/benchmarks/test_bench.py", BENCH_SECONDS=0.1),
 }

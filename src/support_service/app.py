@@ -24,7 +24,7 @@ from support_service.guard import component as http
 from support_service.guard.component import HttpTimings
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.guard.limits import component as limits
-from support_service.guard.limits.rates import RateSyncTimings
+from support_service.guard.rates import RateSyncTimings
 from support_service.platform.access import component as access
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit import component as audit

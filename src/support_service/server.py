@@ -15,7 +15,7 @@ from support_service.app import build
 from support_service.core.urls import format_host
 from support_service.guard.component import READINESS
 from support_service.guard.readiness import Readiness
-from support_service.guard.runner import Runner
+from support_service.guard.server import Runner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown

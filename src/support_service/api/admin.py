@@ -14,7 +14,7 @@ from support_service.core.urls import format_host
 from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.guard.instrumentation import instrumentation_middleware
 from support_service.guard.problems import problem_middleware
-from support_service.guard.runner import Runner
+from support_service.guard.server import Runner
 from support_service.platform import background
 from support_service.platform.telemetry.component import REQUEST_METRICS
 

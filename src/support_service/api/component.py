@@ -26,7 +26,7 @@ from support_service.events.component import (
     WEBHOOK_SENDER,
 )
 from support_service.guard.component import ADMISSION, PUBLIC_URL, READINESS
-from support_service.guard.limits.fair_turns import FairTurns
+from support_service.guard.fair_turns import FairTurns
 from support_service.guard.route_paths import any_segment
 from support_service.guard.uploads import UploadOptions
 from support_service.platform.access.authenticator import AnonymousAuthenticator

@@ -20,10 +20,10 @@ from support_service.events.delivery_service import DeliveryService
 from support_service.events.inbox import InboxTimings
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
-from support_service.guard.client_connections import LimitedConnector
 from support_service.guard.component import READINESS
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
+from support_service.platform.http_client import LimitedConnector
 from support_service.platform.redis.server_state import monitored_server
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics

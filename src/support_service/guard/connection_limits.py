@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Literal, Protocol
 
-from support_service.guard.limits.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
+from support_service.guard.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
 from support_service.platform.telemetry.instruments import Observations
 
 ADDRESS_SHARE = 4  # one address may have a quarter of the connections

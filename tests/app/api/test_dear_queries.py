@@ -9,7 +9,7 @@ from support_service.cases.shared_counts import SharedCountLimits
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.desk.views import ViewLimits
 from support_service.guard.component import ADMISSION
-from support_service.guard.limits.fair_turns import TurnLimits
+from support_service.guard.fair_turns import TurnLimits
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem
 from tests.support.timings import SELDOM_CHECKED, patient_timings

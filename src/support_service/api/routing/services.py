@@ -21,7 +21,7 @@ from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
 from support_service.events.delivery_service import DeliveryService
 from support_service.guard.admission import Admission
-from support_service.guard.limits.fair_turns import FairTurns, TurnLimits
+from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.readiness import Readiness
 from support_service.guard.uploads import UploadOptions
 from support_service.platform.access.authenticator import Authenticator

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from support_service.guard.limits.addresses import TrustedProxies
-from support_service.guard.limits.overload import LoadShedder
-from support_service.guard.limits.rates import Rate, RateLimiter, RateSyncTimings
+from support_service.guard.addresses import TrustedProxies
+from support_service.guard.overload import LoadShedder
+from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.component import LOOP_LAG, operation_metrics
@@ -50,7 +50,7 @@ def setup(
     async def share_rates(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if redis_url and limiters:
-                from support_service.guard.limits.shared import SharedRateLimits
+                from support_service.guard.shared_rates import SharedRateLimits
 
                 measure = operation_metrics(app, "redis", REDIS_OPERATIONS).record
                 shared = SharedRateLimits(redis_url, limiters, measure, timings)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import aiohttp
 
-from support_service.guard.client_connections import LimitedConnector
 from support_service.guard.client_errors import describe_client_error
+from support_service.platform.http_client import LimitedConnector
 
 MAX_JWKS_BYTES = 1024 * 1024
 HTTP_TIMEOUT = 5.0  # seconds for the whole response

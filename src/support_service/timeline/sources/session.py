@@ -2,7 +2,7 @@
 
 import aiohttp
 
-from support_service.guard.client_connections import LimitedConnector
+from support_service.platform.http_client import LimitedConnector
 
 
 async def prevent_retry(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

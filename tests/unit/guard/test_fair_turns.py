@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support_service.core.errors import RateLimited
-from support_service.guard.limits.fair_turns import FairTurns, TurnLimits
+from support_service.guard.fair_turns import FairTurns, TurnLimits
 
 
 class Work:

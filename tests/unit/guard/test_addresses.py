@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from support_service.guard.limits.addresses import (
+from support_service.guard.addresses import (
     MAX_FORWARDED_ADDRESSES,
     UNKNOWN_ADDRESS,
     TrustedProxies,

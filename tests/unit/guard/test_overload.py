@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.guard.limits.overload import LATE_CHECKS_BEFORE_SHEDDING, MIN_SHARE, LoadShedder
+from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING, MIN_SHARE, LoadShedder
 
 LAG = 0.3
 

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.guard.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
 from support_service.guard.component import ADMISSION, READINESS
-from support_service.guard.limits.overload import LATE_CHECKS_BEFORE_SHEDDING
+from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING
 from support_service.platform.telemetry.component import TelemetryTimings
 from tests.support.attachments.raw_uploads import PART, send_open, write_chunk
 from tests.support.calls import add_message, eventually, expect_problem, open_case

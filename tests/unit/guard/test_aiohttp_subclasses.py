@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support_service.guard.client_connections import LimitedConnector
 from support_service.guard.connection import HttpConnection
-from support_service.guard.runner import HttpServer, Runner
+from support_service.guard.server import HttpServer, Runner
+from support_service.platform.http_client import LimitedConnector
 
 PRIVATE_NAME = re.compile(r"(?:self\.|super\(\)\.|def )(_(?!_)\w+)")
 SUBCLASSES = [HttpConnection, HttpServer, Runner, LimitedConnector]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from support_service.guard.client_connections import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswers
+from support_service.platform.http_client import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswers
 from support_service.timeline.sources.session import create_session
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 

@@ -15,7 +15,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from support_service.guard.limits.rates import RateLimiter, RateSyncTimings
+from support_service.guard.rates import RateLimiter, RateSyncTimings
 from support_service.platform.redis.limited_parser import limited_parser
 from support_service.platform.telemetry.labels import OTHER
 from support_service.platform.telemetry.logs import outage_logger

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from redis.asyncio import Redis as Client
 
-from support_service.guard.limits import shared as sharing
-from support_service.guard.limits.rates import Rate, RateLimiter, RateSyncTimings
-from support_service.guard.limits.shared import SharedRateLimits
+from support_service.guard import shared_rates as sharing
+from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
+from support_service.guard.shared_rates import SharedRateLimits
 from support_service.platform.background import run_in_background
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.clock import Clock

@@ -12,6 +12,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from support_service.app import Timings
+from support_service.guard.addresses import TrustedProxies
 from support_service.guard.component import CONNECTION_LIMITS, READINESS, HttpTimings
 from support_service.guard.connection_limits import (
     FREEZE_THRESHOLD,
@@ -19,7 +20,6 @@ from support_service.guard.connection_limits import (
     ConnectionLimitSettings,
     ConnectionTimings,
 )
-from support_service.guard.limits.addresses import TrustedProxies
 from support_service.platform.background import run_in_background
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.raw_requests import narrow

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.guard.limits.rates import Rate, RateLimiter
+from support_service.guard.rates import Rate, RateLimiter
 from tests.support.clock import Clock
 
 
