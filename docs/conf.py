@@ -4,7 +4,7 @@ project = "support-service"
 extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 root_doc = "docs/index"
 include_patterns = [
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md", "src/**/README.md"),
     *("docs/**.md", "runbooks/**.md", "observability/*.md", "observability/vi/*.md"),
 ]
 html_theme = "furo"

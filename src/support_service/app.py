@@ -20,11 +20,9 @@ from support_service.desk import component as desk
 from support_service.desk.views import ViewLimits
 from support_service.events import component as events
 from support_service.events.component import EventTimings
-from support_service.guard import component as http
-from support_service.guard.component import HttpTimings
+from support_service.guard import component as guard
+from support_service.guard.component import GuardTimings
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
-from support_service.guard.limits import component as limits
-from support_service.guard.rates import RateSyncTimings
 from support_service.platform.access import component as access
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit import component as audit
@@ -53,8 +51,7 @@ class Timings:
     """Intervals, timeouts and batch sizes of each component, with their production defaults."""
 
     telemetry: TelemetryTimings = field(default_factory=TelemetryTimings)
-    limits: RateSyncTimings = field(default_factory=RateSyncTimings)
-    http: HttpTimings = field(default_factory=HttpTimings)
+    guard: GuardTimings = field(default_factory=GuardTimings)
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
     idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
@@ -85,15 +82,15 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
         webhooks=[each.name for each in settings.events.webhooks],
     )
     redis_client.setup(app, settings.redis_urls)
-    limits.setup(
+    guard.setup(
         app,
+        settings.server,
         settings.limits,
+        timings.guard,
         rate=settings.rate,
         address_rate=settings.address_rate,
         redis_url=settings.timeline.redis_url,
-        timings=timings.limits,
     )
-    http.setup(app, settings.server, settings.limits, timings.http)
     access.setup(app, settings.access, settings.server.auth, timings.access)
     database.setup(app, settings.database, timings.database)
     access.setup_sessions(app, timings.access.sessions)

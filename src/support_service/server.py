@@ -14,7 +14,7 @@ from aiohttp import web
 from support_service.app import build
 from support_service.core.urls import format_host
 from support_service.guard.component import READINESS
-from support_service.guard.readiness import Readiness
+from support_service.guard.overload import Readiness
 from support_service.guard.server import Runner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 

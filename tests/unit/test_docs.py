@@ -9,7 +9,12 @@ from support_service.platform.settings.earlier_service import NEW_NAMES, PAGE
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PACKAGE = ROOT / "src" / "support_service"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "observability").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(each for folder in ("docs", "observability", "src") for each in (ROOT / folder).rglob("*.md")),
+    ]
+)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 

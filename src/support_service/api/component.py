@@ -17,6 +17,7 @@ from support_service.api.routing.services import SERVICES, ApiOptions, ApiTiming
 from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
+from support_service.core.urls import any_segment
 from support_service.desk.component import MACRO_SERVICE, VIEW_SERVICE
 from support_service.events.component import (
     DEAD_LETTERS,
@@ -27,7 +28,6 @@ from support_service.events.component import (
 )
 from support_service.guard.component import ADMISSION, PUBLIC_URL, READINESS
 from support_service.guard.fair_turns import FairTurns
-from support_service.guard.route_paths import any_segment
 from support_service.guard.uploads import UploadOptions
 from support_service.platform.access.authenticator import AnonymousAuthenticator
 from support_service.platform.access.component import AUTHENTICATOR, BROWSER_SESSIONS

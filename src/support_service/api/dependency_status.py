@@ -9,7 +9,7 @@ from support_service.attachments.service import AttachmentService
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Unavailable
 from support_service.events.consumer import EventConsumer
-from support_service.guard.readiness import Readiness
+from support_service.guard.overload import Readiness
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.database import Database
 from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE

@@ -16,7 +16,7 @@ from support_service.client.errors import NoAnswer, SupportError, error_of
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.tracing import trace_headers
 from support_service.core.user_error import UserError
-from support_service.guard.client_errors import describe_client_error
+from support_service.platform.http_client import describe_client_error
 
 Token = str | Callable[[], str] | None
 PERMANENT = (aiohttp.ClientSSLError, aiohttp.InvalidURL, aiohttp.TooManyRedirects)  # a repeat would fail too

@@ -1,7 +1,9 @@
-"""URLs: validation in settings and command-line arguments, and the form of hosts in URLs."""
+"""URLs: validation in settings and command-line arguments, the form of hosts in URLs, and the paths of routes."""
 
 import re
 from urllib.parse import urlsplit
+
+VARIABLE = re.compile(r"\{(\w+)\}")  # of the path of a route
 
 
 def parse_http_url(value: str) -> str:
@@ -37,6 +39,14 @@ def check_port(value: str) -> None:
 def format_host(host: str) -> str:
     """Return a host name or address in the form of a URL or Host header: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def any_segment(path: str) -> str:
+    """Return the path of a route for aiohttp's router, with variables that match every segment.
+
+    The variables of aiohttp match no segment with a brace, which ids of customers and names of files may have.
+    """
+    return VARIABLE.sub(r"{\1:[^/]+}", path)
 
 
 def _is_host(name: str) -> bool:

@@ -18,7 +18,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
 from support_service.core.user_error import UserError
 from support_service.demo.samples import SAMPLE_CASES
-from support_service.guard.client_errors import describe_client_error
+from support_service.platform.http_client import describe_client_error
 from support_service.server import stop_signal
 
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")

@@ -1,1 +1,1 @@
-"""HTTP layer independent of features: connections and their limits, admission, JSON bodies, uploads, problem+json."""
+"""Bounds on connections, requests, bodies, rates and unread answers. It knows no case; README.md lists each bound."""

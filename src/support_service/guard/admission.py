@@ -11,10 +11,8 @@ from opentelemetry.metrics import Counter
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
 from support_service.guard.addresses import TrustedProxies, rate_limit_address
-from support_service.guard.large_bodies import LargeBodies
-from support_service.guard.overload import LoadShedder
+from support_service.guard.overload import LargeBodies, LoadShedder, Readiness
 from support_service.guard.rates import RateLimiter, RateLimitState
-from support_service.guard.readiness import Readiness
 from support_service.guard.security import HSTS_HEADER, HSTS_VALUE, BrowserPolicy, add_security_headers
 from support_service.guard.unread_answers import (
     ADDRESS_PREFIX,

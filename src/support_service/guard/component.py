@@ -1,29 +1,33 @@
-"""The HTTP component: what happens to every request before its handler, and the limits of connections."""
+"""The guard's component: what happens to every request before its handler, and the limits of connections and rates."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from support_service.guard.addresses import TrustedProxies
 from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import ConnectionLimits, ConnectionLimitSettings, ConnectionTimings
 from support_service.guard.instrumentation import instrumentation_middleware
-from support_service.guard.limits.component import REQUEST_LIMITS
+from support_service.guard.overload import LoadShedder, Readiness
 from support_service.guard.problems import problem_middleware
-from support_service.guard.readiness import Readiness
+from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.security import BrowserPolicy
 from support_service.guard.unread_answers import UnreadAnswers
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings, ServerSettings
-from support_service.platform.telemetry.component import INSTRUMENTS, REQUEST_METRICS
+from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, REQUEST_METRICS, operation_metrics
 from support_service.platform.telemetry.instruments.http import CONNECTION_OPEN
+from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
-class HttpTimings:
+class GuardTimings:
     """Timeouts in seconds."""
 
     connections: ConnectionTimings = ConnectionTimings()
+    rates: RateSyncTimings = RateSyncTimings()
     body_timeout: float = 30.0  # for a JSON body; aiohttp waits indefinitely
     chunk_timeout: float = 30.0  # for the next bytes of an upload; aiohttp waits indefinitely
     min_rate_grace: float = 10.0  # of waiting for a client before the minimum rate of uploads applies
@@ -32,24 +36,40 @@ class HttpTimings:
 READINESS = web.AppKey("readiness", Readiness)
 ADMISSION = web.AppKey("admission", Admission)
 CONNECTION_LIMITS = web.AppKey("connection_limits", ConnectionLimits)
-HTTP_TIMINGS = web.AppKey("http_timings", HttpTimings)
+GUARD_TIMINGS = web.AppKey("guard_timings", GuardTimings)
 PUBLIC_URL = web.AppKey("public_url", str)  # prefix of attachment URLs; empty for relative URLs
 
 
-def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, timings: HttpTimings) -> None:
-    """Add the middlewares of every request, and close connections whose client exceeds a timeout."""
-    instruments, request_limits = app[INSTRUMENTS], app[REQUEST_LIMITS]
-    app[HTTP_TIMINGS] = timings
+def setup(
+    app: web.Application,
+    server: ServerSettings,
+    limits: LimitSettings,
+    timings: GuardTimings,
+    *,
+    rate: tuple[int, int],
+    address_rate: tuple[int, int],
+    redis_url: str | None,
+) -> None:
+    """Add the middlewares of every request, and close connections whose client exceeds a timeout.
+
+    Rates are (requests, seconds). With a Redis URL, replicas share them.
+    """
+    instruments = app[INSTRUMENTS]
+    app[GUARD_TIMINGS] = timings
     app[PUBLIC_URL] = server.public_url or ""
     readiness = app[READINESS] = Readiness()
+    proxies = TrustedProxies(limits.trusted_proxies)
+    overload = LoadShedder(limits.lag, limits.requests)
+    app[LOOP_LAG].listeners.append(overload.record_lag)
+    by_address, by_principal = _limiter("address", address_rate), _limiter("principal", rate)
     own = (server.public_url,) if server.public_url else ()
     admission = app[ADMISSION] = Admission(
-        proxies=request_limits.proxies,
+        proxies=proxies,
         browser_policy=BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None),
-        overload=request_limits.overload,
+        overload=overload,
         readiness=readiness,
-        by_address=request_limits.by_address,
-        by_principal=request_limits.by_principal,
+        by_address=by_address,
+        by_principal=by_principal,
         unread=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
         rejections=instruments.request_turned_away,
     )
@@ -57,7 +77,7 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
         ConnectionLimitSettings(
             limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout, limits.send_rate
         ),
-        request_limits.proxies,
+        proxies,
         lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
         timings.connections,
     )
@@ -70,9 +90,26 @@ def setup(app: web.Application, server: ServerSettings, limits: LimitSettings, t
         )
     )
     app.on_response_prepare.append(admission.add_response_headers)
+    limiters = [limiter for limiter in (by_address, by_principal) if limiter]
+
+    async def share_rates(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if redis_url and limiters:
+                from support_service.guard.shared_rates import SharedRateLimits
+
+                measure = operation_metrics(app, "redis", REDIS_OPERATIONS).record
+                shared = SharedRateLimits(redis_url, limiters, measure, timings.rates)
+                stack.push_async_callback(shared.close)
+                await stack.enter_async_context(run_in_background(shared.run()))
+            yield
 
     async def watch_connections(_: web.Application) -> AsyncIterator[None]:
         async with run_in_background(connections.enforce_timeouts()):
             yield
 
-    app.cleanup_ctx.append(watch_connections)
+    app.cleanup_ctx.extend((share_rates, watch_connections))
+
+
+def _limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
+    """Return a limiter of a rate, or None if it allows any number of requests."""
+    return RateLimiter(name, Rate(*rate)) if rate[0] else None

@@ -1,22 +1,47 @@
-"""A server connection with limits that aiohttp lacks.
+"""A server connection with limits that aiohttp lacks, and the refusal of requests that it cannot read.
 
-aiohttp waits indefinitely for the rest of a request head, and for a client that does not read its response.
+- aiohttp waits indefinitely for the rest of a request head, and for a client that does not read its response.
+- aiohttp notices a malformed chunk, but does not tell the handler that waits for the rest of the body.
+- aiohttp answers an unreadable request in plain text, does not count it, and logs the offending line, which may hold a
+  password or body.
 """
 
 import asyncio
+import logging
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
 
-from support_service.guard.chunked_framing import ChunkedFraming
+from support_service.guard.admission import Admission
 from support_service.guard.connection_limits import ConnectionLimits, ConnectionLimitSettings, DelayReason
+from support_service.guard.instrumentation import new_request_id
+from support_service.guard.problems import problem_response
 from support_service.guard.unread_answers import CALLERS, UnreadAnswers
-from support_service.guard.unreadable_requests import MAX_HEAD_BYTES, UnreadableRequestResponder
+from support_service.platform.telemetry.http import RequestMetrics
+from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
 HEAD_END = b"\r\n\r\n"
 INVALID_INPUT = b"\0" + HEAD_END  # invalid in every part of a head
+MAX_LINE_BYTES = 8192  # bytes of the line with the size of a chunk, or of a trailer
+SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
+SIZE_LINE_BEGINNING = re.compile(rb"(?:[0-9a-fA-F]{1,16}[ \t]*(?:;[^\x00\r\n]*)?\r?)?")
+CHUNK_END = b"\r\n"
+TRAILER_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*(?:\r\n?)?)?|\r\n?")
+FRAMING_TRAILER = re.compile(rb"(?:content-length|transfer-encoding):", re.IGNORECASE)  # aiohttp refuses it
+MAX_TRAILERS_BYTES = 32 * 1024
+
+MAX_URL_BYTES = 8190  # bytes of the request's URL
+# Bytes of one header. It differs from MAX_URL_BYTES, because aiohttp reports only the limit that was exceeded.
+MAX_HEADER_BYTES = 8192
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 32 * 1024  # bytes of all headers; a browser sends 2 KiB, a long token has 8 KiB
+TOO_MANY_HEADERS_MESSAGE = "Too many headers received"  # aiohttp's message; it has no exception class for this
+
+log = logging.getLogger(CLIENT_ERROR_LOGGER)
 
 
 class HttpConnection(web.RequestHandler):
@@ -55,7 +80,7 @@ class HttpConnection(web.RequestHandler):
         server: web.Server,
         limits: ConnectionLimits,
         unread_answers: UnreadAnswers,
-        responder: UnreadableRequestResponder,
+        responder: "UnreadableRequestResponder",
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
@@ -229,3 +254,111 @@ class HttpConnection(web.RequestHandler):
         else:
             self._head_bytes += len(data)
             self._head_end = (last + data[-len(HEAD_END) :])[-len(HEAD_END) + 1 :]
+
+
+class ChunkedFraming:
+    """The position in a chunked body, checked as it arrives: in a size, in data, in the trailers, or behind them."""
+
+    def __init__(self) -> None:
+        self._line = b""  # the incomplete line
+        self._left = 0  # bytes of data that are left in the chunk
+        self._in_chunk = False  # the end of the chunk has not arrived
+        self._in_trailers = False  # the last chunk has arrived
+        self._trailers_left = MAX_TRAILERS_BYTES
+        self._is_complete = False
+
+    def feed(self, data: bytes) -> bool:
+        """Return False if the body is malformed up to the end of `data`. Do not call it again after that."""
+        at = 0
+        while at < len(data) and not self._is_complete:
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+                at += step
+                continue
+            end = data.find(b"\n", at) + 1 or len(data)
+            self._line += data[at:end]
+            at = end
+            if not self._read_line():
+                return False
+        return True
+
+    def _read_line(self) -> bool:
+        """Interpret the line, which may be incomplete. Return False if it is invalid."""
+        line = self._line
+        if self._in_trailers:
+            return self._read_trailer(line)
+        if self._in_chunk:
+            if line == CHUNK_END:
+                self._line, self._in_chunk = b"", False
+            return CHUNK_END.startswith(line)
+        found = SIZE_LINE.fullmatch(line)
+        if found is None:
+            return len(line) <= MAX_LINE_BYTES and SIZE_LINE_BEGINNING.fullmatch(line) is not None
+        self._left = int(found[1], 16)
+        self._line, self._in_trailers, self._in_chunk = b"", not self._left, True
+        return True
+
+    def _read_trailer(self, line: bytes) -> bool:
+        """Interpret a line behind the last chunk: a header, or the empty line at the end."""
+        if len(line) > min(MAX_LINE_BYTES, self._trailers_left) or TRAILER_BEGINNING.fullmatch(line) is None:
+            return False
+        if FRAMING_TRAILER.match(line):
+            return False
+        if line.endswith(b"\n"):
+            self._line, self._trailers_left = b"", self._trailers_left - len(line)
+            self._is_complete = line == CHUNK_END
+        return True
+
+
+class UnreadableRequestResponder:
+    """Factory for the response to a request that cannot be read. Counts the refusal and logs its kind."""
+
+    def __init__(self, metrics: RequestMetrics, admission: Admission) -> None:
+        self._metrics = metrics
+        self._admission = admission
+
+    def check_head(self, request: web.BaseRequest, *, is_version_supported: bool) -> web.Response | None:
+        """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
+        if not is_version_supported:
+            detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
+            return self._complete(request, self.refuse(505, "version_not_supported", detail, None))
+        size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
+        return self.respond(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
+
+    def respond(
+        self, request: web.BaseRequest, cause: BaseException | None, *, head_too_large: bool = False
+    ) -> web.Response:
+        """Return the response to a request that has no route, and close its connection."""
+        if head_too_large:
+            response = self._headers_too_large(cause)
+        elif isinstance(cause, LineTooLong) and cause.args[1] == MAX_URL_BYTES:
+            response = self.refuse(414, "uri_too_long", f"The URL may have at most {MAX_URL_BYTES} bytes.", cause)
+        elif isinstance(cause, LineTooLong) or str(cause).endswith(TOO_MANY_HEADERS_MESSAGE):
+            response = self._headers_too_large(cause)
+        else:
+            response = self.refuse(
+                400, "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
+            )
+        return self._complete(request, response)
+
+    def _complete(self, request: web.BaseRequest, response: web.Response) -> web.Response:
+        self._admission.set_headers(request, response)  # aiohttp does this only for requests with a route
+        response.force_close()
+        return response
+
+    def refuse(self, status: int, code: str, detail: str, cause: BaseException | None) -> web.Response:
+        """Return a problem response with a new request id, and count and log the refusal."""
+        request_id = new_request_id()
+        token = LOG_REQUEST_ID.set(request_id)
+        self._metrics.refuse(status)
+        reason = code if cause is None else f"{code}, {type(cause).__name__}"
+        log.info("Refused an unreadable request: %d %s", status, reason, extra={"status": status})
+        response = problem_response(status, code, detail)
+        response.headers["X-Request-Id"] = request_id
+        LOG_REQUEST_ID.reset(token)
+        return response
+
+    def _headers_too_large(self, cause: BaseException | None) -> web.Response:
+        limits = f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES} bytes in each, {MAX_HEAD_BYTES} bytes in total"
+        return self.refuse(431, "headers_too_large", f"A request may have at most {limits}.", cause)

@@ -11,8 +11,8 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
 from support_service.guard.admission import Admission
+from support_service.guard.overload import Readiness
 from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
-from support_service.guard.readiness import Readiness
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
 from support_service.platform.telemetry.traces import continue_trace, end_trace, set_scheme
@@ -23,7 +23,7 @@ STREAM_BEGAN = web.RequestKey("stream_began", float)  # when the answer began, f
 REQUEST_ID_HEADER = istr("X-Request-Id")
 USER_AGENT = istr("User-Agent")
 
-log = logging.getLogger("support_service.platform.access")
+log = logging.getLogger("support_service.access")
 
 
 def new_request_id() -> str:

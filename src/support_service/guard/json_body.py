@@ -21,8 +21,8 @@ from support_service.core.errors import (
 )
 from support_service.core.field_names import in_camel_case
 from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
-from support_service.guard.component import ADMISSION, HTTP_TIMINGS, READINESS
-from support_service.guard.large_bodies import LARGE_BYTES
+from support_service.guard.component import ADMISSION, GUARD_TIMINGS, READINESS
+from support_service.guard.overload import LARGE_BYTES
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
@@ -132,7 +132,7 @@ async def read_body(request: web.Request) -> bytes:
         return await request.read()
     if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
         raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
-    timeout = request.app[HTTP_TIMINGS].body_timeout
+    timeout = request.app[GUARD_TIMINGS].body_timeout
     try:
         with request.app[READINESS].wait_for_client():
             async with asyncio.timeout(timeout):

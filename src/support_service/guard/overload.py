@@ -1,11 +1,29 @@
-"""Overload protection: fewer requests while the event loop lags, and a limit on the requests in progress."""
+"""Overload protection: the requests in progress, their limit, and fewer requests while the event loop lags.
 
+Requests that wait for their client do not count as requests in progress. Only a bound of their own limits the large
+bodies among them, in total and for each caller.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
+
+from aiohttp import web
+
+from support_service.core.errors import Unavailable
 
 # Late checks in a row before requests are refused; a garbage collection or a slow disk causes only one.
 LATE_CHECKS_BEFORE_SHEDDING = 4
 MIN_SHARE = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
 SHARE_STEP = 1 / 8  # share of requests that is added at each check that is not late
+
+LARGE_BYTES = 64 * 1024  # of a body; smaller ones have no bound of their own
+MAX_LARGE_BODIES = 128
+MAX_LARGE_BODIES_PER_CALLER = 32
+COUNTED = web.RequestKey("large_body_of", tuple[str, ...])  # the callers for whom a request is counted
 
 RejectionReason = Literal["lag", "requests"]
 
@@ -49,3 +67,80 @@ class LoadShedder:
                 return "lag"
             self._credit -= 1.0
         return None
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether the service accepts new requests, and how many are in progress.
+
+    Shutdown clears `accepting` before it does anything else.
+    """
+
+    accepting: bool = True
+    stop_by: float = 0.0  # loop time until which shutdown may wait for requests in progress
+    in_progress: int = 0
+    waiting_for_client: int = 0  # requests in progress that wait for their client, which costs only a connection
+    streams: int = 0  # requests in progress that end only when the service ends them
+    end_streams: list[Callable[[], None]] = field(default_factory=list)  # shutdown calls these after all other requests
+    ping: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
+
+    @contextmanager
+    def wait_for_client(self) -> Iterator[None]:
+        """Count a request as waiting for its client for the duration of a `with` block."""
+        self.waiting_for_client += 1
+        try:
+            yield
+        finally:
+            self.waiting_for_client -= 1
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Count a request as a stream, which waits for its client, for the duration of a `with` block."""
+        self.streams += 1
+        try:
+            with self.wait_for_client():
+                yield
+        finally:
+            self.streams -= 1
+
+    def close_streams(self) -> None:
+        """End every stream."""
+        for end in self.end_streams:
+            end()
+
+
+class LargeBodies:
+    """Counts the requests whose body has more than LARGE_BYTES so far.
+
+    A body stays in memory from its first byte to the end of its request, which may wait for a slow client or the
+    database.
+    """
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._by_caller: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._total
+
+    def begin(self, request: web.BaseRequest, callers: Sequence[str]) -> None:
+        """Count a request once, until `end`. Raises Unavailable if there are too many."""
+        if COUNTED in request:
+            return
+        if self._total >= MAX_LARGE_BODIES or any(
+            self._by_caller[each] >= MAX_LARGE_BODIES_PER_CALLER for each in callers
+        ):
+            raise Unavailable("overloaded", "Too many large requests are in progress; try again in a moment.")
+        request[COUNTED] = tuple(callers)
+        self._total += 1
+        self._by_caller.update(callers)
+
+    def end(self, request: web.BaseRequest) -> None:
+        """Stop counting a request, if it is counted."""
+        if COUNTED not in request:
+            return
+        self._total -= 1
+        for caller in request[COUNTED]:
+            self._by_caller[caller] -= 1
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]

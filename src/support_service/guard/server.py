@@ -3,19 +3,20 @@
 import asyncio
 from typing import Any
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, Payload, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
 from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
-from support_service.guard.connection import HttpConnection
-from support_service.guard.sliced_body import SLICE_BYTES, SlicedBody
-from support_service.guard.unreadable_requests import (
+from support_service.guard.connection import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_URL_BYTES,
+    HttpConnection,
     UnreadableRequestResponder,
 )
 from support_service.platform.telemetry.component import REQUEST_METRICS
+
+SLICE_BYTES = 256 * 1024  # as many as a block of a file
 
 
 class HttpServer(web.Server):
@@ -118,3 +119,26 @@ class Runner(web.ServerRunner):
             await super().cleanup()
         finally:
             await self._app_runner.cleanup()
+
+
+class SlicedBody(Payload):
+    """A body of bytes: the transport keeps at most one slice, and what it takes before the writer has to wait.
+
+    aiohttp copies a whole body behind the headers. The transport keeps that copy until the client has read its last
+    byte, also if the kernel has taken most of it. Meanwhile the answer keeps the original.
+    """
+
+    _autoclose = True
+
+    def __init__(self, body: bytes, content_type: str) -> None:
+        super().__init__(body, content_type=content_type)
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text."""
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body slice by slice, each as soon as the client has read most of the one before."""
+        for start in range(0, len(self._value), SLICE_BYTES):
+            await writer.write(self._value[start : start + SLICE_BYTES])

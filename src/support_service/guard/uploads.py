@@ -1,4 +1,4 @@
-"""Streaming of one file out of a multipart body, as it arrives.
+"""Streaming of one file out of a multipart body, as it arrives, and the checksums that a client may send with it.
 
 Every dimension is bounded: the number and size of headers, the number of parts, and the bytes outside the file.
 aiohttp's own reader bounds none of them, reads a body without its boundary into memory as a whole, and recurses into
@@ -6,7 +6,10 @@ nested bodies. This parser treats a nested body as plain bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -20,8 +23,7 @@ from support_service.core.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from support_service.guard.checksums import ChecksumVerifier
-from support_service.guard.component import HTTP_TIMINGS
+from support_service.guard.component import GUARD_TIMINGS
 from support_service.guard.json_body import INVALID_REQUEST, reject_compressed
 
 FILE_PART = "file"
@@ -30,6 +32,12 @@ MAX_PARTS = 16
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 8192
 MAX_OTHER_BYTES = 64 * 1024  # all bytes outside the file: other parts, headers, the preamble and the epilogue
+
+CHECKSUM_HEADER = "X-Checksum-Sha256"
+CONTENT_DIGEST_HEADER = "Content-Digest"
+# A member of a dictionary (RFC 8941).
+SHA256_MEMBER = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)
+SHA256_BYTES = 32  # bytes of a SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class FileUpload:
 
     def __init__(self, request: web.Request, options: UploadOptions) -> None:
         self._request = request
-        self._timings = request.app[HTTP_TIMINGS]
+        self._timings = request.app[GUARD_TIMINGS]
         self._max_bytes = options.max_bytes
         self._min_rate = options.min_rate
         self._loop = asyncio.get_running_loop()
@@ -160,3 +168,102 @@ class FileUpload:
 def _misplaced_visibility() -> ValidationFailed:
     errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
     return ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedChecksum:
+    """A checksum from the client, the header that carried it, and whether it may cover the whole body."""
+
+    header: str
+    value: bytes
+    of_body: bool = False
+
+
+class ChecksumVerifier:
+    """Comparison of a file with the client's checksums. Data is hashed only if there is a checksum.
+
+    A client sends them as `X-Checksum-Sha256` or `Content-Digest` (RFC 9530). In a header of the multipart part, both
+    cover the file. In a header of the request, `Content-Digest` covers the whole body by the RFC, but many clients send
+    the file's digest there. Both are accepted, because either proves that the file arrived unchanged.
+    """
+
+    def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
+        self._expected: list[ExpectedChecksum] = []
+        self._file = hashlib.sha256()
+        self._body = hashlib.sha256()
+        self.add_expected(headers, of_request=True)
+        self._hash_body = any(each.of_body for each in self._expected)
+
+    def add_expected(self, headers: Iterable[tuple[str, str]], *, of_request: bool = False) -> None:
+        """Add the checksums in the headers of the request or of the part; a header may be repeated.
+
+        A digest by another algorithm than SHA-256 is ignored, as the RFC allows. Raises MalformedRequest.
+        """
+        for name, value in headers:
+            if name.lower() == CHECKSUM_HEADER.lower() and value:
+                self._expected.append(ExpectedChecksum(CHECKSUM_HEADER, _plain(value)))
+            elif name.lower() == CONTENT_DIGEST_HEADER.lower() and (digest := SHA256_MEMBER.search(value)):
+                self._expected.append(
+                    ExpectedChecksum(
+                        CONTENT_DIGEST_HEADER,
+                        _byte_sequence(CONTENT_DIGEST_HEADER, (digest[1] or "").strip()),
+                        of_request,
+                    )
+                )
+
+    def add_body(self, chunk: bytes) -> None:
+        """Add a chunk of the whole body."""
+        if self._hash_body:
+            self._body.update(chunk)
+
+    def add_file(self, chunk: bytes | bytearray) -> None:
+        """Add a chunk of the file."""
+        if self._expected:
+            self._file.update(chunk)
+
+    def verify(self) -> None:
+        """Raise ValidationFailed, with an error for each header whose checksum does not match the received file."""
+        actual = self._file.digest()
+        mismatches = [
+            FieldError(each.header, f"expected SHA-256 {each.value.hex()}, but the received file has {actual.hex()}")
+            for each in self._expected
+            if each.value != actual and not (each.of_body and each.value == self._body.digest())
+        ]
+        if mismatches:
+            raise ValidationFailed(
+                "checksum_mismatch",
+                "The received file does not match its checksum, so it was not stored; send it again.",
+                mismatches,
+            )
+
+
+def _plain(text: str) -> bytes:
+    """Decode a checksum in hex, or in base64, which some clients send."""
+    text = text.strip()
+    if len(text) == 2 * SHA256_BYTES:
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            raise _malformed(CHECKSUM_HEADER) from None
+    return _base64(CHECKSUM_HEADER, text)
+
+
+def _byte_sequence(header: str, text: str) -> bytes:
+    """Decode a byte sequence of RFC 8941: base64 between colons."""
+    if not (text.startswith(":") and text.endswith(":")):
+        raise _malformed(header)
+    return _base64(header, text[1:-1])
+
+
+def _base64(header: str, text: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:  # not base64, or not ASCII
+        value = b""
+    if len(value) != SHA256_BYTES:
+        raise _malformed(header)
+    return value
+
+
+def _malformed(header: str) -> MalformedRequest:
+    return MalformedRequest("malformed_checksum", f"{header} has no valid SHA-256; send its 32 bytes in hex or base64.")

@@ -10,7 +10,7 @@ from support_service import __version__
 from support_service.client import Attachment, Case, ClientTimings, NoAnswer, NotFound, SupportClient, SupportError
 from support_service.core.clock import utc_now
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.guard.client_errors import describe_client_error
+from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.http import PROBE_USER_AGENT
 from support_service.platform.telemetry.instruments.probe import PROBE_STEPS
 from support_service.probe.report import CheckReport, Step

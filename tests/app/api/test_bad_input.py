@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from yarl import URL
 
 from support_service.app import Timings
-from support_service.guard.component import READINESS, HttpTimings
+from support_service.guard.component import READINESS, GuardTimings
 from support_service.platform.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
@@ -325,7 +325,7 @@ async def test_json_with_too_many_objects_and_lists_is_refused(client, unit):
 
 async def test_request_times_out_when_its_body_does_not_arrive(make_client):
     """The response is 408, and the connection is closed."""
-    client = await make_client(timings=Timings(http=HttpTimings(body_timeout=0.0)))
+    client = await make_client(timings=Timings(guard=GuardTimings(body_timeout=0.0)))
     answered = asyncio.Event()
 
     async def unfinished():

@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from support_service.app import Timings
 from support_service.guard.addresses import TrustedProxies
-from support_service.guard.component import CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.guard.component import CONNECTION_LIMITS, READINESS, GuardTimings
 from support_service.guard.connection_limits import (
     FREEZE_THRESHOLD,
     ConnectionLimits,
@@ -146,7 +146,7 @@ async def test_client_that_does_not_read_its_response_is_disconnected(make_clien
 
 async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
     """A client that reads something within each timeout gets the whole response, however long it takes."""
-    timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
+    timings = Timings(guard=GuardTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
     client = await make_client(
         timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="0", SUPPORT_HEADER_TIMEOUT="14400"
     )
@@ -216,7 +216,7 @@ async def test_new_connection_is_refused_if_none_is_idle(make_client):
 async def test_connections_of_one_address_are_limited(make_client):
     """An address at its limit loses its own idle connections; other addresses keep theirs."""
     # Connections with a body that the service does not read stay open.
-    timings = Timings(http=HttpTimings(connections=ConnectionTimings(lingering_time=60)))
+    timings = Timings(guard=GuardTimings(connections=ConnectionTimings(lingering_time=60)))
     client = await make_client(timings=timings, SUPPORT_CONNECTIONS="16")
     metrics = Scrape(client.app)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):

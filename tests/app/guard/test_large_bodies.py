@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from support_service.guard.component import ADMISSION
-from support_service.guard.large_bodies import LARGE_BYTES, MAX_PER_CALLER
+from support_service.guard.overload import LARGE_BYTES, MAX_LARGE_BODIES_PER_CALLER
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually, expect_problem
 from tests.support.scrape import Scrape
@@ -33,7 +33,7 @@ async def begun(client, path, framing, start):
     head += ["Sec-Fetch-Site: same-origin", f"Authorization: {client.session.headers['Authorization']}"]
     writers = []
     try:
-        for _ in range(MAX_PER_CALLER):
+        for _ in range(MAX_LARGE_BODIES_PER_CALLER):
             _, writer = await asyncio.open_connection(client.host, client.port)
             writers.append(writer)
             writer.write("\r\n".join([*head, "", ""]).encode() + start)
@@ -60,7 +60,7 @@ async def post_large(client):
 async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start):
     """Also those of a sign-in, which needs no token. Small bodies are served meanwhile, and large ones afterwards."""
     async with begun(client, path, framing, start):
-        await eventually(lambda: len(client.app[ADMISSION].bodies) == MAX_PER_CALLER)
+        await eventually(lambda: len(client.app[ADMISSION].bodies) == MAX_LARGE_BODIES_PER_CALLER)
         await expect_problem(await post_large(client), 503, "overloaded")
         assert Scrape(client.app).nonzero("support_request_turned_away_total") == {"requests": 1}
         assert (await client.post("/support/cases", json=NEW_CASE)).status == 201

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.app import Timings
-from support_service.guard.component import HttpTimings
+from support_service.guard.component import GuardTimings
 from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
@@ -184,7 +184,7 @@ async def test_body_that_exceeds_the_upload_deadline_is_refused(make_client):
 
 async def test_body_below_the_minimum_rate_is_refused(make_client):
     """The client is disconnected once its rate is known to be too low."""
-    timings = Timings(http=HttpTimings(min_rate_grace=0.2))
+    timings = Timings(guard=GuardTimings(min_rate_grace=0.2))
     client = await make_client(timings=timings, SUPPORT_ATTACHMENT_MIN_RATE="1000000")
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
@@ -197,7 +197,7 @@ async def test_body_below_the_minimum_rate_is_refused(make_client):
 
 async def test_stalled_body_is_refused(make_client):
     """The client sends nothing any more."""
-    client = await make_client(timings=Timings(http=HttpTimings(chunk_timeout=0.2)))
+    client = await make_client(timings=Timings(guard=GuardTimings(chunk_timeout=0.2)))
     async with send_open(client, await open_case(client)) as (reader, writer):
         await write_chunk(writer, PART)
         assert b" 408 " in await reader.readline()

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from support_service.app import Timings
-from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS, HttpTimings
+from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS, GuardTimings
 from support_service.guard.connection import HttpConnection
 from support_service.guard.connection_limits import ConnectionTimings
-from support_service.guard.sliced_body import SLICE_BYTES, SlicedBody
+from support_service.guard.server import SLICE_BYTES, SlicedBody
 from support_service.guard.unread_answers import STREAM_BYTES
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
 from tests.support.raw_requests import narrow
@@ -191,7 +191,7 @@ async def test_unread_downloads_are_limited(make_client):
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
     """A client that reads a little now and then loses its connection, which is counted."""
-    timings = Timings(http=HttpTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
+    timings = Timings(guard=GuardTimings(connections=ConnectionTimings(check_interval=3600)))  # the test checks itself
     client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="1000")
     paths = await large_answers(client)
     await client.session.close()

@@ -22,7 +22,7 @@ MODULES = {
     "events.broker",
     "events.broker.base",
     "guard",
-    "guard.client_errors",
+    "platform.http_client",
     "platform",
     "platform.audit",
     "platform.audit.actions",

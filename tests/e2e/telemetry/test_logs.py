@@ -39,7 +39,7 @@ async def test_access_log_line_has_request_trace_and_case_ids(serve, session, po
     variables = {"OTEL_TRACES_EXPORTER": traces, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_receiver.url}
     lines, _ = await log_of(serve, session, port, act, **variables)
     (entry,) = [line for line in lines if line["requestId"] == "my-request"]
-    assert (entry["level"], entry["logger"]) == ("INFO", "support_service.platform.access")
+    assert (entry["level"], entry["logger"]) == ("INFO", "support_service.access")
     assert entry["caseId"] == opened["case"]
     assert entry["trace_id"] == TRACE
     assert (entry["span_id"] == CALLER) == (traces == "none")  # with spans it is that of the service
@@ -83,7 +83,7 @@ async def test_no_content_or_credential_is_logged(serve, session, port):
 
     lines, log = await log_of(serve, session, port, act)
     assert SECRET not in log
-    assert len([line for line in lines if line["logger"] == "support_service.platform.access"]) >= 8
+    assert len([line for line in lines if line["logger"] == "support_service.access"]) >= 8
 
 
 @pytest.mark.parametrize("down", ["SUPPORT_REDIS_URL", "SUPPORT_ORDER_URL"])
@@ -161,7 +161,7 @@ async def test_outage_of_the_database_is_a_few_lines(serve, session, port, datab
             await expect_problem(await session.get("/support/cases/c"), 503, "database_unavailable")
 
     lines, log = await log_of(serve, session, port, act, SUPPORT_DATABASE_URL=database_url)
-    requests = [line for line in lines if line["logger"] == "support_service.platform.access" and line["status"] == 503]
+    requests = [line for line in lines if line["logger"] == "support_service.access" and line["status"] == 503]
     assert [line["code"] for line in requests] == ["database_unavailable"] * 20
     causes = [line["message"] for line in lines if line["logger"] == "support_service.unavailable.database_unavailable"]
     assert len(causes) == 1

@@ -103,9 +103,7 @@ async def test_operations_count_an_error_while_postgresql_is_down(client, metric
     await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_unavailable")
     body = {"subject": "A", "channel": "email"}
     await expect_problem(await client.post("/support/cases", json=body), 503, "database_unavailable")
-    assert [entry.levelname for entry in caplog.records if entry.name == "support_service.platform.access"] == [
-        "WARNING"
-    ] * 2
+    assert [entry.levelname for entry in caplog.records if entry.name == "support_service.access"] == ["WARNING"] * 2
     found = operations(metrics, "postgresql")
     assert (found["SELECT", "_OTHER"], found["TRANSACTION", "_OTHER"]) == (1, 1)
     postgres.start()

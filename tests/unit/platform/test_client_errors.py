@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from support_service.guard.client_errors import describe_client_error
+from support_service.platform.http_client import describe_client_error
 
 KEY = ConnectionKey("orders", 8080, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
 

@@ -22,7 +22,7 @@ from support_service.events.dead_letters import DeadLetterService
 from support_service.events.delivery_service import DeliveryService
 from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits
-from support_service.guard.readiness import Readiness
+from support_service.guard.overload import Readiness
 from support_service.guard.uploads import UploadOptions
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.sessions import BrowserSessions

@@ -8,8 +8,7 @@ from typing import Protocol
 
 import aiohttp
 
-from support_service.guard.client_errors import describe_client_error
-from support_service.platform.http_client import LimitedConnector
+from support_service.platform.http_client import LimitedConnector, describe_client_error
 
 MAX_JWKS_BYTES = 1024 * 1024
 HTTP_TIMEOUT = 5.0  # seconds for the whole response

@@ -1,1 +1,0 @@
-"""Request limits: client addresses, request rates and overload protection."""
