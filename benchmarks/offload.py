@@ -32,7 +32,7 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.client import Attachment, SupportClient, SupportError
-from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime import open_maintenance
 from support_service.platform import database
 from support_service.platform.database import migrate
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

@@ -31,7 +31,7 @@ def _run() -> None:
     refused = REFUSAL_STATUS
     try:
         try:
-            arguments = import_module("support_service.arguments.parser").parser().parse_args()
+            arguments = import_module("support_service.commands.parser").parser().parse_args()
             refused = arguments.refused
             arguments.run(arguments, os.environ)
         finally:

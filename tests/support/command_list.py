@@ -3,8 +3,8 @@
 from argparse import _SubParsersAction
 from collections.abc import Iterator
 
-from support_service.arguments.parser import parser
-from support_service.arguments.subcommands import Parser
+from support_service.commands.grammar import Parser
+from support_service.commands.parser import parser
 
 
 def every_command(below: Parser | None = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:

@@ -1,5 +1,5 @@
-"""Functions that run the `support-service` commands, one module per noun of the command line.
+"""The `support-service` commands, one module per noun of the command line: what a command accepts, and what it does.
 
-`arguments/` has a module of the same name, which declares the commands and their options. `runtime/` holds the parts
-that commands share.
+Modules import only the standard library and small modules, so that `--help` and `--version` are fast. What a command
+needs to run is imported inside its functions. `runtime` and `output` have what commands share.
 """

@@ -4,35 +4,61 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from support_service.client import Attachment, ClientTimings, SupportClient, SupportError, Visibility
-from support_service.client.uploads import printable
-from support_service.commands.runtime.event_loop import run
-from support_service.commands.runtime.progress import Progress, show_progress
+from support_service.commands import grammar
+from support_service.commands.output import Progress, show_progress
+from support_service.commands.runtime import load_settings, run
 from support_service.core.errors import ValidationFailed
-from support_service.core.os_errors import describe_os_error
 from support_service.core.urls import format_host
-from support_service.platform.settings import ClientSettings, Settings
+
+if TYPE_CHECKING:
+    from support_service.client import Attachment, ClientTimings, SupportClient, Visibility
 
 UPLOAD_FAILED_STATUS = 1  # exit status if an upload failed
-TIMINGS = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
 
 
-def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: ClientTimings = TIMINGS) -> None:
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `attach` to the commands."""
+    what = "upload files to a case of a running service; SUPPORT_TOKEN authenticates"
+    command = commands.add("attach", what, attach)
+    command.usage = "support-service attach [-h] [--base-url URL] [--internal] CASE FILE [FILE ...]"
+    command.add_argument("case", metavar="CASE", type=grammar.case_id, help="the id of the case")
+    # The command itself requires a file: its error says that the id of the case may be missing, rather than the file.
+    command.add_argument("files", metavar="FILE", nargs="*", type=Path, help="file to upload")
+    command.add_argument(
+        "--base-url",
+        type=grammar.base_url,
+        metavar="URL",
+        help="URL of the service (default: http://SUPPORT_HOST:SUPPORT_PORT, http://127.0.0.1:8000)",
+    )
+    command.add_argument(  # the former name
+        "--url", dest="base_url", type=grammar.base_url, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    command.add_argument("--internal", action="store_true", help="visible to agents only, never to customers")
+
+
+def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: "ClientTimings | None" = None) -> None:
     """Upload files to a case of a running service. Exit with status 1 if an upload failed.
 
     Raises ValidationFailed if the first argument is a file, and if there is no file.
     """
+    from support_service.client import ClientTimings, SupportClient
+    from support_service.platform.settings import ClientSettings
+
     _check_case(arguments.case, arguments.files)
-    listening = Settings.load(environ).server
+    listening = load_settings(environ).server
     host = format_host(listening.host)
     service = arguments.base_url or f"http://{host}:{listening.port}"
-    client = SupportClient(service, headers=ClientSettings.of(environ).headers, timings=timings)
+    default = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
+    client = SupportClient(service, headers=ClientSettings.of(environ).headers, timings=timings or default)
     visibility: Visibility = "internal" if arguments.internal else "public"
     sys.exit(run(_upload_all(client, arguments.case, arguments.files, visibility)))
 
 
 def _check_case(case_id: str, files: Sequence[Path]) -> None:
+    from support_service.client.uploads import printable
+
     if _is_file(case_id):
         raise ValidationFailed(
             "wrong_case",
@@ -49,8 +75,11 @@ def _is_file(text: str) -> bool:
         return False
 
 
-async def _upload_all(client: SupportClient, case_id: str, files: Sequence[Path], visibility: Visibility) -> int:
+async def _upload_all(client: "SupportClient", case_id: str, files: Sequence[Path], visibility: "Visibility") -> int:
     """Upload files one after the other, print the URI or the error of each, and return the exit status."""
+    from support_service.client import SupportError
+    from support_service.client.uploads import printable
+
     failed = 0
     with show_progress("attach", sum(map(_size, files))) as bar:
         async with client:
@@ -66,7 +95,9 @@ async def _upload_all(client: SupportClient, case_id: str, files: Sequence[Path]
     return UPLOAD_FAILED_STATUS if failed else 0
 
 
-async def _upload(client: SupportClient, case_id: str, path: Path, visibility: Visibility, bar: Progress) -> Attachment:
+async def _upload(
+    client: "SupportClient", case_id: str, path: Path, visibility: "Visibility", bar: Progress
+) -> "Attachment":
     shown = 0
 
     def advance(sent: int, _total: int) -> None:
@@ -80,6 +111,8 @@ async def _upload(client: SupportClient, case_id: str, path: Path, visibility: V
 def _failure_text(failure: Exception) -> str:
     """Return a message that explains why an upload failed."""
     if isinstance(failure, OSError):
+        from support_service.core.os_errors import describe_os_error
+
         return f"the file can't be opened: {describe_os_error(failure)}"
     return str(failure)
 

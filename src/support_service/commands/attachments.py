@@ -1,27 +1,200 @@
-"""The `support-service sweep`, `scrub` and `retention` commands."""
+"""The `support-service offload`, `sweep`, `scrub` and `retention` commands, which work on the files of cases."""
 
 import argparse
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from support_service.attachments.maintenance.reconcile import REPORTED, Finding
-from support_service.attachments.maintenance.scrub import ScrubResult
-from support_service.attachments.model import StoredAttachment
-from support_service.commands.runtime.attachment_output import describe, format_totals, log_fields, print_summary
-from support_service.commands.runtime.cli_principal import cli_principal
-from support_service.commands.runtime.database import load_migrated_settings
-from support_service.commands.runtime.event_loop import run
-from support_service.commands.runtime.maintenance import open_maintenance
-from support_service.commands.runtime.progress import show_progress
+from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.commands import grammar
+from support_service.commands.output import Progress, print_summary, show_progress
+from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run
 from support_service.core.clock import utc_now
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
-from support_service.platform.settings import Settings
+from support_service.core.errors import SupportError
+from support_service.core.units import format_bytes
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from support_service.attachments.garbage import GarbageCollector
+    from support_service.attachments.maintenance.file_mover import OffloadResult
+    from support_service.attachments.maintenance.reconcile import Finding
+    from support_service.attachments.maintenance.scrub import ScrubResult
+    from support_service.platform.settings import Settings
+
+GARBAGE_COLLECTION_INTERVAL = 10.0  # seconds
+# Longest grace period that the command waits for. After a longer one, the service deletes the former copies.
+MAX_AWAITED_GRACE = timedelta(seconds=30)
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `offload`, `sweep`, `scrub` and `retention` to the commands."""
+    what = "move files from the local disk to S3; each copy is read back and compared first"
+    command = commands.add("offload", what, offload)
+    command.add_argument(
+        "--older-than",
+        type=grammar.duration,
+        metavar="AGE",
+        help="minimum age of the files, such as 30d (default: SUPPORT_OFFLOAD_AFTER or 30d; with --reverse: 0s)",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="move nothing, only print the number and size of the files"
+    )
+    command.add_argument("--limit", type=grammar.positive_int, metavar="N", help="move at most this many files")
+    command.add_argument("--rate", type=grammar.byte_rate, metavar="RATE", help="maximum rate, such as 50MB/s")
+    command.add_argument("--reverse", action="store_true", help="move files from S3 back to the local disk")
+
+    what = "compare rows, files and the ledger"
+    repairs = f"{what}, and make safe repairs; exit status 1 if a file is missing or damaged"
+    command = commands.add("sweep", what, sweep, description=repairs)
+    command.add_argument("--dry-run", action="store_true", help="repair nothing, only print the differences")
+
+    what = "hash stored files again and compare with their recorded SHA-256; exit status 1 if a file differs"
+    command = commands.add("scrub", what, scrub)
+    command.add_argument(
+        "--sample",
+        type=grammar.share,
+        default=1.0,
+        metavar="SHARE",
+        help="check only a random share of the files, such as 1%% (default: 100%%)",
+    )
+
+    what = "delete the files of cases that were closed or resolved long ago; each deletion is recorded in the database"
+    command = commands.add("retention", what, retention)
+    command.add_argument(
+        "--older-than",
+        type=grammar.duration,
+        required=True,
+        metavar="AGE",
+        help="minimum time since the last change of the case and of the file, such as 365d",
+    )
+    command.add_argument(
+        "--status",
+        action="append",
+        choices=("closed", "resolved"),
+        help="status of the cases; repeatable (default: closed)",
+    )
+    command.add_argument("--limit", type=grammar.positive_int, metavar="N", help="delete at most this many files")
+    command.add_argument("--dry-run", action="store_true", help="delete nothing, only list the files")
+
+
+def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Move files from the local disk to S3, or back."""
+    sys.exit(run(_offload(load_migrated_settings(environ), arguments)))
+
+
+async def _offload(settings: "Settings", arguments: argparse.Namespace) -> int:
+    """Move files to S3, or back, and delete their former copies. Return the exit status: 1 if a file failed.
+
+    A SupportError that ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
+    """
+    from support_service.platform.background import run_every, run_in_background
+    from support_service.platform.settings import WrongSetting
+
+    if settings.s3.bucket is None:
+        raise WrongSetting("There is no storage to move files to: set SUPPORT_S3_BUCKET")
+    reverse, older_than = arguments.reverse, arguments.older_than
+    if older_than is None:
+        older_than = timedelta(0) if reverse else settings.s3.offload_after or timedelta(days=30)
+    counted: dict[str, list[int]] = {"moved": []}
+    async with open_maintenance(settings) as maintenance:
+        offloader, before = maintenance.offloader(reverse=reverse), utc_now() - older_than
+        pending = await offloader.pending(before, arguments.limit)
+        to = "local disk" if reverse else "S3"
+        if arguments.dry_run:
+            print_summary(
+                f"Would move {_format_totals(pending)} to {to}", dryRun=True, files=pending.files, bytes=pending.bytes
+            )
+            return 0
+        failure: SupportError | None = None
+        removal = FormerCopies(maintenance.garbage_collector, settings.s3.grace)
+        with show_progress(f"to {to}", pending.bytes) as bar:
+
+            def report(result: "OffloadResult") -> None:
+                counted.setdefault(result.outcome, []).append(result.attachment.size_bytes)
+                _report_result(bar, result)
+
+            async with run_in_background(run_every(GARBAGE_COLLECTION_INTERVAL, removal.run, "Deleting moved files")):
+                try:
+                    await offloader.run(before, limit=arguments.limit, rate=arguments.rate, report=report)
+                except SupportError as reason:
+                    failure = reason
+            freed = await removal.finish(wait=bool(counted["moved"]))
+        stayed = {outcome: len(sizes) for outcome, sizes in counted.items() if outcome != "moved"}
+        moved = FileTotals(len(counted["moved"]), sum(counted["moved"]))
+        late = moved.files and settings.s3.grace > MAX_AWAITED_GRACE
+        rest = {"restAfterSeconds": settings.s3.grace.total_seconds()} if late else {}
+        print_summary(
+            f"Moved {_format_totals(moved)} to {to}; removed {_format_totals(freed)}"
+            + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
+            + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
+            moved=moved.files,
+            movedBytes=moved.bytes,
+            removed=freed.files,
+            freedBytes=freed.bytes,
+            **stayed,
+            **rest,
+        )
+        if failure is not None:
+            raise failure
+    return 1 if stayed.keys() - {"gone"} else 0
+
+
+def _report_result(bar: Progress, result: "OffloadResult") -> None:
+    bar.advance(result.attachment.size_bytes)
+    if result.outcome == "moved":
+        bar.log_json(outcome="moved", **_log_fields(result.attachment))
+    else:
+        bar.print(
+            f"Stays ({result.outcome}): {_describe(result.attachment)}: {result.reason}",
+            outcome=result.outcome,
+            reason=result.reason,
+            **_log_fields(result.attachment),
+        )
+
+
+class FormerCopies:
+    """Deletes the former copies of moved files during a run, and counts them."""
+
+    def __init__(self, garbage_collector: "GarbageCollector", grace: timedelta) -> None:
+        self._garbage_collector = garbage_collector
+        self._grace = grace
+        self._collecting: asyncio.Task[None] | None = None
+        self.deleted = FileTotals(0, 0)
+
+    async def run(self) -> None:
+        """Delete the copies that are due.
+
+        A cancelled call continues in the background, because other processes skip its claimed files for a while.
+        """
+        import asyncio
+
+        self._collecting = asyncio.create_task(self._collect())
+        await asyncio.shield(self._collecting)
+
+    async def _collect(self) -> None:
+        deleted = await self._garbage_collector.run()
+        self.deleted = FileTotals(self.deleted.files + deleted.files, self.deleted.bytes + deleted.bytes)
+
+    async def finish(self, *, wait: bool) -> FileTotals:
+        """Remove the remaining copies and return the total deleted.
+
+        With `wait`, first wait for the grace period if it is short; it protects downloads that have just begun.
+        """
+        import asyncio
+
+        if self._collecting is not None:
+            await asyncio.wait([self._collecting])
+        if wait and self._grace <= MAX_AWAITED_GRACE:
+            await asyncio.sleep(self._grace.total_seconds())
+        await self.run()
+        return self.deleted
 
 
 def sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Compare rows, files and the ledger, and repair differences that are safe to repair."""
-    sys.exit(run(run_sweep(load_migrated_settings(environ), dry_run=arguments.dry_run)))
+    sys.exit(run(_sweep(load_migrated_settings(environ), dry_run=arguments.dry_run)))
 
 
 def scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -31,22 +204,17 @@ def scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Delete the files of cases that were closed or resolved long ago."""
-    work = delete_expired(
-        load_migrated_settings(environ),
-        older_than=arguments.older_than,
-        statuses=arguments.status or ["closed"],
-        limit=arguments.limit,
-        dry_run=arguments.dry_run,
-    )
-    sys.exit(run(work))
+    run(_delete_expired(load_migrated_settings(environ), arguments))
 
 
-async def run_sweep(settings: Settings, *, dry_run: bool = False) -> int:
+async def _sweep(settings: "Settings", *, dry_run: bool) -> int:
     """Reconcile rows, files and the ledger. Return the exit status: 1 if a file is missing or damaged."""
+    from support_service.attachments.maintenance.reconcile import REPORTED
+
     async with open_maintenance(settings) as maintenance:
         with show_progress("sweep", None) as bar:
 
-            def report(finding: Finding) -> None:
+            def report(finding: "Finding") -> None:
                 done = "reported" if finding.kind in REPORTED else "would be repaired" if dry_run else "repaired"
                 bar.print(
                     f"{finding.kind} ({done}): {finding.storage} {finding.name}"
@@ -64,19 +232,19 @@ async def run_sweep(settings: Settings, *, dry_run: bool = False) -> int:
     return 1 if any(found[kind] for kind in REPORTED) else 0
 
 
-async def run_scrub(settings: Settings, *, sample: float) -> int:
+async def run_scrub(settings: "Settings", *, sample: float) -> int:
     """Hash a random share of the stored files. Return the exit status: 1 if a hash differs from its record."""
     async with open_maintenance(settings) as maintenance:
         with show_progress("scrub", None) as bar:
 
-            def report(scrubbed: ScrubResult) -> None:
+            def report(scrubbed: "ScrubResult") -> None:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
                     bar.print(
-                        f"Mismatch: {describe(scrubbed.attachment)}: {scrubbed.reason}",
+                        f"Mismatch: {_describe(scrubbed.attachment)}: {scrubbed.reason}",
                         outcome="mismatch",
                         reason=scrubbed.reason,
-                        **log_fields(scrubbed.attachment),
+                        **_log_fields(scrubbed.attachment),
                     )
 
             counted = await maintenance.scrubber.run(sample, report)
@@ -84,35 +252,51 @@ async def run_scrub(settings: Settings, *, sample: float) -> int:
     return 1 if counted["mismatch"] else 0
 
 
-async def delete_expired(
-    settings: Settings, *, older_than: timedelta, statuses: list[str], limit: int | None, dry_run: bool
-) -> int:
-    """Delete the files of cases that were closed or resolved long ago. Return the exit status, 0."""
+async def _delete_expired(settings: "Settings", arguments: argparse.Namespace) -> None:
+    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+
+    dry_run: bool = arguments.dry_run
     async with open_maintenance(settings) as maintenance:
         with show_progress("retention", None) as bar:
 
             def report(attachment: StoredAttachment) -> None:
                 bar.advance(attachment.size_bytes)
                 if dry_run:
-                    text = f"Would delete {describe(attachment)}"
-                    bar.print(text, outcome="would be deleted", **log_fields(attachment))
+                    text = f"Would delete {_describe(attachment)}"
+                    bar.print(text, outcome="would be deleted", **_log_fields(attachment))
                 else:
-                    bar.log_json(outcome="deleted", **log_fields(attachment))
+                    bar.log_json(outcome="deleted", **_log_fields(attachment))
 
             deleted = await maintenance.retention.run(
                 WriteOrigin(cli_principal()),
-                utc_now() - older_than,
-                statuses,
-                limit=limit,
+                utc_now() - arguments.older_than,
+                arguments.status or ["closed"],
+                limit=arguments.limit,
                 dry_run=dry_run,
                 report=report,
             )
         if not dry_run:
             await maintenance.garbage_collector.run()
         print_summary(
-            f"{'Would delete' if dry_run else 'Deleted'} {format_totals(deleted)}",
+            f"{'Would delete' if dry_run else 'Deleted'} {_format_totals(deleted)}",
             dryRun=dry_run,
             files=deleted.files,
             bytes=deleted.bytes,
         )
-    return 0
+
+
+def _format_totals(totals: FileTotals) -> str:
+    return f"{totals.files} files ({format_bytes(totals.bytes)})"
+
+
+def _describe(attachment: StoredAttachment) -> str:
+    return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
+
+
+def _log_fields(attachment: StoredAttachment) -> dict[str, str | int]:
+    return {
+        "id": attachment.id,
+        "case": attachment.ticket_id,
+        "filename": attachment.filename,
+        "bytes": attachment.size_bytes,
+    }

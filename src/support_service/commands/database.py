@@ -1,17 +1,69 @@
-"""The `support-service migrate` command."""
+"""The `support-service migrate`, `database waits` and `database check` commands."""
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from support_service.commands.runtime.database import NEWER_DATABASE_MESSAGE
-from support_service.platform.database.migrate import upgrade
-from support_service.platform.settings import Settings
+from support_service.commands import grammar
+from support_service.commands.output import print_table, show_progress
+from support_service.commands.runtime import NEWER_DATABASE_MESSAGE, load_settings, run_on_database
+
+if TYPE_CHECKING:
+    from support_service.cases.search_repair import SearchTotals
+    from support_service.platform.database import Database
+    from support_service.platform.database.postgres.waits import Session
+
+INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
+QUERY_LENGTH = 100  # characters of a statement that are shown
+ON_SQLITE = """\
+SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
+If changes are `database_busy`, another process writes to {path}. To find those that have it open:
+  fuser -v {path}"""
+WAITS_EXAMPLES = """\
+example:
+  support-service database waits
+
+On PostgreSQL it prints the sessions that hold locks, with the age of their transactions, their `application_name` and
+last statement, and the sessions that wait for them, also those of other programs. A replica of the service is named
+`support-service`. The statements of other users are visible to members of `pg_read_all_stats` only; literals in them
+may be personal data. The command changes nothing.
+"""
+
+CHECK_EXAMPLES = """\
+examples:
+  support-service database check
+  support-service database check --repair
+
+It reads every case, while the service may run, and prints the numbers: one line of JSON, or text on a terminal. A case
+that another transaction changes meanwhile is left for the next run. Exit status: 0 if nothing is missing, or all of it
+was repaired; 1 if something is missing.
+"""
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `migrate` and `database` to the commands."""
+    commands.add("migrate", "migrate the database to the newest schema", migrate)
+    database = commands.group(
+        "database", "check the database, or find out what it is busy with", "ACTION", epilog=WAITS_EXAMPLES
+    )
+    database.add("waits", "show which sessions hold locks that others wait for", waits, epilog=WAITS_EXAMPLES)
+    checking = database.add(
+        "check",
+        "count the cases and messages that the search can't find",
+        check,
+        epilog=CHECK_EXAMPLES,
+    )
+    checking.add_argument("--repair", action="store_true", help="make the missing search documents")
 
 
 def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Migrate the database to the newest schema."""
-    settings = Settings.load(environ)
+    from support_service.platform.database.migrate import upgrade
+
+    settings = load_settings(environ)
     for line in settings.warnings:  # before the database is opened: one of them may be the reason why it is refused
         print(f"support-service: {line}", file=sys.stderr)
     if upgrade(settings.database.url) == "newer":
@@ -20,3 +72,101 @@ def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
         print(f"{NEWER_DATABASE_MESSAGE}: nothing was changed.")
     else:
         print("The database has the newest schema.")
+
+
+def waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print the sessions of PostgreSQL that hold locks, the sessions that wait, and how to end one."""
+    from support_service.platform.database.postgres.waits import read_sessions
+
+    settings = load_settings(environ)
+    if settings.database.url.startswith("sqlite:"):
+        print(ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))
+        return
+    _print_sessions(run_on_database(settings, read_sessions))
+
+
+def _print_sessions(sessions: "Sequence[Session]") -> None:
+    from support_service.platform.database.postgres.waits import PREPARED_TRANSACTION, blockers
+
+    waiting = [session for session in sessions if session.blocked_by]
+    if not waiting:
+        print("No session waits for a lock.")
+        return
+    holding = blockers(sessions)
+    print("Sessions that hold locks, and how many wait for them or behind them:")
+    print_table(
+        [
+            ("PID", "WAITING", "APPLICATION", "USER", "STATE", "TRANSACTION", "LAST STATEMENT"),
+            *(
+                (
+                    str(each.pid) if each.pid != PREPARED_TRANSACTION else "-",
+                    str(number),
+                    each.application or "-",
+                    each.user or "-",
+                    each.state,
+                    f"{each.transaction:.0f} s",
+                    each.query[:QUERY_LENGTH] or "-",
+                )
+                for each, number in holding
+            ),
+        ]
+    )
+    print("\nSessions that wait:")
+    print_table(
+        [
+            ("PID", "WAITS FOR PID", "SINCE", "LOCK", "APPLICATION", "STATEMENT"),
+            *(
+                (
+                    str(each.pid),
+                    ", ".join(map(str, sorted(set(each.blocked_by)))),
+                    f"{each.seconds:.0f} s",
+                    each.lock or "-",
+                    each.application or "-",
+                    each.query[:QUERY_LENGTH] or "-",
+                )
+                for each in waiting
+            ),
+        ]
+    )
+    print()
+    for each, _ in holding:
+        if each.pid != PREPARED_TRANSACTION:
+            print(f"To end session {each.pid} and roll back its transaction: SELECT pg_terminate_backend({each.pid});")
+    if any(each.pid == PREPARED_TRANSACTION for each, _ in holding):
+        print("A prepared transaction holds a lock: see pg_prepared_xacts, and end it with ROLLBACK PREPARED.")
+    if not holding:
+        print("These sessions wait for each other: PostgreSQL ends one of them after deadlock_timeout.")
+
+
+def check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Print how many cases and messages have no search document. With `--repair`, make the missing documents.
+
+    Exit with status 1 if some are missing afterwards.
+    """
+    from support_service.cases.search_repair import SearchRepair
+    from support_service.cases.store.missing_documents import newest_seq
+
+    async def work(database: "Database") -> "SearchTotals":
+        with show_progress("check", await newest_seq(database), " cases") as bar:
+            return await SearchRepair(database).check(repair=arguments.repair, progress=bar.advance)
+
+    totals = run_on_database(load_settings(environ), work)
+    _print_totals(totals)
+    if totals.repaired_cases < totals.incomplete_cases:
+        sys.exit(INCOMPLETE_STATUS)
+
+
+def _print_totals(totals: "SearchTotals") -> None:
+    from pydantic.alias_generators import to_camel
+
+    if not sys.stdout.isatty():
+        print(json.dumps({to_camel(name): number for name, number in asdict(totals).items()}))
+    elif not totals.incomplete_cases:
+        print("The search finds every case and message.")
+    else:
+        print(
+            f"The search misses {totals.messages_without_document} messages and {totals.cases_without_document} cases, "
+            f"in {totals.incomplete_cases} cases. Repaired: {totals.repaired_cases}."
+        )
+        if totals.repaired_cases < totals.incomplete_cases:
+            print("To make what is missing: support-service database check --repair")

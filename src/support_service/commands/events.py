@@ -5,54 +5,89 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from support_service.commands.runtime.database import run_on_database
-from support_service.commands.runtime.event_loop import run
+from support_service.commands import grammar
+from support_service.commands.runtime import load_settings, run, run_on_database
 from support_service.core.clock import utc_now
-from support_service.events import webhook_store
 from support_service.events.broker.base import BrokerError, DeadLetter
-from support_service.events.broker.redis import RedisBroker
-from support_service.events.dead_letters import shown_event
-from support_service.platform.database import Database
-from support_service.platform.settings import Settings, WrongSetting
+
+if TYPE_CHECKING:
+    from support_service.events.broker.redis import RedisBroker
+    from support_service.platform.database import Database
+    from support_service.platform.settings import Settings
 
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
 DEAD_LETTER_PAGE = 50  # dead letters per read; each may have 256 KiB
 
 
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `events` to the commands."""
+    nouns = commands.group("events", "list and replay dead letters and webhook deliveries", "KIND")
+    _add_dead_letters(nouns.group("dead-letters", "inbound events that could not be applied", "ACTION"))
+    _add_webhooks(nouns.group("webhooks", "deliveries of events to the endpoints in SUPPORT_WEBHOOKS", "ACTION"))
+
+
+def _add_dead_letters(actions: grammar.Subcommands) -> None:
+    actions.add("list", "print dead letters with the reason, oldest first, one JSON object per line", list_dead_letters)
+    replay = actions.add(
+        "replay", "move dead letters to the end of their stream, to be applied again", replay_dead_letters
+    )
+    replay.add_argument(
+        "ids", nargs="*", type=grammar.stream_entry, metavar="ID", help="id from the list (default: all)"
+    )
+    drop = actions.add("drop", "delete dead letters that can never be applied", drop_dead_letters)
+    drop.add_argument("ids", nargs="+", type=grammar.stream_entry, metavar="ID", help="id from the list")
+
+
+def _add_webhooks(actions: grammar.Subcommands) -> None:
+    listed = actions.add("list", "print deliveries, newest first, one JSON object per line", list_deliveries)
+    listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only deliveries in this state")
+    replay = actions.add("replay", "schedule deliveries again, with attempts for another day", replay_deliveries)
+    replay.add_argument(
+        "ids",
+        nargs="*",
+        type=grammar.positive_int,
+        metavar="ID",
+        help="id from the list (default: all failed deliveries)",
+    )
+
+
 def list_dead_letters(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the dead letters, oldest first, one JSON object per line."""
-    run(_list_dead_letters(Settings.load(environ)))
+    run(_list_dead_letters(load_settings(environ)))
 
 
 def replay_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Move the named dead letters, or all of them, back to the end of their stream."""
-    run(_replay_dead_letters(Settings.load(environ), arguments.ids))
+    run(_replay_dead_letters(load_settings(environ), arguments.ids))
 
 
 def drop_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Delete the named dead letters."""
-    run(_drop_dead_letters(Settings.load(environ), arguments.ids))
+    run(_drop_dead_letters(load_settings(environ), arguments.ids))
 
 
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the newest webhook deliveries, one JSON object per line."""
-    run_on_database(Settings.load(environ), lambda base: _list_deliveries(base, arguments.state))
+    run_on_database(load_settings(environ), lambda base: _list_deliveries(base, arguments.state))
 
 
 def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Schedule webhook deliveries again: the named ones, or all that failed."""
-    run_on_database(Settings.load(environ), lambda base: _replay_deliveries(base, arguments.ids))
+    run_on_database(load_settings(environ), lambda base: _replay_deliveries(base, arguments.ids))
 
 
-async def _list_dead_letters(settings: Settings) -> None:
+async def _list_dead_letters(settings: "Settings") -> None:
+    from support_service.events.dead_letters import shown_event
+
     async with _broker(settings) as (broker, stream):
         async for letter in _all_dead_letters(broker, stream):
             shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
             print(_printable(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False)))
 
 
-async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
+async def _replay_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
         replayed = await broker.replay(stream, ids) if ids else 0
         if not ids:
@@ -68,24 +103,28 @@ async def _replay_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
     print(f"Replayed {replayed} dead letters.")
 
 
-async def _drop_dead_letters(settings: Settings, ids: Sequence[str]) -> None:
+async def _drop_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
         dropped = await broker.delete_dead_letters(stream, ids)
     print(f"Dropped {dropped} dead letters.")
 
 
-async def _list_deliveries(base: Database, state: str | None) -> None:
+async def _list_deliveries(base: "Database", state: str | None) -> None:
+    from support_service.events import webhook_store
+
     for row in await webhook_store.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
         print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
-async def _replay_deliveries(base: Database, ids: Sequence[int]) -> None:
+async def _replay_deliveries(base: "Database", ids: Sequence[int]) -> None:
+    from support_service.events import webhook_store
+
     async with base.transaction() as tx:
         replayed = await webhook_store.replay_deliveries(tx, utc_now(), ids or None)
     print(f"Scheduled {replayed} deliveries again.")
 
 
-async def _all_dead_letters(broker: RedisBroker, stream: str) -> AsyncIterator[DeadLetter]:
+async def _all_dead_letters(broker: "RedisBroker", stream: str) -> AsyncIterator[DeadLetter]:
     after = ""
     while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
         for letter in page:
@@ -103,7 +142,10 @@ def _entry_order(entry_id: str) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def _broker(settings: Settings) -> AsyncIterator[tuple[RedisBroker, str]]:
+async def _broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
+    from support_service.events.broker.redis import RedisBroker
+    from support_service.platform.settings import WrongSetting
+
     url = settings.events_redis_url
     if url is None:
         raise WrongSetting("Dead letters are stored only in Redis: set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL")

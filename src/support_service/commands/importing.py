@@ -8,45 +8,65 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from pydantic import TypeAdapter, ValidationError
-
-from support_service.attachments.component import configured_storages
-from support_service.attachments.upload.validation import UploadLimits
-from support_service.commands.runtime.cli_principal import cli_principal
-from support_service.commands.runtime.database import load_migrated_settings
-from support_service.commands.runtime.event_loop import run
-from support_service.commands.runtime.progress import show_progress
+from support_service.commands import grammar
+from support_service.commands.output import show_progress
+from support_service.commands.runtime import cli_principal, load_migrated_settings, run
 from support_service.core.errors import ValidationFailed
-from support_service.importing import chatwoot, dataflow, zammad
-from support_service.importing.attachments import ImportedFiles
-from support_service.importing.earlier_database import open_earlier_database
-from support_service.importing.entries import Entries, Mapper
-from support_service.importing.importer import Importer, ImportTotals
-from support_service.importing.json_array import read_array
-from support_service.importing.json_lines import as_it_is, read_lines
-from support_service.importing.refusals import RefusalFile
-from support_service.platform.database import connect
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
-from support_service.platform.settings import Settings
-from support_service.platform.settings.values import DatabaseUrl
 
+if TYPE_CHECKING:
+    from support_service.importing.attachments import ImportedFiles
+    from support_service.importing.entries import Entries, Mapper
+    from support_service.importing.importer import ImportTotals
+    from support_service.importing.refusals import RefusalFile
+    from support_service.platform.settings import Settings
+
+FORMATS = ("zammad", "chatwoot", "dataflow")
 REFUSED_STATUS = 1  # exit status if cases were refused
 STANDARD_INPUT = "-"
-MAPPERS: Mapping[str | None, Mapper] = {
-    None: as_it_is,
-    "zammad": zammad.map_ticket,
-    "chatwoot": chatwoot.map_conversation,
-    "dataflow": dataflow.map_ticket,
-}
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add this command."""
+    what = "import cases from another system, without events; exit status 1 if some were refused"
+    command = commands.add("import", what, import_cases)
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        help="JSON Lines, one case per line; - reads the standard input. With --from dataflow: the URL of the database",
+    )
+    command.add_argument(
+        "--from",
+        dest="system",
+        choices=FORMATS,
+        help="the system that exported the cases (default: none, our own form)",
+    )
+    command.add_argument(
+        "--files",
+        type=Path,
+        metavar="DIRECTORY",
+        help="the attachment directory of the earlier service, with --from dataflow; otherwise files are read below "
+        "the folder of FILE",
+    )
+    command.add_argument(
+        "--refused",
+        dest="refused_cases",  # `refused` is the exit status of a refused command
+        type=Path,
+        metavar="FILE",
+        help="file for refused cases and their reasons (default: FILE.refused.jsonl)",
+    )
+    command.add_argument(
+        "--skip-missing-files", action="store_true", help="import a case without its files that do not exist"
+    )
+    command.add_argument("--dry-run", action="store_true", help="check every case, import nothing")
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """What is imported, with the folder of its files, and its total for the progress: None if unknown."""
 
-    entries: Entries
+    entries: "Entries"
     folder: Path
     total: int | None
     unit: str = "B"
@@ -68,7 +88,15 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     sys.exit(run(_import(load_migrated_settings(environ), arguments)))
 
 
-async def _import(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
+    from support_service.attachments.component import configured_storages
+    from support_service.attachments.upload.validation import UploadLimits
+    from support_service.importing.attachments import ImportedFiles
+    from support_service.importing.importer import Importer
+    from support_service.importing.refusals import RefusalFile
+    from support_service.platform.database import connect
+    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(_opened(arguments))
         database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
@@ -95,13 +123,27 @@ async def _import(settings: Settings, arguments: argparse.Namespace) -> int:
         )
         try:
             with show_progress("import", opened.total, opened.unit) as bar:
-                await importer.run(opened.entries, MAPPERS[arguments.system], bar.advance)
+                await importer.run(opened.entries, _mapper(arguments.system), bar.advance)
         finally:
             print(json.dumps(_summary(importer.totals, files, refusals, dry_run=arguments.dry_run)), flush=True)
     return REFUSED_STATUS if importer.totals.refused else 0
 
 
-def _summary(totals: ImportTotals, files: ImportedFiles, refusals: RefusalFile, *, dry_run: bool) -> dict[str, object]:
+def _mapper(system: str | None) -> "Mapper":
+    from support_service.importing import chatwoot, dataflow, zammad
+    from support_service.importing.json_lines import as_it_is
+
+    mappers: dict[str, Mapper] = {
+        "zammad": zammad.map_ticket,
+        "chatwoot": chatwoot.map_conversation,
+        "dataflow": dataflow.map_ticket,
+    }
+    return as_it_is if system is None else mappers[system]
+
+
+def _summary(
+    totals: "ImportTotals", files: "ImportedFiles", refusals: "RefusalFile", *, dry_run: bool
+) -> dict[str, object]:
     """Return the last line of the command: what was done, also before an error."""
     summary: dict[str, object] = {"dryRun": True} if dry_run else {}
     summary |= asdict(totals)
@@ -121,6 +163,9 @@ def _refusal_path(arguments: argparse.Namespace) -> Path:
 
 @asynccontextmanager
 async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
+    from support_service.importing import dataflow
+    from support_service.importing.earlier_database import open_earlier_database
+
     if arguments.system == "dataflow":
         async with open_earlier_database(_database_url(arguments.file)) as earlier:
             number = await dataflow.count_files(earlier)
@@ -144,14 +189,21 @@ def _open(name: str) -> BinaryIO:
     return open(name, "rb")  # noqa: PTH123 - the caller closes it
 
 
-async def _read(file: BinaryIO, system: str | None) -> Entries:
+async def _read(file: BinaryIO, system: str | None) -> "Entries":
     """Return the cases of a file: JSON Lines, or one list of another system."""
+    from support_service.importing.json_array import read_array
+    from support_service.importing.json_lines import read_lines
+
     start = file.peek(1)[:1] if system else b""  # type: ignore[attr-defined]  # a buffered reader
     async for entry in read_array(file) if start == b"[" else read_lines(file):
         yield entry
 
 
 def _database_url(text: str) -> str:
+    from pydantic import TypeAdapter, ValidationError
+
+    from support_service.platform.settings.values import DatabaseUrl
+
     try:
         return TypeAdapter(DatabaseUrl).validate_python(text)
     except ValidationError:  # its text would show the password

@@ -1,30 +1,35 @@
 """The `support-service erase` and `export` commands: erase a customer's data, and export masked cases."""
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pydantic_core
-
-from support_service.cases.masking import Masker
-from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
-from support_service.cases.store import case_list, case_store
-from support_service.commands.runtime.cli_principal import cli_principal
-from support_service.commands.runtime.database import load_migrated_settings
-from support_service.commands.runtime.event_loop import run
-from support_service.commands.runtime.maintenance import open_maintenance
-from support_service.commands.runtime.progress import show_progress
-from support_service.core.domain.principals import SYSTEM
+from support_service.commands import grammar
+from support_service.commands.output import show_progress
+from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
-from support_service.platform.settings import Settings
-from support_service.privacy.erasure import CustomerErasure
-from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
+
+if TYPE_CHECKING:
+    from support_service.platform.settings import Settings
 
 INCOMPLETE_STATUS = 1  # exit status if data is left to erase
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add these commands."""
+    what = "erase the personal data of a customer and print a receipt; exit status 1 if data remains"
+    subjects = commands.group("erase", what, "SUBJECT")
+    what = "erase a customer's cases, messages, files, events and caches; only counts and times of the cases remain"
+    customer = subjects.add("customer", what, erase_customer)
+    customer.add_argument("id", metavar="ID", help="the customer's `customerId`")
+    customer.add_argument("--dry-run", action="store_true", help="erase nothing, only list the cases")
+    customer.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    what = "print every case as a line of JSON, with personal data and texts masked"
+    export = commands.add("export", what, export_cases)
+    export.add_argument("--unmasked", action="store_true", help="don't mask anything")
 
 
 def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -40,7 +45,10 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     sys.exit(run(_erase(load_migrated_settings(environ), customer, arguments)))
 
 
-async def _erase(settings: Settings, customer: str, arguments: argparse.Namespace) -> int:
+async def _erase(settings: "Settings", customer: str, arguments: argparse.Namespace) -> int:
+    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+    from support_service.privacy.erasure import CustomerErasure
+
     async with open_maintenance(settings) as maintenance:
         erasure = CustomerErasure(
             settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
@@ -59,6 +67,8 @@ async def _erase(settings: Settings, customer: str, arguments: argparse.Namespac
 
 
 async def _confirm(question: str) -> bool:
+    import asyncio
+
     if not sys.stdin.isatty():
         raise ValidationFailed(
             "not_confirmed", "An erasure can't be undone: confirm it with --yes if stdin is not a terminal"
@@ -78,7 +88,15 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     run(_export(load_migrated_settings(environ), masked=not arguments.unmasked))
 
 
-async def _export(settings: Settings, *, masked: bool) -> None:
+async def _export(settings: "Settings", *, masked: bool) -> None:
+    import pydantic_core
+
+    from support_service.cases.masking import Masker
+    from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
+    from support_service.cases.store import case_list, case_store
+    from support_service.core.domain.principals import SYSTEM
+    from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
+
     mask = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
     async with open_maintenance(settings) as maintenance:
         after, more = None, True

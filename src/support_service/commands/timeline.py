@@ -3,22 +3,61 @@
 import argparse
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from support_service.commands.runtime.cli_principal import cli_principal
-from support_service.commands.runtime.database import run_on_database
-from support_service.commands.runtime.tables import print_table, time_cell
+from support_service.commands import grammar
+from support_service.commands.output import print_table, time_cell
+from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import utc_now
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, any_of
 from support_service.core.errors import ValidationFailed
-from support_service.platform.database import Database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
-from support_service.platform.settings import Settings
-from support_service.timeline import overrides
-from support_service.timeline.override_rules import check_ttl, clean_reason, parse_override_duration
-from support_service.timeline.overrides import OVERRIDE_NAMES, REFRESH_INTERVAL, TTL_OVERRIDE, Override
 
-PROPAGATION_NOTE = f"Every replica applies it within about {REFRESH_INTERVAL:g} s."
+if TYPE_CHECKING:
+    from support_service.platform.database import Database
+    from support_service.platform.settings import Settings
+    from support_service.timeline.overrides import Override
+
+EXAMPLES = """\
+examples:
+  support-service timeline degrade payment --for 30m --reason "payment-service is being restored"
+  support-service timeline ttl 1800 --for 2h --reason "order-service is slow"
+  support-service timeline status
+  support-service timeline clear payment
+  support-service timeline clear all
+
+Overrides are stored in the database at SUPPORT_DATABASE_URL. Every replica applies them within seconds, and each
+expires at its end. Durations: 90s, 30m, 2h, 1d; at most 7d. Snapshots that were cached before the `ttl` override keep
+their expiry: SUPPORT_TIMELINE_CACHE_TTL plus SUPPORT_TIMELINE_STALE_TTL.
+"""
+EXAMPLE = "example:\n  support-service timeline "
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `timeline` to the commands."""
+    what = "set, clear and show timeline overrides: switch a source off, or keep its answers fresh for longer"
+    actions = commands.group("timeline", what, "ACTION", epilog=EXAMPLES)
+    example = f'{EXAMPLE}degrade payment --for 30m --reason "being restored"'
+    degrading = actions.add("degrade", "set an override: stop calling a service", degrade, epilog=example)
+    degrading.add_argument("service", metavar="SERVICE", help=", ".join(UPSTREAM_SERVICES))
+    example = f"{EXAMPLE}ttl 1800 --for 2h"
+    freshness = actions.add("ttl", "set an override: how long cached answers are fresh", ttl, epilog=example)
+    freshness.add_argument("seconds", metavar="SECONDS", help="1 to 86400")
+    for parser in (degrading, freshness):
+        parser.add_argument(
+            "--for", dest="time", metavar="DURATION", required=True, help="90s, 30m, 2h, 1d; at most 7d"
+        )
+        parser.add_argument(
+            "--reason",
+            metavar="TEXT",
+            required=parser is degrading,
+            default="",
+            help="shown to agents, in the log and by status",
+        )
+    example = f"{EXAMPLE}clear payment"
+    for name, text in (("clear", "clear an override before it expires"), ("restore", "")):  # `restore`: the former name
+        clearing = actions.add(name, text, clear, description="Clear an override.", epilog=example)
+        clearing.add_argument("override", metavar="OVERRIDE", help=any_of((*UPSTREAM_SERVICES, "ttl", "all")))
+    actions.add("status", "show the active overrides", status, epilog=f"{EXAMPLE}status")
 
 
 def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -26,7 +65,7 @@ def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises ValidationFailed for an unknown service, an empty or wrong reason, or a wrong duration.
     """
-    settings = Settings.load(environ)
+    settings = load_settings(environ)
     if arguments.service not in UPSTREAM_SERVICES:
         raise ValidationFailed(
             "unknown_service", f"unknown service {arguments.service!r}: expected one of {', '.join(UPSTREAM_SERVICES)}"
@@ -41,56 +80,72 @@ def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises ValidationFailed for a wrong number of seconds, reason or duration.
     """
-    settings = Settings.load(environ)
+    from support_service.timeline import override_rules, overrides
+
+    settings = load_settings(environ)
     text = arguments.seconds
     try:
-        seconds = check_ttl(float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0)
+        seconds = override_rules.check_ttl(float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text) else 0.0)
     except ValueError as expected:
         raise ValidationFailed("wrong_ttl", f"invalid TTL {text!r}: expected {expected}") from None
-    _set_override(settings, TTL_OVERRIDE, seconds, arguments)
+    _set_override(settings, overrides.TTL_OVERRIDE, seconds, arguments)
 
 
-def _set_override(settings: Settings, name: str, value: float | None, arguments: argparse.Namespace) -> None:
+def _set_override(settings: "Settings", name: str, value: float | None, arguments: argparse.Namespace) -> None:
+    from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+    from support_service.timeline import override_rules, overrides
+
     try:
-        reason = clean_reason(arguments.reason)
+        reason = override_rules.clean_reason(arguments.reason)
     except ValueError as expected:
         raise ValidationFailed("wrong_reason", f"invalid --reason: expected {expected}") from None
-    now = utc_now()
-    override = Override(name, value, reason, now + _duration(arguments.time), now)
+    now, text = utc_now(), arguments.time
+    try:
+        until = now + override_rules.parse_override_duration(text)
+    except ValueError as expected:
+        raise ValidationFailed("wrong_duration", f"invalid --for {text!r}: expected {expected}") from None
+    override = overrides.Override(name, value, reason, until, now)
 
-    async def store(database: Database) -> None:
+    async def store(database: "Database") -> None:
         async with unit_of_work(database, WriteOrigin(cli_principal())) as work:
             await overrides.set_override(work, override)
 
     run_on_database(settings, store)
-    print(f"{name} is {override.text}. {PROPAGATION_NOTE}")
+    print(f"{name} is {override.text}. {_propagation()}")
 
 
 def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
-    settings = Settings.load(environ)
-    if arguments.override not in (*OVERRIDE_NAMES, "all"):
-        expected = f"{', '.join(OVERRIDE_NAMES)} or all"
-        raise ValidationFailed("unknown_override", f"unknown override {arguments.override!r}: expected {expected}")
-    names = OVERRIDE_NAMES if arguments.override == "all" else (arguments.override,)
+    from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+    from support_service.timeline import overrides
 
-    async def delete(database: Database) -> list[Override]:
+    settings = load_settings(environ)
+    names = overrides.OVERRIDE_NAMES
+    if arguments.override not in (*names, "all"):
+        expected = f"{', '.join(names)} or all"
+        raise ValidationFailed("unknown_override", f"unknown override {arguments.override!r}: expected {expected}")
+    if arguments.override != "all":
+        names = (arguments.override,)
+
+    async def delete(database: "Database") -> "list[Override]":
         async with unit_of_work(database, WriteOrigin(cli_principal())) as work:
             return await overrides.clear_overrides(work, names)
 
     now = utc_now()
     cleared = [override.name for override in run_on_database(settings, delete) if override.until > now]
     if cleared:
-        print(f"Cleared: {', '.join(sorted(cleared))}. {PROPAGATION_NOTE}")
+        print(f"Cleared: {', '.join(sorted(cleared))}. {_propagation()}")
     else:
         print("Nothing to clear: the override is not active.")
 
 
 def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the active overrides."""
-    settings = Settings.load(environ)
+    from support_service.timeline.overrides import read_overrides
+
+    settings = load_settings(environ)
     now = utc_now()
-    active = [override for override in run_on_database(settings, overrides.read_overrides) if override.until > now]
+    active = [override for override in run_on_database(settings, read_overrides) if override.until > now]
     if not active:
         print("No override is active: every configured service is called, and SUPPORT_TIMELINE_CACHE_TTL applies.")
         return
@@ -109,8 +164,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print_table(table)
 
 
-def _duration(text: str) -> timedelta:
-    try:
-        return parse_override_duration(text)
-    except ValueError as expected:
-        raise ValidationFailed("wrong_duration", f"invalid --for {text!r}: expected {expected}") from None
+def _propagation() -> str:
+    from support_service.timeline.overrides import REFRESH_INTERVAL
+
+    return f"Every replica applies it within about {REFRESH_INTERVAL:g} s."

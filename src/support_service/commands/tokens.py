@@ -5,27 +5,53 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from support_service.commands.runtime.tables import print_table, time_cell
+from support_service.commands import grammar
+from support_service.commands.output import print_table, time_cell
 from support_service.core import units
 from support_service.core.clock import utc_now
-from support_service.core.domain.principals import CASE_SCOPED_ROLES
+from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES
 from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.access.token_file import (
-    ID_PATTERN,
-    NAME_PATTERN,
-    TokenEntry,
-    edit_token_file,
-    new_token,
-    read_token_file,
-)
-from support_service.platform.access.tokens import hash_token
-from support_service.platform.settings import AccessSettings
+
+if TYPE_CHECKING:
+    from support_service.platform.access.token_file import TokenEntry
 
 PROPAGATION_NOTE = (
     f"Every service that reads the file applies it within about {AccessTimings().token_file_check_interval:g} s."
 )
+EXAMPLES = """\
+examples:
+  support-service token create lan --role agent --subject agent-lan --team returns --expires 90d
+  support-service token create shop --role service
+  support-service token list
+  support-service token revoke lan
+
+SUPPORT_TOKENS_FILE (default: var/tokens.json) stores only hashes of the tokens: a token is shown once,
+when it is created. To rotate a token without downtime, create one under a new name, distribute it, and revoke the old
+one.
+"""
+EXAMPLE = "example:\n  support-service token "
+
+
+def add_to(commands: grammar.Subcommands) -> None:
+    """Add `token` to the commands."""
+    what = "create, list and revoke the tokens of callers, for SUPPORT_AUTH=token"
+    actions = commands.group("token", what, "ACTION", epilog=EXAMPLES)
+    example = f"{EXAMPLE}create lan --role agent --subject agent-lan"
+    new = actions.add("create", "create a token and print it", create, epilog=example)
+    new.add_argument("name", metavar="NAME", help="name of the token, for the list and logs")
+    new.add_argument("--role", required=True, choices=ROLES, help="role of the caller")
+    new.add_argument("--subject", metavar="ID", help="agent id or customer id of the caller, as in cases")
+    new.add_argument(
+        "--team", metavar="T", dest="teams", action="append", default=[], help="team of the agent; repeatable"
+    )
+    new.add_argument("--expires", metavar="DURATION", help="validity, such as 12h, 90d or 52w (default: unlimited)")
+    actions.add("list", "list all tokens, without their secrets", list_tokens, epilog=f"{EXAMPLE}list")
+    example = f"{EXAMPLE}revoke lan"
+    old = actions.add("revoke", "revoke a token", revoke, epilog=example)
+    old.add_argument("name", metavar="NAME", help="name from `token list`")
 
 
 def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -33,6 +59,10 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
     """
+    from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
+    from support_service.platform.access.tokens import hash_token
+    from support_service.platform.settings import AccessSettings
+
     path = AccessSettings.of(environ).tokens_file
     _check(arguments)
     duration = None if arguments.expires is None else _duration(arguments.expires)
@@ -62,6 +92,9 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print all tokens with their state, without the secrets."""
+    from support_service.platform.access.token_file import read_token_file
+    from support_service.platform.settings import AccessSettings
+
     path = AccessSettings.of(environ).tokens_file
     now = utc_now()
     table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
@@ -82,6 +115,9 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
+    from support_service.platform.access.token_file import edit_token_file, read_token_file
+    from support_service.platform.settings import AccessSettings
+
     path = AccessSettings.of(environ).tokens_file
     read_token_file(path)  # raises Unavailable for a missing file, which `edit_token_file` would create empty
     with edit_token_file(path) as entries:
@@ -96,6 +132,8 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from support_service.platform.access.token_file import ID_PATTERN, NAME_PATTERN
+
     if not re.fullmatch(NAME_PATTERN, arguments.name):
         raise ValidationFailed(
             "wrong_name", f"invalid name {arguments.name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ @ -"
@@ -124,7 +162,7 @@ def _duration(text: str) -> timedelta:
     return time
 
 
-def _state(entry: TokenEntry, now: datetime) -> str:
+def _state(entry: "TokenEntry", now: datetime) -> str:
     if entry.revoked is not None:
         return "revoked"
     return "expired" if entry.expires is not None and entry.expires <= now else "valid"

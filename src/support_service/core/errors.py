@@ -6,11 +6,12 @@ The kinds are independent of HTTP; only `http/problems.py` maps them to a status
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from support_service.core.user_error import UserError
+
+if TYPE_CHECKING:  # commands import this module for their help
+    from pydantic import ValidationError
 
 MAX_FIELD_ERRORS = 100  # field errors reported for one request
 
@@ -23,7 +24,7 @@ class FieldError:
     message: str
 
 
-def field_errors(failure: ValidationError, *within: str) -> list[FieldError]:
+def field_errors(failure: "ValidationError", *within: str) -> list[FieldError]:
     """Return a pydantic validation's errors, at most MAX_FIELD_ERRORS; `within` is the model's path in the request."""
     return [
         FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support_service.commands.runtime.database import run_on_database
+from support_service.commands.runtime import run_on_database
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
 from tests.support.calls import eventually, expect_problem, open_case, read_case, upload

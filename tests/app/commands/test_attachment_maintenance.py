@@ -4,8 +4,7 @@ import json
 from datetime import timedelta
 
 from support_service.attachments.model import FileTotals
-from support_service.commands.attachments import run_scrub
-from support_service.commands.offload import FormerCopies
+from support_service.commands.attachments import FormerCopies, run_scrub
 from tests.support.calls import open_case, upload
 
 

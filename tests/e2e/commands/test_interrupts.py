@@ -37,7 +37,7 @@ main()
 STUBBORN = """
 import asyncio
 from support_service.core import interrupts
-from support_service.commands.runtime.event_loop import run
+from support_service.commands.runtime import run
 async def stubborn():
     print("running", flush=True)
     try:
@@ -51,7 +51,7 @@ run(stubborn())
 # The steps of `serve`, which takes the most, and what only another command does.
 MOMENTS = [
     ("serve", "import:argparse"),
-    ("serve", "import:support_service.arguments.tokens"),
+    ("serve", "import:support_service.commands.tokens"),
     ("serve", "import:asyncio"),
     ("serve", "import:pydantic"),
     ("serve", "import:sqlalchemy"),

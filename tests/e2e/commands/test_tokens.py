@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support_service.arguments.parser import parser
+from support_service.commands.parser import parser
 from support_service.core.errors import SupportError
 from support_service.platform.access.tokens import hash_token
 from tests.support.process import START_TIMEOUT, running

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support_service.arguments.parser import parser
+from support_service.commands.parser import parser
 from support_service.core.domain.references import SourceReferences
 from support_service.timeline.sources.registry import SOURCES
 from tests.support.promql import ROOT

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.attachments.component import AttachmentTimings, configured_storages
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.platform.settings import Settings
 from tests.conftest import both_databases

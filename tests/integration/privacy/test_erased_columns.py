@@ -6,7 +6,7 @@ import pydantic_core
 import pytest
 import sqlalchemy as sa
 
-from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime import open_maintenance
 from support_service.platform.database.dialect import JsonValue, UtcDateTime
 from support_service.platform.database.search_dialect import POSITION_BITS
 from support_service.platform.database.tables import ERASURE, metadata, tickets

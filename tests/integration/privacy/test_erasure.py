@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from support_service.cases.erasure import ERASED_MESSAGE_BYTES, clear_tombstone, erase_case, tombstone_of
-from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker

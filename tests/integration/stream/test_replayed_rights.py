@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from support_service.commands.runtime.maintenance import open_maintenance
+from support_service.commands.runtime import open_maintenance
 from support_service.events.polling import Backoff
 from support_service.platform.access.token_file import edit_token_file
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

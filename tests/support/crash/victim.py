@@ -13,12 +13,14 @@ import threading
 from pathlib import Path
 
 import support_service
-from support_service import cli
-from support_service.commands import attachments, importing, offload, server
+from support_service import cli, server
+from support_service.attachments import component
+from support_service.commands import parser
+from support_service.importing import importer
 
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
-COMMANDS = (attachments, importing, offload, server)
+IMPORTED = (component, importer, parser, server)
 
 
 def modules(*patterns):

@@ -12,11 +12,11 @@ from importlib import metadata
 import pytest
 
 from support_service import __version__, cli
+from support_service.api.openapi import lint
 from support_service.api.routes import ROUTES
-from support_service.arguments.parser import parser
 from support_service.client import ClientTimings
-from support_service.commands import documents
 from support_service.commands.attach import attach
+from support_service.commands.parser import parser
 from support_service.platform.database import migrate
 from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.process import START_TIMEOUT, running
@@ -105,7 +105,7 @@ def test_openapi_requires_a_token_when_authentication_is_on(run):
 def test_openapi_check_names_gaps(run, monkeypatch):
     """A complete document prints nothing."""
     assert run("openapi", "--check") == (0, "", "")
-    monkeypatch.setattr(documents, "find_gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
+    monkeypatch.setattr(lint, "find_gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
     assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
 
 

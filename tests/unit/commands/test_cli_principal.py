@@ -2,7 +2,7 @@
 
 import os
 
-from support_service.commands.runtime.cli_principal import cli_principal
+from support_service.commands.runtime import cli_principal
 
 
 def test_principal_of_an_account_without_a_name_has_its_number(monkeypatch):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.commands.runtime.event_loop import run
+from support_service.commands.runtime import run
 
 
 def test_cancellation_without_an_interrupt_stays_a_cancellation():

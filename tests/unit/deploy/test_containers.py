@@ -8,7 +8,7 @@ import yaml
 
 from support_service import __version__
 from support_service.api.health import ROUTES
-from support_service.arguments.parser import parser
+from support_service.commands.parser import parser
 from support_service.core.units import parse_duration
 from support_service.platform.settings import Settings
 from tests.support.deployments import (

@@ -12,7 +12,7 @@ from grafana import generate
 from observability.alerts.alert import runbook_of
 
 import support_service
-from support_service.arguments.parser import parser
+from support_service.commands.parser import parser
 from support_service.core import errors, problem_codes
 from support_service.guard.problems import CODE_BY_STATUS, STATUS_BY_ERROR
 from support_service.platform.database.failures import DATABASE_CODES

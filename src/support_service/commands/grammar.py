@@ -1,20 +1,65 @@
-"""Argument types for argparse. Each parses a text; the error says which values are expected."""
+"""How the command line is read: parsers, subcommands, and types of arguments, whose errors say what is expected."""
 
 import argparse
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from support_service.core import units, urls
 from support_service.events.broker.base import ENTRY_ID
 
+USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
 LAST_PORT = 65_535
 REQUEST_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
 HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
 STREAM_ENTRY = re.compile(ENTRY_ID)
 
+CommandFunction = Callable[[argparse.Namespace, Mapping[str, str]], None]
 Value = TypeVar("Value")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser with a configurable exit status for wrong arguments."""
+
+    wrong_usage = USAGE_ERROR_STATUS
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        """Parse arguments and reject unknown ones here, so that the usage shown is this command's, not its parent's."""
+        known, unknown = super().parse_known_args(*arguments, **more)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit with `wrong_usage`."""
+        self.print_usage(sys.stderr)
+        self.exit(self.wrong_usage, f"{self.prog}: error: {message}\n")
+
+
+class Subcommands:
+    """The subcommands of one parser."""
+
+    def __init__(self, parser: Parser, metavar: str, *, required: bool = True) -> None:
+        self._parsers = parser.add_subparsers(required=required, metavar=metavar)
+
+    def add(self, name: str, what: str, run: CommandFunction, *, description: str = "", epilog: str = "") -> Parser:
+        """Add a command that calls `run`. An empty `what` hides it."""
+        parser = self._add(name, what, description, epilog)
+        parser.set_defaults(run=run)
+        return parser
+
+    def group(self, name: str, what: str, metavar: str, *, epilog: str = "") -> Self:
+        """Add a command that requires one of its own subcommands."""
+        return type(self)(self._add(name, what, "", epilog), metavar)
+
+    def _add(self, name: str, what: str, description: str, epilog: str) -> Parser:
+        form = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+        listed: dict[str, Any] = {"help": what} if what else {}
+        return self._parsers.add_parser(
+            name, description=description or what, epilog=epilog or None, formatter_class=form, **listed
+        )
 
 
 def argument_type(name: str) -> Callable[[Callable[[str], Value]], Callable[[str], Value]]:

@@ -1,12 +1,11 @@
 """The parser of the whole command line."""
 
 from support_service import __version__
-from support_service.arguments import (
+from support_service.commands import (
+    attach,
     attachments,
     audit,
     database,
-    demo,
-    documents,
     events,
     importing,
     privacy,
@@ -15,7 +14,7 @@ from support_service.arguments import (
     timeline,
     tokens,
 )
-from support_service.arguments.subcommands import USAGE_ERROR_STATUS, Parser, Subcommands
+from support_service.commands.grammar import USAGE_ERROR_STATUS, Parser, Subcommands
 
 
 def parser() -> Parser:
@@ -31,19 +30,20 @@ def parser() -> Parser:
     program.add_argument("--version", action="version", version=f"support-service {__version__}")
     program.set_defaults(refused=USAGE_ERROR_STATUS)
     commands = Subcommands(program, "COMMAND")
-    for noun in (
-        server,
-        database,
-        documents,
-        demo,
-        timeline,
-        attachments,
-        events,
-        audit,
-        importing,
-        privacy,
-        tokens,
-        probe,
+    for add in (
+        server.add_serve,
+        database.add_to,
+        server.add_documents,
+        server.add_demo,
+        timeline.add_to,
+        attach.add_to,
+        attachments.add_to,
+        events.add_to,
+        audit.add_to,
+        importing.add_to,
+        privacy.add_to,
+        tokens.add_to,
+        probe.add_to,
     ):
-        noun.add_to(commands)
+        add(commands)
     return program

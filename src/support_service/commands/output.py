@@ -1,12 +1,14 @@
-"""Progress of long commands: a bar on a terminal, otherwise one JSON object per line."""
+"""Output of commands: progress, summaries and tables. On a terminal it is text, otherwise one JSON object per line."""
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Progress:
@@ -39,5 +41,24 @@ def show_progress(what: str, total: int | None, unit: str = "B") -> Iterator[Pro
     if not sys.stdout.isatty():
         yield Progress(None)
         return
+    from tqdm import tqdm
+
     with tqdm(total=total, desc=what, unit=unit, unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
         yield Progress(bar)
+
+
+def print_summary(text: str, **fields: object) -> None:
+    """Print the last line of a command: text on a terminal, otherwise JSON."""
+    print(text if sys.stdout.isatty() else json.dumps({"summary": True, **fields}))
+
+
+def print_table(table: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns. The first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def time_cell(moment: datetime) -> str:
+    """Return a time in UTC, such as `2026-05-12 08:30:00Z`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"

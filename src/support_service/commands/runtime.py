@@ -1,0 +1,159 @@
+"""What commands run on: the event loop, their principal in the audit log, the database, and the maintenance jobs."""
+
+import os
+import pwd
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from support_service.core import interrupts
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from support_service.attachments.maintenance.jobs import AttachmentMaintenance
+    from support_service.platform.database import Database
+    from support_service.platform.settings import Settings
+
+MIGRATIONS_MISSING_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL lacks migrations: run `support-service migrate` first"
+)
+NEWER_DATABASE_MESSAGE = "The database is newer than this release"
+Result = TypeVar("Result")
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine on uvloop and return its result.
+
+    The first Ctrl-C cancels the coroutine and raises KeyboardInterrupt once it has ended; the second exits at once. The
+    coroutine may also handle SIGINT itself.
+    """
+    import asyncio
+
+    import uvloop
+
+    interrupted = False
+
+    async def cancellable() -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel() -> None:
+            nonlocal interrupted
+            interrupted = True
+            if task is not None:  # pragma: no branch - a coroutine always runs in a task
+                loop.call_soon_threadsafe(task.cancel)
+
+        with interrupts.on_first_interrupt(cancel):
+            return await main
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(cancellable())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def cli_principal() -> Principal:
+    """Return the Unix account as a caller with the role supervisor. An account without a name is named by its uid."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = str(number)
+    return Principal(f"operator {name}", "supervisor")
+
+
+def load_settings(environ: Mapping[str, str]) -> "Settings":
+    """Return the settings. Raises WrongSetting if a variable has a wrong value."""
+    from support_service.platform.settings import Settings
+
+    return Settings.load(environ)
+
+
+def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
+    """Return the settings for a command that needs every migration, and configure logging.
+
+    Raises Unavailable if the SQLite file does not exist, and WrongSetting if migrations are missing.
+    """
+    from support_service.platform.database import migrate
+    from support_service.platform.settings import WrongSetting
+    from support_service.platform.telemetry import logs
+
+    settings = load_settings(environ)
+    logs.configure(settings.server.log_level)
+    _require_database(settings.database.url)
+    if migrate.schema_status(settings.database.url) == "older":
+        raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
+    return settings
+
+
+def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[Result]]") -> Result:
+    """Open the database, run `work` on it and return the result.
+
+    Raises Unavailable with a one-line reason if the database is missing, lacks migrations or can't be used.
+    """
+    import sqlalchemy as sa
+
+    from support_service.platform.database import connect, migrate
+    from support_service.platform.database.failures import (
+        DATABASE_FILE_CHANGED,
+        StatementError,
+        unusable_database_error,
+    )
+
+    url = settings.database.url
+    _require_database(url)
+
+    async def on_database() -> Result:
+        database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
+        try:
+            await database.open()
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return run(on_database())
+    except (Unavailable, StatementError, sa.exc.DBAPIError) as failure:
+        if isinstance(failure.__cause__, OSError):  # not reached, so its schema can't be read either
+            raise unusable_database_error(failure.__cause__, url) from failure
+        if isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED:
+            raise  # to read the version of a deleted file would create an empty one
+        if migrate.schema_status(url) == "older":
+            raise Unavailable("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
+        raise unusable_database_error(failure, url) from failure
+
+
+def _require_database(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and not path.exists():  # opening a missing file would create an empty database
+        raise Unavailable(
+            "database_missing",
+            f"There is no database at {path}: check SUPPORT_DATABASE_URL, or run `support-service migrate`",
+        )
+
+
+@asynccontextmanager
+async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMaintenance]":
+    """Open the database and the storages, and yield the jobs of attachments. Metrics are sent by OTLP if configured."""
+    from support_service.attachments.component import configured_storages, maintenance_options
+    from support_service.attachments.maintenance.jobs import AttachmentMaintenance
+    from support_service.platform.database import connect
+    from support_service.platform.telemetry.instruments import Instruments
+    from support_service.platform.telemetry.provider import Metrics, build_resource
+
+    metrics = Metrics([name for name in settings.telemetry.metrics if name != "prometheus"], build_resource())
+    database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
+    options = maintenance_options(settings.attachments, settings.s3, settings.server.public_url or "")
+    async with AsyncExitStack() as stack:
+        stack.callback(metrics.close)
+        stack.push_async_callback(database.close)
+        await database.open()
+        storages = configured_storages(settings.attachments, settings.s3)
+        for storage in storages.values():
+            stack.push_async_callback(storage.close)
+            await storage.open()
+        yield AttachmentMaintenance(database, storages, Instruments(metrics.meter), options)

@@ -1,1 +1,0 @@
-"""What commands run on: the event loop, the database, their principal in the audit log, and terminal output."""
