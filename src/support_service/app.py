@@ -17,7 +17,7 @@ from support_service.cases.component import CaseTimings
 from support_service.cases.masking import Masker
 from support_service.console import component as console
 from support_service.desk import component as desk
-from support_service.desk.views import ViewLimits
+from support_service.desk.component import DeskLimits
 from support_service.events import component as events
 from support_service.events.component import EventTimings
 from support_service.guard import component as guard
@@ -60,7 +60,7 @@ class Timings:
     cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
-    views: ViewLimits = field(default_factory=ViewLimits)
+    desk: DeskLimits = field(default_factory=DeskLimits)
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
@@ -102,7 +102,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
-    desk.setup(app, timings.views)
+    desk.setup(app, timings.desk)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
     jwt_keys = settings.access.jwt_keys if settings.server.auth == "jwt" else None
     certificates.setup(

@@ -8,6 +8,7 @@ from support_service.app import Timings
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.shared_counts import SharedCountLimits
+from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
@@ -32,7 +33,7 @@ def patient_timings(**changes: object) -> Timings:
         events=patient_events(),
         api=SELDOM_CHECKED,
         cases=EXACT_COUNTS,
-        views=EVERY_VIEW_COUNTED,
+        desk=DeskLimits(EVERY_VIEW_COUNTED),
     )
     return replace(patient, **changes)
 

@@ -18,7 +18,7 @@ from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
 from support_service.core.urls import any_segment
-from support_service.desk.component import MACRO_SERVICE, VIEW_SERVICE
+from support_service.desk.component import MACRO_SERVICE, POLICY_SERVICE, VIEW_SERVICE
 from support_service.events.component import (
     DEAD_LETTERS,
     EVENT_CONSUMER,
@@ -40,7 +40,7 @@ from support_service.platform.settings.process import AccessSettings
 from support_service.platform.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.platform.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
-from support_service.sla.component import CLOCK_TRACKER, POLICY_SERVICE
+from support_service.sla.component import CLOCK_TRACKER
 from support_service.stream.component import CHANGE_STREAM, CURRENT_OWNERS, MASK_CASE
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 

@@ -4,11 +4,11 @@ import pydantic_core
 
 from support_service.api.cases import CASE
 from support_service.api.macros import TAG
-from support_service.api.models.macros import FilledMacro, UnfilledVariable
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route
 from support_service.core.domain.references import references_by_service
+from support_service.desk.macro_models import FilledMacro, UnfilledVariable
 from support_service.desk.macro_variables import CaseValues, fill, needs_services
 
 

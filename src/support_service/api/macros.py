@@ -1,12 +1,11 @@
 """Macros: list, create, read, replace, delete."""
 
-from support_service.api.models.macros import MacroContent, MacroPage, MacroQuery, NewMacro
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, is_known, version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.macro_models import Macro
+from support_service.desk.macro_models import Macro, MacroContent, MacroPage, MacroQuery, NewMacro
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
 MACROS = "/support/macros"
@@ -30,7 +29,7 @@ async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
 
     Variables in its text are names between two braces, such as `{{order.status}}`. An unknown one is refused.
     """
-    macro = await call.services.macros.create(call.write_origin, body.name, body.to_fields())
+    macro = await call.services.macros.create(call.write_origin, body.name, body)
     return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)})
 
 
@@ -50,7 +49,7 @@ async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: E
     All fields are replaced; fields that are not sent get their defaults. The name is that of the path, and does not
     change.
     """
-    macro, created = await call.services.macros.put(call.write_origin, macro_name, body.to_fields(), expected)
+    macro, created = await call.services.macros.put(call.write_origin, macro_name, body, expected)
     if created:
         return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)}, 201)
     return Reply(macro, version_header(macro.version))

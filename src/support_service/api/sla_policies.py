@@ -1,11 +1,11 @@
 """Service level policies: list, read, replace, delete."""
 
-from support_service.api.models.sla_policies import SlaPolicyContent, SlaPolicyList
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.etags import KnownTags, is_known, version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.desk.policy_models import SlaPolicyContent, SlaPolicyList
 from support_service.sla.policy import Policy
 
 TAG = Tag("service levels", "Service level policies: how soon cases are answered and resolved.")

@@ -4,12 +4,11 @@ from collections.abc import AsyncGenerator
 from typing import Unpack
 
 from support_service.api.models.customers import CustomerPage
-from support_service.api.models.macros import FilledMacro, MacroPage
 from support_service.cases.model.case import Workload
 from support_service.client.cases import CASES
 from support_service.client.operations import Operations, json_members, parse
 from support_service.client.parameters import CaseFilterFields, MacroFields, ViewChangeFields
-from support_service.desk.macro_models import Macro
+from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
 from support_service.desk.view_models import CountedView, SavedView, ViewPage
 
 VIEWS = ("support", "views")

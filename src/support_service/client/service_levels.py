@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-from support_service.api.models.sla_policies import SlaPolicyList
 from support_service.client.operations import Operations, forget_version, json_members, parse
 from support_service.client.parameters import PolicyFields
+from support_service.desk.policy_models import SlaPolicyList
 from support_service.sla.policy import Policy
 
 POLICIES = ("support", "sla-policies")

@@ -1,9 +1,15 @@
-"""Ids of cases, messages and attachments: random UUIDs, stored in a column of 36 characters."""
+"""Ids of cases, messages, attachments and views, and the names that callers choose for other resources.
+
+Ids are random UUIDs, stored in a column of 36 characters.
+"""
 
 import os
+import re
 
 LENGTH = 36
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits `10`, then two random
+# A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
+NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 def new_id() -> str:
@@ -18,3 +24,8 @@ def is_valid_id(text: str) -> bool:
     Other texts need no query, and a database refuses some of them.
     """
     return len(text) <= LENGTH and text.isascii() and text.isprintable()
+
+
+def is_valid_name(text: str) -> bool:
+    """Return whether a text can be the name of a macro or of a service level policy."""
+    return re.fullmatch(NAME_PATTERN, text) is not None

@@ -1,1 +1,1 @@
-"""What agents work with beside cases: saved views of the list of cases, and macros for answers to customers."""
+"""What agents work with beside cases: saved views, macros for answers to customers, service level policies."""

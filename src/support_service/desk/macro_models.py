@@ -1,19 +1,20 @@
-"""The model of macros, and the rules on their names and texts. No I/O."""
+"""Macros as clients send and get them, and the rules on their names and texts. No I/O."""
 
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from support_service.core.domain.case_vocabulary import Status
+from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
+from support_service.cases.model.vocabulary import Status, Tags
+from support_service.core.domain import case_vocabulary
+from support_service.core.ids import NAME_PATTERN
 from support_service.core.personal import INTERNAL
-from support_service.core.resource_names import NAME_PATTERN
-from support_service.desk.macro_variables import VARIABLES, find_variables, in_braces
+from support_service.desk.macro_variables import VARIABLES, Reason, find_variables, in_braces
 
 MAX_TEXT_LENGTH = 32_768  # characters
-MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's texts as JSON; a page that reaches it gets no further macro
 
 EXAMPLE: dict[str, Any] = {
     "name": "late-parcel",
@@ -23,6 +24,7 @@ EXAMPLE: dict[str, Any] = {
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
+SENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
 
 
 def _expect_known_variables(text: str) -> str:
@@ -52,32 +54,89 @@ MacroText = Annotated[
 ]
 
 
-class MacroFields(NamedTuple):
-    """What a supervisor sets of a macro, besides its name. The status and the tags are for the case; None sets none."""
+class MacroContent(RequestModel):
+    """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
 
-    text: str
-    status: Status | None
-    tags: list[str]
+    model_config = example_config(SENT_EXAMPLE)
+
+    text: MacroText
+    status: Status | None = None
+    tags: Tags = Field([])
+
+    def content_json(self) -> dict[str, Any]:
+        """Return the content as it is stored."""
+        return {"text": self.text, "status": self.status, "tags": self.tags}
 
 
-class Macro(BaseModel):
+class NewMacro(MacroContent):
+    """A macro to create."""
+
+    model_config = example_config({"name": EXAMPLE["name"], **SENT_EXAMPLE})
+
+    name: MacroName
+
+
+class Macro(ApiModel):
     """A text with variables; `status` and `tags` are for the cases that it is used in."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        json_schema_serialization_defaults_required=True,
-        json_schema_extra={"examples": [EXAMPLE]},
-    )
+    model_config = example_config(EXAMPLE)
 
     name: Annotated[str, INTERNAL]
     text: Annotated[str, INTERNAL]
-    status: Annotated[Status | None, INTERNAL]
+    status: Annotated[case_vocabulary.Status | None, INTERNAL]
     tags: Annotated[list[str], INTERNAL]
     created_at: Annotated[datetime, INTERNAL]
     updated_at: Annotated[datetime, INTERNAL]
     version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)  # sent to clients as ETag
 
-    @property
-    def fields(self) -> MacroFields:
-        """What a supervisor sets of it, besides its name."""
-        return MacroFields(self.text, self.status, self.tags)
+    def content_json(self) -> dict[str, Any]:
+        """Return the content as it is stored."""
+        return {"text": self.text, "status": self.status, "tags": self.tags}
+
+
+class MacroQuery(ApiModel):
+    """Which macros to list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
+        description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON",
+    )
+    cursor: Cursor | None = Field(
+        None, description="`nextCursor` of the previous page; without it the list starts with the oldest macro"
+    )
+
+
+class MacroPage(ApiModel):
+    """A page of macros, oldest first; `nextCursor` requests the next page, and is null on the last one."""
+
+    model_config = example_config({"items": [EXAMPLE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ5n8L-uE7cHfA4dGpO6iW_xR"})
+
+    items: list[Macro]
+    next_cursor: str | None
+
+
+class UnfilledVariable(ApiModel):
+    """A variable that stays in the text, and why."""
+
+    variable: str
+    reason: Reason = Field(
+        description="`stale`, `unavailable` or `off`: the state of its service in the timeline; `none`: no value"
+    )
+
+
+class FilledMacro(ApiModel):
+    """A macro for one case: `unfilled` lists the variables that stay in the text as they are."""
+
+    model_config = example_config(
+        {
+            "text": "Your order ORD-1001 is shipped. Follow the parcel as {{shipment.trackingNumber}}.",
+            "status": EXAMPLE["status"],
+            "tags": EXAMPLE["tags"],
+            "unfilled": [{"variable": "shipment.trackingNumber", "reason": "unavailable"}],
+        }
+    )
+
+    text: str
+    status: case_vocabulary.Status | None
+    tags: list[str]
+    unfilled: list[UnfilledVariable]

@@ -1,4 +1,4 @@
-"""The service levels component: policies, the clocks of cases, and the job that reports breaches."""
+"""The service levels component: the clocks of cases, and the job that reports breaches."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -14,9 +14,7 @@ from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
 from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.service import PolicyLimits, PolicyService
 
-POLICY_SERVICE = web.AppKey("policy_service", PolicyService)
 CLOCK_TRACKER = web.AppKey("clock_tracker", ClockTracker)
 
 log = logging.getLogger(__name__)
@@ -29,17 +27,15 @@ class SlaTimings:
     policy_refresh_interval: float = 2.0  # seconds until a policy that another replica has changed applies here
     detector: DetectorTimings = field(default_factory=DetectorTimings)
     gauges: SlaGaugeTimings = field(default_factory=SlaGaugeTimings)
-    limits: PolicyLimits = field(default_factory=PolicyLimits)
 
 
 def setup(app: web.Application, timings: SlaTimings) -> None:
-    """Add the policy service and the clocks of cases; report breaches in the background, at first at the start."""
+    """Add the clocks of cases; report breaches in the background, at first at the start."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         database, instruments = app[DATABASE], app[INSTRUMENTS]
         policies = KnownPolicies(database)
         await policies.refresh()
-        app[POLICY_SERVICE] = PolicyService(database, policies, timings.limits)
         app[CLOCK_TRACKER] = ClockTracker(policies, instruments)
         detector = BreachDetector(database, policies, instruments, timings.detector)
         gauges = SlaGauges(database, instruments, timings.gauges)

@@ -4,16 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pydantic_core
+import sqlalchemy as sa
 from cachetools import LRUCache
 
 from support_service.core.clock import utc_now
-from support_service.platform.database import Database, Reader
-from support_service.sla import policy_store
-from support_service.sla.policy import MatchedCase, PolicyVersion, first_match
+from support_service.platform.database import Database, Reader, Row
+from support_service.platform.database.tables import sla_policies
+from support_service.sla.policy import MatchedCase, PolicyContent, PolicyVersion, first_match
 from support_service.sla.projections import to_clocks
 from support_service.sla.shown_clocks import MeasuredClocks, ShownClocks
 
 KEPT_VERSIONS = 500
+
+_P = sla_policies.c
+IS_CURRENT = _P.is_current.is_(sa.true())  # the other rows are earlier versions
+CURRENT = sa.select(_P.seq, _P.name, _P.content).where(IS_CURRENT)
+CURRENT_SEQS = sa.select(_P.seq).where(IS_CURRENT)
+BY_SEQ = sa.select(_P.seq, _P.name, _P.content).where(_P.seq == sa.bindparam("of"))
+ANY = sa.select(_P.seq).limit(1)
 
 
 class KnownPolicies:
@@ -35,11 +43,12 @@ class KnownPolicies:
 
     async def refresh(self) -> None:
         """Read the policies if they have changed."""
-        seqs = await policy_store.current_versions(self._database)
+        seqs = {row.seq for row in await self._database.fetch_all(CURRENT_SEQS)}
         if seqs != {version.id for version in self._current}:
-            self._current = await policy_store.read_current(self._database)
+            versions = map(_to_version, await self._database.fetch_all(CURRENT))
+            self._current = sorted(versions, key=lambda version: version.name)
             self._versions.update({version.id: version for version in self._current})
-        self._is_used = self._is_used or bool(seqs) or await policy_store.any_exists(self._database)
+        self._is_used = self._is_used or bool(seqs) or await self._database.fetch_one(ANY) is not None
 
     def for_new_case(self, case: MatchedCase) -> PolicyVersion | None:
         """Return the policy that applies to a new case, or None."""
@@ -49,10 +58,10 @@ class KnownPolicies:
         """Return a version of a policy, which is read once."""
         known = self._versions.get(version)
         if known is None:
-            known = await policy_store.read_version(reader, version)
-            if known is None:
+            row = await reader.fetch_one(BY_SEQ, {"of": version})
+            if row is None:
                 raise LookupError(f"there is no version {version} of a service level policy")
-            self._versions[version] = known
+            self._versions[version] = known = _to_version(row)
         return known
 
     async def measured(self, clocks: str | Sequence[Mapping[str, Any]] | None) -> MeasuredClocks | None:
@@ -67,3 +76,8 @@ class KnownPolicies:
         """Return the clocks that CLOCKS_JSON has read as clients see them now; None if there is none."""
         measured = await self.measured(clocks)
         return measured and measured.shown(utc_now())
+
+
+def _to_version(row: Row) -> PolicyVersion:
+    content = PolicyContent.model_validate(row.content)
+    return PolicyVersion(row.seq, row.name, content, content.to_terms())

@@ -127,9 +127,9 @@ class PolicyContent(PolicyModel):
         given = {target: each for target, each in zip(TARGETS, durations, strict=True) if each is not None}
         return Terms(given, self.calendar.to_calendar() if self.calendar else AllHours())
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as it is stored: members with the value None are left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+    def content_json(self) -> dict[str, Any]:
+        """Return the content as it is stored: members with the value None are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PolicyContent.model_fields))
 
 
 class Policy(PolicyContent):
@@ -146,10 +146,6 @@ class Policy(PolicyContent):
     created_at: datetime
     updated_at: datetime
     version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
-
-    def content_json(self) -> dict[str, Any]:
-        """Return its content as it is stored."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PolicyContent.model_fields))
 
 
 class PolicyVersion(NamedTuple):

@@ -7,6 +7,7 @@ from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.shared_counts import SharedCountLimits
 from support_service.core.domain.principals import ANONYMOUS
+from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
 from support_service.guard.component import ADMISSION
 from support_service.guard.fair_turns import TurnLimits
@@ -57,7 +58,9 @@ async def test_views_wait_behind_counts_of_their_caller_only(make_client):
     """What is not counted by the deadline has no count; the views are listed all the same."""
     for holder, seconds, expected in ((ANONYMOUS.name, 0.05, None), ("another caller", 3600.0, 0)):
         turns = TurnLimits(total=2, per_caller=1, max_wait=3600.0)
-        timings = patient_timings(api=replace(SELDOM_CHECKED, turns=turns), views=ViewLimits(count_seconds=seconds))
+        timings = patient_timings(
+            api=replace(SELDOM_CHECKED, turns=turns), desk=DeskLimits(ViewLimits(count_seconds=seconds))
+        )
         client = await make_client(timings=timings)
         await save(client, f"Closed, beside {holder}", status="closed")
         async with client.app[SERVICES].turns.occupy(holder):

@@ -6,13 +6,13 @@ import pytest
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
+from support_service.desk.component import DeskLimits
 from support_service.sla.component import SlaTimings
 from support_service.sla.detector import DetectorTimings
-from support_service.sla.service import PolicyLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
 from tests.support.service_levels import HOUR, move_due_times
-from tests.support.timings import patient_timings
+from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
 
 POLICIES = "/support/sla-policies"
 TARGETS = {"firstResponse": "PT1H", "nextResponse": "PT2H", "resolution": "PT8H"}
@@ -22,7 +22,9 @@ KEY = {"Idempotency-Key": "policy-key-1"}
 @pytest.fixture
 def timings():
     """Timings of a service that looks for breaches often."""
-    return patient_timings(sla=SlaTimings(detector=DetectorTimings(interval=0.02), limits=PolicyLimits(max_policies=3)))
+    return patient_timings(
+        sla=SlaTimings(detector=DetectorTimings(interval=0.02)), desk=DeskLimits(EVERY_VIEW_COUNTED, max_policies=3)
+    )
 
 
 async def put(client, name, status=200, headers=(), **fields):

@@ -17,6 +17,7 @@ MODULES = {
     "desk",
     "desk.macro_models",
     "desk.macro_variables",
+    "desk.policy_models",
     "desk.view_models",
     "events",
     "events.broker",

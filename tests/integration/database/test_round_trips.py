@@ -11,6 +11,7 @@ from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
+from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
 from support_service.platform.audit import store
 from support_service.platform.database.failures import StatementError
@@ -19,7 +20,6 @@ from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.sla.clock_tracker import ClockTracker
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
-from support_service.sla.service import PolicyService
 from tests.support.timings import PATIENT_DATABASE
 
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}

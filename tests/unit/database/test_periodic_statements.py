@@ -13,7 +13,7 @@ from support_service.cases.store import case_counts, missing_documents
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.platform.audit import store as audit_store
 from support_service.platform.idempotency import store as idempotency_store
-from support_service.sla import clock_counts, clock_store, policy_store
+from support_service.sla import clock_counts, clock_store, known_policies
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
@@ -85,7 +85,7 @@ PERIODIC = {
     "old idempotency keys": (idempotency_store.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "due clocks": (clock_store.DUE, {"now": OLD, "count": 200}),
     "the oldest clocks": (clock_counts.OLDEST, {}),
-    "policies": (policy_store.CURRENT_SEQS, {}),
+    "policies": (known_policies.CURRENT_SEQS, {}),
     "the lease": (lease_store.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
 SMALL = {"attachment_ledger", "audit_head", "leases", "sla_policies"}  # a few rows, whatever happens

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from support_service.core.domain.references import references_by_service
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.core.resource_names import is_valid_name
+from support_service.core.ids import is_valid_name
 from support_service.desk.macro_models import MAX_TEXT_LENGTH, MacroName, MacroText
 from support_service.desk.macro_variables import (
     MAX_VALUE_LENGTH,

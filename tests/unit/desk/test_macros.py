@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from pydantic_core import from_json
 
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.desk.macro_models import MacroFields
-from support_service.desk.macros import MacroLimits, MacroService
+from support_service.desk.macro_models import MacroContent
+from support_service.desk.macros import MacroService
 from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -16,8 +16,8 @@ from tests.conftest import both_databases
 from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = both_databases
-FIELDS = MacroFields("Hello {{customer.id}}", "pending", ["delivery"])
-OTHER = MacroFields("Bye", None, [])
+FIELDS = MacroContent(text="Hello {{customer.id}}", status="pending", tags=["delivery"])
+OTHER = MacroContent(text="Bye")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def audited(database):
 async def test_created_macro_equals_the_macro_that_is_read(service):
     created = await service.create(SYSTEM_ORIGIN, "hello", FIELDS)
     assert await service.get("hello") == created
-    assert created.fields == FIELDS
+    assert created.content_json() == FIELDS.content_json()
 
 
 async def test_every_change_is_in_the_audit_log(service, database):
@@ -44,7 +44,7 @@ async def test_every_change_is_in_the_audit_log(service, database):
     await service.put(SYSTEM_ORIGIN, "hello", OTHER)
     await service.put(SYSTEM_ORIGIN, "hello", OTHER)  # changes nothing
     await service.delete(SYSTEM_ORIGIN, "hello")
-    first, second = (fields._asdict() for fields in (FIELDS, OTHER))
+    first, second = (fields.content_json() for fields in (FIELDS, OTHER))
     assert await audited(database) == [
         ("macro.created", None, {"hello": [None, first]}),
         ("macro.changed", None, {"hello": [first, second]}),
@@ -60,7 +60,8 @@ async def test_replaced_macro_has_the_next_version(service):
     assert (same, is_new, is_new_again) == (created, True, False)
     changed, _ = await service.put(SYSTEM_ORIGIN, "hello", OTHER, {created.version})
     assert changed == await service.get("hello")
-    assert (changed.version, changed.created_at, changed.fields) == (created.version + 1, created.created_at, OTHER)
+    assert (changed.version, changed.created_at) == (created.version + 1, created.created_at)
+    assert changed.content_json() == OTHER.content_json()
     assert changed.updated_at > created.updated_at
 
 
@@ -97,14 +98,15 @@ async def test_names_are_unique_and_case_sensitive(service):
         await service.create(SYSTEM_ORIGIN, "hello", OTHER)
     assert refusal.value.code == "macro_exists"
     await service.create(SYSTEM_ORIGIN, "Hello", OTHER)
-    assert ((await service.get("hello")).fields, (await service.get("Hello")).fields) == (FIELDS, OTHER)
+    texts = [(await service.get(name)).text for name in ("hello", "Hello")]
+    assert texts == [FIELDS.text, OTHER.text]
 
 
 async def test_number_of_macros_is_limited(database, database_url):
     """Also if several replicas create some at the same moment; those that exist can be replaced."""
     other = databases.connect(database_url, timings=PATIENT_DATABASE)
     await other.open()
-    replicas = [MacroService(each, MacroLimits(max_macros=3)) for each in (database, other)]
+    replicas = [MacroService(each, most=3) for each in (database, other)]
     await replicas[0].create(SYSTEM_ORIGIN, "macro-0", FIELDS)
     creating = (replicas[number % 2].put(SYSTEM_ORIGIN, f"macro-{number}", FIELDS) for number in range(1, 7))
     refused = [each for each in await asyncio.gather(*creating, return_exceptions=True) if isinstance(each, Exception)]
@@ -119,10 +121,10 @@ async def test_number_of_macros_is_limited(database, database_url):
 
 async def test_pages_have_all_macros_once(database):
     """Oldest first. A page ends early if its texts are long as they are stored, or as JSON."""
-    service = MacroService(database, MacroLimits(max_page_bytes=100))
+    service = MacroService(database, max_page_bytes=100)
     texts = ["short", "also short", "x" * 95, "\x01" * 20, "short again"]
     for number, text in enumerate(texts):
-        await service.create(SYSTEM_ORIGIN, f"macro-{number}", FIELDS._replace(text=text))
+        await service.create(SYSTEM_ORIGIN, f"macro-{number}", FIELDS.model_copy(update={"text": text}))
     cursor, pages = None, []
     while True:
         page, cursor = await service.list_macros(cursor, 4)

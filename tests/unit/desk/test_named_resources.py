@@ -7,14 +7,14 @@ import sqlalchemy as sa
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
-from support_service.desk.macro_models import MacroFields
+from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
+from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
 from support_service.platform import database as databases
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
-from support_service.sla.service import PolicyService
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 
@@ -25,7 +25,7 @@ OWNER = WriteOrigin(Principal("lan", "agent", "agent-1"))
 
 def put_macro(database, content):
     """Create or replace a macro."""
-    return MacroService(database).put(SYSTEM_ORIGIN, "a", MacroFields(content, None, []))
+    return MacroService(database).put(SYSTEM_ORIGIN, "a", MacroContent(text=content))
 
 
 def put_policy(database, content):
@@ -36,7 +36,7 @@ def put_policy(database, content):
 
 def create_macro(database, content):
     """Create a macro."""
-    return MacroService(database).create(SYSTEM_ORIGIN, "a", MacroFields(content, None, []))
+    return MacroService(database).create(SYSTEM_ORIGIN, "a", MacroContent(text=content))
 
 
 def create_view(database, content):

@@ -215,6 +215,14 @@ def test_log_patterns_of_pages_match_log_messages(page):
                 assert any(alternative in each or named in each for each in words), alternative
 
 
+ERRORS_OF_KINDS = {
+    "not_found_code": errors.NotFound,
+    "changed_code": errors.VersionConflict,
+    "exists_code": errors.Conflict,
+    "too_many_code": errors.Conflict,
+}
+
+
 def raised():
     """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
     statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
@@ -231,6 +239,12 @@ def raised():
             found.add((values[1], values[0]))
         if name == "expect_resource_version" and values[2] is not None:
             found.add((values[2], STATUS_BY_ERROR[errors.VersionConflict]))
+        if name == "Kind":  # of named resources, which raise these
+            found |= {
+                (each.value.value, STATUS_BY_ERROR[ERRORS_OF_KINDS[each.arg]])
+                for each in call.keywords
+                if each.arg in ERRORS_OF_KINDS
+            }
     return found
 
 

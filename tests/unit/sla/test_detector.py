@@ -13,6 +13,7 @@ from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.core.domain.service_levels import TARGETS
 from support_service.core.errors import Conflict
+from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
@@ -23,7 +24,6 @@ from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
-from support_service.sla.service import PolicyService
 from tests.conftest import both_databases
 from tests.support.scrape import parse
 

@@ -35,7 +35,7 @@ def calendar(**fields: Any) -> dict[str, Any]:
 
 def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
     """Durations in hours, minutes and seconds."""
-    assert PolicyContent.model_validate(EXAMPLE_FIELDS).to_json() == {
+    assert PolicyContent.model_validate(EXAMPLE_FIELDS).content_json() == {
         **EXAMPLE_FIELDS,
         "calendar": {
             **EXAMPLE_FIELDS["calendar"],

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.service_levels import TARGETS
+from support_service.desk.policies import PolicyService
 from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
@@ -29,7 +30,6 @@ from support_service.sla.detector import BreachDetector, DetectorTimings
 from support_service.sla.known_policies import KnownPolicies
 from support_service.sla.policy import PolicyContent
 from support_service.sla.policy_calendar import WEEKDAYS
-from support_service.sla.service import PolicyService
 from tests.support.examples import examples
 from tests.support.sla.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.sla.strategies import calendars

@@ -18,8 +18,8 @@ from support_service.api.routing.problem_groups import (
     IDEMPOTENCY_PROBLEMS,
 )
 from support_service.api.routing.route import BYTES, JSON, PUBLIC, Route
+from support_service.core.ids import NAME_PATTERN
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.core.resource_names import NAME_PATTERN
 from support_service.guard.problems import Problem
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
 

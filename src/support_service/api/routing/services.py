@@ -16,6 +16,7 @@ from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import Role, Scope
 from support_service.desk.macros import MacroService
+from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
@@ -29,7 +30,6 @@ from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.database import Database
 from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.telemetry.provider import Metrics
-from support_service.sla.service import PolicyService
 from support_service.stream.service import ChangeStream
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache.base import SnapshotStore

@@ -1,0 +1,72 @@
+"""Service level policies: named rules of how soon cases are answered and resolved.
+
+A change adds a row. The rows of earlier versions stay for the cases that they apply to.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from support_service.desk.named_resources import Kind, NamedResources
+from support_service.platform.database import Database, Row, Transaction
+from support_service.platform.database.tables import sla_policies
+from support_service.sla.known_policies import IS_CURRENT, KnownPolicies
+from support_service.sla.policy import Policy, PolicyContent
+
+KIND = Kind(
+    table=sla_policies,
+    current=(IS_CURRENT,),
+    noun="policy",
+    full_noun="service level policy",
+    full_plural="service level policies",
+    created="sla-policy.created",
+    changed="sla-policy.changed",
+    deleted="sla-policy.deleted",
+    not_found_code="sla_policy_not_found",
+    changed_code="sla_policy_changed",
+    exists_code="sla_policy_exists",
+    exists_message="Another request has just created the policy {name}; read it.",
+    too_many_code="too_many_sla_policies",
+)
+RETIRE = sla_policies.update().where(IS_CURRENT, sla_policies.c.name == sa.bindparam("of")).values(is_current=False)
+
+
+class PolicyService(NamedResources[PolicyContent, Policy]):
+    """Reads and changes policies. A change applies to cases that are opened later."""
+
+    def __init__(self, database: Database, policies: KnownPolicies, *, most: int = 100) -> None:
+        super().__init__(database, KIND, most)
+        self._policies = policies
+
+    async def list_policies(self) -> list[Policy]:
+        """Return all policies in the order in which they are tried: that of their names, by code points."""
+        rows = await self._database.fetch_all(self._current)
+        return sorted(map(self._to_resource, rows), key=lambda policy: policy.name)
+
+    async def _has_changed(self) -> None:
+        await self._policies.refresh()
+
+    async def _lock(self, tx: Transaction, name: str) -> Policy | None:
+        policy = await super()._lock(tx, name)
+        # A change that this one waited for has retired that version; only another statement sees the version after it.
+        while policy is None and await tx.fetch_one(self._by_name, {"of": name}):
+            policy = await super()._lock(tx, name)
+        return policy
+
+    async def _replace(self, tx: Transaction, resource: Policy) -> None:
+        await self._remove(tx, resource.name)
+        await tx.execute(self._insert, self._values(resource))
+
+    async def _remove(self, tx: Transaction, name: str) -> None:
+        await tx.execute(RETIRE, {"of": name})
+
+    def _build(self, content: Mapping[str, Any], facts: Mapping[str, Any]) -> Policy:
+        return Policy.model_validate({**content, **facts})
+
+    def _content_of(self, row: Row) -> Mapping[str, Any]:
+        content: Mapping[str, Any] = row.content
+        return content
+
+    def _columns_of(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"content": content, "is_current": True}
