@@ -5,8 +5,7 @@ from support_service.api.routing.etags import KnownTags, is_known, version_heade
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.desk.policy_models import SlaPolicyContent, SlaPolicyList
-from support_service.sla.policy import Policy
+from support_service.desk.policy_models import Policy, SlaPolicyContent, SlaPolicyList
 
 TAG = Tag("service levels", "Service level policies: how soon cases are answered and resolved.")
 POLICIES = "/support/sla-policies"

@@ -38,7 +38,8 @@ from support_service.client.parameters import (
 )
 from support_service.client.retries import ClientTimings
 from support_service.client.support_client import SupportClient
-from support_service.sla.policy import Policy, PolicyMatch, PolicyTargets
+from support_service.desk.policy_models import Policy
+from support_service.sla.policy import PolicyMatch, PolicyTargets
 from support_service.sla.policy_calendar import PolicyCalendar, WeekSpans
 from support_service.sla.shown_clocks import ShownClock, ShownClocks
 

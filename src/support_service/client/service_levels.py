@@ -5,8 +5,7 @@ from typing import Unpack
 
 from support_service.client.operations import Operations, forget_version, json_members, parse
 from support_service.client.parameters import PolicyFields
-from support_service.desk.policy_models import SlaPolicyList
-from support_service.sla.policy import Policy
+from support_service.desk.policy_models import Policy, SlaPolicyList
 
 POLICIES = ("support", "sla-policies")
 

@@ -1,13 +1,39 @@
-"""Service level policies as clients send and get them."""
+"""Service level policies as clients send and get them. No I/O."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.sla.policy import EXAMPLE, EXAMPLE_FIELDS, Policy, PolicyContent
+from support_service.sla.policy import EXAMPLE_FIELDS, PolicyContent
+
+EXAMPLE: dict[str, Any] = {
+    "name": "10-urgent",
+    **EXAMPLE_FIELDS,
+    "createdAt": "2026-05-12T08:30:00.125000Z",
+    "updatedAt": "2026-05-12T09:02:11.480000Z",
+}
 
 
 class SlaPolicyContent(PolicyContent):
     """The content of a policy."""
 
     model_config = example_config(EXAMPLE_FIELDS)
+
+
+class Policy(PolicyContent):
+    """A service level policy."""
+
+    model_config = ConfigDict(
+        title="SlaPolicy", json_schema_serialization_defaults_required=True, json_schema_extra={"examples": [EXAMPLE]}
+    )
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
 
 
 class SlaPolicyList(ApiModel):

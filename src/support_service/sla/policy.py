@@ -1,12 +1,10 @@
 """The model of service level policies: which cases one is for, its targets, its calendar. No I/O."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, Self
 
-from pydantic import ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import Field, model_validator
 
 from support_service.core.domain.case_vocabulary import Priority
 from support_service.core.domain.service_levels import TARGETS
@@ -28,12 +26,6 @@ EXAMPLE_FIELDS: dict[str, Any] = {
         "holidays": ["2026-09-02"],
     },
     "public": False,
-}
-EXAMPLE: dict[str, Any] = {
-    "name": "10-urgent",
-    **EXAMPLE_FIELDS,
-    "createdAt": "2026-05-12T08:30:00.125000Z",
-    "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
 
 
@@ -130,22 +122,6 @@ class PolicyContent(PolicyModel):
     def content_json(self) -> dict[str, Any]:
         """Return the content as it is stored: members with the value None are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(PolicyContent.model_fields))
-
-
-class Policy(PolicyContent):
-    """A service level policy."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        json_schema_serialization_defaults_required=True,
-        json_schema_extra={"examples": [EXAMPLE]},
-        title="SlaPolicy",
-    )
-
-    name: str
-    created_at: datetime
-    updated_at: datetime
-    version: SkipJsonSchema[int] = Field(default=1, exclude=True)  # sent to clients as ETag
 
 
 class PolicyVersion(NamedTuple):
