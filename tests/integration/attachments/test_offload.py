@@ -8,11 +8,10 @@ import sqlalchemy as sa
 
 from support_service.attachments import garbage, rows
 from support_service.attachments.garbage import GarbageCollector, GarbageTimings
-from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.file_mover import OffloadTimings
+from support_service.attachments.maintenance import file_mover
+from support_service.attachments.maintenance.file_mover import OffloadTimings, Throttle
 from support_service.attachments.maintenance.offload import DELETE_GRACE
 from support_service.attachments.maintenance.scrub import list_page
-from support_service.attachments.maintenance.throttle import Throttle
 from support_service.attachments.model import FileTotals
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
@@ -28,9 +27,7 @@ OFFLOAD, GARBAGE = OffloadTimings(), GarbageTimings()
 
 async def switch(tx, claimed, run_id, due_at):
     """Make the row of a claimed file name its copy on S3, for a run."""
-    return await offload_queries.switch_to_copy(
-        tx, claimed.attachment, "s3", claimed.copy_key, mover=run_id, due_at=due_at
-    )
+    return await file_mover.switch_to_copy(tx, claimed.attachment, "s3", claimed.copy_key, mover=run_id, due_at=due_at)
 
 
 @both_databases
@@ -169,7 +166,7 @@ async def test_row_never_refers_to_a_copy_that_is_being_deleted(harness):
     harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
     async with harness.database.transaction() as tx:
         assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
-        await offload_queries.renew_claims(tx, "mover", harness.clock() + OFFLOAD.claim_lease)
+        await file_mover.renew_claims(tx, "mover", harness.clock() + OFFLOAD.claim_lease)
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "mover", harness.clock())
 
@@ -271,9 +268,9 @@ async def test_offload_reports_an_unavailable_database(harness, database, monkey
     async def gone(*_, **__):
         raise Unavailable("database_unavailable", "The database can't be reached; try again")
 
-    for step in ("switch_to_copy", "claim"):
+    for step in ("switch_to_copy", "claim_files"):
         with monkeypatch.context() as patch:
-            patch.setattr(offload_queries, step, gone)
+            patch.setattr(file_mover, step, gone)
             with pytest.raises(Unavailable):
                 await harness.offload()
     await harness.reconcile_later()
@@ -335,9 +332,9 @@ async def test_renewing_and_releasing_claims_do_not_deadlock(harness):
         return len(rows) > 0
 
     async with harness.database.transaction() as tx:
-        await offload_queries.make_copy_due(tx, "s3", claimed.copy_key, harness.clock())
+        await file_mover.make_copy_due(tx, "s3", claimed.copy_key, harness.clock())
         holding = asyncio.create_task(mover.renew_claims("mover"))
         await eventually(holder_waits)
-        await offload_queries.release_claim(tx, claimed.attachment.id, "mover")
+        await file_mover.release_claim(tx, claimed.attachment.id, "mover")
     await holding
     assert await harness.offloader().pending(harness.clock()) == FileTotals(1, 5)

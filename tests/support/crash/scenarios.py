@@ -142,7 +142,7 @@ class Offload(Scenario):
     arguments = ("offload", "--older-than", "0s")
     steps = (
         before("attachments/maintenance/file_mover.py", "stored = await self._target.put("),  # the file is claimed
-        before("attachments/maintenance/file_mover.py", "return await offload_queries.switch_to_copy("),  # it is copied
+        before("attachments/maintenance/file_mover.py", "return await switch_to_copy("),  # it is copied
         before("attachments/garbage.py", "await storage.delete(entry.key)"),  # its row names the copy
     )
 

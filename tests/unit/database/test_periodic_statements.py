@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from support_service.attachments import garbage, rows
-from support_service.attachments.maintenance import offload_queries, retention
+from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases.store import case_counts, missing_documents
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.platform.audit import store as audit_store
@@ -150,6 +150,6 @@ async def test_jobs_of_attachments_find_their_rows_by_an_index(plans_of):
     """The retention reads old files only, and the offload the oldest ones of a storage."""
     recorder = Recorder()
     await garbage.claim_due_garbage(recorder, NOW, 10, until=NOW)
-    await offload_queries.claim(recorder, "local", OLD, NOW, mover="a", until=NOW, limit=10)
+    await file_mover.claim_files(recorder, "local", OLD, NOW, mover="a", until=NOW, limit=10)
     await retention.list_expired(recorder, OLD, ["closed"], None, 10)
     assert [scanned(plans_of(*statement)) for statement in recorder.statements] == [set()] * 3

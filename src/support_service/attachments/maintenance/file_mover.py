@@ -7,19 +7,43 @@
 A crash at any point loses no file and leaves no orphan: when the claims of a dead run expire, other runs take over.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, NamedTuple
 
+import sqlalchemy as sa
+
 from support_service.attachments import rows
 from support_service.attachments.garbage import GarbageEntry, WallClock, add_garbage
-from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.throttle import Throttle
-from support_service.attachments.model import StoredAttachment, content_disposition
+from support_service.attachments.model import FileTotals, StoredAttachment, content_disposition
+from support_service.attachments.rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader, Transaction
+from support_service.platform.database.compiled import compiled
+from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments
+
+DELETE_COPY_FROM_GARBAGE = compiled(
+    garbage.delete().where(
+        garbage.c.storage == sa.bindparam("new_storage"),
+        garbage.c.storage_key == sa.bindparam("new_key"),
+        garbage.c.mover == sa.bindparam("by"),
+        ~garbage.c.removing,
+    )
+)
+SWITCH_TO_COPY = compiled(
+    attachments.update()
+    .where(
+        attachments.c.id == sa.bindparam("moved"),
+        attachments.c.mover == sa.bindparam("by"),
+        attachments.c.storage_key == sa.bindparam("old_key"),
+    )
+    .values(storage=sa.bindparam("new_storage"), storage_key=sa.bindparam("new_key"), mover=None, moving_until=None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +75,23 @@ class OffloadResult:
     reason: str = ""
 
 
+class Throttle:
+    """Bandwidth limit in bytes per second, shared by all streams; None means no limit."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._until = 0.0
+
+    async def limit(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the blocks unchanged, no faster than the limit."""
+        loop = asyncio.get_running_loop()
+        async for block in blocks:
+            if self._rate:
+                self._until = max(self._until, loop.time()) + len(block) / self._rate
+                await asyncio.sleep(self._until - loop.time())
+            yield block
+
+
 class FileMover:
     """Moves single files from `source` to `target` for runs, which are named by an id."""
 
@@ -78,9 +119,7 @@ class FileMover:
         at = self._clock()
         until = at + self._timings.claim_lease
         async with self._database.transaction() as tx:
-            attachments = await offload_queries.claim(
-                tx, self._source.name, before, at, mover=run_id, until=until, limit=limit
-            )
+            attachments = await claim_files(tx, self._source.name, before, at, mover=run_id, until=until, limit=limit)
             claimed = [ClaimedFile(attachment, new_key()) for attachment in attachments]
             copies = [GarbageEntry(self._target.name, key, attachment.size_bytes) for attachment, key in claimed]
             await add_garbage(tx, copies, until, mover=run_id)
@@ -89,15 +128,15 @@ class FileMover:
     async def renew_claims(self, run_id: str) -> None:
         """Renew the claims of a run."""
         async with self._database.transaction() as tx:
-            await offload_queries.renew_claims(tx, run_id, self._clock() + self._timings.claim_lease)
+            await renew_claims(tx, run_id, self._clock() + self._timings.claim_lease)
 
     async def release(self, claimed: ClaimedFile, run_id: str, *, retry_after: timedelta | None = None) -> None:
         """Release a claim and make its copy due for deletion. With `retry_after`, block new claims for that time."""
         at = self._clock()
         async with self._database.transaction() as tx:
-            await offload_queries.make_copy_due(tx, self._target.name, claimed.copy_key, at)
+            await make_copy_due(tx, self._target.name, claimed.copy_key, at)
             until = at + retry_after if retry_after else None
-            await offload_queries.release_claim(tx, claimed.attachment.id, run_id, until)
+            await release_claim(tx, claimed.attachment.id, run_id, until)
 
     async def move(self, claimed: ClaimedFile, run_id: str, throttle: Throttle) -> OffloadResult:
         """Move one claimed file.
@@ -126,7 +165,7 @@ class FileMover:
 
     async def _switch(self, claimed: ClaimedFile, run_id: str) -> bool:
         async with self._database.transaction() as tx:
-            return await offload_queries.switch_to_copy(
+            return await switch_to_copy(
                 tx,
                 claimed.attachment,
                 self._target.name,
@@ -160,3 +199,90 @@ class FileMover:
         series = {"to": self._target.name, "outcome": result.outcome}
         self._instruments.attachment_offloaded.add(1, series)
         self._instruments.attachment_offloaded_bytes.add(result.attachment.size_bytes, series)
+
+
+async def movable_totals(
+    reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None
+) -> FileTotals:
+    """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
+    free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
+    sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
+    row = await reader.fetch_one(
+        sa.select(
+            sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0).label("bytes")
+        ).select_from(sizes)
+    )
+    assert row is not None  # noqa: S101 - a count has a row
+    return FileTotals(files=row.files, bytes=int(row.bytes))
+
+
+async def claim_files(
+    tx: Transaction, source: str, before: datetime, now: datetime, *, mover: str, until: datetime, limit: int
+) -> list[StoredAttachment]:
+    """Claim at most `limit` unclaimed files, the oldest first. No other run can claim them before `until`."""
+    chosen = (
+        sa.select(attachments.c.id)
+        .where(_claimable(source, before, now))
+        .order_by(attachments.c.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = [row.id for row in await tx.fetch_all(chosen)]
+    claimed = (
+        attachments.update()
+        .where(attachments.c.id.in_(ids))
+        .values(mover=mover, moving_until=until)
+        .returning(*COLUMNS)
+    )
+    return [to_attachment(row) for row in await tx.fetch_all(claimed)] if ids else []
+
+
+async def renew_claims(tx: Transaction, mover: str, until: datetime) -> None:
+    """Extend the claims of a run, and its entries on the garbage list, to `until`."""
+    # Lock order: the garbage list before the attachments, as in every transaction that changes both. Otherwise two
+    # transactions may deadlock.
+    await tx.execute(garbage.update().where(garbage.c.mover == mover, ~garbage.c.removing).values(due_at=until))
+    await tx.execute(attachments.update().where(attachments.c.mover == mover).values(moving_until=until))
+
+
+async def release_claim(tx: Transaction, attachment_id: str, mover: str, until: datetime | None = None) -> None:
+    """Release the claim of a run on a file. With `until`, no run can claim it before that time."""
+    await tx.execute(
+        attachments.update()
+        .where(attachments.c.id == attachment_id, attachments.c.mover == mover)
+        .values(mover=None, moving_until=until)
+    )
+
+
+async def switch_to_copy(
+    tx: Transaction, moved: StoredAttachment, storage: str, key: str, *, mover: str, due_at: datetime
+) -> bool:
+    """Make an attachment name its copy, and put its old bytes on the garbage list, due at `due_at`.
+
+    Return False and leave the attachment unchanged if it was deleted in the meantime, or if the claim or the copy was
+    lost.
+    """
+    copy = {"new_storage": storage, "new_key": key, "by": mover}
+    if not await tx.execute(DELETE_COPY_FROM_GARBAGE, copy):
+        return False
+    if not await tx.execute(SWITCH_TO_COPY, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
+        await add_garbage(tx, [GarbageEntry(storage, key, moved.size_bytes)], due_at)
+        return False
+    await add_garbage(tx, [bytes_of(moved)], due_at)
+    for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
+        await add_to_ledger(tx, name, sign, sign * moved.size_bytes)
+    return True
+
+
+async def make_copy_due(tx: Transaction, storage: str, key: str, at: datetime) -> None:
+    """Make a failed copy due for deletion at `at`."""
+    copy = sa.and_(garbage.c.storage == storage, garbage.c.storage_key == key)
+    await tx.execute(garbage.update().where(copy, ~garbage.c.removing).values(due_at=at, mover=None))
+
+
+def _claimable(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        attachments.c.storage == source,
+        attachments.c.created_at <= before,
+        sa.or_(attachments.c.moving_until.is_(None), attachments.c.moving_until < now),
+    )

@@ -8,9 +8,14 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from support_service.attachments.garbage import WallClock
-from support_service.attachments.maintenance import offload_queries
-from support_service.attachments.maintenance.file_mover import ClaimedFile, FileMover, OffloadResult, OffloadTimings
-from support_service.attachments.maintenance.throttle import Throttle
+from support_service.attachments.maintenance.file_mover import (
+    ClaimedFile,
+    FileMover,
+    OffloadResult,
+    OffloadTimings,
+    Throttle,
+    movable_totals,
+)
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
@@ -22,7 +27,6 @@ from support_service.platform.telemetry.instruments import Instruments
 
 # Delay before the old bytes are deleted: a download may have read the row but not opened the file yet.
 DELETE_GRACE = timedelta(seconds=10)
-
 log = logging.getLogger(__name__)
 ReportOffload = Callable[[OffloadResult], None]
 
@@ -47,7 +51,7 @@ class Offloader:
 
     async def pending(self, before: datetime, limit: int | None = None) -> FileTotals:
         """Return the number and size of the files to move: unclaimed, created before `before`, at most `limit`."""
-        return await offload_queries.movable_totals(self._database, self._source.name, before, self._clock(), limit)
+        return await movable_totals(self._database, self._source.name, before, self._clock(), limit)
 
     async def run(
         self,
