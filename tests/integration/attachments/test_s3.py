@@ -177,7 +177,7 @@ async def test_slow_client_does_not_count_as_a_frozen_s3(impatient, monkeypatch)
     """Only time in which S3 does not read counts."""
     storage = impatient(stall=0.2)
     now = [1000.0]
-    monkeypatch.setattr("support_service.attachments.upload.hashing_stream.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.attachments.storage.s3.monotonic", lambda: now[0])
 
     async def slow():
         yield b"x" * PART_BYTES
@@ -204,7 +204,7 @@ async def test_completing_a_file_may_take_longer_than_a_stall(impatient, s3, mon
         s3.freeze()
         looks.append(None)
 
-    monkeypatch.setattr("support_service.attachments.upload.hashing_stream.monotonic", now)
+    monkeypatch.setattr("support_service.attachments.storage.s3.monotonic", now)
     assert (await storage.put(frozen_at_the_end())).size == PART_BYTES
 
 

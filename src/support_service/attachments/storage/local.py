@@ -3,10 +3,13 @@
 import asyncio
 import errno
 import hashlib
+import logging
 import os
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -20,19 +23,21 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
+    expect_size,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
-from support_service.attachments.storage.folders import UNFINISHED, StorageFolders
-from support_service.attachments.storage.local_files import open_at, stat_file, unlink
 from support_service.core.errors import InsufficientStorage, Unavailable
 from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
-Result = TypeVar("Result")
+UNFINISHED = "tmp"  # folder of files that are still being uploaded
+OWN_NAMES = {*SHARDS, UNFINISHED, "lost+found"}  # names in the root folder that are the service's or the file system's
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The fault of one file, if its folder can be used: a symbolic link, a directory, or lost permissions.
 NOT_OUR_FILE_ERRNOS = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM)
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 
 class LocalAttachmentStorage:
@@ -177,6 +182,132 @@ class LocalAttachmentStorage:
         free = self.free() if self._reserve else None
         if free is not None and free - size_hint < self._reserve:
             raise _out_of_space()
+
+
+class StorageFolders:
+    """The folders `tmp` and `00` to `ff` below a root. The methods block, and raise OSError if the disk fails."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._name = str(root)  # pathlib costs more than the calls in `exist`
+        self._identity: tuple[int, int] | None = None
+
+    def create(self) -> None:
+        """Create the root and the folders that do not exist. Log a warning if the root has files of others."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._identity = self._current_identity()
+        self._create_missing()
+        self._warn_of_foreign_files()
+
+    def exist(self, folder: str) -> bool:
+        """Return whether `tmp` and the folder of a file exist. It runs on the event loop: it takes 3 us."""
+        return os.access(f"{self._name}/{UNFINISHED}", os.F_OK) and os.access(f"{self._name}/{folder}", os.F_OK)
+
+    def restore(self) -> None:
+        """Create folders again that another program has removed, such as one that removes empty folders.
+
+        Raises FileNotFoundError like `expect_root`.
+        """
+        self.expect_root()
+        log.warning("Another program has removed folders from %s; they are created again.", self._root)
+        self._create_missing()
+
+    def expect_root(self) -> None:
+        """Raise FileNotFoundError if the root is missing or another folder than before, such as an unmounted volume."""
+        identity = None
+        with suppress(FileNotFoundError):
+            identity = self._current_identity()
+        if identity is None or identity != self._identity:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
+
+    def list_files(self, folder: str) -> list[FileInfo]:
+        """Return the files of a folder in the order of keys; none if another program has removed the folder."""
+        try:
+            with os.scandir(self._root / folder) as entries:
+                files = [stat_file(Path(entry.path), f"{folder}/{entry.name}") for entry in entries]
+        except FileNotFoundError:
+            self.expect_root()
+            return []
+        return sorted((found for found in files if found), key=lambda found: found.key)
+
+    def _current_identity(self) -> tuple[int, int]:
+        status = self._root.stat()
+        return status.st_dev, status.st_ino
+
+    def _create_missing(self) -> None:
+        for name in (UNFINISHED, *SHARDS):
+            # The mode: no other user's program reads or deletes attachments.
+            (self._root / name).mkdir(mode=0o700, exist_ok=True)
+
+    def _warn_of_foreign_files(self) -> None:
+        foreign = sorted(entry.name for entry in self._root.iterdir() if entry.name not in OWN_NAMES)
+        if foreign:
+            log.warning(
+                "%s has %d files or folders of another program, such as %s. If that program moves or deletes old "
+                "files, it takes attachments too: give this service a directory of its own.",
+                self._root,
+                len(foreign),
+                foreign[0],
+            )
+
+
+def open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
+    """Open a file and return it with the block of `length` bytes at `offset`.
+
+    Raises UnreadableFile if it is not a regular file or, with `size`, does not have that many bytes.
+    """
+    file = FileIO(path, "rb", opener=_open_without_waiting)
+    try:
+        _expect_regular(os.fstat(file.fileno()), size)
+        file.seek(offset)
+        return file, file.read(length)
+    except BaseException:
+        file.close()
+        raise
+
+
+def unlink(path: Path) -> None:
+    """Delete a file, if it exists.
+
+    An empty directory in its place is deleted, too. One that is not empty stays: the service has not put it there.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):  # macOS says for a directory that the operation is not permitted
+        if not path.is_dir():
+            raise
+        _remove_directory(path)
+
+
+def stat_file(path: Path, key: str) -> FileInfo | None:
+    """Return the regular file at a path, under the key that is given; None if there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file. A symbolic link is not followed, and a pipe is not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _expect_regular(status: os.stat_result, size: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile("damaged", "There is no regular file in its place.")
+    expect_size(status.st_size, size)
+
+
+def _remove_directory(path: Path) -> None:
+    try:
+        path.rmdir()
+    except OSError as failure:
+        if failure.errno != errno.ENOTEMPTY:
+            raise
+        log.error("There is a directory in the place of the file %s; it has content and is not deleted", path)  # noqa: TRY400 - the message suffices
 
 
 async def _create(path: Path) -> AsyncFileIO:

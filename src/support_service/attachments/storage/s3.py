@@ -6,10 +6,13 @@ lifecycle rule aborts it (docs/s3-lifecycle.json), because obstore can't list mu
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+import hashlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import obstore
@@ -24,8 +27,6 @@ from support_service.attachments.storage.base import (
     expect_size,
     new_key,
 )
-from support_service.attachments.storage.s3_errors import translated_errors
-from support_service.attachments.upload.hashing_stream import HashingStream
 from support_service.core.errors import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
@@ -35,6 +36,9 @@ LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
 RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
+# The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
+ATTEMPTS = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
+CONNECT_CAUSE = re.compile(r'\b(?:error|message): "([^"]+)"')
 MISSING = "The object is missing from the bucket, but its row exists."
 TOO_SHORT = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
@@ -48,6 +52,85 @@ class S3Timings:
     stall: float = 60.0  # a large upload fails if the server accepts no more data for this time
     complete: float = 300.0  # for the server to assemble the parts of a large file
     min_upload_rate: int = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
+
+
+class StreamStopped(Exception):
+    """Raised out of a stream that was stopped or cancelled."""
+
+
+class HashingStream:
+    """A stream that hashes and counts its bytes while it is read, and can be stopped by another task.
+
+    `digest` and `size` (bytes) cover all bytes read so far. `ended` is True when the stream has ended for any reason;
+    `failure` is then the error that the underlying stream raised, if any.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._pending_chunk: asyncio.Future[bytes | None] | None = None
+        self._stopped = False
+        self._yielded_at: float | None = None
+        self.ended = False
+        self.digest, self.size = hashlib.sha256(), 0
+        self.failure: BaseException | None = None
+
+    async def take(self, length: int) -> bytearray:
+        """Read and return the first `length` bytes or slightly more; fewer only if the stream ends before."""
+        start = bytearray()
+        async for chunk in self._chunks:
+            self._update(chunk)
+            start += chunk
+            if len(start) >= length:
+                break
+        return start
+
+    def rest(self, start: bytearray) -> AsyncIterator[bytes]:
+        """Yield `start`, then the remaining chunks.
+
+        Raises StreamStopped after `stop`, even while it waits for a chunk.
+        """
+        self._yielded_at = monotonic()  # the stall time also counts before the first chunk is requested
+        return self._rest(start)
+
+    async def _rest(self, start: bytearray) -> AsyncIterator[bytes]:
+        yield bytes(start)
+        del start
+        try:
+            while not self._stopped:
+                self._yielded_at = None
+                self._pending_chunk = asyncio.ensure_future(self._next_chunk())
+                chunk = await self._pending_chunk
+                self._yielded_at = monotonic()
+                if chunk is None:
+                    return
+                self._update(chunk)
+                yield chunk
+        except asyncio.CancelledError:
+            raise StreamStopped from None
+        except Exception as failure:
+            self.failure = failure
+            raise
+        finally:
+            self.ended = True
+            self._yielded_at = monotonic()
+        raise StreamStopped
+
+    def stalled(self) -> float:
+        """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""
+        return 0.0 if self._yielded_at is None else monotonic() - self._yielded_at
+
+    def stop(self) -> None:
+        """Make the reader raise StreamStopped at once."""
+        self._stopped = True
+        if self._pending_chunk is not None:
+            self._pending_chunk.cancel()
+
+    async def _next_chunk(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+    def _update(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self.size += len(chunk)
 
 
 class S3AttachmentStorage:
@@ -220,6 +303,17 @@ class S3AttachmentStorage:
             await self.delete(key)
 
 
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Translate every error of an unreachable server into Unavailable."""
+    try:
+        yield
+    except TimeoutError as failure:
+        raise Unavailable("storage_unavailable", "The object storage does not respond") from failure
+    except (BaseError, FileNotFoundError) as failure:  # a missing bucket is also "not found"
+        raise _unavailable(failure) from failure
+
+
 def _attributes(response_headers: ResponseHeaders | None) -> Any:
     if response_headers is None:
         return None
@@ -232,3 +326,14 @@ def _attributes(response_headers: ResponseHeaders | None) -> Any:
 
 def _to_file_info(meta: Any) -> FileInfo:
     return FileInfo(meta["path"], meta["size"], meta["last_modified"])
+
+
+def _unavailable(failure: Exception) -> Unavailable:
+    first, _, details = str(failure).partition("\n")
+    reason = ATTEMPTS.sub(":", first.removeprefix("Generic S3 error: "))[:300]
+    cause = CONNECT_CAUSE.search(details) if "kind: Connect" in details else None
+    return Unavailable(
+        "storage_unavailable",
+        "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
+        + (f"{reason}: {cause[1]}" if cause else reason),
+    )

@@ -1,15 +1,16 @@
-"""An object storage that can't be reached is named with its address, its variables and the cause."""
+"""The S3 storage without a server: its errors, and the stream of an upload."""
 
 import pytest
 
-from support_service.attachments.storage.s3 import S3AttachmentStorage
+from support_service.attachments.storage.s3 import HashingStream, S3AttachmentStorage, StreamStopped
 from support_service.core.errors import Unavailable
+from tests.support.attachments.streams import stream
 from tests.support.servers import free_port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
 async def test_error_names_the_unreachable_server(monkeypatch, host):
-    """One line, without the durations and attempts of the client."""
+    """With its address, its variables and the cause, in one line, without the durations and attempts of the client."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     endpoint = f"http://{host}:{free_port()}"
@@ -23,3 +24,15 @@ async def test_error_names_the_unreachable_server(monkeypatch, host):
     assert "\n" not in text
     if host == "127.0.0.1":
         assert text.endswith(": Connection refused")
+
+
+async def test_stopped_stream_ends_at_the_next_read():
+    """The reader learns that it is incomplete."""
+    source = HashingStream(stream(b"first and second", size=6))
+    rest = source.rest(await source.take(1))
+    assert await anext(rest) == b"first "
+    source.stop()
+    with pytest.raises(StreamStopped):
+        await anext(rest)
+    assert source.ended
+    assert source.size == 6
