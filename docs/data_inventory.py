@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from support_service.attachments.upload.validation import UploadLimits
+from support_service.attachments.content import UploadLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
 from support_service.events.webhooks import WebhookTimings

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError
 from support_service.importing.attachments import ImportedFiles

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions, MaintenanceTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.guard.component import PUBLIC_URL
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE

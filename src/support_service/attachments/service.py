@@ -1,4 +1,4 @@
-"""AttachmentService: find, serve and delete the files of cases; uploads are in `upload/uploader.py`."""
+"""AttachmentService: find, serve and delete the files of cases; `uploader.py` adds them."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,13 @@ from support_service.attachments.case_files import (
     remove_attachments,
     require_may_remove,
 )
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.reader import AttachmentReader
 from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.attachments.upload.slots import UploadSlots
-from support_service.attachments.upload.uploader import AttachmentUploader
-from support_service.attachments.upload.validation import UploadLimits
+from support_service.attachments.uploader import AttachmentUploader, UploadSlots
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable, case_not_found

@@ -90,7 +90,7 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
     from support_service.attachments.component import configured_storages
-    from support_service.attachments.upload.validation import UploadLimits
+    from support_service.attachments.content import UploadLimits
     from support_service.importing.attachments import ImportedFiles
     from support_service.importing.importer import Importer
     from support_service.importing.refusals import RefusalFile

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support_service.attachments.component import configured_storages
-from support_service.attachments.upload.validation import UploadLimits
+from support_service.attachments.content import UploadLimits
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import SupportError

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from support_service.attachments import rows
+from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
 from support_service.attachments.model import StoredAttachment, attachment_url
 from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.attachments.upload.stored_file import discard_bytes, store_file
-from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.importing.case_rows import CaseToImport, FileToImport
 from support_service.importing.files import MissingFile, blocks, for_path, guess_type, open_below

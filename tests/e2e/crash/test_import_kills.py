@@ -44,7 +44,7 @@ WATCHED = modules(
     "attachments/storage/durable_write.py",
     "attachments/storage/local.py",
     "attachments/rows.py",
-    "attachments/upload/stored_file.py",
+    "attachments/content.py",
     "platform/audit/log.py",
     "platform/audit/store.py",
     "cases/store/case_import.py",

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 WATCHED = modules(
     "attachments/case_files.py",
     "attachments/service.py",
-    "attachments/upload/uploader.py",
+    "attachments/uploader.py",
     "platform/audit/log.py",
     "cases/changes.py",
     "cases/service.py",

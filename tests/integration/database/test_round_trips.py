@@ -4,10 +4,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import rows as attachment_rows
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from support_service.attachments import rows
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector, list_garbage
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.offload import Offloader
@@ -15,7 +16,6 @@ from support_service.attachments.maintenance.scrub import Scrubber, list_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.platform.database.tables import staged_attachments

@@ -7,10 +7,10 @@ import pytest
 from support_service.attachments import rows
 from support_service.attachments.backlog import MAX_READINGS
 from support_service.attachments.case_files import get_case
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM, Principal

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import garbage, rows
+from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector, GarbageTimings, list_garbage
 from support_service.attachments.maintenance import jobs
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
@@ -17,7 +18,6 @@ from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.attachments.upload.validation import UploadLimits
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger

@@ -1,6 +1,8 @@
-"""AttachmentUploader: check an upload, store its file and add it to its case."""
+"""AttachmentUploader: check an upload, store its file and add it to its case; UploadSlots limits concurrent uploads."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,20 +17,67 @@ from support_service.attachments.case_files import (
     read_accepting_case,
     require_accepting_files,
 )
+from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
-from support_service.attachments.upload.stored_file import discard_bytes, store_file
-from support_service.attachments.upload.validation import UploadLimits, UploadValidator
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, InsufficientStorage, Unavailable
+from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.instruments.attachments import CONTENT_TYPES
+from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, CONTENT_TYPES, REJECTIONS
 from support_service.platform.telemetry.labels import known_or_other
+
+# One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
+MAX_UPLOAD_SHARE_DIVISOR = 4
+
+
+class UploadSlots:
+    """Counts the uploads in progress. Each upload occupies a slot from its first check to its last byte."""
+
+    def __init__(self, instruments: Instruments, slots: int) -> None:
+        self._instruments = instruments
+        self._slots = slots
+        self._slots_per_user = max(1, slots // MAX_UPLOAD_SHARE_DIVISOR)
+        self._active = 0
+        self._active_by_user: Counter[tuple[str, str | None]] = Counter()  # agents and customers only
+        instruments.observe(ATTACHMENT_UPLOADS, lambda: [(self._active, {})])
+
+    @contextmanager
+    def occupy(self, principal: Principal) -> Iterator[None]:
+        """Occupy a slot for the duration of the block; count rejections and client disconnects.
+
+        Raises Unavailable if all slots are in use, or the share of this agent or customer.
+        """
+        try:
+            with self._slot(principal):
+                yield
+        except SupportError as refusal:
+            self._instruments.attachment_rejected.add(1, {"reason": known_or_other(refusal.code, REJECTIONS)})
+            raise
+        except ConnectionError:
+            self._instruments.attachment_rejected.add(1, {"reason": "client_left"})
+            raise
+
+    @contextmanager
+    def _slot(self, principal: Principal) -> Iterator[None]:
+        user = (principal.name, principal.subject) if principal.role in ("agent", "customer") else None
+        if self._active >= self._slots or (user and self._active_by_user[user] >= self._slots_per_user):
+            raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
+        self._active += 1
+        if user:
+            self._active_by_user[user] += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if user:
+                self._active_by_user[user] -= 1
+                if not self._active_by_user[user]:
+                    del self._active_by_user[user]
 
 
 class AttachmentUploader:

@@ -4,10 +4,10 @@ import io
 import struct
 import zipfile
 
+import puremagic
 import pytest
 
-from support_service.attachments.upload.mime_types import ALIASES, SHARED_CONTAINERS
-from support_service.attachments.upload.validation import UploadLimits, UploadValidator
+from support_service.attachments.content import ALIASES, SHARED_CONTAINERS, UploadLimits, UploadValidator, detect
 from support_service.core.errors import UnsupportedMediaType
 
 OOXML = "application/vnd.openxmlformats-officedocument."
@@ -156,3 +156,14 @@ def test_tables_of_types_are_consistent():
     assert len(names) == len(set(names))
     others = {each for group in ALIASES for each in group[1:]}
     assert not others & {each for group in SHARED_CONTAINERS for each in group}
+
+
+def test_file_that_the_library_fails_on_has_no_detected_type(monkeypatch):
+    """It is no error."""
+
+    def fail(*_, **__):
+        raise puremagic.PureError("no")
+
+    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") == "image/png"
+    monkeypatch.setattr(puremagic, "from_string", fail)
+    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") is None

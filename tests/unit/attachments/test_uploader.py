@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from support_service.attachments.upload.slots import UploadSlots
+from support_service.attachments.uploader import UploadSlots
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
 

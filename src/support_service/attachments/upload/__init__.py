@@ -1,1 +1,0 @@
-"""Parts of an upload: slots, validation, type detection and hashing."""
