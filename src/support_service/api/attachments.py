@@ -127,7 +127,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
     redirects = call.services.options.redirect_downloads and request.method != "HEAD"
-    if redirects and (link := await service.reader.presigned_url(attachment)):
+    if redirects and (link := await service.presigned_url(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
     if byte_range is None:
@@ -143,7 +143,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
     if request.method == "HEAD":
         return response
-    async with aclosing(service.reader.read(attachment, byte_range.start, len(byte_range))) as blocks:
+    async with aclosing(service.read(attachment, byte_range.start, len(byte_range))) as blocks:
         # Read the first block before the headers are sent, so that an unreadable file still gets an error response.
         block = await anext(blocks, b"")
         await response.prepare(request)

@@ -12,13 +12,12 @@ from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
-from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database import Database, Transaction
 from support_service.platform.database.batches import delete_in_batches
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.tables import attachment_leftovers as garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
-COLUMNS = (garbage.c.storage, garbage.c.storage_key, garbage.c.size_bytes)
 INSERT_GARBAGE = compiled(garbage.insert().inline())
 _ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
 _CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
@@ -156,13 +155,13 @@ async def claim_due_garbage(
     From now on no row can name these bytes again, and no other process can claim the entries before `until`.
     """
     due = (
-        sa.select(*COLUMNS)
+        sa.select(garbage.c.storage, garbage.c.storage_key, garbage.c.size_bytes)
         .where(garbage.c.due_at <= now, garbage.c.storage.not_in(except_storages))
         .order_by(garbage.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    claimed = [_to_entry(row) for row in await tx.fetch_all(due)]
+    claimed = [GarbageEntry(row.storage, row.storage_key, row.size_bytes) for row in await tx.fetch_all(due)]
     await _execute_for_each(tx, _CLAIM, claimed, later=until)
     return claimed
 
@@ -177,11 +176,6 @@ async def postpone_garbage(tx: Transaction, failed: Sequence[GarbageEntry], unti
     await _execute_for_each(tx, _POSTPONE, failed, later=until)
 
 
-async def list_garbage(reader: Reader) -> list[GarbageEntry]:
-    """Return the whole garbage list."""
-    return [_to_entry(row) for row in await reader.fetch_all(sa.select(*COLUMNS))]
-
-
 async def delete_expired_staged(tx: Transaction, now: datetime, limit: int) -> int:
     """Delete at most `limit` expired rows and return their number. Their bytes are due on the garbage list."""
     expired = (
@@ -192,10 +186,6 @@ async def delete_expired_staged(tx: Transaction, now: datetime, limit: int) -> i
         .with_for_update(skip_locked=True)
     )
     return await tx.execute(staged.delete().where(staged.c.id.in_(expired)))
-
-
-def _to_entry(row: Row) -> GarbageEntry:
-    return GarbageEntry(row.storage, row.storage_key, row.size_bytes)
 
 
 async def _execute_for_each(

@@ -1,7 +1,8 @@
 """AttachmentService: find, serve and delete the files of cases; `uploader.py` adds them."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 from support_service.attachments import rows
@@ -17,9 +18,8 @@ from support_service.attachments.case_files import (
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.reader import AttachmentReader
 from support_service.attachments.rows import LEDGER_ROW
-from support_service.attachments.storage.base import AttachmentStorage
+from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
 from support_service.attachments.uploader import AttachmentUploader, UploadSlots
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
@@ -31,13 +31,14 @@ from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteO
 from support_service.platform.telemetry.instruments import Instruments
 
 log = logging.getLogger(__name__)
+PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
 
 
 class AttachmentService:
     """Find, serve and delete attachments; `uploader` adds them.
 
     Invariant: every row has its file. Uploads write the file first; deletes remove the row first. New files go to the
-    first storage in `storages`; each file is read from the storage that its row names.
+    first storage in `storages`. Each file is read from the storage that its row names, and verified while it is read.
     """
 
     def __init__(
@@ -56,7 +57,6 @@ class AttachmentService:
         self._limits = limits
         self._public_url = public_url
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments)
-        self.reader = AttachmentReader(database, storages, instruments)
         self.upload_slots = UploadSlots(instruments, uploads)
         first = next(iter(storages.values()))
         self.uploader = AttachmentUploader(database, first, instruments, limits, self.backlog, public_url=public_url)
@@ -93,6 +93,45 @@ class AttachmentService:
             if staged:
                 return staged[0]
         raise attachment_not_found(attachment_id)
+
+    async def read(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        """Yield `length` bytes of an attachment, starting at `offset`.
+
+        The last block of a whole file is only yielded if its SHA-256 is that of the row; of a range, only the size of
+        the file is compared. If the file was moved to another storage after its row was read, the bytes are read from
+        there. Raises UnreadableFile, Unavailable, and NotFound if the attachment was deleted in the meantime.
+        """
+        yielded = 0
+        while True:
+            try:
+                async with aclosing(self._blocks(attachment, offset, length)) as blocks:
+                    async for block in blocks:
+                        yielded += len(block)
+                        yield block
+                    return
+            except Unavailable as failure:
+                current = await rows.get_by_id(self._database, attachment.id) or await rows.get_staged(
+                    self._database, attachment.id
+                )
+                if current is not None and current.storage_key == attachment.storage_key:
+                    if isinstance(failure, UnreadableFile):
+                        self._count_unreadable(attachment, failure)
+                    raise
+                if yielded:
+                    raise
+                if current is None:
+                    raise attachment_not_found(attachment.id) from failure
+                attachment = current  # the file was moved after its row was read
+
+    async def presigned_url(self, attachment: StoredAttachment) -> str | None:
+        """Return a URL that serves the bytes directly for some minutes.
+
+        None if the storage has no URLs, or not this file in its size.
+        """
+        storage = self._storages.get(attachment.storage)
+        if storage is None:
+            return None
+        return await storage.presigned_url(attachment.storage_key, attachment.size_bytes, PRESIGNED_URL_SECONDS)
 
     async def remove(
         self, origin: WriteOrigin, case_id: str, attachment_id: str, expected_versions: ExpectedVersions = None
@@ -142,3 +181,24 @@ class AttachmentService:
             await self.backlog.refresh()
         except Unavailable as failure:  # the removal is committed; outdated gauges must not make it fail
             log.warning("The attachment backlog is read again later: %s", failure)
+
+    def _blocks(self, attachment: StoredAttachment, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        storage, key, size = self._storages.get(attachment.storage), attachment.storage_key, attachment.size_bytes
+        if storage is None:
+            raise Unavailable(
+                "attachment_unreadable",
+                f"The file is on the storage {attachment.storage}, which is not configured here.",
+            )
+        if (offset, length) == (0, size):
+            return read_verified(storage, key, size, attachment.sha256)
+        return storage.read(key, offset, length, size=size)
+
+    def _count_unreadable(self, attachment: StoredAttachment, failure: UnreadableFile) -> None:
+        log.error(
+            "A download failed: attachment %s on %s is %s: %s",
+            attachment.id,
+            attachment.storage,
+            failure.fault,
+            failure,
+        )
+        self._instruments.attachment_unreadable.add(1, {"storage": attachment.storage, "kind": failure.fault})

@@ -119,7 +119,7 @@ async def received(harness, attachment, offset=0, length=None):
     """Return what a download receives until it ends or fails, and its failure."""
     data = bytearray()
     try:
-        async for block in harness.service.reader.read(attachment, offset, length or attachment.size_bytes):
+        async for block in harness.service.read(attachment, offset, length or attachment.size_bytes):
             data += block
     except (Unavailable, NotFound) as failure:
         return bytes(data), failure
@@ -149,7 +149,7 @@ async def test_object_of_another_size_is_damaged(harness, s3, scrape, offset, le
         seen, failure = await received(harness, kept, offset, length)
         assert (seen, failure.code, failure.fault) == (b"", "attachment_unreadable", "damaged")
         assert scrape.value(UNREADABLE, storage="s3", kind="damaged") == number
-        assert await harness.service.reader.presigned_url(kept) is None
+        assert await harness.service.presigned_url(kept) is None
 
 
 async def test_missing_object_is_counted_at_its_first_read(harness, scrape):

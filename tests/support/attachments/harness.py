@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from support_service.attachments import rows
 from support_service.attachments.content import UploadLimits
-from support_service.attachments.garbage import GarbageCollector, list_garbage
+from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.offload import Offloader
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
@@ -18,7 +18,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.platform.database.tables import staged_attachments
+from support_service.platform.database.tables import attachment_leftovers, staged_attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 
@@ -73,11 +73,15 @@ class AttachmentHarness:
     async def read_content(self, attachment):
         """Return the bytes of an attachment, wherever they are stored."""
         row = await self.reload(attachment)
-        return b"".join([block async for block in self.service.reader.read(row, 0, row.size_bytes)])
+        return b"".join([block async for block in self.service.read(row, 0, row.size_bytes)])
 
     async def stored_keys(self, name):
         """Return the keys in a storage."""
         return {found.key async for found in self.storages[name].list()}
+
+    async def garbage_keys(self):
+        """Return the keys of the bytes on the garbage list."""
+        return [row.storage_key for row in await self.database.fetch_all(sa.select(attachment_leftovers.c.storage_key))]
 
     async def reconcile_later(self):
         """Advance the clock until all claims have expired, and reconcile; return the report."""
@@ -96,6 +100,6 @@ class AttachmentHarness:
                 data = await read(storage, key, 0, row.size_bytes)
                 assert hashlib.sha256(data).hexdigest() == row.sha256
             assert await storage.delete_unfinished(datetime.now(UTC) + timedelta(days=365), dry_run=True) == 0
-        assert await list_garbage(self.database) == []
+        assert await self.garbage_keys() == []
         assert await self.database.fetch_all(sa.select(staged_attachments.c.id)) == []
         return found

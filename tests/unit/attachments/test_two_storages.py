@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support_service.attachments import garbage, rows
 from support_service.attachments.content import UploadLimits
-from support_service.attachments.garbage import GarbageCollector, GarbageTimings, list_garbage
+from support_service.attachments.garbage import GarbageCollector, GarbageTimings
 from support_service.attachments.maintenance import jobs
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.reconcile import Finding
@@ -143,7 +143,7 @@ async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
     assert [record.message for record in caplog.records] == [
         f"Can't delete {kept.storage_key}: its storage s3 is not configured"
     ]
-    assert [each.key for each in await list_garbage(disks.database)] == [kept.storage_key]
+    assert await disks.garbage_keys() == [kept.storage_key]
     assert await disks.stored_keys("s3") == {kept.storage_key}
 
 

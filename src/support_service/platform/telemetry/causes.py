@@ -49,7 +49,7 @@ def describe_cause(failure: BaseException) -> str:
 
 
 def place(failure: BaseException) -> str:
-    """Return the innermost line of the service in the traceback, such as `attachments/reader.py:77`; or empty."""
+    """Return the innermost line of the service in the traceback, such as `attachments/service.py:77`; or empty."""
     for frame, number in reversed(list(traceback.walk_tb(failure.__traceback__))):
         path = frame.f_code.co_filename
         if path.startswith(PACKAGE):
