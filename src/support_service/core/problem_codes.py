@@ -164,6 +164,10 @@ COMMAND_LINE_ERRORS = (
         "database_of_earlier_service",
         "`SUPPORT_DATABASE_URL` names the database of the earlier support-service: use a database or schema of its own",
     ),
+    (
+        "database_of_unreleased_version",
+        "the database is of a version that was not released: see docs/operations/upgrades.md",
+    ),
     ("file_missing", "name the files to upload after the id of the case"),
     ("line_too_long", "a line of an import has at most 1 MiB"),
     ("name_taken", "a valid token has that name: choose another name, or revoke it"),

@@ -1,6 +1,7 @@
 """Each migration goes up, down and up again, and leaves what tables.py says."""
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +26,7 @@ from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread
 
+UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
 SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
 SEARCH = "ticket_search"  # SQLite's search index and its shadow tables, which no table here describes
 
@@ -254,7 +256,7 @@ def found_by(url, q):
 
 def test_cases_and_messages_that_exist_are_found_by_a_search(empty_url):
     """So are cases that the previous release opens, changes and deletes afterwards."""
-    in_thread(migrate.upgrade, empty_url, "0013")
+    in_thread(migrate.upgrade, empty_url, "0011")
     of_case = {"subject": "", "status": "open", "priority": "low", "channel": "email", "context": "[]", "tags": "[]"}
     of_case |= {"created_at": "2026-05-12 08:30:00", "updated_at": "2026-05-12 08:30:00"}
     of_message = {"author_type": "agent", "created_at": "2026-05-12 08:30:00"}
@@ -281,13 +283,12 @@ def test_cases_and_messages_that_exist_are_found_by_a_search(empty_url):
     assert found_by(empty_url, "hang") == []
 
 
-def test_messages_added_since_documents_exist_are_marked(empty_url):
-    """A replica that knows no documents may add some while the migrations run. Erased cases stay without documents."""
-    in_thread(migrate.upgrade, empty_url, "0013")
+def test_messages_of_the_previous_release_are_marked_for_the_search(empty_url):
+    """It may add some while the migrations run, and later. Messages that were there before have a document."""
+    in_thread(migrate.upgrade, empty_url, "0011")
     change(empty_url, spoken("before"))
-    in_thread(migrate.upgrade, empty_url, "0030")
-    change(empty_url, [*spoken("since"), *spoken("erased")])
-    change(empty_url, ["UPDATE tickets SET subject = '[erased]' WHERE id = 'erased'"])
+    in_thread(migrate.upgrade, empty_url, "0037")
+    change(empty_url, spoken("since"))
     in_thread(migrate.upgrade, empty_url)
     change(empty_url, spoken("after"))
 
@@ -295,6 +296,7 @@ def test_messages_added_since_documents_exist_are_marked(empty_url):
         return reader.execute(sa.text("SELECT ticket_id FROM messages WHERE NOT has_document ORDER BY seq")).all()
 
     assert [row.ticket_id for row in inspect(empty_url, marked)] == ["since", "after"]
+    assert found_by(empty_url, "hello") == ["before"]
 
 
 @pytest.fixture
@@ -374,19 +376,41 @@ def test_invalid_index_is_built_again(postgres):
     """Columns that were committed before their unique index do not prevent it."""
     name = postgres.create_database()
     url = postgres.url(name)
-    (migration,) = (each for each in SCRIPTS.walk_revisions() if each.path.endswith("_external_ids.py"))
+    (migration,) = (each for each in SCRIPTS.walk_revisions() if each.path.endswith("_columns.py"))
     in_thread(migrate.upgrade, url, migration.down_revision)
+    index = "ix_tickets_channel_external_id"
     change(
         url,
         [
             "ALTER TABLE tickets ADD COLUMN external_id VARCHAR(255)",
-            "CREATE INDEX ix_tickets_channel_external_id ON tickets (channel)",
+            f"CREATE INDEX {index} ON tickets (channel)",
+            f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass",
         ],
     )
     in_thread(migrate.upgrade, url)
     definition = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_tickets_channel_external_id'"
     found = inspect(url, lambda connection: connection.execute(sa.text(definition)).scalar_one())
     assert ("UNIQUE" in found, "(channel, external_id) WHERE" in found) == (True, True)
+    postgres.drop_database(name)
+
+
+def test_interrupted_migrations_can_be_repeated(postgres):
+    """Those that commit on their way, up to their last step: the revision is recorded after it."""
+    name = postgres.create_database()
+    url = postgres.url(name)
+    in_thread(migrate.upgrade, url, "0011")
+    change(url, [*spoken("case-1"), tagging("case-1", '["a"]')])
+    for migration in reversed(list(SCRIPTS.walk_revisions())):
+        in_thread(migrate.upgrade, url, migration.revision)
+        if "autocommit_block" in Path(migration.path).read_text():
+            done = schema(url)
+            change(url, [f"UPDATE alembic_version SET version_num = '{migration.down_revision}'"])
+            in_thread(migrate.upgrade, url, migration.revision)
+            assert schema(url) == done
+    kept, real = number_of_cases(url)
+    assert kept == real == {("open", "low", 1)}
+    assert stored_tags(url) == {("case-1", "a")}
+    assert found_by(url, "hello") == ["case-1"]
     postgres.drop_database(name)
 
 
@@ -403,6 +427,27 @@ def test_schema_of_a_newer_release_is_unchanged(database_url):
     assert in_thread(migrate.upgrade, database_url) == "newer"
     assert in_thread(migrate.schema_status, database_url) == "newer"
     assert revision(database_url) == "9999"
+
+
+@both_databases
+@pytest.mark.parametrize("revision_id", migrate.UNRELEASED_REVISIONS)
+def test_database_of_an_unreleased_version_is_refused(database_url, revision_id):
+    """One line says so, and nothing is changed."""
+    change(database_url, [f"UPDATE alembic_version SET version_num = '{revision_id}'"])
+    for call in (migrate.schema_status, migrate.upgrade):
+        with pytest.raises(Unavailable, match=f"has revision {revision_id} of a version that was not rel") as refusal:
+            in_thread(call, database_url)
+        assert refusal.value.code == "database_of_unreleased_version"
+        assert "\n" not in str(refusal.value)
+    assert revision(database_url) == revision_id
+
+
+@both_databases
+def test_documented_statement_adopts_the_database_of_the_last_unreleased_version(database_url):
+    """Its schema is the newest one."""
+    (statement,) = re.findall("^ *(UPDATE alembic_version .*);$", UPGRADES.read_text(), re.MULTILINE)
+    change(database_url, ["UPDATE alembic_version SET version_num = '0034'", statement])
+    assert in_thread(migrate.schema_status, database_url) == "newest"
 
 
 @both_databases
@@ -507,19 +552,18 @@ def number_of_cases(url):
 
 
 def test_cases_are_counted_by_a_migration(empty_url):
-    """Cases of before the triggers, and those that a previous release writes between the migrations."""
-    in_thread(migrate.upgrade, empty_url, "0016")
+    """Cases of before the triggers, and those that a previous release writes afterwards."""
+    in_thread(migrate.upgrade, empty_url, "0036")
     change(empty_url, [each for number in range(3) for each in spoken(f"case-{number}")])
-    in_thread(migrate.upgrade, empty_url, "0017")
+    change(empty_url, ["UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'"])
+    in_thread(migrate.upgrade, empty_url)
     later = [
         *spoken("case-3"),
         "UPDATE tickets SET status = 'closed' WHERE id = 'case-0'",
         "DELETE FROM messages WHERE ticket_id = 'case-1'",
         "DELETE FROM tickets WHERE id = 'case-1'",
-        "UPDATE tickets SET channel = 'synthetic' WHERE id = 'case-2'",
     ]
     change(empty_url, later)
-    in_thread(migrate.upgrade, empty_url)
     kept, real = number_of_cases(empty_url)
     assert kept == real == {("open", "low", 1), ("closed", "low", 1)}
 
@@ -527,7 +571,7 @@ def test_cases_are_counted_by_a_migration(empty_url):
 async def test_no_change_is_lost_while_cases_are_counted(busy):
     """A previous release opens and closes cases during the migrations."""
     url, writer, _ = busy
-    await asyncio.to_thread(migrate.upgrade, url, "0016")
+    await asyncio.to_thread(migrate.upgrade, url, "0036")
     migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
     number = 1
     while not migrating.done() or number < 50:
@@ -548,7 +592,7 @@ def stored_tags(url):
 
 def test_tags_that_exist_are_filled_in(empty_url):
     """Triggers keep them for rows that the previous release writes afterwards."""
-    in_thread(migrate.upgrade, empty_url, "0024")
+    in_thread(migrate.upgrade, empty_url, "0036")
     change(empty_url, [each for number in (1, 1000, 1001) for each in spoken(f"case-{number}", seq=number)])
     change(empty_url, [tagging("case-1", '["a", "b", "a"]'), tagging("case-1001", '["a"]')])
     in_thread(migrate.upgrade, empty_url)
@@ -572,7 +616,7 @@ def tagging(case, tags):
 
 async def test_backfill_of_tags_waits_for_uncommitted_changes(busy):
     url, writer, _ = busy
-    await asyncio.to_thread(migrate.upgrade, url, "0024")
+    await asyncio.to_thread(migrate.upgrade, url, "0036")
     await writer.execute(tagging("case-1", '["a"]'))
     migrating = asyncio.create_task(asyncio.to_thread(migrate.upgrade, url))
     number = 0
@@ -591,7 +635,7 @@ def waits_since(url):
 
 def test_cases_with_a_description_wait_from_the_start(empty_url):
     """Cases that exist, and those that the previous release opens afterwards; not those that an agent has answered."""
-    in_thread(migrate.upgrade, empty_url, "0033")
+    in_thread(migrate.upgrade, empty_url, "0036")
     opened, later = "2026-05-12 08:30:00", "2026-05-12 09:30:00"
     kinds = {
         "described": ({"description": "Where?"}, opened),

@@ -24,6 +24,12 @@ EARLIER_SERVICE_MESSAGE = (
     "changed: give this service a database or a PostgreSQL schema of its own, then both can run side by side; see "
     "docs/operations/earlier-service.md"
 )
+# Revisions that no release had: versions between 0.1.0 and the next one. 0035 to 0038 replace them.
+UNRELEASED_REVISIONS = ("0012", "0034")
+UNRELEASED_MESSAGE = (
+    "The database at SUPPORT_DATABASE_URL has revision {revision} of a version that was not released, and was not "
+    "changed: docs/operations/upgrades.md has the statement that adopts it"
+)
 ALEMBIC_VERSION = sa.table("alembic_version", sa.column("version_num"))  # Alembic's own table
 
 Result = TypeVar("Result")
@@ -34,7 +40,7 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
     """Apply all migrations up to `revision`, and return how the schema compares afterwards.
 
     A database that has all of them, or a newer schema, stays unchanged. Raises Unavailable if the database can't be
-    used. Blocks; must not be called in the thread of a running event loop.
+    used, or is of a version that was not released. Blocks; must not be called in the thread of a running event loop.
     """
 
     def work(connection: sa.Connection) -> SchemaStatus:
@@ -57,7 +63,10 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def schema_status(url: str) -> SchemaStatus:
-    """Return how the database's schema compares with the newest one that this release knows."""
+    """Return how the database's schema compares with the newest one that this release knows.
+
+    Raises Unavailable as `upgrade` does.
+    """
     return _run(url, _schema_status)
 
 
@@ -75,6 +84,9 @@ def _schema_status(connection: sa.Connection) -> SchemaStatus:
     revision = _revision(connection)
     if revision == known:
         return "newest"
+    first, last = UNRELEASED_REVISIONS
+    if REVISION_ID.fullmatch(revision) and first <= revision <= last:
+        raise Unavailable("database_of_unreleased_version", UNRELEASED_MESSAGE.format(revision=revision))
     return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 

@@ -4,8 +4,9 @@ The key of a document is the `seq` of its case times 2**20, plus 0 for the case 
 message was added. So the documents of the newest cases come first in the order of the key. Triggers keep the documents
 of cases in step with `tickets.search_text`; the store adds those of messages.
 
-Rows that exist are filled in a few at a time, while the service reads and writes. Messages that the previous release
-adds afterwards have no document: 0031 marks them.
+Rows that exist are filled in a few at a time, while the service reads and writes. A message that the previous release
+adds since 0035 has none: `messages.has_document` says so, and a job makes it. An attempt that is interrupted on
+PostgreSQL is repeated from the start: each step may have been done before.
 """
 
 import sqlalchemy as sa
@@ -14,8 +15,8 @@ from alembic import op
 from support_service.core.search_words import search_text
 from support_service.platform.database.search_dialect import SEARCH_WORDS
 
-revision = "0014"
-down_revision = "0013"
+revision = "0038"
+down_revision = "0037"
 
 BATCH = 1000  # rows in one transaction
 CASE_KEYS = "BETWEEN {seq} << 20 AND ({seq} << 20) + 1048575"
@@ -77,7 +78,8 @@ POSTGRESQL = (
     # The words with their places: PostgreSQL's own parser would split and drop words, depending on the locale. And two
     # words that stand for the ranges of 2**14 and 2**17 cases that the case is in: a search asks for newer ones first.
     """
-    CREATE FUNCTION search_vector(words text, seq bigint) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    CREATE OR REPLACE FUNCTION search_vector(words text, seq bigint) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         SELECT (
             coalesce(string_agg(word || ':' || least(place, 16383), ' '), '')
             || format(' r14_%s r17_%s', seq >> 14, seq >> 17)
@@ -86,7 +88,7 @@ POSTGRESQL = (
     $$
     """,
     f"""
-    CREATE FUNCTION tickets_search() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION tickets_search() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF TG_OP = 'DELETE' THEN
             DELETE FROM search_documents WHERE id {CASE_KEYS.format(seq="OLD.seq")};
@@ -98,10 +100,17 @@ POSTGRESQL = (
         RETURN NULL;
     END $$
     """,  # noqa: S608 - our own literals
+    "DROP TRIGGER IF EXISTS tickets_search ON tickets",
     "CREATE TRIGGER tickets_search AFTER INSERT OR DELETE ON tickets FOR EACH ROW EXECUTE FUNCTION tickets_search()",
+    "DROP TRIGGER IF EXISTS tickets_search_update ON tickets",
     """
     CREATE TRIGGER tickets_search_update AFTER UPDATE OF search_text ON tickets FOR EACH ROW
     WHEN (OLD.search_text IS DISTINCT FROM NEW.search_text) EXECUTE FUNCTION tickets_search()
+    """,
+    # Before the rows are filled in, as it would lock the table otherwise. `fastupdate` would leave new words in a list
+    # that each search has to read from start to end.
+    """
+    CREATE INDEX IF NOT EXISTS ix_search_documents_words ON search_documents USING gin (words) WITH (fastupdate = off)
     """,
 )
 FILL_CASES = {
@@ -120,7 +129,8 @@ MESSAGES = """
 SELECT m.message AS message, m.visibility = 'internal' AS internal, (t.seq << 20) + (
     SELECT count(*) FROM messages AS earlier WHERE earlier.ticket_id = m.ticket_id AND earlier.seq <= m.seq
 ) AS id
-FROM messages AS m JOIN tickets AS t ON t.id = m.ticket_id WHERE m.seq BETWEEN :first AND :last
+FROM messages AS m JOIN tickets AS t ON t.id = m.ticket_id
+WHERE m.has_document AND m.seq BETWEEN :first AND :last
 """
 ADD_MESSAGE = {
     "sqlite": "INSERT INTO search_documents(id, internal, words) VALUES (:id, :internal, :words)",
@@ -140,18 +150,16 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
         sa.Column("internal", sa.Boolean, nullable=False),
         sa.Column("words", SEARCH_WORDS, nullable=False),
+        if_not_exists=True,
     )
     for statement in POSTGRESQL if postgresql else SQLITE:
         op.execute(statement)
     if not postgresql:
         _fill(op.get_bind())
         return
-    # Before the rows are filled in, as it would lock the table otherwise. `fastupdate` would leave new words in a list
-    # that each search has to read from start to end.
-    op.execute("CREATE INDEX ix_search_documents_words ON search_documents USING gin (words) WITH (fastupdate = off)")
     with op.get_context().autocommit_block():
         _fill(op.get_bind())
-    op.execute("DROP INDEX ix_tickets_search")
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_tickets_search")
 
 
 def _fill(connection: sa.Connection) -> None:
