@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 import pytest
 
 from support_service.cases.model.case import Case, CaseSummary
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.store import case_store
 from support_service.cases.store.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
+from support_service.sla.clock_tracker import ClockTracker
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -50,3 +52,8 @@ def add_cases(database):
                 await case_store.add_case(tx, each, references)
 
     return add_cases
+
+
+def recorder(database, instruments):
+    """Return the recorder of changes, without service levels."""
+    return CaseRecorder(instruments, ClockTracker.without_policies(database, instruments))

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import pydantic_core
 
-from support_service.cases.changes import opening_changes
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import ENTRY_TYPE, History, RecordedChange, shown_changes
+from support_service.cases.recorder import opening_changes
 from support_service.core.clock import format_time
 from support_service.core.domain.principals import Principal, View
 from support_service.platform.audit.log import actor_of

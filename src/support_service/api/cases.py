@@ -14,7 +14,6 @@ from support_service.api.routing.etags import KnownTags, etag_header, is_known, 
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
 from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
-from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -24,6 +23,7 @@ from support_service.cases.model.requests import (
     NewCase,
 )
 from support_service.cases.policy import permission_missing
+from support_service.cases.service import ExistingCase
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.idempotency.unit_of_work import UnitOfWork

@@ -10,8 +10,9 @@ from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
+from support_service.cases.recorder import CaseChannels, CaseRecorder
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
-from support_service.cases.service import CaseChannels, CaseLimits, CaseService
+from support_service.cases.service import CaseLimits, CaseService
 from support_service.events.component import INBOUND_EVENT_APPLIER
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
@@ -44,7 +45,7 @@ def setup(app: web.Application, settings: CaseSettings, masker: Masker, timings:
         limits = replace(timings.limits, customers_set_priority=settings.customers_set_priority)
         app[CASE_SERVICE] = CaseService(database, instruments, limits, channels, app[CLOCK_TRACKER])
         app[LINK_SERVICE] = LinkService(database, instruments, app[CLOCK_TRACKER])
-        app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, instruments).apply
+        app[INBOUND_EVENT_APPLIER] = InboundEventHandler(database, CaseRecorder(instruments, app[CLOCK_TRACKER])).apply
         gauges = CaseGauges(database, instruments, timings.gauges)
         await gauges.refresh()
         repair = SearchRepair(database, timings.search_repair)

@@ -4,15 +4,14 @@ from datetime import datetime
 from typing import Literal
 
 from support_service.cases.model.case import Message
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.store import case_store
 from support_service.core.clock import time_after
 from support_service.core.ids import new_id
-from support_service.events import inbox, outbox
+from support_service.events import inbox
 from support_service.events.inbound_events import InboundEvent
-from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments
 
 
 class InboundEventHandler:
@@ -21,11 +20,11 @@ class InboundEventHandler:
     Each case gets a message and a new timeline epoch, so that its timeline is fetched again.
     """
 
-    def __init__(self, database: Database, instruments: Instruments, batch_size: int = 100) -> None:
+    def __init__(self, database: Database, recorder: CaseRecorder, batch_size: int = 100) -> None:
         """`batch_size` is the number of cases per transaction, so that many cases are locked only briefly."""
         self._database = database
         self._batch_size = batch_size
-        self._instruments = instruments
+        self._recorder = recorder
 
     async def apply(self, event: InboundEvent) -> Literal["applied", "unmatched", "duplicate"]:
         """Add a bot message to each open case that the event concerns, exactly once.
@@ -57,27 +56,11 @@ class InboundEventHandler:
             )
             messages = [_message(case.id, event, time_after(case.latest)) for case in found]
             await case_store.add_bot_messages(work.tx, messages)
-            actor = audit.actor_of(work.origin.principal)
-            changes = [
-                (
-                    each.ticket_id,
-                    each.created_at,
-                    {"actor": actor, "changeType": "conversation.added", "conversation": each},
-                )
-                for each in messages
-            ]
-            await outbox.append_all(work.tx, outbox.CASE_UPDATED, changes)
-            audit_changes = [
-                (each.ticket_id, each.created_at, {"messageId": (None, each.id), "authorType": (None, "bot")})
-                for each in messages
-            ]
-            await audit.record_all(work, "message.added", audit_changes)
+            real = sum(not case.synthetic for case in found)
+            await self._recorder.bot_messages_added(work, messages, real)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await inbox.record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
-        real = sum(not case.synthetic for case in found)
-        if real:
-            self._instruments.conversation_added.add(real, {"author_type": "bot"})
         return len(found)
 
 

@@ -8,39 +8,35 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from support_service.cases import changes
+from support_service.cases.locked_case import LockedCase
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.links import DUPLICATE_OF, MAX_LINKS, RELATED
 from support_service.cases.model.requests import NewLink
-from support_service.cases.status_metrics import count_status
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.store import case_links as store
 from support_service.cases.store.case_links import StoredLink
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.clock import time_after
-from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.events import outbox
-from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.sla.clock_tracker import ClockTracker
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
-BeforeAndAfter = tuple[CaseSummary, CaseSummary]  # a case before and after
-LockedCases = dict[str, CaseSummary]
+LockedCases = dict[str, LockedCase]  # by id
 
 
 class LinkService:
-    """Adds and removes links of cases. Metrics are recorded after the commit."""
+    """Adds and removes links of cases."""
 
     def __init__(self, database: Database, instruments: Instruments, clocks: ClockTracker | None = None) -> None:
         self._database = database
-        self._instruments = instruments
-        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
+        clocks = clocks or ClockTracker.without_policies(database, instruments)
+        self._recorder = CaseRecorder(instruments, clocks)
 
     async def add(
         self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None
@@ -54,30 +50,28 @@ class LinkService:
         if case_id == new.case_id:
             problem = FieldError("caseId", "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
-        is_directed, closed = new.kind != RELATED, list[BeforeAndAfter]()
+        is_directed = new.kind != RELATED
         rows = [*([DIRECTED_LINKS] if is_directed else []), *_case_rows(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
             if is_directed:
                 await store.lock_directed_links(work.tx)
-            cases = await _lock_cases(work, (case_id, new.case_id), expected)
-            link = _new_link(new, cases[case_id], cases[new.case_id])
+            cases = await self._lock(work, (case_id, new.case_id), expected)
+            link = _new_link(new, cases[case_id].now, cases[new.case_id].now)
             present = await store.of_cases(work.tx, cases)
             if same := next((each for each in present if each.is_same(link)), None):
                 return same.seen_from(case_id), False
             _check_numbers(link, present)
             if is_directed and await store.closes_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
-            if link.kind == DUPLICATE_OF and cases[link.other_case_id].status == "closed":
+            if link.kind == DUPLICATE_OF and cases[link.other_case_id].now.status == "closed":
                 raise Conflict(
                     "duplicate_of_closed_case",
                     "The other case is closed. Reopen it first, or name a case that is not closed.",
                 )
             await store.add(work.tx, link)
-            cases = await _record(work, link, cases, "link.added", link.created_at)
+            await self._record(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:
-                case = cases[case_id]
-                closed.append((case, await changes.set_status(work, self._clocks, case, "closed", None)))
-        self._count(closed)
+                await cases[case_id].set_status("closed")
         return link.seen_from(case_id), True
 
     async def remove(self, origin: WriteOrigin, case_id: str, link_id: str, expected: ExpectedVersions = None) -> None:
@@ -88,17 +82,16 @@ class LinkService:
         link = await store.find(self._database, link_id)
         ends = (link.case_id, link.other_case_id) if link else ()
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
-        reopened = list[BeforeAndAfter]()
         async with unit_of_work(self._database, origin, *_case_rows(*ids)) as work:
-            cases = await _lock_cases(work, ids, expected)
+            cases = await self._lock(work, ids, expected)
             if link is None or case_id not in ends or not await store.remove(work.tx, link.id):
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
-            at = time_after(max(case.updated_at for case in cases.values()))
-            cases = await _record(work, link, cases, "link.removed", at)
-            former = link.previous_status
-            if former and former != "closed" and cases[link.case_id].status == "closed":
-                reopened = await _reopen(work, self._clocks, cases[link.case_id], former)
-        self._count(reopened)
+            at = time_after(max(case.now.updated_at for case in cases.values()))
+            await self._record(work, link, cases, "link.removed", at)
+            former, duplicate = link.previous_status, cases[link.case_id]
+            if former and former != "closed" and duplicate.now.status == "closed":
+                await duplicate.set_status("open")  # a closed case can only become open
+                await duplicate.set_status(former)
 
     async def read_duplicates(
         self, principal: Principal, case_id: str, *, with_history: bool = False
@@ -106,27 +99,39 @@ class LinkService:
         """Return a case's duplicates that the principal may see, with what the principal may read of them."""
         return await store.read_duplicates(self._database, case_id, principal, with_history=with_history)
 
-    def _count(self, status_changes: Sequence[BeforeAndAfter]) -> None:
-        for before, after in status_changes:
-            count_status(self._instruments, before, after)
+    async def _lock(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
+        """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
+
+        Raises NotFound and VersionConflict.
+        """
+        cases = await store.lock_cases(work.tx, case_ids)
+        for case_id in case_ids:
+            if case_id not in cases or not work.origin.principal.may_see(cases[case_id]):
+                raise case_not_found(case_id)
+        expect_version(cases[case_ids[0]].version, expected)
+        return {case_id: LockedCase(work, self._recorder, cases[case_id]) for case_id in case_ids}
+
+    async def _record(
+        self,
+        work: UnitOfWork,
+        link: StoredLink,
+        cases: LockedCases,
+        action: Literal["link.added", "link.removed"],
+        at: datetime,
+    ) -> None:
+        """Give both cases a new version, an event and an audit entry."""
+        first, second = cases[link.case_id].now, cases[link.other_case_id].now
+        # As link_projections.py shows it to customers.
+        public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
+        await store.change_cases(work.tx, cases, at, public=public)
+        await self._recorder.link_changed(work, link, cases, action, at, public=public)
+        for case in cases.values():
+            case.now = case.now.model_copy(update={"updated_at": at, "version": case.now.version + 1})
 
 
 def _case_rows(*case_ids: str) -> list[ContendedRow]:
     """Return the contended rows of cases in a fixed order, so that transactions do not wait for each other."""
     return [ContendedRow(case_id) for case_id in sorted(filter(is_valid_id, case_ids))]
-
-
-async def _lock_cases(work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
-    """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
-
-    Raises NotFound and VersionConflict.
-    """
-    cases = await store.lock_cases(work.tx, case_ids)
-    for case_id in case_ids:
-        if case_id not in cases or not work.origin.principal.may_see(cases[case_id]):
-            raise case_not_found(case_id)
-    expect_version(cases[case_ids[0]].version, expected)
-    return {case_id: cases[case_id] for case_id in case_ids}
 
 
 def _new_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink:
@@ -148,40 +153,3 @@ def _check_numbers(link: StoredLink, present: Sequence[StoredLink]) -> None:
     for case_id in (link.case_id, link.other_case_id):
         if numbers[case_id] >= MAX_LINKS:
             raise Conflict("too_many_links", f"The case {case_id!r} has {MAX_LINKS} links; remove one first.")
-
-
-async def _record(
-    work: UnitOfWork,
-    link: StoredLink,
-    cases: LockedCases,
-    action: Literal["link.added", "link.removed"],
-    at: datetime,
-) -> LockedCases:
-    """Give both cases a new version, an event and an audit entry; return them as they are then."""
-    first, second = cases[link.case_id], cases[link.other_case_id]
-    # As link_projections.py shows it to customers.
-    is_public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
-    await store.change_cases(work.tx, cases, at, public=is_public)
-    views = {case_id: link.seen_from(case_id) for case_id in cases}
-    said = {"actor": audit.actor_of(work.origin.principal), "changeType": action}
-    said["visibility"] = "public" if is_public else "internal"
-    events = [(case_id, at, {**said, "link": view}) for case_id, view in views.items()]
-    await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
-    entries = [(case_id, at, _audit_changes(view, action)) for case_id, view in views.items()]
-    await audit.record_all(work, action, entries)
-    return {
-        case_id: case.model_copy(update={"updated_at": at, "version": case.version + 1})
-        for case_id, case in cases.items()
-    }
-
-
-def _audit_changes(link: CaseLink, action: Literal["link.added", "link.removed"]) -> audit.FieldChanges:
-    values = {"linkId": link.id, "kind": link.kind, "linkedCaseId": link.case_id}
-    return {name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()}
-
-
-async def _reopen(work: UnitOfWork, clocks: ClockTracker, case: CaseSummary, former: Status) -> list[BeforeAndAfter]:
-    """Give a closed case its former status, by the changes that are allowed: a closed case becomes open first."""
-    opened = await changes.set_status(work, clocks, case, "open", None)
-    after = await changes.set_status(work, clocks, opened, former, None)
-    return [(case, opened), (opened, after)]

@@ -1,57 +1,37 @@
-"""The case service: all changes of cases, one method per use case."""
+"""The changes of cases, one method per use case. Each is one transaction."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from typing import NamedTuple
 
-from support_service.cases import changes, external_ids, list_cursor
-from support_service.cases.changes import AddedMessage
-from support_service.cases.conflicts import describe_conflict
-from support_service.cases.external_ids import ExistingCase
+import pydantic_core
+
+from support_service.cases.locked_case import LockedCase
 from support_service.cases.message_files import MessageFiles
-from support_service.cases.model.case import Case, CasePage, CaseSummary, Message, Workload
-from support_service.cases.model.requests import (
-    CaseChange,
-    CaseFilters,
-    CaseQuery,
-    Closing,
-    NewCase,
-    NewMessage,
-    StatusChange,
-)
-from support_service.cases.policy import (
-    authorize_new_case,
-    check_may_assign,
-    permission_missing,
-)
-from support_service.cases.shared_counts import SharedCountLimits, SharedCounts
-from support_service.cases.status_metrics import count_status
-from support_service.cases.store import case_links, case_list, case_reading
+from support_service.cases.model.case import Case, CaseSummary, Message
+from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.policy import authorize_new_case, check_may_write
+from support_service.cases.reading import CaseReader
+from support_service.cases.recorder import CaseChannels, CaseRecorder
+from support_service.cases.shared_counts import SharedCountLimits
+from support_service.cases.store import case_links, case_reading, external_ids
 from support_service.cases.store import case_store as store
-from support_service.cases.store.case_reading import NO_VERSION, StoredCase
+from support_service.cases.store.case_reading import StoredCase
+from support_service.cases.store.messages_since import read_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
-from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC
-from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.core.errors import Conflict, ValidationFailed, case_not_found
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict, VersionConflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.platform.audit import log as audit
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.labels import OTHER, known_or_other
 from support_service.sla.clock_tracker import ClockTracker
 
-
-@dataclass(frozen=True, slots=True)
-class CaseChannels:
-    """The channels with a metric label of their own, and those whose cases are synthetic."""
-
-    known: Collection[str] = CHANNELS
-    synthetic: Collection[str] = (SYNTHETIC,)
+MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to a conflict: the newest ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +43,20 @@ class CaseLimits:
     counts: SharedCountLimits = field(default_factory=SharedCountLimits)
 
 
-class CaseService:
-    """Opens, reads and changes cases. Each change is one transaction; metrics are recorded after the commit."""
+class ExistingCase(NamedTuple):
+    """A case that was opened before with the same external id, as the principal may read it now."""
+
+    id: str
+    stored: StoredCase
+
+    @property
+    def version(self) -> int:
+        """The version of the case."""
+        return self.stored.version
+
+
+class CaseService(CaseReader):
+    """Opens and changes cases, and reads them."""
 
     def __init__(
         self,
@@ -74,12 +66,11 @@ class CaseService:
         channels: CaseChannels = CaseChannels(),
         clocks: ClockTracker | None = None,
     ) -> None:
-        self._database = database
-        self._instruments = instruments
+        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
+        super().__init__(database, self._clocks.policies, limits.counts)
         self._limits = limits
         self._channels = channels
-        self._counts = SharedCounts(database, limits.counts)
-        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
+        self._recorder = CaseRecorder(instruments, self._clocks, channels)
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
@@ -101,73 +92,15 @@ class CaseService:
             "attachments": [],
         }
         case = Case.model_validate(new.__dict__ | opened, by_name=True, by_alias=False)
-        first = changes.build_message(case.id, new.initial_message, at) if new.initial_message else None
+        first = _build_message(case.id, new.initial_message, at) if new.initial_message else None
         if first and first.sent_at is None:
             first.sent_at = new.sent_at
         async with unit_of_work(self._database, origin) as work:
-            existing = await external_ids.add_case_once(work, self._clocks, case, first)
+            existing = await self._add_once(work, case, first)
         if existing:
             return ExistingCase(existing, await self.read_long_case(origin.principal, existing, with_history=True))
         case.messages = [first] if first else []
-        self._instruments.ticket_created.add(1, {"channel": self._label(case)})
-        self._count_messages(case.messages, synthetic=synthetic)
         return case
-
-    async def read_case(
-        self, principal: Principal, case_id: str, known_version: int = NO_VERSION, known_history: int | None = None
-    ) -> StoredCase:
-        """Return a case with what the principal may read of it, as `case_reading.read` does. Raises NotFound."""
-        read = partial(case_reading.read, known_version=known_version, known_history=known_history)
-        return await self._read(principal, case_id, read)
-
-    async def read_long_case(self, principal: Principal, case_id: str, *, with_history: bool = False) -> StoredCase:
-        """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
-        return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
-
-    async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
-        """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
-        owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
-        if owner is None or not principal.may_see(owner):
-            raise case_not_found(case_id)
-        return owner
-
-    async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
-        """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
-        return await case_reading.read_owners(self._database, case_ids)
-
-    async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
-        """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
-
-        Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
-        """
-        stored = await self._read(principal, case_id, partial(case_reading.read_page, after=after, limit=limit))
-        if stored.messages is None:
-            raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
-        return stored
-
-    async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
-        """Return a page of the matching cases that the principal may see, in the order of the query's sort.
-
-        Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
-        `next_cursor` continues after the last one.
-        """
-        after = list_cursor.decode(query.sort, query.cursor)
-        found = await case_list.find(self._database, query, after, principal)
-        for _, case in found.cases:
-            case.sla = await self._clocks.policies.shown_now(case.clocks)
-        return CasePage.model_construct(
-            items=[case for _, case in found.cases],
-            next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
-        )
-
-    async def count_cases(
-        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
-    ) -> int:
-        """Return the number of matching cases that the principal may see; at most `most` are counted.
-
-        They are counted in a `turn` of the caller, unless their number was counted a moment ago.
-        """
-        return await self._counts.share(principal, query, most, turn)
 
     async def change_case(
         self, origin: WriteOrigin, case_id: str, change: CaseChange, expected: ExpectedVersions = None
@@ -177,16 +110,9 @@ class CaseService:
         Raises NotFound, Forbidden, VersionConflict, and Conflict for a status change that is not allowed.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
-            before = after = await changes.lock_case(work, case_id, expected)
-            changed = changes.changed_fields(before, change)
-            if "assigned_agent_id" in changed:
-                check_may_assign(origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
-            if changed:
-                after = await changes.change_fields(work, self._clocks, before, changed)
-            if "context" in changed:
-                await store.replace_references(work.tx, case_id, references.reference_rows(after.context))
-        count_status(self._instruments, before, after)
-        return after
+            case = await LockedCase.lock(work, self._recorder, case_id, expected)
+            await case.change(change.given())
+        return case.now
 
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
@@ -196,10 +122,9 @@ class CaseService:
         Raises NotFound, Forbidden, VersionConflict, Conflict.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
-            before = await changes.lock_case(work, case_id, expected)
-            after = await changes.set_status(work, self._clocks, before, change.status, change.assigned_agent_id)
-        count_status(self._instruments, before, after)
-        return after
+            case = await LockedCase.lock(work, self._recorder, case_id, expected)
+            await case.set_status(change.status, change.assigned_agent_id)
+        return case.now
 
     async def close_case(
         self,
@@ -216,23 +141,19 @@ class CaseService:
         """
         last = closing.last_message()
         async with unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
-            before = await changes.lock_case(work, case_id, expected)
+            case = await LockedCase.lock(work, self._recorder, case_id, expected)
             if last and last.author_type == "customer":
-                changes.expect_not_closed(before.status)
-            added = await self._append_message(work, case_id, last, closing=True, files=files) if last else None
-            if added:
-                at = added.message.created_at
-                before = before.model_copy(update={"updated_at": at, "version": added.version})
-            after = await changes.set_status(work, self._clocks, before, "closed", closing.assigned_agent_id)
+                _expect_not_closed(case.now.status)
+            if last:
+                message, version = await self._append_message(work, case_id, last, closing=True, files=files)
+                case.now = case.now.model_copy(update={"updated_at": message.created_at, "version": version})
+            await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
-            case = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
+            closed = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
             if files:
                 await files.count(work)
-        assert case is not None  # noqa: S101 - this transaction has changed it
-        count_status(self._instruments, before, after)
-        if added:
-            self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
-        return case
+        assert closed is not None  # noqa: S101 - this transaction has changed it
+        return closed
 
     async def add_message(
         self,
@@ -252,17 +173,14 @@ class CaseService:
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
         """
-        described = describe_conflict(self._database, origin.principal, case_id, expected)
+        described = self._described_conflict(origin.principal, case_id, expected)
         async with described, unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
-            if new.external_id and (existing := await external_ids.lock_and_find_message(work, case_id, new)):
+            if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            added = await self._append_message(work, case_id, new, expected, files=files)
+            message, _ = await self._append_message(work, case_id, new, expected, files=files)
             if files:
                 await files.count(work)
-        if added.reopened:
-            count_status(self._instruments, *added.reopened)
-        self._count_messages([added.message], added.answered_after, synthetic=added.synthetic)
-        return added.message
+        return message
 
     async def remove_synthetic(
         self,
@@ -277,33 +195,46 @@ class CaseService:
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             await case_links.lock_with_linked_cases(work.tx, case_id)
-            case = await changes.lock_case(work, case_id, expected)
+            case = (await LockedCase.lock(work, self._recorder, case_id, expected)).now
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             await remove_files(work, at)
             await case_links.change_linked_cases(work.tx, case_id)
             await store.delete(work.tx, case_id)
-            await audit.record(work, case_id, "case.deleted", at, {"status": (case.status, None)})
+            await self._recorder.deleted(work, case, at)
 
-    async def workload(self, principal: Principal, agent_id: str) -> Workload:
-        """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
+    async def _add_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
+        """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
 
-        Agents may read their own workload only.
+        Raises Conflict if the principal may not see that one.
         """
-        if principal.role == "agent" and agent_id != principal.subject:
-            raise permission_missing("agents:read-others", "Agents see their own workload.")
-        cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
-        return Workload.model_validate({"agentId": agent_id, **cases})
+        while not await self._add(work, case, first):
+            existing = await external_ids.find_case(work.tx, case.channel, case.external_id)
+            if existing is None:
+                continue  # it was deleted after it had prevented the insert
+            if not work.origin.principal.may_see(existing):
+                raise _external_id_taken()
+            work.note_case(existing.id)  # the erasure of that case must find the stored response
+            return existing.id
+        return None
 
-    async def _read(
-        self, principal: Principal, case_id: str, read: Callable[..., Awaitable[StoredCase | None]]
-    ) -> StoredCase:
-        public_only = not principal.may_see_visibility("internal")
-        stored = await read(self._database, case_id, public_only=public_only) if is_valid_id(case_id) else None
-        if stored is None or not principal.may_see(stored):
-            raise case_not_found(case_id)
-        return stored
+    async def _add(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
+        """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
+        author = first.author_type if first and first.visibility == "public" else None
+        started = None if case.synthetic else self._clocks.start(case, case.created_at, author)
+        due_at = None
+        if started:
+            case.sla_policy, due_at = started.policy.id, started.first_due
+            if started.policy.content.public or work.origin.principal.may_see_visibility("internal"):
+                case.sla = started.measured.shown(case.created_at)
+        if not await store.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
+            return False
+        if started:
+            await started.add(work.tx, case.id)
+        case.waiting_since = store.waiting_since(case, first)
+        await self._recorder.opened(work, case, first)
+        return True
 
     async def _append_message(
         self,
@@ -313,28 +244,86 @@ class CaseService:
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
-        files: MessageFiles | None,
-    ) -> AddedMessage:
-        limit, clocks = self._limits.max_conversation_bytes, self._clocks
-        return await changes.append_message(
-            work, clocks, case_id, new, expected, max_bytes=limit, closing=closing, files=files
-        )
+        files: MessageFiles | None = None,
+    ) -> tuple[Message, int]:
+        """Append a message and return it with the case's version; a customer's message reopens a resolved case.
 
-    def _label(self, case: CaseSummary) -> str:
-        """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
-        if case.synthetic:
-            return SYNTHETIC
-        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self._channels.known)
+        It does not while the case is being closed. Its `files` are counted at the end of `work`. Raises Conflict if the
+        conversation would be too long, and ValidationFailed for files that the message can't name.
+        """
+        principal = work.origin.principal
+        check_may_write(principal, new)
+        message = _build_message(case_id, new, utc_now())
+        if files:
+            await LockedCase.lock(work, self._recorder, case_id)
+            message.attachment_uri = await files.find(work, case_id)
+        state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
+        if state is None or not principal.may_see(state):
+            raise case_not_found(case_id)  # rolls the message back
+        expect_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
+        if state.conversation_bytes > self._limits.max_conversation_bytes:
+            raise Conflict("case_full", "The conversation of this case is full; open another case.")
+        if message.author_type == "customer" and not closing:
+            _expect_not_closed(state.status)
+        shows_file = await store.update_attachment_visibility(work.tx, message)
+        if shows_file and message.visibility == "internal":  # a file that customers saw is hidden from them
+            await store.count_as_public(work.tx, case_id)
+        if files:
+            await files.add_staged(work, state.at, message.visibility)
+        await self._recorder.message_added(work, message, state, closing=closing, shows_file=shows_file)
+        if message.author_type == "customer" and not closing and state.status == "resolved":
+            await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
+        return message, state.version
 
-    def _count_messages(
-        self, added: Iterable[Message], answered_after: float | None = None, *, synthetic: bool
-    ) -> None:
-        if synthetic:
-            return
-        for message in added:
-            self._instruments.conversation_added.add(1, {"author_type": message.author_type})
-        if answered_after is not None:
-            self._instruments.ticket_first_response.record(answered_after)
+    async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
+        """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
+
+        The lock is held until the unit of work ends, so that no other request adds such a message meanwhile. Raises
+        NotFound, Forbidden, and Conflict if the principal may not see the message.
+        """
+        principal = work.origin.principal
+        check_may_write(principal, new)
+        await LockedCase.lock(work, self._recorder, case_id)
+        existing = await external_ids.find_message(work.tx, case_id, new.external_id)
+        if existing and not principal.may_see_visibility(existing.visibility):
+            raise _external_id_taken()
+        return existing
+
+    @asynccontextmanager
+    async def _described_conflict(
+        self, principal: Principal, case_id: str, expected: ExpectedVersions
+    ) -> AsyncIterator[None]:
+        """Add to a VersionConflict of the block the case's version, and the messages that the principal does not know.
+
+        The principal may see the case. If it sent no version, no message is new to it.
+        """
+        try:
+            yield
+        except VersionConflict as conflict:
+            public_only = not principal.may_see_visibility("internal")
+            most = MAX_NEW_MESSAGES if expected else 0
+            found = await read_since(self._database, case_id, max(expected or (0,)), most, public_only=public_only)
+            if found is not None:
+                messages = pydantic_core.from_json(found.messages)
+                conflict.members = {"currentVersion": found.version, "messages": messages}
+            raise
+
+
+def _build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
+    # Validation runs in native code, and is faster than `model_construct`.
+    message = {**new.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
+    return Message.model_validate(message, by_name=True, by_alias=False)
+
+
+def _expect_not_closed(status: str) -> None:
+    """Raise Conflict if a case of this status accepts no message from its customer."""
+    if status == "closed":
+        raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
+
+
+def _external_id_taken() -> Conflict:
+    """Return the error for the external id of something that the caller may not see, without anything about it."""
+    return Conflict("external_id_taken", "This `externalId` is in use; send another one.")
 
 
 def _rows(files: MessageFiles | None) -> tuple[ContendedRow, ...]:

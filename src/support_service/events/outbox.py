@@ -58,7 +58,10 @@ async def append_all(
     tx: Transaction, event_type: str, changes: Sequence[tuple[str, datetime, Mapping[str, Any]]]
 ) -> None:
     """Write an event about each of several changes, each with its case id, time and data."""
-    if changes:
+    if len(changes) == 1:
+        ((case_id, at, data),) = changes
+        await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
+    elif changes:
         await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, at, data in changes])
 
 

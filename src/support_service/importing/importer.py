@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from support_service.cases.changes import opening_changes
+from support_service.cases.recorder import opening_changes
 from support_service.cases.store import case_import
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed

@@ -10,7 +10,7 @@ from support_service.cases.store import case_store as store
 from support_service.events import envelope
 from support_service.platform.database.tables import inbound_events, messages
 from tests.conftest import both_databases
-from tests.support.cases import ticket
+from tests.support.cases import recorder, ticket
 from tests.support.events.fixtures import shipment_event
 
 READ = sa.text(
@@ -37,7 +37,7 @@ async def test_event_reaches_each_of_many_cases_once(database, add_cases, instru
     """The cases are updated a page at a time."""
     await add_cases(*(ticket(each) for each in range(number)), references=[("order", "order-456")])
     event = envelope.parse(json.dumps(shipment_event()).encode())
-    handler = InboundEventHandler(database, instruments, batch_size=10)
+    handler = InboundEventHandler(database, recorder(database, instruments), batch_size=10)
     assert [await handler.apply(event) for _ in range(2)] == ["applied", "duplicate"]
     told = [row.ticket_id for row in await database.fetch_all(sa.select(messages.c.ticket_id))]
     assert sorted(told) == sorted(f"case-{each}" for each in range(number))

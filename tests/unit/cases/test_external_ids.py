@@ -5,9 +5,8 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.requests import NewCase, NewMessage
-from support_service.cases.service import CaseService
+from support_service.cases.service import CaseService, ExistingCase
 from support_service.cases.store.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict

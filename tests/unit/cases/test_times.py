@@ -14,7 +14,7 @@ from support_service.events import envelope
 from support_service.platform.database.tables import audit_log, outbox, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import stored_case
+from tests.support.cases import recorder, stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "orderId": "ORD-1"}})
@@ -75,7 +75,7 @@ async def test_time_of_a_change_is_not_before_the_latest_change(service, databas
     )
     await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent", "internal"))
     await service.add_message(SYSTEM_ORIGIN, case.id, message_from("agent"))
-    assert await InboundEventHandler(database, instruments).apply(event) == "applied"
+    assert await InboundEventHandler(database, recorder(database, instruments)).apply(event) == "applied"
     await service.set_status(SYSTEM_ORIGIN, case.id, StatusChange(status="resolved"))
     await service.add_message(SYSTEM_ORIGIN, case.id, message_from("customer"))
     await service.change_case(SYSTEM_ORIGIN, case.id, CaseChange(subject="B"))

@@ -6,8 +6,8 @@ from typing import NewType
 from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
-from support_service.cases.external_ids import ExistingCase
 from support_service.cases.model.case import CaseSummary
+from support_service.cases.service import ExistingCase
 from support_service.cases.store.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 

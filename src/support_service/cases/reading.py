@@ -1,0 +1,102 @@
+"""Reads of cases: each gives what the principal may see."""
+
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from support_service.cases import list_cursor
+from support_service.cases.model.case import CasePage, Workload
+from support_service.cases.model.requests import CaseFilters, CaseQuery
+from support_service.cases.policy import permission_missing
+from support_service.cases.shared_counts import SharedCountLimits, SharedCounts
+from support_service.cases.store import case_list, case_reading
+from support_service.cases.store.case_reading import NO_VERSION, StoredCase
+from support_service.core.domain.principals import CaseOwnership, Principal
+from support_service.core.errors import ValidationFailed, case_not_found
+from support_service.core.ids import is_valid_id
+from support_service.platform.database import Database
+from support_service.sla.known_policies import KnownPolicies
+
+
+class CaseReader:
+    """Reads single cases, lists of cases and their numbers."""
+
+    def __init__(self, database: Database, policies: KnownPolicies, counts: SharedCountLimits) -> None:
+        self._database = database
+        self._policies = policies
+        self._counts = SharedCounts(database, counts)
+
+    async def read_case(
+        self, principal: Principal, case_id: str, known_version: int = NO_VERSION, known_history: int | None = None
+    ) -> StoredCase:
+        """Return a case with what the principal may read of it, as `case_reading.read` does. Raises NotFound."""
+        read = partial(case_reading.read, known_version=known_version, known_history=known_history)
+        return await self._read(principal, case_id, read)
+
+    async def read_long_case(self, principal: Principal, case_id: str, *, with_history: bool = False) -> StoredCase:
+        """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
+        return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
+
+    async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
+        """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
+        owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
+        if owner is None or not principal.may_see(owner):
+            raise case_not_found(case_id)
+        return owner
+
+    async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
+        """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
+        return await case_reading.read_owners(self._database, case_ids)
+
+    async def read_case_page(self, principal: Principal, case_id: str, after: str | None, limit: int) -> StoredCase:
+        """Return a case with the JSON of at most `limit` messages: the first ones, or those after a message.
+
+        Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
+        """
+        stored = await self._read(principal, case_id, partial(case_reading.read_page, after=after, limit=limit))
+        if stored.messages is None:
+            raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
+        return stored
+
+    async def list_cases(self, principal: Principal, query: CaseQuery) -> CasePage:
+        """Return a page of the matching cases that the principal may see, in the order of the query's sort.
+
+        Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
+        `next_cursor` continues after the last one.
+        """
+        after = list_cursor.decode(query.sort, query.cursor)
+        found = await case_list.find(self._database, query, after, principal)
+        for _, case in found.cases:
+            case.sla = await self._policies.shown_now(case.clocks)
+        return CasePage.model_construct(
+            items=[case for _, case in found.cases],
+            next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
+        )
+
+    async def count_cases(
+        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> int:
+        """Return the number of matching cases that the principal may see; at most `most` are counted.
+
+        They are counted in a `turn` of the caller, unless their number was counted a moment ago.
+        """
+        return await self._counts.share(principal, query, most, turn)
+
+    async def workload(self, principal: Principal, agent_id: str) -> Workload:
+        """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
+
+        Agents may read their own workload only.
+        """
+        if principal.role == "agent" and agent_id != principal.subject:
+            raise permission_missing("agents:read-others", "Agents see their own workload.")
+        cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
+        return Workload.model_validate({"agentId": agent_id, **cases})
+
+    async def _read(
+        self, principal: Principal, case_id: str, read: Callable[..., Awaitable[StoredCase | None]]
+    ) -> StoredCase:
+        public_only = not principal.may_see_visibility("internal")
+        stored = await read(self._database, case_id, public_only=public_only) if is_valid_id(case_id) else None
+        if stored is None or not principal.may_see(stored):
+            raise case_not_found(case_id)
+        return stored

@@ -1,0 +1,190 @@
+"""Records the changes of cases: the audit entry, the event and the clocks in the transaction, the metric after it.
+
+A use case says what changed, once; none of the four can be forgotten.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
+from support_service.cases.store.case_links import StoredLink
+from support_service.cases.store.case_store import CaseState
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
+from support_service.events import outbox
+from support_service.platform.audit import log as audit
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.labels import OTHER, known_or_other
+from support_service.sla.clock_tracker import ClockTracker
+
+_JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
+_AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseChannels:
+    """The channels with a metric label of their own, and those whose cases are synthetic."""
+
+    known: Collection[str] = CHANNELS
+    synthetic: Collection[str] = (SYNTHETIC,)
+
+
+class CaseRecorder:
+    """Records what happens to cases."""
+
+    def __init__(self, instruments: Instruments, clocks: ClockTracker, channels: CaseChannels = CaseChannels()) -> None:
+        self._instruments = instruments
+        self._clocks = clocks
+        self._channels = channels
+
+    async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
+        """Record a case that was opened, with its first message."""
+        said = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first}
+        await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, case.created_at, **said)
+        changes = opening_changes(case) | (_message_changes(first) if first else {})
+        await audit.record(work, case.id, "case.opened", case.created_at, changes)
+        label = self._channel_label(case)
+        work.after_commit(lambda: self._instruments.ticket_created.add(1, {"channel": label}))
+        if first and not case.synthetic:
+            self._count_messages(work, first.author_type, 1)
+
+    async def message_added(
+        self, work: UnitOfWork, message: Message, state: CaseState, *, closing: bool, shows_file: bool
+    ) -> None:
+        """Record a message; `shows_file` if a file that it names got its visibility."""
+        added = {"changeType": "conversation.added", "conversation": message}
+        changes = _message_changes(message) | (_visibility_changes(message) if shows_file else {})
+        await self._updated(work, "message.added", [(message.ticket_id, state.at, changes, added)])
+        if state.synthetic:
+            return
+        self._count_messages(work, message.author_type, 1)
+        if message.author_type == "agent" and state.answered_at == state.at:
+            seconds = (state.at - state.created_at).total_seconds()
+            work.after_commit(lambda: self._instruments.ticket_first_response.record(seconds))
+        is_heard = message.visibility == "public" and not (closing and message.author_type == "customer")
+        if state.sla_policy is not None and is_heard:
+            author, is_answered = message.author_type, state.answered_at is not None
+            await self._clocks.message_added(
+                work, message.ticket_id, state.sla_policy, author, state.at, is_answered=is_answered
+            )
+
+    async def bot_messages_added(self, work: UnitOfWork, messages: Sequence[Message], real: int) -> None:
+        """Record messages about an event of another service; `real` is the number of cases that are not synthetic."""
+        added = [
+            (
+                each.ticket_id,
+                each.created_at,
+                _message_changes(each),
+                {"changeType": "conversation.added", "conversation": each},
+            )
+            for each in messages
+        ]
+        await self._updated(work, "message.added", added)
+        self._count_messages(work, "bot", real)
+
+    async def fields_changed(
+        self, work: UnitOfWork, before: CaseSummary, after: CaseSummary, fields: Collection[str]
+    ) -> None:
+        """Record changed fields: an event for all but the status, one for the status, and one for a closing."""
+        at, actor = after.updated_at, audit.actor_of(work.origin.principal)
+        others = sorted(_JSON_NAMES[name] for name in set(fields) - {"status"})
+        if others:
+            changed: dict[str, Any] = {"actor": actor, "changeType": "case.changed", "changedFields": others}
+            if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
+                # Reported to the streams of callers who may no longer see the case.
+                changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
+            await outbox.append_event(work.tx, after.id, outbox.CASE_UPDATED, at, **changed)
+        if before.status != after.status:
+            said = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
+            await outbox.append_event(work.tx, after.id, outbox.CASE_UPDATED, at, changeType="status.changed", **said)
+            if after.status == "closed":
+                await outbox.append_event(work.tx, after.id, outbox.CASE_CLOSED, at, **said)
+        changes = {_JSON_NAMES[name]: (getattr(before, name), getattr(after, name)) for name in fields}
+        await audit.record(work, after.id, _action(before, after), at, changes)
+        await self._clocks.status_changed(work, before, after)
+        work.after_commit(partial(self._count_status, before, after))
+
+    async def link_changed(
+        self,
+        work: UnitOfWork,
+        link: StoredLink,
+        case_ids: Collection[str],
+        action: Literal["link.added", "link.removed"],
+        at: datetime,
+        *,
+        public: bool,
+    ) -> None:
+        """Record a link that was added to or removed from both of its cases; customers see a public one."""
+        updates = []
+        for case_id in case_ids:
+            shown = link.seen_from(case_id)
+            values = {"linkId": shown.id, "kind": shown.kind, "linkedCaseId": shown.case_id}
+            changes = {
+                name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()
+            }
+            said = {"changeType": action, "visibility": "public" if public else "internal", "link": shown}
+            updates.append((case_id, at, changes, said))
+        await self._updated(work, action, updates)
+
+    async def deleted(self, work: UnitOfWork, case: CaseSummary, at: datetime) -> None:
+        """Record a synthetic case that was deleted; no event tells of it."""
+        await audit.record(work, case.id, "case.deleted", at, {"status": (case.status, None)})
+
+    async def _updated(
+        self,
+        work: UnitOfWork,
+        action: audit.Action,
+        changed: Sequence[tuple[str, datetime, audit.FieldChanges, Mapping[str, Any]]],
+    ) -> None:
+        """Record changes of cases: id, time, changes for the audit log, and members of the event."""
+        actor = audit.actor_of(work.origin.principal)
+        events = [(case_id, at, {"actor": actor, **said}) for case_id, at, _, said in changed]
+        await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
+        await audit.record_all(work, action, [(case_id, at, changes) for case_id, at, changes, _ in changed])
+
+    def _count_messages(self, work: UnitOfWork, author_type: str, number: int) -> None:
+        if number:
+            work.after_commit(lambda: self._instruments.conversation_added.add(number, {"author_type": author_type}))
+
+    def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
+        if after.status == before.status or after.synthetic:
+            return
+        self._instruments.ticket_status_changed.add(1, {"status": after.status})
+        if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
+            self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+
+    def _channel_label(self, case: CaseSummary) -> str:
+        """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
+        if case.synthetic:
+            return SYNTHETIC
+        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self._channels.known)
+
+
+def opening_changes(case: CaseSummary) -> dict[str, tuple[Any, Any]]:
+    """Return the audit log's changes for an opened case.
+
+    Texts are left out: the case holds them, and the first change of a text records the old one as `before`.
+    """
+    values = {_JSON_NAMES[name]: getattr(case, name) for name in _AUDITED_AT_OPENING}
+    return {name: (None, value) for name, value in values.items() if value not in (None, [])}
+
+
+def _message_changes(message: Message) -> dict[str, tuple[Any, Any]]:
+    """Return the audit log's changes for an added message: its id and author type, without the text."""
+    return {"messageId": (None, message.id), "authorType": (None, message.author_type)}
+
+
+def _visibility_changes(message: Message) -> dict[str, tuple[Any, Any]]:
+    """Return the audit log's changes for an attachment whose visibility the message changed."""
+    before = "internal" if message.visibility == "public" else "public"
+    return {"attachmentVisibility": (before, message.visibility)}
+
+
+def _action(before: CaseSummary, after: CaseSummary) -> audit.Action:
+    if after.status == before.status or "closed" not in (before.status, after.status):
+        reopened = before.status not in ACTIVE_STATUSES and after.status in ACTIVE_STATUSES
+        return "case.reopened" if reopened else "case.changed"
+    return "case.closed" if after.status == "closed" else "case.reopened"
