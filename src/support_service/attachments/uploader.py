@@ -27,9 +27,8 @@ from support_service.core.errors import Conflict, InsufficientStorage, SupportEr
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, known_or_other
 from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, CONTENT_TYPES, REJECTIONS
-from support_service.platform.telemetry.labels import known_or_other
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4

@@ -16,7 +16,7 @@ from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.erasure import ERASED_TEXT, erased_values
 from support_service.platform.database.tables import messages, ticket_references, ticket_tags, tickets
-from support_service.platform.telemetry.labels import known_or_other
+from support_service.platform.telemetry.instruments import known_or_other
 
 ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JSON
 

@@ -19,7 +19,7 @@ from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.personal import Personal, rules_of
-from support_service.platform.telemetry.labels import known_or_other
+from support_service.platform.telemetry.instruments import known_or_other
 
 MASKED = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64

@@ -16,8 +16,7 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNEL
 from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
-from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.labels import OTHER, known_or_other
+from support_service.platform.telemetry.instruments import OTHER, Instruments, known_or_other
 from support_service.sla.clock_tracker import ClockTracker
 
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}

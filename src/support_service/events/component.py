@@ -27,7 +27,7 @@ from support_service.platform.http_client import LimitedConnector
 from support_service.platform.redis.server_state import monitored_server
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
-from support_service.platform.telemetry.http_client import client_metrics
+from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments.stores import BROKER_OPERATIONS
 
 if TYPE_CHECKING:

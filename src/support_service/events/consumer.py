@@ -28,9 +28,8 @@ from support_service.events.broker.base import Broker, BrokerError, Delivery, St
 from support_service.events.inbound_events import InboundEvent
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
-from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments import OTHER, Instruments, Observations, known_or_other
 from support_service.platform.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
-from support_service.platform.telemetry.labels import OTHER, known_or_other
 from support_service.platform.telemetry.traces import continue_trace, end_trace
 
 ApplyOutcome = Literal["applied", "unmatched", "duplicate"]

@@ -25,9 +25,8 @@ from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.batches import delete_in_batches
 from support_service.platform.http_client import describe_client_error
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import OTHER, Instruments
 from support_service.platform.telemetry.instruments.events import WEBHOOK_PENDING
-from support_service.platform.telemetry.labels import OTHER
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."

@@ -13,8 +13,7 @@ from pydantic import BaseModel, Field
 
 from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
-from support_service.platform.telemetry.causes import cause_chain, describe_cause
-from support_service.platform.telemetry.logs import LOG_REQUEST_ID, outage_logger
+from support_service.platform.telemetry.logs import LOG_REQUEST_ID, cause_chain, describe_cause, outage_logger
 
 STATUS_BY_ERROR: dict[type[SupportError], int] = {
     errors.NotFound: 404,

@@ -10,7 +10,7 @@ from support_service.core.clock import age_in_seconds
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.sla import SLA_OLDEST_OVERDUE, SLA_RUNNING, SLA_UNREPORTED_AGE
+from support_service.platform.telemetry.instruments.cases import SLA_OLDEST_OVERDUE, SLA_RUNNING, SLA_UNREPORTED_AGE
 from support_service.sla import clock_counts
 from support_service.sla.clock_counts import ClockCounts, OldestClocks
 

@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from support_service.platform.telemetry.component import create_tracing
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
-from support_service.platform.telemetry.traces import create_tracing
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, parse_log
 from tests.support.promql import ROOT
 from tests.support.scrape import parse

@@ -22,7 +22,7 @@ from support_service.desk.view_models import SavedView
 from support_service.events.broker.log import Place, Position
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import ERASURE, metadata
-from support_service.platform.telemetry.labels import OTHER
+from support_service.platform.telemetry.instruments import OTHER
 from support_service.sla.shown_clocks import ShownClock
 from support_service.stream.changes import parse_change
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS

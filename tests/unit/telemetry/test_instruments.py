@@ -7,8 +7,7 @@ import pytest
 
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.platform.settings.resources import TimelineSettings
-from support_service.platform.telemetry import labels
-from support_service.platform.telemetry.instruments import INSTRUMENTS, Instruments
+from support_service.platform.telemetry.instruments import INSTRUMENTS, Instruments, known_or_other
 from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
 from support_service.platform.telemetry.instruments.timeline import LATENCY_BUCKETS
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -72,5 +71,5 @@ def test_alert_threshold_and_default_timeouts_are_bucket_boundaries():
 @pytest.mark.parametrize("value", ["", "EMAIL", "email ", "other", "x" * 1000, "\0", "é"])
 def test_value_outside_a_vocabulary_becomes_other(value):
     """The comparison is exact."""
-    assert labels.known_or_other(value, CHANNELS) == "other"
-    assert labels.known_or_other("email", CHANNELS) == "email"
+    assert known_or_other(value, CHANNELS) == "other"
+    assert known_or_other("email", CHANNELS) == "email"

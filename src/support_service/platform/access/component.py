@@ -67,7 +67,7 @@ def _authenticator(
 def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
     from support_service.platform.access.jwt import JwtRequirements, JwtVerifier
     from support_service.platform.access.key_source import create_key_source
-    from support_service.platform.telemetry.http_client import client_metrics
+    from support_service.platform.telemetry.http import client_metrics
 
     keys_location = settings.jwt_keys or ""
     requirements = JwtRequirements(

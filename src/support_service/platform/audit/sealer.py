@@ -12,7 +12,7 @@ from support_service.platform.audit import chain, store
 from support_service.platform.audit.chain import ChainHead
 from support_service.platform.database import Database, Transaction
 from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.audit import AUDIT_SEALED, AUDIT_UNSEALED_AGE
+from support_service.platform.telemetry.instruments.access import AUDIT_SEALED, AUDIT_UNSEALED_AGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from support_service.platform.database.dialect import JsonValue
 from support_service.platform.database.tables import ERASURE
-from support_service.platform.telemetry.labels import OTHER
+from support_service.platform.telemetry.instruments import OTHER
 
 ERASED_TEXT = "[erased]"
 

@@ -1,10 +1,11 @@
 """The telemetry component: metrics and traces of one application, and the lag of its event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from opentelemetry.sdk.resources import Resource
 
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import TelemetrySettings
@@ -22,7 +23,7 @@ from support_service.platform.telemetry.instruments.stores import (
     REDIS_ROLE,
 )
 from support_service.platform.telemetry.process import LoopLagSampler, observe_process
-from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
+from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
 from support_service.platform.telemetry.stores import (
     OperationMetrics,
     PoolMetrics,
@@ -30,7 +31,7 @@ from support_service.platform.telemetry.stores import (
     RedisServerMetrics,
     RedisServerState,
 )
-from support_service.platform.telemetry.traces import Tracing, create_tracing
+from support_service.platform.telemetry.traces import NoTracing, Tracing
 
 METRICS = web.AppKey("metrics", Metrics)
 INSTRUMENTS = web.AppKey("instruments", Instruments)
@@ -89,6 +90,17 @@ def setup(
         await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.to_thread(tracing.close))
 
     app.cleanup_ctx.append(run)
+
+
+def create_tracing(
+    exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+) -> Tracing:
+    """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
+    if not exporters:
+        return NoTracing()
+    with environment_hidden():
+        from support_service.platform.telemetry.spans import SdkTracing
+    return SdkTracing(exporters, resource, shutdown_timeout)
 
 
 def operation_metrics(app: web.Application, system: str, operations: Iterable[str]) -> OperationMetrics:

@@ -1,16 +1,19 @@
-"""Structured logs: one JSON object per line, with the ids of its request, trace and case."""
+"""Structured logs: a JSON object per line, with the ids of its request, trace and case, and the causes of failures."""
 
+import asyncio
 import logging
 import sys
 import time
+import traceback
 from contextvars import ContextVar
+from pathlib import Path
 
 from aiohttp.http import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 from pythonjsonlogger.json import JsonFormatter
 
-from support_service.core.errors import SupportError
-from support_service.platform.telemetry.causes import cause_chain, describe_cause, is_outage, place
+import support_service
+from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
 from support_service.platform.telemetry.traces import current_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
@@ -26,6 +29,12 @@ CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that 
 LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
 LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
+
+# Packages whose exceptions report that a dependency, or the operating system, has failed.
+DRIVERS = frozenset({"aiohttp", "asyncpg", "obstore", "redis"})
+MAX_CHAIN = 20  # exceptions; a chain may have a cycle
+MAX_TEXT = 300  # characters
+PACKAGE = str(Path(support_service.__file__).parent)
 
 
 class ContextFilter(logging.Filter):
@@ -149,3 +158,46 @@ def configure(level: str) -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # guard/instrumentation.py writes the access log
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each retry of an export
+
+
+def cause_chain(failure: BaseException) -> list[BaseException]:
+    """Return the exception and its causes, the innermost one last; a group is followed into its first exception.
+
+    A timeout cancels what it waits for; this cancellation is not a cause.
+    """
+    chain = [failure]
+    while len(chain) < MAX_CHAIN:
+        inner = chain[-1].__cause__
+        if inner is None and not chain[-1].__suppress_context__:
+            inner = chain[-1].__context__
+        if isinstance(chain[-1], BaseExceptionGroup):
+            inner = chain[-1].exceptions[0]
+        if inner is None or isinstance(inner, asyncio.CancelledError):
+            break
+        chain.append(inner)
+    return chain
+
+
+def is_outage(failure: BaseException) -> bool:
+    """Return True if a dependency or the operating system failed, and False for a defect of the service."""
+    return any(
+        isinstance(each, Unavailable | InsufficientStorage | OSError) or type(each).__module__.split(".")[0] in DRIVERS
+        for each in cause_chain(failure)
+    )
+
+
+def describe_cause(failure: BaseException) -> str:
+    """Return the kind and the first line of the innermost cause, such as `ConnectionRefusedError: [Errno 111] …`."""
+    cause = cause_chain(failure)[-1]
+    kind = cause.code if isinstance(cause, SupportError) else type(cause).__name__
+    text = str(cause).strip().partition("\n")[0][:MAX_TEXT]
+    return f"{kind}: {text}" if text else kind
+
+
+def place(failure: BaseException) -> str:
+    """Return the innermost line of the service in the traceback, such as `attachments/service.py:77`; or empty."""
+    for frame, number in reversed(list(traceback.walk_tb(failure.__traceback__))):
+        path = frame.f_code.co_filename
+        if path.startswith(PACKAGE):
+            return f"{path.removeprefix(PACKAGE).lstrip('/')}:{number}"
+    return ""

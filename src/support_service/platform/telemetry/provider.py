@@ -6,9 +6,11 @@ variables `OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_*` themselves.
 
 import asyncio
 import gzip
+import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import uuid4
@@ -29,11 +31,11 @@ from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.core.content_codings import accepts_gzip
-from support_service.platform.telemetry import environment_hidden
 from support_service.platform.telemetry.batches import HistogramBatch
 
 GZIP_MIN_BYTES = 1024  # bytes of a response body
 SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
+VARIABLES_READ_AT_IMPORT = ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
 
 
 class BatchHistogram(ExplicitBucketHistogramAggregation):
@@ -166,6 +168,20 @@ READER_FACTORIES: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
     "otlp": _otlp,
     "console": _console,
 }
+
+
+@contextmanager
+def environment_hidden() -> Iterator[None]:
+    """Hide the environment variables that OpenTelemetry reads at import, for the duration of the block.
+
+    An invalid value would end the import with a traceback. settings/ reports an invalid limit in one line, and W3C
+    trace context is propagated regardless of OTEL_PROPAGATORS.
+    """
+    hidden = {name: os.environ.pop(name) for name in VARIABLES_READ_AT_IMPORT if name in os.environ}  # noqa: TID251 - see above
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)  # noqa: TID251
 
 
 def negotiate_format(accept: str, accept_encoding: str) -> ScrapeFormat:

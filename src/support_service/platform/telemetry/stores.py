@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from support_service.platform.telemetry.batches import BatchedHistogram
-from support_service.platform.telemetry.instruments import Observations
+from support_service.platform.telemetry.instruments import OTHER, Observations, known_or_other
 from support_service.platform.telemetry.instruments.stores import CONNECTION_STATES, EVICTION_POLICIES, OTHER_ERROR
-from support_service.platform.telemetry.labels import OTHER, known_or_other
 
 POOL_NAME = "db.client.connection.pool.name"
 UNLIMITED = 1_000_000  # redis-py's default number of connections is higher

@@ -4,7 +4,7 @@ Without an exporter the trace context of a request is still propagated to upstre
 service stay connected.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Protocol, TypeAlias
 
@@ -13,11 +13,7 @@ from aiohttp.typedefs import Middleware
 from multidict import istr
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from support_service.platform.telemetry import environment_hidden
-from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT
 
 PROPAGATOR = TraceContextTextMapPropagator()
 TRACEPARENT = istr("traceparent")
@@ -58,17 +54,6 @@ class NoTracing:
 
     def close(self) -> None:
         """Do nothing: no spans were recorded."""
-
-
-def create_tracing(
-    exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
-) -> Tracing:
-    """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
-    if not exporters:
-        return NoTracing()
-    with environment_hidden():
-        from support_service.platform.telemetry.spans import SdkTracing
-    return SdkTracing(exporters, resource, shutdown_timeout)
 
 
 def continue_trace(headers: Mapping[str, str]) -> TraceToken | None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from support_service.platform.telemetry.labels import OTHER
+from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import RecordOperation, discard_operation
 from support_service.timeline.cache.base import CacheUnavailable, Lease, RedisCacheTimings
 from support_service.timeline.cache.redis_connection import RedisConnection

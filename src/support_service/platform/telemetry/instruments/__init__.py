@@ -15,25 +15,30 @@ from support_service.platform.telemetry.batches import BatchedCounter, BatchedHi
 from support_service.platform.telemetry.instruments import (
     access,
     attachments,
-    audit,
     cases,
     events,
     http,
     probe,
     process,
-    sla,
     stores,
-    stream,
     timeline,
 )
-from support_service.platform.telemetry.instruments.spec import InstrumentSpec, Observations, observe
+from support_service.platform.telemetry.instruments.spec import (
+    OTHER,
+    InstrumentSpec,
+    Observations,
+    known_or_other,
+    observe,
+)
 
 __all__ = [
     "INSTRUMENTS",
+    "OTHER",
     "PROBE_INSTRUMENTS",
     "InstrumentSpec",
     "Instruments",
     "Observations",
+    "known_or_other",
     "observe",
 ]
 
@@ -43,7 +48,7 @@ def _rows(*modules: ModuleType) -> tuple[InstrumentSpec, ...]:
     return tuple(row for module in modules for row in vars(module).values() if isinstance(row, InstrumentSpec))
 
 
-INSTRUMENTS = _rows(timeline, attachments, cases, sla, http, stores, events, stream, access, audit, process)
+INSTRUMENTS = _rows(timeline, attachments, cases, http, stores, events, access, process)
 PROBE_INSTRUMENTS = _rows(probe)
 
 
@@ -85,8 +90,8 @@ class Instruments:
         self.ticket_first_response = self._histogram(cases.TICKET_FIRST_RESPONSE)
         self.ticket_resolution = self._histogram(cases.TICKET_RESOLUTION)
         self.case_cache_events = self._counter(cases.CASE_CACHE_EVENTS)
-        self.sla_breached = self._counter(sla.SLA_BREACHED)
-        self.sla_used_share = self._histogram(sla.SLA_USED_SHARE)
+        self.sla_breached = self._counter(cases.SLA_BREACHED)
+        self.sla_used_share = self._histogram(cases.SLA_USED_SHARE)
         self.http_server_duration = self._histogram(http.HTTP_SERVER_DURATION)
         self.http_client_duration = self._histogram(http.HTTP_CLIENT_DURATION)
         self.db_operation = self._histogram(stores.DB_OPERATION)
@@ -95,11 +100,11 @@ class Instruments:
         self.events_consumed = self._counter(events.EVENTS_CONSUMED)
         self.events_delivery_lag = self._histogram(events.EVENTS_DELIVERY_LAG)
         self.webhook_deliveries = self._counter(events.webhook_deliveries(webhooks))
-        self.stream_sent = self._counter(stream.STREAM_SENT)
-        self.stream_replayed = self._counter(stream.STREAM_REPLAYED)
-        self.stream_resynced = self._counter(stream.STREAM_RESYNCED)
-        self.stream_closed = self._counter(stream.STREAM_CLOSED)
-        self.stream_lag = self._histogram(stream.STREAM_LAG)
+        self.stream_sent = self._counter(events.STREAM_SENT)
+        self.stream_replayed = self._counter(events.STREAM_REPLAYED)
+        self.stream_resynced = self._counter(events.STREAM_RESYNCED)
+        self.stream_closed = self._counter(events.STREAM_CLOSED)
+        self.stream_lag = self._histogram(events.STREAM_LAG)
         self.access_authentications = self._counter(access.ACCESS_AUTHENTICATIONS)
         self.connection_cut = self._counter(http.CONNECTION_CUT)
         self.request_received = self._counter(http.REQUEST_RECEIVED)

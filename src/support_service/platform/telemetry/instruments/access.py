@@ -1,4 +1,4 @@
-"""Instruments of authentication."""
+"""Instruments of authentication and of the audit log."""
 
 from support_service.platform.telemetry.instruments.spec import InstrumentSpec
 
@@ -22,5 +22,15 @@ ACCESS_KEYS_AGE = InstrumentSpec(
     "gauge",
     "s",
     "Time since the keys that verify JWTs were last read, or since the first attempt; 0 without JWTs",
+    {},
+)
+AUDIT_SEALED = InstrumentSpec(
+    "support.audit.sealed", "gauge", "{entry}", "Entries of the audit log that have their place in its chain", {}
+)
+AUDIT_UNSEALED_AGE = InstrumentSpec(
+    "support.audit.unsealed_age",
+    "gauge",
+    "s",
+    "Age of the oldest entry of the audit log that is not sealed; 0 if there is none",
     {},
 )

@@ -1,8 +1,7 @@
 """Instruments of attachments: uploads, local storage, offload, and maintenance."""
 
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
-from support_service.platform.telemetry.instruments.spec import InstrumentSpec
-from support_service.platform.telemetry.labels import OTHER
+from support_service.platform.telemetry.instruments.spec import OTHER, InstrumentSpec
 
 CONTENT_TYPES = (*KNOWN_CONTENT_TYPES, OTHER)
 REJECTIONS = (

@@ -1,10 +1,10 @@
-"""Instruments of cases and their messages."""
+"""Instruments of cases, their messages, and their service levels."""
 
 from collections.abc import Sequence
 
 from support_service.core.domain import case_vocabulary
-from support_service.platform.telemetry.instruments.spec import InstrumentSpec
-from support_service.platform.telemetry.labels import OTHER
+from support_service.core.domain.service_levels import TARGETS
+from support_service.platform.telemetry.instruments.spec import OTHER, InstrumentSpec
 
 # From a minute, for a chat, to two weeks, for a complaint.
 RESPONSE_TIME_BUCKETS = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
@@ -67,4 +67,40 @@ CASE_CACHE_EVENTS = InstrumentSpec(
     "{event}",
     "Reads of a case; hit: it had not changed since this process encoded it, miss: it was encoded",
     {"event": ("hit", "miss")},
+)
+SLA_BREACHED = InstrumentSpec(
+    "support.sla.breached",
+    "counter",
+    "{clock}",
+    "Breaches of service levels that were reported, by target",
+    {"target": TARGETS},
+)
+SLA_RUNNING = InstrumentSpec(
+    "support.sla.running",
+    "gauge",
+    "{clock}",
+    "Running clocks of cases in the database, without breached ones",
+    {"target": TARGETS},
+)
+SLA_OLDEST_OVERDUE = InstrumentSpec(
+    "support.sla.oldest_overdue",
+    "gauge",
+    "s",
+    "Time since the due time of the longest overdue clock that runs on; 0 if there is none",
+    {"target": TARGETS},
+)
+SLA_USED_SHARE = InstrumentSpec(
+    "support.sla.used_share",
+    "histogram",
+    "1",
+    "Working time until the target was reached, as a share of the allowed time; above 1 it was late",
+    {"target": TARGETS},
+    (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 5.0),
+)
+SLA_UNREPORTED_AGE = InstrumentSpec(
+    "support.sla.unreported_age",
+    "gauge",
+    "s",
+    "Time since the first due time of a clock whose breach is not reported yet; 0 if there is none",
+    {},
 )

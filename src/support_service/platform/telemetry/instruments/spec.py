@@ -1,6 +1,6 @@
-"""The specification of an instrument, and the creation of instruments that are observed."""
+"""The specification of an instrument with its labels, and the creation of instruments that are observed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes"}  # units in braces, and 1, do not appear in a Prometheus name
 Observations = Iterable[tuple[int | float, Mapping[str, str]]]
 """The current values of an observed instrument, one per label set; empty while they are unknown."""
+OTHER = "other"  # the label value that stands for every value outside of a closed vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,11 @@ def observe(meter: Meter, row: InstrumentSpec, read: Callable[[], Observations])
         "observed sum": meter.create_observable_up_down_counter,
     }[row.kind]
     create(row.name, [callback], unit=row.unit, description=row.meaning)
+
+
+def known_or_other(value: str, vocabulary: Collection[str]) -> str:
+    """Return the value if the vocabulary contains it, else `other`.
+
+    A value from a client, such as a channel, goes through this, so that clients can't create series.
+    """
+    return value if value in vocabulary else OTHER

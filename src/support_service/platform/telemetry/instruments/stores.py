@@ -1,7 +1,6 @@
 """Instruments of the database and Redis: operations and connection pools."""
 
-from support_service.platform.telemetry.instruments.spec import InstrumentSpec
-from support_service.platform.telemetry.labels import OTHER
+from support_service.platform.telemetry.instruments.spec import OTHER, InstrumentSpec
 
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
 REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
