@@ -13,8 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import generate_key
 
 from support_service.core.units import MAX_REQUESTS_PER_SECOND
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 
 JWT_LIFETIME = 3600  # seconds until a JWT expires
 RATE_LIMIT_VARIABLES = ("SUPPORT_RATE_LIMIT", "SUPPORT_RATE_LIMIT_ADDRESS")  # off where an open service is compared

@@ -22,8 +22,7 @@ import aiohttp
 import uvloop
 
 from benchmarks.environment import ROOT, free_port, running
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 
 MESSAGES = 4096
 TEXT = "x" * 650  # a message of 1 KiB as JSON

@@ -28,8 +28,7 @@ from benchmarks.databases import postgres_cluster
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.scale import rows
 from benchmarks.scale.load import load
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 from support_service.platform.database import migrate
 
 ATTACKER, OTHER = "attacker", "other"

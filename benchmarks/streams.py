@@ -25,8 +25,7 @@ import psutil
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.slow_clients import _measure_latency as measure_latency
 from benchmarks.slow_clients import _open_case as open_case
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 
 BUDGET = 1.3
 SETTLING = 5.0  # seconds in which the service closes the streams

@@ -26,7 +26,7 @@ from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.platform.access import component as access
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit import component as audit
-from support_service.platform.audit.sealer import SealerTimings
+from support_service.platform.audit.log import SealerTimings
 from support_service.platform.certificates import component as certificates
 from support_service.platform.certificates.component import CertificateTimings
 from support_service.platform.database import component as database

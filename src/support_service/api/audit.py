@@ -11,7 +11,7 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
-from support_service.platform.audit import actions, store
+from support_service.platform.audit import chain, store
 from support_service.platform.audit.chain import StoredAuditEntry
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
@@ -45,7 +45,7 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
         "at": entry.at,
         "actor": entry.actor,
         "role": entry.role,
-        "action": actions.CURRENT_NAMES.get(entry.action, entry.action),
+        "action": chain.CURRENT_NAMES.get(entry.action, entry.action),
         "requestId": entry.request_id,
         "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
         "position": entry.position,

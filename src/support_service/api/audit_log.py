@@ -13,8 +13,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Route
 from support_service.core import pagination
-from support_service.platform.audit import search
-from support_service.platform.audit.search import AuditFilters
+from support_service.platform.audit.store import AuditFilters, find_entries
 from support_service.platform.audit.verify import verify_part
 
 
@@ -26,7 +25,7 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     """
     before = pagination.decode_timed_cursor(query.cursor)
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
-    page, more = await search.find_entries(call.services.database, filters, before, query.limit)
+    page, more = await find_entries(call.services.database, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(members(each) | {"caseId": each.case_id}) for each in page]
     return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))

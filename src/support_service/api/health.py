@@ -11,7 +11,7 @@ from support_service.api.routing.endpoint import Headers
 from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess
 from support_service.core.errors import Forbidden, Unauthenticated
-from support_service.platform.access.bearer import extract_bearer_token
+from support_service.platform.access.authenticator import extract_bearer_token
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
 

@@ -9,7 +9,7 @@ from support_service.attachments.backlog import AttachmentBacklog
 from support_service.events.consumer import EventConsumer
 from support_service.events.relay import OutboxRelay
 from support_service.events.webhooks import WebhookSender
-from support_service.platform.audit.sealer import Sealer
+from support_service.platform.audit.log import Sealer
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.timeline.aggregator import TimelineAggregator
 

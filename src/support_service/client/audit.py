@@ -7,7 +7,7 @@ from support_service.api.models.audit import AuditEntry, AuditPage
 from support_service.api.models.audit_log import AuditLogEntry, AuditLogPage, Verification
 from support_service.client.cases import CASES
 from support_service.client.operations import Operations
-from support_service.platform.audit.actions import Action
+from support_service.platform.audit.chain import Action
 
 AUDIT = ("support", "audit")
 

@@ -16,7 +16,7 @@ from support_service.core.errors import Conflict, NotFound, ValidationFailed
 from support_service.platform.access.timings import AccessTimings
 
 if TYPE_CHECKING:
-    from support_service.platform.access.token_file import TokenEntry
+    from support_service.platform.access.tokens import TokenEntry
 
 PROPAGATION_NOTE = (
     f"Every service that reads the file applies it within about {AccessTimings().token_file_check_interval:g} s."
@@ -59,8 +59,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
     """
-    from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-    from support_service.platform.access.tokens import hash_token
+    from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
     from support_service.platform.settings import AccessSettings
 
     path = AccessSettings.of(environ).tokens_file
@@ -92,7 +91,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print all tokens with their state, without the secrets."""
-    from support_service.platform.access.token_file import read_token_file
+    from support_service.platform.access.tokens import read_token_file
     from support_service.platform.settings import AccessSettings
 
     path = AccessSettings.of(environ).tokens_file
@@ -115,7 +114,7 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
-    from support_service.platform.access.token_file import edit_token_file, read_token_file
+    from support_service.platform.access.tokens import edit_token_file, read_token_file
     from support_service.platform.settings import AccessSettings
 
     path = AccessSettings.of(environ).tokens_file
@@ -132,7 +131,7 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from support_service.platform.access.token_file import ID_PATTERN, NAME_PATTERN
+    from support_service.platform.access.tokens import ID_PATTERN, NAME_PATTERN
 
     if not re.fullmatch(NAME_PATTERN, arguments.name):
         raise ValidationFailed(

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from support_service.console.assets import assets
 from support_service.core.content_codings import accepts_gzip
-from support_service.platform.access.session_cookies import session_secret
+from support_service.platform.access.sessions import session_secret
 
 HOME = "/console/"
 SIGN_IN = "/console/sign-in"

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from support_service.core.errors import Forbidden
 from support_service.guard.json_body import read_model
 from support_service.guard.security import HOST, is_loopback
-from support_service.platform.access.bearer import MAX_TOKEN_LENGTH
+from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.component import BROWSER_SESSIONS
-from support_service.platform.access.session_cookies import (
+from support_service.platform.access.sessions import (
     expect_same_origin,
     is_secure,
     remove_session_cookie,

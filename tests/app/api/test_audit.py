@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.platform.audit.sealer import Sealer
+from support_service.platform.audit.log import Sealer
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.component import DATABASE
 from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support_service.platform.audit.sealer import Sealer
+from support_service.platform.audit.log import Sealer
 from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_head, audit_log
 from tests.support.audit import alter_audit_log

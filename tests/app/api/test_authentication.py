@@ -12,11 +12,10 @@ from support_service.api.admin import ADMIN_URL
 from support_service.app import Timings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.bearer import extract_bearer_token
+from support_service.platform.access.authenticator import extract_bearer_token
 from support_service.platform.access.component import AUTHENTICATOR
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import eventually, expect_problem, stored_files
 from tests.support.scrape import Changes, Scrape

@@ -10,7 +10,7 @@ from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Unauthenticated
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import SessionLimits
-from support_service.platform.access.token_file import edit_token_file
+from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.database.tables import console_sessions
 from support_service.stream.service import StreamTimings
 from tests.conftest import both_databases

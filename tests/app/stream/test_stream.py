@@ -9,7 +9,7 @@ import pytest
 from support_service.client import Change
 from support_service.core.clock import utc_now
 from support_service.guard.component import READINESS
-from support_service.platform.access.token_file import edit_token_file
+from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import case_clocks
 from support_service.stream.component import CHANGE_STREAM

@@ -26,7 +26,7 @@ MODULES = {
     "platform.http_client",
     "platform",
     "platform.audit",
-    "platform.audit.actions",
+    "platform.audit.chain",
     "sla",
     "sla.calendar",
     "sla.case_clocks",

@@ -17,7 +17,7 @@ from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform import database as databases
-from support_service.platform.audit import sealer
+from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
@@ -132,7 +132,7 @@ class KilledImports:
         assert len(await database.fetch_all(sa.select(search_documents.c.id))) == CASES * (1 + MESSAGES)
         assert await database.fetch_all(sa.select(outbox.c.seq)) == []
         async with database.transaction() as tx:
-            await sealer.seal_all(tx)
+            await seal_all(tx)
         chain = await verify_chain(database)
         assert (chain.flaw, chain.head.position) == (None, CASES)
 

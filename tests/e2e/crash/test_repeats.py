@@ -21,7 +21,7 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.store import case_store
 from support_service.platform import database as databases
-from support_service.platform.audit import sealer
+from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import idempotency_keys, tickets
 from support_service.platform.idempotency.claims import IdempotencyService
@@ -111,7 +111,7 @@ class WriteRunner:
             for sent, response in zip(self._sent, responses, strict=True):
                 assert await _effects(database, sent.case_id, sent.key) == 1, (sent, response)
             async with database.transaction() as tx:
-                await sealer.seal_all(tx)
+                await seal_all(tx)
             assert (await verify_chain(database)).flaw is None
         return [(sent.applied, response) for sent, response in zip(self._sent, responses, strict=True)]
 

@@ -20,7 +20,7 @@ from support_service.events.consumer import ConsumerTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
-from support_service.platform.audit.sealer import SealerTimings
+from support_service.platform.audit.log import SealerTimings
 from support_service.platform.certificates.component import CertificateTimings
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from support_service.platform.redis import server_state

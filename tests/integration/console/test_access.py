@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.async_api import expect
 
-from support_service.platform.access.token_file import edit_token_file
+from support_service.platform.access.tokens import edit_token_file
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.console.browser import expect_good_looks

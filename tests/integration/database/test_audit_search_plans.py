@@ -7,8 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from support_service.platform.audit import search
-from support_service.platform.audit.search import AuditFilters
+from support_service.platform.audit.store import AuditFilters, find_entries
 from tests.conftest import both_databases
 
 ENTRIES = 20_000
@@ -77,7 +76,7 @@ async def test_page_is_read_by_an_index(filled, subtests):
     for (filters, index), before in itertools.product(FILTERS, places):
         with subtests.test(filters=filters, before=before):
             recorder = Recorder()
-            await search.find_entries(recorder, filters, before, 50)
+            await find_entries(recorder, filters, before, 50)
             statement, parameters = recorder.recorded
             plan = "\n".join(str(row[-1]) for row in await filled.fetch_all(Plan(statement), parameters))
             assert index in plan, plan

@@ -6,8 +6,7 @@ import sqlalchemy as sa
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.store import case_list, case_reading
 from support_service.core.domain.principals import SYSTEM
-from support_service.platform.audit import search as audit_search
-from support_service.platform.audit.search import AuditFilters
+from support_service.platform.audit.store import AuditFilters, find_entries
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from tests.support.timings import PATIENT_DATABASE
 
@@ -34,7 +33,7 @@ async def database(database_url):
     [
         (lambda database: case_list.find(database, QUERY, None, SYSTEM), "SELECT anon_1.seq%"),
         (lambda database: case_list.count(database, QUERY, SYSTEM, 1001), "SELECT count(*) AS number%"),
-        (lambda database: audit_search.find_entries(database, AuditFilters(actor="a"), None, 50), "%audit_log%"),
+        (lambda database: find_entries(database, AuditFilters(actor="a"), None, 50), "%audit_log%"),
     ],
     ids=["list", "count", "audit log"],
 )

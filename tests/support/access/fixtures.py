@@ -9,9 +9,8 @@ from joserfc import jwt
 from joserfc.jwk import generate_key
 
 from support_service.platform.access.jwt import JwtRequirements, JwtVerifier
-from support_service.platform.access.key_source import create_key_source
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.keys import create_key_source
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.upstream import Upstream
 from tests.support.upstream_faults import huge

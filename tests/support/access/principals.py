@@ -8,8 +8,7 @@ import pytest_asyncio
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
-from support_service.platform.access.token_file import TokenEntry, edit_token_file, new_token
-from support_service.platform.access.tokens import hash_token
+from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 from tests.support.calls import form
 
 SUBJECTS = {"agent": "agent-1", "customer": "customer-1"}

@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.platform.access.bearer import BearerAuthenticator
+from support_service.platform.access.authenticator import BearerAuthenticator
 
 
 class Unreachable:

@@ -11,8 +11,7 @@ from joserfc.jwk import generate_key
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.platform.access.key_source import create_key_source
-from support_service.platform.access.keys import parse_key_set
+from support_service.platform.access.keys import create_key_source, parse_key_set
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import GENEROUS_TIMEOUT, eventually

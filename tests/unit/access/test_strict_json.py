@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.json_limits import MAX_DEPTH
-from support_service.platform.access.strict_json import parse_object
+from support_service.platform.access.keys import parse_object
 
 
 def test_deeply_nested_json_is_refused():

@@ -10,10 +10,15 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.platform.access import token_file
+from support_service.platform.access import tokens as token_file
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.access.token_file import edit_token_file, new_token, read_token_file
-from support_service.platform.access.tokens import FileTokenVerifier, hash_token
+from support_service.platform.access.tokens import (
+    FileTokenVerifier,
+    edit_token_file,
+    hash_token,
+    new_token,
+    read_token_file,
+)
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.access.fixtures import write_token
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from support_service.core.domain.principals import Principal
 from support_service.platform import database as databases
-from support_service.platform.audit import chain, log, sealer, store
+from support_service.platform.audit import chain, log, store
 from support_service.platform.audit.chain import GENESIS, ChainHead
-from support_service.platform.audit.sealer import Sealer, SealerTimings
+from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
@@ -257,7 +257,7 @@ async def test_entry_records_the_principal_and_role(database):
             await log.record(work, "case", "case.changed", AT, {"subject": ("a", "b")})
     async with unit_of_work(database, SYSTEM_ORIGIN) as work:
         await log.record(work, "case", "case.changed", AT, {})
-        await sealer.seal_all(work.tx)
+        await log.seal_all(work.tx)
     entries = await rows(database)
     assert [(each.actor, each.role) for each in entries] == [
         ("lan", "agent"),
@@ -286,7 +286,7 @@ async def test_large_entries_are_sealed_and_verified_in_batches(database):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:
         assert len(await store.read_unsealed(tx, 100, 1000)) == 3
-        await sealer.seal_all(tx, SealerTimings(batch_bytes=1000))
+        await log.seal_all(tx, SealerTimings(batch_bytes=1000))
     assert [len(await store.read_sealed(database, after, 100, 1000)) for after in (0, 3, 6)] == [3, 3, 1]
     assert (await verify_chain(database, limits=VerifyLimits(page_bytes=1000))).head.position == 7
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from support_service.platform.audit import store
-from support_service.platform.audit.search import AuditFilters, find_entries
+from support_service.platform.audit.store import AuditFilters, find_entries
 from tests.conftest import both_databases
 
 pytestmark = both_databases

@@ -9,7 +9,7 @@ from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.core.domain.principals import Role
-from support_service.platform.audit.actions import Action
+from support_service.platform.audit.chain import Action
 
 
 class AuditQuery(ApiModel):

@@ -11,7 +11,7 @@ from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.cases.model.vocabulary import Identifier, Moment
 from support_service.core.units import MAX_INTEGER
-from support_service.platform.audit.actions import CURRENT_NAMES, MAX_ACTOR, Action
+from support_service.platform.audit.chain import CURRENT_NAMES, MAX_ACTOR, Action
 
 MAX_VERIFIED = 1000  # entries per request
 EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"}

@@ -33,7 +33,7 @@ from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
-from support_service.platform.access.session_cookies import COOKIE, session_authorization
+from support_service.platform.access.sessions import COOKIE, session_authorization
 
 AUTHORIZATION = istr("Authorization")
 

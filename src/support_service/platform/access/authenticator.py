@@ -1,9 +1,18 @@
-"""The interface of authenticators, and the authenticator of a service without authentication."""
+"""Authenticators: they tell who calls, by the bearer token of a request (RFC 6750) or without authentication.
+
+No package that only one kind of token needs is imported here.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from opentelemetry.metrics import Counter
+
 from support_service.core.domain.principals import ANONYMOUS, Principal
+from support_service.core.errors import Unauthenticated, Unavailable
+
+MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
+ACCEPTED_LABELS = {"outcome": "accepted"}
 
 
 class Authenticator(Protocol):
@@ -39,3 +48,70 @@ class AnonymousAuthenticator:
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
         return ANONYMOUS
+
+
+class TokenVerifier(Protocol):
+    """The interface of token verifiers."""
+
+    @property
+    def fault(self) -> str | None:
+        """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
+
+    async def open(self) -> None:
+        """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
+
+    async def close(self) -> None:
+        """Release the resources that `open` acquired."""
+
+    async def verify(self, token: str) -> Principal:
+        """Return the caller that a token identifies.
+
+        Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
+        """
+
+
+class BearerAuthenticator:
+    """An authenticator that accepts bearer tokens which its verifier accepts."""
+
+    def __init__(self, verifier: TokenVerifier, authentications: Counter) -> None:
+        self._verifier = verifier
+        self._authentications = authentications
+
+    @property
+    def fault(self) -> str | None:
+        return self._verifier.fault
+
+    async def open(self) -> None:
+        await self._verifier.open()
+
+    async def close(self) -> None:
+        await self._verifier.close()
+
+    async def authenticate(self, authorization: Sequence[str]) -> Principal:
+        """Return the caller that the bearer token identifies, and count the outcome.
+
+        Raises Unauthenticated, and Unavailable if tokens cannot be verified at present.
+        """
+        try:
+            caller = await self._verifier.verify(extract_bearer_token(authorization))
+        except Unauthenticated as refusal:
+            self._authentications.add(1, {"outcome": refusal.code.removeprefix("token_")})
+            raise
+        except Unavailable:
+            self._authentications.add(1, {"outcome": "unavailable"})
+            raise
+        self._authentications.add(1, ACCEPTED_LABELS)
+        return caller
+
+
+def extract_bearer_token(authorization: Sequence[str]) -> str:
+    """Return the token in a request's Authorization headers. Raises Unauthenticated unless there is exactly one."""
+    if not authorization:
+        raise Unauthenticated("token_missing", "Send a token: Authorization: Bearer TOKEN.")
+    scheme, _, token = authorization[0].partition(" ")
+    token = token.strip(" ")
+    if len(authorization) > 1 or scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("token_invalid", "Send one header of the form `Authorization: Bearer TOKEN`.")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise Unauthenticated("token_invalid", f"The token is longer than {MAX_TOKEN_LENGTH} characters.")
+    return token

@@ -5,8 +5,12 @@ from typing import Literal
 
 from aiohttp import web
 
-from support_service.platform.access.authenticator import AnonymousAuthenticator, Authenticator
-from support_service.platform.access.bearer import BearerAuthenticator, TokenVerifier
+from support_service.platform.access.authenticator import (
+    AnonymousAuthenticator,
+    Authenticator,
+    BearerAuthenticator,
+    TokenVerifier,
+)
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings, SessionLimits
 from support_service.platform.database.component import DATABASE
@@ -66,7 +70,7 @@ def _authenticator(
 
 def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
     from support_service.platform.access.jwt import JwtRequirements, JwtVerifier
-    from support_service.platform.access.key_source import create_key_source
+    from support_service.platform.access.keys import create_key_source
     from support_service.platform.telemetry.http import client_metrics
 
     keys_location = settings.jwt_keys or ""

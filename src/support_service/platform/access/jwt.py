@@ -15,9 +15,7 @@ from joserfc.util import urlsafe_b64decode
 
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.jwks_cache import JwksCache
-from support_service.platform.access.key_source import KeySource
-from support_service.platform.access.strict_json import parse_object
+from support_service.platform.access.keys import JwksCache, KeySource, parse_object
 from support_service.platform.access.timings import JwksTimings
 
 MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache

@@ -1,17 +1,32 @@
-"""Public keys that verify signatures of JWTs, parsed from a JWKS document (RFC 7517) or PEM."""
+"""The public keys of the issuer of JWTs: read from a file or a server, parsed from a JWKS (RFC 7517) or PEM, cached.
 
+An issuer that is down, slow or returns an invalid document changes nothing: the cached keys stay, whatever their age.
+"""
+
+import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
+import aiohttp
 from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from support_service.platform.access.strict_json import parse_object
+from support_service.core.errors import Unavailable
+from support_service.core.json_limits import exceeds_depth
+from support_service.platform.access.timings import JwksTimings
+from support_service.platform.background import run_in_background
+from support_service.platform.http_client import LimitedConnector, describe_client_error
+from support_service.platform.telemetry.logs import outage_logger
 
+MAX_JWKS_BYTES = 1024 * 1024
+HTTP_TIMEOUT = 5.0  # seconds for the whole response
 MAX_KEYS_IN_SET = 100  # keys of a set that are read; further keys are ignored
 MIN_RSA_BITS = 2048  # bits
 RSA_KEY_TOO_SMALL = f"it has fewer than {MIN_RSA_BITS} bits"
@@ -23,6 +38,98 @@ PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.D
 IMPORT_ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, ArithmeticError)
 
 log = logging.getLogger(__name__)
+
+
+class KeySourceError(Exception):
+    """The document cannot be loaded; the message gives the reason."""
+
+
+class KeySource(Protocol):
+    """The interface of sources of the document with the keys."""
+
+    async def open(self) -> None:
+        """Acquire the resources for reading."""
+
+    async def close(self) -> None:
+        """Release the resources that `open` acquired."""
+
+    async def read(self) -> bytes:
+        """Return the current document. Raises KeySourceError."""
+
+
+def create_key_source(
+    location: str, timeout: float = HTTP_TIMEOUT, trace_configs: Sequence[aiohttp.TraceConfig] = ()
+) -> KeySource:
+    """Return the source for an HTTP URL or a file path; `timeout` in seconds and `trace_configs` are for HTTP."""
+    return (
+        HttpKeySource(location, timeout, trace_configs)
+        if re.match(r"https?://", location)
+        else FileKeySource(Path(location))
+    )
+
+
+class FileKeySource:
+    """A source that reads a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        """Return the file's content. Raises KeySourceError."""
+        try:
+            return await asyncio.to_thread(self._path.read_bytes)
+        except OSError as failure:
+            raise KeySourceError(f"{self._path}: {failure.strerror}") from failure
+
+
+class HttpKeySource:
+    """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
+
+    def __init__(self, url: str, timeout: float, trace_configs: Sequence[aiohttp.TraceConfig] = ()) -> None:
+        self._url = url
+        self._trace_configs = list(trace_configs)
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Create the HTTP client."""
+        self._session = aiohttp.ClientSession(
+            connector=LimitedConnector(),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=self._trace_configs,
+        )
+
+    async def close(self) -> None:
+        """Close the HTTP client."""
+        if self._session is not None:  # pragma: no branch - else it was never opened
+            await self._session.close()
+
+    async def read(self) -> bytes:
+        """Return the response body, of at most MAX_JWKS_BYTES. Raises KeySourceError."""
+        assert self._session is not None  # noqa: S101 - callers call `open` first
+        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+        try:
+            async with self._session.get(self._url, allow_redirects=False, headers=headers) as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+                    raise KeySourceError(f"the response has status {response.status}")
+                body = bytearray()
+                async for block in response.content.iter_any():
+                    body += block
+                    if len(body) > MAX_JWKS_BYTES:
+                        response.close()
+                        raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
+                return bytes(body)
+        except TimeoutError as failure:
+            raise KeySourceError(f"no response within {self._timeout.total:g} s") from failure
+        except (aiohttp.ClientError, OSError) as failure:
+            raise KeySourceError(describe_client_error(failure)) from failure
 
 
 class KeySet:
@@ -117,3 +224,135 @@ def _fits(key: Key, algorithm: str) -> bool:
         and getattr(key, "curve_name", None) == CURVES.get(algorithm)
         and key.alg in (None, algorithm)
     )
+
+
+def parse_object(document: bytes) -> dict[str, Any]:
+    """Parse a JSON object strictly: a document that two parsers could interpret differently is refused.
+
+    Raises ValueError for other values, duplicate names, NaN, Infinity and excessive nesting.
+    """
+    try:
+        parsed = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if exceeds_depth(document, parsed):  # Python versions differ in the depth at which they fail
+        raise ValueError("it is nested too deep")
+    if not isinstance(parsed, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - for callers, one more kind of invalid document
+    return parsed
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
+        raise ValueError("a name is repeated")
+    return parsed
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("it contains NaN or Infinity")
+
+
+class JwksCache:
+    """A cache of public keys, which calls `changed` whenever the keys differ from those before."""
+
+    def __init__(
+        self,
+        source: KeySource,
+        changed: Callable[[], Any],
+        *,
+        required: bool,
+        clock: Callable[[], float] = time.monotonic,
+        timings: JwksTimings = JwksTimings(),
+    ) -> None:
+        self._source = source
+        self._changed = changed
+        self._required = required
+        self._clock = clock
+        self._timings = timings
+        self._keys: KeySet | None = None
+        self._read_at = clock()  # when the keys were last read
+        self._next_unknown_key_refresh = clock()  # when an unknown key may next cause a refresh
+        self._refreshing: asyncio.Task[None] | None = None
+        self._last_error = ""
+        self._background = AsyncExitStack()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were last read, or since the start if they never were."""
+        return self._clock() - self._read_at
+
+    @property
+    def fault(self) -> str | None:
+        """The problem code of the last attempt to read the keys, or None if it succeeded."""
+        return "keys_unavailable" if self._last_error else None
+
+    async def open(self) -> None:
+        """Read the keys, and start to refresh them in the background.
+
+        Raises Unavailable if keys are required and cannot be loaded.
+        """
+        await self._source.open()
+        self._background.push_async_callback(self._source.close)
+        await self.refresh()
+        if self._required and not self._keys:
+            await self.close()
+            reason = self._last_error or "it contains no usable key"
+            raise Unavailable("keys_unavailable", f"SUPPORT_JWT_KEYS can't be loaded: {reason}")
+        await self._background.enter_async_context(run_in_background(self._refresh_periodically()))
+
+    async def close(self) -> None:
+        """Stop refreshing the keys, and close the source."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
+        await self._background.aclose()
+
+    async def find(self, key_id: str | None, algorithm: str) -> Key | None:
+        """Return the key that may have signed with this key id and algorithm, or None.
+
+        An unknown key causes a refresh, at most once per `unknown_key_interval`. Raises Unavailable if no keys were
+        ever read.
+        """
+        found = self._keys.find(key_id, algorithm) if self._keys is not None else None
+        if found is None and (self._refreshing is not None or self._clock() >= self._next_unknown_key_refresh):
+            if self._refreshing is None:
+                self._next_unknown_key_refresh = self._clock() + self._timings.unknown_key_interval
+            await self.refresh()
+            found = self._keys.find(key_id, algorithm) if self._keys is not None else None
+        if self._keys is None:
+            raise Unavailable(
+                "keys_unavailable", "The keys that verify tokens can't be loaded at present; try again later."
+            )
+        return found
+
+    async def refresh(self) -> None:
+        """Read the keys again. Concurrent callers share one read; a failure is logged."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._read())
+            self._refreshing.add_done_callback(self._clear_refreshing)
+        await asyncio.wait({self._refreshing})
+
+    def _clear_refreshing(self, _: asyncio.Task[None]) -> None:
+        self._refreshing = None
+
+    async def _read(self) -> None:
+        try:
+            document = await self._source.read()
+            keys = await asyncio.to_thread(parse_key_set, document)
+        except (KeySourceError, ValueError) as failure:
+            reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be parsed: {failure}"
+            outage_logger("keys_unavailable").error("SUPPORT_JWT_KEYS can't be loaded: %s", reason)
+            self._last_error = reason
+            return
+        self._last_error = ""
+        self._read_at = self._clock()
+        if self._keys is None or self._keys.fingerprints != keys.fingerprints:
+            self._keys = keys
+            self._changed()
+            log.log(logging.INFO if keys else logging.ERROR, "SUPPORT_JWT_KEYS has %d usable keys", len(keys))
+
+    async def _refresh_periodically(self) -> None:
+        while True:
+            await asyncio.sleep(self._timings.retry_interval if self._last_error else self._timings.refresh_interval)
+            await self.refresh()

@@ -1,4 +1,4 @@
-"""The hash chain, without I/O: what is hashed, and which entry is the next one.
+"""The entries of the audit log and their hash chain, without I/O: what is recorded and hashed, and what comes next.
 
 Each sealed entry has a position, counted from 1 without gaps, and a hash:
 
@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import pydantic_core
 
@@ -20,6 +20,41 @@ GENESIS = bytes(32)  # the hash before the first entry
 SALT_BYTES = 16
 CASE_ERASED: Final = "case.erased"
 """The action of an entry that names the positions whose changes were erased."""
+
+Action = Literal[
+    "case.opened",
+    "case.imported",
+    "case.changed",
+    "case.closed",
+    "case.reopened",
+    "case.deleted",
+    "message.added",
+    "attachment.added",
+    "attachment.removed",
+    "link.added",
+    "link.removed",
+    "override.set",
+    "override.removed",
+    "view.created",
+    "view.changed",
+    "view.deleted",
+    "macro.created",
+    "macro.changed",
+    "macro.deleted",
+    "sla-policy.created",
+    "sla-policy.changed",
+    "sla-policy.deleted",
+    "sla.breached",
+    "dead-letter.replayed",
+    "dead-letter.dropped",
+    "webhook.replayed",
+    "webhook.dropped",
+    "case.erased",
+]
+# Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
+FORMER_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}
+CURRENT_NAMES: dict[str, Action] = {former: name for name, former in FORMER_NAMES.items()}
+MAX_ACTOR = 255  # characters
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from support_service.platform.audit.sealer import Sealer, SealerTimings
+from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
 from support_service.platform.telemetry.component import INSTRUMENTS

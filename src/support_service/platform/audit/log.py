@@ -1,17 +1,28 @@
-"""Recording of changes: an entry is stored in the transaction of its change, so both are committed or neither."""
+"""Recording of changes, and the sealer, which gives entries their position in the chain soon afterwards.
 
+An entry is stored in the transaction of its change, so both are committed or neither. Changes do not wait for each
+other, because the sealer works later. Every replica runs one. It locks the row of the head while it seals a batch of
+entries, so positions have no gaps.
+"""
+
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pydantic_core
 
+from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.platform.audit import actions, sealer, store
-from support_service.platform.audit.chain import CASE_ERASED
+from support_service.platform.audit import chain, store
+from support_service.platform.audit.chain import CASE_ERASED, ChainHead
+from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.telemetry.instruments.access import AUDIT_SEALED, AUDIT_UNSEALED_AGE
 
-Action = actions.Action
+Action = chain.Action
 FieldChanges = Mapping[str, tuple[Any, Any]]
 """The changed fields by their name in JSON: (before, after)."""
 
@@ -49,7 +60,7 @@ async def record_all(
 
 def actor_of(principal: Principal) -> str:
     """Return the actor that an entry names: no customer's name, because that must be erasable, like the changes."""
-    return "customer" if principal.role == "customer" else principal.name[: actions.MAX_ACTOR]
+    return "customer" if principal.role == "customer" else principal.name[: chain.MAX_ACTOR]
 
 
 async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:
@@ -58,9 +69,82 @@ async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> i
     Who did what to which case, and when, stays in the log, and the chain stays valid. The transaction must have locked
     or deleted the cases, so that they do not change meanwhile.
     """
-    await sealer.seal_all(work.tx)
+    await seal_all(work.tx)
     erased = await store.erase(work.tx, cases)
     for case_id in cases:
         await record(work, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
-    await sealer.seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
+    await seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
     return sum(map(len, erased.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class SealerTimings:
+    """Interval and batches of the sealer."""
+
+    seal_interval: float = 1.0  # seconds
+    batch_size: int = 100  # entries per transaction, which on SQLite blocks all other writers
+    batch_bytes: int = store.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
+
+
+@dataclass(frozen=True, slots=True)
+class SealerStatus:
+    """What this replica last read of the chain."""
+
+    read_at: datetime
+    length: int
+    oldest_unsealed: datetime | None
+    last_sealed_at: datetime | None  # when this replica last saw the chain grow
+
+
+class Sealer:
+    """Background sealing of entries, with metrics: the length of the chain and the age of the oldest unsealed entry."""
+
+    def __init__(self, database: Database, instruments: Instruments, timings: SealerTimings = SealerTimings()) -> None:
+        self._database = database
+        self._timings = timings
+        self._length: int | None = None
+        self.status: SealerStatus | None = None
+        self._oldest: datetime | None = None
+        instruments.observe(AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
+        instruments.observe(AUDIT_UNSEALED_AGE, self._age)
+
+    async def refresh_gauges(self) -> None:
+        """Read the length of the chain and the time of the oldest unsealed entry."""
+        head, self._oldest = await store.read_head_and_oldest_unsealed(self._database)
+        last, now = self.status, utc_now()
+        grown = last is not None and head.position > last.length
+        sealed_at = now if grown else last.last_sealed_at if last else None
+        self.status = SealerStatus(now, head.position, self._oldest, sealed_at)
+        self._length = head.position
+
+    async def run(self) -> None:
+        """Seal all unsealed entries, in batches."""
+        while True:
+            await self.refresh_gauges()
+            if self._oldest is None:
+                return
+            async with self._database.transaction() as tx:
+                await _seal_batch(tx, self._timings)
+
+    def _age(self) -> Observations:
+        if self._length is None:
+            return []
+        return [(age_in_seconds(self._oldest), {})]
+
+
+async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:
+    """Seal every entry visible to this transaction, including its own. Other sealers wait for its end."""
+    while await _seal_batch(tx, timings):
+        pass
+
+
+async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
+    head = await store.lock_head(tx)
+    sealed = []
+    for entry in await store.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
+        sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
+        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
+        head = ChainHead(sealed[-1].position, sealed[-1].hash)
+    if sealed:
+        await store.store_seals(tx, sealed)
+    return len(sealed)
