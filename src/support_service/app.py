@@ -4,7 +4,9 @@ Components start in this order and stop in reverse. Packages that the settings d
 joserfc and cryptography, obstore, asyncpg, OpenTelemetry's exporters. See tests/e2e/test_imports.py.
 """
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiohttp import web
 
@@ -23,18 +25,17 @@ from support_service.events.component import EventTimings
 from support_service.guard import component as guard
 from support_service.guard.component import GuardTimings
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
+from support_service.platform import certificates
 from support_service.platform.access import component as access
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit import component as audit
 from support_service.platform.audit.log import SealerTimings
-from support_service.platform.certificates import component as certificates
-from support_service.platform.certificates.component import CertificateTimings
+from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database import component as database
 from support_service.platform.database.timings import DatabaseTimings
 from support_service.platform.idempotency import component as idempotency
 from support_service.platform.idempotency.claims import IdempotencyTimings
-from support_service.platform.redis import component as redis_client
-from support_service.platform.settings import Settings
+from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry import component as telemetry
 from support_service.platform.telemetry.component import TelemetryTimings
 from support_service.sla import component as sla
@@ -81,7 +82,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
         channels=settings.cases.known_channels,
         webhooks=[each.name for each in settings.events.webhooks],
     )
-    redis_client.setup(app, settings.redis_urls)
+    app.cleanup_ctx.append(partial(_check_redis, settings.redis_urls))
     guard.setup(
         app,
         settings.server,
@@ -104,10 +105,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)
     desk.setup(app, timings.desk)
     events.setup(app, settings.events, settings.events_redis_url, timings.events)
-    jwt_keys = settings.access.jwt_keys if settings.server.auth == "jwt" else None
-    certificates.setup(
-        app, settings.upstream_urls, settings.events, settings.s3, jwt_keys=jwt_keys, timings=timings.certificates
-    )
+    certificates.setup(app, settings.called_servers, timings.certificates)
     stream.setup(app, settings.limits, timings.stream)
     api.setup(
         app,
@@ -120,3 +118,16 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     )
     console.setup(app, settings.server.auth)
     return app
+
+
+async def _check_redis(urls: Mapping[str, str], _: web.Application) -> AsyncIterator[None]:
+    """Check at the start that each server that is configured as Redis is one, unless it is unavailable.
+
+    `urls` are URLs by variable. Raises WrongSetting for another server.
+    """
+    for variable, url in urls.items():
+        from support_service.platform.redis import is_other_server  # noqa: PLC0415 - loads redis only if it is used
+
+        if await is_other_server(url):
+            raise WrongSetting(f"{variable}: the server at this URL does not answer as Redis does")
+    yield

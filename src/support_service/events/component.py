@@ -24,11 +24,11 @@ from support_service.guard.component import READINESS
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
 from support_service.platform.http_client import LimitedConnector
-from support_service.platform.redis.server_state import monitored_server
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
 from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments.stores import BROKER_OPERATIONS
+from support_service.platform.telemetry.stores import monitored_server
 
 if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.guard.rates import RateLimiter, RateSyncTimings
-from support_service.platform.redis.limited_parser import limited_parser
+from support_service.platform.redis import limited_parser
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import RecordOperation, discard_operation

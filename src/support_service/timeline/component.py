@@ -10,7 +10,6 @@ from aiohttp import web
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
-from support_service.platform.redis.server_state import monitored_server
 from support_service.platform.settings.resources import TimelineSettings
 from support_service.platform.telemetry.component import (
     CONNECTION_POOLS,
@@ -21,6 +20,7 @@ from support_service.platform.telemetry.component import (
 )
 from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
 from support_service.platform.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
+from support_service.platform.telemetry.stores import monitored_server
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore

@@ -21,9 +21,9 @@ from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
-from support_service.platform.certificates.component import CertificateTimings
+from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
-from support_service.platform.redis import server_state
+from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
 from support_service.sla.component import SlaTimings
 from support_service.sla.detector import DetectorTimings
@@ -101,7 +101,7 @@ server.build = partial(
         ),
     ),
 )
-server_state.REFRESH_INTERVAL = shorter(server_state.REFRESH_INTERVAL)
+store_metrics.REFRESH_INTERVAL = shorter(store_metrics.REFRESH_INTERVAL)
 check.STEP_TIMEOUT_MARGIN = shorter(check.STEP_TIMEOUT_MARGIN)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.platform.access.tokens import FileTokenVerifier
 from support_service.platform.database.clock import ClockOffset
 from support_service.platform.database.component import DATABASE
-from support_service.platform.redis.server_state import RedisServerMonitor
+from support_service.platform.telemetry.stores import RedisServerMonitor
 from tests.support.calls import eventually, open_case
 from tests.support.scrape import Scrape
 

@@ -5,7 +5,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.platform.redis.limited_parser import limited_parser
+from support_service.platform.redis import limited_parser
 
 
 def connection_pool(url: str, timings: RedisBrokerTimings, size: int) -> redis.BlockingConnectionPool:

@@ -23,7 +23,7 @@ from support_service.events.broker.base import (
 )
 from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
-from support_service.platform.redis.failures import FAILURES
+from support_service.platform.redis import FAILURES
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
 

@@ -12,7 +12,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
 from support_service.events.broker.redis import EVENT_FIELDS
-from support_service.platform.redis.failures import FAILURES
+from support_service.platform.redis import FAILURES
 from support_service.platform.telemetry.stores import PoolState, redis_pool_state
 
 CONNECTIONS = 8

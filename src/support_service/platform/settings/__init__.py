@@ -101,6 +101,19 @@ class Settings(BaseModel):
         given = {"SUPPORT_REDIS_URL": self.timeline.redis_url, "SUPPORT_EVENTS_REDIS_URL": self.events.redis_url}
         return {variable: url for variable, url in given.items() if url}
 
+    @property
+    def called_servers(self) -> dict[str, str]:
+        """Return the URLs of the servers whose certificates are watched, by the name of the target in the metric.
+
+        The targets are the upstream services, `keys` of the issuer of JWTs, `s3`, and `webhook:NAME`.
+        """
+        urls = {str(service): url for service, url in self.upstream_urls.items()}
+        if self.server.auth == "jwt" and self.access.jwt_keys:
+            urls["keys"] = self.access.jwt_keys
+        if self.s3.bucket is not None:
+            urls["s3"] = self.s3.endpoint or f"https://s3.{self.s3.region}.amazonaws.com"
+        return urls | {f"webhook:{each.name}": each.url for each in self.events.webhooks}
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""

@@ -1,14 +1,17 @@
-"""Metrics of database and Redis operations and of their connection pools, by the semantic conventions."""
+"""Metrics of database and Redis operations and of their connection pools, and what Redis servers say of themselves."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
+from support_service.platform.background import run_every, run_in_background
 from support_service.platform.telemetry.batches import BatchedHistogram
 from support_service.platform.telemetry.instruments import OTHER, Observations, known_or_other
 from support_service.platform.telemetry.instruments.stores import CONNECTION_STATES, EVICTION_POLICIES, OTHER_ERROR
 
 POOL_NAME = "db.client.connection.pool.name"
 UNLIMITED = 1_000_000  # redis-py's default number of connections is higher
+REFRESH_INTERVAL = 30.0  # seconds between two readings of the state of a Redis server
 
 
 class RecordOperation(Protocol):
@@ -129,3 +132,40 @@ class RedisServerMetrics:
 
     def _known(self) -> list[tuple[str, RedisServerState]]:
         return [(name, state) for name, read in self._servers.items() if (state := read()) is not None]
+
+
+class RedisServerMonitor:
+    """Reads the state of a server; `state` is None while it is unknown."""
+
+    def __init__(self, client: Any) -> None:
+        """`client` is redis-py's asynchronous client, whose types do not say what it returns."""
+        self._client = client
+        self.state: RedisServerState | None = None
+
+    async def refresh(self) -> None:
+        """Read the state again. It stays unknown if the server does not answer, or refuses INFO to the user."""
+        try:
+            replication: Mapping[str, Any] = await self._client.info("replication")
+            memory: Mapping[str, Any] = await self._client.info("memory")
+            stats: Mapping[str, Any] = await self._client.info("stats")
+            self.state = RedisServerState(
+                "master" if replication["role"] == "master" else "replica",
+                str(memory["maxmemory_policy"]),
+                int(stats["evicted_keys"]),
+                int(memory["used_memory"]),
+                int(memory["maxmemory"]),
+            )
+        except Exception:  # noqa: BLE001 - other parts report a server that fails; this only describes one that answers
+            self.state = None
+
+
+@asynccontextmanager
+async def monitored_server(
+    servers: dict[str, Callable[[], RedisServerState | None]], name: str, client: Any
+) -> AsyncIterator[None]:
+    """Read the state of a server in the background while the block runs; add it to `servers` under its name."""
+    monitor = RedisServerMonitor(client)
+    servers[name] = lambda: monitor.state
+    reading = run_every(REFRESH_INTERVAL, monitor.refresh, "Reading the state of Redis", first=0.0)
+    async with run_in_background(reading):
+        yield

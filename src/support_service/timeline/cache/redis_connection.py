@@ -15,8 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
 
 from support_service.platform.background import cancel_all
-from support_service.platform.redis.failures import FAILURES
-from support_service.platform.redis.limited_parser import OversizedAnswer, limited_parser
+from support_service.platform.redis import FAILURES, OversizedAnswer, limited_parser
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import PoolState, redis_pool_state
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings

@@ -12,7 +12,7 @@ from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
-from support_service.platform.redis.limited_parser import ELEMENT_COST, MAX_ANSWER_BYTES
+from support_service.platform.redis import ELEMENT_COST, MAX_ANSWER_BYTES
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
 from support_service.timeline.cache.redis import RedisCache

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.platform.certificates.expiry import CertificateExpiry
+from support_service.platform.certificates import CertificateExpiry
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.servers import free_port
 from tests.support.tls import start_tls_server

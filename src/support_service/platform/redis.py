@@ -1,19 +1,30 @@
-"""Parsers of Redis answers with a limit on the size of an answer.
+"""What every use of Redis shares: a limit on an answer, the errors of an operation, and the check of a server.
 
-Without it, redis-py receives as much as an answer announces, for as long as it takes. That occupies the event loop,
-also after the caller has stopped waiting.
+Without a limit, redis-py receives as much as an answer announces, for as long as it takes. That occupies the event
+loop, also after the caller has stopped waiting.
 """
 
+import asyncio
 from typing import Any
+from uuid import uuid4
 
+import redis.asyncio as redis
 from redis._parsers import BaseParser, _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.asyncio.connection import parse_url
-from redis.exceptions import InvalidResponse
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse, RedisError
+
+# Errors for an answer of another form: redis-py takes its form for granted.
+FORM_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
+FAILURES = (RedisError, OSError, *FORM_ERRORS)  # what redis-py raises for an operation that failed
 
 # Bytes of one answer, which may have several values: the largest are of a batch of cached timelines, and of 100 events
 # of 256 KiB each.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 ELEMENT_COST = 2048  # bytes that each element of an answer counts besides its value: it takes time to parse
+
+TIMEOUT = 2.0  # seconds for the whole check of the server
 
 
 class OversizedAnswer(InvalidResponse):
@@ -57,3 +68,25 @@ class _LimitedRESP3(_Limit, _AsyncRESP3Parser):
 def limited_parser(url: str) -> type[BaseParser]:
     """Return the parser class for a connection pool of this URL."""
     return _LimitedRESP2 if str(parse_url(url).get("protocol")) == "2" else _LimitedRESP3
+
+
+async def is_other_server(url: str) -> bool:
+    """Return whether the server at a URL answers, but not as Redis does.
+
+    A server that can't be reached, is late, or answers with an error may be a Redis that works again soon.
+    """
+    client = redis.Redis.from_url(
+        url, parser_class=limited_parser(url), socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+    )
+    text = uuid4().hex
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return (await client.echo(text)) not in (text, text.encode())
+    except InvalidResponse:
+        return True
+    except (RedisError, OSError):
+        return False
+    except FORM_ERRORS:
+        return True
+    finally:
+        await client.aclose()

@@ -1,19 +1,56 @@
-"""When the certificates of servers expire, read by TLS handshakes."""
+"""A gauge of the time until the certificates of the called servers expire, read by TLS handshakes."""
 
 import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cryptography import x509
+from aiohttp import web
 
 from support_service.core.os_errors import describe_os_error
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.telemetry.component import INSTRUMENTS
+from support_service.platform.telemetry.instruments.process import CERTIFICATE_EXPIRES
 
 HTTPS_PORT = 443
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateTimings:
+    """Times in seconds."""
+
+    first_read_delay: float = 5.0  # so that a start does not wait for other servers
+    read_interval: float = 3600.0
+    read_timeout: float = 5.0
+
+
+def setup(app: web.Application, urls: Mapping[str, str], timings: CertificateTimings) -> None:
+    """Add the gauge for each target that has an https URL; `urls` are by target."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if any(url.startswith("https:") for url in urls.values()):
+                certificates = CertificateExpiry(urls, timings.read_timeout)
+                app[INSTRUMENTS].observe(
+                    CERTIFICATE_EXPIRES,
+                    lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
+                )
+                reading = run_every(
+                    timings.read_interval,
+                    certificates.refresh,
+                    "Reading the certificates of other servers",
+                    first=timings.first_read_delay,
+                )
+                await stack.enter_async_context(run_in_background(reading))
+            yield
+
+    app.cleanup_ctx.append(run)
 
 
 class CertificateExpiry:
@@ -48,6 +85,8 @@ class CertificateExpiry:
 
 async def _expiry(host: str, port: int) -> float:
     """Return when a server's certificate expires, in Unix time. Raises OSError (ssl.SSLError is one) and ValueError."""
+    from cryptography import x509  # noqa: PLC0415 - only a server with an https URL needs it
+
     context = ssl.create_default_context()
     # The certificate is only read, and an expired one must be readable; nothing is sent over this connection.
     context.check_hostname = False

@@ -1,1 +1,0 @@
-"""Certificates of the servers that the service calls: how long they are valid."""
