@@ -14,7 +14,6 @@ from support_service.api.routes import ROUTES
 from support_service.api.routing.cursors import CursorSeal
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
-from support_service.api.stream import mask_published_case
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
 from support_service.core.urls import any_segment
@@ -41,7 +40,7 @@ from support_service.platform.settings.resources import AttachmentSettings, Even
 from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.platform.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.sla.component import CLOCK_TRACKER
-from support_service.stream.component import CHANGE_STREAM, CURRENT_OWNERS, MASK_CASE
+from support_service.stream.component import CHANGE_STREAM
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 
 # Their time series start at 0; those of other statuses appear when they occur.
@@ -69,9 +68,6 @@ def setup(
         redirect_downloads=attachments.download == "redirect",
         secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
-    masker = app[MASKER]
-    app[MASK_CASE] = lambda ticket: mask_published_case(masker, ticket)
-    app[CURRENT_OWNERS] = lambda case_ids: app[CASE_SERVICE].owners_of(case_ids)  # noqa: PLW0108 - added at start-up
     permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)

@@ -1,7 +1,6 @@
 """The stream of changes, as Server-Sent Events."""
 
 from time import perf_counter
-from typing import Any
 
 from aiohttp import web
 from multidict import istr
@@ -11,8 +10,6 @@ from support_service.api.cases import READ
 from support_service.api.presence import TAG
 from support_service.api.routing.call import Call
 from support_service.api.routing.route import Permission, Route
-from support_service.cases.masking import Masker
-from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import RequestModel
 from support_service.guard.connection import HttpConnection
 from support_service.guard.instrumentation import STREAM_BEGAN
@@ -64,11 +61,6 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
         await services.stream.send(subscriber, last_event_id, response.write)
     return response
-
-
-def mask_published_case(masker: Masker, ticket: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON of a published case as analysts see it."""
-    return masker.mask(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
 
 
 ROUTES = (

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
@@ -83,6 +84,10 @@ class Masker:
     def all(self, models: Sequence[ModelT]) -> list[ModelT]:
         """Return copies of models as analysts are shown them."""
         return [self.mask(model) for model in models]
+
+    def published_case(self, ticket: Json) -> Json:
+        """Return the JSON of a published case as analysts are shown it."""
+        return self.mask(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
 
     def asks_for_masked(self, query: CaseFilters) -> bool:
         """Return whether a query has a filter by what is masked, so that its answer would undo the masking."""

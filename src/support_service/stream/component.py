@@ -4,20 +4,17 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from support_service.cases.component import CASE_SERVICE, MASKER
 from support_service.events.component import EVENT_LOG
 from support_service.guard.component import READINESS
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.component import INSTRUMENTS
 from support_service.platform.telemetry.instruments.events import STREAM_INTERRUPTED, STREAM_OPEN
-from support_service.stream.changes import CurrentOwners, MaskCase
 from support_service.stream.service import ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)
-# The API sets both, because features do not import each other.
-MASK_CASE = web.AppKey[MaskCase]("mask_case")
-CURRENT_OWNERS = web.AppKey[CurrentOwners]("current_owners")
 
 
 def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -> None:
@@ -26,7 +23,12 @@ def setup(app: web.Application, limits: LimitSettings, timings: StreamTimings) -
     async def run(app: web.Application) -> AsyncIterator[None]:
         most = StreamLimits(limits.streams, limits.streams_per_principal, limits.streams_per_address)
         stream = app[CHANGE_STREAM] = ChangeStream(
-            app[EVENT_LOG], app[MASK_CASE], app[CURRENT_OWNERS], app[INSTRUMENTS], most, timings=timings
+            app[EVENT_LOG],
+            app[MASKER].published_case,
+            app[CASE_SERVICE].owners_of,
+            app[INSTRUMENTS],
+            most,
+            timings=timings,
         )
         app[INSTRUMENTS].observe(STREAM_OPEN, lambda: [(len(stream), {})])
         app[INSTRUMENTS].observe(STREAM_INTERRUPTED, lambda: [(stream.feed.interrupted_for, {})])

@@ -1,6 +1,5 @@
 """Each field of what is stored about a customer has a rule of privacy, and the service keeps to it."""
 
-from functools import partial
 from typing import Annotated
 
 import pydantic_core
@@ -8,7 +7,6 @@ import pytest
 from pydantic import BaseModel
 
 from support_service.api.case_events import change_entries
-from support_service.api.stream import mask_published_case
 from support_service.cases.erasure import erase_event
 from support_service.cases.events import PAYLOADS, PublishedCase
 from support_service.cases.masking import MASKED, Masker
@@ -135,7 +133,7 @@ def test_analysts_get_exactly_what_is_shown_of_a_published_case():
     event = {"id": "e-1", "type": "support.case.opened.v1", "time": "2026-05-12T08:30:00Z"}
     event["data"] = {"actor": "actor 7700000", "ticket": ticket, "initialMessage": None}
     change = parse_change(Position("epoch", Place(1)), pydantic_core.to_json(event))
-    frame = change.frame_for(ANALYST, "masked", partial(mask_published_case, MASKER), change.owner).decode()
+    frame = change.frame_for(ANALYST, "masked", MASKER.published_case, change.owner).decode()
     assert "actor 7700000" not in frame
     for name, rule in rules_of(PublishedCase).items():
         member, was = PublishedCase.model_fields[name].serialization_alias or name, trace("PublishedCase", name)
