@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import CaseFilters, Cursor, RequestModel
 from support_service.cases.model.vocabulary import Identifier, Json, Subject
+from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden
 from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
@@ -37,7 +38,9 @@ def _with_text(schema: dict[str, Any]) -> None:
     """Describe that several statuses may also be one text, as in the query of a list."""
     status = schema["properties"]["status"]
     listed = {name: status.pop(name) for name in ("type", "items")}
-    status["anyOf"] = [{"type": "string", "examples": ["open,pending"]}, listed]
+    one = f"({'|'.join(STATUSES)})"
+    text = {"type": "string", "pattern": f"^{one}(,{one})*$", "examples": ["open,pending"]}
+    status["anyOf"] = [text, listed]
 
 
 class ViewFilters(CaseFilters):
