@@ -15,7 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Transaction
 from support_service.platform.database.batches import delete_in_batches
 from support_service.platform.database.compiled import compiled
-from support_service.platform.database.tables import attachment_leftovers as garbage
+from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
 INSERT_GARBAGE = compiled(garbage.insert().inline())

@@ -20,9 +20,8 @@ from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.platform.database import ContendedRow, Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.erasure import erased_values
-from support_service.platform.database.tables import attachment_deletions, attachments, tickets
+from support_service.platform.database.tables import attachment_deletions, attachments, garbage, tickets
 from support_service.platform.database.tables import attachment_ledger as ledger
-from support_service.platform.database.tables import attachment_leftovers as garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
 OWNER_NAMES = [field.name for field in fields(CaseOwnership)]

@@ -17,7 +17,7 @@ from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Transaction
-from support_service.platform.database.tables import timeline_levers
+from support_service.platform.database.tables import timeline_overrides
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import Observations
 
@@ -64,9 +64,9 @@ class Override:
         return f"{what} until {until:{'%H:%MZ' if same_day else '%Y-%m-%d %H:%MZ'}}"
 
 
-COLUMNS = [timeline_levers.c[field.name] for field in fields(Override)]
-SELECT_OVERRIDES = sa.select(*COLUMNS).order_by(timeline_levers.c.name)
-LOCK_OVERRIDE = sa.select(*COLUMNS).where(timeline_levers.c.name == sa.bindparam("name")).with_for_update()
+COLUMNS = [timeline_overrides.c[field.name] for field in fields(Override)]
+SELECT_OVERRIDES = sa.select(*COLUMNS).order_by(timeline_overrides.c.name)
+LOCK_OVERRIDE = sa.select(*COLUMNS).where(timeline_overrides.c.name == sa.bindparam("name")).with_for_update()
 # Both databases accept this upsert; SQLAlchemy only has a separate construct for each database.
 UPSERT_OVERRIDE = sa.text("""
     INSERT INTO timeline_levers (name, value, reason, until, set_at) VALUES (:name, :value, :reason, :until, :set_at)
@@ -84,7 +84,7 @@ async def set_override(work: UnitOfWork, override: Override) -> None:
 
 async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
-    statement = timeline_levers.delete().where(timeline_levers.c.name.in_(names)).returning(*COLUMNS)
+    statement = timeline_overrides.delete().where(timeline_overrides.c.name.in_(names)).returning(*COLUMNS)
     cleared = [Override(**row._asdict()) for row in await work.tx.fetch_all(statement)]
     for override in cleared:
         await audit.record(work, None, "override.removed", utc_now(), {override.name: (override, None)})

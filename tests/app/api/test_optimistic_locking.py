@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from support_service.cases.store import case_store as cases_store
 from support_service.platform.database.component import DATABASE
-from support_service.platform.database.tables import attachment_leftovers, tickets
+from support_service.platform.database.tables import garbage, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 from tests.support.scrape import Scrape
@@ -119,7 +119,7 @@ async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(make_c
     assert stored_files(attachment_dir) == []
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # synthetic cases do not count
-    assert await client.app[DATABASE].fetch_all(attachment_leftovers.select()) == []
+    assert await client.app[DATABASE].fetch_all(garbage.select()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.platform.database.tables import attachment_leftovers, staged_attachments
+from support_service.platform.database.tables import garbage, staged_attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 
@@ -81,7 +81,7 @@ class AttachmentHarness:
 
     async def garbage_keys(self):
         """Return the keys of the bytes on the garbage list."""
-        return [row.storage_key for row in await self.database.fetch_all(sa.select(attachment_leftovers.c.storage_key))]
+        return [row.storage_key for row in await self.database.fetch_all(sa.select(garbage.c.storage_key))]
 
     async def reconcile_later(self):
         """Advance the clock until all claims have expired, and reconcile; return the report."""

@@ -10,7 +10,7 @@ from support_service.attachments.garbage import claim_due_garbage, delete_expire
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.rows import bytes_of
 from support_service.core.domain.principals import Principal
-from support_service.platform.database.tables import attachment_leftovers
+from support_service.platform.database.tables import garbage
 from tests.conftest import both_databases
 from tests.support.cases import AT, ticket
 
@@ -45,9 +45,9 @@ async def found(database, uploader, *numbers, case="case-1", now=AT):
     return sorted(each.size_bytes for each in await rows.list_staged(database, uploader, case, ids, now))
 
 
-async def garbage(database, now):
+async def due_garbage(database, now):
     """Return the keys of the bytes that are to be deleted."""
-    due = sa.select(attachment_leftovers.c.storage_key).where(attachment_leftovers.c.due_at <= now)
+    due = sa.select(garbage.c.storage_key).where(garbage.c.due_at <= now)
     return sorted(row.storage_key for row in await database.fetch_all(due))
 
 
@@ -64,8 +64,8 @@ async def test_staged_file_is_found_by_its_uploader_in_its_case_until_it_expires
         assert await found(database, uploader, 1, 2, case=case, now=now) == expected
     assert await rows.get_staged(database, "file-1") == file(1)
     assert await rows.get_staged(database, "file-2") is None
-    assert await garbage(database, AT) == []
-    assert await garbage(database, AT + HOUR) == ["key-1"]
+    assert await due_garbage(database, AT) == []
+    assert await due_garbage(database, AT + HOUR) == ["key-1"]
 
 
 async def test_number_of_staged_files_of_an_uploader_is_bounded(database):
@@ -73,7 +73,7 @@ async def test_number_of_staged_files_of_an_uploader_is_bounded(database):
     assert await stage(database, file(1), file(2, case=2), file(3), most=2) == [True, True, False]
     assert await stage(database, file(4), uploader=OTHER, most=2) == [True]
     assert await rows.get_staged(database, "file-3") is None
-    assert await garbage(database, AT + HOUR) == ["key-1", "key-2", "key-4"]
+    assert await due_garbage(database, AT + HOUR) == ["key-1", "key-2", "key-4"]
 
 
 async def test_file_that_a_message_names_is_no_garbage(database):
@@ -81,7 +81,7 @@ async def test_file_that_a_message_names_is_no_garbage(database):
     await stage(database, file(1), file(2))
     async with database.transaction() as tx:
         assert [await rows.take_staged(tx, [file(1)]) for _ in range(2)] == [True, False]
-    assert await garbage(database, AT + HOUR) == ["key-2"]
+    assert await due_garbage(database, AT + HOUR) == ["key-2"]
     async with database.transaction() as tx:
         assert await claim_due_garbage(tx, AT + HOUR, 10, until=AT + 2 * HOUR) == [bytes_of(file(2))]
         assert not await rows.take_staged(tx, [file(2)])
@@ -94,11 +94,11 @@ async def test_discarded_file_is_garbage_at_once(database):
         assert await rows.discard_staged(tx, OTHER, "case-1", "file-1", AT) == []
         assert await rows.discard_staged(tx, AGENT, "case-2", "file-1", AT) == []
         assert await rows.discard_staged(tx, SAME_AGENT, "case-1", "file-1", AT) == [file(1)]
-    assert await garbage(database, AT) == ["key-1"]
+    assert await due_garbage(database, AT) == ["key-1"]
     async with database.transaction() as tx:
         discarded = await rows.discard_staged_of_case(tx, "case-1", AT)
     assert sorted(each.id for each in discarded) == ["file-2", "file-3"]
-    assert await garbage(database, AT) == ["key-1", "key-2", "key-3"]
+    assert await due_garbage(database, AT) == ["key-1", "key-2", "key-3"]
     assert await rows.get_staged(database, "file-4") == file(4, case=2)
 
 

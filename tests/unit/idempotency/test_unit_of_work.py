@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
 from support_service.platform.audit import log
-from support_service.platform.database.tables import idempotency_keys, timeline_levers
+from support_service.platform.database.tables import idempotency_keys, timeline_overrides
 from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
@@ -37,14 +37,14 @@ def expire_claims(database):
 async def write(database, claim, cases=()):
     """Write a row with a claim, and record changes of `cases` in the audit log."""
     async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)) as work:
-        await work.tx.execute(timeline_levers.insert(), ROW)
+        await work.tx.execute(timeline_overrides.insert(), ROW)
         for case_id in cases:
             await log.record(work, case_id, "case.changed", AT, {})
 
 
 async def count_writes(database):
     """Return the number of rows that were written."""
-    return (await database.fetch_one(sa.select(sa.func.count()).select_from(timeline_levers)))[0]
+    return (await database.fetch_one(sa.select(sa.func.count()).select_from(timeline_overrides)))[0]
 
 
 @both_databases

@@ -23,8 +23,7 @@ from support_service.attachments.rows import COLUMNS, add_to_ledger, bytes_of, t
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.compiled import compiled
-from support_service.platform.database.tables import attachment_leftovers as garbage
-from support_service.platform.database.tables import attachments
+from support_service.platform.database.tables import attachments, garbage
 from support_service.platform.telemetry.instruments import Instruments
 
 DELETE_COPY_FROM_GARBAGE = compiled(

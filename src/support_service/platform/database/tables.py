@@ -204,8 +204,8 @@ attachments = sa.Table(
 )
 
 # Stored files to be removed, without an attachment: sources and unfinished copies of moves, and deleted files.
-attachment_leftovers = sa.Table(
-    "attachment_leftovers",
+garbage = sa.Table(
+    "attachment_leftovers",  # the name in 0.1.0
     metadata,
     sa.Column("storage", sa.String(16), primary_key=True, info=NOBODYS),
     sa.Column("storage_key", STORAGE_KEY, primary_key=True, info=NOBODYS),
@@ -217,8 +217,8 @@ attachment_leftovers = sa.Table(
     sa.Index(None, "due_at"),
 )
 
-# Files that wait for the message of their uploader. Their bytes are in `attachment_leftovers` until it is sent, so that
-# they are deleted in time also by a release that does not know this table.
+# Files that wait for the message of their uploader. Their bytes are in `garbage` until it is sent, so that they are
+# deleted in time also by a release that does not know this table.
 staged_attachments = sa.Table(
     "staged_attachments",
     metadata,
@@ -264,8 +264,8 @@ attachment_ledger = sa.Table(
 )
 
 # Temporary overrides set by on-call: a disabled upstream service, or the cache's time to live.
-timeline_levers = sa.Table(
-    "timeline_levers",
+timeline_overrides = sa.Table(
+    "timeline_levers",  # the name in 0.1.0
     metadata,
     sa.Column("name", sa.String(16), primary_key=True, info=NOBODYS),  # an upstream service, or `ttl`
     sa.Column("value", sa.Double, info=NOBODYS),  # seconds; only for `ttl`
