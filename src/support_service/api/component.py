@@ -32,8 +32,7 @@ from support_service.platform.access.authenticator import AnonymousAuthenticator
 from support_service.platform.access.component import AUTHENTICATOR, BROWSER_SESSIONS
 from support_service.platform.audit.component import AUDIT_SEALER
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.database.component import DATABASE
-from support_service.platform.database.secrets import read_secret
+from support_service.platform.database.component import DATABASE, read_secret
 from support_service.platform.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.platform.settings.process import AccessSettings
 from support_service.platform.settings.resources import AttachmentSettings, EventSettings, LinkSettings

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.events.inbound_events import InboundEvent
 from support_service.platform.database import Database, Transaction
-from support_service.platform.database.batches import delete_in_batches
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new
+from support_service.platform.database.pages import delete_in_batches
 from support_service.platform.database.tables import inbound_events
 
 _INBOUND = inbound_events.c

@@ -23,7 +23,7 @@ from support_service.events import webhook_store
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Row, Transaction
-from support_service.platform.database.batches import delete_in_batches
+from support_service.platform.database.pages import delete_in_batches
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.instruments import OTHER, Instruments
 from support_service.platform.telemetry.instruments.events import WEBHOOK_PENDING

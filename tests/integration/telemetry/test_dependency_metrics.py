@@ -8,8 +8,7 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from support_service.platform.access.tokens import FileTokenVerifier
-from support_service.platform.database.clock import ClockOffset
-from support_service.platform.database.component import DATABASE
+from support_service.platform.database.component import DATABASE, ClockOffset
 from support_service.platform.telemetry.stores import RedisServerMonitor
 from tests.support.calls import eventually, open_case
 from tests.support.scrape import Scrape
@@ -41,7 +40,7 @@ async def test_clock_of_postgresql(client, database, monkeypatch):
     offset = ClockOffset(database)
     await offset.refresh()
     real, now = offset.seconds, time.time
-    monkeypatch.setattr("support_service.platform.database.clock.time.time", lambda: now() + 600)
+    monkeypatch.setattr("support_service.platform.database.component.time.time", lambda: now() + 600)
     await offset.refresh()
     assert offset.seconds - real == pytest.approx(600, abs=30)
 

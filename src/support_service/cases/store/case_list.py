@@ -22,8 +22,8 @@ from support_service.cases.store.matching import first_matches
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
 from support_service.platform.database import Reader, Row
+from support_service.platform.database.compiled import planned_by_values
 from support_service.platform.database.pages import limit_ordered_by_bytes
-from support_service.platform.database.planning import planned_by_values
 from support_service.platform.database.tables import tickets
 
 STATEMENTS = 1024  # statements that are kept; clients choose the set of filters

@@ -1,8 +1,12 @@
-"""SQLAlchemy Core statements that are compiled once and run directly by SQLite's driver.
+"""Marks of statements: compiled once and run directly by SQLite's driver, or planned by PostgreSQL for each execution.
 
 SQLAlchemy's execution costs more than SQLite's own work: a point read of a case takes 30 us through SQLAlchemy and
 12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with
 `compiled`.
+
+PostgreSQL plans a statement that was run five times for values in general, if it expects that to cost no more. Then it
+reads a list of the cases of a team in order, which takes seconds for a team with few cases. The stores mark such reads
+with `planned_by_values`. SQLite plans no statement by values.
 """
 
 from collections import namedtuple
@@ -19,11 +23,22 @@ from support_service.platform.database.protocols import Row
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]
 COMPILED_OPTION = "support_compiled"
+PLANNED_OPTION = "support_planned_by_values"
 
 
 def compiled(statement: Statement) -> Statement:
     """Mark a constant statement for direct execution; its parameters are bound by name, always by the same names."""
     return statement.execution_options(**{COMPILED_OPTION: True})
+
+
+def planned_by_values(statement: Statement) -> Statement:
+    """Mark a read that PostgreSQL shall plan for each execution, which takes a millisecond and two round trips."""
+    return statement.execution_options(**{PLANNED_OPTION: True})
+
+
+def is_planned_by_values(statement: Executable) -> bool:
+    """Return whether a statement is marked."""
+    return PLANNED_OPTION in statement.get_execution_options()
 
 
 class CompiledStatement:

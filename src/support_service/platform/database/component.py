@@ -1,13 +1,17 @@
-"""The database component."""
+"""The database component, with the offset of the clock, and the secrets that all replicas share."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import sqlalchemy as sa
 from aiohttp import web
 
+from support_service.core.errors import Unavailable
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, connect
-from support_service.platform.database.clock import ClockOffset
+from support_service.platform.database.protocols import Reader
+from support_service.platform.database.tables import secrets
 from support_service.platform.database.timings import DatabaseTimings
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, operation_metrics
@@ -15,6 +19,9 @@ from support_service.platform.telemetry.instruments.process import CLOCK_OFFSET
 from support_service.platform.telemetry.instruments.stores import DATABASE_OPERATIONS
 
 DATABASE = web.AppKey("database", Database)
+
+_NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
+_SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
 
 
 def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTimings) -> None:
@@ -44,3 +51,31 @@ def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTim
         await database.close()
 
     app.cleanup_ctx.append(run)
+
+
+class ClockOffset:
+    """The offset of this process's clock from the clock of the database.
+
+    It is in seconds, positive if this clock is ahead, and None while it is unknown. On SQLite, whose clock is this one,
+    `refresh` is never called, and the offset is 0.
+    """
+
+    def __init__(self, database: Reader) -> None:
+        self._database = database
+        self.seconds: float | None = None
+
+    async def refresh(self) -> None:
+        """Read the database's clock; the answer is as old as half of the round trip. Keeps the last if it fails."""
+        sent = time.time()
+        try:
+            row = await self._database.fetch_one(_NOW)
+        except Unavailable:
+            return
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        self.seconds = (sent + time.time()) / 2 - row.now
+
+
+async def read_secret(reader: Reader, name: str) -> bytes:
+    """Return a secret; migrations create all of them."""
+    (row,) = await reader.fetch_all(_SECRET, {"name": name})
+    return bytes.fromhex(row.value)

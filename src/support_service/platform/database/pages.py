@@ -1,9 +1,14 @@
-"""Pages bounded by rows and by bytes; the database sums the sizes before any row is read."""
+"""Many rows in parts: pages bounded by rows and by bytes, and deletions in small transactions.
 
-from collections.abc import Callable, Sequence
+The database sums the sizes of a page before any row is read.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+
+from support_service.platform.database.protocols import Database, Transaction
 
 Direction = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 
@@ -29,3 +34,16 @@ def limit_ordered_by_bytes(
     before = sa.func.sum(sized.c.size).over(order_by=order_of(sized)) - sized.c.size
     counted = sa.select(sized, before.label("before"), sa.func.count().over().label("number")).subquery()
     return sa.select(counted).where(counted.c.before < sa.bindparam(limit, type_=sa.BigInteger)).subquery()
+
+
+async def delete_in_batches(
+    database: Database, delete: Callable[[Transaction], Awaitable[int]], batch_size: int
+) -> None:
+    """Run `delete` in one transaction after another, until it deletes fewer than `batch_size` rows.
+
+    Small transactions do not block other writers for long.
+    """
+    deleted = batch_size
+    while deleted == batch_size:
+        async with database.transaction() as tx:
+            deleted = await delete(tx)

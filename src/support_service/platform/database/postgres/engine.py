@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
+from support_service.platform.database.compiled import is_planned_by_values
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
     DATABASE_POOL_EXHAUSTED,
@@ -22,7 +23,6 @@ from support_service.platform.database.failures import (
     code_of_sqlstate,
     database_error,
 )
-from support_service.platform.database.planning import is_planned_by_values
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
 from support_service.platform.database.protocols import ContendedRow, Parameters, Row, measured
