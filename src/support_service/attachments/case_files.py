@@ -160,8 +160,8 @@ async def remove_attachments(
     """
     removed = await rows.remove(work.tx, ids, reason, at) if ids else []
     if public_url is not None:
-        said = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
-        events = [(each.ticket_id, at, {**said, "attachment": attachment_view(each, public_url)}) for each in removed]
+        change = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
+        events = [(each.ticket_id, at, {**change, "attachment": attachment_view(each, public_url)}) for each in removed]
         await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
     await audit_removal(work, removed, reason, at)
     await rows.subtract_from_ledger(work.tx, removed)

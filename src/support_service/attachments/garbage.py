@@ -18,6 +18,9 @@ from support_service.platform.database.pages import delete_in_batches
 from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
+BATCH_SIZE = 100
+BATCH_LEASE = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
+RETRY_DELAY = timedelta(minutes=1)  # for a storage that can't be reached
 INSERT_GARBAGE = compiled(garbage.insert().inline())
 _ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
 _CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
@@ -25,15 +28,6 @@ _POSTPONE = garbage.update().where(_ENTRY).values(due_at=sa.bindparam("later"))
 _DELETE = garbage.delete().where(_ENTRY)
 WallClock = Callable[[], datetime]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class GarbageTimings:
-    """Batch size, lease and retry delay of the garbage collection."""
-
-    batch_size: int = 100
-    retry_delay: timedelta = timedelta(minutes=1)  # for a storage that can't be reached
-    batch_lease: timedelta = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +47,10 @@ class GarbageCollector:
         database: Database,
         storages: Mapping[str, AttachmentStorage],
         clock: WallClock = utc_now,
-        timings: GarbageTimings = GarbageTimings(),
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         self._database = database
-        self._timings = timings
+        self._batch_size = batch_size
         self._storages = storages
         self._clock = clock
 
@@ -66,20 +60,14 @@ class GarbageCollector:
         After the first failure of a storage, this run skips all other files on it, because each attempt may take many
         seconds.
         """
-        batch = self._timings.batch_size
+        batch = self._batch_size
         await delete_in_batches(self._database, lambda tx: delete_expired_staged(tx, self._clock(), batch), batch)
         files = size = 0
         failed_storages: set[str] = set()
         while True:
             at = self._clock()
             async with self._database.transaction() as tx:
-                due = await claim_due_garbage(
-                    tx,
-                    at,
-                    self._timings.batch_size,
-                    until=at + self._timings.batch_lease,
-                    except_storages=failed_storages,
-                )
+                due = await claim_due_garbage(tx, at, batch, until=at + BATCH_LEASE, except_storages=failed_storages)
             if not due:
                 return FileTotals(files, size)
             deleted: list[GarbageEntry] = []
@@ -95,9 +83,9 @@ class GarbageCollector:
                     failed_storages.add(entry.storage)
             async with self._database.transaction() as tx:
                 await delete_garbage_entries(tx, deleted)
-                await postpone_garbage(tx, untried, self._clock() + self._timings.retry_delay)
+                await postpone_garbage(tx, untried, self._clock() + RETRY_DELAY)
                 # Postpone for longer than the untried files, so that a file that always fails does not block them.
-                await postpone_garbage(tx, failed, self._clock() + 2 * self._timings.retry_delay)
+                await postpone_garbage(tx, failed, self._clock() + 2 * RETRY_DELAY)
             files += len(deleted)
             size += sum(entry.size for entry in deleted)
 

@@ -10,8 +10,8 @@ from support_service import cli, server
 from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
-from support_service.attachments.maintenance.file_mover import OffloadTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.backoff import Backoff

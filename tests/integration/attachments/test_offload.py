@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import garbage, rows
-from support_service.attachments.garbage import GarbageCollector, GarbageTimings
+from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, GarbageCollector
 from support_service.attachments.maintenance import file_mover
-from support_service.attachments.maintenance.file_mover import OffloadTimings, Throttle
-from support_service.attachments.maintenance.offload import DELETE_GRACE
+from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
+from support_service.attachments.maintenance.offload import DELETE_GRACE, OffloadTimings
 from support_service.attachments.maintenance.scrub import list_page
 from support_service.attachments.model import FileTotals
 from support_service.core.domain.principals import SYSTEM
@@ -22,7 +22,7 @@ from tests.support.attachments.streams import stream
 from tests.support.calls import eventually
 
 MOVED = "support_attachment_offloaded_total"
-OFFLOAD, GARBAGE = OffloadTimings(), GarbageTimings()
+RETRY_AFTER_FAILURE = OffloadTimings().target_failure_retry_delay
 
 
 async def switch(tx, claimed, run_id, due_at):
@@ -91,7 +91,7 @@ async def test_damaged_file_is_not_offloaded(harness, scrape):
     assert await harness.offload() == []
     await harness.garbage_collector.run()
     assert await harness.stored_keys("s3") == {(await harness.reload(good)).storage_key}
-    harness.clock_offset += OFFLOAD.unmovable_retry_delay + timedelta(seconds=1)
+    harness.clock_offset += UNMOVABLE_RETRY_DELAY + timedelta(seconds=1)
     assert {moved.outcome for moved in await harness.offload()} == {"mismatch", "unreadable"}
     assert scrape.value(MOVED, to="s3", outcome="mismatch") == 2
 
@@ -147,7 +147,7 @@ async def test_expired_claim_of_an_offload_has_no_effect(harness):
     slow = harness.offloader().files
     (claimed,) = await slow.claim(harness.clock(), "slow", 10)
     assert await harness.offload() == []
-    harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
+    harness.clock_offset += CLAIM_LEASE + timedelta(seconds=1)
     assert [moved.outcome for moved in await harness.offload()] == ["moved"]
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "slow", harness.clock())
@@ -163,10 +163,10 @@ async def test_row_never_refers_to_a_copy_that_is_being_deleted(harness):
     mover = harness.offloader().files
     (claimed,) = await mover.claim(harness.clock(), "mover", 10)
     await harness.s3.put(harness.local.read(claimed.attachment.storage_key, 0, 5), key=claimed.copy_key)
-    harness.clock_offset += OFFLOAD.claim_lease + timedelta(seconds=1)
+    harness.clock_offset += CLAIM_LEASE + timedelta(seconds=1)
     async with harness.database.transaction() as tx:
         assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock())) == 1
-        await file_mover.renew_claims(tx, "mover", harness.clock() + OFFLOAD.claim_lease)
+        await file_mover.renew_claims(tx, "mover", harness.clock() + CLAIM_LEASE)
     async with harness.database.transaction() as tx:
         assert not await switch(tx, claimed, "mover", harness.clock())
 
@@ -177,7 +177,7 @@ async def test_long_offload_keeps_its_claims(harness):
     mover = harness.offloader().files
     await mover.claim(harness.clock(), "mover", 10)
     for _ in range(3):
-        harness.clock_offset += OFFLOAD.claim_lease - timedelta(seconds=1)
+        harness.clock_offset += CLAIM_LEASE - timedelta(seconds=1)
         await mover.renew_claims("mover")
         assert await harness.garbage_collector.run() == FileTotals(0, 0)
         assert await harness.offload() == []
@@ -193,7 +193,7 @@ async def test_offload_stops_while_s3_is_down(harness, gateway, scrape):
     assert {each.outcome for each in moved} == {"failed"}
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await harness.read_content(each) for each in kept] == [bytes([number]) for number in range(40)]
-    harness.clock_offset += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
+    harness.clock_offset += RETRY_AFTER_FAILURE + timedelta(seconds=1)
     assert await harness.offloader().pending(harness.clock()) == FileTotals(40, 40)
 
 
@@ -212,7 +212,7 @@ async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
     with pytest.raises(Unavailable):
         await harness.offload(harness.offloader(workers=1))
     assert [moved.outcome for moved in await harness.offload(harness.offloader(workers=1))] == ["moved"]
-    harness.clock_offset += OFFLOAD.target_failure_retry_delay + timedelta(seconds=1)
+    harness.clock_offset += RETRY_AFTER_FAILURE + timedelta(seconds=1)
     with pytest.raises(Unavailable):
         await harness.offload(harness.offloader(workers=1))
 
@@ -232,7 +232,7 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
     await harness.reconcile_later()
     near = await harness.add(b"near")
     monkeypatch.setattr(harness.s3, "delete", noting)
-    remover = GarbageCollector(harness.database, harness.storages, harness.clock, GarbageTimings(batch_size=2))
+    remover = GarbageCollector(harness.database, harness.storages, harness.clock, batch_size=2)
     ids = [each.attachment.id for each in await list_page(harness.database, 0, 10)]
     async with harness.database.transaction() as tx:
         await rows.subtract_from_ledger(tx, await rows.remove(tx, ids, "request", harness.clock()))
@@ -240,7 +240,7 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
     assert await remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
     await gateway.start()
-    harness.clock_offset += 2 * GARBAGE.retry_delay + timedelta(seconds=1)
+    harness.clock_offset += 2 * RETRY_DELAY + timedelta(seconds=1)
     assert (await remover.run()).files == 3
     assert await harness.check_consistency() == []
 
@@ -252,12 +252,9 @@ async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
     async with harness.database.transaction() as tx:
         await rows.remove(tx, [kept.id], "request", harness.clock())
     async with harness.database.transaction() as tx:
-        assert (
-            len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + GARBAGE.batch_lease))
-            == 1
-        )
+        assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + BATCH_LEASE)) == 1
     assert await harness.garbage_collector.run() == FileTotals(0, 0)
-    harness.clock_offset += GARBAGE.batch_lease + timedelta(seconds=1)
+    harness.clock_offset += BATCH_LEASE + timedelta(seconds=1)
     assert await harness.garbage_collector.run() == FileTotals(1, 5)
 
 

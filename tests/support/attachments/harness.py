@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from support_service.attachments import rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
-from support_service.attachments.maintenance.file_mover import OffloadTimings
-from support_service.attachments.maintenance.offload import Offloader
+from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, list_page

@@ -26,6 +26,8 @@ from support_service.platform.database.compiled import compiled
 from support_service.platform.database.tables import attachments, garbage
 from support_service.platform.telemetry.instruments import Instruments
 
+CLAIM_LEASE = timedelta(minutes=2)  # how long the claims of a dead run block its files
+UNMOVABLE_RETRY_DELAY = timedelta(hours=1)  # of a file that could not be moved
 DELETE_COPY_FROM_GARBAGE = compiled(
     garbage.delete().where(
         garbage.c.storage == sa.bindparam("new_storage"),
@@ -43,19 +45,6 @@ SWITCH_TO_COPY = compiled(
     )
     .values(storage=sa.bindparam("new_storage"), storage_key=sa.bindparam("new_key"), mover=None, moving_until=None)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class OffloadTimings:
-    """Concurrency, leases and retry delays of the offload."""
-
-    workers: int = 8
-    claim_batch: int = 32  # files claimed in one transaction
-    claim_lease: timedelta = timedelta(minutes=2)  # how long the claims of a dead run block its files
-    claim_renewal_interval: float = 30.0  # seconds
-    unmovable_retry_delay: timedelta = timedelta(hours=1)  # of a file that could not be moved
-    # Of a file at which the target failed: if the file is the cause, the other files are tried first.
-    target_failure_retry_delay: timedelta = timedelta(minutes=5)
 
 
 class ClaimedFile(NamedTuple):
@@ -103,7 +92,6 @@ class FileMover:
         clock: WallClock,
         *,
         grace: timedelta,
-        timings: OffloadTimings,
     ) -> None:
         self._database = database
         self._source = source
@@ -111,12 +99,11 @@ class FileMover:
         self._instruments = instruments
         self._clock = clock
         self._grace = grace
-        self._timings = timings
 
     async def claim(self, before: datetime, run_id: str, limit: int) -> list[ClaimedFile]:
         """Claim at most `limit` files for a run. The copy of each is already on the garbage list."""
         at = self._clock()
-        until = at + self._timings.claim_lease
+        until = at + CLAIM_LEASE
         async with self._database.transaction() as tx:
             attachments = await claim_files(tx, self._source.name, before, at, mover=run_id, until=until, limit=limit)
             claimed = [ClaimedFile(attachment, new_key()) for attachment in attachments]
@@ -127,7 +114,7 @@ class FileMover:
     async def renew_claims(self, run_id: str) -> None:
         """Renew the claims of a run."""
         async with self._database.transaction() as tx:
-            await renew_claims(tx, run_id, self._clock() + self._timings.claim_lease)
+            await renew_claims(tx, run_id, self._clock() + CLAIM_LEASE)
 
     async def release(self, claimed: ClaimedFile, run_id: str, *, retry_after: timedelta | None = None) -> None:
         """Release a claim and make its copy due for deletion. With `retry_after`, block new claims for that time."""
@@ -148,7 +135,7 @@ class FileMover:
         if result is None and await self._switch(claimed, run_id):
             result = OffloadResult(attachment, "moved")
         elif result is not None and await rows.is_current(self._database, attachment.id, attachment.storage_key):
-            await self.release(claimed, run_id, retry_after=self._timings.unmovable_retry_delay)
+            await self.release(claimed, run_id, retry_after=UNMOVABLE_RETRY_DELAY)
         else:
             await self.release(claimed, run_id)
             result = OffloadResult(attachment, "gone", "it was deleted, or another run has taken it over")

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from support_service.attachments.garbage import GarbageCollector, GarbageTimings
-from support_service.attachments.maintenance.file_mover import OffloadResult, OffloadTimings
-from support_service.attachments.maintenance.offload import Offloader
+from support_service.attachments.garbage import GarbageCollector
+from support_service.attachments.maintenance.file_mover import OffloadResult
+from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
 from support_service.attachments.maintenance.reconcile import Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
@@ -34,7 +34,6 @@ class MaintenanceTimings:
     # From the start to the first run, so that a process that lives for less than an hour also runs it. Random, because
     # replicas start together.
     first_reconcile_delay: tuple[float, float] = (60.0, 300.0)
-    garbage: GarbageTimings = field(default_factory=GarbageTimings)
     offload: OffloadTimings = field(default_factory=OffloadTimings)
 
 
@@ -68,7 +67,7 @@ class AttachmentMaintenance:
         self._storages = storages
         self.database = database
         self.instruments = instruments
-        self.garbage_collector = GarbageCollector(database, storages, timings=timings.garbage)
+        self.garbage_collector = GarbageCollector(database, storages)
         self.reconciler = Reconciler(database, storages, self.garbage_collector, instruments)
         self.scrubber = Scrubber(database, storages, instruments)
         self.retention = RetentionJob(database, instruments, public_url=options.public_url)

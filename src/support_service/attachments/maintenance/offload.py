@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from support_service.attachments.garbage import WallClock
@@ -12,7 +13,6 @@ from support_service.attachments.maintenance.file_mover import (
     ClaimedFile,
     FileMover,
     OffloadResult,
-    OffloadTimings,
     Throttle,
     movable_totals,
 )
@@ -31,6 +31,17 @@ log = logging.getLogger(__name__)
 ReportOffload = Callable[[OffloadResult], None]
 
 
+@dataclass(frozen=True, slots=True)
+class OffloadTimings:
+    """Concurrency and intervals of the offload."""
+
+    workers: int = 8
+    claim_batch: int = 32  # files claimed in one transaction
+    claim_renewal_interval: float = 30.0  # seconds
+    # Of a file at which the target failed: if the file is the cause, the other files are tried first.
+    target_failure_retry_delay: timedelta = timedelta(minutes=5)
+
+
 class Offloader:
     """Moves files from one storage to another. Several processes may run at once and never move the same file."""
 
@@ -46,7 +57,7 @@ class Offloader:
         timings: OffloadTimings = OffloadTimings(),
     ) -> None:
         self._database, self._source, self._clock = database, source, clock
-        self.files = FileMover(database, source, target, instruments, clock, grace=grace, timings=timings)
+        self.files = FileMover(database, source, target, instruments, clock, grace=grace)
         self._timings = timings
 
     async def pending(self, before: datetime, limit: int | None = None) -> FileTotals:

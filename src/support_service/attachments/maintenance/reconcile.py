@@ -4,7 +4,6 @@ It deletes no file that a row or the garbage list names. It deletes no recent fi
 before its row is committed.
 """
 
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
 FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
 REPAIRED: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
 REPORTED: tuple[FindingKind, ...] = ("missing", "damaged")
-log = logging.getLogger(__name__)
 BY_KEY_RANGE = compiled(  # read once for each shard
     sa.select(*COLUMNS).where(
         attachments.c.storage == sa.bindparam("of"),
@@ -171,8 +169,10 @@ class Reconciler:
         if differences and not dry_run:
             async with self._database.transaction() as tx:
                 await correct_ledger(tx)
-        for storage, said, rows in differences:
-            text = f"{said.files} files of {said.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
+        for storage, ledger_totals, rows in differences:
+            text = (
+                f"{ledger_totals.files} files of {ledger_totals.bytes} bytes, and the rows {rows.files} of {rows.bytes}"
+            )
             note(Finding("ledger", storage, f"the ledger said {text}"))
 
 

@@ -31,6 +31,7 @@ from support_service.core.errors import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024  # bytes; the smallest part that S3 accepts. A smaller file is sent in one request
 MAX_CONCURRENT_PARTS = 2  # per file; bounds the memory that an upload needs
+MIN_UPLOAD_RATE = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
 READ_BLOCK_BYTES = 256 * 1024  # bytes per block of a download
 LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
 NO_BUCKET = "NoSuchBucket"
@@ -51,7 +52,6 @@ class S3Timings:
     response: float = 15.0  # for any response except that to a large upload, in case the server hangs
     stall: float = 60.0  # a large upload fails if the server accepts no more data for this time
     complete: float = 300.0  # for the server to assemble the parts of a large file
-    min_upload_rate: int = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
 
 
 class StreamStopped(Exception):
@@ -279,7 +279,7 @@ class S3AttachmentStorage:
         return None
 
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
-        within = self._timings.response + len(data) / self._timings.min_upload_rate
+        within = self._timings.response + len(data) / MIN_UPLOAD_RATE
         await asyncio.wait_for(obstore.put_async(self._store, key, data, attributes=attributes), within)
 
     async def _wait_until_sent(self, sending: asyncio.Future[Any], source: HashingStream) -> None:
