@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from support_service.attachments.content import UploadLimits
+from support_service.attachments.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
 from support_service.events.webhooks import WebhookTimings
@@ -64,7 +64,7 @@ KEPT_FOR = {
     "search_documents": CASE,
     "ticket_references": CASE,
     "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
-    "staged_attachments": f"{UploadLimits(0).staged_for.total_seconds() / 3600:g} hours",
+    "staged_attachments": f"{CaseFileLimits().staged_for.total_seconds() / 3600:g} hours",
     "attachment_deletions": "without limit",
     "views": "until the view is deleted",
     "outbox": "until the event is published",

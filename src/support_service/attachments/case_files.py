@@ -4,8 +4,8 @@ Each addition or removal writes rows, an event, an audit entry and the ledger.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -49,6 +49,15 @@ LOCK_CASE = compiled(
     )
     .returning(*_CASE_COLUMNS)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFileLimits:
+    """How many files a case and an uploader may have, and how long staged files wait."""
+
+    max_files_per_case: int = 1000  # because reading a case reads all its attachments
+    max_staged_files: int = 100  # of one uploader, in all cases
+    staged_for: timedelta = timedelta(hours=24)  # in which a message must name a staged file
 
 
 class CaseForUpload(NamedTuple):

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from aiohttp import web
 
+from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions, MaintenanceTimings
 from support_service.attachments.service import AttachmentService
@@ -24,9 +24,7 @@ ATTACHMENT_SERVICE = web.AppKey("attachment_service", AttachmentService)
 class AttachmentTimings:
     """Intervals and limits of the attachments component."""
 
-    max_files_per_case: int = 1000  # because reading a case reads all its attachments
-    staged_for: timedelta = timedelta(hours=24)  # in which a message must name a staged file
-    max_staged_files: int = 100  # of one uploader
+    files: CaseFileLimits = field(default_factory=CaseFileLimits)
     # Seconds between updates of the gauges, which include files of other replicas.
     backlog_refresh_interval: float = 10.0
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
@@ -42,15 +40,14 @@ def setup(
         storages = configured_storages(settings, s3)
         for storage in storages.values():
             await storage.open()
-        limits = UploadLimits(
-            settings.max_bytes,
-            settings.types,
-            timings.max_files_per_case,
-            timings.staged_for,
-            timings.max_staged_files,
-        )
         service = app[ATTACHMENT_SERVICE] = AttachmentService(
-            database, storages, instruments, limits, settings.uploads, public_url=public_url
+            database,
+            storages,
+            instruments,
+            UploadLimits(settings.max_bytes, settings.types),
+            settings.uploads,
+            case_limits=timings.files,
+            public_url=public_url,
         )
         maintenance = AttachmentMaintenance(
             database, storages, instruments, maintenance_options(settings, s3, public_url), timings.maintenance

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
 
 import puremagic
@@ -98,16 +97,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of uploads: the size of a file in bytes, its content types (None allows all), and the files of a case.
-
-    A staged file waits for `staged_for`; an uploader has at most `max_staged_files` of them in all cases.
-    """
+    """Limits of a file: its size in bytes, and its content types (None allows all)."""
 
     max_bytes: int
     types: tuple[str, ...] | None = None
-    max_files_per_case: int = 1000
-    staged_for: timedelta = timedelta(hours=24)
-    max_staged_files: int = 100
 
 
 class UploadValidator:

@@ -8,6 +8,7 @@ from datetime import datetime
 from support_service.attachments import rows
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_files import (
+    CaseFileLimits,
     CaseForUpload,
     NamedFiles,
     attachment_not_found,
@@ -49,23 +50,26 @@ class AttachmentService:
         limits: UploadLimits,
         uploads: int = 64,
         *,
+        case_limits: CaseFileLimits = CaseFileLimits(),
         public_url: str = "",
     ) -> None:
         self._database = database
         self._storages = storages
         self._instruments = instruments
-        self._limits = limits
+        self._case_limits = case_limits
         self._public_url = public_url
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments)
         self.upload_slots = UploadSlots(instruments, uploads)
         first = next(iter(storages.values()))
-        self.uploader = AttachmentUploader(database, first, instruments, limits, self.backlog, public_url=public_url)
+        self.uploader = AttachmentUploader(
+            database, first, instruments, limits, self.backlog, case_limits=case_limits, public_url=public_url
+        )
 
     def named(self, ids: Sequence[str]) -> NamedFiles | None:
         """Return the files that a new message names by their ids; None without ids."""
         if not ids:
             return None
-        return NamedFiles(ids, self.backlog, self._limits.max_files_per_case, public_url=self._public_url)
+        return NamedFiles(ids, self.backlog, self._case_limits.max_files_per_case, public_url=self._public_url)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""

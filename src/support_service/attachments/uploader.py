@@ -9,6 +9,7 @@ from datetime import datetime
 from support_service.attachments import rows
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_files import (
+    CaseFileLimits,
     add_attachment,
     case_full,
     count_attachments,
@@ -90,12 +91,14 @@ class AttachmentUploader:
         limits: UploadLimits,
         backlog: AttachmentBacklog,
         *,
+        case_limits: CaseFileLimits,
         public_url: str,
     ) -> None:
         self._database = database
         self._storage = storage
         self._instruments = instruments
         self._limits = limits
+        self._case_limits = case_limits
         self._backlog = backlog
         self._public_url = public_url
         self.store_fault: str | None = None  # the problem code of the last upload that its storage refused
@@ -109,8 +112,8 @@ class AttachmentUploader:
         VersionConflict (the case is not at an expected version).
         """
         case = await read_accepting_case(self._database, principal, case_id, expected_versions)
-        if case.files >= self._limits.max_files_per_case:
-            raise case_full(self._limits.max_files_per_case)
+        if case.files >= self._case_limits.max_files_per_case:
+            raise case_full(self._case_limits.max_files_per_case)
 
     async def add(
         self,
@@ -170,7 +173,7 @@ class AttachmentUploader:
 
     def staged_until(self, attachment: StoredAttachment) -> datetime:
         """Return the time until which a message must name a staged file."""
-        return attachment.created_at + self._limits.staged_for
+        return attachment.created_at + self._case_limits.staged_for
 
     async def _insert(
         self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions
@@ -180,13 +183,13 @@ class AttachmentUploader:
         case = await lock_visible_case(work, attachment.ticket_id, expected_versions, visibility=visibility)
         require_accepting_files(work.origin.principal, case)
         attachment = replace(attachment, created_at=time_after(case.latest))
-        await add_attachment(work, attachment, self._limits.max_files_per_case, public_url=self._public_url)
+        await add_attachment(work, attachment, self._case_limits.max_files_per_case, public_url=self._public_url)
         await count_attachments(work, [attachment], self._backlog)
         return attachment, case.synthetic
 
     async def _stage(self, work: UnitOfWork, attachment: StoredAttachment, expected_versions: ExpectedVersions) -> bool:
         """Insert the row of a staged file. Return whether the case is synthetic."""
-        principal, most = work.origin.principal, self._limits.max_staged_files
+        principal, most = work.origin.principal, self._case_limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
         case = await hold_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
         if not await rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):

@@ -6,6 +6,7 @@ import os
 import aiohttp
 import pytest
 
+from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.component import AttachmentTimings
 from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
@@ -117,7 +118,9 @@ async def test_removed_attachment_is_gone(client, case, attachment, attachment_d
 
 async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, attachment_dir):
     """The client waits for `100 Continue` and gets the problem instead."""
-    client = await make_client(timings=patient_timings(attachments=AttachmentTimings(max_files_per_case=1)))
+    client = await make_client(
+        timings=patient_timings(attachments=AttachmentTimings(files=CaseFileLimits(max_files_per_case=1)))
+    )
     case = await open_case(client)
     attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}

@@ -6,7 +6,7 @@ import pytest
 
 from support_service.attachments import rows
 from support_service.attachments.backlog import MAX_READINGS
-from support_service.attachments.case_files import get_case
+from support_service.attachments.case_files import CaseFileLimits, get_case
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
@@ -159,7 +159,9 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
 async def test_file_to_a_full_case_is_refused(service, database, instruments, case_id, tmp_path):
     """Concurrent uploads included. After a removal there is room for one."""
     storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
-    service = AttachmentService(database, storages, instruments, UploadLimits(100, max_files_per_case=3))
+    service = AttachmentService(
+        database, storages, instruments, UploadLimits(100), case_limits=CaseFileLimits(max_files_per_case=3)
+    )
     added = await asyncio.gather(
         *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
         return_exceptions=True,

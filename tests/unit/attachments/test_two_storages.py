@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import garbage, rows
+from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance import jobs
@@ -124,7 +125,7 @@ async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
         return deleted[-1]
 
     monkeypatch.setattr(garbage, "delete_expired_staged", noting)
-    disks.clock_offset = UploadLimits(1).staged_for + timedelta(seconds=1)
+    disks.clock_offset = CaseFileLimits().staged_for + timedelta(seconds=1)
     await GarbageCollector(disks.database, disks.storages, disks.clock, batch_size=2).run()
     assert deleted == [2, 2, 1]
 
