@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from support_service.cases import list_cursor
+from support_service.cases.listing import case_list, list_cursor
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
 from support_service.cases.shared_counts import SharedCountLimits, SharedCounts
-from support_service.cases.store import case_list, case_reading
+from support_service.cases.store import case_reading
 from support_service.cases.store.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import ValidationFailed, case_not_found

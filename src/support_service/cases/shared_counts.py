@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
+from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseFilters
-from support_service.cases.store import case_list
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
 from support_service.platform.database import Database
 

@@ -91,9 +91,10 @@ def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 async def _export(settings: "Settings", *, masked: bool) -> None:
     import pydantic_core
 
+    from support_service.cases.listing import case_list
     from support_service.cases.masking import Masker
     from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
-    from support_service.cases.store import case_list, case_store
+    from support_service.cases.store import case_store
     from support_service.core.domain.principals import SYSTEM
     from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 

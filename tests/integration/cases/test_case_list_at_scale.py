@@ -23,9 +23,10 @@ from benchmarks.scale import clocks, rows
 from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
-from support_service.cases.list_cursor import CasePlace
+from support_service.cases.listing import case_list
+from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_counts, case_list
+from support_service.cases.store import case_counts
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from support_service.platform import database as databases

@@ -3,8 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list, case_reading
+from support_service.cases.store import case_reading
 from support_service.core.domain.principals import SYSTEM
 from support_service.platform.audit.store import AuditFilters, find_entries
 from support_service.platform.database.postgres.engine import PostgresDatabase

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases import list_cursor
+from support_service.cases.listing import case_list, list_cursor
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list, case_store
+from support_service.cases.store import case_store
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.platform.database.tables import ticket_tags, tickets
 from tests.conftest import both_databases

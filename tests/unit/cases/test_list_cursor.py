@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases import list_cursor
-from support_service.cases.list_cursor import CasePlace
+from support_service.cases.listing import list_cursor
+from support_service.cases.listing.list_cursor import CasePlace
 from support_service.core.errors import ValidationFailed
 
 SORTS = ("newest", "updated", "waiting")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from support_service.cases.matches import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, add_matches, find_match
+from support_service.cases.listing.snippets import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, add_matches, find_match
 from support_service.cases.model.case import CaseSummary
 from support_service.core.search_words import LocatedWords, padded_terms, search_query, search_words
 

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases import erasure
+from support_service.cases.listing import case_list
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list, case_reading, case_store
+from support_service.cases.store import case_reading, case_store
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
 from support_service.events import outbox

@@ -14,8 +14,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_list
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases

@@ -5,10 +5,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.store import case_filters, search
-from support_service.cases.store.case_filters import STATUS, TAG
-from support_service.cases.store.case_sorts import Order
-from support_service.cases.store.sorted_search import filtered_matches, sorted_matches
+from support_service.cases.listing import case_filters
+from support_service.cases.listing.case_filters import STATUS, TAG
+from support_service.cases.listing.case_sorts import Order
+from support_service.cases.listing.sorted_search import filtered_matches, sorted_matches
+from support_service.cases.store import search
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.tables import ticket_tags, tickets
 

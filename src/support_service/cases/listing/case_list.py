@@ -10,15 +10,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases import matches
-from support_service.cases.list_cursor import CasePlace
+from support_service.cases.listing import case_filters, snippets
+from support_service.cases.listing.case_filters import NOT_SYNTHETIC, access_parameters
+from support_service.cases.listing.case_sorts import Order, order_of
+from support_service.cases.listing.list_cursor import CasePlace
+from support_service.cases.listing.selection import first_matches
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
-from support_service.cases.store import case_filters, search
-from support_service.cases.store.case_filters import NOT_SYNTHETIC, access_parameters
-from support_service.cases.store.case_sorts import Order, order_of
-from support_service.cases.store.matching import first_matches
+from support_service.cases.store import search
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
 from support_service.platform.database import Reader, Row
@@ -82,7 +82,7 @@ def _read_slowly(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace
     for row in rows:
         place, case = _read(row)
         if words is not None:
-            matches.add_matches(words, [case], [row.message])
+            snippets.add_matches(words, [case], [row.message])
         page.append((place, case))
         time.sleep(0)
     return page
@@ -120,7 +120,7 @@ def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Se
     columns: list[sa.ColumnElement[Any]] = [page.c.seq, at, ticket.label("ticket"), page.c.number]
     if "words" in filters:
         message = search.matching_message(
-            page.c.seq, page, public_only=role == "customer", length=matches.MAX_MESSAGE_LENGTH
+            page.c.seq, page, public_only=role == "customer", length=snippets.MAX_MESSAGE_LENGTH
         )
         columns.append(message.label("message"))
     return planned_by_values(sa.select(*columns).order_by(*order.columns_of(page)).limit(sa.bindparam("limit")))

@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.listing.case_sorts import Order
 from support_service.cases.store import search
-from support_service.cases.store.case_sorts import Order
 from support_service.platform.database.search_dialect import found_documents
 from support_service.platform.database.tables import tickets
 

@@ -1,0 +1,1 @@
+"""Lists of cases: filters, sorts, the search, snippets of what matches, and the cursor of a page."""
