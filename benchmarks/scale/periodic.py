@@ -7,7 +7,7 @@ from time import perf_counter
 
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
-from support_service.cases.store import case_counts
+from support_service.cases import gauges
 from support_service.core.clock import utc_now
 from support_service.platform import database as databases
 from support_service.platform.database import Reader
@@ -37,8 +37,8 @@ async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -
 
 
 async def _gauges(database: Reader) -> None:
-    await case_counts.read(database)
-    await case_counts.oldest_waiting(database)
+    await gauges.read_counts(database)
+    await gauges.oldest_waiting(database)
 
 
 async def _clock_gauges(database: Reader) -> None:

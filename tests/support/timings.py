@@ -6,8 +6,8 @@ from dataclasses import replace
 from support_service.api.routing.services import ApiTimings
 from support_service.app import Timings
 from support_service.cases.component import CaseTimings
+from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.service import CaseLimits
-from support_service.cases.shared_counts import SharedCountLimits
 from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings

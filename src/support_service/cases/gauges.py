@@ -3,12 +3,67 @@
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
+from typing import NamedTuple
 
-from support_service.cases.store import case_counts
+import sqlalchemy as sa
+
 from support_service.core.clock import age_in_seconds
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Reader
+from support_service.platform.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
+from support_service.platform.database.tables import case_counts, tickets
 from support_service.platform.telemetry.instruments import Instruments, Observations
 from support_service.platform.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
+
+_KEY = (case_counts.c.status, case_counts.c.priority)
+COUNTS = sa.select(
+    *_KEY,
+    sa.cast(sa.func.sum(case_counts.c.number), sa.BigInteger).label("number"),
+    sa.func.count().label("stored_rows"),
+).group_by(*_KEY)
+# For PostgreSQL only. Locked rows are those that another replica folds now. Nothing updates a row, so its ctid stays.
+FOLD = sa.text("""
+    WITH taken AS (
+        DELETE FROM case_counts
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM case_counts LIMIT 50000 FOR UPDATE SKIP LOCKED))
+        RETURNING status, priority, number
+    )
+    INSERT INTO case_counts (status, priority, number)
+    SELECT status, priority, sum(number) FROM taken GROUP BY status, priority HAVING sum(number) <> 0
+""")
+
+
+# The first entry of the index of waiting customers, which has the cases of both active statuses.
+OLDEST_WAITING = (
+    sa.select(tickets.c.waiting_since)
+    .where(tickets.c.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
+    .order_by(tickets.c.waiting_since, tickets.c.seq)
+    .limit(sa.literal_column("1"))
+)
+
+
+class CaseCounts(NamedTuple):
+    """The number of cases by (status, priority), and of the rows that say so."""
+
+    cases: dict[tuple[str, str], int]
+    stored_rows: int
+
+
+async def read_counts(reader: Reader) -> CaseCounts:
+    """Return the number of cases that are not synthetic."""
+    rows = await reader.fetch_all(COUNTS)
+    return CaseCounts({(row.status, row.priority): row.number for row in rows}, sum(row.stored_rows for row in rows))
+
+
+async def fold_counts(database: Database) -> None:
+    """Replace rows of the same status and priority by their sum. Any number of replicas may do so at once."""
+    async with database.transaction() as tx:
+        await tx.execute(FOLD)
+
+
+async def oldest_waiting(reader: Reader) -> datetime | None:
+    """Return since when the longest waiting customer of an unsettled case waits, or None if no customer waits."""
+    row = await reader.fetch_one(OLDEST_WAITING)
+    return row.waiting_since if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +89,11 @@ class CaseGauges:
 
     async def refresh(self) -> None:
         """Read the number of cases, and fold the rows that say so if they are many."""
-        self._open, stored_rows = await case_counts.read(self._database)
-        self._waiting_since = await case_counts.oldest_waiting(self._database)
+        self._open, stored_rows = await read_counts(self._database)
+        self._waiting_since = await oldest_waiting(self._database)
         self._refreshed_at = monotonic()
         if stored_rows >= self._timings.fold_from:
-            await case_counts.fold(self._database)
+            await fold_counts(self._database)
 
     def _is_recent(self) -> bool:
         """Return whether the last count is recent enough to publish; it is not during a database outage."""

@@ -121,7 +121,7 @@ class LinkService:
     ) -> None:
         """Give both cases a new version, an event and an audit entry."""
         first, second = cases[link.case_id].now, cases[link.other_case_id].now
-        # As link_projections.py shows it to customers.
+        # As the projections show it to customers.
         public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
         await store.change_cases(work.tx, cases, at, public=public)
         await self._recorder.link_changed(work, link, cases, action, at, public=public)

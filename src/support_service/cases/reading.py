@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from support_service.cases.listing import case_list, list_cursor
+from support_service.cases.listing.shared_counts import SharedCountLimits, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
-from support_service.cases.shared_counts import SharedCountLimits, SharedCounts
 from support_service.cases.store import case_reading
 from support_service.cases.store.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal

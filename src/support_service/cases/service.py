@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
+from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.locked_case import LockedCase
 from support_service.cases.message_files import MessageFiles
 from support_service.cases.model.case import Case, CaseSummary, Message
@@ -15,11 +16,9 @@ from support_service.cases.model.requests import CaseChange, Closing, NewCase, N
 from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseChannels, CaseRecorder
-from support_service.cases.shared_counts import SharedCountLimits
-from support_service.cases.store import case_links, case_reading, external_ids
+from support_service.cases.store import case_links, case_reading
 from support_service.cases.store import case_store as store
-from support_service.cases.store.case_reading import StoredCase
-from support_service.cases.store.messages_since import read_since
+from support_service.cases.store.case_reading import StoredCase, read_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
@@ -210,7 +209,7 @@ class CaseService(CaseReader):
         Raises Conflict if the principal may not see that one.
         """
         while not await self._add(work, case, first):
-            existing = await external_ids.find_case(work.tx, case.channel, case.external_id)
+            existing = await store.find_case_by_external_id(work.tx, case.channel, case.external_id)
             if existing is None:
                 continue  # it was deleted after it had prevented the insert
             if not work.origin.principal.may_see(existing):
@@ -284,7 +283,7 @@ class CaseService(CaseReader):
         principal = work.origin.principal
         check_may_write(principal, new)
         await LockedCase.lock(work, self._recorder, case_id)
-        existing = await external_ids.find_message(work.tx, case_id, new.external_id)
+        existing = await store.find_message_by_external_id(work.tx, case_id, new.external_id)
         if existing and not principal.may_see_visibility(existing.visibility):
             raise _external_id_taken()
         return existing

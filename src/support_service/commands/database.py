@@ -143,8 +143,7 @@ def check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Exit with status 1 if some are missing afterwards.
     """
-    from support_service.cases.search_repair import SearchRepair
-    from support_service.cases.store.missing_documents import newest_seq
+    from support_service.cases.search_repair import SearchRepair, newest_seq
 
     async def work(database: "Database") -> "SearchTotals":
         with show_progress("check", await newest_seq(database), " cases") as bar:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from support_service.api.routing.services import SERVICES
 from support_service.cases.component import CaseTimings
+from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.service import CaseLimits
-from support_service.cases.shared_counts import SharedCountLimits
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits

@@ -23,10 +23,10 @@ from benchmarks.scale import clocks, rows
 from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
+from support_service.cases import gauges
 from support_service.cases.listing import case_list
 from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_counts
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from support_service.platform import database as databases
@@ -495,7 +495,7 @@ def test_waiting_cases_of_one_value_are_found_by_an_index_of_sqlite(sqlite_paths
 async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_databases):
     """Each replica reads it every few seconds, however many customers wait, and whatever the status of their cases."""
     _, full = postgres_databases
-    (row,) = await full.fetch_all(Explain(case_counts.OLDEST_WAITING))
+    (row,) = await full.fetch_all(Explain(gauges.OLDEST_WAITING))
     (plan,) = row[0]
     assert "ix_tickets_waiting_since_seq" in {node.get("Index Name") for node in nodes(plan["Plan"])}
     assert buffers(plan["Plan"]) < 10

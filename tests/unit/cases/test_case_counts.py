@@ -7,10 +7,10 @@ from contextlib import suppress
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases import gauges
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model.requests import CaseChange, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.cases.store import case_counts
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
 from support_service.core.errors import Conflict
 from support_service.platform.database.json_projections import IS_SYNTHETIC
@@ -36,7 +36,7 @@ async def counted(database):
 
 async def kept(database):
     """Return the numbers that the triggers keep, without zeros."""
-    return {key: number for key, number in (await case_counts.read(database)).cases.items() if number}
+    return {key: number for key, number in (await gauges.read_counts(database)).cases.items() if number}
 
 
 def new_case(draw):
@@ -105,11 +105,11 @@ async def test_concurrent_folding_loses_nothing(service, database, instruments):
     """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
     changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
     while not changing.done():
-        await asyncio.gather(*(case_counts.fold(database) for _ in range(3)))
+        await asyncio.gather(*(gauges.fold_counts(database) for _ in range(3)))
         assert all(number >= 0 for number in (await kept(database)).values())
     await changing
     await CaseGauges(database, instruments, GaugeTimings(fold_from=0)).refresh()
-    found = await case_counts.read(database)
+    found = await gauges.read_counts(database)
     assert await kept(database) == found.cases == await counted(database)
     assert found.stored_rows == len(found.cases)
 
@@ -119,7 +119,7 @@ async def test_gauges_leave_few_rows_as_they_are(service, database, instruments)
     """On SQLite a number has one row from the start."""
     for _ in range(3):
         await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
-    before = await case_counts.read(database)
+    before = await gauges.read_counts(database)
     await CaseGauges(database, instruments).refresh()
-    assert await case_counts.read(database) == before
+    assert await gauges.read_counts(database) == before
     assert (await database.fetch_one(sa.select(tickets.c.status))).status == "open"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service.attachments import case_files
 from support_service.attachments import rows as attachment_rows
 from support_service.cases.store import case_reading, case_store
-from support_service.cases.store.history_projections import LIMITS
+from support_service.cases.store.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database.compiled import compiled

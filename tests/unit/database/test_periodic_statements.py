@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from support_service.attachments import garbage, rows
 from support_service.attachments.maintenance import file_mover, retention
-from support_service.cases.store import case_counts, missing_documents
+from support_service.cases import gauges, search_repair
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.platform.audit import store as audit_store
 from support_service.platform.idempotency import store as idempotency_store
@@ -68,8 +68,8 @@ NUMBERS = f"""
 WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' AS at FROM generate_series(1, {ROWS}) n)
 """
 PERIODIC = {
-    "messages without a search document": (missing_documents.CASES_TO_INDEX, {"count": 100}),
-    "the longest waiting customer": (case_counts.OLDEST_WAITING, {}),
+    "messages without a search document": (search_repair.CASES_TO_INDEX, {"count": 100}),
+    "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
     "the oldest local file": (rows.OLDEST, {"of": "local"}),
     "the ledger": (rows.LEDGER, {"of": "local"}),
     "a look for events": (outbox_store.ANY_PENDING, {}),

@@ -17,8 +17,14 @@ from support_service.cases.model.links import (
     LinkKind,
 )
 from support_service.cases.store.case_reading import FIELDS, OWNER, VERSION, StoredCase
-from support_service.cases.store.history_projections import HISTORY_JSON, LIMITS
-from support_service.cases.store.projections import ATTACHMENTS_JSON, LOCKED_CASE_JSON, MESSAGES_JSON, PUBLIC
+from support_service.cases.store.projections import (
+    ATTACHMENTS_JSON,
+    HISTORY_JSON,
+    LIMITS,
+    LOCKED_CASE_JSON,
+    MESSAGES_JSON,
+    PUBLIC,
+)
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
 from support_service.core.ids import is_valid_id

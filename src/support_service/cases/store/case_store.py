@@ -1,6 +1,6 @@
 """SQL of single cases, for SQLite and PostgreSQL; each read is one statement. For lists see case_list.py."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -9,16 +9,54 @@ import sqlalchemy as sa
 
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
-from support_service.cases.store import case_reading, external_ids
+from support_service.cases.store import case_reading
 from support_service.cases.store.projections import LOCKED_CASE_JSON
 from support_service.cases.store.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
-from support_service.platform.database.dialect import UtcDateTime, time_after
+from support_service.platform.database.dialect import UtcDateTime, insert_if_new, time_after
 from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
+
+
+class CaseOwner(NamedTuple):
+    """The id of a case that exists, and what decides who may see it."""
+
+    id: str
+    customer_id: str | None
+    assigned_agent_id: str | None
+    team: str | None
+
+
+ADD_CASE_IF_NEW = compiled(insert_if_new(tickets).inline())
+FIND_CASE = sa.select(*(tickets.c[name] for name in CaseOwner._fields)).where(
+    tickets.c.channel == sa.bindparam("channel"), tickets.c.external_id == sa.bindparam("external_id")
+)
+FIND_MESSAGE = sa.select(*(messages.c[name] for name in Message.model_fields)).where(
+    messages.c.ticket_id == sa.bindparam("case_id"), messages.c.external_id == sa.bindparam("external_id")
+)
+
+
+async def add_case_if_new(tx: Transaction, row: Mapping[str, Any]) -> bool:
+    """Insert a row of `tickets`. Return False if its channel has a case with its external id.
+
+    On PostgreSQL this waits for a transaction that is inserting such a case.
+    """
+    return bool(await tx.execute(ADD_CASE_IF_NEW, row))
+
+
+async def find_case_by_external_id(reader: Reader, channel: str, external_id: str | None) -> CaseOwner | None:
+    """Return the case of a channel with an external id, or None."""
+    row = await reader.fetch_one(FIND_CASE, {"channel": channel, "external_id": external_id})
+    return CaseOwner(**row._asdict()) if row else None
+
+
+async def find_message_by_external_id(reader: Reader, case_id: str, external_id: str | None) -> Message | None:
+    """Return the message of a case with an external id, or None."""
+    row = await reader.fetch_one(FIND_MESSAGE, {"case_id": case_id, "external_id": external_id})
+    return Message.model_validate(row._asdict(), by_name=True, by_alias=False) if row else None
 
 
 class CaseState(NamedTuple):
@@ -149,7 +187,7 @@ async def add_case(
     row = column_values(case) | search_values(case) | first_message_values
     if case.external_id is None:
         await tx.execute(ADD_CASE, row)
-    elif not await external_ids.add_case_if_new(tx, row):
+    elif not await add_case_if_new(tx, row):
         return False
     await _add_references(tx, case.id, references)
     if first:

@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from support_service.cases.model.case import Attachment, Message
-from support_service.cases.store.link_projections import LINKS_JSON, PUBLIC_LINKS_JSON
-from support_service.platform.database.dialect import json_rows
+from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
+from support_service.cases.model.links import DUPLICATE_OF, INVERSE_KINDS
+from support_service.core.domain.principals import View
+from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
 from support_service.platform.database.json_projections import (
     CASE_COLUMNS,
     IS_ACTIVE,
@@ -16,8 +18,98 @@ from support_service.platform.database.json_projections import (
     json_object_of,
     json_text,
 )
-from support_service.platform.database.tables import attachments, messages, tickets
+from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.tables import attachments, audit_log, case_links, messages, tickets
 from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
+
+_IS_FIRST = case_links.c.case_id == tickets.c.id
+_OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)
+
+
+_KIND = sa.case(
+    (_IS_FIRST, case_links.c.kind),
+    *((case_links.c.kind == text_literal(kind), text_literal(inverse)) for kind, inverse in INVERSE_KINDS.items()),
+    else_=case_links.c.kind,
+)
+
+
+def _links_json(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    """Return a subquery for the JSON array of a case's links that meet the conditions, oldest first."""
+    rows = (
+        sa.select(case_links.c.id, _KIND.label("kind"), _OTHER_CASE.label("other_case"), case_links.c.created_at)
+        .where(sa.or_(_IS_FIRST, case_links.c.other_case_id == tickets.c.id), *conditions)
+        .order_by(case_links.c.seq)
+        .correlate(tickets)
+        .subquery()
+    )
+    members = {"id": rows.c.id, "kind": rows.c.kind, "caseId": rows.c.other_case, "createdAt": rows.c.created_at}
+    return sa.select(json_rows(json_object_of(members))).scalar_subquery()
+
+
+_other = tickets.alias("other_case")
+_OF_SAME_CUSTOMER = (
+    sa.select(_other.c.seq)
+    .where(_other.c.id == _OTHER_CASE, _other.c.customer_id == tickets.c.customer_id)
+    .correlate(tickets, case_links)
+    .exists()
+)
+LINKS_JSON = _links_json()
+# What customers see: duplicates, if both cases are theirs.
+PUBLIC_LINKS_JSON = _links_json(case_links.c.kind == text_literal(DUPLICATE_OF), _OF_SAME_CUSTOMER)
+
+
+LIMITS = {"changes": MAX_ENTRIES + 1, "changes_bytes": MAX_BYTES}
+"""Parameters of a statement with a history."""
+
+_L = audit_log.c
+
+
+def _is_shown(view: View) -> sa.ColumnElement[bool]:
+    """Return whether a view has an entry, by the table of actions.
+
+    A field is found by its name in the JSON: in a text, the quotation marks would be escaped.
+    """
+    events = list[str]()
+    conditions = list[sa.ColumnElement[bool]]()
+    for action, row in SHOWN_ACTIONS.items():
+        fields = getattr(row, view)
+        if not fields:
+            continue
+        if row.is_event:
+            events.append(action)
+        else:
+            shown = sa.or_(*(_L.changes.like(text_literal(f'%"{name}":%')) for name in fields))
+            conditions.append(sa.and_(_L.action == text_literal(action), shown))
+    return sa.or_(_L.action.in_([text_literal(action) for action in events]), *conditions)
+
+
+def _history_json(view: View) -> sa.Cast[str]:
+    """Return a subquery for the history of a case, as JSON for `model.history.parse_history`."""
+    size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
+    found = (
+        sa.select(_L.seq, size)
+        .where(_L.case_id == tickets.c.id, _is_shown(view))
+        .order_by(_L.seq.desc())
+        .limit(sa.bindparam("changes"))
+        .correlate(tickets)
+    )
+    page = limit_by_bytes(found, "seq", direction=sa.desc, limit="changes_bytes")
+    # The changes are read only for the entries within the limits.
+    rows = (
+        sa.select(_L.at, _L.actor, _L.action, _L.changes, page.c.number)
+        .where(_L.seq == page.c.seq)
+        .order_by(_L.seq)
+        .subquery()
+    )
+    members: dict[str, Any] = {name: rows.c[name] for name in ("at", "actor", "action", "changes")}
+    number = sa.func.coalesce(sa.func.max(rows.c.number), sa.literal_column("0"))
+    history = json_object(text_literal("found"), number, text_literal("entries"), json_rows(json_object_of(members)))
+    return sa.cast(sa.select(history).scalar_subquery(), sa.Text)
+
+
+# By public_only. Analysts see a part of the entries of agents.
+HISTORY_JSON = {False: _history_json("full"), True: _history_json("public")}
+
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
 
