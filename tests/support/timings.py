@@ -13,6 +13,7 @@ from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.component import EventTimings
 from support_service.events.relay import RelayTimings
+from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from tests.support.calls import GENEROUS_TIMEOUT
 
@@ -20,7 +21,10 @@ PATIENT_POSTGRES = PostgresTimings(
     connect_timeout=6 * GENEROUS_TIMEOUT, pool_timeout=6 * GENEROUS_TIMEOUT, lock_timeout=6 * GENEROUS_TIMEOUT
 )
 PATIENT_DATABASE = DatabaseTimings(postgres=PATIENT_POSTGRES)
-SELDOM_CHECKED = ApiTimings(dependency_interval=3600.0)  # checks count as operations, which tests count too
+PATIENT_API = ApiTimings(
+    dependency_interval=3600.0,  # checks count as operations, which tests count too
+    turns=TurnLimits(max_wait=6 * GENEROUS_TIMEOUT),
+)
 EVERY_VIEW_COUNTED = ViewLimits(count_seconds=6 * GENEROUS_TIMEOUT)
 EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
@@ -31,7 +35,7 @@ def patient_timings(**changes: object) -> Timings:
     patient = Timings(
         database=PATIENT_DATABASE,
         events=patient_events(),
-        api=SELDOM_CHECKED,
+        api=PATIENT_API,
         cases=EXACT_COUNTS,
         desk=DeskLimits(EVERY_VIEW_COUNTED),
     )

@@ -13,11 +13,11 @@ from support_service.guard.component import ADMISSION
 from support_service.guard.fair_turns import TurnLimits
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem
-from tests.support.timings import SELDOM_CHECKED, patient_timings
+from tests.support.timings import PATIENT_API, patient_timings
 
 VIEWS = "/support/views"
 SEARCH = "/support/cases?q=parcel"
-IMPATIENT = patient_timings(api=replace(SELDOM_CHECKED, turns=TurnLimits(total=2, per_caller=1, max_wait=0.0)))
+IMPATIENT = patient_timings(api=replace(PATIENT_API, turns=TurnLimits(total=2, per_caller=1, max_wait=0.0)))
 
 
 async def save(client, name, **query):
@@ -59,7 +59,7 @@ async def test_views_wait_behind_counts_of_their_caller_only(make_client):
     for holder, seconds, expected in ((ANONYMOUS.name, 0.05, None), ("another caller", 3600.0, 0)):
         turns = TurnLimits(total=2, per_caller=1, max_wait=3600.0)
         timings = patient_timings(
-            api=replace(SELDOM_CHECKED, turns=turns), desk=DeskLimits(ViewLimits(count_seconds=seconds))
+            api=replace(PATIENT_API, turns=turns), desk=DeskLimits(ViewLimits(count_seconds=seconds))
         )
         client = await make_client(timings=timings)
         await save(client, f"Closed, beside {holder}", status="closed")

@@ -16,7 +16,7 @@ from support_service.platform.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.sources.recent_calls import RecentCalls
 from tests.support.calls import eventually, open_case
-from tests.support.timings import SELDOM_CHECKED, patient_timings
+from tests.support.timings import PATIENT_API, patient_timings
 
 ROOT = Path(__file__).parents[3]
 CARDS = [
@@ -110,7 +110,7 @@ def test_recent_calls_are_summarized():
 
 async def test_old_figures_are_stale(make_client):
     """A card whose figures are no longer read says so, and when they were read."""
-    client = await make_client(timings=patient_timings(api=replace(SELDOM_CHECKED, stale_after=timedelta(seconds=-1))))
+    client = await make_client(timings=patient_timings(api=replace(PATIENT_API, stale_after=timedelta(seconds=-1))))
     found = await state(client)
     assert {name for name in CARDS if found[name]["status"] == "stale"} >= {"backlog", "outbox", "auditSealer"}
     assert all(found[name]["asOf"] for name in ("backlog", "outbox", "auditSealer"))
