@@ -44,7 +44,6 @@ SHOWN = {
     "pseudonym": "a pseudonym",
     "entries": "entries with masked values",
     "hidden": "nothing",
-    "never sent": "nothing",
 }
 LEFT = {
     "kept": "it",
@@ -56,7 +55,7 @@ LEFT = {
     "rewritten": "what says nothing about the customer",
 }
 CASE = "as long as the case"
-DAYS = WebhookTimings()
+WEBHOOKS = WebhookTimings()
 KEPT_FOR = {
     "tickets": "without limit",
     "ticket_tags": CASE,
@@ -68,7 +67,7 @@ KEPT_FOR = {
     "attachment_deletions": "without limit",
     "views": "until the view is deleted",
     "outbox": "until the event is published",
-    "webhook_deliveries": f"{DAYS.retention_delivered.days} day, or {DAYS.retention_failed.days} days if it failed",
+    "webhook_deliveries": f"{WEBHOOKS.retention_delivered.days} day; {WEBHOOKS.retention_failed.days} days if failed",
     "audit_log": "without limit",
     "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",
 }

@@ -168,10 +168,11 @@ class PlaceFinder(cst.CSTVisitor):
 
 
 def is_without_effect(node: cst.CSTNode) -> bool:
-    """Return whether no behaviour depends on a part: on types, log messages, and timings, which are tuned."""
+    """Return whether no behaviour depends on a part: types without a rule, log messages, timings, which are tuned."""
     timings = isinstance(node, cst.ClassDef) and node.name.value.endswith("Timings")
     logged = matchers.matches(node, matchers.Call(func=matchers.Attribute(value=matchers.Name("log"))))
-    return timings or logged or isinstance(node, cst.Annotation | cst.Decorator)
+    typed = isinstance(node, cst.Annotation) and not matchers.findall(node, matchers.Name("Personal"))
+    return timings or logged or typed or isinstance(node, cst.Decorator)
 
 
 def is_prose(node: cst.CSTNode) -> bool:

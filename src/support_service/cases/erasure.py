@@ -51,7 +51,7 @@ def _erased(value: Any, known: Mapping[str, Collection[str]]) -> Any:
 
 def _erased_member(name: str, value: Any, known: Mapping[str, Collection[str]]) -> Any:
     rule = event_rules().get(name)
-    if value is None or rule == "removed":
+    if value is None or rule in (None, "removed"):  # also what another release has written, which nothing is known of
         return None
     if rule == "emptied":
         return "" if isinstance(value, str) else []

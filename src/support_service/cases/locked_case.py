@@ -39,18 +39,10 @@ class LockedCase:
 
         Raises Forbidden, and Conflict for a status change that is not allowed.
         """
-        changed = {name: value for name, value in wanted.items() if not _is_same_json(getattr(self.now, name), value)}
-        if changed:
-            await self._change(changed)
-
-    async def set_status(self, status: Status, agent_id: str | None = None) -> None:
-        """Set the status and, if given, the agent. Raises the errors of `change`."""
-        wanted: dict[str, Any] = {"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {})
-        if any(getattr(self.now, name) != value for name, value in wanted.items()):
-            await self._change(wanted)
-
-    async def _change(self, changed: dict[str, Any]) -> None:
         before, tx = self.now, self._work.tx
+        changed = {name: value for name, value in wanted.items() if not _is_same_json(getattr(before, name), value)}
+        if not changed:
+            return
         if "assigned_agent_id" in changed:
             check_may_assign(self._work.origin.principal, before.assigned_agent_id, changed["assigned_agent_id"])
         if "status" in changed:
@@ -61,6 +53,10 @@ class LockedCase:
         await self._recorder.fields_changed(self._work, before, self.now, changed)
         if "context" in changed:
             await case_store.replace_references(tx, self.now.id, references.reference_rows(self.now.context))
+
+    async def set_status(self, status: Status, agent_id: str | None = None) -> None:
+        """Set the status and, if given, the agent. Raises the errors of `change`."""
+        await self.change({"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {}))
 
 
 def _is_same_json(before: object, after: object) -> bool:

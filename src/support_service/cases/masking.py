@@ -66,6 +66,7 @@ class Masker:
         }
         self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
         self._masks: dict[str, Callable[[str, Any], Any]] = {
+            "shown": lambda _, value: value,
             "masked": lambda *_: MASKED,
             "word": lambda _, value: _masked_words(value) if isinstance(value, list) else _masked_word(value),
             "known": lambda name, value: known_or_other(value, self._known[name]),
@@ -103,13 +104,15 @@ class Masker:
         return value not in self._known[name] if rule.analyst == "known" else rule.analyst != "shown"
 
     def changes(self, changes: Mapping[str, list[Any]]) -> Json:
-        """Return a copy of changed fields of a case by their JSON names, each as [before, after], with masked tags.
+        """Return a copy of changed fields by their JSON names, each as [before, after]; those of a case are masked.
 
         `model/history.py` says which fields analysts see at all.
         """
+        masked = {CaseSummary.model_fields[name].alias: (name, rule) for name, rule in _masked_fields(CaseSummary)}
         return {
-            name: [value and _masked_words(value) for value in values] if name == "tags" else values
-            for name, values in changes.items()
+            member: [value and self._masks[rule](name, value) for value in values]
+            for member, values in changes.items()
+            for name, rule in (masked.get(member, (member, "shown")),)
         }
 
     def pseudonym(self, identifier: str) -> str:

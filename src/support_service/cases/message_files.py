@@ -1,4 +1,4 @@
-"""What cases need of the files that a message names. It is a Protocol because features do not import each other."""
+"""What cases need of the files that a message names. It is a Protocol because attachments lie above cases."""
 
 from datetime import datetime
 from typing import Protocol

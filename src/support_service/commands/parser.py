@@ -25,7 +25,7 @@ def parser() -> Parser:
     program = Parser(
         prog="support-service",
         description="Support cases with one merged timeline and attachments. Settings are environment variables, which "
-        "the README lists.",
+        "docs/configuration.md lists.",
     )
     program.add_argument("--version", action="version", version=f"support-service {__version__}")
     program.set_defaults(refused=USAGE_ERROR_STATUS)

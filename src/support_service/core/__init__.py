@@ -1,1 +1,1 @@
-"""Domain values and rules without I/O: ids, errors, problem codes, principals, pagination, units, background jobs."""
+"""Domain values and rules without I/O: ids, errors, problem codes, principals, pagination, units, privacy."""

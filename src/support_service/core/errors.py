@@ -1,6 +1,6 @@
 """Domain errors: a kind (the class), a stable code, and a sentence that says what to do next.
 
-The kinds are independent of HTTP; only `http/problems.py` maps them to a status.
+The kinds are independent of HTTP; only `guard/problems.py` maps them to a status.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """What a field means for privacy: what analysts are shown of it, and what an erasure of its customer leaves of it.
 
-Each field of a model that holds data of a case declares both in its type. Neither has a default: what does not say it
-stops the start. Masking, erasure and the inventory of data (docs/operations/data-inventory.md) derive from it.
+Each field of a model that analysts are answered with, or that an event has, declares both in its type. Neither has a
+default: what does not say it stops the start. Masking, erasure and the inventory of data
+(docs/operations/data-inventory.md) derive from it.
 """
 
 from collections.abc import Mapping

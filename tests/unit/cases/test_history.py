@@ -88,11 +88,12 @@ def test_each_view_has_its_fields(action, changes, staff, analysts, customers):
     assert seen == {"full": staff, "masked": analysts, "public": customers}
 
 
-def test_tags_are_masked_as_those_of_a_case():
-    """A tag that may be personal data is masked; other fields stay."""
-    changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"]}
+def test_changed_fields_are_masked_as_those_of_a_case():
+    """Also fields that no history shows today."""
+    changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"], "description": [None, "Where?"]}
     assert Masker("key", {}, (), ()).changes(changes | {}) == {
         "tags": [["late", MASKED], []],
         "team": [None, "returns"],
+        "description": [None, MASKED],
     }
     assert changes["tags"][0] == ["late", "0901234567"]

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import sqlalchemy as sa
+from pydantic_core import from_json
 
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
@@ -77,6 +78,20 @@ def test_keeping_the_status_is_always_allowed():
 
 
 @both_databases
+async def test_only_what_differs_is_published_as_changed(service, database, case_with_status):
+    """A status that is set with the agent whom the case already has changes no agent, and the other way round."""
+    case = await case_with_status("open")
+    for status in ("open", "pending"):
+        change = StatusChange.model_validate({"status": status, "assignedAgentId": "agent-1"})
+        await service.set_status(SYSTEM_ORIGIN, case.id, change)
+    rows = await database.fetch_all(sa.select(outbox).order_by(outbox.c.seq))
+    events = [from_json(row.event)["data"] for row in rows]
+    assert [(each.get("changeType"), each.get("changedFields")) for each in events[1:]] == [
+        ("case.changed", ["assignedAgentId"]),
+        ("status.changed", None),
+    ]
+
+
 async def test_customer_message_reopens_a_resolved_case(service, database, case_with_status, instruments):
     """The change is published as an event. Messages of agents and bots do not reopen the case."""
     case = await case_with_status("resolved")

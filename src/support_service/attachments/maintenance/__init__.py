@@ -1,1 +1,1 @@
-"""Maintenance jobs of stored files: reconcile, scrub, offload, retention, garbage collection."""
+"""Maintenance jobs of stored files: reconcile, scrub, offload, retention."""

@@ -1,1 +1,1 @@
-"""SQL of cases: reads, changes, the list and its search."""
+"""SQL of cases: reads, changes, links, the search and the import."""
