@@ -8,7 +8,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.events import PAYLOADS
+from support_service.cases.model.published import PAYLOADS
 from support_service.cases.store import search
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH

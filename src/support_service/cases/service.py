@@ -11,7 +11,7 @@ import pydantic_core
 from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.locked_case import LockedCase
 from support_service.cases.message_files import MessageFiles
-from support_service.cases.model.case import Case, CaseSummary, Message
+from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
@@ -37,7 +37,7 @@ MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to 
 class CaseLimits:
     """Limits of cases."""
 
-    max_conversation_bytes: int = 4 * 1024 * 1024  # of a case's messages as JSON
+    max_conversation_bytes: int = MAX_CONVERSATION_BYTES
     customers_set_priority: bool = False  # also tags; service levels go by both
     counts: SharedCountLimits = field(default_factory=SharedCountLimits)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from support_service.cases.model.case import CaseSummary, Message
+from support_service.cases.model.case import MAX_CONVERSATION_BYTES, CaseSummary, Message
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.store.case_import import CaseHistory
 from support_service.core.clock import utc_now
@@ -13,8 +13,6 @@ from support_service.core.ids import new_id
 from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 from support_service.importing.model import ImportedCase, ImportedFile, ImportedMessage
-
-MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # of JSON, as in the API
 
 
 @dataclass(slots=True)

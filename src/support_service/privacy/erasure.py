@@ -113,6 +113,8 @@ class CustomerErasure:
                 result.add(await erase(result.cases))
             except (BrokerError, CacheUnavailable) as fault:
                 result.unreached.append(f"{what}: {fault}")
+        if not await self._database.empty_log():
+            result.unreached.append("the write-ahead log: others are reading the database")
         if not result.unreached:
             async with self._database.transaction() as tx:
                 await cases.clear_tombstone(tx, mark)

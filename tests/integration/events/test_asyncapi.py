@@ -6,7 +6,7 @@ import re
 import pytest
 from redis.asyncio import Redis
 
-from support_service.cases.events import PAYLOADS
+from support_service.cases.model.published import PAYLOADS
 from support_service.events.inbound_events import MODEL_BY_TYPE
 from support_service.platform.telemetry.instruments.events import EVENTS_IN, EVENTS_OUT
 from tests.support.calls import add_message, open_case

@@ -9,7 +9,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
-from support_service.cases.events import PAYLOADS
+from support_service.cases.model.published import PAYLOADS
 from support_service.events import lease_store, outbox_store
 from support_service.events.component import EventTimings
 from support_service.platform.database.component import DATABASE

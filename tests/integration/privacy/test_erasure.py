@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -312,6 +313,15 @@ async def test_dead_letters_are_dropped_by_the_next_erasure_if_redis_was_down(cl
     assert await dead_letters(client) == []
     async with client.get(f"/support/cases?orderId=ORD-{WORD}") as response:
         assert (await response.json())["items"] == []
+
+
+async def test_files_of_sqlite_have_no_erased_text_while_the_service_runs(client, two_cases, erase, database_url):
+    """Its write-ahead log would keep them behind its new end."""
+    files = Path(database_url.removeprefix("sqlite:///")).parent.glob("*.db*")
+    files = {each: each.read_bytes() for each in files}
+    assert any(WORD.encode() in content for content in files.values())
+    assert (await erase()).unreached == []
+    assert not [each.name for each in files if each.exists() and WORD.encode() in each.read_bytes().lower()]
 
 
 @both_databases

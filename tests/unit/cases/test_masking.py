@@ -45,3 +45,12 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
     (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([entry | {"nickname": "word"}])
     expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
     assert masked == expected | {MASKED: MASKED}
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"), [(12.5, 12.5), (-7, -7), (10**12 - 1, 10**12 - 1), (4111111111111111, MASKED), (1e21, MASKED)]
+)
+def test_numbers_are_amounts_up_to_twelve_digits(amount, shown):
+    """A longer one may be that of a card, which a client sends as a number."""
+    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": "payment", "amount": amount}])
+    assert masked["amount"] == shown

@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 from support_service.api.case_events import change_entries
 from support_service.cases.erasure import erase_event
-from support_service.cases.events import PAYLOADS, PublishedCase
 from support_service.cases.masking import MASKED, Masker
 from support_service.cases.model.case import Attachment, Case, CaseSummary, ListedCase
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
+from support_service.cases.model.published import PAYLOADS, PublishedCase
 from support_service.core import personal
 from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.requests import NONE, CaseFilters
+from support_service.cases.store.access import access_conditions
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
-from support_service.core.domain.principals import Principal
 from support_service.core.search_words import search_query
 from support_service.platform.database.dialect import UtcDateTime, unindexed
 from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
@@ -107,24 +107,3 @@ def _refers_to(name: str, kind: str) -> sa.ColumnElement[bool]:
     # Few cases refer to one object: they are looked up first.
     named = sa.select(reference.ticket_id).where(reference.kind == kind, reference.value == sa.bindparam(name))
     return tickets.c.id.in_(named)
-
-
-def access_parameters(principal: Principal) -> dict[str, Any]:
-    """Return the parameters of `access_conditions`."""
-    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
-    return {"subject": principal.subject or "", "teams": list(principal.teams)}
-
-
-def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
-    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
-    subject: sa.BindParameter[str] = sa.bindparam("subject")
-    if role == "customer":
-        return [tickets.c.customer_id == subject]
-    if role == "agent":
-        of_agent = sa.or_(
-            tickets.c.assigned_agent_id == subject,
-            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
-            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
-        )
-        return [of_agent]
-    return []

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.listing import case_filters, snippets
-from support_service.cases.listing.case_filters import NOT_SYNTHETIC, access_parameters
+from support_service.cases.listing.case_filters import NOT_SYNTHETIC
 from support_service.cases.listing.case_sorts import Order, order_of
 from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.listing.selection import first_matches
@@ -19,6 +19,7 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.store import search
+from support_service.cases.store.access import access_parameters
 from support_service.cases.store.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
 from support_service.platform.database import Reader, Row

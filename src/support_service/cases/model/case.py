@@ -28,6 +28,7 @@ ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
     "closed": ("open",),
 }
 AUDITED: Final = "audited"  # in the type of a field: the audit log has its value at the opening of a case
+MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # of a case's messages as JSON
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.cases.listing.case_filters import access_conditions, access_parameters
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.links import (
     DUPLICATE_OF,
@@ -16,6 +15,7 @@ from support_service.cases.model.links import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
+from support_service.cases.store.access import access_conditions, access_parameters
 from support_service.cases.store.case_reading import FIELDS, OWNER, VERSION, StoredCase
 from support_service.cases.store.projections import (
     ATTACHMENTS_JSON,

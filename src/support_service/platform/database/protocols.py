@@ -111,3 +111,6 @@ class Database(Reader, Protocol):
 
     async def purge_search_index(self) -> None:
         """Remove words of deleted rows from the search index, if the database does not do so itself."""
+
+    async def empty_log(self) -> bool:
+        """Empty the write-ahead log if it would keep what was overwritten. Return False if others prevent it."""

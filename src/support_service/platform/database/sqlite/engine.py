@@ -40,6 +40,7 @@ THREADS = 4
 PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for point reads
 CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
+EMPTYING_TRIES, EMPTYING_PAUSE = 10, 0.2  # seconds; readers come and go
 MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 OPERATIONAL_ERRORS = (sqlite3.OperationalError, sa.exc.OperationalError)
@@ -181,6 +182,23 @@ class SqliteDatabase:
                 await tx.execute(MERGE, {"pages": pages})
                 changed = self._writer.raw.total_changes - before
             pages = MERGE_PAGES
+
+    async def empty_log(self) -> bool:
+        """Move the log into the file and truncate it; a reader of an older state prevents it.
+
+        A log that only starts over keeps old pages behind its new end, for as long as a process has the database open.
+        """
+
+        def truncate() -> bool:
+            with self._engine.connect() as connection:
+                (busy, *_) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                return not busy
+
+        for _ in range(EMPTYING_TRIES):
+            if await asyncio.get_running_loop().run_in_executor(self._threads, truncate):
+                return True
+            await asyncio.sleep(EMPTYING_PAUSE)
+        return False
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timings.busy_timeout
