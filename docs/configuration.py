@@ -1,6 +1,5 @@
 """Write docs/configuration.md from the settings; with --check, only say whether it is up to date."""
 
-import argparse
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from generated_page import write_or_check
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -57,20 +57,6 @@ FORMS_OF_LIMITS = {
     "min_length": "at least {:,} characters",
 }
 UNBOUNDED = (MAX_DURATION.total_seconds(), MAX_INTEGER)  # bounds of the databases, far beyond any sensible value
-
-
-def main() -> int:
-    """Write or check the page and return the exit status."""
-    parser = argparse.ArgumentParser(prog="docs/configuration.py", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    text = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == text:
-        return 0
-    print("docs/configuration.md is out of date: run `make configuration`", file=sys.stderr)
-    return 1
 
 
 def page() -> str:
@@ -131,4 +117,4 @@ def _default(default: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), __doc__))

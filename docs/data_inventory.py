@@ -1,9 +1,10 @@
 """Write docs/operations/data-inventory.md from models and tables; with --check, only say whether it is up to date."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from generated_page import write_or_check
 
 from support_service.attachments.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
@@ -31,8 +32,13 @@ STORED_COLUMNS = ("table", "column", "an erasure leaves", "kept for")
 ELSEWHERE_COLUMNS = ("where", "what", "an erasure", "kept for")
 ELSEWHERE = (
     ("disk or S3", "the bytes of files", "deletes them", "as long as the row in `attachments`"),
-    ("Redis: stream", "published events", "erases those of the customer's cases", "`SUPPORT_EVENTS_KEEP` events"),
-    ("Redis: cache", "answers of the sources", "removes those of the customer's cases", "`SUPPORT_TIMELINE_STALE_TTL`"),
+    ("Redis: stream", "published events", "erases the events of the customer's cases", "`SUPPORT_EVENTS_KEEP` events"),
+    (
+        "Redis: cache",
+        "answers of the sources",
+        "removes the answers about the customer's cases",
+        "`SUPPORT_TIMELINE_STALE_TTL`",
+    ),
     ("memory", "encoded cases, changes for streams", "waits for their end", "minutes, or until others displace them"),
     ("backups", "all of the above", "does not reach them", "as the operator keeps them"),
 )
@@ -73,20 +79,6 @@ KEPT_FOR = {
 }
 
 
-def main() -> int:
-    """Write or check the page and return the exit status."""
-    parser = argparse.ArgumentParser(prog="docs/data_inventory.py", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-    text = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == text:
-        return 0
-    print("docs/operations/data-inventory.md is out of date: run `make generate`", file=sys.stderr)
-    return 1
-
-
 def page() -> str:
     """Return the page for the current fields and tables."""
     return "\n".join(
@@ -119,9 +111,9 @@ def _stored() -> Iterator[Sequence[str]]:
     for table in metadata.tables.values():
         for column in table.c:
             rule = column.info[ERASURE]
-            if rule not in ("kept", "nobody's"):
+            if rule not in ("kept", "not personal"):
                 yield f"`{table.name}`", f"`{column.name}`", LEFT[rule], KEPT_FOR[table.name]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), __doc__))

@@ -56,14 +56,14 @@ class LinkService:
             if is_directed:
                 await store.lock_directed_links(work.tx)
             cases = await self._lock(work, (case_id, new.case_id), expected)
-            link = _new_link(new, cases[case_id].now, cases[new.case_id].now)
+            link = _new_link(new, cases[case_id].current, cases[new.case_id].current)
             present = await store.of_cases(work.tx, cases)
             if same := next((each for each in present if each.is_same(link)), None):
                 return same.seen_from(case_id), False
             _check_numbers(link, present)
             if is_directed and await store.closes_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
-            if link.kind == DUPLICATE_OF and cases[link.other_case_id].now.status == "closed":
+            if link.kind == DUPLICATE_OF and cases[link.other_case_id].current.status == "closed":
                 raise Conflict(
                     "duplicate_of_closed_case",
                     "The other case is closed. Reopen it first, or name a case that is not closed.",
@@ -86,10 +86,10 @@ class LinkService:
             cases = await self._lock(work, ids, expected)
             if link is None or case_id not in ends or not await store.remove(work.tx, link.id):
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
-            at = time_after(max(case.now.updated_at for case in cases.values()))
+            at = time_after(max(case.current.updated_at for case in cases.values()))
             await self._record(work, link, cases, "link.removed", at)
             former, duplicate = link.previous_status, cases[link.case_id]
-            if former and former != "closed" and duplicate.now.status == "closed":
+            if former and former != "closed" and duplicate.current.status == "closed":
                 await duplicate.set_status("open")  # a closed case can only become open
                 await duplicate.set_status(former)
 
@@ -120,13 +120,13 @@ class LinkService:
         at: datetime,
     ) -> None:
         """Give both cases a new version, an event and an audit entry."""
-        first, second = cases[link.case_id].now, cases[link.other_case_id].now
+        first, second = cases[link.case_id].current, cases[link.other_case_id].current
         # As the projections show it to customers.
         public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
         await store.change_cases(work.tx, cases, at, public=public)
         await self._recorder.link_changed(work, link, cases, action, at, public=public)
         for case in cases.values():
-            case.now = case.now.model_copy(update={"updated_at": at, "version": case.now.version + 1})
+            case.current = case.current.model_copy(update={"updated_at": at, "version": case.current.version + 1})
 
 
 def _case_rows(*case_ids: str) -> list[ContendedRow]:

@@ -16,10 +16,10 @@ from support_service.platform.idempotency.unit_of_work import UnitOfWork
 
 
 class LockedCase:
-    """A locked case; `now` is the case after the changes so far."""
+    """A locked case; `current` is the case after the changes so far."""
 
     def __init__(self, work: UnitOfWork, recorder: CaseRecorder, case: CaseSummary) -> None:
-        self.now = case
+        self.current = case
         self._work = work
         self._recorder = recorder
 
@@ -35,11 +35,11 @@ class LockedCase:
         return cls(work, recorder, case)
 
     async def change(self, wanted: dict[str, Any]) -> None:
-        """Give fields other values; those that have them already do not count.
+        """Give fields other values. A field that has its value already does not count as changed.
 
         Raises Forbidden, and Conflict for a status change that is not allowed.
         """
-        before, tx = self.now, self._work.tx
+        before, tx = self.current, self._work.tx
         changed = {name: value for name, value in wanted.items() if not _is_same_json(getattr(before, name), value)}
         if not changed:
             return
@@ -48,11 +48,11 @@ class LockedCase:
         if "status" in changed:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
-        self.now = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
-        await case_store.update(tx, self.now, changed)
-        await self._recorder.fields_changed(self._work, before, self.now, changed)
+        self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
+        await case_store.update(tx, self.current, changed)
+        await self._recorder.fields_changed(self._work, before, self.current, changed)
         if "context" in changed:
-            await case_store.replace_references(tx, self.now.id, references.reference_rows(self.now.context))
+            await case_store.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
 
     async def set_status(self, status: Status, agent_id: str | None = None) -> None:
         """Set the status and, if given, the agent. Raises the errors of `change`."""

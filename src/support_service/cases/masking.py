@@ -29,7 +29,7 @@ IDENTIFYING = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_B
 WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 AMOUNT_PATTERN = re.compile(r"-?\d{1,12}(\.\d{1,4})?")
-MAX_AMOUNT = 10**12  # of a number: more digits may be those of a card or an account
+MAX_AMOUNT = 10**12  # a JSON number with more digits may be the number of a card or an account
 # Members that hold no personal data, as long as the value matches the pattern: a single word, a time, or an amount.
 VISIBLE_MEMBERS = dict.fromkeys(("timestamp", "receivedAt"), TIMESTAMP_PATTERN) | dict.fromkeys(
     ("type", "origin", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN

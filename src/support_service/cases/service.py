@@ -111,7 +111,7 @@ class CaseService(CaseReader):
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
             await case.change(change.given())
-        return case.now
+        return case.current
 
     async def set_status(
         self, origin: WriteOrigin, case_id: str, change: StatusChange, expected: ExpectedVersions = None
@@ -123,7 +123,7 @@ class CaseService(CaseReader):
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
             await case.set_status(change.status, change.assigned_agent_id)
-        return case.now
+        return case.current
 
     async def close_case(
         self,
@@ -142,10 +142,10 @@ class CaseService(CaseReader):
         async with unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
             if last and last.author_type == "customer":
-                _expect_not_closed(case.now.status)
+                _expect_not_closed(case.current.status)
             if last:
                 message, version = await self._append_message(work, case_id, last, closing=True, files=files)
-                case.now = case.now.model_copy(update={"updated_at": message.created_at, "version": version})
+                case.current = case.current.model_copy(update={"updated_at": message.created_at, "version": version})
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             closed = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
@@ -194,7 +194,7 @@ class CaseService(CaseReader):
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             await case_links.lock_with_linked_cases(work.tx, case_id)
-            case = (await LockedCase.lock(work, self._recorder, case_id, expected)).now
+            case = (await LockedCase.lock(work, self._recorder, case_id, expected)).current
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)

@@ -29,7 +29,7 @@ Erasure = Literal[
     "replaced if unknown",  # by `other`, unless this service knows the value
     "emptied",
     "removed",
-    "nobody's",  # it says nothing about a customer
+    "not personal",  # it says nothing about a customer, and is left
     "parts",
 ]
 
@@ -43,9 +43,9 @@ class Personal:
 
 
 FACT = Personal("shown", "kept")  # what happened, and when, without anything that identifies the customer
-NOBODYS = Personal("shown", "nobody's")
-INTERNAL = Personal("never sent", "nobody's")
-STAFF_EVENT = Personal("never sent", "kept")  # in events that are published for other services
+NOT_PERSONAL = Personal("shown", "not personal")
+INTERNAL = Personal("never sent", "not personal")
+EVENT_ONLY = Personal("never sent", "kept")  # in events that are published for other services
 PARTS = Personal("parts", "parts")
 
 

@@ -15,7 +15,7 @@ from support_service.cases.model.vocabulary import Identifier, Json, Subject
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Forbidden
-from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
+from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts
@@ -130,11 +130,11 @@ class CountedView(SavedView):
 
     model_config = example_config(COUNTED_VIEW)
 
-    count: Annotated[int | None, NOBODYS] = Field(
+    count: Annotated[int | None, NOT_PERSONAL] = Field(
         description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
         "this version of the service does not know one of its filters, or if counting takes too long"
     )
-    more: Annotated[bool, NOBODYS] = Field(description="there are more cases than `count`")
+    more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")
 
 
 class ViewPage(ApiModel):
@@ -143,7 +143,7 @@ class ViewPage(ApiModel):
     model_config = example_config({"items": [COUNTED_VIEW], "nextCursor": None})
 
     items: Annotated[list[CountedView], PARTS]
-    next_cursor: Annotated[str | None, NOBODYS]
+    next_cursor: Annotated[str | None, NOT_PERSONAL]
 
 
 class ViewListQuery(ApiModel):

@@ -17,7 +17,7 @@ from tests.conftest import both_databases
 CASE, OTHER_CASE = "case-of-erased", "another-case"
 DOCUMENT = (2 << POSITION_BITS) + 1  # the words of the first message of the second case
 RULES = {(table.name, column.name): column.info[ERASURE] for table in metadata.tables.values() for column in table.c}
-TRACED = [column for column, rule in RULES.items() if rule != "nobody's"]
+TRACED = [column for column, rule in RULES.items() if rule != "not personal"]
 
 
 def trace(table, column):

@@ -162,7 +162,7 @@ def expect_erased(model, before, after):
         if rule.erasure == "parts":
             (part,) = models_in(model.model_fields[name].annotation)
             expect_erased(part, before[member], value)
-        elif rule.erasure in ("kept", "nobody's"):
+        elif rule.erasure in ("kept", "not personal"):
             assert was in str(value), f"an erasure removes {field}"
         else:
             assert was not in str(after), f"an erasure leaves {field}"

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.domain.principals import Role, Scope
-from support_service.core.personal import NOBODYS
+from support_service.core.personal import NOT_PERSONAL
 
 
 class Me(ApiModel):
@@ -22,13 +22,13 @@ class Me(ApiModel):
         }
     )
 
-    name: Annotated[str, NOBODYS] = Field(description="the name of the token, or `sub` of the JWT")
-    role: Annotated[Role, NOBODYS]
-    subject: Annotated[str | None, NOBODYS] = Field(
+    name: Annotated[str, NOT_PERSONAL] = Field(description="the name of the token, or `sub` of the JWT")
+    role: Annotated[Role, NOT_PERSONAL]
+    subject: Annotated[str | None, NOT_PERSONAL] = Field(
         description="the id that cases have for the caller, as agent or customer"
     )
-    teams: Annotated[list[str], NOBODYS] = Field(description="the caller's teams, sorted")
-    permissions: Annotated[dict[str, Scope], NOBODYS] = Field(
+    teams: Annotated[list[str], NOT_PERSONAL] = Field(description="the caller's teams, sorted")
+    permissions: Annotated[dict[str, Scope], NOT_PERSONAL] = Field(
         description="the scope of each permission of the caller: `all` cases, its `own`, or all with customers' data "
         "`masked`"
     )

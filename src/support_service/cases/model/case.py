@@ -17,7 +17,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, PresenceStat
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
-from support_service.core.personal import FACT, INTERNAL, NOBODYS, PARTS, Personal
+from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 from support_service.sla.shown_clocks import ShownClocks
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
@@ -90,10 +90,10 @@ class CaseMatch(ApiModel):
 class Viewer(ApiModel):
     """A colleague who views a case, or types in it."""
 
-    name: Annotated[str, NOBODYS] = Field(
+    name: Annotated[str, NOT_PERSONAL] = Field(
         description="`subject` of the colleague, or the name of one without a subject"
     )
-    state: Annotated[PresenceState, NOBODYS]
+    state: Annotated[PresenceState, NOT_PERSONAL]
 
 
 class CaseSummary(ApiModel):
@@ -224,7 +224,7 @@ class Case(CaseSummary):
 
     waiting_since: Annotated[WaitingSince, FACT] = None
     messages: Annotated[list[Message], PARTS] = Field(description="the conversation, oldest first")
-    more_messages: Annotated[bool, NOBODYS] = Field(
+    more_messages: Annotated[bool, NOT_PERSONAL] = Field(
         default=False, description="messages follow; only if `messagesLimit` asked for a part"
     )
     timeline: Annotated[list[TimelineEntry], Personal("entries", "emptied")] = Field(
@@ -233,7 +233,7 @@ class Case(CaseSummary):
         f"`conversation`, `attachment`, `{ENTRY_TYPE}`, or what an entry of the context says. A `{ENTRY_TYPE}` is a "
         f"change of the case; the newest {MAX_ENTRIES:,} are returned at most",
     )
-    more_case_events: Annotated[bool, NOBODYS] = Field(
+    more_case_events: Annotated[bool, NOT_PERSONAL] = Field(
         default=False, description="true if the case has older changes than those in `timeline`"
     )
     attachments: Annotated[list[Attachment], PARTS] = Field(description="oldest first")
@@ -242,7 +242,7 @@ class Case(CaseSummary):
         description="links with other cases, oldest first; customers see duplicates among their own cases only",
     )
     sla: Annotated[Sla, PARTS] = None
-    timeline_sources: Annotated[Sources, NOBODYS] = Field(
+    timeline_sources: Annotated[Sources, NOT_PERSONAL] = Field(
         default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
     )
     # In lists only.
@@ -259,7 +259,7 @@ class CasePage(ApiModel):
     model_config = example_config(examples.CASE_PAGE)
 
     items: Annotated[list[ListedCase], PARTS]
-    next_cursor: Annotated[str | None, NOBODYS]
+    next_cursor: Annotated[str | None, NOT_PERSONAL]
 
 
 class Workload(ApiModel):
@@ -267,11 +267,11 @@ class Workload(ApiModel):
 
     model_config = example_config(examples.WORKLOAD)
 
-    agent_id: Annotated[str, NOBODYS]
-    open: Annotated[int, NOBODYS] = 0
-    pending: Annotated[int, NOBODYS] = 0
-    resolved: Annotated[int, NOBODYS] = 0
-    closed: Annotated[int, NOBODYS] = 0
+    agent_id: Annotated[str, NOT_PERSONAL]
+    open: Annotated[int, NOT_PERSONAL] = 0
+    pending: Annotated[int, NOT_PERSONAL] = 0
+    resolved: Annotated[int, NOT_PERSONAL] = 0
+    closed: Annotated[int, NOT_PERSONAL] = 0
 
 
 def check_status_change(before: Status, after: Status) -> None:

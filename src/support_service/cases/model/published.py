@@ -18,7 +18,7 @@ from support_service.cases.model.case import (
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.service_levels import Target
-from support_service.core.personal import FACT, INTERNAL, PARTS, STAFF_EVENT, Personal
+from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
 from support_service.events import outbox
 
 ACTOR: Any = Field(default=None, description="name of the principal who made the change; `customer` for every customer")
@@ -37,7 +37,7 @@ class PublishedCase(CaseSummary):
         description="since when the customer of an open or pending case waits for an answer of an agent, or null"
     )
     version: Annotated[int, FACT] = Field(description="grows with each change; the number in the `ETag` of staff")
-    public_version: Annotated[int, STAFF_EVENT] = Field(
+    public_version: Annotated[int, EVENT_ONLY] = Field(
         description="the number in the `ETag` of customers: internal changes do not count"
     )
 
@@ -45,14 +45,14 @@ class PublishedCase(CaseSummary):
 class PreviousOwner(ApiModel):
     """The agent and the team of a case before a change of one of them."""
 
-    assigned_agent_id: Annotated[str | None, STAFF_EVENT]
-    team: Annotated[str | None, STAFF_EVENT]
+    assigned_agent_id: Annotated[str | None, EVENT_ONLY]
+    team: Annotated[str | None, EVENT_ONLY]
 
 
 class CaseOpened(ApiModel):
     """A case was opened."""
 
-    actor: Annotated[str | None, STAFF_EVENT] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
     ticket: Annotated[PublishedCase, PARTS]
     initial_message: Annotated[Message | None, PARTS]
 
@@ -75,41 +75,41 @@ class CaseUpdated(ApiModel):
         ],
         FACT,
     ]
-    actor: Annotated[str | None, STAFF_EVENT] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
     ticket: Annotated[PublishedCase, PARTS]
     conversation: Annotated[Message | None, PARTS] = Field(default=None, description="with conversation.added")
-    previous_status: Annotated[Status | None, STAFF_EVENT] = Field(default=None, description="with status.changed")
-    current_status: Annotated[Status | None, STAFF_EVENT] = Field(default=None, description="with status.changed")
+    previous_status: Annotated[Status | None, EVENT_ONLY] = Field(default=None, description="with status.changed")
+    current_status: Annotated[Status | None, EVENT_ONLY] = Field(default=None, description="with status.changed")
     attachment: Annotated[Attachment | None, PARTS] = Field(
         default=None, description="with attachment.added; with attachment.removed its former values"
     )
     link: Annotated[CaseLink | None, PARTS] = Field(
         default=None, description="with link.added; with link.removed its former values"
     )
-    visibility: Annotated[Visibility | None, STAFF_EVENT] = Field(
+    visibility: Annotated[Visibility | None, EVENT_ONLY] = Field(
         default=None, description="with link.added and link.removed: whether customers see the link"
     )
     previous_owner: Annotated[PreviousOwner | None, PARTS] = Field(
         default=None, description="with case.changed, if the agent or the team was changed"
     )
-    changed_fields: Annotated[list[str] | None, STAFF_EVENT] = Field(default=None, description="with case.changed")
+    changed_fields: Annotated[list[str] | None, EVENT_ONLY] = Field(default=None, description="with case.changed")
 
 
 class CaseClosed(ApiModel):
     """A case was closed."""
 
-    actor: Annotated[str | None, STAFF_EVENT] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
     ticket: Annotated[PublishedCase, PARTS]
-    previous_status: Annotated[Status, STAFF_EVENT]
-    current_status: Annotated[Literal["closed"], STAFF_EVENT]
+    previous_status: Annotated[Status, EVENT_ONLY]
+    current_status: Annotated[Literal["closed"], EVENT_ONLY]
 
 
 class CaseSlaBreached(ApiModel):
     """A target of a service level was not reached in time; reported once for each clock that was started."""
 
-    target: Annotated[Target, STAFF_EVENT]
-    due_at: Annotated[datetime, STAFF_EVENT] = Field(description="when the time was up")
-    visibility: Annotated[Visibility, STAFF_EVENT] = Field(
+    target: Annotated[Target, EVENT_ONLY]
+    due_at: Annotated[datetime, EVENT_ONLY] = Field(description="when the time was up")
+    visibility: Annotated[Visibility, EVENT_ONLY] = Field(
         description="whether customers see the clock: the policy of the case is public"
     )
     ticket: Annotated[PublishedCase, PARTS]

@@ -9,8 +9,8 @@ from support_service.platform.database.search_dialect import SEARCH_WORDS
 
 # What an erasure of a customer leaves in the rows about them: each column says it, in the words of core/personal.py.
 ERASURE: Final = "erasure"
-KEPT, NOBODYS, REPLACED, REPLACED_IF_UNKNOWN, EMPTIED, REMOVED = (
-    {ERASURE: rule} for rule in ("kept", "nobody's", "replaced", "replaced if unknown", "emptied", "removed")
+KEPT, NOT_PERSONAL, REPLACED, REPLACED_IF_UNKNOWN, EMPTIED, REMOVED = (
+    {ERASURE: rule} for rule in ("kept", "not personal", "replaced", "replaced if unknown", "emptied", "removed")
 )
 DELETED = {ERASURE: "deleted"}  # with its row
 REWRITTEN = {ERASURE: "rewritten"}  # by the erasure of its feature
@@ -34,7 +34,7 @@ tickets = sa.Table(
     "tickets",
     metadata,
     # Sort key of lists, and key of the search index.
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("id", sa.String(36), nullable=False, unique=True, info=KEPT),
     sa.Column("subject", sa.String(255), nullable=False, info=REPLACED),
     sa.Column("description", sa.Text, info=REMOVED),
@@ -55,20 +55,22 @@ tickets = sa.Table(
     # Time of the customer's first message that no agent has answered.
     sa.Column("waiting_since", UtcDateTime, info=KEPT),
     sa.Column("answered_at", UtcDateTime, info=KEPT),  # time of the first message of an agent
-    sa.Column("version", sa.Integer, nullable=False, server_default="1", info=NOBODYS),  # increments with every change
+    # Increments with every change.
+    sa.Column("version", sa.Integer, nullable=False, server_default="1", info=NOT_PERSONAL),
     # Changes that customers can't see.
-    sa.Column("internal_changes", sa.Integer, nullable=False, server_default="0", info=NOBODYS),
+    sa.Column("internal_changes", sa.Integer, nullable=False, server_default="0", info=NOT_PERSONAL),
     # Increments with each event of another service about the case: data cached in an older epoch is not current.
-    sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0", info=NOBODYS),
+    sa.Column("timeline_epoch", sa.Integer, nullable=False, server_default="0", info=NOT_PERSONAL),
     # Size of its messages as JSON.
     sa.Column("conversation_bytes", sa.BigInteger, nullable=False, server_default="0", info=REWRITTEN),
     # What the system that sent the case calls it; unique in the channel.
     sa.Column("external_id", sa.String(255), info=REMOVED),
     sa.Column("sent_at", UtcDateTime, info=KEPT),  # time at which that system says that it was sent
-    sa.Column("sla_policy", sa.BigInteger, info=NOBODYS),  # seq of the version of the service level policy that applies
+    # Seq of the version of the service level policy that applies.
+    sa.Column("sla_policy", sa.BigInteger, info=NOT_PERSONAL),
     sa.Column("sla_due_at", UtcDateTime, info=KEPT),  # first due time of its clocks that run, also of breached ones
     # Set at opening; NULL in cases of releases without it: see IS_SYNTHETIC.
-    sa.Column("synthetic", sa.Boolean, info=NOBODYS),
+    sa.Column("synthetic", sa.Boolean, info=NOT_PERSONAL),
     sa.Index(None, "status", "seq"),
     sa.Index(None, "status", "priority", "seq"),
     sa.Index(None, "priority", "seq"),
@@ -102,7 +104,7 @@ ticket_tags = sa.Table(
     "ticket_tags",
     metadata,
     sa.Column("tag", sa.Text, primary_key=True, info=DELETED),
-    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False, info=NOBODYS),  # of the case
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False, info=NOT_PERSONAL),  # of the case
     sqlite_with_rowid=False,
 )
 
@@ -111,15 +113,15 @@ ticket_tags = sa.Table(
 case_counts = sa.Table(
     "case_counts",
     metadata,
-    sa.Column("status", sa.String(16), nullable=False, info=NOBODYS),
-    sa.Column("priority", sa.String(16), nullable=False, info=NOBODYS),
-    sa.Column("number", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("status", sa.String(16), nullable=False, info=NOT_PERSONAL),
+    sa.Column("priority", sa.String(16), nullable=False, info=NOT_PERSONAL),
+    sa.Column("number", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
 )
 
 messages = sa.Table(
     "messages",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("id", sa.String(36), nullable=False, unique=True, info=KEPT),
     sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False, info=KEPT),
     sa.Column("author_type", sa.String(16), nullable=False, info=KEPT),
@@ -136,7 +138,7 @@ messages = sa.Table(
     sa.Column("sent_at", UtcDateTime, info=KEPT),  # time at which that system says that it was sent
     sa.Column("created_at", UtcDateTime, nullable=False, info=KEPT),
     # False if a release that knows no search documents has added the message, until a job makes its document.
-    sa.Column("has_document", sa.Boolean, nullable=False, server_default=sa.false(), info=NOBODYS),
+    sa.Column("has_document", sa.Boolean, nullable=False, server_default=sa.false(), info=NOT_PERSONAL),
     sa.Index(None, "ticket_id", "seq"),
     sa.Index(None, "ticket_id", "external_id", unique=True, sqlite_where=HAS_EXTERNAL_ID),
     sa.Index("ix_messages_without_document", "seq", sqlite_where=sa.text("NOT has_document")),
@@ -147,8 +149,9 @@ search_documents = sa.Table(
     "search_documents",
     metadata,
     # seq of the case * 2**20 + position: the case's version after the message was added. Newer cases have greater ids.
-    sa.Column("id", SEQUENCE, primary_key=True, autoincrement=False, info=NOBODYS),
-    sa.Column("internal", sa.Boolean, nullable=False, info=NOBODYS),  # words of an internal note: not for customers
+    sa.Column("id", SEQUENCE, primary_key=True, autoincrement=False, info=NOT_PERSONAL),
+    # Words of an internal note: not for customers.
+    sa.Column("internal", sa.Boolean, nullable=False, info=NOT_PERSONAL),
     # In the search index, which each database has in its own form.
     sa.Column("words", SEARCH_WORDS, nullable=False, info=REWRITTEN),
 )
@@ -156,7 +159,7 @@ search_documents = sa.Table(
 ticket_references = sa.Table(
     "ticket_references",
     metadata,
-    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), primary_key=True, info=NOBODYS),
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), primary_key=True, info=NOT_PERSONAL),
     sa.Column("kind", sa.String(16), primary_key=True, info=DELETED),
     sa.Column("value", sa.String(200), primary_key=True, info=DELETED),
     sa.Index(None, "kind", "value"),
@@ -167,7 +170,7 @@ ticket_references = sa.Table(
 case_links = sa.Table(
     "case_links",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("id", sa.String(36), nullable=False, unique=True, info=KEPT),
     sa.Column("case_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False, info=KEPT),
     sa.Column("kind", sa.String(16), nullable=False, info=KEPT),  # what case_id is to other_case_id
@@ -181,14 +184,14 @@ case_links = sa.Table(
 attachments = sa.Table(
     "attachments",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("id", sa.String(36), nullable=False, unique=True, info=KEPT),
     sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False, info=KEPT),
     sa.Column("filename", sa.String(255), nullable=False, info=DELETED),
     sa.Column("content_type", sa.String(255), nullable=False, info=DELETED),
     sa.Column("size_bytes", sa.BigInteger, nullable=False, info=KEPT),
     sa.Column("sha256", sa.String(64), nullable=False, info=DELETED),
-    sa.Column("storage", sa.String(16), nullable=False, info=NOBODYS),  # which storage holds the bytes
+    sa.Column("storage", sa.String(16), nullable=False, info=NOT_PERSONAL),  # which storage holds the bytes
     sa.Column("storage_key", STORAGE_KEY, nullable=False, info=DELETED),
     sa.Column("created_at", UtcDateTime, nullable=False, info=DELETED),
     # Content type detected from the file's first bytes, or NULL.
@@ -207,13 +210,13 @@ attachments = sa.Table(
 garbage = sa.Table(
     "attachment_leftovers",  # the name in 0.1.0
     metadata,
-    sa.Column("storage", sa.String(16), primary_key=True, info=NOBODYS),
-    sa.Column("storage_key", STORAGE_KEY, primary_key=True, info=NOBODYS),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False, info=NOBODYS),
-    sa.Column("due_at", UtcDateTime, nullable=False, info=NOBODYS),
-    sa.Column("mover", sa.String(36), info=NOBODYS),  # id of the run that is still writing the file
+    sa.Column("storage", sa.String(16), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("storage_key", STORAGE_KEY, primary_key=True, info=NOT_PERSONAL),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
+    sa.Column("due_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
+    sa.Column("mover", sa.String(36), info=NOT_PERSONAL),  # id of the run that is still writing the file
     # If true, no attachment may be created for the file any more.
-    sa.Column("removing", sa.Boolean, nullable=False, info=NOBODYS),
+    sa.Column("removing", sa.Boolean, nullable=False, info=NOT_PERSONAL),
     sa.Index(None, "due_at"),
 )
 
@@ -223,12 +226,12 @@ staged_attachments = sa.Table(
     "staged_attachments",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True, info=DELETED),  # also of the attachment that it becomes
-    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False, info=NOBODYS),
+    sa.Column("ticket_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), nullable=False, info=NOT_PERSONAL),
     sa.Column("filename", sa.String(255), nullable=False, info=DELETED),
     sa.Column("content_type", sa.String(255), nullable=False, info=DELETED),
     sa.Column("size_bytes", sa.BigInteger, nullable=False, info=DELETED),
     sa.Column("sha256", sa.String(64), nullable=False, info=DELETED),
-    sa.Column("storage", sa.String(16), nullable=False, info=NOBODYS),
+    sa.Column("storage", sa.String(16), nullable=False, info=NOT_PERSONAL),
     sa.Column("storage_key", STORAGE_KEY, nullable=False, info=DELETED),
     sa.Column("created_at", UtcDateTime, nullable=False, info=DELETED),
     sa.Column("detected_type", sa.String(255), info=DELETED),
@@ -249,7 +252,7 @@ attachment_deletions = sa.Table(
     sa.Column("filename", sa.String(255), nullable=False, info=REPLACED),
     sa.Column("size_bytes", sa.BigInteger, nullable=False, info=KEPT),
     sa.Column("sha256", sa.String(64), nullable=False, info=EMPTIED),
-    sa.Column("reason", sa.String(16), nullable=False, info=NOBODYS),  # request, retention or erasure
+    sa.Column("reason", sa.String(16), nullable=False, info=NOT_PERSONAL),  # request, retention or erasure
     sa.Column("deleted_at", UtcDateTime, nullable=False, info=KEPT),
     sa.Index(None, "ticket_id"),
 )
@@ -258,33 +261,33 @@ attachment_deletions = sa.Table(
 attachment_ledger = sa.Table(
     "attachment_ledger",
     metadata,
-    sa.Column("storage", sa.String(16), primary_key=True, info=NOBODYS),
-    sa.Column("files", sa.BigInteger, nullable=False, info=NOBODYS),
-    sa.Column("bytes", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("storage", sa.String(16), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("files", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
+    sa.Column("bytes", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
 )
 
 # Temporary overrides set by on-call: a disabled upstream service, or the cache's time to live.
 timeline_overrides = sa.Table(
     "timeline_levers",  # the name in 0.1.0
     metadata,
-    sa.Column("name", sa.String(16), primary_key=True, info=NOBODYS),  # an upstream service, or `ttl`
-    sa.Column("value", sa.Double, info=NOBODYS),  # seconds; only for `ttl`
-    sa.Column("reason", sa.Text, nullable=False, info=NOBODYS),
-    sa.Column("until", UtcDateTime, nullable=False, info=NOBODYS),
-    sa.Column("set_at", UtcDateTime, nullable=False, info=NOBODYS),
+    sa.Column("name", sa.String(16), primary_key=True, info=NOT_PERSONAL),  # an upstream service, or `ttl`
+    sa.Column("value", sa.Double, info=NOT_PERSONAL),  # seconds; only for `ttl`
+    sa.Column("reason", sa.Text, nullable=False, info=NOT_PERSONAL),
+    sa.Column("until", UtcDateTime, nullable=False, info=NOT_PERSONAL),
+    sa.Column("set_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
 )
 
 # Saved views: the filters of a list of cases. A view belongs to a user or to a team; the other column is NULL.
 views = sa.Table(
     "views",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("id", sa.String(36), nullable=False, unique=True, info=KEPT),
     sa.Column("owner", sa.String(128), info=KEPT),  # subject of the user, or the name of one without a subject
     sa.Column("team", sa.String(36), info=KEPT),
     sa.Column("name", sa.String(255), nullable=False, info=DELETED),
     sa.Column("query", JSON_VALUE, nullable=False, info=DELETED),
-    sa.Column("version", sa.Integer, nullable=False, server_default="1", info=NOBODYS),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1", info=NOT_PERSONAL),
     sa.Column("created_at", UtcDateTime, nullable=False, info=DELETED),
     sa.Column("updated_at", UtcDateTime, nullable=False, info=DELETED),
     sa.UniqueConstraint("owner", "name"),
@@ -295,12 +298,12 @@ views = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("type", sa.String(64), nullable=False, info=KEPT),
     sa.Column("at", sa.String(32), nullable=False, info=KEPT),  # the event's time, in the event's own format
     sa.Column("event", sa.Text, nullable=False, info=REWRITTEN),
     # Webhook deliveries are created.
-    sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false(), info=NOBODYS),
+    sa.Column("fanned_out", sa.Boolean, nullable=False, server_default=sa.false(), info=NOT_PERSONAL),
     # NULL in rows of releases without this column; also in webhook_deliveries.
     sa.Column("case_id", sa.String(36), info=KEPT),
     sa.Index(None, "case_id"),
@@ -312,34 +315,34 @@ outbox = sa.Table(
 leases = sa.Table(
     "leases",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True, info=NOBODYS),
-    sa.Column("holder", sa.String(36), nullable=False, info=NOBODYS),
-    sa.Column("fence", sa.BigInteger, nullable=False, info=NOBODYS),  # increments with every new holder
-    sa.Column("expires_at", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("name", sa.String(32), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("holder", sa.String(36), nullable=False, info=NOT_PERSONAL),
+    sa.Column("fence", sa.BigInteger, nullable=False, info=NOT_PERSONAL),  # increments with every new holder
+    sa.Column("expires_at", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
 )
 
 # Events of other services that were applied, so that a duplicate has no effect.
 inbound_events = sa.Table(
     "inbound_events",
     metadata,
-    sa.Column("source", sa.String(255), primary_key=True, info=NOBODYS),
-    sa.Column("id", sa.String(255), primary_key=True, info=NOBODYS),
-    sa.Column("at", UtcDateTime, nullable=False, info=NOBODYS),
+    sa.Column("source", sa.String(255), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("id", sa.String(255), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
     # Seq of the last case that the event was applied to.
-    sa.Column("reached", sa.BigInteger, nullable=False, info=NOBODYS),
-    sa.Column("done", sa.Boolean, nullable=False, info=NOBODYS),
+    sa.Column("reached", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
+    sa.Column("done", sa.Boolean, nullable=False, info=NOT_PERSONAL),
     sa.Index(None, "at"),
 )
 
 webhook_deliveries = sa.Table(
     "webhook_deliveries",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("endpoint", sa.String(64), nullable=False, info=KEPT),
     sa.Column("type", sa.String(64), nullable=False, info=KEPT),
     sa.Column("event", sa.Text, nullable=False, info=REWRITTEN),
-    sa.Column("state", sa.String(16), nullable=False, info=NOBODYS),  # pending, delivered, failed
-    sa.Column("tries", sa.Integer, nullable=False, info=NOBODYS),
+    sa.Column("state", sa.String(16), nullable=False, info=NOT_PERSONAL),  # pending, delivered, failed
+    sa.Column("tries", sa.Integer, nullable=False, info=NOT_PERSONAL),
     sa.Column("since", UtcDateTime, nullable=False, info=KEPT),  # start of the day in which delivery is retried
     sa.Column("due", UtcDateTime, nullable=False, info=KEPT),  # time of the next attempt, or of the end of delivery
     sa.Column("reason", sa.String(255), info=KEPT),
@@ -353,7 +356,7 @@ webhook_deliveries = sa.Table(
 audit_log = sa.Table(
     "audit_log",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
     sa.Column("at", UtcDateTime, nullable=False, info=KEPT),
     sa.Column("actor", sa.String(255), nullable=False, info=KEPT),
     sa.Column("role", sa.String(16), nullable=False, info=KEPT),
@@ -361,10 +364,10 @@ audit_log = sa.Table(
     sa.Column("case_id", sa.String(36), info=KEPT),  # no foreign key: entries stay when their case is deleted
     sa.Column("request_id", sa.String(64), info=KEPT),
     sa.Column("changes", sa.Text, info=REWRITTEN),  # JSON, {field: [before, after]}
-    sa.Column("position", sa.BigInteger, info=NOBODYS),  # in the hash chain, from 1 without gaps
-    sa.Column("salt", sa.LargeBinary, info=NOBODYS),
-    sa.Column("digest", sa.LargeBinary, info=NOBODYS),  # hash of salt and changes
-    sa.Column("hash", sa.LargeBinary, info=NOBODYS),  # hash of the previous entry's hash and this entry
+    sa.Column("position", sa.BigInteger, info=NOT_PERSONAL),  # in the hash chain, from 1 without gaps
+    sa.Column("salt", sa.LargeBinary, info=NOT_PERSONAL),
+    sa.Column("digest", sa.LargeBinary, info=NOT_PERSONAL),  # hash of salt and changes
+    sa.Column("hash", sa.LargeBinary, info=NOT_PERSONAL),  # hash of the previous entry's hash and this entry
     sa.Index(None, "case_id", "seq"),
     sa.Index(None, "at", "seq"),
     sa.Index(None, "actor", "at", "seq"),
@@ -377,9 +380,9 @@ audit_log = sa.Table(
 audit_head = sa.Table(
     "audit_head",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, info=NOBODYS),
-    sa.Column("position", sa.BigInteger, nullable=False, info=NOBODYS),
-    sa.Column("hash", sa.LargeBinary, nullable=False, info=NOBODYS),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, info=NOT_PERSONAL),
+    sa.Column("position", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
+    sa.Column("hash", sa.LargeBinary, nullable=False, info=NOT_PERSONAL),
 )
 
 # Requests with an Idempotency-Key, and their stored responses.
@@ -390,9 +393,9 @@ idempotency_keys = sa.Table(
     sa.Column("request", sa.String(64), nullable=False, info=KEPT),  # SHA-256 of the request
     # Random id of the attempt that handles the request now.
     sa.Column("owner", sa.String(36), nullable=False, info=REWRITTEN),
-    sa.Column("until", UtcDateTime, nullable=False, info=NOBODYS),  # time from which another owner may take over
+    sa.Column("until", UtcDateTime, nullable=False, info=NOT_PERSONAL),  # time from which another owner may take over
     # Claimed, applied (set in the transaction of the change), done.
-    sa.Column("state", sa.String(8), nullable=False, info=NOBODYS),
+    sa.Column("state", sa.String(8), nullable=False, info=NOT_PERSONAL),
     sa.Column("created_at", UtcDateTime, nullable=False, info=KEPT),
     sa.Column("status", sa.Integer, info=REWRITTEN),
     sa.Column("headers", JSON_VALUE, info=REWRITTEN),
@@ -408,11 +411,11 @@ idempotency_keys = sa.Table(
 console_sessions = sa.Table(
     "console_sessions",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True, info=NOBODYS),  # hash of the secret in the browser's cookie
-    sa.Column("token_hash", sa.String(64), nullable=False, info=NOBODYS),  # SHA-256 of the token
-    sa.Column("sealed_token", sa.Text, nullable=False, info=NOBODYS),
-    sa.Column("created_at", UtcDateTime, nullable=False, info=NOBODYS),
-    sa.Column("expires_at", UtcDateTime, nullable=False, info=NOBODYS),
+    sa.Column("id", sa.String(64), primary_key=True, info=NOT_PERSONAL),  # hash of the secret in the browser's cookie
+    sa.Column("token_hash", sa.String(64), nullable=False, info=NOT_PERSONAL),  # SHA-256 of the token
+    sa.Column("sealed_token", sa.Text, nullable=False, info=NOT_PERSONAL),
+    sa.Column("created_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
+    sa.Column("expires_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
     sa.Index(None, "token_hash", "created_at"),
     sa.Index(None, "expires_at"),
 )
@@ -421,15 +424,15 @@ console_sessions = sa.Table(
 macros = sa.Table(
     "macros",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
-    sa.Column("name", sa.String(64), nullable=False, unique=True, info=NOBODYS),
-    sa.Column("text", sa.Text, nullable=False, info=NOBODYS),
-    sa.Column("status", sa.String(16), info=NOBODYS),  # for the cases that it is used in, like the tags
-    sa.Column("tags", JSON_VALUE, nullable=False, info=NOBODYS),
-    sa.Column("created_at", UtcDateTime, nullable=False, info=NOBODYS),
-    sa.Column("updated_at", UtcDateTime, nullable=False, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("name", sa.String(64), nullable=False, unique=True, info=NOT_PERSONAL),
+    sa.Column("text", sa.Text, nullable=False, info=NOT_PERSONAL),
+    sa.Column("status", sa.String(16), info=NOT_PERSONAL),  # for the cases that it is used in, like the tags
+    sa.Column("tags", JSON_VALUE, nullable=False, info=NOT_PERSONAL),
+    sa.Column("created_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
+    sa.Column("updated_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
     # Increments with every change; starts at the time of creation.
-    sa.Column("version", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("version", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
 )
 
 # Versions of service level policies. One of each name is current, unless the policy was deleted; the others stay,
@@ -437,14 +440,14 @@ macros = sa.Table(
 sla_policies = sa.Table(
     "sla_policies",
     metadata,
-    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOBODYS),
-    sa.Column("name", sa.String(64), nullable=False, info=NOBODYS),
-    sa.Column("content", JSON_VALUE, nullable=False, info=NOBODYS),
-    sa.Column("is_current", sa.Boolean, nullable=False, info=NOBODYS),
-    sa.Column("created_at", UtcDateTime, nullable=False, info=NOBODYS),
-    sa.Column("updated_at", UtcDateTime, nullable=False, info=NOBODYS),
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("name", sa.String(64), nullable=False, info=NOT_PERSONAL),
+    sa.Column("content", JSON_VALUE, nullable=False, info=NOT_PERSONAL),
+    sa.Column("is_current", sa.Boolean, nullable=False, info=NOT_PERSONAL),
+    sa.Column("created_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
+    sa.Column("updated_at", UtcDateTime, nullable=False, info=NOT_PERSONAL),
     # Increments with every change; starts at the time of creation.
-    sa.Column("version", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("version", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
     sa.Index(None, "name", unique=True, sqlite_where=sa.text("is_current")),
 )
 
@@ -454,8 +457,8 @@ case_clocks = sa.Table(
     metadata,
     sa.Column("case_id", sa.ForeignKey("tickets.id", ondelete="CASCADE"), primary_key=True, info=KEPT),
     sa.Column("target", sa.String(16), primary_key=True, info=KEPT),
-    sa.Column("policy", sa.BigInteger, nullable=False, info=NOBODYS),  # seq of the version of the policy
-    sa.Column("public", sa.Boolean, nullable=False, info=NOBODYS),  # customers see it
+    sa.Column("policy", sa.BigInteger, nullable=False, info=NOT_PERSONAL),  # seq of the version of the policy
+    sa.Column("public", sa.Boolean, nullable=False, info=NOT_PERSONAL),  # customers see it
     sa.Column("state", sa.String(16), nullable=False, info=KEPT),  # running, paused, met, breached
     sa.Column("allowance", sa.BigInteger, nullable=False, info=KEPT),
     sa.Column("used", sa.BigInteger, nullable=False, info=KEPT),  # before `running_since`
@@ -474,18 +477,23 @@ case_clocks = sa.Table(
 clock_counts = sa.Table(
     "clock_counts",
     metadata,
-    sa.Column("target", sa.String(16), nullable=False, info=NOBODYS),
-    sa.Column("number", sa.BigInteger, nullable=False, info=NOBODYS),
+    sa.Column("target", sa.String(16), nullable=False, info=NOT_PERSONAL),
+    sa.Column("number", sa.BigInteger, nullable=False, info=NOT_PERSONAL),
 )
 
 # Random keys that all replicas share, in hexadecimal.
 secrets = sa.Table(
     "secrets",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True, info=NOBODYS),
-    sa.Column("value", sa.Text, nullable=False, info=NOBODYS),
+    sa.Column("name", sa.String(32), primary_key=True, info=NOT_PERSONAL),
+    sa.Column("value", sa.Text, nullable=False, info=NOT_PERSONAL),
 )
 
-without = [f"{table.name}.{column.name}" for table in metadata.tables.values() for column in table.c if not column.info]
-if without:
-    raise TypeError(f"columns that do not say what an erasure leaves of them: {', '.join(without)}")
+_UNDECLARED = [
+    f"{table.name}.{column.name}"
+    for table in metadata.tables.values()
+    for column in table.c
+    if ERASURE not in column.info
+]
+if _UNDECLARED:
+    raise TypeError(f"columns that do not say what an erasure leaves of them: {', '.join(_UNDECLARED)}")
