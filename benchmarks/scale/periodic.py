@@ -8,11 +8,11 @@ from time import perf_counter
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
+from support_service.cases.clocks import clock_counts, clock_store
+from support_service.cases.clocks.detector import DetectorTimings
 from support_service.core.clock import utc_now
 from support_service.platform import database as databases
 from support_service.platform.database import Reader
-from support_service.sla import clock_counts, clock_store
-from support_service.sla.detector import DetectorTimings
 
 REPEATS = 40
 

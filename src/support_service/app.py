@@ -15,6 +15,8 @@ from support_service.api.routing.services import ApiTimings
 from support_service.attachments import component as attachments
 from support_service.attachments.component import AttachmentTimings
 from support_service.cases import component as cases
+from support_service.cases.clocks import component as clocks
+from support_service.cases.clocks.component import SlaTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.masking import Masker
 from support_service.console import component as console
@@ -38,8 +40,6 @@ from support_service.platform.idempotency.claims import IdempotencyTimings
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry import component as telemetry
 from support_service.platform.telemetry.component import TelemetryTimings
-from support_service.sla import component as sla
-from support_service.sla.component import SlaTimings
 from support_service.stream import component as stream
 from support_service.stream.service import StreamTimings
 from support_service.timeline import component as timeline
@@ -99,7 +99,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     audit.setup(app, timings.audit)
     channels = settings.cases.known_channels
     masker = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, channels)
-    sla.setup(app, timings.sla)
+    clocks.setup(app, timings.sla)
     cases.setup(app, settings.cases, masker, timings.cases)
     timeline.setup(app, settings.timeline, settings.upstream_urls, timings.timeline)
     attachments.setup(app, settings.attachments, settings.s3, timings.attachments)

@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import Case, CaseSummary
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.cases.store import case_store
 from support_service.cases.store.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
-from support_service.sla.clock_tracker import ClockTracker
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 

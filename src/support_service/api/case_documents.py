@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from support_service.api.case_encoder import CaseEncoder, with_own_timeline
 from support_service.api.case_json import with_clocks, with_timeline
 from support_service.api.kept_documents import CaseDocument, KeptTimeline, OwnEntries
+from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History
@@ -23,7 +24,6 @@ from support_service.cases.service import CaseService
 from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
 from support_service.core.domain.principals import Principal, View
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla.known_policies import KnownPolicies
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 

@@ -2,9 +2,9 @@
 
 import pydantic_core
 
+from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.model.case import NOT_REQUESTED
 from support_service.core.clock import utc_now
-from support_service.sla.shown_clocks import MeasuredClocks
 
 NO_SOURCES = pydantic_core.to_json(NOT_REQUESTED)
 NO_TIMELINE = b',"timeline":[],"moreCaseEvents":false,"timelineSources":%b}' % NO_SOURCES

@@ -15,6 +15,7 @@ from support_service.api.routing.cursors import CursorSeal
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, ApiOptions, ApiTimings, MetricsAccess, Services
 from support_service.attachments.component import ATTACHMENT_SERVICE
+from support_service.cases.clocks.component import CLOCK_TRACKER
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
 from support_service.core.urls import any_segment
 from support_service.desk.component import MACRO_SERVICE, POLICY_SERVICE, VIEW_SERVICE
@@ -38,7 +39,6 @@ from support_service.platform.settings.process import AccessSettings
 from support_service.platform.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
 from support_service.platform.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
-from support_service.sla.component import CLOCK_TRACKER
 from support_service.stream.component import CHANGE_STREAM
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from support_service.api.case_json import with_clocks
+from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.sla.shown_clocks import MeasuredClocks
 from support_service.timeline import merge
 
 EncodedEntries = list[tuple[str, bytes]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
+from support_service.cases.clocks.component import CLOCK_TRACKER
 from support_service.cases.erasure import event_rules
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.inbound_handler import InboundEventHandler
@@ -18,7 +19,6 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
 from support_service.platform.settings.process import CaseSettings
 from support_service.platform.telemetry.component import INSTRUMENTS
-from support_service.sla.component import CLOCK_TRACKER
 
 CASE_SERVICE = web.AppKey("case_service", CaseService)
 LINK_SERVICE = web.AppKey("link_service", LinkService)

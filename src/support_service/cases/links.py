@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.locked_case import LockedCase
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.links import DUPLICATE_OF, MAX_LINKS, RELATED
@@ -24,7 +25,6 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla.clock_tracker import ClockTracker
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
 LockedCases = dict[str, LockedCase]  # by id

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
+from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.listing import case_list, list_cursor
 from support_service.cases.listing.shared_counts import SharedCountLimits, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
@@ -15,7 +16,6 @@ from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.platform.database import Database
-from support_service.sla.known_policies import KnownPolicies
 
 
 class CaseReader:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
 from support_service.cases.store.case_links import StoredLink
 from support_service.cases.store.case_store import CaseState
@@ -17,7 +18,6 @@ from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import OTHER, Instruments, known_or_other
-from support_service.sla.clock_tracker import ClockTracker
 
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 _AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]

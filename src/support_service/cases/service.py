@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.locked_case import LockedCase
 from support_service.cases.message_files import MessageFiles
@@ -28,7 +29,6 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla.clock_tracker import ClockTracker
 
 MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to a conflict: the newest ones
 

@@ -4,6 +4,9 @@ async with SupportClient("http://127.0.0.1:8000", token=token) as client:
     case = await client.open_case(subject="Parcel late", channel="email")
 """
 
+from support_service.cases.clocks.policy import PolicyMatch, PolicyTargets
+from support_service.cases.clocks.policy_calendar import PolicyCalendar, WeekSpans
+from support_service.cases.clocks.shown_clocks import ShownClock, ShownClocks
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.changes import Change, Presence, Resync, StreamItem
 from support_service.client.errors import (
@@ -39,9 +42,6 @@ from support_service.client.parameters import (
 from support_service.client.retries import ClientTimings
 from support_service.client.support_client import SupportClient
 from support_service.desk.policy_models import Policy
-from support_service.sla.policy import PolicyMatch, PolicyTargets
-from support_service.sla.policy_calendar import PolicyCalendar, WeekSpans
-from support_service.sla.shown_clocks import ShownClock, ShownClocks
 
 __all__ = [
     "Attachment",

@@ -10,9 +10,9 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
+from support_service.cases.clocks.durations import format_duration
 from support_service.client.errors import UnexpectedAnswer
 from support_service.client.transport import Answer, Request, Transport
-from support_service.sla.durations import format_duration
 
 JSON = "application/json"
 ENTITY_TAG = re.compile(r'"(\d+)[^"]*"')  # the version, and what tells this view of the object from others

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Required, TypedDict
 
+from support_service.cases.clocks.policy import PolicyMatch, PolicyTargets
+from support_service.cases.clocks.policy_calendar import PolicyCalendar
 from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
-from support_service.sla.policy import PolicyMatch, PolicyTargets
-from support_service.sla.policy_calendar import PolicyCalendar
 
 __all__ = [
     "CaseChangeFields",

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from support_service.cases.clocks.component import CLOCK_TRACKER
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
 from support_service.platform.database.component import DATABASE
-from support_service.sla.component import CLOCK_TRACKER
 
 VIEW_SERVICE = web.AppKey("view_service", ViewService)
 MACRO_SERVICE = web.AppKey("macro_service", MacroService)

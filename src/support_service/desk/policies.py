@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.clocks.known_policies import IS_CURRENT, KnownPolicies
+from support_service.cases.clocks.policy import PolicyContent
 from support_service.desk.named_resources import Kind, NamedResources
 from support_service.desk.policy_models import Policy
 from support_service.platform.database import Database, Row, Transaction
 from support_service.platform.database.tables import sla_policies
-from support_service.sla.known_policies import IS_CURRENT, KnownPolicies
-from support_service.sla.policy import PolicyContent
 
 KIND = Kind(
     table=sla_policies,

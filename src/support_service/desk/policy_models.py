@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from support_service.cases.clocks.policy import EXAMPLE_FIELDS, PolicyContent
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.sla.policy import EXAMPLE_FIELDS, PolicyContent
 
 EXAMPLE: dict[str, Any] = {
     "name": "10-urgent",

@@ -12,6 +12,9 @@ from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
+from support_service.cases.clocks.component import SlaTimings
+from support_service.cases.clocks.detector import DetectorTimings
+from support_service.cases.clocks.gauges import SlaGaugeTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.core.backoff import Backoff
@@ -25,9 +28,6 @@ from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
-from support_service.sla.component import SlaTimings
-from support_service.sla.detector import DetectorTimings
-from support_service.sla.gauges import SlaGaugeTimings
 from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.cache.base import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings

@@ -24,13 +24,13 @@ from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
 from support_service.cases import gauges
+from support_service.cases.clocks import clock_counts, clock_store
 from support_service.cases.listing import case_list
 from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from support_service.platform import database as databases
-from support_service.sla import clock_counts, clock_store
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
 pytestmark = pytest.mark.timeout(900)  # each test of the long form goes through all queries

@@ -8,6 +8,9 @@ from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
@@ -17,9 +20,6 @@ from support_service.platform.audit import store
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.sla.clock_tracker import ClockTracker
-from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.policy import PolicyContent
 from tests.support.timings import PATIENT_DATABASE
 
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}

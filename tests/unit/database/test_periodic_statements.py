@@ -10,10 +10,10 @@ from sqlalchemy.dialects import postgresql
 from support_service.attachments import garbage, rows
 from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
+from support_service.cases.clocks import clock_counts, clock_store, known_policies
 from support_service.events import inbox, lease_store, outbox_store, webhook_store
 from support_service.platform.audit import store as audit_store
 from support_service.platform.idempotency import store as idempotency_store
-from support_service.sla import clock_counts, clock_store, known_policies
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.clocks.policy import PolicyContent
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict
 from support_service.desk.macro_models import MacroContent
@@ -13,8 +15,6 @@ from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
 from support_service.platform import database as databases
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
-from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.policy import PolicyContent
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from support_service.api.case_events import change_entries
+from support_service.cases.clocks.shown_clocks import ShownClock
 from support_service.cases.erasure import erase_event
 from support_service.cases.masking import MASKED, Masker
 from support_service.cases.model.case import Attachment, Case, CaseSummary, ListedCase
@@ -21,7 +22,6 @@ from support_service.events.broker.log import Place, Position
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.telemetry.instruments import OTHER
-from support_service.sla.shown_clocks import ShownClock
 from support_service.stream.changes import parse_change
 from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 from tests.support.privacy.history_rules import HISTORY_RULES

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.clocks.projections import HAS_PUBLIC_CLOCKS
 from support_service.cases.model.requests import NONE, CaseFilters
 from support_service.cases.store.access import access_conditions
 from support_service.core.clock import utc_now
@@ -14,7 +15,6 @@ from support_service.core.search_words import search_query
 from support_service.platform.database.dialect import UtcDateTime, unindexed
 from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
-from support_service.sla.projections import HAS_PUBLIC_CLOCKS
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
+from support_service.cases.clocks.shown_clocks import ShownClocks
 from support_service.cases.model import examples
 from support_service.cases.model.external import SentAt
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
@@ -18,7 +19,6 @@ from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Conflict
 from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
-from support_service.sla.shown_clocks import ShownClocks
 
 # Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
 ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support_service.sla.shown_clocks import EXAMPLE as SLA
+from support_service.cases.clocks.shown_clocks import EXAMPLE as SLA
 
 Example = dict[str, Any]
 

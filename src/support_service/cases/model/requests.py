@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, fi
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from support_service.cases.clocks.durations import TimeSpan
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.external import ExternalId, NewSentAt
@@ -33,7 +34,6 @@ from support_service.cases.model.vocabulary import (
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
 from support_service.core.personal import FACT, Personal
-from support_service.sla.durations import TimeSpan
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
+from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 from support_service.cases.model.case import Case
 from support_service.cases.store.projections import (
     ATTACHMENTS_JSON,
@@ -29,7 +30,6 @@ from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.search_dialect import POSITION_BITS
 from support_service.platform.database.tables import attachments, messages, search_documents, tickets
-from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 # Cases of more bytes are neither read nor encoded on the event loop: SQLite needs 3 ms for 1 MiB.
 MAX_INLINE_BYTES = 256 * 1024
@@ -52,7 +52,7 @@ class StoredCase(NamedTuple):
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
-    clocks: str | None = None  # a list of the clocks that the reader may see; see sla/projections.py
+    clocks: str | None = None  # a list of the clocks that the reader may see; see clocks/projections.py
     more_messages: bool = False  # the case has messages after the requested ones
     history: str | None = None  # for `model.history.parse_history`; None unless asked for
 

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 from support_service.cases.model.case import Attachment, Message
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.links import DUPLICATE_OF, INVERSE_KINDS
@@ -20,7 +21,6 @@ from support_service.platform.database.json_projections import (
 )
 from support_service.platform.database.pages import limit_by_bytes
 from support_service.platform.database.tables import attachments, audit_log, case_links, messages, tickets
-from support_service.sla.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 
 _IS_FIRST = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)

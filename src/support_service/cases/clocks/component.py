@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
+from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
+from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database.component import DATABASE
 from support_service.platform.telemetry.component import INSTRUMENTS
-from support_service.sla.clock_tracker import ClockTracker
-from support_service.sla.detector import BreachDetector, DetectorTimings
-from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
-from support_service.sla.known_policies import KnownPolicies
 
 CLOCK_TRACKER = web.AppKey("clock_tracker", ClockTracker)
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from support_service.cases.clocks.calendar import AllHours
+from support_service.cases.clocks.case_clocks import Terms
+from support_service.cases.clocks.durations import Duration
+from support_service.cases.clocks.policy_calendar import WEEKDAYS, PolicyCalendar, PolicyModel
 from support_service.core.domain.case_vocabulary import Priority
 from support_service.core.domain.service_levels import TARGETS
-from support_service.sla.calendar import AllHours
-from support_service.sla.case_clocks import Terms
-from support_service.sla.durations import Duration
-from support_service.sla.policy_calendar import WEEKDAYS, PolicyCalendar, PolicyModel
 
 MAX_VALUES = 100  # of a match list
 # Within which the spans of a calendar must have the time of each target: clocks are computed day by day.

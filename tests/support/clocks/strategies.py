@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from support_service.sla.calendar import Calendar
-from tests.support.sla.minute_walk import NaiveCalendar
+from support_service.cases.clocks.calendar import Calendar
+from tests.support.clocks.minute_walk import NaiveCalendar
 
 # With daylight saving in both directions, by 30 minutes too, and with offsets of half and quarter hours.
 ZONES = (

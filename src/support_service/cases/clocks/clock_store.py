@@ -6,6 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.clocks.case_clocks import Clocks
+from support_service.cases.clocks.clock import Clock
+from support_service.cases.clocks.policy import PolicyVersion
+from support_service.cases.clocks.projections import to_clocks
 from support_service.core.clock import MICROSECOND
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Reader, Row, Transaction
@@ -13,10 +17,6 @@ from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.json_projections import LATEST_CHANGE
 from support_service.platform.database.tables import case_clocks, tickets
-from support_service.sla.case_clocks import Clocks
-from support_service.sla.clock import Clock
-from support_service.sla.policy import PolicyVersion
-from support_service.sla.projections import to_clocks
 
 _C = case_clocks.c
 _STATE = ("state", "allowance", "used", "running_since", "due_at", "ended_at")

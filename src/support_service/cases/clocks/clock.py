@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
+from support_service.cases.clocks.calendar import NOTHING, WorkingTime
 from support_service.core.domain.service_levels import ClockState, Target
-from support_service.sla.calendar import NOTHING, WorkingTime
 
 
 @dataclass(frozen=True, slots=True)

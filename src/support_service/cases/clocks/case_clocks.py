@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from support_service.cases.clocks.calendar import WorkingTime
+from support_service.cases.clocks.clock import Clock
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, Status
 from support_service.core.domain.service_levels import Target
-from support_service.sla.calendar import WorkingTime
-from support_service.sla.clock import Clock
 
 Clocks = Mapping[Target, Clock]
 

@@ -18,6 +18,11 @@ from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 from pydantic import ValidationError
 
+from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.clocks.policy import PolicyContent
+from support_service.cases.clocks.policy_calendar import WEEKDAYS
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.service_levels import TARGETS
 from support_service.desk.policies import PolicyService
@@ -25,14 +30,9 @@ from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla.clock_tracker import ClockTracker
-from support_service.sla.detector import BreachDetector, DetectorTimings
-from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.policy import PolicyContent
-from support_service.sla.policy_calendar import WEEKDAYS
+from tests.support.clocks.minute_walk import MINUTE, NaiveCase, walk
+from tests.support.clocks.strategies import calendars
 from tests.support.examples import examples
-from tests.support.sla.minute_walk import MINUTE, NaiveCase, walk
-from tests.support.sla.strategies import calendars
 
 START = datetime(2025, 3, 28, 9, tzinfo=UTC)  # in Europe and Chatham clocks change in the days after
 WALKED = timedelta(days=12)

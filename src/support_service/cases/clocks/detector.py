@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from support_service.cases.clocks import breaches, clock_store
+from support_service.cases.clocks.breaches import Breach
+from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.core.clock import time_after, utc_now
 from support_service.core.ids import new_id
 from support_service.events import lease_store
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla import breaches, clock_store
-from support_service.sla.breaches import Breach
-from support_service.sla.known_policies import KnownPolicies
 
 LEASE = "sla"
 

@@ -8,6 +8,12 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from support_service.cases.clocks import clock_counts
+from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
+from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
@@ -18,12 +24,6 @@ from support_service.platform.database.tables import audit_log, case_clocks, lea
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from support_service.sla import clock_counts
-from support_service.sla.clock_tracker import ClockTracker
-from support_service.sla.detector import BreachDetector, DetectorTimings
-from support_service.sla.gauges import SlaGauges, SlaGaugeTimings
-from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.policy import PolicyContent
 from tests.conftest import both_databases
 from tests.support.scrape import parse
 

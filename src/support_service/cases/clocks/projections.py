@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support_service.cases.clocks.case_clocks import Clocks
+from support_service.cases.clocks.clock import Clock
 from support_service.core.clock import MICROSECOND
 from support_service.platform.database.dialect import json_rows
 from support_service.platform.database.json_projections import json_object_of
 from support_service.platform.database.tables import case_clocks, tickets
-from support_service.sla.case_clocks import Clocks
-from support_service.sla.clock import Clock
 
 _C = case_clocks.c
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.sla.calendar import AllHours, Calendar
-from tests.support.sla.minute_walk import NaiveCalendar
-from tests.support.sla.strategies import calendars, instants
+from support_service.cases.clocks.calendar import AllHours, Calendar
+from tests.support.clocks.minute_walk import NaiveCalendar
+from tests.support.clocks.strategies import calendars, instants
 
 HOUR = timedelta(hours=1)
 NINE_TO_FIVE = {key: [(9 * HOUR, 12 * HOUR), (13 * HOUR, 17 * HOUR)] for key in range(5)}

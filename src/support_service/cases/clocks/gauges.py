@@ -6,13 +6,13 @@ Every replica reads them, so that they tell if the job that reports breaches sta
 from dataclasses import dataclass
 from time import monotonic
 
+from support_service.cases.clocks import clock_counts
+from support_service.cases.clocks.clock_counts import ClockCounts, OldestClocks
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, Observations
 from support_service.platform.telemetry.instruments.cases import SLA_OLDEST_OVERDUE, SLA_RUNNING, SLA_UNREPORTED_AGE
-from support_service.sla import clock_counts
-from support_service.sla.clock_counts import ClockCounts, OldestClocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from support_service.sla.calendar import NOTHING, Calendar, Span
+from support_service.cases.clocks.calendar import NOTHING, Calendar, Span
 
 MAX_SPANS = 12  # of a weekday
 MAX_HOLIDAYS = 400

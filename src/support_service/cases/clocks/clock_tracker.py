@@ -5,16 +5,16 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from support_service.cases.clocks import breaches, case_clocks, clock_store
+from support_service.cases.clocks.breaches import Breach
+from support_service.cases.clocks.case_clocks import Clocks, Terms
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
+from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.core.domain.case_vocabulary import AuthorType, Status
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.sla import breaches, case_clocks, clock_store
-from support_service.sla.breaches import Breach
-from support_service.sla.case_clocks import Clocks, Terms
-from support_service.sla.known_policies import KnownPolicies
-from support_service.sla.policy import MatchedCase, PolicyVersion
-from support_service.sla.shown_clocks import MeasuredClocks
 
 
 class ChangedCase(Protocol):

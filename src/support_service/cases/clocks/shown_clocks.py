@@ -6,11 +6,11 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from support_service.cases.clocks.calendar import WorkingTime
+from support_service.cases.clocks.case_clocks import Clocks
+from support_service.cases.clocks.durations import format_duration
 from support_service.core.domain.service_levels import ClockState
 from support_service.core.personal import FACT, PARTS
-from support_service.sla.calendar import WorkingTime
-from support_service.sla.case_clocks import Clocks
-from support_service.sla.durations import format_duration
 
 EXAMPLE: dict[str, Any] = {
     "firstResponse": {

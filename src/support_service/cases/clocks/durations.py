@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
-from support_service.sla.calendar import NOTHING
+from support_service.cases.clocks.calendar import NOTHING
 
 MAX_TARGET = timedelta(days=366)
 DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support_service.cases.clocks import case_clocks
+from support_service.cases.clocks.calendar import AllHours, Calendar
+from support_service.cases.clocks.case_clocks import Clocks, Terms
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.service_levels import TARGETS
-from support_service.sla import case_clocks
-from support_service.sla.calendar import AllHours, Calendar
-from support_service.sla.case_clocks import Clocks, Terms
+from tests.support.clocks.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
+from tests.support.clocks.strategies import calendars, instants
 from tests.support.examples import examples
-from tests.support.sla.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
-from tests.support.sla.strategies import calendars, instants
 
 AT = datetime(2026, 6, 10, 8, tzinfo=UTC)
 CHANGES = ("agent", "customer", "open", "pending", "resolved", "closed")
