@@ -66,4 +66,4 @@ class ImportRunner:
         return importer.totals
 
     def _note_refusal(self, entry: Entry, failure: SupportError) -> None:
-        self.refusals.append((entry.place, failure.code, [field.field for field in failure.fields]))
+        self.refusals.append((entry.place, failure.code, [field.field for field in failure.errors]))

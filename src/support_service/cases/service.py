@@ -304,7 +304,7 @@ class CaseService(CaseReader):
             found = await read_since(self._database, case_id, max(expected or (0,)), most, public_only=public_only)
             if found is not None:
                 messages = pydantic_core.from_json(found.messages)
-                conflict.members = {"currentVersion": found.version, "messages": messages}
+                conflict.problem = {"currentVersion": found.version, "messages": messages}
             raise
 
 

@@ -9,25 +9,7 @@ from support_service.cases.clocks.policy_calendar import PolicyCalendar, WeekSpa
 from support_service.cases.clocks.shown_clocks import ShownClock, ShownClocks
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.changes import Change, Presence, Resync, StreamItem
-from support_service.client.errors import (
-    Conflict,
-    Forbidden,
-    InsufficientStorage,
-    MalformedRequest,
-    NoAnswer,
-    NotFound,
-    RateLimited,
-    RequestTimeout,
-    RequestTooLarge,
-    ServiceFailed,
-    SupportError,
-    Unauthenticated,
-    Unavailable,
-    UnexpectedAnswer,
-    UnsupportedMediaType,
-    ValidationFailed,
-    VersionConflict,
-)
+from support_service.client.errors import NoAnswer, UnexpectedAnswer, VersionConflict
 from support_service.client.parameters import (
     CaseChangeFields,
     CaseFilterFields,
@@ -41,6 +23,22 @@ from support_service.client.parameters import (
 )
 from support_service.client.retries import ClientTimings
 from support_service.client.support_client import SupportClient
+from support_service.core.errors import (
+    Conflict,
+    Forbidden,
+    InsufficientStorage,
+    MalformedRequest,
+    NotFound,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ServiceFailed,
+    SupportError,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from support_service.desk.policy_models import Policy
 
 __all__ = [

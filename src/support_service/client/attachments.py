@@ -11,12 +11,13 @@ from pydantic import TypeAdapter
 
 from support_service.cases.model.case import Attachment
 from support_service.client.cases import CASES
-from support_service.client.errors import NoAnswer, SupportError, UnexpectedAnswer
+from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.operations import Operations, parse, write_headers
 from support_service.client.parameters import Visibility
 from support_service.client.retries import Attempts
 from support_service.client.transport import Answer, Request
 from support_service.client.uploads import FileToSend, Progress
+from support_service.core.errors import SupportError
 
 BLOCK_BYTES = 256 * 1024  # bytes of a download at a time
 ATTACHMENTS = TypeAdapter(list[Attachment], config={"defer_build": True})

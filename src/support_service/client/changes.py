@@ -9,12 +9,13 @@ from pydantic import Field, ValidationError
 
 from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.cases import CASES
-from support_service.client.errors import NoAnswer, SupportError, UnexpectedAnswer
+from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.event_stream import EventParser, ServerSentEvent
 from support_service.client.operations import Operations
 from support_service.client.retries import NEVER, Attempts
 from support_service.client.transport import Request
 from support_service.core.domain.case_vocabulary import PresenceState
+from support_service.core.errors import SupportError
 
 STREAM = ("support", "stream")
 RESYNC, PRESENCE = "resync", "presence"

@@ -9,8 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from support_service.client.errors import NoAnswer, SupportError
+from support_service.client.errors import NoAnswer
 from support_service.core.backoff import Backoff
+from support_service.core.errors import SupportError
 
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
 IN_PROGRESS = "idempotency_key_in_use"  # the first attempt still runs; a repeat gets its answer

@@ -12,9 +12,10 @@ import aiohttp
 from yarl import URL
 
 from support_service import __version__
-from support_service.client.errors import NoAnswer, SupportError, error_of
+from support_service.client.errors import NoAnswer, error_of
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.tracing import trace_headers
+from support_service.core.errors import SupportError
 from support_service.core.user_error import UserError
 from support_service.platform.http_client import describe_client_error
 

@@ -1,6 +1,6 @@
-"""Domain errors: a kind (the class), a stable code, and a sentence that says what to do next.
+"""Errors of the service and of its client: a kind (the class) with its HTTP status, a stable code, and what to do next.
 
-The kinds are independent of HTTP; only `guard/problems.py` maps them to a status.
+`guard/problems.py` writes them as problem documents, and `client/errors.py` reads those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,82 +33,122 @@ def field_errors(failure: "ValidationError", *within: str) -> list[FieldError]:
 
 
 class SupportError(UserError):
-    """Base of the errors that a client can act on: a stable code, a message and the invalid fields.
+    """Base of the errors that a client can act on. The service raises them, and so does its client for an answer.
 
-    `members` are JSON members that a problem of this code has besides those of every problem.
+    `code` is the stable code of the problem, `status` the HTTP status, `detail` says what to do next, `errors` lists
+    the invalid fields. `problem` has further members of the problem document; of an answer, the whole document.
     """
 
-    members: Mapping[str, Any] = MappingProxyType({})
+    status: int | None = None  # None if there was no answer
+    retry_after: float | None = None  # seconds until the next request is allowed, if that is known
+    request_id: str | None = None  # of an answer: identifies the request in the log of the service
+    problem: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
         self.code = code
-        self.message = message
-        self.fields = tuple(fields)
-
-
-class NotFound(SupportError):
-    """The requested object does not exist."""
-
-
-class Conflict(SupportError):
-    """The request conflicts with the current state."""
-
-
-class VersionConflict(SupportError):
-    """The object was changed after the caller read it."""
+        self.detail = detail
+        self.errors = tuple(errors)
 
 
 class MalformedRequest(SupportError):
     """The request can't be parsed."""
 
-
-class ValidationFailed(SupportError):
-    """The request can be parsed but breaks a validation rule; `fields` lists each violation."""
-
-
-class RequestTooLarge(SupportError):
-    """The request exceeds a size limit."""
-
-
-class RequestTimeout(SupportError):
-    """The request did not arrive within its time limit."""
-
-
-class UnsupportedMediaType(SupportError):
-    """The request's content type is not supported."""
+    status = 400
 
 
 class Unauthenticated(SupportError):
-    """The caller could not be authenticated."""
+    """The token is missing, invalid or expired."""
+
+    status = 401
 
 
 class Forbidden(SupportError):
     """The caller is authenticated but not allowed to do this."""
 
+    status = 403
 
-class MisdirectedRequest(SupportError):
-    """The request was sent to a host name that the service does not serve."""
+
+class NotFound(SupportError):
+    """The requested object does not exist, or the caller may not see it."""
+
+    status = 404
+
+
+class RequestTimeout(SupportError):
+    """The request did not arrive within its time limit."""
+
+    status = 408
+
+
+class Conflict(SupportError):
+    """The request conflicts with the current state."""
+
+    status = 409
+
+
+class VersionConflict(SupportError):
+    """The object was changed after the caller read it."""
+
+    status = 412
+
+
+class RequestTooLarge(SupportError):
+    """The request exceeds a size limit."""
+
+    status = 413
 
 
 class UriTooLong(SupportError):
     """The request's URI exceeds a size limit."""
 
+    status = 414
+
+
+class UnsupportedMediaType(SupportError):
+    """The request's content type is not supported, or files of this type are not allowed."""
+
+    status = 415
+
+
+class MisdirectedRequest(SupportError):
+    """The request was sent to a host name that the service does not serve."""
+
+    status = 421
+
+
+class ValidationFailed(SupportError):
+    """The request can be parsed but breaks a validation rule; `errors` lists each violation."""
+
+    status = 422
+
 
 class RateLimited(SupportError):
-    """The caller exceeded its rate limit; `retry_after` is the number of seconds until the next request is allowed."""
+    """The caller exceeded its rate limit."""
 
-    def __init__(self, code: str, message: str, retry_after: int) -> None:
-        super().__init__(code, message)
+    status = 429
+
+    def __init__(self, code: str, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(code, detail)
         self.retry_after = retry_after
 
 
-class Unavailable(SupportError):
+class ServiceFailed(SupportError):
+    """5xx: the service, or what is in front of it, failed."""
+
+    status = 500
+
+
+class Unavailable(ServiceFailed):
     """A dependency of the request is unavailable; the same request may succeed later."""
 
+    status = 503
 
-class InsufficientStorage(SupportError):
+
+class InsufficientStorage(ServiceFailed):
     """The storage has no space left for the request's data."""
+
+    status = 507
 
 
 def case_not_found(case_id: str) -> NotFound:

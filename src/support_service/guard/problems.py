@@ -1,4 +1,4 @@
-"""Conversion of errors to problem responses (RFC 9457). Only this module assigns HTTP statuses to errors."""
+"""Conversion of errors to problem responses (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,6 @@ from support_service.core import errors
 from support_service.core.errors import FieldError, SupportError
 from support_service.platform.telemetry.logs import LOG_REQUEST_ID, cause_chain, describe_cause, outage_logger
 
-STATUS_BY_ERROR: dict[type[SupportError], int] = {
-    errors.NotFound: 404,
-    errors.Conflict: 409,
-    errors.VersionConflict: 412,
-    errors.MalformedRequest: 400,
-    errors.ValidationFailed: 422,
-    errors.RequestTooLarge: 413,
-    errors.RequestTimeout: 408,
-    errors.UnsupportedMediaType: 415,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.MisdirectedRequest: 421,
-    errors.UriTooLong: 414,
-    errors.RateLimited: 429,
-    errors.InsufficientStorage: 507,
-    errors.Unavailable: 503,
-}
 RETRY_AFTER_BY_STATUS = {503: "1", 507: "60"}  # seconds
 CHALLENGE = 'Bearer realm="support-service"'
 QUOTED_STRING_REPLACEMENTS = str.maketrans('"\\', "''")
@@ -110,7 +93,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
 
 def _answer(error: SupportError) -> web.Response:
     """Return the response of an error; what is unavailable is logged."""
-    response = problem_response(_status(error), error.code, error.message, error.fields, error.members)
+    response = problem_response(error.status or 500, error.code, error.detail, error.errors, error.problem)
     if isinstance(error, errors.Unavailable | errors.InsufficientStorage):
         _log_unavailable(error)
     if isinstance(error, errors.RequestTimeout):
@@ -125,12 +108,7 @@ def _answer(error: SupportError) -> web.Response:
 def _log_unavailable(error: SupportError) -> None:
     """Log the code and the innermost cause, which the response omits."""
     cause = f" ({describe_cause(error)})" if len(cause_chain(error)) > 1 else ""
-    outage_logger(error.code).warning("%s%s", error.message.rstrip("."), cause)
-
-
-def _status(error: SupportError) -> int:
-    """Return the status of an error's kind, or of the kind that it specialises."""
-    return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)
+    outage_logger(error.code).warning("%s%s", error.detail.rstrip("."), cause)
 
 
 def _challenge(error: errors.Unauthenticated) -> str:
@@ -138,7 +116,7 @@ def _challenge(error: errors.Unauthenticated) -> str:
     if error.code == "token_missing":
         return CHALLENGE
     return (
-        f'{CHALLENGE}, error="invalid_token", error_description="{error.message.translate(QUOTED_STRING_REPLACEMENTS)}"'
+        f'{CHALLENGE}, error="invalid_token", error_description="{error.detail.translate(QUOTED_STRING_REPLACEMENTS)}"'
     )
 
 

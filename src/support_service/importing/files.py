@@ -58,7 +58,7 @@ def guess_type(filename: str) -> str | None:
 
 def for_path(path: str, failure: SupportError) -> ValidationFailed:
     """Return an error of a file as that of its case."""
-    return ValidationFailed(failure.code, *_reason(path, failure.message))
+    return ValidationFailed(failure.code, *_reason(path, failure.detail))
 
 
 def _close_later(opened: ExitStack, descriptor: int) -> int:

@@ -31,9 +31,9 @@ class RefusalFile:
 
     def add(self, place: int, document: object, failure: SupportError) -> None:
         """Add a refused case, `document`, which is None if its line can't be read."""
-        refused: dict[str, Any] = {"line": place, "code": failure.code, "reason": failure.message}
-        if failure.fields:
-            refused["errors"] = [{"field": each.field, "message": each.message} for each in failure.fields]
+        refused: dict[str, Any] = {"line": place, "code": failure.code, "reason": failure.detail}
+        if failure.errors:
+            refused["errors"] = [{"field": each.field, "message": each.message} for each in failure.errors]
         if document is not None:
             refused["case"] = document
         self._file.write(pydantic_core.to_json(refused, inf_nan_mode="null") + b"\n")

@@ -107,8 +107,8 @@ def test_invalid_arguments_are_refused(path, arguments, expected):
     parsed = parser().parse_args(["token", *arguments])
     with pytest.raises(SupportError) as refusal:
         parsed.run(parsed, {"SUPPORT_TOKENS_FILE": str(path)})
-    assert expected in refusal.value.message
-    assert "\n" not in refusal.value.message
+    assert expected in refusal.value.detail
+    assert "\n" not in refusal.value.detail
     assert not path.exists()
 
 

@@ -293,7 +293,7 @@ async def test_file_without_usable_keys_stops_the_start(open_verifier, tmp_path,
     with pytest.raises(Unavailable) as refusal:
         await open_verifier(str(path))
     assert refusal.value.code == "keys_unavailable"
-    assert "\n" not in refusal.value.message
+    assert "\n" not in refusal.value.detail
 
 
 def test_pem_key_of_an_unsupported_curve_is_skipped():

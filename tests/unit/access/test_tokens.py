@@ -61,7 +61,7 @@ async def refusal(authenticator, token):
     """The code of the refusal that a token gets."""
     with pytest.raises(Unauthenticated) as refused:
         await authenticator.verify(token)
-    assert not token or token not in refused.value.message
+    assert not token or token not in refused.value.detail
     return refused.value.code
 
 
@@ -168,8 +168,8 @@ async def test_missing_token_file_stops_the_start(path, content):
     with pytest.raises(Unavailable) as refused:
         await FileTokenVerifier(path).open()
     assert refused.value.code == "tokens_unavailable"
-    assert str(path) in refused.value.message
-    assert "\n" not in refused.value.message
+    assert str(path) in refused.value.detail
+    assert "\n" not in refused.value.detail
 
 
 GOOD = {"name": "lan", "sha256": "0" * 64, "role": "service", "created": "2026-11-25T12:00:00Z"}

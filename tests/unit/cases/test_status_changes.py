@@ -68,7 +68,7 @@ async def test_status_changes_only_as_the_table_allows(service, case_with_status
         with pytest.raises(Conflict) as refusal:
             await attempt
         assert refusal.value.code == "status_move_not_allowed"
-        assert all(status in refusal.value.message for status in ALLOWED_STATUS_CHANGES[before])
+        assert all(status in refusal.value.detail for status in ALLOWED_STATUS_CHANGES[before])
     assert await stored_case(service, case.id) == original
 
 

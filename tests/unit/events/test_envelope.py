@@ -146,15 +146,15 @@ def test_error_names_each_invalid_attribute(change, error):
     """With its rule. The length of the error is limited."""
     with pytest.raises(ValidationFailed) as refusal:
         read(shipment_event() | change)
-    assert refusal.value.message == f"The event is invalid: {error}"
-    assert [f"{each.field}: {each.message}" for each in refusal.value.fields] == [error]
+    assert refusal.value.detail == f"The event is invalid: {error}"
+    assert [f"{each.field}: {each.message}" for each in refusal.value.errors] == [error]
 
 
 def test_many_wrong_attributes_give_a_short_error():
     """A document of another kind, with many members, gets no longer answer than any other."""
     with pytest.raises(ValidationFailed) as refusal:
         read(shipment_event() | {f"X{number}": "" for number in range(5000)})
-    assert len(refusal.value.message) < 16_000
+    assert len(refusal.value.detail) < 16_000
 
 
 @hypothesis.given(strategies.dictionaries(strategies.sampled_from([*shipment_event(), "eventType", "payload"]), JSON))

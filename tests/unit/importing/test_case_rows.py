@@ -104,7 +104,7 @@ def test_contradictions_are_refused(fields, field):
     """A path or an external id that is given twice, and a message that names another file."""
     with pytest.raises(ValidationFailed) as refused:
         built(**fields)
-    assert [each.field for each in refused.value.fields] == [field]
+    assert [each.field for each in refused.value.errors] == [field]
 
 
 def test_conversation_that_the_api_would_refuse_is_refused():

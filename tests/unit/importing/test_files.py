@@ -59,7 +59,7 @@ def test_other_paths_are_refused(folder, path):
     with pytest.raises(ValidationFailed) as refused:
         open_below(folder, path)
     assert not isinstance(refused.value, MissingFile)
-    assert refused.value.fields[0].field == "attachments"
+    assert refused.value.errors[0].field == "attachments"
     assert "secret" not in path or "secret" in str(refused.value)
 
 

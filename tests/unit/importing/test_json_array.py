@@ -32,7 +32,7 @@ async def test_element_beyond_the_limits_of_json_is_refused_in_words():
     at_the_limit = "[" * 31 + "]" * 31
     too_many = ",".join(["{}"] * 10_000)
     data = f'[{{"a":{at_the_limit}}},{{"a":[{at_the_limit}]}},{{"a":[{too_many}]}},{{"a":[]}}]'.encode()
-    reasons = [entry.refusal and entry.refusal.message async for entry in read_array(io.BytesIO(data))]
+    reasons = [entry.refusal and entry.refusal.detail async for entry in read_array(io.BytesIO(data))]
     assert reasons == [
         None,
         "The case is nested deeper than 32 levels, the limit.",

@@ -154,7 +154,7 @@ def test_unknown_fields_are_refused():
     for fields in ({"mesages": []}, {"messages": [{"authorType": "agent", "message": "a", "text": "b"}]}):
         with pytest.raises(ValidationFailed) as refused:
             to_case(new | fields, lambda document: document)
-        assert refused.value.fields[0].message == "Extra inputs are not permitted"
+        assert refused.value.errors[0].message == "Extra inputs are not permitted"
 
 
 def test_names_of_fields_may_be_in_snake_case():
@@ -167,4 +167,4 @@ def test_names_of_fields_may_be_in_snake_case():
     assert case.messages[0].sent_at.year == 2024
     with pytest.raises(ValidationFailed) as refused:
         to_case({"subject": "A", "channel": "email"}, lambda document: document)
-    assert [each.field for each in refused.value.fields] == ["externalId"]
+    assert [each.field for each in refused.value.errors] == ["externalId"]

@@ -14,7 +14,7 @@ from observability.alerts.alert import runbook_of
 import support_service
 from support_service.commands.parser import parser
 from support_service.core import errors, problem_codes
-from support_service.guard.problems import CODE_BY_STATUS, STATUS_BY_ERROR
+from support_service.guard.problems import CODE_BY_STATUS
 from support_service.platform.database.failures import DATABASE_CODES
 from tests.support.promql import NAME, RULES, known_series, queried_series, series_family
 from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, VIETNAMESE, blocks, page_text
@@ -225,10 +225,10 @@ ERRORS_OF_KINDS = {
 
 def raised():
     """(code, status) of every error that the source makes: by its kind, or where HTTP's own layer refuses."""
-    statuses = {kind.__name__: status for kind, status in STATUS_BY_ERROR.items()}
+    statuses = {name: kind.status for name, kind in vars(errors).items() if getattr(kind, "status", None)}
     found = {
         ("http_error", None),
-        *((code, STATUS_BY_ERROR[errors.Unavailable]) for code in DATABASE_CODES),
+        *((code, errors.Unavailable.status) for code in DATABASE_CODES),
         *((code, key) for key, code in CODE_BY_STATUS.items()),
     }
     for name, call in calls():
@@ -238,10 +238,10 @@ def raised():
         if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
             found.add((values[1], values[0]))
         if name == "expect_resource_version" and values[2] is not None:
-            found.add((values[2], STATUS_BY_ERROR[errors.VersionConflict]))
+            found.add((values[2], errors.VersionConflict.status))
         if name == "Kind":  # of named resources, which raise these
             found |= {
-                (each.value.value, STATUS_BY_ERROR[ERRORS_OF_KINDS[each.arg]])
+                (each.value.value, ERRORS_OF_KINDS[each.arg].status)
                 for each in call.keywords
                 if each.arg in ERRORS_OF_KINDS
             }
