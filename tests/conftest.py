@@ -19,9 +19,8 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.server import READ_BUFFER
-from support_service.timeline.cache.base import SnapshotStore
-from support_service.timeline.cache.memory import InProcessCache
-from support_service.timeline.cache.redis import RedisCache
+from support_service.timeline.cache import InProcessCache, SnapshotStore
+from support_service.timeline.redis_cache import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.examples import load_profile
 from tests.support.scrape import Changes, Scrape

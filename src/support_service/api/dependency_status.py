@@ -15,7 +15,7 @@ from support_service.platform.database import Database
 from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.platform.telemetry.instruments import Observations
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
+from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 
 OK, OFF = "ok", "off"
 BROKER_UNAVAILABLE = "broker_unavailable"

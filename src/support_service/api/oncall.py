@@ -37,7 +37,7 @@ from support_service.api.routing.services import Services
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.timeline.cache.base import CacheUnavailable
+from support_service.timeline.cache import CacheUnavailable
 from support_service.timeline.overrides import TTL_OVERRIDE
 
 BROKER_SILENT = "The Redis of events does not answer."

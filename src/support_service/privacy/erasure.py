@@ -30,9 +30,9 @@ from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteO
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import discard_operation
-from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.base import CacheUnavailable
-from support_service.timeline.cache.redis import RedisCache
+from support_service.timeline import snapshots
+from support_service.timeline.cache import CacheUnavailable
+from support_service.timeline.redis_cache import RedisCache
 
 log = logging.getLogger(__name__)
 

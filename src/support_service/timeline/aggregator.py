@@ -14,9 +14,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.timeline.cache.base import CacheUnavailable, SnapshotStore
-from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
-from support_service.timeline.cache.snapshots import Snapshot, Snapshots
+from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 from support_service.timeline.merge import Entry
 from support_service.timeline.overrides import Overrides
 from support_service.timeline.single_flight import (
@@ -26,7 +24,8 @@ from support_service.timeline.single_flight import (
     SingleFlightTimings,
     SourceResult,
 )
-from support_service.timeline.sources.client import SourceClient
+from support_service.timeline.snapshots import Snapshot, SnapshotCache, Snapshots, SnapshotSubject
+from support_service.timeline.source_client import SourceClient
 
 NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
 NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)

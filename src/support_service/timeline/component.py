@@ -22,14 +22,11 @@ from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIO
 from support_service.platform.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
 from support_service.platform.telemetry.stores import monitored_server
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
-from support_service.timeline.breaker import BreakerTimings
-from support_service.timeline.cache.base import RedisCacheTimings, SnapshotStore
-from support_service.timeline.cache.memory import InProcessCache
-from support_service.timeline.override_service import OverrideService
-from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides
-from support_service.timeline.sources.client import SourceClient, breaker_states
+from support_service.timeline.cache import InProcessCache, RedisCacheTimings, SnapshotStore
+from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides, OverrideService
+from support_service.timeline.source_client import SourceClient, breaker_states, create_session
+from support_service.timeline.source_health import BreakerTimings
 from support_service.timeline.sources.registry import SOURCES
-from support_service.timeline.sources.session import create_session
 
 TIMELINE_AGGREGATOR = web.AppKey("timeline_aggregator", TimelineAggregator)
 OVERRIDE_SERVICE = web.AppKey("override_service", OverrideService)
@@ -104,7 +101,7 @@ def _create_cache(
     """Return the cache, and the client of its Redis; None without one."""
     if settings.redis_url is None:
         return InProcessCache(), None
-    from support_service.timeline.cache.redis import RedisCache
+    from support_service.timeline.redis_cache import RedisCache
 
     measure = operation_metrics(app, "redis", REDIS_OPERATIONS).record
     cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)

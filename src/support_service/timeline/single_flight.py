@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.platform.background import run_in_background
-from support_service.timeline.cache.base import CacheUnavailable, Lease
-from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
-from support_service.timeline.cache.snapshots import CachedSnapshots, Snapshot, Snapshots, newer_snapshots
+from support_service.timeline.cache import CacheUnavailable, Lease
 from support_service.timeline.merge import Entry
-from support_service.timeline.sources.answers import TimelineBudget
+from support_service.timeline.snapshots import (
+    CachedSnapshots,
+    Snapshot,
+    SnapshotCache,
+    Snapshots,
+    SnapshotSubject,
+    newer_snapshots,
+)
+from support_service.timeline.source_client import SourceClient, TimelineBudget
 from support_service.timeline.sources.base import SourceCall
-from support_service.timeline.sources.client import SourceClient
 
 MAX_ENTRIES_PER_SOURCE = 500  # entries of one source
 

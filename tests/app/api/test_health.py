@@ -12,7 +12,7 @@ from support_service.events.component import EventTimings
 from support_service.guard.component import READINESS
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.database.component import DATABASE
-from support_service.timeline.breaker import FAILURES_TO_OPEN
+from support_service.timeline.source_health import FAILURES_TO_OPEN
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, upload
 from tests.support.scrape import parse
 from tests.support.timings import patient_timings

@@ -14,7 +14,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.platform.database.component import DATABASE
 from support_service.timeline.component import TIMELINE_AGGREGATOR
-from support_service.timeline.sources.recent_calls import RecentCalls
+from support_service.timeline.source_health import RecentCalls
 from tests.support.calls import eventually, open_case
 from tests.support.timings import PATIENT_API, patient_timings
 

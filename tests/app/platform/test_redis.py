@@ -14,8 +14,8 @@ from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
 from support_service.guard.shared_rates import SharedRateLimits
 from support_service.platform.redis import ELEMENT_COST, MAX_ANSWER_BYTES
 from support_service.platform.settings import Settings, WrongSetting
-from support_service.timeline.cache.base import CacheUnavailable, RedisCacheTimings
-from support_service.timeline.cache.redis import RedisCache
+from support_service.timeline.cache import CacheUnavailable, RedisCacheTimings
+from support_service.timeline.redis_cache import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"

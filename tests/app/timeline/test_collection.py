@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.timeline.breaker import WINDOW_CALLS
+from support_service.timeline.source_health import WINDOW_CALLS
 from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline, upload
 
 pytestmark = pytest.mark.usefixtures("upstream_services")

@@ -13,14 +13,12 @@ from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
 from support_service.platform.database.component import DATABASE
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
-from support_service.timeline import overrides
+from support_service.timeline import overrides, snapshots
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.memory import InProcessCache
-from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
-from support_service.timeline.cache.snapshots import Snapshot
+from support_service.timeline.cache import InProcessCache
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE, TimelineTimings
 from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
+from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
 from tests.support.process import running
 from tests.support.promql import ROOT

@@ -36,7 +36,7 @@ MODULES = {
     "cases.clocks.policy_calendar",
     "cases.clocks.shown_clocks",
     "timeline",
-    "timeline.breaker",
+    "timeline.source_health",
     "timeline.override_rules",
 }
 FOREIGN = {"aiohttp.web", "alembic", "asyncpg", "cachetools", "cloudevents", "multipart", "obstore", "opentelemetry"}

@@ -28,9 +28,9 @@ from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
-from support_service.timeline.breaker import BreakerTimings
-from support_service.timeline.cache.base import RedisCacheTimings
+from support_service.timeline.cache import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
+from support_service.timeline.source_health import BreakerTimings
 from tests.e2e.drill import TIME
 
 MINIMUM = 0.25  # seconds

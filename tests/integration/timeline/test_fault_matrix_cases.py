@@ -6,8 +6,8 @@ import json
 import pytest
 
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.breaker import BreakerTimings
 from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
+from support_service.timeline.source_health import BreakerTimings
 from tests.support import upstream_faults as faults
 from tests.support.timeline.harness import (
     ALL_ENTRIES,

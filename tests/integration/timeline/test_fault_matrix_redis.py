@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from support_service.core.domain import references
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
-from support_service.timeline.cache.snapshot_cache import SnapshotCache, SnapshotSubject
 from support_service.timeline.component import TIMELINE_CACHE
+from support_service.timeline.snapshots import SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh
 from tests.support.servers import RedisServer
 from tests.support.timeline import redis_faults

@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from support_service.timeline.cache.base import RedisCacheTimings
+from support_service.timeline.cache import RedisCacheTimings
 from support_service.timeline.component import TimelineTimings
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.timeline.harness import open_services

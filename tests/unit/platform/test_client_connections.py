@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from support_service.platform.http_client import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswers
-from support_service.timeline.sources.session import create_session
+from support_service.timeline.source_client import create_session
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.timeline.breaker import FAILURES_TO_OPEN, WINDOW_CALLS, BreakerTimings, CircuitBreaker
+from support_service.timeline.source_health import FAILURES_TO_OPEN, WINDOW_CALLS, BreakerTimings, CircuitBreaker
 
 TIMINGS = BreakerTimings()
 

@@ -6,9 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION
-from support_service.timeline.cache.base import CacheUnavailable, Lease, RedisCacheTimings
-from support_service.timeline.cache.memory import InProcessCache
-from support_service.timeline.cache.redis import MAX_BATCHES_IN_FLIGHT, RedisCache
+from support_service.timeline.cache import CacheUnavailable, InProcessCache, Lease, RedisCacheTimings
+from support_service.timeline.redis_cache import MAX_BATCHES_IN_FLIGHT, RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.timeline.fixtures import FAST_RECONNECT
 from tests.support.timeline.harness import SHORT_TIMEOUT

@@ -9,10 +9,9 @@ from support_service.core.domain.references import SourceReferences
 from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from support_service.timeline.cache import snapshots
-from support_service.timeline.cache.base import CacheUnavailable, Lease
-from support_service.timeline.cache.snapshot_cache import MAX_WRITE_ATTEMPTS, SnapshotCache, SnapshotSubject
-from support_service.timeline.cache.snapshots import CachedSnapshots
+from support_service.timeline import snapshots
+from support_service.timeline.cache import CacheUnavailable, Lease
+from support_service.timeline.snapshots import MAX_WRITE_ATTEMPTS, CachedSnapshots, SnapshotCache, SnapshotSubject
 from tests.support.scrape import Scrape
 
 CASE = SnapshotSubject("case-1", {}, 0)

@@ -13,8 +13,7 @@ from aioresponses import aioresponses
 from support_service.core.domain.references import SourceReferences
 from support_service.platform.background import run_in_background
 from support_service.platform.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
-from support_service.timeline.sources.answers import CallFailure, TimelineBudget
-from support_service.timeline.sources.client import MAX_CALLS, SourceClient
+from support_service.timeline.source_client import MAX_CALLS, CallFailure, SourceClient, TimelineBudget
 from support_service.timeline.sources.registry import SOURCES
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}

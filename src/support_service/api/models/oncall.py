@@ -8,7 +8,7 @@ from pydantic import Field
 from support_service.api.models.overrides import ShownOverride
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.timeline.breaker import State
+from support_service.timeline.source_health import State
 
 EXAMPLE_LINKS = {
     "runbook": "https://ops.example/runbooks/support-timeline-source-down.md",

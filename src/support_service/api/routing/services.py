@@ -32,8 +32,8 @@ from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.telemetry.provider import Metrics
 from support_service.stream.service import ChangeStream
 from support_service.timeline.aggregator import TimelineAggregator
-from support_service.timeline.cache.base import SnapshotStore
-from support_service.timeline.override_service import OverrideService
+from support_service.timeline.cache import SnapshotStore
+from support_service.timeline.overrides import OverrideService
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from support_service.core.errors import InsufficientStorage, SupportError, Unava
 from support_service.platform.telemetry.traces import current_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
-UPSTREAM_LOGGERS = ("support_service.timeline.sources.client", "support_service.timeline.cache.snapshot_cache")
+UPSTREAM_LOGGERS = ("support_service.timeline.source_client", "support_service.timeline.snapshots")
 # Loggers of webhook deliveries, and of what a dependency or a limit makes unavailable, each in their children.
 WEBHOOK_LOGGER = "support_service.events.webhooks"
 UNAVAILABLE_LOGGER = "support_service.unavailable"

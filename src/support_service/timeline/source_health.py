@@ -1,14 +1,19 @@
-"""A circuit breaker: stops the calls to a failing service for some seconds, then tries it with one call."""
+"""The health of a source as this replica sees it: a circuit breaker, and the last calls."""
 
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 WINDOW_CALLS = 10  # number of last calls that are considered
 FAILURES_TO_OPEN = 5  # failures among them that open the circuit
+RECENT_WINDOW = 300.0  # seconds
+MAX_RECENT_CALLS = 1000  # of the window; a busy source's window is shorter
+ANSWERED = ("ok", "not_found")
 
 State = Literal["closed", "open", "half_open"]
 
@@ -22,7 +27,9 @@ class BreakerTimings:
 
 
 class CircuitBreaker:
-    """The circuit breaker of one service. Each call asks for admission first, and reports its result with it.
+    """Stops the calls to a failing service for some seconds, then tries it with one call.
+
+    Each call asks for admission first, and reports its result with it.
 
     A report from a call admitted before the last change of state is ignored: it says nothing about the present state.
     """
@@ -74,3 +81,40 @@ class CircuitBreaker:
         self._open_for = min(self._open_for * 2, self._timings.max_open_for) or self._timings.open_for
         # The random factor keeps replicas that saw the same failure from retrying at the same moment.
         self._until = self._clock() + self._open_for * random.uniform(0.8, 1.2)
+
+
+@dataclass(frozen=True, slots=True)
+class RecentSummary:
+    """What the calls of the window say; shares and times are None without calls."""
+
+    calls: int
+    error_share: float | None  # of calls without a usable answer, including calls that the circuit breaker rejected
+    p95: float | None  # seconds, of the calls that were made
+    last_answer_at: datetime | None  # also from before the window
+
+
+class RecentCalls:
+    """The calls of the last five minutes: how many failed, and how long they took."""
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[float, float, str]] = deque(maxlen=MAX_RECENT_CALLS)  # end, seconds, outcome
+        self._last_answer: float | None = None  # seconds since 1970
+
+    def record(self, seconds: float, outcome: str) -> None:
+        """Record a call with a value of SOURCE_OUTCOMES."""
+        self._calls.append((time.monotonic(), seconds, outcome))
+        if outcome in ANSWERED:
+            self._last_answer = time.time()
+
+    def summary(self) -> RecentSummary:
+        """Return what the calls of the window say."""
+        oldest = time.monotonic() - RECENT_WINDOW
+        calls = [(seconds, outcome) for at, seconds, outcome in self._calls if at >= oldest]
+        failed = sum(outcome not in ANSWERED for _, outcome in calls)
+        times = sorted(seconds for seconds, outcome in calls if outcome != "open")
+        return RecentSummary(
+            calls=len(calls),
+            error_share=failed / len(calls) if calls else None,
+            p95=times[math.ceil(0.95 * len(times)) - 1] if times else None,
+            last_answer_at=None if self._last_answer is None else datetime.fromtimestamp(self._last_answer, UTC),
+        )

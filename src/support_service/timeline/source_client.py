@@ -4,8 +4,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
+from typing import Literal
 
 import aiohttp
 import pydantic_core
@@ -14,23 +16,15 @@ from yarl import URL
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_limits import exceeds_depth, has_too_many_containers
-from support_service.platform.http_client import describe_client_error
+from support_service.platform.http_client import LimitedConnector, describe_client_error
 from support_service.platform.telemetry.instruments import Instruments, Observations
 from support_service.platform.telemetry.instruments.timeline import BREAKER_STATES
 from support_service.platform.telemetry.traces import propagation_headers
-from support_service.timeline.breaker import BreakerTimings, CircuitBreaker
-from support_service.timeline.sources.answers import (
-    DEADLINE_EXCEEDED,
-    NOT_FOUND,
-    SourceAnswer,
-    TimelineBudget,
-    failed_answer,
-    read_body,
-    rejected_id,
-)
+from support_service.timeline.merge import Entry
+from support_service.timeline.source_health import BreakerTimings, CircuitBreaker, RecentCalls
 from support_service.timeline.sources.base import Source, SourceCall
-from support_service.timeline.sources.recent_calls import RecentCalls
 
+MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
 MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
 # The service can't read an id, such as a text where its ids are numbers. Each call has exactly one id, and it alone
@@ -44,6 +38,66 @@ RETRY_PAUSE = (0.01, 0.05)  # seconds
 REQUEST_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailure:
+    """Why a call gave no entries: the stage that failed, and a short reason. `stage` is None if no call was made."""
+
+    stage: Literal["http", "aggregate"] | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """The result of one call; `outcome` is a value of SOURCE_OUTCOMES."""
+
+    outcome: str
+    entries: list[Entry]
+    failure: CallFailure | None = None
+    good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
+    note: str | None = None  # what the readers of the timeline should know about a complete answer
+
+
+NOT_FOUND = SourceAnswer("not_found", [])
+
+
+def rejected_id(status: int) -> SourceAnswer:
+    """Return the answer of a service that rejects the id asked for: it has nothing under that id, as after a 404."""
+    return replace(NOT_FOUND, note=f"id rejected with status {status}")
+
+
+def failed_answer(
+    outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None
+) -> SourceAnswer:
+    """Return the answer of a failed call, without entries."""
+    return SourceAnswer(outcome, [], CallFailure(stage, reason), good)
+
+
+DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the deadline passed while the call waited
+
+
+class TimelineBudget:
+    """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self.slots = slots
+        self._bytes_left = MAX_ANSWER_BYTES
+
+    def take(self, size: int) -> bool:
+        """Count received bytes; return whether they are within the limit of `MAX_ANSWER_BYTES`."""
+        self._bytes_left -= size
+        return self._bytes_left >= 0
+
+
+async def read_body(response: aiohttp.ClientResponse, budget: TimelineBudget) -> bytes | None:
+    """Read the body; return None as soon as it exceeds the timeline's limit."""
+    chunks = []
+    async for chunk in response.content.iter_any():
+        if not budget.take(len(chunk)):
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 class SourceClient:
@@ -236,3 +290,25 @@ async def _acquire(slots: asyncio.Semaphore, deadline: float) -> bool:
             return await slots.acquire()
     except TimeoutError:
         return False
+
+
+async def prevent_retry(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Raise a lost connection as an error after which aiohttp does not retry: SourceClient does, within its budget."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as failure:
+        raise aiohttp.ClientConnectionError(str(failure)) from failure
+
+
+def create_session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    """Return the HTTP session for all sources; each source limits its own calls and their time."""
+    return aiohttp.ClientSession(
+        connector=LimitedConnector(),
+        timeout=aiohttp.ClientTimeout(),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # requests ask for uncompressed answers
+        trace_configs=trace_configs,
+        middlewares=(prevent_retry,),
+    )

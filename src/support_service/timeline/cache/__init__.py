@@ -1,1 +1,0 @@
-"""Cached snapshots of the sources' answers, in process memory or in Redis."""
