@@ -3,8 +3,8 @@
 from contextlib import nullcontext
 from datetime import datetime
 
-from support_service.api.case_events import new_history
-from support_service.api.kept_documents import CaseDocument
+from support_service.api.case_document.cache import CaseDocument
+from support_service.api.case_document.own_entries import new_history
 from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.models.cases import CaseDetailQuery
 from support_service.api.presence import add_viewers, with_viewers

@@ -6,7 +6,7 @@ from functools import partial
 from aiohttp import web
 
 from support_service.api.admin import admin_server
-from support_service.api.case_documents import CaseDocuments
+from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.me import permissions_by_role
 from support_service.api.oncall_parts import OnCallParts

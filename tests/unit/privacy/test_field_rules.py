@@ -6,7 +6,7 @@ import pydantic_core
 import pytest
 from pydantic import BaseModel
 
-from support_service.api.case_events import change_entries
+from support_service.api.case_document.own_entries import change_entries
 from support_service.cases.clocks.shown_clocks import ShownClock
 from support_service.cases.erasure import erase_event
 from support_service.cases.masking import MASKED, Masker

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from support_service.api.case_documents import CaseDocuments
+from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.cursors import CursorSeal

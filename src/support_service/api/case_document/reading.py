@@ -13,9 +13,9 @@ from typing import TypeVar
 import pydantic_core
 from cachetools import LRUCache
 
-from support_service.api.case_encoder import CaseEncoder, with_own_timeline
-from support_service.api.case_json import with_clocks, with_timeline
-from support_service.api.kept_documents import CaseDocument, KeptTimeline, OwnEntries
+from support_service.api.case_document.cache import CaseDocument, KeptTimeline, OwnEntries
+from support_service.api.case_document.encoder import CaseEncoder, with_own_timeline
+from support_service.api.case_document.parts import with_clocks, with_timeline
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case

@@ -6,9 +6,9 @@ from typing import Any
 
 import pydantic_core
 
-from support_service.api.case_events import change_entries
-from support_service.api.case_json import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_timeline
-from support_service.api.kept_documents import CaseChanges, CaseDocument, EncodedEntries, OwnEntries
+from support_service.api.case_document.cache import CaseChanges, CaseDocument, EncodedEntries, OwnEntries
+from support_service.api.case_document.own_entries import change_entries
+from support_service.api.case_document.parts import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_timeline
 from support_service.attachments.model import attachment_url
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case

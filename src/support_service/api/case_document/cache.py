@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from support_service.api.case_json import with_clocks
+from support_service.api.case_document.parts import with_clocks
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
