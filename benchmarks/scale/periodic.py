@@ -8,8 +8,9 @@ from time import perf_counter
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
-from support_service.cases.clocks import clock_counts, clock_store
+from support_service.cases.clocks import clock_counts
 from support_service.cases.clocks.detector import DetectorTimings
+from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
 from support_service.platform import database as databases
 from support_service.platform.database import Reader
@@ -47,7 +48,7 @@ async def _clock_gauges(database: Reader) -> None:
 
 
 async def _due_clocks(database: Reader, after: timedelta = timedelta(0)) -> None:
-    await clock_store.cases_due(database, utc_now() + after, DetectorTimings().batch_size)
+    await clock_rows.cases_due(database, utc_now() + after, DetectorTimings().batch_size)
 
 
 async def _many_due_clocks(database: Reader) -> None:

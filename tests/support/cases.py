@@ -8,8 +8,8 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import Case, CaseSummary
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
-from support_service.cases.store import case_store
-from support_service.cases.store.case_reading import to_case
+from support_service.cases.sql import case_rows
+from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def add_cases(database):
     async def add_cases(*stored, references=()):
         async with database.transaction() as tx:
             for each in stored:
-                await case_store.add_case(tx, each, references)
+                await case_rows.add_case(tx, each, references)
 
     return add_cases
 

@@ -11,7 +11,7 @@ from support_service.api.routing.problem_groups import CASE_PROBLEMS
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
-from support_service.platform.audit import chain, store
+from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import StoredAuditEntry
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
@@ -26,7 +26,7 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     """
     before = pagination.decode_cursor(query.cursor)
     page, more = (
-        await store.read_case_entries(call.services.database, case_id, before, query.limit)
+        await entry_rows.read_case_entries(call.services.database, case_id, before, query.limit)
         if is_valid_id(case_id)
         else ([], False)
     )

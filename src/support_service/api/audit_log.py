@@ -13,7 +13,7 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
 from support_service.api.routing.route import Route
 from support_service.core import pagination
-from support_service.platform.audit.store import AuditFilters, find_entries
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries
 from support_service.platform.audit.verify import verify_part
 
 

@@ -24,7 +24,7 @@ from support_service.cases.model.requests import (
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
-from support_service.cases.store.case_reading import StoredCase
+from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.logs import LOG_CASE_ID

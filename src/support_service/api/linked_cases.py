@@ -1,7 +1,7 @@
 """A case read together with its duplicates. Such an answer depends on several cases, so it is not kept."""
 
 from support_service.api.routing.services import Services
-from support_service.cases.store.case_reading import StoredCase
+from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.domain.principals import Principal, View
 
 READ_BYTES = 64 * 1024  # bytes of the cases that cost as much as one request: masking them takes about 10 ms

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import age_in_seconds, utc_now
@@ -69,8 +69,8 @@ class AttachmentBacklog:
                 self._disk_free = await asyncio.to_thread(self._local.free)
             except OSError:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
-        self._totals = await rows.ledger_totals(self._database, LOCAL)
-        self._oldest = await rows.oldest_created_at(self._database, LOCAL) if self._totals.files else None
+        self._totals = await attachment_rows.ledger_totals(self._database, LOCAL)
+        self._oldest = await attachment_rows.oldest_created_at(self._database, LOCAL) if self._totals.files else None
         self._read_at = utc_now()
         if self._disk_free is not None:
             self.free_history.append((self._read_at, self._disk_free))

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
+from support_service.attachments.attachment_rows import FILE_COUNT, LEDGER_ROW, OWNER, to_owner
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.model import StoredAttachment, attachment_url, attachment_view, audit_fields
-from support_service.attachments.rows import FILE_COUNT, LEDGER_ROW, OWNER, to_owner
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed, case_not_found
@@ -148,7 +148,7 @@ async def add_attachment(work: UnitOfWork, added: StoredAttachment, max_files: i
     await outbox.append_event(work.tx, added.ticket_id, outbox.CASE_UPDATED, added.created_at, **event)
     changes = {name: (None, value) for name, value in audit_fields(added).items()}
     await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
-    if not await rows.add(work.tx, added, max_files):
+    if not await attachment_rows.add(work.tx, added, max_files):
         raise case_full(max_files)
 
 
@@ -156,7 +156,7 @@ async def count_attachments(work: UnitOfWork, added: Sequence[StoredAttachment],
     """Count added attachments in the ledger and the gauges. This must be the last step of `work`."""
     for storage in sorted({each.storage for each in added}):
         sizes = [each.size_bytes for each in added if each.storage == storage]
-        totals = await rows.add_to_ledger(work.tx, storage, len(sizes), sum(sizes))
+        totals = await attachment_rows.add_to_ledger(work.tx, storage, len(sizes), sum(sizes))
         work.after_commit(partial(backlog.update, storage, totals))
 
 
@@ -167,13 +167,13 @@ async def remove_attachments(
 
     Append an event about each to the outbox, unless `public_url` is None. This must be the last step of `work`.
     """
-    removed = await rows.remove(work.tx, ids, reason, at) if ids else []
+    removed = await attachment_rows.remove(work.tx, ids, reason, at) if ids else []
     if public_url is not None:
         change = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
         events = [(each.ticket_id, at, {**change, "attachment": attachment_view(each, public_url)}) for each in removed]
         await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
     await audit_removal(work, removed, reason, at)
-    await rows.subtract_from_ledger(work.tx, removed)
+    await attachment_rows.subtract_from_ledger(work.tx, removed)
     return removed
 
 
@@ -208,9 +208,9 @@ class NamedFiles:
     async def find(self, work: UnitOfWork, case_id: str) -> str:
         """Return the URI of the first file. `work` must have locked the case. Raises ValidationFailed."""
         principal = work.origin.principal
-        found = await rows.list_staged(work.tx, principal, case_id, self._ids, utc_now())
+        found = await attachment_rows.list_staged(work.tx, principal, case_id, self._ids, utc_now())
         by_id = {each.id: each for each in found}
-        for each in await rows.list_by_ids(work.tx, case_id, self._ids):
+        for each in await attachment_rows.list_by_ids(work.tx, case_id, self._ids):
             if principal.may_see_visibility(each.visibility):
                 by_id[each.id] = each
         if missing := set(self._ids) - by_id.keys():
@@ -226,7 +226,7 @@ class NamedFiles:
         """
         if not self._staged:
             return
-        if not await rows.take_staged(work.tx, self._staged):
+        if not await attachment_rows.take_staged(work.tx, self._staged):
             raise self._unknown({each.id for each in self._staged})
         self._staged = [replace(each, created_at=at, visibility=visibility) for each in self._staged]
         for each in self._staged:

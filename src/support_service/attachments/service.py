@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
+from support_service.attachments.attachment_rows import LEDGER_ROW
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_files import (
     CaseFileLimits,
@@ -19,7 +20,6 @@ from support_service.attachments.case_files import (
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
 from support_service.attachments.uploader import AttachmentUploader, UploadSlots
 from support_service.core.clock import time_after, utc_now
@@ -73,7 +73,7 @@ class AttachmentService:
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
-        found = await rows.list_with_owner(self._database, case_id) if is_valid_id(case_id) else None
+        found = await attachment_rows.list_with_owner(self._database, case_id) if is_valid_id(case_id) else None
         if found is None or not principal.may_see(found.owner):
             raise case_not_found(case_id)
         return [each for each in found.attachments if principal.may_see_visibility(each.visibility)]
@@ -81,7 +81,11 @@ class AttachmentService:
     async def list_by_cases(self, principal: Principal, case_ids: Sequence[str], limit: int) -> list[StoredAttachment]:
         """Return at most `limit` attachments of cases that the principal may see, newest first."""
         public_only = not principal.may_see_visibility("internal")
-        return await rows.list_by_cases(self._database, case_ids, limit, public_only=public_only) if case_ids else []
+        return (
+            await attachment_rows.list_by_cases(self._database, case_ids, limit, public_only=public_only)
+            if case_ids
+            else []
+        )
 
     async def get(self, principal: Principal, case_id: str, attachment_id: str) -> StoredAttachment:
         """Return one attachment, or a staged file of the principal.
@@ -89,11 +93,11 @@ class AttachmentService:
         Raises NotFound if it is unknown or the principal may not see it.
         """
         valid = is_valid_id(case_id) and is_valid_id(attachment_id)
-        found = await rows.get(self._database, case_id, attachment_id) if valid else None
+        found = await attachment_rows.get(self._database, case_id, attachment_id) if valid else None
         if found and principal.may_see(found.owner) and principal.may_see_visibility(found.attachment.visibility):
             return found.attachment
         if found is None and valid:
-            staged = await rows.list_staged(self._database, principal, case_id, [attachment_id], utc_now())
+            staged = await attachment_rows.list_staged(self._database, principal, case_id, [attachment_id], utc_now())
             if staged:
                 return staged[0]
         raise attachment_not_found(attachment_id)
@@ -114,9 +118,9 @@ class AttachmentService:
                         yield block
                     return
             except Unavailable as failure:
-                current = await rows.get_by_id(self._database, attachment.id) or await rows.get_staged(
+                current = await attachment_rows.get_by_id(
                     self._database, attachment.id
-                )
+                ) or await attachment_rows.get_staged(self._database, attachment.id)
                 if current is not None and current.storage_key == attachment.storage_key:
                     if isinstance(failure, UnreadableFile):
                         self._count_unreadable(attachment, failure)
@@ -148,7 +152,7 @@ class AttachmentService:
         attachment = await self.get(origin.principal, case_id, attachment_id)
         case: CaseForUpload | None = None
         async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
-            removed = await rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
+            removed = await attachment_rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
             if not removed:
                 require_may_remove(origin.principal)
                 case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
@@ -165,8 +169,8 @@ class AttachmentService:
 
     async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
         """Delete all files of a case that `work` has locked. After the commit, call `delete_bytes`."""
-        discarded = await rows.discard_staged_of_case(work.tx, case_id, at)
-        ids = [attachment.id for attachment in await rows.list_by_case(work.tx, case_id)]
+        discarded = await attachment_rows.discard_staged_of_case(work.tx, case_id, at)
+        ids = [attachment.id for attachment in await attachment_rows.list_by_case(work.tx, case_id)]
         return discarded + await remove_attachments(work, ids, "request", at, public_url=None)
 
     async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
@@ -178,7 +182,7 @@ class AttachmentService:
             try:
                 await storage.delete(attachment.storage_key)
                 async with self._database.transaction() as tx:
-                    await delete_garbage_entries(tx, [rows.bytes_of(attachment)])
+                    await delete_garbage_entries(tx, [attachment_rows.bytes_of(attachment)])
             except Unavailable as failure:
                 log.warning("The bytes of attachment %s are deleted later: %s", attachment.id, failure)
         try:

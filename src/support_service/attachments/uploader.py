@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
+from support_service.attachments.attachment_rows import LEDGER_ROW
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_files import (
     CaseFileLimits,
@@ -20,7 +21,6 @@ from support_service.attachments.case_files import (
 )
 from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
@@ -192,7 +192,7 @@ class AttachmentUploader:
         principal, most = work.origin.principal, self._case_limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
         case = await hold_accepting_case(work.tx, principal, attachment.ticket_id, expected_versions)
-        if not await rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
+        if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
                 f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",

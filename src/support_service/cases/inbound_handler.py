@@ -5,7 +5,7 @@ from typing import Literal
 
 from support_service.cases.model.case import Message
 from support_service.cases.recorder import CaseRecorder
-from support_service.cases.store import case_store
+from support_service.cases.sql import case_rows
 from support_service.core.clock import time_after
 from support_service.core.ids import new_id
 from support_service.events import inbox
@@ -51,11 +51,11 @@ class InboundEventHandler:
             after = await inbox.begin_applying(work.tx, event)
             if after is None:
                 return None
-            found = await case_store.lock_cases_with_references(
+            found = await case_rows.lock_cases_with_references(
                 work.tx, event.data.references(), after, self._batch_size
             )
             messages = [_message(case.id, event, time_after(case.latest)) for case in found]
-            await case_store.add_bot_messages(work.tx, messages)
+            await case_rows.add_bot_messages(work.tx, messages)
             real = sum(not case.synthetic for case in found)
             await self._recorder.bot_messages_added(work, messages, real)
             more = len(found) == self._batch_size

@@ -14,9 +14,9 @@ from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.links import DUPLICATE_OF, MAX_LINKS, RELATED
 from support_service.cases.model.requests import NewLink
 from support_service.cases.recorder import CaseRecorder
-from support_service.cases.store import case_links as store
-from support_service.cases.store.case_links import StoredLink
-from support_service.cases.store.case_reading import StoredCase
+from support_service.cases.sql import link_rows
+from support_service.cases.sql.case_reading import StoredCase
+from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
@@ -54,21 +54,21 @@ class LinkService:
         rows = [*([DIRECTED_LINKS] if is_directed else []), *_case_rows(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
             if is_directed:
-                await store.lock_directed_links(work.tx)
+                await link_rows.lock_directed_links(work.tx)
             cases = await self._lock(work, (case_id, new.case_id), expected)
             link = _new_link(new, cases[case_id].current, cases[new.case_id].current)
-            present = await store.of_cases(work.tx, cases)
+            present = await link_rows.of_cases(work.tx, cases)
             if same := next((each for each in present if each.is_same(link)), None):
                 return same.seen_from(case_id), False
             _check_numbers(link, present)
-            if is_directed and await store.closes_cycle(work.tx, link):
+            if is_directed and await link_rows.closes_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
             if link.kind == DUPLICATE_OF and cases[link.other_case_id].current.status == "closed":
                 raise Conflict(
                     "duplicate_of_closed_case",
                     "The other case is closed. Reopen it first, or name a case that is not closed.",
                 )
-            await store.add(work.tx, link)
+            await link_rows.add(work.tx, link)
             await self._record(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:
                 await cases[case_id].set_status("closed")
@@ -79,12 +79,12 @@ class LinkService:
 
         Raises NotFound and VersionConflict.
         """
-        link = await store.find(self._database, link_id)
+        link = await link_rows.find(self._database, link_id)
         ends = (link.case_id, link.other_case_id) if link else ()
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
         async with unit_of_work(self._database, origin, *_case_rows(*ids)) as work:
             cases = await self._lock(work, ids, expected)
-            if link is None or case_id not in ends or not await store.remove(work.tx, link.id):
+            if link is None or case_id not in ends or not await link_rows.remove(work.tx, link.id):
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
             at = time_after(max(case.current.updated_at for case in cases.values()))
             await self._record(work, link, cases, "link.removed", at)
@@ -97,14 +97,14 @@ class LinkService:
         self, principal: Principal, case_id: str, *, with_history: bool = False
     ) -> list[StoredCase]:
         """Return a case's duplicates that the principal may see, with what the principal may read of them."""
-        return await store.read_duplicates(self._database, case_id, principal, with_history=with_history)
+        return await link_rows.read_duplicates(self._database, case_id, principal, with_history=with_history)
 
     async def _lock(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
 
         Raises NotFound and VersionConflict.
         """
-        cases = await store.lock_cases(work.tx, case_ids)
+        cases = await link_rows.lock_cases(work.tx, case_ids)
         for case_id in case_ids:
             if case_id not in cases or not work.origin.principal.may_see(cases[case_id]):
                 raise case_not_found(case_id)
@@ -123,7 +123,7 @@ class LinkService:
         first, second = cases[link.case_id].current, cases[link.other_case_id].current
         # As the projections show it to customers.
         public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
-        await store.change_cases(work.tx, cases, at, public=public)
+        await link_rows.change_cases(work.tx, cases, at, public=public)
         await self._recorder.link_changed(work, link, cases, action, at, public=public)
         for case in cases.values():
             case.current = case.current.model_copy(update={"updated_at": at, "version": case.current.version + 1})

@@ -5,7 +5,7 @@ from typing import Any, Self
 from support_service.cases.model.case import CaseSummary, check_status_change
 from support_service.cases.policy import check_may_assign
 from support_service.cases.recorder import CaseRecorder
-from support_service.cases.store import case_store
+from support_service.cases.sql import case_rows
 from support_service.core.clock import time_after
 from support_service.core.domain import references
 from support_service.core.domain.case_vocabulary import Status
@@ -28,7 +28,7 @@ class LockedCase:
         cls, work: UnitOfWork, recorder: CaseRecorder, case_id: str, expected: ExpectedVersions = None
     ) -> Self:
         """Lock a case until the unit of work ends. Raises NotFound and VersionConflict."""
-        case = await case_store.lock(work.tx, case_id) if is_valid_id(case_id) else None
+        case = await case_rows.lock(work.tx, case_id) if is_valid_id(case_id) else None
         if case is None or not work.origin.principal.may_see(case):
             raise case_not_found(case_id)
         expect_version(case.version, expected)
@@ -49,10 +49,10 @@ class LockedCase:
             check_status_change(before.status, changed["status"])
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
-        await case_store.update(tx, self.current, changed)
+        await case_rows.update(tx, self.current, changed)
         await self._recorder.fields_changed(self._work, before, self.current, changed)
         if "context" in changed:
-            await case_store.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
+            await case_rows.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
 
     async def set_status(self, status: Status, agent_id: str | None = None) -> None:
         """Set the status and, if given, the agent. Raises the errors of `change`."""

@@ -10,8 +10,8 @@ from support_service.cases.listing.shared_counts import SharedCountLimits, Share
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
-from support_service.cases.store import case_reading
-from support_service.cases.store.case_reading import NO_VERSION, StoredCase
+from support_service.cases.sql import case_reading
+from support_service.cases.sql.case_reading import NO_VERSION, StoredCase
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id

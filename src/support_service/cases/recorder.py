@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
-from support_service.cases.store.case_links import StoredLink
-from support_service.cases.store.case_store import CaseState
+from support_service.cases.sql.case_rows import CaseState
+from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
 from support_service.events import outbox
 from support_service.platform.audit import log as audit

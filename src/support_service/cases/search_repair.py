@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.cases.store import search
-from support_service.cases.store.case_import import ADD_DOCUMENTS
+from support_service.cases.sql import search
+from support_service.cases.sql.import_rows import ADD_DOCUMENTS
 from support_service.core.search_words import search_text
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new

@@ -17,9 +17,8 @@ from support_service.cases.model.requests import CaseChange, Closing, NewCase, N
 from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseChannels, CaseRecorder
-from support_service.cases.store import case_links, case_reading
-from support_service.cases.store import case_store as store
-from support_service.cases.store.case_reading import StoredCase, read_since
+from support_service.cases.sql import case_reading, case_rows, link_rows
+from support_service.cases.sql.case_reading import StoredCase, read_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
@@ -193,14 +192,14 @@ class CaseService(CaseReader):
         `remove_files` deletes the rows of its attachments first, with the time of the deletion.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
-            await case_links.lock_with_linked_cases(work.tx, case_id)
+            await link_rows.lock_with_linked_cases(work.tx, case_id)
             case = (await LockedCase.lock(work, self._recorder, case_id, expected)).current
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             await remove_files(work, at)
-            await case_links.change_linked_cases(work.tx, case_id)
-            await store.delete(work.tx, case_id)
+            await link_rows.change_linked_cases(work.tx, case_id)
+            await case_rows.delete(work.tx, case_id)
             await self._recorder.deleted(work, case, at)
 
     async def _add_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
@@ -209,7 +208,7 @@ class CaseService(CaseReader):
         Raises Conflict if the principal may not see that one.
         """
         while not await self._add(work, case, first):
-            existing = await store.find_case_by_external_id(work.tx, case.channel, case.external_id)
+            existing = await case_rows.find_case_by_external_id(work.tx, case.channel, case.external_id)
             if existing is None:
                 continue  # it was deleted after it had prevented the insert
             if not work.origin.principal.may_see(existing):
@@ -227,11 +226,11 @@ class CaseService(CaseReader):
             case.sla_policy, due_at = started.policy.id, started.first_due
             if started.policy.content.public or work.origin.principal.may_see_visibility("internal"):
                 case.sla = started.measured.shown(case.created_at)
-        if not await store.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
+        if not await case_rows.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
             return False
         if started:
             await started.add(work.tx, case.id)
-        case.waiting_since = store.waiting_since(case, first)
+        case.waiting_since = case_rows.waiting_since(case, first)
         await self._recorder.opened(work, case, first)
         return True
 
@@ -256,7 +255,7 @@ class CaseService(CaseReader):
         if files:
             await LockedCase.lock(work, self._recorder, case_id)
             message.attachment_uri = await files.find(work, case_id)
-        state = await store.add_message(work.tx, message) if is_valid_id(case_id) else None
+        state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
         expect_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
@@ -264,9 +263,9 @@ class CaseService(CaseReader):
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:
             _expect_not_closed(state.status)
-        shows_file = await store.update_attachment_visibility(work.tx, message)
+        shows_file = await case_rows.update_attachment_visibility(work.tx, message)
         if shows_file and message.visibility == "internal":  # a file that customers saw is hidden from them
-            await store.count_as_public(work.tx, case_id)
+            await case_rows.count_as_public(work.tx, case_id)
         if files:
             await files.add_staged(work, state.at, message.visibility)
         await self._recorder.message_added(work, message, state, closing=closing, shows_file=shows_file)
@@ -283,7 +282,7 @@ class CaseService(CaseReader):
         principal = work.origin.principal
         check_may_write(principal, new)
         await LockedCase.lock(work, self._recorder, case_id)
-        existing = await store.find_message_by_external_id(work.tx, case_id, new.external_id)
+        existing = await case_rows.find_message_by_external_id(work.tx, case_id, new.external_id)
         if existing and not principal.may_see_visibility(existing.visibility):
             raise _external_id_taken()
         return existing

@@ -43,7 +43,7 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
     Raises ValidationFailed if `--from-head` does not have 64 hexadecimal digits.
     """
-    from support_service.platform.audit import store
+    from support_service.platform.audit import entry_rows
     from support_service.platform.audit.verify import verify_chain
 
     expected_head = arguments.from_head
@@ -53,7 +53,7 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         )
 
     async def walk(database: "Database") -> "ChainVerification":
-        head, _ = await store.read_head_and_oldest_unsealed(database)
+        head, _ = await entry_rows.read_head_and_oldest_unsealed(database)
         with show_progress("audit", head.position, " entries") as bar:
             return await verify_chain(database, bytes.fromhex(expected_head) if expected_head else None, bar.advance)
 

@@ -94,7 +94,7 @@ async def _export(settings: "Settings", *, masked: bool) -> None:
     from support_service.cases.listing import case_list
     from support_service.cases.masking import Masker
     from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
-    from support_service.cases.store import case_store
+    from support_service.cases.sql import case_rows
     from support_service.core.domain.principals import SYSTEM
     from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
@@ -106,7 +106,7 @@ async def _export(settings: "Settings", *, masked: bool) -> None:
             more = page.more
             for place, summary in page.cases:
                 after = place
-                case = await case_store.get(maintenance.database, summary.id)
+                case = await case_rows.get(maintenance.database, summary.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
                     line = mask.mask(case) if masked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

@@ -7,7 +7,7 @@ from datetime import datetime
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.core.units import MAX_INTEGER
-from support_service.events import webhook_store
+from support_service.events import webhook_rows
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Row
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
@@ -23,9 +23,9 @@ class DeliveryService:
         """Return up to `limit` deliveries in a state, latest `due` first, and whether there are more.
 
         `before` is `due` and `id` of the last delivery of the page before. Rows are those of
-        `webhook_store.list_deliveries`.
+        `webhook_rows.list_deliveries`.
         """
-        found = await webhook_store.page_of_deliveries(self._database, state, before, limit + 1)
+        found = await webhook_rows.page_of_deliveries(self._database, state, before, limit + 1)
         return found[:limit], len(found) > limit
 
     async def replay(self, origin: WriteOrigin, delivery_id: str) -> None:
@@ -42,13 +42,13 @@ class DeliveryService:
             raise _not_found(delivery_id)
         now = utc_now()
         async with unit_of_work(self._database, origin) as work:
-            delivery = await webhook_store.lock_delivery(work.tx, seq)
+            delivery = await webhook_rows.lock_delivery(work.tx, seq)
             if delivery is None:
                 raise _not_found(delivery_id)
             if action == "webhook.replayed":
-                await webhook_store.replay_deliveries(work.tx, now, [seq])
+                await webhook_rows.replay_deliveries(work.tx, now, [seq])
             else:
-                await webhook_store.delete_delivery(work.tx, seq)
+                await webhook_rows.delete_delivery(work.tx, seq)
             after = {"deliveryId": seq, "endpoint": delivery.endpoint, "state": "pending"}
             dropped = action == "webhook.dropped"
             changes = {

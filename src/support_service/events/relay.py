@@ -16,7 +16,7 @@ from datetime import datetime
 from support_service.core.backoff import Backoff
 from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
-from support_service.events import lease_store, outbox_store, webhook_store
+from support_service.events import lease_rows, outbox_rows, webhook_rows
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
@@ -99,13 +99,13 @@ class OutboxRelay:
             async with asyncio.timeout(1):
                 await self._publish_pending()
                 async with self._database.transaction() as tx:
-                    await lease_store.release_lease(tx, "relay", self._holder)
+                    await lease_rows.release_lease(tx, "relay", self._holder)
         except Exception as error:  # noqa: BLE001 - a shutdown must not fail
             log.warning("Events stay in the outbox: %r", error)
 
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
-        self._backlog = await outbox_store.backlog(self._database)
+        self._backlog = await outbox_rows.backlog(self._database)
         self.backlog_read_at = utc_now()
 
     @property
@@ -123,10 +123,10 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or not await outbox_store.has_pending(self._database):
+        if not await self._hold_lease() or not await outbox_rows.has_pending(self._database):
             return 0
         batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
-        pending = await outbox_store.oldest_events(self._database, batch, max_bytes)
+        pending = await outbox_rows.oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
         if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
@@ -142,7 +142,7 @@ class OutboxRelay:
                 self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
-            await outbox_store.delete_published(tx, [event.seq for event in pending])
+            await outbox_rows.delete_published(tx, [event.seq for event in pending])
         self._count(pending, "ok")
         return len(pending)
 
@@ -154,7 +154,7 @@ class OutboxRelay:
                 return self.is_leader()
             duration, skew = self._timings.lease_duration, self._timings.max_clock_skew
             async with self._database.transaction() as tx:
-                fence = await lease_store.take_lease(
+                fence = await lease_rows.take_lease(
                     tx, "relay", self._holder, now=time.time(), duration=duration, max_clock_skew=skew
                 )
                 newest, self._newer_fence = self._newer_fence, 0
@@ -162,7 +162,7 @@ class OutboxRelay:
                     # The broker has a newer token than the database: a clock was ahead, or a backup was restored.
                     log.warning("The relay's fencing token was older than %d; it uses a newer one", newest)
                     fence = newest + 1
-                    await lease_store.set_fence(tx, "relay", fence)
+                    await lease_rows.set_fence(tx, "relay", fence)
             self._renew_at = now + duration * random.uniform(0.25, 0.5)
             self._lease_ends_at = 0.0 if fence is None else now + duration
             self._fence = fence or 0
@@ -176,12 +176,12 @@ class OutboxRelay:
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fan_out_lock:
-            events = await webhook_store.events_to_fan_out(self._database, self._timings.publish_batch)
+            events = await webhook_rows.events_to_fan_out(self._database, self._timings.publish_batch)
             if events:
                 subscriptions = [(endpoint.name, endpoint.subscribed(events)) for endpoint in self._endpoints]
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
-                    await webhook_store.fan_out(tx, seqs, subscriptions, utc_now())
+                    await webhook_rows.fan_out(tx, seqs, subscriptions, utc_now())
             return len(events)
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:

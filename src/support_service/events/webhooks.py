@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 
 from support_service.core.backoff import Backoff
 from support_service.core.clock import utc_now
-from support_service.events import webhook_store
+from support_service.events import webhook_rows
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Row, Transaction
@@ -112,7 +112,7 @@ class WebhookSender:
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
-        self._pending = await webhook_store.count_pending_deliveries(self._database)
+        self._pending = await webhook_rows.count_pending_deliveries(self._database)
         self.pending_read_at = utc_now()
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
@@ -121,7 +121,7 @@ class WebhookSender:
         before, batch = utc_now() - retention, self._timings.purge_batch
 
         async def delete(tx: Transaction) -> int:
-            return await webhook_store.delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
+            return await webhook_rows.delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
 
         if self._is_leader():
             await delete_in_batches(self._database, delete, batch)
@@ -133,9 +133,9 @@ class WebhookSender:
         """
         now, count = utc_now(), self._timings.max_concurrent_deliveries
         if name is None:
-            due = await webhook_store.orphaned_deliveries(self._database, now, list(self._endpoints), count)
+            due = await webhook_rows.orphaned_deliveries(self._database, now, list(self._endpoints), count)
         else:
-            due = await webhook_store.due_deliveries(self._database, now, name, count)
+            due = await webhook_rows.due_deliveries(self._database, now, name, count)
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
@@ -164,7 +164,7 @@ class WebhookSender:
         self._instruments.webhook_deliveries.add(1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await webhook_store.store_delivery_result(tx, {"delivery": delivery.seq, **result})
+            await webhook_rows.store_delivery_result(tx, {"delivery": delivery.seq, **result})
 
     def _log(self, name: str) -> logging.Logger:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""

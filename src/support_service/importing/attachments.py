@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
+from support_service.attachments.attachment_rows import LEDGER_ROW
 from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
 from support_service.attachments.model import StoredAttachment, attachment_url
-from support_service.attachments.rows import LEDGER_ROW
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.importing.case_rows import CaseToImport, FileToImport
@@ -89,9 +89,9 @@ class ImportedFiles:
         """Insert the rows of stored files, and count them in the ledger."""
         attachments = [attachment for each in stored for attachment in each.attachments]
         if attachments:
-            await rows.add_all(tx, attachments)
+            await attachment_rows.add_all(tx, attachments)
             size = sum(attachment.size_bytes for attachment in attachments)
-            await rows.add_to_ledger(tx, self._storage.name, len(attachments), size)
+            await attachment_rows.add_to_ledger(tx, self._storage.name, len(attachments), size)
 
     async def _store_files(self, wanted: CaseToImport, stored: StoredFiles) -> SupportError | None:
         for file in list(wanted.files):

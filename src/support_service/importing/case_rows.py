@@ -6,7 +6,7 @@ from datetime import datetime
 
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, CaseSummary, Message
 from support_service.cases.model.vocabulary import Visibility
-from support_service.cases.store.case_import import CaseHistory
+from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, FieldError, ValidationFailed
 from support_service.core.ids import new_id

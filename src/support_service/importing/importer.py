@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from support_service.cases.recorder import opening_changes
-from support_service.cases.store import case_import
+from support_service.cases.sql import import_rows
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.importing import case_rows
@@ -123,7 +123,7 @@ class Importer:
 
     async def _store_batch(self) -> None:
         batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
-        known = await case_import.find_known(self._database, [each.name for each in batch])
+        known = await import_rows.find_known(self._database, [each.name for each in batch])
         new = [each for each in batch if each.name not in known]
         self.totals.known += len(batch) - len(new)
         if self._dry_run:
@@ -163,7 +163,7 @@ class Importer:
         """Store cases with their files and audit entries; return the ids of the new ones."""
         rows = self._files.ledger_rows(each.stored for each in batch)
         async with unit_of_work(self._database, self._origin, *rows) as work:
-            added = await case_import.add_histories(work.tx, [each.wanted.history for each in batch])
+            added = await import_rows.add_histories(work.tx, [each.wanted.history for each in batch])
             new = [each for each in batch if each.wanted.case.id in added]
             await self._audit(work, new)
             await self._files.add_rows(work.tx, [each.stored for each in new])  # last: it locks the ledger

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.case_files import audit_removal, get_case, lock_case_and_bump_version
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.model import StoredAttachment
@@ -25,7 +25,7 @@ from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
-from support_service.platform.idempotency import store as idempotency_store
+from support_service.platform.idempotency import key_rows
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
@@ -102,7 +102,11 @@ class CustomerErasure:
             report(case_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
-        left = [file for file in files if await rows.is_referenced(self._database, file.storage, file.storage_key)]
+        left = [
+            file
+            for file in files
+            if await attachment_rows.is_referenced(self._database, file.storage, file.storage_key)
+        ]
         if left:
             result.unreached.append(f"the bytes of {len(left)} files: the service removes them as soon as it can")
         for what, erase in (
@@ -133,7 +137,7 @@ class CustomerErasure:
         # Also responses with an earlier state of a view.
         members = {*references, *(("q", value) for value in values), *(("id", view) for view in views)}
         async with self._database.transaction() as tx:
-            await idempotency_store.erase_responses_naming(tx, customer_id, members)
+            await key_rows.erase_responses_naming(tx, customer_id, members)
         try:
             result.add(await self._drop_dead_letters(origin, ids))
         except Unavailable as fault:
@@ -149,18 +153,18 @@ class CustomerErasure:
         tx = work.tx
         case = await lock_case_and_bump_version(tx, case_id)
         at = time_after(case.latest) if case else utc_now()  # a synthetic case may be deleted meanwhile
-        files = [attachment.id for attachment in await rows.list_by_case(tx, case_id)]
-        staged = await rows.discard_staged_of_case(tx, case_id, at)
-        removed = await rows.remove(tx, files, "erasure", at) if files else []
-        await rows.erase_deletions(tx, case_id)
+        files = [attachment.id for attachment in await attachment_rows.list_by_case(tx, case_id)]
+        staged = await attachment_rows.discard_staged_of_case(tx, case_id, at)
+        removed = await attachment_rows.remove(tx, files, "erasure", at) if files else []
+        await attachment_rows.erase_deletions(tx, case_id)
         channels = self._settings.cases.known_channels
         messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed) + len(staged)})
         result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
-        await idempotency_store.erase_case_responses(tx, case_id)
+        await key_rows.erase_case_responses(tx, case_id)
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
-        await rows.subtract_from_ledger(tx, removed)
+        await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged
 
     async def _drop_dead_letters(self, origin: WriteOrigin, ids: Sought) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 from support_service.api.case_document.encoder import CaseEncoder
 from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.routing.services import SERVICES
-from support_service.cases.store.case_reading import MAX_INLINE_BYTES
+from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, upload

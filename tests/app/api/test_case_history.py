@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES
-from support_service.platform.audit import store as audit_store
+from support_service.platform.audit import entry_rows
 from support_service.platform.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, refresh, upload
@@ -78,7 +78,7 @@ async def add_audit_entries(client, case, changes):
         for number, each in enumerate(changes)
     ]
     async with client.app[DATABASE].transaction() as tx:
-        await audit_store.add_entries(tx, entries)
+        await entry_rows.add_entries(tx, entries)
 
 
 @both_databases

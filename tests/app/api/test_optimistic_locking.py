@@ -6,7 +6,7 @@ import json
 import pytest
 import pytest_asyncio
 
-from support_service.cases.store import case_store as cases_store
+from support_service.cases.sql import case_rows as cases_store
 from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import garbage, tickets
 from tests.conftest import both_databases

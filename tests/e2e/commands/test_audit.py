@@ -5,7 +5,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.audit import log, store
+from support_service.platform.audit import entry_rows, log
 from support_service.platform.database.tables import audit_log
 from tests.conftest import both_databases
 from tests.support.process import running
@@ -28,7 +28,7 @@ async def sealed_entries(database):
     """Seal and return every entry."""
     async with database.transaction() as tx:
         await log.seal_all(tx)
-    return await store.read_sealed(database, 0, 100)
+    return await entry_rows.read_sealed(database, 0, 100)
 
 
 @both_databases

@@ -35,7 +35,7 @@ CASES, MESSAGES, EVERY = 450 if KILLS else 220, 3, 15  # three batches, or two; 
 STEPS = (
     before("importing/importer.py", "await self._files.add_rows("),  # rows of the first batch are not committed
     before("importing/importer.py", "self.totals.imported += len(added)"),  # the first batch is committed
-    before("importing/importer.py", "added = await case_import.add_histories("),  # files of the second are stored
+    before("importing/importer.py", "added = await import_rows.add_histories("),  # files of the second are stored
 )
 WATCHED = modules(
     "importing/*.py",
@@ -43,11 +43,11 @@ WATCHED = modules(
     "platform/database/*/transaction.py",
     "attachments/storage/durable_write.py",
     "attachments/storage/local.py",
-    "attachments/rows.py",
+    "attachments/attachment_rows.py",
     "attachments/content.py",
     "platform/audit/log.py",
-    "platform/audit/store.py",
-    "cases/store/case_import.py",
+    "platform/audit/entry_rows.py",
+    "cases/sql/import_rows.py",
     "platform/idempotency/unit_of_work.py",
 )
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
-from support_service.cases.store import case_store
+from support_service.cases.sql import case_rows
 from support_service.platform import database as databases
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
@@ -44,7 +44,7 @@ WATCHED = modules(
     "cases/recorder.py",
     "cases/service.py",
     "platform/idempotency/claims.py",
-    "platform/idempotency/store.py",
+    "platform/idempotency/key_rows.py",
     "platform/idempotency/unit_of_work.py",
     "api/routing/idempotency.py",
 )
@@ -57,11 +57,11 @@ WRITES = {
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
-        before("platform/idempotency/claims.py", "if await store.insert_claim("),
+        before("platform/idempotency/claims.py", "if await key_rows.insert_claim("),
         0,
         (None, None),
     ),  # nothing is stored
-    "message": (before("platform/idempotency/unit_of_work.py", "if not await store.mark_applied("), 0, (None, None)),
+    "message": (before("platform/idempotency/unit_of_work.py", "if not await key_rows.mark_applied("), 0, (None, None)),
     "close": (
         before("platform/idempotency/claims.py", "size = len(response.body)"),
         1,
@@ -162,7 +162,7 @@ async def _answers_or_ended(session, process):
 async def _effects(database, case_id, key):
     """Return how often the write was applied."""
     opened = await database.fetch_one(sa.select(sa.func.count()).where(tickets.c.subject == key))
-    case = await case_store.get(database, case_id)
+    case = await case_rows.get(database, case_id)
     return opened[0] + len(case.messages) + len(case.attachments)
 
 

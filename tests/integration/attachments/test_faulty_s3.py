@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import UnreadableFile
@@ -81,7 +81,7 @@ async def test_upload_that_s3_did_not_store_is_refused(harness, proxy, fault, da
         await harness.add(data)
     assert refusal.value.code == "storage_unavailable"
     proxy.answer = lambda _request: None
-    assert await rows.list_by_case(harness.database, harness.case_id) == []
+    assert await attachment_rows.list_by_case(harness.database, harness.case_id) == []
     assert await harness.stored_keys("s3") == set()
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import garbage, rows
+from support_service.attachments import attachment_rows, garbage
 from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, GarbageCollector
 from support_service.attachments.maintenance import file_mover
 from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
@@ -42,8 +42,8 @@ async def test_files_are_offloaded_and_moved_back(harness, scrape):
     assert await harness.garbage_collector.run() == FileTotals(4, total)
     assert await harness.stored_keys("local") == set()
     assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 4
-    assert await rows.ledger_totals(harness.database, "local") == FileTotals(0, 0)
-    assert await rows.ledger_totals(harness.database, "s3") == FileTotals(4, total)
+    assert await attachment_rows.ledger_totals(harness.database, "local") == FileTotals(0, 0)
+    assert await attachment_rows.ledger_totals(harness.database, "s3") == FileTotals(4, total)
     await harness.check_consistency()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 4
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total
@@ -235,7 +235,9 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
     remover = GarbageCollector(harness.database, harness.storages, harness.clock, batch_size=2)
     ids = [each.attachment.id for each in await list_page(harness.database, 0, 10)]
     async with harness.database.transaction() as tx:
-        await rows.subtract_from_ledger(tx, await rows.remove(tx, ids, "request", harness.clock()))
+        await attachment_rows.subtract_from_ledger(
+            tx, await attachment_rows.remove(tx, ids, "request", harness.clock())
+        )
     await gateway.kill()
     assert await remover.run() == FileTotals(1, near.size_bytes)
     assert len(asked) == 1
@@ -250,7 +252,7 @@ async def test_concurrent_garbage_collectors_delete_each_file_once(harness):
     """A claim of another collector is respected until it has expired."""
     kept = await harness.add(b"hello")
     async with harness.database.transaction() as tx:
-        await rows.remove(tx, [kept.id], "request", harness.clock())
+        await attachment_rows.remove(tx, [kept.id], "request", harness.clock())
     async with harness.database.transaction() as tx:
         assert len(await garbage.claim_due_garbage(tx, harness.clock(), 10, until=harness.clock() + BATCH_LEASE)) == 1
     assert await harness.garbage_collector.run() == FileTotals(0, 0)

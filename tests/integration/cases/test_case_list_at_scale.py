@@ -24,10 +24,11 @@ from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
 from support_service.cases import gauges
-from support_service.cases.clocks import clock_counts, clock_store
+from support_service.cases.clocks import clock_counts
 from support_service.cases.listing import case_list
 from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
+from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
 from support_service.platform import database as databases
@@ -504,8 +505,8 @@ async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_database
 @pytest.mark.parametrize(
     ("read", "parameters", "most"),
     [
-        (clock_store.DUE, {"now": SOON, "count": 200}, 400),
-        (clock_store.DUE, {"now": rows.START, "count": 200}, 10),
+        (clock_rows.DUE, {"now": SOON, "count": 200}, 400),
+        (clock_rows.DUE, {"now": rows.START, "count": 200}, 10),
         (clock_counts.OLDEST, {}, 40),
         (clock_counts.COUNTS, {}, 10),
     ],

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.cases.links import LinkService
 from support_service.cases.model.requests import NewCase, NewLink
 from support_service.cases.service import CaseService
-from support_service.cases.store import case_links as store
+from support_service.cases.sql import link_rows
 from support_service.core.errors import Conflict, NotFound
 from support_service.platform import database as databases
 from support_service.platform.database.tables import case_links, tickets
@@ -77,7 +77,7 @@ async def test_links_without_a_common_case_close_no_cycle(replicas, open_cases, 
     assert await adding(replicas[0], first, second, "parent-of") is None
     assert await adding(replicas[0], third, fourth, "parent-of") is None
     async with database.transaction() as tx:
-        await store.lock_directed_links(tx)  # both arrive before either goes on
+        await link_rows.lock_directed_links(tx)  # both arrive before either goes on
         changes = [
             asyncio.create_task(adding(replicas[0], second, third, "parent-of")),
             asyncio.create_task(adding(replicas[1], fourth, first, "parent-of")),
@@ -117,12 +117,12 @@ async def test_cases_are_locked_in_the_order_of_inbound_events(replicas, open_ca
     """By seq: a transaction that holds the first case and then takes the second one is not waited for in a circle."""
     first, second = await open_cases(2)
     async with database.transaction() as tx:
-        await store.lock_cases(tx, [first.id])
+        await link_rows.lock_cases(tx, [first.id])
         change = asyncio.create_task(adding(replicas[0], second, first, "related"))
 
         async def it_waits():
             return (await database.fetch_one(WAITING)).number == 1
 
         await eventually(it_waits)
-        assert second.id in await store.lock_cases(tx, [second.id])
+        assert second.id in await link_rows.lock_cases(tx, [second.id])
     assert await change is None

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.inbound_handler import InboundEventHandler
-from support_service.cases.store import case_store as store
+from support_service.cases.sql import case_rows
 from support_service.events import envelope
 from support_service.platform.database.tables import inbound_events, messages
 from tests.conftest import both_databases
@@ -25,7 +25,7 @@ async def test_references_are_read_once_per_event(database, add_cases):
     for number in range(cases):
         await add_cases(ticket(number), references=[("order", f"o-{number}")])
     async with database.transaction() as tx:
-        found = await store.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
+        found = await case_rows.lock_cases_with_references(tx, [("order", "o-7"), ("shipment", "s-7")], 0, 100)
         (read,) = await tx.fetch_one(READ)
     assert [case.id for case in found] == ["case-7"]
     assert read <= cases

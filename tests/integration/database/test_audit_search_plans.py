@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from support_service.platform.audit.store import AuditFilters, find_entries
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries
 from tests.conftest import both_databases
 
 ENTRIES = 20_000

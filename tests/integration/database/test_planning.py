@@ -5,9 +5,9 @@ import sqlalchemy as sa
 
 from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_reading
+from support_service.cases.sql import case_reading
 from support_service.core.domain.principals import SYSTEM
-from support_service.platform.audit.store import AuditFilters, find_entries
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from tests.support.timings import PATIENT_DATABASE
 

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import rows as attachment_rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
@@ -16,7 +16,7 @@ from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
-from support_service.platform.audit import store
+from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -182,4 +182,4 @@ async def insert(database, entry):
     """Change all cases, and insert an entry later, in one transaction."""
     async with database.transaction() as tx:
         await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
-        await tx.insert_later(store.ADD, entry)
+        await tx.insert_later(entry_rows.ADD, entry)

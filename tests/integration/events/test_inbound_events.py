@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from support_service.cases.component import CaseTimings
 from support_service.cases.service import CaseLimits
-from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
+from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.events.consumer import ConsumerTimings
 from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases

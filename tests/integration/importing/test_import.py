@@ -10,7 +10,7 @@ from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.model import FileTotals
 from support_service.core.clock import utc_now
 from support_service.importing import case_rows
-from support_service.platform.audit import store as audit_store
+from support_service.platform.audit import entry_rows
 from support_service.platform.audit.log import erase_cases
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import (
@@ -177,7 +177,7 @@ async def test_audit_chain_takes_the_entries(runner, database):
         await erase_cases(work, [row.id], utc_now())
     chain = await verify_chain(database)
     assert (chain.flaw, chain.head.position) == (None, 302)
-    head, oldest = await audit_store.read_head_and_oldest_unsealed(database)
+    head, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     assert (head.position, oldest) == (302, None)
 
 

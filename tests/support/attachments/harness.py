@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
@@ -67,7 +67,7 @@ class AttachmentHarness:
 
     async def reload(self, attachment):
         """Return an attachment as its row is now."""
-        return await rows.get_by_id(self.database, attachment.id)
+        return await attachment_rows.get_by_id(self.database, attachment.id)
 
     async def read_content(self, attachment):
         """Return the bytes of an attachment, wherever they are stored."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
 from support_service.attachments.backlog import MAX_READINGS
 from support_service.attachments.case_files import CaseFileLimits, get_case
 from support_service.attachments.content import UploadLimits
@@ -49,9 +49,9 @@ async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_pa
         await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size))
         for size in (1, 20, 100)
     ]
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
     assert await service.list_by_case(SYSTEM, case_id) == [kept[0], kept[2]]
     assert {path.name for path in stored_files(tmp_path / "files")} == {
         attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
@@ -101,7 +101,7 @@ async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, 
     with pytest.raises(error):
         await service.uploader.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
 
 
 @pytest.mark.parametrize("visibility", ["public", "internal"])
@@ -169,7 +169,7 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
     assert len(kept) == len(stored_files(tmp_path / "files")) == 3
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=30)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=30)
     assert (await get_case(database, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.uploader.check_upload(SYSTEM, case_id)
@@ -185,7 +185,7 @@ async def test_ledger_is_right_after_concurrent_changes(service, database, case_
         *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20))
     )
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
 
 
@@ -193,4 +193,4 @@ async def test_concurrent_removals_of_one_file_count_once(service, database, cas
     kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
     await service.uploader.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
-    assert await rows.ledger_totals(database, "local") == FileTotals(files=1, bytes=10)
+    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=1, bytes=10)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import garbage, rows
+from support_service.attachments import attachment_rows, garbage
 from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
@@ -237,7 +237,7 @@ async def test_missing_ledger_row_is_an_error(disks):
     async with disks.database.transaction() as tx:
         await tx.execute(sa.delete(attachment_ledger))
     with pytest.raises(LookupError, match="has no row for a storage"):
-        await rows.ledger_totals(disks.database, "local")
+        await attachment_rows.ledger_totals(disks.database, "local")
 
 
 async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support_service.core.domain.principals import Principal
 from support_service.platform import database as databases
-from support_service.platform.audit import chain, log, store
+from support_service.platform.audit import chain, entry_rows, log
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
@@ -94,7 +94,7 @@ class opened_database:  # noqa: N801 - used like a function
 
 async def rows(database):
     """Return every sealed entry, in the order of the chain."""
-    return await store.read_sealed(database, 0, 1000)
+    return await entry_rows.read_sealed(database, 0, 1000)
 
 
 @both_databases
@@ -103,7 +103,7 @@ async def test_unaltered_log_is_valid(sealed_log):
     verdict = await verify_chain(sealed_log)
     assert verdict.flaw is None
     assert [each.position for each in await rows(sealed_log)] == list(range(1, ENTRIES + 2))
-    assert verdict.head == (await store.read_head_and_oldest_unsealed(sealed_log))[0]
+    assert verdict.head == (await entry_rows.read_head_and_oldest_unsealed(sealed_log))[0]
     assert (await verify_chain(sealed_log, verdict.head.hash)).flaw is None
     assert (await verify_chain(sealed_log, GENESIS)).flaw is None
 
@@ -178,7 +178,7 @@ async def test_truncated_chain_is_found_by_its_head(unprotected_log, tmp_path):
 async def test_entry_inserted_before_the_first_is_found(sealed_log, position):
     """The triggers allow inserts. Such an entry would be listed but never sealed."""
     async with sealed_log.transaction() as tx:
-        (first,) = await store.read_sealed(tx, 0, 1)
+        (first,) = await entry_rows.read_sealed(tx, 0, 1)
         forged = first._replace(seq=ENTRIES + 99, actor="nobody", position=position)
         await tx.execute(audit_log.insert(), forged._asdict())
     assert f"position {position}," in str((await verify_chain(sealed_log)).flaw)
@@ -275,7 +275,7 @@ async def test_rolled_back_change_leaves_no_entry(database):
 
     with pytest.raises(ZeroDivisionError):
         await write_and_fail()
-    assert await store.read_case_entries(database, "case", None, 10) == ([], False)
+    assert await entry_rows.read_case_entries(database, "case", None, 10) == ([], False)
 
 
 @both_databases
@@ -285,16 +285,16 @@ async def test_large_entries_are_sealed_and_verified_in_batches(database):
         for number in range(7):
             await log.record(work, f"case-{number}", "case.changed", AT, {"description": (None, "đ" * 200)})
     async with database.transaction() as tx:
-        assert len(await store.read_unsealed(tx, 100, 1000)) == 3
+        assert len(await entry_rows.read_unsealed(tx, 100, 1000)) == 3
         await log.seal_all(tx, SealerTimings(batch_bytes=1000))
-    assert [len(await store.read_sealed(database, after, 100, 1000)) for after in (0, 3, 6)] == [3, 3, 1]
+    assert [len(await entry_rows.read_sealed(database, after, 100, 1000)) for after in (0, 3, 6)] == [3, 3, 1]
     assert (await verify_chain(database, limits=VerifyLimits(page_bytes=1000))).head.position == 7
 
 
 @pytest.mark.parametrize("moved", [-1, 0, 5])
 async def test_altered_head_is_found(sealed_log, moved):
     """The row of the head is outside the chain, so it is compared with the last entry."""
-    head, _ = await store.read_head_and_oldest_unsealed(sealed_log)
+    head, _ = await entry_rows.read_head_and_oldest_unsealed(sealed_log)
     async with sealed_log.transaction() as tx:
         await tx.execute(audit_head.update().values(position=head.position + moved, hash=b"x" * 32))
     verdict = await verify_chain(sealed_log)
@@ -307,7 +307,7 @@ async def test_missing_head_is_an_error(sealed_log):
     """Nothing can be sealed without the row of the head."""
     async with sealed_log.transaction() as tx:
         await tx.execute(audit_head.delete())
-        for read in (store.read_head_and_oldest_unsealed, store.lock_head):
+        for read in (entry_rows.read_head_and_oldest_unsealed, entry_rows.lock_head):
             with pytest.raises(LookupError, match="has lost the row of its head"):
                 await read(tx)
 

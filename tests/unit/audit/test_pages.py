@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from support_service.platform.audit import store
-from support_service.platform.audit.store import AuditFilters, find_entries
+from support_service.platform.audit import entry_rows
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries
 from tests.conftest import both_databases
 
 pytestmark = both_databases
@@ -19,7 +19,7 @@ async def add(database, *entries, changes="{}"):
         values | {"at": NOON + minutes * MINUTE} | dict(zip(names, rest, strict=True)) for minutes, *rest in entries
     ]
     async with database.transaction() as tx:
-        await store.add_entries(tx, rows)
+        await entry_rows.add_entries(tx, rows)
 
 
 async def found(database, limit=50, **filters):
@@ -37,7 +37,7 @@ async def of_case(database, limit):
     """Return the sizes of the pages of case-1, and the actors of all entries."""
     sizes, actors, before, more = [], [], None, True
     while more:
-        page, more = await store.read_case_entries(database, "case-1", before, limit)
+        page, more = await entry_rows.read_case_entries(database, "case-1", before, limit)
         sizes.append(len(page))
         actors += [entry.actor for entry in page]
         before = page[-1].seq

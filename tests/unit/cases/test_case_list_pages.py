@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.listing import case_list, list_cursor
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_store
+from support_service.cases.sql import case_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.platform.database.tables import ticket_tags, tickets
 from tests.conftest import both_databases
@@ -71,7 +71,7 @@ class Cases:
         order = self.chance.choice(["1", "2"])
         first = self._message(case.id, "customer", "public") if self.chance.random() < 0.5 else None
         async with self.database.transaction() as tx:
-            await case_store.add_case(tx, case, [("order", order)], first)
+            await case_rows.add_case(tx, case, [("order", order)], first)
         last = self.now if first else None
         waiting = self.now if first or case.description else None
         self.known[case.id] = {
@@ -98,10 +98,10 @@ class Cases:
             await self._say(case)
             return
         async with self.database.transaction() as tx:
-            stored = await case_store.lock(tx, case["id"])
+            stored = await case_rows.lock(tx, case["id"])
             at = max(self.now, case["updated"] + timedelta(microseconds=1))
             new = {"status": self.chance.choice(["open", "pending", "closed"]), "tags": self.chance.sample("abc", 2)}
-            await case_store.update(tx, stored.model_copy(update=new | {"updated_at": at}), new)
+            await case_rows.update(tx, stored.model_copy(update=new | {"updated_at": at}), new)
         case |= new | {"updated": at, "public": at}
 
     async def _say(self, case):
@@ -110,7 +110,7 @@ class Cases:
         )
         message = self._message(case["id"], author, visibility)
         async with self.database.transaction() as tx:
-            await case_store.add_message(tx, message)
+            await case_rows.add_message(tx, message)
         case["updated"] = at = message.created_at
         case["said"].append(message)
         if visibility == "internal":
@@ -241,7 +241,7 @@ async def test_count_stops_at_its_bound(cases, database):
 async def test_tags_of_a_case_are_kept_by_triggers(cases, database):
     """After each change, and after cases are deleted."""
     async with database.transaction() as tx:
-        await case_store.delete(tx, "case-1")
+        await case_rows.delete(tx, "case-1")
     del cases.known["case-1"]
     ids = {row.seq: row.id for row in await database.fetch_all(sa.select(tickets.c.seq, tickets.c.id))}
     kept = {(ids[row.seq], row.tag) for row in await database.fetch_all(sa.select(ticket_tags))}

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService, ExistingCase
-from support_service.cases.store.case_reading import to_case
+from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict
 from support_service.platform import database as databases

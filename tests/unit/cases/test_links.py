@@ -15,7 +15,7 @@ from support_service.cases.links import LinkService
 from support_service.cases.model.links import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.model.requests import NewCase, NewLink, StatusChange
 from support_service.cases.service import CaseService
-from support_service.cases.store.case_links import read_duplicates
+from support_service.cases.sql.link_rows import read_duplicates
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.platform import database as databases

@@ -9,8 +9,8 @@ from pydantic_core import to_json
 
 from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseLimits, CaseService
-from support_service.cases.store.case_reading import to_case
-from support_service.cases.store.case_store import MIN_MESSAGE_BYTES
+from support_service.cases.sql.case_reading import to_case
+from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
 from support_service.events import inbox

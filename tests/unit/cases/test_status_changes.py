@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.cases.store.case_reading import to_case
+from support_service.cases.sql.case_reading import to_case
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

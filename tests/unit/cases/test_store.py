@@ -12,7 +12,7 @@ from support_service.cases import erasure
 from support_service.cases.listing import case_list
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.store import case_reading, case_store
+from support_service.cases.sql import case_reading, case_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
 from support_service.events import outbox
@@ -34,11 +34,11 @@ def message(number=1, case=1, **fields):
 
 def state_after(answered_at, *messages):
     """Return the state of a case after these messages were added."""
-    size = case_store.MIN_MESSAGE_BYTES * len(messages)
+    size = case_rows.MIN_MESSAGE_BYTES * len(messages)
     at = messages[-1].created_at
     access = {"customer_id": None, "assigned_agent_id": None, "team": None}
     counts = {"version": 1 + len(messages), "internal_changes": 0, "conversation_bytes": size}
-    return case_store.CaseState(at, AT, answered_at, synthetic=False, status="open", **access, **counts)
+    return case_rows.CaseState(at, AT, answered_at, synthetic=False, status="open", **access, **counts)
 
 
 async def references(database):
@@ -73,15 +73,15 @@ async def test_case_is_read_as_it_was_stored(database, add_cases):
     ]
     async with database.transaction() as tx:
         for each in messages:
-            await case_store.add_message(tx, each)
-        await case_store.add_message(tx, message(99, case=2))
-    case = await case_store.get(database, "case-1")
+            await case_rows.add_message(tx, each)
+        await case_rows.add_message(tx, message(99, case=2))
+    case = await case_rows.get(database, "case-1")
     assert CaseSummary.model_construct(
         **{name: getattr(case, name) for name in CaseSummary.model_fields}
     ) == stored.model_copy(update={"version": 13, "updated_at": AT + timedelta(seconds=12)})
     assert case.messages == messages
     assert case.attachments == []
-    assert await case_store.get(database, "nobody") is None
+    assert await case_rows.get(database, "nobody") is None
 
 
 async def test_update_writes_only_the_named_fields(database, add_cases):
@@ -89,9 +89,9 @@ async def test_update_writes_only_the_named_fields(database, add_cases):
     await add_cases(ticket())
     later = ticket(subject="New", status="closed", priority="high", updated_at=AT + timedelta(hours=1))
     async with database.transaction() as tx:
-        assert (await case_store.lock(tx, "case-1")).subject == "Đơn hàng"
-        await case_store.update(tx, later, {"subject"})
-    case = await case_store.get(database, "case-1")
+        assert (await case_rows.lock(tx, "case-1")).subject == "Đơn hàng"
+        await case_rows.update(tx, later, {"subject"})
+    case = await case_rows.get(database, "case-1")
     assert (case.subject, case.status, case.priority) == ("New", "open", "normal")
     assert case.updated_at == AT + timedelta(hours=1)
     assert await listed(database, CaseQuery(q="new")) == (["case-1"], False)
@@ -108,7 +108,7 @@ async def test_references_lead_to_their_case(database, add_cases):
         ("case-2", "order", "ORD-1"),
     ]
     async with database.transaction() as tx:
-        await case_store.replace_references(tx, "case-1", [("shipment", "SHP-1")])
+        await case_rows.replace_references(tx, "case-1", [("shipment", "SHP-1")])
     assert await references(database) == [("case-1", "shipment", "SHP-1"), ("case-2", "order", "ORD-1")]
 
 
@@ -174,11 +174,11 @@ async def test_adding_a_message_updates_its_case(database, add_cases):
     answer = message(2, created_at=later, message="đ\n", metadata={"a": ["đ", 1]}, attachment_uri="/a")
     another = message(3, created_at=later + timedelta(days=1))
     async with database.transaction() as tx:
-        assert await case_store.add_message(tx, asked) == state_after(None, asked)
-        assert await case_store.add_message(tx, answer) == state_after(later, asked, answer)
-        assert await case_store.add_message(tx, another) == state_after(later, asked, answer, another)
-        assert await case_store.add_message(tx, message(4, case=7)) is None
-    assert (await case_store.get(database, "case-1")).updated_at == later + timedelta(days=1)
+        assert await case_rows.add_message(tx, asked) == state_after(None, asked)
+        assert await case_rows.add_message(tx, answer) == state_after(later, asked, answer)
+        assert await case_rows.add_message(tx, another) == state_after(later, asked, answer, another)
+        assert await case_rows.add_message(tx, message(4, case=7)) is None
+    assert (await case_rows.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
 
 async def test_epoch_of_a_timeline_only_rises(database, add_cases):
@@ -186,7 +186,7 @@ async def test_epoch_of_a_timeline_only_rises(database, add_cases):
     await add_cases(ticket())
     epochs = [await _epoch(database)]
     async with database.transaction() as tx:
-        await case_store.add_bot_messages(tx, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
+        await case_rows.add_bot_messages(tx, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
     epochs.append(await _epoch(database))
     async with database.transaction() as tx:
         await erasure.erase_case(tx, "case-1", "mark", ["email"])
@@ -246,11 +246,11 @@ async def test_words_beyond_the_search_limit_are_not_found(database, add_cases):
     words = ["".join(pair) + "\u3316" * 9 for pair in product(squares, repeat=2)][:5460]
     text = " ".join(["kilometre", *words[1:], "late"])
     await add_cases(ticket(description=text))
-    assert (await case_store.get(database, "case-1")).description == text
+    assert (await case_rows.get(database, "case-1")).description == text
     for word in ("kilometre", words[1]):
         assert await listed(database, CaseQuery(q=word)) == (["case-1"], False)
     async with database.transaction() as tx:
-        await case_store.update(tx, ticket(description=text + "!"), {"description"})
+        await case_rows.update(tx, ticket(description=text + "!"), {"description"})
     assert await listed(database, CaseQuery(q="kilometre")) == (["case-1"], False)
     assert await listed(database, CaseQuery(q="late")) == ([], False)
 
@@ -283,7 +283,7 @@ async def add_files(database, number):
 async def test_long_case_without_messages_is_not_read_inline(database, fields, files, inline):
     """The description, the context and the files count, too."""
     async with database.transaction() as tx:
-        await case_store.add_case(tx, ticket(**fields), [])
+        await case_rows.add_case(tx, ticket(**fields), [])
     if files:
         await add_files(database, files)
     stored = await case_reading.read(database, "case-1")

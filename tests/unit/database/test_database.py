@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import case_files
-from support_service.attachments import rows as attachment_rows
-from support_service.cases.store import case_reading, case_store
-from support_service.cases.store.projections import LIMITS
+from support_service.attachments import attachment_rows, case_files
+from support_service.cases.sql import case_reading, case_rows
+from support_service.cases.sql.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database.compiled import compiled
@@ -153,10 +152,10 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
     file |= {"detected_type": None, "visibility": "public", "most": 1}
     said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
     async with database.transaction() as tx:
-        await tx.execute(case_store.ADD_CASE, TICKET)
+        await tx.execute(case_rows.ADD_CASE, TICKET)
         await tx.execute(attachment_rows.ADD, file)
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
-        await tx.execute(case_store.ADD_MESSAGE, said | nothing | {"created_at": AT})
+        await tx.execute(case_rows.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)
         plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)
     assert (prepared is None) == (plain is None) == (name == "no case")

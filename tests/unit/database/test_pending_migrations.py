@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.store import case_store as store
+from support_service.cases.sql import case_rows
 from support_service.platform import database as databases
 from support_service.platform.database import migrate
 from support_service.platform.database.dialect import UtcDateTime
@@ -49,7 +49,7 @@ def at(place):
 
 def old_table(name):
     """A table as release 0001 had it, as far as it must be filled."""
-    new = store.tickets if name == "tickets" else store.messages
+    new = case_rows.tickets if name == "tickets" else case_rows.messages
     added = ("seq", "waiting_since", "answered_at")
     return sa.table(name, *(sa.column(each.name, each.type) for each in new.columns if each.name not in added))
 

@@ -7,13 +7,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from support_service.attachments import garbage, rows
+from support_service.attachments import attachment_rows, garbage
 from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
-from support_service.cases.clocks import clock_counts, clock_store, known_policies
-from support_service.events import inbox, lease_store, outbox_store, webhook_store
-from support_service.platform.audit import store as audit_store
-from support_service.platform.idempotency import store as idempotency_store
+from support_service.cases.clocks import clock_counts, known_policies
+from support_service.cases.sql import clock_rows
+from support_service.events import inbox, lease_rows, outbox_rows, webhook_rows
+from support_service.platform.audit import entry_rows
+from support_service.platform.idempotency import key_rows
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
@@ -70,23 +71,23 @@ WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' A
 PERIODIC = {
     "messages without a search document": (search_repair.CASES_TO_INDEX, {"count": 100}),
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
-    "the oldest local file": (rows.OLDEST, {"of": "local"}),
-    "the ledger": (rows.LEDGER, {"of": "local"}),
-    "a look for events": (outbox_store.ANY_PENDING, {}),
-    "events to publish": (outbox_store.PENDING, {"count": 200, "bytes": 4 << 20}),
-    "the oldest event": (sa.select(outbox_store.OLDEST_AT), {}),
-    "events to fan out": (webhook_store.TO_FAN_OUT, {"count": 200}),
-    "due deliveries": (webhook_store.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
-    "pending deliveries": (webhook_store.COUNT_PENDING, {}),
-    "finished deliveries": (webhook_store.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
+    "the oldest local file": (attachment_rows.OLDEST, {"of": "local"}),
+    "the ledger": (attachment_rows.LEDGER, {"of": "local"}),
+    "a look for events": (outbox_rows.ANY_PENDING, {}),
+    "events to publish": (outbox_rows.PENDING, {"count": 200, "bytes": 4 << 20}),
+    "the oldest event": (sa.select(outbox_rows.OLDEST_AT), {}),
+    "events to fan out": (webhook_rows.TO_FAN_OUT, {"count": 200}),
+    "due deliveries": (webhook_rows.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
+    "pending deliveries": (webhook_rows.COUNT_PENDING, {}),
+    "finished deliveries": (webhook_rows.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
     "old inbound events": (inbox.DELETE_EXPIRED, {"before": OLD, "count": 10}),
-    "unsealed entries": (audit_store.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
-    "the head of the audit log": (audit_store.HEAD_AND_OLDEST, {}),
-    "old idempotency keys": (idempotency_store.DELETE_EXPIRED, {"before": OLD, "count": 10}),
-    "due clocks": (clock_store.DUE, {"now": OLD, "count": 200}),
+    "unsealed entries": (entry_rows.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
+    "the head of the audit log": (entry_rows.HEAD_AND_OLDEST, {}),
+    "old idempotency keys": (key_rows.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "due clocks": (clock_rows.DUE, {"now": OLD, "count": 200}),
     "the oldest clocks": (clock_counts.OLDEST, {}),
     "policies": (known_policies.CURRENT_SEQS, {}),
-    "the lease": (lease_store.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
+    "the lease": (lease_rows.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
 SMALL = {"attachment_ledger", "audit_head", "leases", "sla_policies"}  # a few rows, whatever happens
 

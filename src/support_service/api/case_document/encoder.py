@@ -13,7 +13,7 @@ from support_service.attachments.model import attachment_url
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History, parse_history
-from support_service.cases.store.case_reading import StoredCase, join_parts, to_case
+from support_service.cases.sql.case_reading import StoredCase, join_parts, to_case
 from support_service.core.clock import format_time
 from support_service.core.domain import references
 from support_service.core.domain.principals import View

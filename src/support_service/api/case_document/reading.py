@@ -21,7 +21,7 @@ from support_service.cases.masking import Masker
 from support_service.cases.model.case import Case
 from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
-from support_service.cases.store.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
+from support_service.cases.sql.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
 from support_service.core.domain.principals import Principal, View
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.timeline import merge

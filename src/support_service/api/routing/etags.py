@@ -8,7 +8,7 @@ from multidict import CIMultiDictProxy, istr
 from support_service.api.routing.call import Call
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.service import ExistingCase
-from support_service.cases.store.case_reading import StoredCase
+from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")

@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments import rows
+from support_service.attachments import attachment_rows
+from support_service.attachments.attachment_rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
 from support_service.attachments.garbage import GarbageEntry, WallClock, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment, content_disposition
-from support_service.attachments.rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
 from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.compiled import compiled
@@ -134,7 +134,9 @@ class FileMover:
         result = await self._copy(claimed, throttle)
         if result is None and await self._switch(claimed, run_id):
             result = OffloadResult(attachment, "moved")
-        elif result is not None and await rows.is_current(self._database, attachment.id, attachment.storage_key):
+        elif result is not None and await attachment_rows.is_current(
+            self._database, attachment.id, attachment.storage_key
+        ):
             await self.release(claimed, run_id, retry_after=UNMOVABLE_RETRY_DELAY)
         else:
             await self.release(claimed, run_id)

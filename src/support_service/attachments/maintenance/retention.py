@@ -5,10 +5,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from support_service.attachments.attachment_rows import COLUMNS, to_attachment
 from support_service.attachments.case_files import lock_case_and_bump_version, remove_attachments
 from support_service.attachments.garbage import WallClock
 from support_service.attachments.model import FileTotals, StoredAttachment
-from support_service.attachments.rows import COLUMNS, to_attachment
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.json_projections import LATEST_CHANGE

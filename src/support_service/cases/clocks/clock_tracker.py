@@ -5,12 +5,13 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
-from support_service.cases.clocks import breaches, case_clocks, clock_store
+from support_service.cases.clocks import breaches, case_clocks
 from support_service.cases.clocks.breaches import Breach
 from support_service.cases.clocks.case_clocks import Clocks, Terms
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
+from support_service.cases.sql import clock_rows
 from support_service.core.domain.case_vocabulary import AuthorType, Status
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
@@ -36,7 +37,7 @@ class StartedClocks:
     def __init__(self, policy: PolicyVersion, clocks: Clocks) -> None:
         self.policy = policy
         self.clocks = clocks
-        self.first_due = clock_store.first_due(clocks)
+        self.first_due = clock_rows.first_due(clocks)
 
     @property
     def measured(self) -> MeasuredClocks:
@@ -45,7 +46,7 @@ class StartedClocks:
 
     async def add(self, tx: Transaction, case_id: str) -> None:
         """Insert the clocks, after the row of their case."""
-        await clock_store.add(tx, case_id, self.policy, list(self.clocks.values()))
+        await clock_rows.add(tx, case_id, self.policy, list(self.clocks.values()))
 
 
 class ClockTracker:
@@ -89,9 +90,9 @@ class ClockTracker:
         self, work: UnitOfWork, case_id: str, policy_id: int, at: datetime, change: Callable[[Terms, Clocks], Clocks]
     ) -> None:
         policy = await self.policies.version(work.tx, policy_id)
-        before = await clock_store.read(work.tx, case_id)
+        before = await clock_rows.read(work.tx, case_id)
         after = change(policy.terms, before)
-        await clock_store.save(work.tx, case_id, policy, before, after)
+        await clock_rows.save(work.tx, case_id, policy, before, after)
         breached = [
             Breach(case_id, target, clock.due_at, at, policy.content.public)
             for target, clock in after.items()

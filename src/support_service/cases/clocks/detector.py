@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from support_service.cases.clocks import breaches, clock_store
+from support_service.cases.clocks import breaches
 from support_service.cases.clocks.breaches import Breach
 from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.sql import clock_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.ids import new_id
-from support_service.events import lease_store
+from support_service.events import lease_rows
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
@@ -54,7 +55,7 @@ class BreachDetector:
         if not self._policies.is_used or not await self._hold_lease():
             return
         size = self._timings.batch_size
-        while due := await clock_store.cases_due(self._database, utc_now(), size):
+        while due := await clock_rows.cases_due(self._database, utc_now(), size):
             reported = await self._report(list(dict.fromkeys(due)))
             if not reported or len(due) < size:
                 return
@@ -63,11 +64,11 @@ class BreachDetector:
         """Release the lease, so that another replica goes on at once."""
         if self._policies.is_used:
             async with self._database.transaction() as tx:
-                await lease_store.release_lease(tx, LEASE, self._holder)
+                await lease_rows.release_lease(tx, LEASE, self._holder)
 
     async def _hold_lease(self) -> bool:
         async with self._database.transaction() as tx:
-            fence = await lease_store.take_lease(
+            fence = await lease_rows.take_lease(
                 tx,
                 LEASE,
                 self._holder,
@@ -80,13 +81,13 @@ class BreachDetector:
     async def _report(self, case_ids: Sequence[str]) -> int:
         """Report the due clocks of cases that no other transaction changes now; return their number."""
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
-            locked = {row.id: time_after(row.latest) for row in await clock_store.lock_cases(work.tx, case_ids)}
+            locked = {row.id: time_after(row.latest) for row in await clock_rows.lock_cases(work.tx, case_ids)}
             if not locked:
                 return 0
-            rows = sorted(await clock_store.breach(work.tx, list(locked), utc_now()), key=lambda row: row.case_id)
+            rows = sorted(await clock_rows.breach(work.tx, list(locked), utc_now()), key=lambda row: row.case_id)
             for is_public in (True, False):
                 changed = [key for key, _ in groupby(row.case_id for row in rows if row.public == is_public)]
-                await clock_store.change_cases(work.tx, [(each, locked[each]) for each in changed], public=is_public)
+                await clock_rows.change_cases(work.tx, [(each, locked[each]) for each in changed], public=is_public)
             found = [Breach(row.case_id, row.target, row.due_at, locked[row.case_id], row.public) for row in rows]
             await breaches.report(work, self._instruments, found)
         return len(found)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from support_service.cases.clocks.projections import HAS_PUBLIC_CLOCKS
 from support_service.cases.model.requests import NONE, CaseFilters
-from support_service.cases.store.access import access_conditions
+from support_service.cases.sql.access import access_conditions
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.search_words import search_query

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.cases.listing import case_filters
 from support_service.cases.listing.case_filters import STATUS, TAG
 from support_service.cases.listing.case_sorts import Order
-from support_service.cases.store import search
+from support_service.cases.sql import search
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.search_dialect import found_documents
 from support_service.platform.database.tables import ticket_tags, tickets

@@ -15,7 +15,7 @@ import pydantic_core
 
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.platform.audit import chain, store
+from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED, ChainHead
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
@@ -52,7 +52,7 @@ async def record_all(
         }
         for case_id, at, changes in changed
     ]
-    await store.add_entries(work.tx, entries)
+    await entry_rows.add_entries(work.tx, entries)
     for case_id, _, _ in changed:
         if case_id is not None:
             work.note_case(case_id)
@@ -70,7 +70,7 @@ async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> i
     or deleted the cases, so that they do not change meanwhile.
     """
     await seal_all(work.tx)
-    erased = await store.erase(work.tx, cases)
+    erased = await entry_rows.erase(work.tx, cases)
     for case_id in cases:
         await record(work, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
     await seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
@@ -83,7 +83,7 @@ class SealerTimings:
 
     seal_interval: float = 1.0  # seconds
     batch_size: int = 100  # entries per transaction, which on SQLite blocks all other writers
-    batch_bytes: int = store.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
+    batch_bytes: int = entry_rows.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Sealer:
 
     async def refresh_gauges(self) -> None:
         """Read the length of the chain and the time of the oldest unsealed entry."""
-        head, self._oldest = await store.read_head_and_oldest_unsealed(self._database)
+        head, self._oldest = await entry_rows.read_head_and_oldest_unsealed(self._database)
         last, now = self.status, utc_now()
         grown = last is not None and head.position > last.length
         sealed_at = now if grown else last.last_sealed_at if last else None
@@ -139,12 +139,12 @@ async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) ->
 
 
 async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
-    head = await store.lock_head(tx)
+    head = await entry_rows.lock_head(tx)
     sealed = []
-    for entry in await store.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
+    for entry in await entry_rows.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
         sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
         assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
         head = ChainHead(sealed[-1].position, sealed[-1].hash)
     if sealed:
-        await store.store_seals(tx, sealed)
+        await entry_rows.store_seals(tx, sealed)
     return len(sealed)

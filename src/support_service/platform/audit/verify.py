@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from support_service.core.errors import FieldError, ValidationFailed
-from support_service.platform.audit import chain, store
+from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.database import Database
 
@@ -15,7 +15,7 @@ class VerifyLimits:
     """Size of the pages in which the chain is read."""
 
     page_size: int = 1000  # entries
-    page_bytes: int = store.MAX_PAGE_BYTES  # of changes, plus the last entry
+    page_bytes: int = entry_rows.MAX_PAGE_BYTES  # of changes, plus the last entry
 
 
 PART_LIMITS = VerifyLimits(page_size=200)  # a request must not keep the event loop busy for long
@@ -42,7 +42,7 @@ async def verify_chain(
     """
     head, erased, explained = ChainHead(0, GENESIS), set[int](), set[int]()
     noted_found = noted in (None, GENESIS)
-    while page := await store.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
+    while page := await entry_rows.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
         for entry in page:
             reason = chain.find_flaw(head, entry)
             if reason is not None or entry.hash is None:
@@ -82,7 +82,7 @@ async def verify_part(
     the chain before it was rewritten: that takes the verification of the whole chain. Raises ValidationFailed if the
     chain is shorter than `after`.
     """
-    end, oldest = await store.read_head_and_oldest_unsealed(database)
+    end, oldest = await entry_rows.read_head_and_oldest_unsealed(database)
     start = max(0, end.position - count) if after is None else after
     if start > end.position:
         problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
@@ -93,7 +93,7 @@ async def verify_part(
     until = min(end.position, start + count)
     while head.position < until:
         most = min(limits.page_size, until - head.position)
-        page = await store.read_sealed(database, head.position, most, limits.page_bytes)
+        page = await entry_rows.read_sealed(database, head.position, most, limits.page_bytes)
         if not page:
             return PartVerification(start, head, end, f"entries are missing after position {head.position}", oldest)
         for entry in page:
@@ -111,7 +111,7 @@ async def _head_at(database: Database, position: int) -> ChainHead | None:
     """Return the head that the chain had at a position, or None if there is no such entry."""
     if position == 0:
         return ChainHead(0, GENESIS)
-    found = await store.read_sealed(database, position - 1, 1)
+    found = await entry_rows.read_sealed(database, position - 1, 1)
     entry = found[0] if found else None
     if entry is None or entry.position != position or entry.hash is None:
         return None
@@ -120,12 +120,12 @@ async def _head_at(database: Database, position: int) -> ChainHead | None:
 
 async def _check_ends(database: Database, head: ChainHead) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
-    stray = await store.find_stray_position(database)
+    stray = await entry_rows.find_stray_position(database)
     if stray is not None:
         return f"an entry has position {stray}, which is invalid: positions begin at 1"
-    last, _ = await store.read_head_and_oldest_unsealed(database)
+    last, _ = await entry_rows.read_head_and_oldest_unsealed(database)
     if last.position < head.position or (last.position == head.position and last.hash != head.hash):
         return f"the head says {last}, which is not the last entry"
-    if last.position > head.position and not await store.read_sealed(database, head.position, 1):
+    if last.position > head.position and not await entry_rows.read_sealed(database, head.position, 1):
         return f"entries are missing after position {head.position}: the head says {last}"
     return None

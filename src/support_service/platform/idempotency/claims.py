@@ -19,7 +19,7 @@ from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.database.pages import delete_in_batches
-from support_service.platform.idempotency import store
+from support_service.platform.idempotency import key_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +99,35 @@ class IdempotencyService:
             "request": request,
             "owner": claim.owner,
             "until": now + self._timings.claim_lease,
-            "state": store.CLAIMED,
+            "state": key_rows.CLAIMED,
             "created_at": now,
             "case_id": case_id,
         }
         async with self._database.transaction() as tx:
-            if await store.insert_claim(tx, row):
+            if await key_rows.insert_claim(tx, row):
                 return claim
-            stored = await store.lock_key(tx, key)
+            stored = await key_rows.lock_key(tx, key)
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
             if stored.created_at > now - self._timings.retention:
                 if stored.request != request:
                     raise key_reused_error()
-                if stored.state == store.DONE and stored.status is not None:
+                if stored.state == key_rows.DONE and stored.status is not None:
                     return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
                 if stored.until > now:
                     raise key_in_use_error()
-                if stored.state == store.APPLIED:
+                if stored.state == key_rows.APPLIED:
                     raise Conflict(
                         "idempotency_answer_lost",
                         "This request has taken effect, but its answer was not kept; read the case to see what is.",
                     )
-            await store.take_over(tx, row)
+            await key_rows.take_over(tx, row)
         return claim
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await store.renew(tx, claim.key, claim.owner, utc_now() + self._timings.claim_lease)
+            await key_rows.renew(tx, claim.key, claim.owner, utc_now() + self._timings.claim_lease)
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
@@ -143,15 +143,15 @@ class IdempotencyService:
         size = len(response.body)
         large = size > self._timings.large_body_bytes
         async with self._database.transaction() as tx:
-            stored = await store.large_bytes_of(tx, caller) if large else 0
+            stored = await key_rows.large_bytes_of(tx, caller) if large else 0
             if size > self._timings.max_body_bytes or stored + size > self._timings.max_large_bytes_per_caller:
-                await store.store_response(tx, claim.key, claim.owner, state=store.APPLIED, until=utc_now())
+                await key_rows.store_response(tx, claim.key, claim.owner, state=key_rows.APPLIED, until=utc_now())
                 return
-            await store.store_response(
+            await key_rows.store_response(
                 tx,
                 claim.key,
                 claim.owner,
-                state=store.DONE,
+                state=key_rows.DONE,
                 status=response.status,
                 headers=dict(response.headers),
                 body=response.body,
@@ -161,12 +161,12 @@ class IdempotencyService:
     async def release(self, claim: IdempotencyClaim) -> None:
         """Delete a claim whose request has had no effect, so that its key can be used again."""
         async with self._database.transaction() as tx:
-            await store.release(tx, claim.key, claim.owner)
+            await key_rows.release(tx, claim.key, claim.owner)
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
         before, batch_size = utc_now() - self._timings.retention, self._timings.cleanup_batch_size
-        await delete_in_batches(self._database, lambda tx: store.delete_expired(tx, before, batch_size), batch_size)
+        await delete_in_batches(self._database, lambda tx: key_rows.delete_expired(tx, before, batch_size), batch_size)
 
 
 def key_in_use_error() -> Conflict:

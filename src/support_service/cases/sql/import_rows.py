@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.model.case import CaseSummary, Message
-from support_service.cases.store.case_store import (
+from support_service.cases.sql.case_rows import (
     ADD_MESSAGE,
     ADD_REFERENCE,
     column_values,

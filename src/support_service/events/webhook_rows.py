@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.events.outbox_store import locked_in_order
+from support_service.events.outbox_rows import locked_in_order
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.tables import outbox, webhook_deliveries

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 from support_service.cases.model.case import Case
-from support_service.cases.store.projections import (
+from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     FIELDS_JSON,
     HISTORY_JSON,

@@ -15,9 +15,9 @@ from support_service.cases.model.links import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
-from support_service.cases.store.access import access_conditions, access_parameters
-from support_service.cases.store.case_reading import FIELDS, OWNER, VERSION, StoredCase
-from support_service.cases.store.projections import (
+from support_service.cases.sql.access import access_conditions, access_parameters
+from support_service.cases.sql.case_reading import FIELDS, OWNER, VERSION, StoredCase
+from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     HISTORY_JSON,
     LIMITS,
