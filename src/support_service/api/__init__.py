@@ -1,1 +1,1 @@
-"""HTTP API: one module per resource, the route table, authentication and idempotency."""
+"""HTTP API: one module per resource with its handlers, their routes, and the documents that describe them."""

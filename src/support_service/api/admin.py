@@ -7,6 +7,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from support_service.api import health
+from support_service.api.routes import routes_of
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, MetricsAccess
 from support_service.core.errors import Unavailable
@@ -73,6 +74,6 @@ def _admin_app(app: web.Application, metrics_access: MetricsAccess) -> web.Appli
     admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]
     admin[SERVICES] = replace(app[SERVICES], metrics_access=metrics_access)
-    for route in health.ROUTES:
+    for route in routes_of(health):
         admin.router.add_get(route.path, compile_route(route))
     return admin

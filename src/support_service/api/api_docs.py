@@ -8,8 +8,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import ConfigDict, RootModel
 
-from support_service.api.routing.call import Call
-from support_service.api.routing.route import PUBLIC, Route, Tag
+from support_service.api.routing.call import Call, EncodedReply
+from support_service.api.routing.decorators import get
+from support_service.api.routing.route import PUBLIC, Tag
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 
@@ -25,7 +26,8 @@ class Document(RootModel[dict[str, Any]]):
     )
 
 
-async def openapi(call: Call) -> web.Response:
+@get("/openapi.json", access=PUBLIC)
+async def openapi(call: Call) -> EncodedReply[Document]:
     """Describe the API for programs.
 
     The OpenAPI 3.1 document behind the page `/docs`. `support-service openapi` prints it too.
@@ -33,20 +35,22 @@ async def openapi(call: Call) -> web.Response:
     from support_service.api.openapi import document
 
     options = call.services.options
-    body = document.body(secured=options.secured, public_url=options.public_url)
-    return web.Response(body=body, content_type="application/json")
+    body = document.body(call.services.routes, secured=options.secured, public_url=options.public_url)
+    return EncodedReply(body)
 
 
-async def asyncapi(call: Call) -> web.Response:
+@get("/asyncapi.json", access=PUBLIC)
+async def asyncapi(call: Call) -> EncodedReply[Document]:
     """Describe the events for programs.
 
     An AsyncAPI 3.0 document: events published to a Redis stream and webhooks, and events received by stream and HTTP.
     """
     from support_service.api.openapi import asyncapi as events
 
-    return web.Response(body=events.body(*call.services.options.streams), content_type="application/json")
+    return EncodedReply(events.body(*call.services.options.streams))
 
 
+@get("/docs", access=PUBLIC, response_media_types=("text/html",))
 async def docs(call: Call) -> web.Response:
     """Describe the API for people.
 
@@ -55,37 +59,6 @@ async def docs(call: Call) -> web.Response:
     from support_service.api.openapi import page
 
     options = call.services.options
-    text = page.page(options.public_url or DEFAULT_BASE_URL, secured=options.secured)
+    text = page.page(call.services.routes, options.public_url or DEFAULT_BASE_URL, secured=options.secured)
     headers = {"Content-Security-Policy": page.content_security_policy()}
     return web.Response(text=text, content_type="text/html", headers=headers)
-
-
-ROUTES = (
-    Route(
-        operation="openapi",
-        tag=TAG,
-        method="GET",
-        path="/openapi.json",
-        handler=openapi,
-        access=PUBLIC,
-        response_model=Document,
-    ),
-    Route(
-        operation="asyncapi",
-        tag=TAG,
-        method="GET",
-        path="/asyncapi.json",
-        handler=asyncapi,
-        access=PUBLIC,
-        response_model=Document,
-    ),
-    Route(
-        operation="docs",
-        tag=TAG,
-        method="GET",
-        path="/docs",
-        handler=docs,
-        access=PUBLIC,
-        response_media_types=("text/html",),
-    ),
-)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import BYTES, Permission, Route, RouteResponse, Tag
+from support_service.api.routing.route import BYTES, Permission, RouteResponse, Tag
 from support_service.api.routing.services import Services
 from support_service.attachments.model import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
@@ -59,6 +60,24 @@ class FileForm(BaseModel):
     ]
 
 
+@post(
+    ATTACHMENTS,
+    access=Permission("attachments:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    body=FileForm,
+    body_media_types=("multipart/form-data",),
+    request_headers=("Content-Digest", "X-Checksum-Sha256"),
+    status=201,
+    headers=("Location",),
+    problems=(
+        *CASE_PROBLEMS,
+        *BODY_PROBLEMS,
+        *("attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
+        *("malformed_checksum", "malformed_multipart", "type_not_allowed"),
+        *("storage_full", "storage_unavailable", "uploads_busy", "case_changed", "case_closed", "case_full"),
+        "too_many_staged_files",
+    ),
+    links=(("attachment_id", "/id"), ("filename", "/filename")),
+)
 async def upload(
     call: Call, case_id: str, query: UploadQuery, expected: ExpectedVersions, request: web.Request
 ) -> Reply[Attachment]:
@@ -98,6 +117,13 @@ async def upload(
     return Reply(attachment, {"Location": attachment.uri})
 
 
+@get(
+    ATTACHMENTS,
+    access=Permission(
+        "attachments:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"}
+    ),
+    problems=CASE_PROBLEMS,
+)
 async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     """List a case's attachments, oldest first.
 
@@ -108,6 +134,22 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
     return Reply([present_attachment(services, stored) for stored in attachments])
 
 
+@get(
+    ATTACHMENT + "/{filename}",
+    access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    request_headers=("If-None-Match", "If-Range", "Range"),
+    response_media_types=(BYTES,),
+    headers=DOWNLOAD_HEADERS,
+    other_responses=(
+        RouteResponse(206, "The requested range.", media_types=(BYTES,), headers=(*DOWNLOAD_HEADERS, "Content-Range")),
+        RouteResponse(304, "The file has not changed.", headers=("ETag",)),
+        RouteResponse(307, "The file is at `Location`, which expires.", headers=("ETag", "Location")),
+    ),
+    problems=(
+        *DATABASE_PROBLEMS,
+        *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
+    ),
+)
 async def download(call: Call, case_id: str, attachment_id: str, request: web.Request) -> web.StreamResponse:
     """Download an attachment, or a range of its bytes.
 
@@ -160,6 +202,11 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     return response
 
 
+@delete(
+    ATTACHMENT,
+    access=Permission("attachments:delete", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    problems=(*CASE_PROBLEMS, "attachment_not_found", "case_changed"),
+)
 async def remove(call: Call, case_id: str, attachment_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove an attachment, or a staged file of the caller.
 
@@ -189,77 +236,3 @@ def _requested_range(request: web.Request, attachment: StoredAttachment) -> rang
     except ValueError:
         return everything
     return everything[asked.start : asked.stop] or None
-
-
-ROUTES = (
-    Route(
-        operation="upload",
-        tag=TAG,
-        method="POST",
-        path=ATTACHMENTS,
-        handler=upload,
-        access=Permission("attachments:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
-        query=UploadQuery,
-        body=FileForm,
-        body_media_types=("multipart/form-data",),
-        request_headers=("Content-Digest", "If-Match", "X-Checksum-Sha256"),
-        response_model=Attachment,
-        status=201,
-        headers=("Location",),
-        problems=(
-            *CASE_PROBLEMS,
-            *BODY_PROBLEMS,
-            *("attachment_too_large", "checksum_mismatch", "file_missing", "file_repeated"),
-            *("invalid_request", "malformed_checksum", "malformed_multipart", "type_not_allowed"),
-            *("storage_full", "storage_unavailable", "uploads_busy", "case_changed", "case_closed", "case_full"),
-            "too_many_staged_files",
-        ),
-        links=(("attachment_id", "/id"), ("filename", "/filename")),
-    ),
-    Route(
-        operation="list_attachments",
-        tag=TAG,
-        method="GET",
-        path=ATTACHMENTS,
-        handler=list_attachments,
-        access=Permission(
-            "attachments:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"}
-        ),
-        response_model=Attachment,
-        is_list=True,
-        problems=CASE_PROBLEMS,
-    ),
-    Route(
-        operation="download",
-        tag=TAG,
-        method="GET",
-        path=ATTACHMENT + "/{filename}",
-        handler=download,
-        access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
-        request_headers=("If-None-Match", "If-Range", "Range"),
-        response_media_types=(BYTES,),
-        headers=DOWNLOAD_HEADERS,
-        other_responses=(
-            RouteResponse(
-                206, "The requested range.", media_types=(BYTES,), headers=(*DOWNLOAD_HEADERS, "Content-Range")
-            ),
-            RouteResponse(304, "The file has not changed.", headers=("ETag",)),
-            RouteResponse(307, "The file is at `Location`, which expires.", headers=("ETag", "Location")),
-        ),
-        problems=(
-            *DATABASE_PROBLEMS,
-            *("attachment_not_found", "attachment_unreadable", "range_not_satisfiable", "storage_unavailable"),
-        ),
-    ),
-    Route(
-        operation="remove",
-        tag=TAG,
-        method="DELETE",
-        path=ATTACHMENT,
-        handler=remove,
-        access=Permission("attachments:delete", {"agent": "own", "supervisor": "all", "customer": "own"}),
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*CASE_PROBLEMS, "attachment_not_found", "case_changed"),
-    ),
-)

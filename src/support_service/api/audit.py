@@ -7,8 +7,9 @@ import pydantic_core
 from support_service.api.cases import CASE
 from support_service.api.models.audit import AuditEntry, AuditPage, AuditQuery
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get
 from support_service.api.routing.problem_groups import CASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.route import Permission, Tag
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.platform.audit import chain, entry_rows
@@ -19,6 +20,7 @@ TAG = Tag("audit", "The audit log: who changed what and when, with the values be
 READ = Permission("audit:read", {"supervisor": "all"})
 
 
+@get(CASE + "/audit", access=READ, problems=CASE_PROBLEMS)
 async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[AuditPage]:
     """List the changes of a case, newest first.
 
@@ -51,18 +53,3 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
         "position": entry.position,
         "hash": entry.hash.hex() if entry.hash else None,
     }
-
-
-ROUTES = (
-    Route(
-        operation="list_audit",
-        tag=TAG,
-        method="GET",
-        path=CASE + "/audit",
-        handler=list_audit,
-        access=READ,
-        query=AuditQuery,
-        response_model=AuditPage,
-        problems=(*CASE_PROBLEMS, "invalid_request"),
-    ),
-)

@@ -10,13 +10,14 @@ from support_service.api.models.audit_log import (
     VerificationQuery,
 )
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Route
 from support_service.core import pagination
 from support_service.platform.audit.entry_rows import AuditFilters, find_entries
 from support_service.platform.audit.verify import verify_part
 
 
+@get("/support/audit", tag=TAG, access=READ, problems=DATABASE_PROBLEMS)
 async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage]:
     """List the changes of all cases, overrides, views and macros, newest first.
 
@@ -31,6 +32,7 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))
 
 
+@get("/support/audit/verification", tag=TAG, access=READ, problems=DATABASE_PROBLEMS)
 async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verification]:
     """Verify a part of the chain, by default its last 1,000 entries.
 
@@ -49,29 +51,3 @@ async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verifi
             oldest_unsealed_at=found.oldest_unsealed,
         )
     )
-
-
-ROUTES = (
-    Route(
-        operation="list_audit_log",
-        tag=TAG,
-        method="GET",
-        path="/support/audit",
-        handler=list_audit_log,
-        access=READ,
-        query=AuditLogQuery,
-        response_model=AuditLogPage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
-    ),
-    Route(
-        operation="verify_audit_log",
-        tag=TAG,
-        method="GET",
-        path="/support/audit/verification",
-        handler=verify_audit_log,
-        access=READ,
-        query=VerificationQuery,
-        response_model=Verification,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
-    ),
-)

@@ -6,11 +6,12 @@ from support_service.api.cases import CASES, READ, TAG, check_may_search
 from support_service.api.models.case_counts import MAX_COUNT, CaseCount
 from support_service.api.query_costs import count_cost, turn
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Route
 from support_service.cases.model.requests import CaseFilters
 
 
+@get(f"{CASES}/count", tag=TAG, access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """Count the cases that a list with these filters shows to the caller.
 
@@ -20,18 +21,3 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     in_turn = partial(turn, call, count_cost(query))
     count = await call.services.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
     return Reply(CaseCount(count=min(count, MAX_COUNT), more=count > MAX_COUNT))
-
-
-ROUTES = (
-    Route(
-        operation="count_cases",
-        tag=TAG,
-        method="GET",
-        path=f"{CASES}/count",
-        handler=count_cases,
-        access=READ,
-        query=CaseFilters,
-        response_model=CaseCount,
-        problems=(*DATABASE_PROBLEMS, "invalid_request", "searches_waiting"),
-    ),
-)

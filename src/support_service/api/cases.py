@@ -9,10 +9,11 @@ from support_service.api.linked_cases import read_with_duplicates
 from support_service.api.models.cases import CaseDetailQuery
 from support_service.api.presence import add_viewers, with_viewers
 from support_service.api.query_costs import list_cost, turn
-from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.call import Call, EncodedReply, Reply
+from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
 from support_service.cases.model.case import Case, CasePage, CaseSummary
 from support_service.cases.model.requests import (
@@ -37,7 +38,23 @@ READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst":
 WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 
 
-async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
+@post(
+    CASES,
+    access=Permission("cases:create", {"agent": "all", "supervisor": "all", "customer": "own", "service": "all"}),
+    status=201,
+    headers=("ETag", "Location"),
+    other_responses=(
+        RouteResponse(
+            200,
+            "The channel has a case with this `externalId`; nothing was opened.",
+            Case,
+            headers=("ETag", "Location", "Idempotency-Replayed"),
+        ),
+    ),
+    problems=(*DATABASE_PROBLEMS, "external_id_taken", "case_not_found"),  # a repeat after the caller lost access
+    links=(("case_id", "/id"),),
+)
+async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     """Open a case, optionally with its first message.
 
     `Location` and `id` identify the new case. The references in `context` are looked up in the order, payment and
@@ -50,10 +67,11 @@ async def open_case(call: Call, body: NewCase) -> Reply[bytes]:
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case)}
     if isinstance(case, ExistingCase):
-        return Reply(await call.services.documents.with_own_timeline(call.view, case.stored), headers, 200)
-    return Reply(call.services.documents.encode_new(call.view, case, new_history(call.principal, case)), headers)
+        return EncodedReply(await call.services.documents.with_own_timeline(call.view, case.stored), headers, 200)
+    return EncodedReply(call.services.documents.encode_new(call.view, case, new_history(call.principal, case)), headers)
 
 
+@get(CASES, access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first or in the order of `sort`.
 
@@ -76,8 +94,16 @@ def check_may_search(call: Call, query: CaseFilters) -> None:
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 
+@get(
+    CASE,
+    access=READ,
+    masks_itself=True,
+    headers=("ETag",),
+    other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
+    problems=CASE_PROBLEMS,
+)
 @with_viewers
-async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> Reply[bytes | None]:
+async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> EncodedReply[Case]:
     """Get a case with its messages and attachments.
 
     `includeTimeline=true` adds entries of the order, payment and fulfillment services, from the cache or from a new
@@ -103,21 +129,22 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         case, body = await read_with_duplicates(
             call.services, principal, view, case_id, with_timeline=query.include_timeline
         )
-        return Reply(body, live_etag_header(call, case))
+        return EncodedReply(body, live_etag_header(call, case))
     case, document = await documents.read(principal, view, case_id, with_history=query.include_timeline)
     if query.include_timeline:
         call.services.admission.check_debt(principal.name, len(document.body))
         body = await documents.add_timeline(principal, view, case_id, case, document)
-        return Reply(body, live_etag_header(call, case))
+        return EncodedReply(body, live_etag_header(call, case))
     return _reply(call, case, document, known)
 
 
-def _reply(call: Call, case: StoredCase, document: CaseDocument, known: KnownTags) -> Reply[bytes | None]:
+def _reply(call: Call, case: StoredCase, document: CaseDocument, known: KnownTags) -> EncodedReply[Case]:
     """Return a case without a timeline. While a clock runs, `remaining` changes without the case: the tag is unique."""
     etag = live_etag_header(call, case) if document.changes_with_time else etag_header(call, case)
-    return Reply(None, etag, 304) if is_known(etag, known) else Reply(document.encoded(), etag)
+    return EncodedReply(None, etag, 304) if is_known(etag, known) else EncodedReply(document.encoded(), etag)
 
 
+@patch(CASE, access=WRITE, headers=("ETag",), problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"))
 async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
     """Change some fields of a case.
 
@@ -130,6 +157,11 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     return Reply(case, etag_header(call, case))
 
 
+@delete(
+    CASE,
+    access=Permission("cases:delete", {"supervisor": "all"}),
+    problems=(*CASE_PROBLEMS, "case_changed", "case_not_synthetic"),
+)
 async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a synthetic case with its files.
 
@@ -144,79 +176,3 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     await call.services.cases.remove_synthetic(call.write_origin, case_id, remove_files, expected)
     await files.delete_bytes(removed)
     return Reply(None)
-
-
-ROUTES = (
-    Route(
-        operation="open_case",
-        tag=TAG,
-        method="POST",
-        path=CASES,
-        handler=open_case,
-        access=Permission("cases:create", {"agent": "all", "supervisor": "all", "customer": "own", "service": "all"}),
-        body=NewCase,
-        response_model=Case,
-        status=201,
-        headers=("ETag", "Location"),
-        other_responses=(
-            RouteResponse(
-                200,
-                "The channel has a case with this `externalId`; nothing was opened.",
-                Case,
-                headers=("ETag", "Location", "Idempotency-Replayed"),
-            ),
-        ),
-        problems=(*JSON_BODY_PROBLEMS, "external_id_taken", "case_not_found"),  # a repeat after the caller lost access
-        links=(("case_id", "/id"),),
-    ),
-    Route(
-        operation="list_cases",
-        tag=TAG,
-        method="GET",
-        path=CASES,
-        handler=list_cases,
-        access=READ,
-        query=CaseQuery,
-        response_model=CasePage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request", "searches_waiting"),
-    ),
-    Route(
-        operation="get_case",
-        tag=TAG,
-        method="GET",
-        path=CASE,
-        handler=get_case,
-        access=READ,
-        query=CaseDetailQuery,
-        masks_itself=True,
-        request_headers=("If-None-Match",),
-        response_model=Case,
-        headers=("ETag",),
-        other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
-        problems=(*CASE_PROBLEMS, "invalid_request"),
-    ),
-    Route(
-        operation="change_case",
-        tag=TAG,
-        method="PATCH",
-        path=CASE,
-        handler=change_case,
-        access=WRITE,
-        body=CaseChange,
-        request_headers=("If-Match",),
-        response_model=CaseSummary,
-        headers=("ETag",),
-        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
-    ),
-    Route(
-        operation="delete_case",
-        tag=TAG,
-        method="DELETE",
-        path=CASE,
-        handler=delete_case,
-        access=Permission("cases:delete", {"supervisor": "all"}),
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*CASE_PROBLEMS, "case_changed", "case_not_synthetic"),
-    ),
-)

@@ -8,7 +8,6 @@ from aiohttp import web
 from support_service.api.admin import admin_server
 from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
-from support_service.api.me import permissions_by_role
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
 from support_service.api.routing.cursors import CursorSeal
@@ -67,7 +66,6 @@ def setup(
         redirect_downloads=attachments.download == "redirect",
         secured=not isinstance(app[AUTHENTICATOR], AnonymousAuthenticator),
     )
-    permissions = permissions_by_role(ROUTES)
     token = access.metrics_token.get_secret_value() if access.metrics_token else None
     metrics_access = MetricsAccess(open=access.admin_port is None, token=token)
     scheme = "https" if options.public_url.startswith("https:") else "http"
@@ -137,7 +135,7 @@ def setup(
             metrics=app[METRICS],
             metrics_access=metrics_access,
             masker=app[MASKER],
-            permissions=permissions,
+            routes=ROUTES,
             cursors=CursorSeal(cursor_key),
             options=options,
             timings=timings,

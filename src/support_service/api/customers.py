@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from support_service.api.attachments import present_attachment
 from support_service.api.models.customers import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.route import Permission, Tag
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain import references
@@ -20,6 +21,12 @@ TAG = Tag("customers", "Customers: their cases, and what these refer to.")
 CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
 
 
+@get(
+    "/support/customers/{customer_id}",
+    # Analysts have no scope: an answer to a customer's id would say whose pseudonym it has.
+    access=Permission("customers:read", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    problems=(*DATABASE_PROBLEMS, "customer_not_found"),
+)
 async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Reply[CustomerPage]:
     """Get the cases of a customer, with what they refer to and their files.
 
@@ -54,19 +61,3 @@ def _references(cases: Iterable[CaseSummary]) -> CustomerReferences:
             if kind in found:  # not a tracking number
                 found[kind][value] = None
     return CustomerReferences.model_validate({f"{kind}s": [*values] for kind, values in found.items()})
-
-
-ROUTES = (
-    Route(
-        operation="get_customer",
-        tag=TAG,
-        method="GET",
-        path="/support/customers/{customer_id}",
-        handler=get_customer,
-        # Analysts have no scope: an answer to a customer's id would say whose pseudonym it has.
-        access=Permission("customers:read", {"agent": "own", "supervisor": "all", "customer": "own"}),
-        query=CustomerQuery,
-        response_model=CustomerPage,
-        problems=(*DATABASE_PROBLEMS, "customer_not_found", "invalid_request"),
-    ),
-)

@@ -3,8 +3,9 @@
 from support_service.api.models.dead_letters import DeadLetterPage, DeadLetterQuery, ShownDeadLetter
 from support_service.api.overrides import TAG
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route
+from support_service.api.routing.route import Permission
 from support_service.events.dead_letters import shown_event
 
 LETTERS = "/support/dead-letters"
@@ -15,6 +16,7 @@ WRITE = Permission("dead-letters:write", {"supervisor": "all"})
 WRITE_PROBLEMS = (*DATABASE_PROBLEMS, "broker_unavailable", "dead_letter_not_found")
 
 
+@get(LETTERS, tag=TAG, access=READ, problems=("broker_unavailable",))
 async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLetterPage]:
     """List dead letters, oldest first.
 
@@ -38,6 +40,7 @@ async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLet
     return Reply(DeadLetterPage.model_construct(items=items, next_cursor=items[-1].id if more else None))
 
 
+@post(LETTER + "/replay", tag=TAG, access=WRITE, problems=WRITE_PROBLEMS)
 async def replay_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     """Move a dead letter back to the end of its stream.
 
@@ -47,6 +50,7 @@ async def replay_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     return Reply(None)
 
 
+@delete(LETTER, tag=TAG, access=WRITE, problems=WRITE_PROBLEMS)
 async def drop_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     """Delete a dead letter.
 
@@ -54,38 +58,3 @@ async def drop_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     """
     await call.services.dead_letters.drop(call.write_origin, letter_id)
     return Reply(None)
-
-
-ROUTES = (
-    Route(
-        operation="list_dead_letters",
-        tag=TAG,
-        method="GET",
-        path=LETTERS,
-        handler=list_dead_letters,
-        access=READ,
-        query=DeadLetterQuery,
-        response_model=DeadLetterPage,
-        problems=("broker_unavailable", "invalid_request"),
-    ),
-    Route(
-        operation="replay_dead_letter",
-        tag=TAG,
-        method="POST",
-        path=LETTER + "/replay",
-        handler=replay_dead_letter,
-        access=WRITE,
-        status=204,
-        problems=WRITE_PROBLEMS,
-    ),
-    Route(
-        operation="drop_dead_letter",
-        tag=TAG,
-        method="DELETE",
-        path=LETTER,
-        handler=drop_dead_letter,
-        access=WRITE,
-        status=204,
-        problems=WRITE_PROBLEMS,
-    ),
-)

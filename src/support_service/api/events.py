@@ -7,8 +7,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from support_service.api.models.events import Accepted
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.problem_groups import JSON_BODY_PROBLEMS
-from support_service.api.routing.route import JSON, Permission, Route, Tag
+from support_service.api.routing.decorators import post
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import JSON, Permission, Tag
 from support_service.cases.model.case import example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope
@@ -86,6 +87,14 @@ class SentEvent(RootModel[ShipmentEvent | OrderEvent | PaymentEvent | OtherEvent
     )
 
 
+@post(
+    "/support/events",
+    access=Permission("events:send", {"supervisor": "all", "service": "all"}),
+    body=SentEvent,
+    body_media_types=(envelope.STRUCTURED_MEDIA_TYPE, JSON),
+    status=202,
+    problems=(*DATABASE_PROBLEMS, "events_busy", "invalid_event"),
+)
 async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
     """Receive an event of another service.
 
@@ -107,20 +116,3 @@ async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
         event = envelope.parse_document(document)
     await call.services.consumer.accept(event)
     return Reply(Accepted(id=event.id, type=event.type, ignored=event.data is None))
-
-
-ROUTES = (
-    Route(
-        operation="receive_event",
-        tag=TAG,
-        method="POST",
-        path="/support/events",
-        handler=receive_event,
-        access=Permission("events:send", {"supervisor": "all", "service": "all"}),
-        body=SentEvent,
-        body_media_types=(envelope.STRUCTURED_MEDIA_TYPE, JSON),
-        response_model=Accepted,
-        status=202,
-        problems=(*JSON_BODY_PROBLEMS, "events_busy", "invalid_event"),
-    ),
-)

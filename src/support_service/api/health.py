@@ -6,9 +6,9 @@ from dataclasses import asdict
 from aiohttp import web
 
 from support_service.api.models.health import Health, Ready
-from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.endpoint import Headers
-from support_service.api.routing.route import PUBLIC, Route, RouteResponse, Tag
+from support_service.api.routing.call import Call, Headers, Reply
+from support_service.api.routing.decorators import get
+from support_service.api.routing.route import PUBLIC, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
@@ -16,32 +16,12 @@ from support_service.platform.access.authenticator import extract_bearer_token
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
 
 
-async def health() -> Reply[Health]:
-    """Get the status of the service.
-
-    For clients of the old service; orchestrators use `/livez` and `/readyz`.
-    """
-    return Reply(Health(status="ok"))
-
-
-async def livez() -> Reply[Health]:
-    """Check liveness.
-
-    Restart a process that does not answer: its event loop is blocked.
-    """
-    return Reply(Health(status="ok"))
-
-
-async def readyz(call: Call) -> Reply[Ready]:
-    """Check readiness.
-
-    The service is ready while the database answers reads and no shutdown has begun. The other dependencies are
-    reported, and not required.
-    """
-    found = await call.services.dependencies.read()
-    return Reply(Ready(**asdict(found)), status=200 if found.status == "ready" else 503)
-
-
+@get(
+    "/metrics",
+    access=PUBLIC,  # it has a token of its own
+    response_media_types=("text/plain", "application/openmetrics-text"),
+    problems=("answers_unread", "metrics_closed", "token_invalid", "token_missing"),
+)
 async def metrics(call: Call, headers: Headers) -> web.Response:
     """Get all metrics.
 
@@ -55,6 +35,39 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
     return web.Response(body=exposition.body, headers=sent)
 
 
+@get("/health", access=PUBLIC)
+async def health() -> Reply[Health]:
+    """Get the status of the service.
+
+    For clients of the old service; orchestrators use `/livez` and `/readyz`.
+    """
+    return Reply(Health(status="ok"))
+
+
+@get("/livez", access=PUBLIC)
+async def livez() -> Reply[Health]:
+    """Check liveness.
+
+    Restart a process that does not answer: its event loop is blocked.
+    """
+    return Reply(Health(status="ok"))
+
+
+@get(
+    "/readyz",
+    access=PUBLIC,
+    other_responses=(RouteResponse(503, "Not ready: send requests to another replica.", Ready),),
+)
+async def readyz(call: Call) -> Reply[Ready]:
+    """Check readiness.
+
+    The service is ready while the database answers reads and no shutdown has begun. The other dependencies are
+    reported, and not required.
+    """
+    found = await call.services.dependencies.read()
+    return Reply(Ready(**asdict(found)), status=200 if found.status == "ready" else 503)
+
+
 def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
     """Raise Forbidden if only the admin port serves metrics, Unauthenticated if the token is wrong."""
     if not access.open:
@@ -63,31 +76,3 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
         given = extract_bearer_token(headers.getall("Authorization", ()))
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), access.token.encode()):
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
-
-
-ROUTES = (
-    Route(
-        operation="metrics",
-        tag=TAG,
-        method="GET",
-        path="/metrics",
-        handler=metrics,
-        access=PUBLIC,  # it has a token of its own
-        response_media_types=("text/plain", "application/openmetrics-text"),
-        problems=("answers_unread", "metrics_closed", "token_invalid", "token_missing"),
-    ),
-    Route(
-        operation="health", tag=TAG, method="GET", path="/health", handler=health, access=PUBLIC, response_model=Health
-    ),
-    Route(operation="livez", tag=TAG, method="GET", path="/livez", handler=livez, access=PUBLIC, response_model=Health),
-    Route(
-        operation="readyz",
-        tag=TAG,
-        method="GET",
-        path="/readyz",
-        handler=readyz,
-        access=PUBLIC,
-        response_model=Ready,
-        other_responses=(RouteResponse(503, "Not ready: send requests to another replica.", Ready),),
-    ),
-)

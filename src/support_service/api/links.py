@@ -2,8 +2,9 @@
 
 from support_service.api.cases import CASE, CASES, WRITE
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Route, RouteResponse, Tag
+from support_service.api.routing.decorators import delete, post
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import RouteResponse, Tag
 from support_service.cases.model.case import CaseLink
 from support_service.cases.model.requests import NewLink
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -12,6 +13,18 @@ TAG = Tag("links", "Links between cases: related cases, duplicates, parents.")
 LINKS = CASE + "/links"
 
 
+@post(
+    LINKS,
+    access=WRITE,
+    status=201,
+    headers=("Location",),
+    other_responses=(RouteResponse(200, "The link exists already.", CaseLink, headers=("Location",)),),
+    problems=(
+        *CASE_PROBLEMS,
+        *("already_duplicate", "case_changed", "duplicate_of_closed_case", "link_cycle", "too_many_links"),
+    ),
+    links=(("link_id", "/id"),),
+)
 async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVersions) -> Reply[CaseLink]:
     """Link a case with another one.
 
@@ -23,6 +36,7 @@ async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVe
     return Reply(link, {"Location": f"{CASES}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
 
 
+@delete(LINKS + "/{link_id}", access=WRITE, problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"))
 async def remove_link(call: Call, case_id: str, link_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove a link, from either of its cases.
 
@@ -30,38 +44,3 @@ async def remove_link(call: Call, case_id: str, link_id: str, expected: Expected
     """
     await call.services.links.remove(call.write_origin, case_id, link_id, expected)
     return Reply(None)
-
-
-ROUTES = (
-    Route(
-        operation="add_link",
-        tag=TAG,
-        method="POST",
-        path=LINKS,
-        handler=add_link,
-        access=WRITE,
-        body=NewLink,
-        request_headers=("If-Match",),
-        response_model=CaseLink,
-        status=201,
-        headers=("Location",),
-        other_responses=(RouteResponse(200, "The link exists already.", CaseLink, headers=("Location",)),),
-        problems=(
-            *CASE_PROBLEMS,
-            *JSON_BODY_PROBLEMS,
-            *("already_duplicate", "case_changed", "duplicate_of_closed_case", "link_cycle", "too_many_links"),
-        ),
-        links=(("link_id", "/id"),),
-    ),
-    Route(
-        operation="remove_link",
-        tag=TAG,
-        method="DELETE",
-        path=LINKS + "/{link_id}",
-        handler=remove_link,
-        access=WRITE,
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"),
-    ),
-)

@@ -4,9 +4,10 @@ import pydantic_core
 
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, post, put
 from support_service.api.routing.etags import KnownTags, is_known, version_header
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, RouteResponse, Tag
 from support_service.core.domain.references import references_by_service
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.macro_models import (
@@ -29,6 +30,7 @@ WRITE = Permission("macros:write", {"supervisor": "all"})
 PREVIEW = Permission("macros:preview", {"agent": "own", "supervisor": "all"})
 
 
+@get(MACROS, access=READ, problems=DATABASE_PROBLEMS)
 async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
     """List macros, oldest first.
 
@@ -38,6 +40,14 @@ async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
     return Reply(MacroPage.model_construct(items=found, next_cursor=cursor))
 
 
+@post(
+    MACROS,
+    access=WRITE,
+    status=201,
+    headers=("ETag", "Location"),
+    problems=(*DATABASE_PROBLEMS, "macro_exists", "too_many_macros"),
+    links=(("macro_name", "/name"),),
+)
 async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
     """Create a macro.
 
@@ -47,6 +57,13 @@ async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
     return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)})
 
 
+@get(
+    MACRO,
+    access=READ,
+    headers=("ETag",),
+    other_responses=(RouteResponse(304, "The macro has not changed.", headers=("ETag",)),),
+    problems=(*DATABASE_PROBLEMS, "macro_not_found"),
+)
 async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macro | None]:
     """Get a macro.
 
@@ -57,6 +74,13 @@ async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macr
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(macro, etag)
 
 
+@put(
+    MACRO,
+    access=WRITE,
+    headers=("ETag",),
+    other_responses=(RouteResponse(201, "The macro was created.", Macro, headers=("ETag", "Location")),),
+    problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_exists", "too_many_macros"),
+)
 async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: ExpectedVersions) -> Reply[Macro]:
     """Replace a macro, or create it.
 
@@ -69,6 +93,7 @@ async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: E
     return Reply(macro, version_header(macro.version))
 
 
+@delete(MACRO, access=WRITE, problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_not_found"))
 async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a macro.
 
@@ -78,6 +103,12 @@ async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) 
     return Reply(None)
 
 
+@post(
+    CASE + "/macros/{macro_name}/preview",
+    access=PREVIEW,
+    stores_response=False,  # it changes nothing
+    problems=(*CASE_PROBLEMS, "macro_not_found"),
+)
 async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[FilledMacro]:
     """Fill a macro from a case and its timeline.
 
@@ -98,81 +129,3 @@ async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[Fill
         UnfilledVariable.model_construct(variable=name, reason=reason) for name, reason in filled.unfilled.items()
     ]
     return Reply(FilledMacro.model_construct(text=filled.text, status=macro.status, tags=macro.tags, unfilled=unfilled))
-
-
-ROUTES = (
-    Route(
-        operation="list_macros",
-        tag=TAG,
-        method="GET",
-        path=MACROS,
-        handler=list_macros,
-        access=READ,
-        query=MacroQuery,
-        response_model=MacroPage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
-    ),
-    Route(
-        operation="create_macro",
-        tag=TAG,
-        method="POST",
-        path=MACROS,
-        handler=create_macro,
-        access=WRITE,
-        body=NewMacro,
-        response_model=Macro,
-        status=201,
-        headers=("ETag", "Location"),
-        problems=(*JSON_BODY_PROBLEMS, "macro_exists", "too_many_macros"),
-        links=(("macro_name", "/name"),),
-    ),
-    Route(
-        operation="get_macro",
-        tag=TAG,
-        method="GET",
-        path=MACRO,
-        handler=get_macro,
-        access=READ,
-        request_headers=("If-None-Match",),
-        response_model=Macro,
-        headers=("ETag",),
-        other_responses=(RouteResponse(304, "The macro has not changed.", headers=("ETag",)),),
-        problems=(*DATABASE_PROBLEMS, "macro_not_found"),
-    ),
-    Route(
-        operation="put_macro",
-        tag=TAG,
-        method="PUT",
-        path=MACRO,
-        handler=put_macro,
-        access=WRITE,
-        body=MacroContent,
-        request_headers=("If-Match",),
-        response_model=Macro,
-        headers=("ETag",),
-        other_responses=(RouteResponse(201, "The macro was created.", Macro, headers=("ETag", "Location")),),
-        problems=(*JSON_BODY_PROBLEMS, "macro_changed", "macro_exists", "too_many_macros"),
-    ),
-    Route(
-        operation="delete_macro",
-        tag=TAG,
-        method="DELETE",
-        path=MACRO,
-        handler=delete_macro,
-        access=WRITE,
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_not_found"),
-    ),
-    Route(
-        operation="preview_macro",
-        tag=TAG,
-        method="POST",
-        path=CASE + "/macros/{macro_name}/preview",
-        handler=preview_macro,
-        access=PREVIEW,
-        stores_response=False,  # it changes nothing
-        response_model=FilledMacro,
-        problems=(*CASE_PROBLEMS, "macro_not_found"),
-    ),
-)

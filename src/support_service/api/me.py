@@ -1,9 +1,10 @@
 """The caller: who it is, and what it may do."""
 
-from collections.abc import Iterable
+from functools import cache
 
 from support_service.api.models.me import Me
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission, Route, Tag
 from support_service.core.domain.principals import ROLES, Role, Scope
 
@@ -11,7 +12,8 @@ TAG = Tag("me", "The caller: who it is, and what it may do.")
 ME = Permission("me:read", dict.fromkeys(ROLES, "own"))
 
 
-def permissions_by_role(routes: Iterable[Route]) -> dict[Role, dict[str, Scope]]:
+@cache
+def permissions_by_role(routes: tuple[Route, ...]) -> dict[Role, dict[str, Scope]]:
     """Return the permissions that each role has, with their scopes, in the order of their names."""
     permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
     return {
@@ -20,6 +22,7 @@ def permissions_by_role(routes: Iterable[Route]) -> dict[Role, dict[str, Scope]]
     }
 
 
+@get("/support/me", access=ME)
 async def get_me(call: Call) -> Reply[Me]:
     """Tell the caller who it is and what it may do.
 
@@ -33,19 +36,6 @@ async def get_me(call: Call) -> Reply[Me]:
             role=principal.role,
             subject=principal.subject,
             teams=sorted(principal.teams),
-            permissions=dict(call.services.permissions[principal.role]),
+            permissions=permissions_by_role(call.services.routes)[principal.role],
         )
     )
-
-
-ROUTES = (
-    Route(
-        operation="get_me",
-        tag=TAG,
-        method="GET",
-        path="/support/me",
-        handler=get_me,
-        access=ME,
-        response_model=Me,
-    ),
-)

@@ -1,15 +1,29 @@
 """Messages of a case, and the changes of its status that may come with one."""
 
 from support_service.api.cases import CASE, TAG, WRITE
-from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.call import Call, EncodedReply, Reply
+from support_service.api.routing.decorators import post
 from support_service.api.routing.etags import etag_header
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.requests import Closing, NewMessage, StatusChange
 from support_service.core.optimistic_lock import ExpectedVersions
 
 
+@post(
+    CASE + "/messages",
+    tag=TAG,
+    access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    problems=(
+        *CASE_PROBLEMS,
+        "attachment_not_sendable",
+        "case_changed",
+        "case_closed",
+        "case_full",
+        "external_id_taken",
+    ),
+)
 async def add_message(call: Call, case_id: str, body: NewMessage, expected: ExpectedVersions) -> Reply[Message]:
     """Add a message to a case.
 
@@ -25,6 +39,15 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
     return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected, files))
 
 
+@post(
+    CASE + "/status",
+    tag=TAG,
+    access=WRITE,
+    query=StatusChange,
+    body_required=False,
+    headers=("ETag",),
+    problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"),
+)
 async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
     """Set the status of a case, and optionally its agent.
 
@@ -34,7 +57,18 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
     return Reply(case, etag_header(call, case))
 
 
-async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> Reply[bytes]:
+@post(
+    CASE + "/close",
+    tag=TAG,
+    access=WRITE,
+    body_required=False,
+    headers=("ETag",),
+    problems=(
+        *CASE_PROBLEMS,
+        *("attachment_not_sendable", "case_changed", "case_closed", "case_full"),
+    ),
+)
+async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> EncodedReply[Case]:
     """Close a case, optionally with a last message.
 
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
@@ -42,61 +76,4 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     """
     files = call.services.attachments.named(body.attachment_ids)
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected, files)
-    return Reply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))
-
-
-ROUTES = (
-    Route(
-        operation="add_message",
-        tag=TAG,
-        method="POST",
-        path=CASE + "/messages",
-        handler=add_message,
-        access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
-        body=NewMessage,
-        request_headers=("If-Match",),
-        response_model=Message,
-        problems=(
-            *CASE_PROBLEMS,
-            *JSON_BODY_PROBLEMS,
-            "attachment_not_sendable",
-            "case_changed",
-            "case_closed",
-            "case_full",
-            "external_id_taken",
-        ),
-    ),
-    Route(
-        operation="set_status",
-        tag=TAG,
-        method="POST",
-        path=CASE + "/status",
-        handler=set_status,
-        access=WRITE,
-        query=StatusChange,
-        body=StatusChange,
-        body_required=False,
-        request_headers=("If-Match",),
-        response_model=CaseSummary,
-        headers=("ETag",),
-        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS, "case_changed", "status_move_not_allowed"),
-    ),
-    Route(
-        operation="close_case",
-        tag=TAG,
-        method="POST",
-        path=CASE + "/close",
-        handler=close_case,
-        access=WRITE,
-        body=Closing,
-        body_required=False,
-        request_headers=("If-Match",),
-        response_model=Case,
-        headers=("ETag",),
-        problems=(
-            *CASE_PROBLEMS,
-            *JSON_BODY_PROBLEMS,
-            *("attachment_not_sendable", "case_changed", "case_closed", "case_full"),
-        ),
-    ),
-)
+    return EncodedReply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))

@@ -32,7 +32,8 @@ from support_service.api.models.overrides import ShownOverride
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.overrides import TAG, shown
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.route import Permission, Route
+from support_service.api.routing.decorators import get
+from support_service.api.routing.route import Permission
 from support_service.api.routing.services import Services
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
@@ -45,6 +46,7 @@ BROKER_SILENT = "The Redis of events does not answer."
 READ = Permission("oncall:read", {"supervisor": "all", "service": "all"})
 
 
+@get("/support/oncall", tag=TAG, access=READ)
 async def get_oncall(call: Call) -> Reply[OnCall]:
     """Get the state of the service's parts.
 
@@ -225,16 +227,3 @@ def _event_loop(parts: OnCallParts) -> EventLoopCard:
         p95_seconds=_rounded(ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None),
         max_seconds=_rounded(ordered[-1] if ordered else None),
     )
-
-
-ROUTES = (
-    Route(
-        operation="get_oncall",
-        tag=TAG,
-        method="GET",
-        path="/support/oncall",
-        handler=get_oncall,
-        access=READ,
-        response_model=OnCall,
-    ),
-)

@@ -2,9 +2,10 @@
 
 from support_service.api.models.overrides import NewOverride, ShownOverride
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, put
 from support_service.api.routing.etags import version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.timeline.override_rules import parse_override_duration
 from support_service.timeline.overrides import Override
@@ -15,6 +16,7 @@ OVERRIDE = "/support/overrides/{override_name}"
 WRITE = Permission("overrides:write", {"supervisor": "all"})
 
 
+@put(OVERRIDE, access=WRITE, headers=("ETag",), problems=(*DATABASE_PROBLEMS, "override_changed", "override_not_found"))
 async def set_override(
     call: Call, override_name: str, body: NewOverride, expected: ExpectedVersions
 ) -> Reply[ShownOverride]:
@@ -34,6 +36,7 @@ async def set_override(
     return Reply(shown(override), version_header(override.version))
 
 
+@delete(OVERRIDE, access=WRITE, problems=(*DATABASE_PROBLEMS, "override_changed", "override_not_found"))
 async def clear_override(call: Call, override_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Clear an override before it expires.
 
@@ -46,31 +49,3 @@ async def clear_override(call: Call, override_name: str, expected: ExpectedVersi
 def shown(override: Override) -> ShownOverride:
     """Return an override as the API shows it."""
     return ShownOverride.model_construct(**{name: getattr(override, name) for name in ShownOverride.model_fields})
-
-
-ROUTES = (
-    Route(
-        operation="set_override",
-        tag=TAG,
-        method="PUT",
-        path=OVERRIDE,
-        handler=set_override,
-        access=WRITE,
-        body=NewOverride,
-        request_headers=("If-Match",),
-        response_model=ShownOverride,
-        headers=("ETag",),
-        problems=(*JSON_BODY_PROBLEMS, "override_changed", "override_not_found"),
-    ),
-    Route(
-        operation="clear_override",
-        tag=TAG,
-        method="DELETE",
-        path=OVERRIDE,
-        handler=clear_override,
-        access=WRITE,
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*DATABASE_PROBLEMS, "override_changed", "override_not_found"),
-    ),
-)

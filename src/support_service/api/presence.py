@@ -8,8 +8,9 @@ import pydantic_core
 from pydantic import Field
 
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.decorators import put
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission, Tag
 from support_service.cases.model.case import CaseSummary, Viewer, example_config
 from support_service.cases.model.requests import RequestModel
 from support_service.core.domain.case_vocabulary import PresenceState
@@ -25,6 +26,12 @@ class PresenceChange(RequestModel):
     state: PresenceState = Field(description="valid for 15 seconds; send it again for as long as it holds")
 
 
+@put(
+    "/support/cases/{case_id}/presence",
+    access=Permission("presence:write", {"agent": "own", "supervisor": "all"}),
+    stores_response=False,
+    problems=CASE_PROBLEMS,
+)
 async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[None]:
     """Say that the caller views a case, or types in it.
 
@@ -64,19 +71,3 @@ def with_viewers(handler: Callable[..., Awaitable[Reply[Any]]]) -> Callable[...,
         return reply
 
     return read
-
-
-ROUTES = (
-    Route(
-        operation="put_presence",
-        tag=TAG,
-        method="PUT",
-        path="/support/cases/{case_id}/presence",
-        handler=put_presence,
-        access=Permission("presence:write", {"agent": "own", "supervisor": "all"}),
-        body=PresenceChange,
-        stores_response=False,
-        status=204,
-        problems=(*CASE_PROBLEMS, *JSON_BODY_PROBLEMS),
-    ),
-)

@@ -1,4 +1,6 @@
-"""Route table: the source of the app's routes and of the OpenAPI document, in the order of the document."""
+"""All routes, in the order of the OpenAPI document."""
+
+from types import ModuleType
 
 from support_service.api import (
     agents,
@@ -25,29 +27,19 @@ from support_service.api import (
     views,
     webhook_deliveries,
 )
+from support_service.api.routing.route import Route
 
-ROUTES = (
-    *case_counts.ROUTES,  # before the routes of one case, whose ids have another form
-    *cases.ROUTES,
-    *messages.ROUTES,
-    *links.ROUTES,
-    *timeline.ROUTES,
-    *attachments.ROUTES,
-    *customers.ROUTES,
-    *audit.ROUTES,
-    *audit_log.ROUTES,
-    *agents.ROUTES,
-    *views.ROUTES,
-    *me.ROUTES,
-    *macros.ROUTES,
-    *sla_policies.ROUTES,
-    *stream.ROUTES,
-    *presence.ROUTES,
-    *events.ROUTES,
-    *oncall.ROUTES,
-    *overrides.ROUTES,
-    *dead_letters.ROUTES,
-    *webhook_deliveries.ROUTES,
-    *health.ROUTES,
-    *api_docs.ROUTES,
+MODULES = (
+    # Counts come before the routes of one case, whose ids have another form.
+    *(case_counts, cases, messages, links, timeline, attachments, customers, audit, audit_log, agents, views, me),
+    *(macros, sla_policies, stream, presence, events, oncall, overrides, dead_letters, webhook_deliveries, health),
+    api_docs,
 )
+
+
+def routes_of(module: ModuleType) -> tuple[Route, ...]:
+    """Return the routes of a module in the order of their handlers."""
+    return tuple(route for route in vars(module).values() if isinstance(route, Route))
+
+
+ROUTES = tuple(route for module in MODULES for route in routes_of(module))

@@ -1,9 +1,10 @@
 """Service level policies: list, read, replace, delete."""
 
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, put
 from support_service.api.routing.etags import KnownTags, is_known, version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, RouteResponse, Tag
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.policy_models import Policy, SlaPolicyContent, SlaPolicyList
 
@@ -15,6 +16,7 @@ READ = Permission("sla-policies:read", {"agent": "all", "supervisor": "all"})
 WRITE = Permission("sla-policies:write", {"supervisor": "all"})
 
 
+@get(POLICIES, access=READ, problems=DATABASE_PROBLEMS)
 async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
     """List service level policies.
 
@@ -23,6 +25,13 @@ async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
     return Reply(SlaPolicyList.model_construct(items=await call.services.policies.list_policies()))
 
 
+@get(
+    POLICY,
+    access=READ,
+    headers=("ETag",),
+    other_responses=(RouteResponse(304, "The policy has not changed.", headers=("ETag",)),),
+    problems=(*DATABASE_PROBLEMS, "sla_policy_not_found"),
+)
 async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Reply[Policy | None]:
     """Get a service level policy.
 
@@ -33,6 +42,13 @@ async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Repl
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(policy, etag)
 
 
+@put(
+    POLICY,
+    access=WRITE,
+    headers=("ETag",),
+    other_responses=(RouteResponse(201, "The policy was created.", Policy, headers=("ETag", "Location")),),
+    problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_exists", "too_many_sla_policies"),
+)
 async def put_sla_policy(
     call: Call, policy_name: str, body: SlaPolicyContent, expected: ExpectedVersions
 ) -> Reply[Policy]:
@@ -47,6 +63,7 @@ async def put_sla_policy(
     return Reply(policy, version_header(policy.version))
 
 
+@delete(POLICY, access=WRITE, problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_not_found"))
 async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a service level policy.
 
@@ -54,55 +71,3 @@ async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVers
     """
     await call.services.policies.delete(call.write_origin, policy_name, expected)
     return Reply(None)
-
-
-ROUTES = (
-    Route(
-        operation="list_sla_policies",
-        tag=TAG,
-        method="GET",
-        path=POLICIES,
-        handler=list_sla_policies,
-        access=READ,
-        response_model=SlaPolicyList,
-        problems=DATABASE_PROBLEMS,
-    ),
-    Route(
-        operation="get_sla_policy",
-        tag=TAG,
-        method="GET",
-        path=POLICY,
-        handler=get_sla_policy,
-        access=READ,
-        request_headers=("If-None-Match",),
-        response_model=Policy,
-        headers=("ETag",),
-        other_responses=(RouteResponse(304, "The policy has not changed.", headers=("ETag",)),),
-        problems=(*DATABASE_PROBLEMS, "sla_policy_not_found"),
-    ),
-    Route(
-        operation="put_sla_policy",
-        tag=TAG,
-        method="PUT",
-        path=POLICY,
-        handler=put_sla_policy,
-        access=WRITE,
-        body=SlaPolicyContent,
-        request_headers=("If-Match",),
-        response_model=Policy,
-        headers=("ETag",),
-        other_responses=(RouteResponse(201, "The policy was created.", Policy, headers=("ETag", "Location")),),
-        problems=(*JSON_BODY_PROBLEMS, "sla_policy_changed", "sla_policy_exists", "too_many_sla_policies"),
-    ),
-    Route(
-        operation="delete_sla_policy",
-        tag=TAG,
-        method="DELETE",
-        path=POLICY,
-        handler=delete_sla_policy,
-        access=WRITE,
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_not_found"),
-    ),
-)

@@ -9,7 +9,8 @@ from pydantic import Field
 from support_service.api.cases import READ
 from support_service.api.presence import TAG
 from support_service.api.routing.call import Call
-from support_service.api.routing.route import Permission, Route
+from support_service.api.routing.decorators import get
+from support_service.api.routing.route import Permission
 from support_service.cases.model.requests import RequestModel
 from support_service.guard.connection import HttpConnection
 from support_service.guard.instrumentation import STREAM_BEGAN
@@ -31,6 +32,15 @@ class StreamQuery(RequestModel):
     )
 
 
+@get(
+    "/support/stream",
+    tag=TAG,
+    access=Permission("stream:read", READ.scopes),
+    request_headers=("Last-Event-ID",),
+    masks_itself=True,
+    response_media_types=(MEDIA_TYPE,),
+    problems=("too_many_streams",),
+)
 async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.StreamResponse:
     """Follow the changes of cases as they happen (Server-Sent Events).
 
@@ -61,20 +71,3 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
         await services.stream.send(subscriber, last_event_id, response.write)
     return response
-
-
-ROUTES = (
-    Route(
-        operation="follow",
-        tag=TAG,
-        method="GET",
-        path="/support/stream",
-        handler=follow,
-        access=Permission("stream:read", READ.scopes),
-        query=StreamQuery,
-        request_headers=("Last-Event-ID",),
-        masks_itself=True,
-        response_media_types=(MEDIA_TYPE,),
-        problems=("invalid_request", "too_many_streams"),
-    ),
-)

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from support_service.api.cases import check_may_search
 from support_service.api.query_costs import count_cost
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS, JSON_BODY_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
+from support_service.api.routing.route import Permission, Tag
 from support_service.cases.model.vocabulary import Json
 from support_service.core import pagination
 from support_service.core.errors import Forbidden
@@ -35,9 +36,12 @@ VIEW = VIEWS + "/{view_id}"
 READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
 WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
 VIEW_PROBLEMS = (*DATABASE_PROBLEMS, "view_not_found")
-SAVE_PROBLEMS = (*JSON_BODY_PROBLEMS, "too_many_views", "view_name_taken")
+SAVE_PROBLEMS = (*DATABASE_PROBLEMS, "too_many_views", "view_name_taken")
 
 
+@post(
+    VIEWS, access=WRITE, status=201, headers=("ETag", "Location"), problems=SAVE_PROBLEMS, links=(("view_id", "/id"),)
+)
 async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     """Save a view of the list of cases.
 
@@ -50,6 +54,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     return Reply(view, {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
 
 
+@get(VIEWS, access=READ, problems=DATABASE_PROBLEMS)
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """List the saved views of the caller and of the caller's teams, newest first.
 
@@ -61,6 +66,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
 
+@get(VIEW, access=READ, headers=("ETag",), problems=VIEW_PROBLEMS)
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """Get a saved view with the number of cases that it shows to the caller.
 
@@ -71,6 +77,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
 
+@patch(VIEW, access=WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
 async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
     """Change the name, the query or the team of a saved view.
 
@@ -83,6 +90,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     return Reply(view, version_header(view.version))
 
 
+@delete(VIEW, access=WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))
 async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a saved view.
 
@@ -117,67 +125,3 @@ def _counter(call: Call) -> CountCases:
         )
 
     return count
-
-
-ROUTES = (
-    Route(
-        operation="create_view",
-        tag=TAG,
-        method="POST",
-        path=VIEWS,
-        handler=create_view,
-        access=WRITE,
-        body=NewView,
-        response_model=SavedView,
-        status=201,
-        headers=("ETag", "Location"),
-        problems=SAVE_PROBLEMS,
-        links=(("view_id", "/id"),),
-    ),
-    Route(
-        operation="list_views",
-        tag=TAG,
-        method="GET",
-        path=VIEWS,
-        handler=list_views,
-        access=READ,
-        query=ViewListQuery,
-        response_model=ViewPage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
-    ),
-    Route(
-        operation="get_view",
-        tag=TAG,
-        method="GET",
-        path=VIEW,
-        handler=get_view,
-        access=READ,
-        response_model=CountedView,
-        headers=("ETag",),
-        problems=VIEW_PROBLEMS,
-    ),
-    Route(
-        operation="change_view",
-        tag=TAG,
-        method="PATCH",
-        path=VIEW,
-        handler=change_view,
-        access=WRITE,
-        body=ViewChange,
-        request_headers=("If-Match",),
-        response_model=SavedView,
-        headers=("ETag",),
-        problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"),
-    ),
-    Route(
-        operation="delete_view",
-        tag=TAG,
-        method="DELETE",
-        path=VIEW,
-        handler=delete_view,
-        access=WRITE,
-        request_headers=("If-Match",),
-        status=204,
-        problems=(*VIEW_PROBLEMS, "view_changed"),
-    ),
-)

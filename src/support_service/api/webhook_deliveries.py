@@ -3,8 +3,9 @@
 from support_service.api.models.webhook_deliveries import DeliveryPage, DeliveryQuery, ShownDelivery
 from support_service.api.overrides import TAG
 from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route
+from support_service.api.routing.route import Permission
 from support_service.core import pagination
 
 DELIVERIES = "/support/webhook-deliveries"
@@ -15,6 +16,7 @@ WRITE = Permission("webhooks:write", {"supervisor": "all"})
 WRITE_PROBLEMS = (*DATABASE_PROBLEMS, "delivery_not_found")
 
 
+@get(DELIVERIES, tag=TAG, access=READ, problems=DATABASE_PROBLEMS)
 async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPage]:
     """List webhook deliveries in a state, latest `due` first.
 
@@ -28,6 +30,7 @@ async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPag
     return Reply(DeliveryPage.model_construct(items=items, next_cursor=cursor))
 
 
+@post(DELIVERY + "/replay", tag=TAG, access=WRITE, problems=WRITE_PROBLEMS)
 async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
     """Schedule a webhook delivery again from now on.
 
@@ -37,6 +40,7 @@ async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
     return Reply(None)
 
 
+@delete(DELIVERY, tag=TAG, access=WRITE, problems=WRITE_PROBLEMS)
 async def drop_delivery(call: Call, delivery_id: str) -> Reply[None]:
     """Delete a webhook delivery.
 
@@ -44,38 +48,3 @@ async def drop_delivery(call: Call, delivery_id: str) -> Reply[None]:
     """
     await call.services.deliveries.drop(call.write_origin, delivery_id)
     return Reply(None)
-
-
-ROUTES = (
-    Route(
-        operation="list_deliveries",
-        tag=TAG,
-        method="GET",
-        path=DELIVERIES,
-        handler=list_deliveries,
-        access=READ,
-        query=DeliveryQuery,
-        response_model=DeliveryPage,
-        problems=(*DATABASE_PROBLEMS, "invalid_request"),
-    ),
-    Route(
-        operation="replay_delivery",
-        tag=TAG,
-        method="POST",
-        path=DELIVERY + "/replay",
-        handler=replay_delivery,
-        access=WRITE,
-        status=204,
-        problems=WRITE_PROBLEMS,
-    ),
-    Route(
-        operation="drop_delivery",
-        tag=TAG,
-        method="DELETE",
-        path=DELIVERY,
-        handler=drop_delivery,
-        access=WRITE,
-        status=204,
-        problems=WRITE_PROBLEMS,
-    ),
-)

@@ -75,9 +75,10 @@ def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the OpenAPI document. With `--check`, exit with status 1 and list its gaps if it has any."""
     from support_service.api.openapi import document as openapi_document
     from support_service.api.openapi.lint import find_gaps
+    from support_service.api.routes import ROUTES
 
     server = load_settings(environ).server
-    document = openapi_document.document(secured=server.auth != "open", public_url=server.public_url or "")
+    document = openapi_document.document(ROUTES, secured=server.auth != "open", public_url=server.public_url or "")
     if not arguments.check:
         print(json.dumps(document, indent=2))
     elif found := find_gaps(document):

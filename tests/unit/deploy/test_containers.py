@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from support_service import __version__
-from support_service.api.health import ROUTES
+from support_service.api.routes import ROUTES
 from support_service.commands.parser import parser
 from support_service.core.units import parse_duration
 from support_service.platform.settings import Settings

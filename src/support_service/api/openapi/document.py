@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 document, generated from the route table, the models and the table of problem codes."""
+"""OpenAPI 3.1 document, generated from the routes, the models and the table of problem codes."""
 
 from functools import cache
 from http import HTTPStatus
@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from support_service import __version__
 from support_service.api.openapi import headers, schemas
 from support_service.api.openapi.headers import Header
-from support_service.api.routes import ROUTES
 from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
@@ -64,17 +63,17 @@ SECURITY_SCHEMES = {
 
 
 @cache
-def document(*, secured: bool = False, public_url: str = "") -> Json:
+def document(routes: tuple[Route, ...], *, secured: bool = False, public_url: str = "") -> Json:
     """Return the OpenAPI document of a service at a URL; without one, at the URL that the document comes from.
 
     With `secured`, operations that are not public require a bearer token.
     """
     paths: dict[str, Json] = {}
-    for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured=secured)
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes, secured=secured)
     refusals = {
         _problem_response_name(each): _problem_response(*each)
-        for route in ROUTES
+        for route in routes
         for each in _problem_codes(route).items()
     }
     return {
@@ -87,10 +86,10 @@ def document(*, secured: bool = False, public_url: str = "") -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": public_url or "/"}],
-        "tags": [tag._asdict() for tag in dict.fromkeys(route.tag for route in ROUTES)],
+        "tags": [tag._asdict() for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
-            "schemas": schemas.components(ROUTES),
+            "schemas": schemas.components(routes),
             "responses": dict(sorted(refusals.items())),
             "headers": {
                 name: {"required": header.always} | _describe(header)
@@ -102,12 +101,12 @@ def document(*, secured: bool = False, public_url: str = "") -> Json:
 
 
 @cache
-def body(*, secured: bool = False, public_url: str = "") -> bytes:
+def body(routes: tuple[Route, ...], *, secured: bool = False, public_url: str = "") -> bytes:
     """Return the document as indented JSON, as it is served."""
-    return pydantic_core.to_json(document(secured=secured, public_url=public_url), indent=2)
+    return pydantic_core.to_json(document(routes, secured=secured, public_url=public_url), indent=2)
 
 
-def _operation(route: Route, *, secured: bool) -> Json:
+def _operation(route: Route, routes: tuple[Route, ...], *, secured: bool) -> Json:
     sent = (*route.headers, "Idempotency-Replayed") if route.takes_idempotency_key else route.headers
     operation: Json = {
         "operationId": route.operation,
@@ -120,7 +119,7 @@ def _operation(route: Route, *, secured: bool) -> Json:
             str(route.status): _response(
                 route, HTTPStatus(route.status).phrase, route.response_model, route.response_media_types, sent
             )
-            | ({"links": _links(route)} if route.links else {})
+            | ({"links": _links(route, routes)} if route.links else {})
         }
         | {
             str(other.status): _response(route, other.meaning, other.model, other.media_types, other.headers)
@@ -175,7 +174,7 @@ def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = Fal
     return dict.fromkeys(media, {"schema": schema} | ({} if example is None else {"example": example}))
 
 
-def _links(route: Route) -> Json:
+def _links(route: Route, routes: tuple[Route, ...]) -> Json:
     """Return links from the response to every operation that takes an id from it."""
     named = {part: f"$request.path.{part}" for part in route.path_parameters}
     named |= {part: f"$response.body#{pointer}" for part, pointer in route.links}
@@ -184,7 +183,7 @@ def _links(route: Route) -> Json:
             "operationId": other.operation,
             "parameters": {part: named[part] for part in other.path_parameters},
         }
-        for other in ROUTES
+        for other in routes
         if named.keys() >= {*other.path_parameters} and {part for part, _ in route.links} & {*other.path_parameters}
     }
 

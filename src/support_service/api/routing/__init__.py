@@ -1,1 +1,1 @@
-"""Routes and endpoints: what a row of the route table is, and how it is compiled to a request handler."""
+"""Routes and endpoints: how a handler becomes a route, and a route the function that serves requests."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from multidict import CIMultiDictProxy
 from pydantic import BaseModel
 
 from support_service.api.routing.services import Services
@@ -12,6 +13,8 @@ from support_service.core.errors import Unauthenticated
 from support_service.platform.idempotency.claims import IdempotencyClaim
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
+Headers: TypeAlias = CIMultiDictProxy[str]
+ModelT = TypeVar("ModelT", bound=BaseModel)
 ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | bytes | None, covariant=True)
 
 
@@ -69,8 +72,14 @@ class Call:
 
 @dataclass(slots=True)
 class Reply(Generic[ContentT_co]):
-    """A handler's answer: a model or a list of models, sent as JSON; JSON; or None for a response without a body."""
+    """A handler's answer: a model or a list of models, sent as JSON; or None for a response without a body."""
 
     content: ContentT_co
     headers: dict[str, str] | None = None
     status: int | None = None  # None: the status of the route
+
+
+class EncodedReply(Reply[bytes | None], Generic[ModelT]):
+    """A handler's answer as the JSON of a model; or None for a response without a body."""
+
+    __slots__ = ()

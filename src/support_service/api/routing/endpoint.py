@@ -1,28 +1,17 @@
 """Endpoints: each route is compiled to one function when the app is built.
 
 The function authenticates and authorizes the request, claims its idempotency key (writes only), parses what the handler
-takes, calls the handler and encodes its reply. A handler's parameters select its arguments:
-
-    call: Call                  the principal, the scope and the services
-    case_id: str                a path parameter, by its name
-    query: CaseQuery            the query, as the model that the route declares
-    body: NewCase               the JSON body, as the model that the route declares
-    expected: ExpectedVersions  the versions in If-Match
-    known: KnownTags            the tags in If-None-Match
-    headers: Headers            all headers
-    request: web.Request        the request: the handler streams, or reads the body in a way of its own
+takes, calls the handler and encodes its reply. `decorators.py` lists what a handler may take.
 """
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from multidict import CIMultiDictProxy, istr
+from multidict import istr
 
-from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
 from support_service.api.routing.route import PUBLIC, Permission, Route
@@ -37,7 +26,6 @@ from support_service.platform.access.sessions import COOKIE, session_authorizati
 
 AUTHORIZATION = istr("Authorization")
 
-Headers: TypeAlias = CIMultiDictProxy[str]
 Provider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
 
 PROVIDER_BY_TYPE: dict[object, Provider] = {
@@ -47,19 +35,16 @@ PROVIDER_BY_TYPE: dict[object, Provider] = {
     ExpectedVersions: lambda request, _call, _body: if_match_versions(request.headers),
     KnownTags: lambda request, _call, _body: known_tags(request.headers),
 }
-HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
 
 
 def compile_route(route: Route) -> Handler:
     """Return the function that serves a route.
 
-    Raises LookupError if the route declares no access, declares what its handler does not take, or would send analysts
-    what is not masked; TypeError if the handler has a parameter that the route does not declare, or if analysts would
-    get a field without a rule of privacy.
+    Raises LookupError if the route would send analysts what is not masked, or declares what its handler does not take;
+    TypeError if the handler has a parameter of an unknown kind, or if analysts would get a field without a rule of
+    privacy.
     """
     permission, takes_key = route.access, route.takes_idempotency_key
-    if permission is None:
-        raise LookupError(f"{route.operation}: the route needs an access, a Permission or PUBLIC")
     _check_masking(route)
     respond = _compile_handler(route)
     if permission == PUBLIC:
@@ -104,15 +89,13 @@ def compile_route(route: Route) -> Handler:
 
 def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
     """Return a function that parses the handler's arguments, calls the handler and encodes its reply."""
-    handler, status, model = route.handler, route.status, route.body
-    parameters = _parameters(handler)
-    _check_declarations(route, parameters)
-    providers = [_provider(route, name, hint) for name, hint in parameters.items()]
+    handler, status = route.handler, route.status
+    _check_declarations(route)
+    providers = [_provider(route, name, hint) for name, hint in route.parameters.items()]
     has_pages, operation = route.has_pages, route.operation
     is_list, masks_itself = route.is_list, route.masks_itself
+    model = route.body if "body" in route.parameters else None  # else the handler reads the body, or there is none
     read = read_model if route.body_required else read_body_and_query
-    if model not in parameters.values():
-        model = None  # the handler reads the body, or there is none
 
     async def respond(request: web.Request, call: Call) -> web.StreamResponse:
         body = None if model is None else await read(request, model)
@@ -131,13 +114,6 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
     return respond
 
 
-@cache  # the routes are the same in each application of a process
-def _parameters(handler: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the types of the handler's parameters by name."""
-    hints = get_type_hints(handler)
-    return {name: hints.get(name) for name in inspect.signature(handler).parameters}
-
-
 def _size(response: web.StreamResponse) -> int:
     """Return the bytes of the response's body; 0 if its handler streams it."""
     return len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
@@ -145,19 +121,18 @@ def _size(response: web.StreamResponse) -> int:
 
 def _provider(route: Route, name: str, hint: Any) -> Provider:
     """Return the function that provides a parameter. Raises TypeError if there is none."""
-    header = HEADER_BY_TYPE.get(hint)
-    if hint in PROVIDER_BY_TYPE and (header is None or header in route.request_headers):
+    if hint in PROVIDER_BY_TYPE:
         return PROVIDER_BY_TYPE[hint]
-    if route.body and hint is route.body:
+    if name == "body":
         return lambda _request, _call, body: body
-    if route.query and hint is route.query:
-        read = query_reader(route.query)
+    if name == "query":
+        read = query_reader(hint)
         if route.has_pages:
             return lambda request, call, _body: _with_open_cursor(call, route.operation, read(request))
         return lambda request, _call, _body: read(request)
     if hint is str and name in route.path_parameters:
         return lambda request, _call, _body: request.match_info[name]
-    raise TypeError(f"{route.operation}: the route declares nothing for the handler's parameter {name!r}")
+    raise TypeError(f"{route.operation}: nothing provides the handler's parameter {name!r}")
 
 
 def _with_open_cursor(call: Call, operation: str, query: Any) -> Any:
@@ -173,30 +148,17 @@ def _check_masking(route: Route) -> None:
         return
     for model in models_in(route.response_model, *(each.model for each in route.other_responses)):
         rules_of(model)
-    returned = get_type_hints(route.handler).get("return")
-    are_models = get_origin(returned) is Reply and bytes not in _flattened(returned)
-    if not (are_models or route.masks_itself):
+    if not (route.returns_models or route.masks_itself):
         raise LookupError(f"{route.operation}: mask what analysts get, and declare `masks_itself`")
 
 
-def _flattened(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for argument in get_args(annotation):
-        yield from _flattened(argument)
-
-
-def _check_declarations(route: Route, parameters: Mapping[str, Any]) -> None:
-    """Raise LookupError if a route declares what its handler does not take.
+def _check_declarations(route: Route) -> None:
+    """Raise LookupError if the route declares what its handler does not take.
 
     A handler that takes the request may read all but the query from it.
     """
-    types = parameters.values()
-    missing = [model.__name__ for model in (route.query,) if model and model not in types]
-    if web.Request not in types:
-        missing += [model.__name__ for model in (route.body,) if model and model not in types]
-        missing += [
-            name for kind, name in HEADER_BY_TYPE.items() if name in route.request_headers and kind not in types
-        ]
-        missing += [name for name in route.path_parameters if name not in parameters]
-    if missing:
+    wanted = ["query"] if route.query and route.query is not route.body else []
+    if web.Request not in route.parameters.values():
+        wanted += [*(["body"] if route.body else []), *route.path_parameters]
+    if missing := [name for name in wanted if name not in route.parameters]:
         raise LookupError(f"{route.operation}: the handler does not take what the route declares: {', '.join(missing)}")

@@ -26,7 +26,7 @@ IDEMPOTENCY_PROBLEMS = (
     "idempotency_key_reused",
 )
 
-# The rows of these operations name the group.
+# Operations that name the group.
 DATABASE_PROBLEMS = (
     "database_busy",
     "database_connections_exhausted",
@@ -39,5 +39,6 @@ DATABASE_PROBLEMS = (
     "writes_waiting",
 )
 BODY_PROBLEMS = ("body_too_large", "body_too_slow", "malformed_body", "unsupported_type")
-JSON_BODY_PROBLEMS = (*DATABASE_PROBLEMS, *BODY_PROBLEMS, "malformed_json", "invalid_request")
 CASE_PROBLEMS = (*DATABASE_PROBLEMS, "case_not_found")  # operations on one case
+# Operations that take a JSON body.
+JSON_BODY_PROBLEMS = (*BODY_PROBLEMS, "malformed_json", "invalid_request")

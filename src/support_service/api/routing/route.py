@@ -1,4 +1,4 @@
-"""Rows of the route table: who may make a request, what it sends, and its responses."""
+"""What a route is: who may make a request, what it sends, and its responses."""
 
 import inspect
 import re
@@ -49,28 +49,31 @@ class RouteResponse:
     headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
     """An operation, from which its endpoint (`endpoint.py`) and its entry in the OpenAPI document are made.
 
-    A body that is not required may be sent as query parameters instead; these take precedence.
+    The decorators of `decorators.py` make it of a handler. A body that is not required may be sent as query parameters
+    instead, which take precedence.
     """
 
-    operation: str  # the OpenAPI operation id
+    operation: str  # the OpenAPI operation id: the name of the handler
     tag: Tag
     method: str
     path: str
-    handler: Callable[..., Awaitable[Any]]  # its parameters select what it is called with, see `endpoint.py`
-    access: Permission | Literal["public"] | None = None  # None, the default, is refused when the app is built
+    handler: Callable[..., Awaitable[Any]]
+    parameters: Mapping[str, Any]  # the types of the handler's parameters by name
+    access: Permission | Literal["public"]
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     body_required: bool = True
     body_media_types: tuple[str, ...] = (JSON,)
     request_headers: tuple[str, ...] = ()  # besides Idempotency-Key
     response_model: type[BaseModel] | None = None
+    is_list: bool = False  # the response is a list of `response_model`
+    returns_models: bool = True  # the handler returns models, not JSON or a response
     stores_response: bool = True  # of a write: for an Idempotency-Key; False if a repeat may simply run again
     masks_itself: bool = False  # the handler masks what it returns as JSON or streams; models are masked for it
-    is_list: bool = False  # the response is a list of `response_model`
     status: int = 200
     response_media_types: tuple[str, ...] = (JSON,)  # of the response; other types than JSON have no model
     headers: tuple[str, ...] = ()  # of the response, besides Idempotency-Replayed

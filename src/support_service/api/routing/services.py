@@ -1,6 +1,5 @@
 """The parts of the app that endpoints and handlers use, and their options."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -10,11 +9,11 @@ from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.cursors import CursorSeal
+from support_service.api.routing.route import Route
 from support_service.attachments.service import AttachmentService
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
-from support_service.core.domain.principals import Role, Scope
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
@@ -95,7 +94,7 @@ class Services:
     metrics: Metrics
     metrics_access: MetricsAccess
     masker: Masker
-    permissions: Mapping[Role, Mapping[str, Scope]]  # of each role: the scope of each of its permissions
+    routes: tuple[Route, ...]
     cursors: CursorSeal
     options: ApiOptions
     timings: ApiTimings

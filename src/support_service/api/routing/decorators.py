@@ -1,0 +1,126 @@
+"""Decorators that make a route of a handler: `@get(CASE, access=READ, problems=CASE_PROBLEMS)`.
+
+The operation is the name of the handler, and its documentation the docstring. A handler's parameters select what it is
+called with, and thereby what clients send:
+
+    call: Call                  the principal, the scope and the services
+    case_id: str                a path parameter, by its name
+    query: CaseQuery            the query, as this model
+    body: NewCase               the JSON body, as this model
+    expected: ExpectedVersions  the versions in If-Match
+    known: KnownTags            the tags in If-None-Match
+    headers: Headers            all headers
+    request: web.Request        the request: the handler streams, or reads the body in a way of its own
+
+What it returns is what clients get: `Reply[Case]`, `Reply[list[Attachment]]`, `EncodedReply[Case]`, or `Reply[None]`
+for 204. The decorator declares the rest, such as headers, other responses and problem codes.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import NoneType, UnionType
+from typing import Any, Literal, Required, TypedDict, Union, Unpack, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from support_service.api.routing.call import EncodedReply, Reply
+from support_service.api.routing.etags import KnownTags
+from support_service.api.routing.problem_groups import JSON_BODY_PROBLEMS
+from support_service.api.routing.route import JSON, Permission, Route, RouteResponse, Tag
+from support_service.core.optimistic_lock import ExpectedVersions
+
+HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
+
+AnyHandler = Callable[..., Awaitable[Any]]
+
+
+class Declared(TypedDict, total=False):
+    """What a handler's signature does not tell of its route; see `Route`."""
+
+    access: Required[Permission | Literal["public"]]
+    tag: Tag  # by default TAG of the handler's module
+    query: type[BaseModel]  # of a body that is not required: the model that may be sent as query parameters instead
+    body: type[BaseModel]  # if the handler reads it from the request
+    body_required: bool
+    body_media_types: tuple[str, ...]
+    request_headers: tuple[str, ...]  # besides those of the handler's parameters
+    stores_response: bool
+    masks_itself: bool
+    status: int  # by default 200, or 204 without an answer
+    response_media_types: tuple[str, ...]
+    headers: tuple[str, ...]
+    other_responses: tuple[RouteResponse, ...]
+    problems: tuple[str, ...]  # besides those of a JSON body and of a query
+    links: tuple[tuple[str, str], ...]
+
+
+def get(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+    """Make a handler the route of GET and HEAD for a path."""
+    return lambda handler: _make_route("GET", path, handler, declared)
+
+
+def post(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+    """Make a handler the route of POST for a path."""
+    return lambda handler: _make_route("POST", path, handler, declared)
+
+
+def put(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+    """Make a handler the route of PUT for a path."""
+    return lambda handler: _make_route("PUT", path, handler, declared)
+
+
+def patch(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+    """Make a handler the route of PATCH for a path."""
+    return lambda handler: _make_route("PATCH", path, handler, declared)
+
+
+def delete(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+    """Make a handler the route of DELETE for a path."""
+    return lambda handler: _make_route("DELETE", path, handler, declared)
+
+
+def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared) -> Route:
+    hints = get_type_hints(handler)
+    parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
+    model, is_list, returns_models = _answer(hints.get("return"))
+    derived: dict[str, Any] = {
+        "tag": inspect.unwrap(handler).__globals__["TAG"],
+        "query": parameters.get("query"),
+        "body": parameters.get("body"),
+        "status": 204 if hints.get("return") == Reply[None] else 200,
+    }
+    members: dict[str, Any] = derived | {**declared}
+    takes_json = members["body"] and JSON in members.get("body_media_types", (JSON,))
+    members["problems"] = (
+        *members.get("problems", ()),
+        *(JSON_BODY_PROBLEMS if takes_json else ()),
+        *(("invalid_request",) if members["query"] else ()),
+    )
+    members["request_headers"] = (
+        *members.get("request_headers", ()),
+        *(name for kind, name in HEADER_BY_TYPE.items() if kind in parameters.values()),
+    )
+    return Route(
+        operation=handler.__name__,
+        method=method,
+        path=path,
+        handler=handler,
+        parameters=parameters,
+        response_model=model,
+        is_list=is_list,
+        returns_models=returns_models,
+        **members,
+    )
+
+
+def _answer(returned: Any) -> tuple[type[BaseModel] | None, bool, bool]:
+    """Return the model of an answer, whether it is a list of it, and whether the handler returns models."""
+    kind = get_origin(returned)
+    if kind not in (Reply, EncodedReply):
+        return None, False, False
+    (content,) = get_args(returned)
+    if get_origin(content) in (Union, UnionType):  # or None, for 304
+        (content,) = (each for each in get_args(content) if each is not NoneType)
+    if get_origin(content) is list:
+        return get_args(content)[0], True, True
+    return (None if content is NoneType else content), False, kind is Reply
