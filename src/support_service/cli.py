@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from support_service.core import interrupts
-from support_service.core.user_error import UserError
+from support_service.core.errors import UserError
 
 REFUSAL_STATUS = 2  # exit status of a refusal, unless the command defines another
 BROKEN_PIPE_STATUS = 141  # exit status if the output is no longer read: 128 + SIGPIPE, as in shells

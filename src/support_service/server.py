@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from support_service.app import build
-from support_service.core.urls import format_host
+from support_service.core.http import format_host
 from support_service.guard.component import READINESS
 from support_service.guard.overload import Readiness
 from support_service.guard.server import Runner

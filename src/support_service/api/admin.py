@@ -11,7 +11,7 @@ from support_service.api.routes import routes_of
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, MetricsAccess
 from support_service.core.errors import Unavailable
-from support_service.core.urls import format_host
+from support_service.core.http import format_host
 from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.guard.instrumentation import instrumentation_middleware
 from support_service.guard.problems import problem_middleware

@@ -16,7 +16,7 @@ from support_service.api.routing.services import SERVICES, ApiOptions, ApiTiming
 from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.cases.clocks.component import CLOCK_TRACKER
 from support_service.cases.component import CASE_SERVICE, LINK_SERVICE, MASKER
-from support_service.core.urls import any_segment
+from support_service.core.http import any_segment
 from support_service.desk.component import MACRO_SERVICE, POLICY_SERVICE, VIEW_SERVICE
 from support_service.events.component import (
     DEAD_LETTERS,

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from support_service.client.errors import NoAnswer
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.core.errors import SupportError
 
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})

@@ -15,8 +15,7 @@ from support_service import __version__
 from support_service.client.errors import NoAnswer, error_of
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.tracing import trace_headers
-from support_service.core.errors import SupportError
-from support_service.core.user_error import UserError
+from support_service.core.errors import SupportError, UserError
 from support_service.platform.http_client import describe_client_error
 
 Token = str | Callable[[], str] | None

@@ -10,7 +10,7 @@ from support_service.commands import grammar
 from support_service.commands.output import Progress, show_progress
 from support_service.commands.runtime import load_settings, run
 from support_service.core.errors import ValidationFailed
-from support_service.core.urls import format_host
+from support_service.core.http import format_host
 
 if TYPE_CHECKING:
     from support_service.client import Attachment, ClientTimings, SupportClient, Visibility

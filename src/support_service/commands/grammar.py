@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, Self, TypeVar
 
-from support_service.core import units, urls
+from support_service.core import http, units
 from support_service.events.broker.base import ENTRY_ID
 
 USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
@@ -86,7 +86,7 @@ share = argument_type("percentage")(units.parse_percentage)
 @argument_type("URL")
 def base_url(text: str) -> str:
     """Return the base URL of a service; without a scheme it is an http URL, such as that of `localhost:8000`."""
-    return urls.parse_base_url(text if "://" in text else f"http://{text}")
+    return http.parse_base_url(text if "://" in text else f"http://{text}")
 
 
 @argument_type("id")

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from support_service.console import pages
 from support_service.console.sessions import SESSION, sign_in, sign_out
-from support_service.core.urls import any_segment
+from support_service.core.http import any_segment
 
 
 def setup(app: web.Application, auth: Literal["open", "token", "jwt"]) -> None:

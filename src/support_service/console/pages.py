@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from support_service.console.assets import assets
-from support_service.core.content_codings import accepts_gzip
+from support_service.core.http import accepts_gzip
 from support_service.platform.access.sessions import session_secret
 
 HOME = "/console/"

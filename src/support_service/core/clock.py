@@ -1,6 +1,8 @@
-"""The current time, and times as text."""
+"""The current time, times as text, and delays between attempts."""
 
+import random
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,3 +57,15 @@ def from_micros(micros: int) -> datetime:
 def age_in_seconds(since: datetime | None) -> float:
     """Return the seconds since a time; 0 without a time, and for one in the future: clocks of replicas differ."""
     return max(0.0, (utc_now() - since).total_seconds()) if since else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential delays with jitter, in seconds."""
+
+    first: float
+    maximum: float
+
+    def delay(self, failures: int) -> float:
+        """Return the delay after the given number of consecutive failures."""
+        return min(self.maximum, self.first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)

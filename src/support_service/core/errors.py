@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from support_service.core.user_error import UserError
-
 if TYPE_CHECKING:  # commands import this module for their help
     from pydantic import ValidationError
 
@@ -30,6 +28,10 @@ def field_errors(failure: "ValidationError", *within: str) -> list[FieldError]:
         FieldError(".".join(map(str, (*within, *error["loc"]))) or "body", error["msg"].removeprefix("Value error, "))
         for error in failure.errors(include_url=False, include_input=False)[:MAX_FIELD_ERRORS]
     ]
+
+
+class UserError(Exception):
+    """An expected error, which the command line shows as one line: its text says what is wrong and what to do."""
 
 
 class SupportError(UserError):

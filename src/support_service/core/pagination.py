@@ -7,13 +7,12 @@ from datetime import datetime
 from support_service.core.clock import from_micros, to_micros
 from support_service.core.errors import FieldError, ValidationFailed
 
-CURSOR_BYTES = 8
-_TIMED = struct.Struct(">qq")
+_PLAIN, _TIMED = struct.Struct(">q"), struct.Struct(">qq")
 
 
 def encode_cursor(seq: int) -> str:
     """Return the cursor of the page that begins after the row with sequence number `seq`."""
-    return base64.urlsafe_b64encode(seq.to_bytes(CURSOR_BYTES)).decode().rstrip("=")
+    return _encode(_PLAIN, seq)
 
 
 def decode_cursor(cursor: str | None) -> int | None:
@@ -21,22 +20,12 @@ def decode_cursor(cursor: str | None) -> int | None:
 
     Raises ValidationFailed for a cursor that this service did not issue.
     """
-    if cursor is None:
-        return None
-    try:
-        raw = base64.b64decode(cursor + "=", altchars=b"-_", validate=True)
-    except ValueError:  # binascii.Error is a subclass
-        raw = b""
-    seq = int.from_bytes(raw, signed=True)
-    if len(raw) != CURSOR_BYTES or seq < 0:
-        raise invalid_cursor()
-    return seq
+    return None if cursor is None else _decode(_PLAIN, cursor)[0]
 
 
 def encode_timed_cursor(at: datetime, seq: int) -> str:
     """Return the cursor of a list by time: the page begins after the row with this time and sequence number."""
-    timed = _TIMED.pack(to_micros(at), seq)
-    return base64.urlsafe_b64encode(timed).decode().rstrip("=")
+    return _encode(_TIMED, to_micros(at), seq)
 
 
 def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
@@ -46,14 +35,26 @@ def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
     """
     if cursor is None:
         return None
+    micros, seq = _decode(_TIMED, cursor)
     try:
-        micros, seq = _TIMED.unpack(base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-        at = from_micros(micros)
-    except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
+        return from_micros(micros), seq
+    except OverflowError:
         raise invalid_cursor() from None
-    if seq < 0:
+
+
+def _encode(form: struct.Struct, *numbers: int) -> str:
+    return base64.urlsafe_b64encode(form.pack(*numbers)).decode().rstrip("=")
+
+
+def _decode(form: struct.Struct, cursor: str) -> tuple[int, ...]:
+    """Return the numbers in a cursor. The last one is a sequence number."""
+    try:
+        numbers = form.unpack(base64.b64decode(cursor + "=" * (-form.size % 3), altchars=b"-_", validate=True))
+    except (ValueError, struct.error):  # binascii.Error is a ValueError
+        raise invalid_cursor() from None
+    if numbers[-1] < 0:
         raise invalid_cursor()
-    return at, seq
+    return numbers
 
 
 def invalid_cursor() -> ValidationFailed:

@@ -16,7 +16,7 @@ import aiohttp
 from support_service.client import CaseFilterFields, ClientTimings, NewCaseFields, SupportClient, SupportError
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
-from support_service.core.user_error import UserError
+from support_service.core.errors import UserError
 from support_service.demo.samples import SAMPLE_CASES
 from support_service.platform.http_client import describe_client_error
 from support_service.server import stop_signal

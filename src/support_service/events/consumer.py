@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from support_service.core.backoff import Backoff
-from support_service.core.clock import utc_now
+from support_service.core.clock import Backoff, utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
 from support_service.events import envelope

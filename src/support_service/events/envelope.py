@@ -20,7 +20,7 @@ from support_service.core.errors import (
     ValidationFailed,
     field_errors,
 )
-from support_service.core.field_names import in_camel_case
+from support_service.core.json_input import in_camel_case
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 from support_service.platform.telemetry.traces import propagation_headers
 

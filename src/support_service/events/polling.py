@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 

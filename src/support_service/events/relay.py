@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from support_service.core.backoff import Backoff
-from support_service.core.clock import utc_now
+from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
 from support_service.events import lease_rows, outbox_rows, webhook_rows
 from support_service.events.broker.base import Broker, BrokerError, FencedError

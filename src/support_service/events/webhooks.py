@@ -17,8 +17,7 @@ import aiohttp
 import pydantic_core
 from standardwebhooks import Webhook
 
-from support_service.core.backoff import Backoff
-from support_service.core.clock import utc_now
+from support_service.core.clock import Backoff, utc_now
 from support_service.events import webhook_rows
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff

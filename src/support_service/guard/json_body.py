@@ -19,8 +19,13 @@ from support_service.core.errors import (
     ValidationFailed,
     field_errors,
 )
-from support_service.core.field_names import in_camel_case
-from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH, exceeds_depth, has_too_many_containers
+from support_service.core.json_input import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    exceeds_depth,
+    has_too_many_containers,
+    in_camel_case,
+)
 from support_service.guard.component import ADMISSION, GUARD_TIMINGS, READINESS
 from support_service.guard.overload import LARGE_BYTES
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from support_service.cases.model.requests import NewMessage
 from support_service.cases.model.vocabulary import Json
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed, field_errors
-from support_service.core.field_names import in_camel_case
+from support_service.core.json_input import in_camel_case
 from support_service.guard.json_body import INVALID_REQUEST, parse_json
 from support_service.importing.model import ImportedCase
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import ijson
 
 from support_service.core.errors import MalformedRequest
-from support_service.core.json_limits import MAX_CONTAINERS, MAX_DEPTH
+from support_service.core.json_input import MAX_CONTAINERS, MAX_DEPTH
 from support_service.importing.entries import Entries, Entry, checked
 
 MAX_ELEMENT_BYTES = 16 * 1024 * 1024  # of one element of the list, which is in memory as a whole

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position

@@ -15,7 +15,7 @@ from yarl import URL
 
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.core.json_limits import exceeds_depth, has_too_many_containers
+from support_service.core.json_input import exceeds_depth, has_too_many_containers
 from support_service.platform.http_client import LimitedConnector, describe_client_error
 from support_service.platform.telemetry.instruments import Instruments, Observations
 from support_service.platform.telemetry.instruments.timeline import BREAKER_STATES

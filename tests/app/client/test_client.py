@@ -17,7 +17,7 @@ from support_service.client import (
     VersionConflict,
 )
 from support_service.core.clock import utc_now
-from support_service.core.user_error import UserError
+from support_service.core.errors import UserError
 from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
 from tests.support.calls import eventually
 

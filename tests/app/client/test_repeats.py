@@ -8,7 +8,7 @@ from aiohttp import web
 from opentelemetry import context, propagate, trace
 
 from support_service.client import NoAnswer, ServiceFailed, SupportClient, SupportError, Unavailable, VersionConflict
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.client.fixtures import QUICK
 from tests.support.client.random_faults import FAULTS, RandomFaults

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from support_service.client import Case, ClientTimings, SupportClient
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from tests.conftest import both_databases
 from tests.support.client.random_faults import FAULTS, RandomFaults
 from tests.support.process import running

@@ -17,7 +17,7 @@ from support_service.cases.clocks.detector import DetectorTimings
 from support_service.cases.clocks.gauges import SlaGaugeTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.relay import RelayTimings

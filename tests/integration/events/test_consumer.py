@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events import envelope
 from support_service.events.broker.base import BrokerError

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from support_service.client import ClientTimings, SupportClient
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from tests.support.calls import GENEROUS_TIMEOUT
 
 QUICK = ClientTimings(attempt=GENEROUS_TIMEOUT, deadline=2 * GENEROUS_TIMEOUT, backoff=Backoff(0.001, 0.01))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.core.json_limits import MAX_DEPTH
+from support_service.core.json_input import MAX_DEPTH
 from support_service.platform.access.keys import parse_object
 
 

@@ -15,7 +15,7 @@ from support_service.client import (
 )
 from support_service.client.errors import error_of
 from support_service.client.retries import Attempts
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 
 TIMINGS = ClientTimings(backoff=Backoff(1.0, 4.0), deadline=60.0, attempts=5)
 

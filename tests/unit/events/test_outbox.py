@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events import outbox_rows, webhook_rows
 from support_service.events.broker.memory import InMemoryBroker

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from types import SimpleNamespace
 
-from support_service.core.backoff import Backoff
+from support_service.core.clock import Backoff
 from support_service.events.broker.base import BrokerError
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.background import run_in_background

@@ -13,7 +13,7 @@ from support_service.core.clock import parse_time
 from support_service.core.domain import case_vocabulary
 from support_service.core.domain.references import contradicting_names
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.json_limits import JSON_STRING
+from support_service.core.json_input import JSON_STRING
 
 Visibility = Annotated[
     Literal["public", "internal"],

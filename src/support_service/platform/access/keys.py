@@ -19,7 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from support_service.core.errors import Unavailable
-from support_service.core.json_limits import exceeds_depth
+from support_service.core.json_input import exceeds_depth
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.background import run_in_background
 from support_service.platform.http_client import LimitedConnector, describe_client_error

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
+from support_service.core.http import format_host
 from support_service.core.os_errors import describe_os_error
-from support_service.core.urls import format_host
 
 DATABASE_UNAVAILABLE = "database_unavailable"
 DATABASE_FILE_CHANGED = "database_file_changed"  # the file that is open has lost its name

@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from support_service.core import units
-from support_service.core.urls import check_port, parse_base_url, parse_http_url
-from support_service.core.user_error import UserError
+from support_service.core.errors import UserError
+from support_service.core.http import check_port, parse_base_url, parse_http_url
 
 MAX_SHOWN_LENGTH = 200  # characters of an invalid value in an error message
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
-from support_service.core.content_codings import accepts_gzip
+from support_service.core.http import accepts_gzip
 from support_service.platform.telemetry.batches import HistogramBatch
 
 GZIP_MIN_BYTES = 1024  # bytes of a response body

@@ -1,4 +1,4 @@
-"""URLs: validation in settings and command-line arguments, the form of hosts in URLs, and the paths of routes."""
+"""Forms of HTTP: URLs in settings and arguments, hosts, paths of routes, and the codings that a client accepts."""
 
 import re
 from urllib.parse import urlsplit
@@ -47,6 +47,19 @@ def any_segment(path: str) -> str:
     The variables of aiohttp match no segment with a brace, which ids of customers and names of files may have.
     """
     return VARIABLE.sub(r"{\1:[^/]+}", path)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header allows gzip; a coding with q=0 is refused."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.split(","):
+        coding, *parameters = (word.strip().lower() for word in part.split(";"))
+        weight = next((text for text in parameters if text.startswith("q=")), "q=1")
+        try:
+            weights[coding] = float(weight[2:])
+        except ValueError:
+            weights[coding] = 0.0
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
 def _is_host(name: str) -> bool:
