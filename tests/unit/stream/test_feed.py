@@ -7,7 +7,8 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import InMemoryLog, Place
+from support_service.events.broker.log import Place
+from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
 from support_service.stream.feed import FeedTimings

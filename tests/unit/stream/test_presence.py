@@ -5,7 +5,8 @@ import json
 import pytest
 
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.events.broker.log import InMemoryLog, Place
+from support_service.events.broker.log import Place
+from support_service.events.broker.memory import InMemoryLog
 from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
 from support_service.stream.subscribers import Subscribers
 

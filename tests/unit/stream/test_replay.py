@@ -6,7 +6,8 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import InMemoryLog, Place, Position
+from support_service.events.broker.log import Place, Position
+from support_service.events.broker.memory import InMemoryLog
 from support_service.platform.background import run_in_background
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings

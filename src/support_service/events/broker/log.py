@@ -4,14 +4,10 @@ The broker's stream is the log. A position is the place of an entry in the log; 
 its entries. A log that has lost its entries is another log: it has another epoch, and its positions say so.
 """
 
-import asyncio
 import re
 import secrets
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from time import monotonic
 from typing import NamedTuple, Protocol
 
 EPOCH_BYTES = 4
@@ -113,68 +109,3 @@ class EventLog(Protocol):
 
     async def close(self) -> None:
         """Close the connections of the log."""
-
-
-class InMemoryLog:
-    """The newest events and notes of this process; one reader follows it.
-
-    It keeps `max_entries` events, for at most `max_age` seconds: an erasure can't reach the memory of a process.
-    """
-
-    def __init__(self, max_entries: int = 2000, max_age: float = 600.0) -> None:
-        self._epoch = new_epoch()
-        self._max_entries, self._max_age = max_entries, max_age
-        self._entries: deque[LogEntry] = deque()
-        self._times: deque[float] = deque()
-        self._last = START
-        self._notes: list[Note] = []
-        self._changed = asyncio.Event()
-
-    def append(self, events: Sequence[str | bytes]) -> None:
-        """Append published events."""
-        for event in events:
-            self._last = Place(self._last.number + 1)
-            self._entries.append(LogEntry(self._last, event.encode() if isinstance(event, str) else event))
-            self._times.append(monotonic())
-        self._remove_old()
-        self._changed.set()
-
-    async def state(self) -> LogState:
-        self._remove_old()
-        missing_to = Place(self._entries[0].place.number - 1) if self._entries else self._last
-        return LogState(self._epoch, self._last, missing_to)
-
-    async def follow(self, after: Place, wait: float) -> LogRead:
-        if self._last <= after and not self._notes:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                return LogRead((), ())
-        notes, self._notes = self._notes, []
-        return LogRead(self._behind(after), notes)
-
-    async def entries(self, after: Place, count: int) -> list[LogEntry]:
-        return list(islice(self._behind(after), count))
-
-    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
-        return [each for each in self._entries if each.place <= place][-count:]
-
-    async def add_note(self, content: bytes) -> None:
-        self._notes.append(Note(content, 0.0))
-        self._changed.set()
-
-    async def close(self) -> None:
-        self._entries.clear()
-        self._times.clear()
-
-    def _remove_old(self) -> None:
-        oldest = monotonic() - self._max_age
-        while self._entries and (len(self._entries) > self._max_entries or self._times[0] < oldest):
-            self._entries.popleft()
-            self._times.popleft()
-
-    def _behind(self, after: Place) -> list[LogEntry]:
-        newer = min(len(self._entries), max(0, self._last.number - after.number))
-        return list(islice(self._entries, len(self._entries) - newer, None))

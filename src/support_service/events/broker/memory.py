@@ -1,4 +1,4 @@
-"""Broker in memory, for a single process without Redis."""
+"""The broker and the log of events in memory, for a single process without Redis."""
 
 import asyncio
 import logging
@@ -15,9 +15,74 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_for_claim,
 )
-from support_service.events.broker.log import InMemoryLog
+from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch
 
 log = logging.getLogger(__name__)
+
+
+class InMemoryLog:
+    """The newest events and notes of this process; one reader follows it.
+
+    It keeps `max_entries` events, for at most `max_age` seconds: an erasure can't reach the memory of a process.
+    """
+
+    def __init__(self, max_entries: int = 2000, max_age: float = 600.0) -> None:
+        self._epoch = new_epoch()
+        self._max_entries, self._max_age = max_entries, max_age
+        self._entries: deque[LogEntry] = deque()
+        self._times: deque[float] = deque()
+        self._last = START
+        self._notes: list[Note] = []
+        self._changed = asyncio.Event()
+
+    def append(self, events: Sequence[str | bytes]) -> None:
+        """Append published events."""
+        for event in events:
+            self._last = Place(self._last.number + 1)
+            self._entries.append(LogEntry(self._last, event.encode() if isinstance(event, str) else event))
+            self._times.append(monotonic())
+        self._remove_old()
+        self._changed.set()
+
+    async def state(self) -> LogState:
+        self._remove_old()
+        missing_to = Place(self._entries[0].place.number - 1) if self._entries else self._last
+        return LogState(self._epoch, self._last, missing_to)
+
+    async def follow(self, after: Place, wait: float) -> LogRead:
+        if self._last <= after and not self._notes:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                return LogRead((), ())
+        notes, self._notes = self._notes, []
+        return LogRead(self._behind(after), notes)
+
+    async def entries(self, after: Place, count: int) -> list[LogEntry]:
+        return list(islice(self._behind(after), count))
+
+    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
+        return [each for each in self._entries if each.place <= place][-count:]
+
+    async def add_note(self, content: bytes) -> None:
+        self._notes.append(Note(content, 0.0))
+        self._changed.set()
+
+    async def close(self) -> None:
+        self._entries.clear()
+        self._times.clear()
+
+    def _remove_old(self) -> None:
+        oldest = monotonic() - self._max_age
+        while self._entries and (len(self._entries) > self._max_entries or self._times[0] < oldest):
+            self._entries.popleft()
+            self._times.popleft()
+
+    def _behind(self, after: Place) -> list[LogEntry]:
+        newer = min(len(self._entries), max(0, self._last.number - after.number))
+        return list(islice(self._entries, len(self._entries) - newer, None))
 
 
 class _Stream:

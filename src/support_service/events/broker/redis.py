@@ -8,6 +8,8 @@ from time import perf_counter
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
@@ -21,9 +23,7 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_for_claim,
 )
-from support_service.events.broker.connection_pool import connection_pool
-from support_service.events.broker.redis_scripts import DEAD_LETTER, FORGET_CONSUMERS, PUBLISH, REPLAY
-from support_service.platform.redis import FAILURES
+from support_service.platform.redis import FAILURES, limited_parser
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
 
@@ -31,6 +31,66 @@ GROUP = "support-service"
 CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
 ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+
+# Each script runs atomically in Redis.
+# One script call for any number of events: the client encodes one command, and the server appends all or none.
+PUBLISH = """
+if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
+    return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
+end
+if ARGV[3] == '0' and redis.call('XLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
+    return redis.error_reply('FULL')
+end
+if ARGV[1] ~= '0' then redis.call('SET', KEYS[2], ARGV[1]) end
+for i = 4, #ARGV do
+    if ARGV[3] == '0' then
+        redis.call('XADD', KEYS[1], '*', 'event', ARGV[i])
+    else
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[i])
+    end
+end
+return #ARGV - 3
+"""
+DEAD_LETTER = """
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
+    'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+"""
+REPLAY = """
+local found = 0
+for i = 1, #ARGV do
+    local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+    if entry then
+        redis.call('XADD', KEYS[1], '*', unpack(entry[2], 1, 2))
+        redis.call('XDEL', KEYS[2], ARGV[i])
+        found = found + 1
+    end
+end
+return found
+"""
+# One script, because a consumer that reads between the check and its deletion would lose its new deliveries.
+FORGET_CONSUMERS = """
+for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local has = {}
+    for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
+    if has.pending == 0 and has.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], has.name)
+    end
+end
+"""
+
+
+def connection_pool(url: str, timings: RedisBrokerTimings, size: int) -> redis.BlockingConnectionPool:
+    """Return a pool of at most `size` connections that retries nothing; its users repeat what failed."""
+    return redis.BlockingConnectionPool.from_url(
+        url,
+        parser_class=limited_parser(url),
+        timeout=timings.timeout,
+        socket_timeout=timings.timeout,
+        socket_connect_timeout=timings.timeout,
+        max_connections=size,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 class RedisBroker:
@@ -66,7 +126,7 @@ class RedisBroker:
                     GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(block_seconds * 1000))
                 ),
             )
-        return _deliveries(_entries(answer), {})
+        return [each for _, entries in by_stream(answer) for each in _deliveries(entries, {})]
 
     async def claim(
         self, stream: str, consumer: str, *, count: int, min_idle: float, isolate_after: int
@@ -230,20 +290,22 @@ def _dead_letter(key: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
     return DeadLetter(key.decode(), fields.get(b"event", b""), reason, number, at)
 
 
-def _entries(answer: Any) -> Any:
-    """Return the entries of the one stream that was read, from a RESP2 or RESP3 reply."""
-    if not answer:
-        return []
-    [entries] = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
-    return entries[0] if isinstance(answer, dict) and entries and isinstance(entries[0], list) else entries
+def by_stream(answer: Any) -> list[tuple[bytes, Any]]:
+    """Return the entries of each stream that was read, from a RESP2 or RESP3 reply."""
+    if not isinstance(answer, dict):
+        return [(name, found) for name, found in answer or ()]
+    return [(name, found[0] if found and isinstance(found[0], list) else found) for name, found in answer.items()]
+
+
+def event_of(fields: dict[bytes, bytes]) -> bytes:
+    """Return the event of an entry. Without a field for it that is an empty event, which fails to parse."""
+    return next((fields[name] for name in EVENT_FIELDS if name in fields), b"")
 
 
 def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
-    """Return entries as deliveries. An entry without an event field becomes an empty event, which fails to parse."""
-    found = []
-    for key, fields in entries:
-        if key is None or fields is None:
-            continue  # trimmed since it was delivered
-        event = next((fields[name] for name in EVENT_FIELDS if name in fields), b"")
-        found.append(Delivery(key.decode(), event, tries.get(key.decode(), 1)))
-    return found
+    """Return entries as deliveries, without those that were trimmed since they were delivered."""
+    return [
+        Delivery(key.decode(), event_of(fields), tries.get(key.decode(), 1))
+        for key, fields in entries
+        if key is not None and fields is not None
+    ]

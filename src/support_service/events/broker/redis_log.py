@@ -9,9 +9,8 @@ import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
-from support_service.events.broker.connection_pool import connection_pool
 from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch, to_place
-from support_service.events.broker.redis import EVENT_FIELDS
+from support_service.events.broker.redis import by_stream, connection_pool, event_of
 from support_service.platform.redis import FAILURES
 from support_service.platform.telemetry.stores import PoolState, redis_pool_state
 
@@ -72,7 +71,7 @@ class RedisLog:
         async with self._operation():
             answer = await self._redis.xread(wanted, count=FOLLOW_BATCH, block=block)
         entries, notes = [], []
-        for name, found in _by_stream(answer):
+        for name, found in by_stream(answer):
             if name == self._notes.encode():
                 notes = [self._note(key, fields) for key, fields in found]
                 self._notes_after = to_place(found[-1][0]) if found else self._notes_after
@@ -122,18 +121,5 @@ def _before(place: Place) -> Place:
     return Place(place.number, place.part - 1) if place.part else Place(place.number - 1, 2**63 - 1)
 
 
-def _by_stream(answer: Any) -> list[tuple[bytes, Any]]:
-    """Return the entries of each stream that was read, from a RESP2 or RESP3 reply."""
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        return [(name, found[0] if found and isinstance(found[0], list) else found) for name, found in answer.items()]
-    return [(name, found) for name, found in answer]
-
-
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[LogEntry]:
-    return [
-        LogEntry(to_place(key), next((fields[name] for name in EVENT_FIELDS if name in fields), b""))
-        for key, fields in found
-        if fields is not None
-    ]
+    return [LogEntry(to_place(key), event_of(fields)) for key, fields in found if fields is not None]
