@@ -1,14 +1,13 @@
 """Handler of events from other services: updates the open cases that refer to the order, payment or shipment."""
 
 from datetime import datetime
-from typing import Literal
 
 from support_service.cases.model.case import Message
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.sql import case_rows
 from support_service.core.clock import time_after
 from support_service.core.ids import new_id
-from support_service.events import inbox
+from support_service.events.consumer import ApplyOutcome, begin_applying, record_progress
 from support_service.events.inbound_events import InboundEvent
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
@@ -26,7 +25,7 @@ class InboundEventHandler:
         self._batch_size = batch_size
         self._recorder = recorder
 
-    async def apply(self, event: InboundEvent) -> Literal["applied", "unmatched", "duplicate"]:
+    async def apply(self, event: InboundEvent) -> ApplyOutcome:
         """Add a bot message to each open case that the event concerns, exactly once.
 
         Return `applied` if a case got a message, `duplicate` if the event was applied before, otherwise `unmatched`.
@@ -48,7 +47,7 @@ class InboundEventHandler:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
-            after = await inbox.begin_applying(work.tx, event)
+            after = await begin_applying(work.tx, event)
             if after is None:
                 return None
             found = await case_rows.lock_cases_with_references(
@@ -60,7 +59,7 @@ class InboundEventHandler:
             await self._recorder.bot_messages_added(work, messages, real)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
-                await inbox.record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
+                await record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
         return len(found)
 
 

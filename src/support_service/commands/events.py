@@ -110,17 +110,17 @@ async def _drop_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
 
 
 async def _list_deliveries(base: "Database", state: str | None) -> None:
-    from support_service.events import webhook_rows
+    from support_service.events import deliveries
 
-    for row in await webhook_rows.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
+    for row in await deliveries.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
         print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
 async def _replay_deliveries(base: "Database", ids: Sequence[int]) -> None:
-    from support_service.events import webhook_rows
+    from support_service.events import deliveries
 
     async with base.transaction() as tx:
-        replayed = await webhook_rows.replay_deliveries(tx, utc_now(), ids or None)
+        replayed = await deliveries.replay_deliveries(tx, utc_now(), ids or None)
     print(f"Scheduled {replayed} deliveries again.")
 
 

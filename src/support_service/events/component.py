@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from support_service.events import inbox
 from support_service.events.broker.base import Broker, RedisBrokerTimings
 from support_service.events.broker.log import EventLog
 from support_service.events.broker.memory import InMemoryBroker
-from support_service.events.consumer import ApplyEvent, ConsumerTimings, EventConsumer
+from support_service.events.consumer import PURGE_INTERVAL, ApplyEvent, ConsumerTimings, EventConsumer, delete_expired
 from support_service.events.dead_letters import DeadLetterService
-from support_service.events.delivery_service import DeliveryService
-from support_service.events.inbox import InboxTimings
+from support_service.events.deliveries import DeliveryService
 from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
 from support_service.guard.component import READINESS
@@ -54,7 +52,6 @@ class EventTimings:
     note_ttl: float = 15.0  # of what replicas tell one another beside the log
     relay: RelayTimings = field(default_factory=RelayTimings)
     consumer: ConsumerTimings = field(default_factory=ConsumerTimings)
-    inbox: InboxTimings = field(default_factory=InboxTimings)
     webhooks: WebhookTimings = field(default_factory=WebhookTimings)
 
 
@@ -100,14 +97,13 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
             )
             await asyncio.gather(relay.refresh_backlog(), consumer.refresh_backlog(), webhooks.refresh())
             refresh_every = partial(run_every, timings.backlog_refresh_interval)
-            purge = partial(inbox.delete_expired, database, timings.inbox)
             if not isinstance(broker, InMemoryBroker):
                 await stack.enter_async_context(monitored_server(app[REDIS_SERVERS], "events", broker.client))
             for work in (
                 relay.run(),
                 refresh_every(relay.refresh_backlog, "Reading the outbox backlog"),
                 refresh_every(consumer.refresh_backlog, "Reading the inbound backlog"),
-                run_every(timings.inbox.purge_interval, purge, "Deleting old event ids"),
+                run_every(PURGE_INTERVAL, partial(delete_expired, database), "Deleting old event ids"),
                 *([consumer.run()] if settings.consume else []),
                 webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
                 refresh_every(webhooks.refresh, "Counting webhook deliveries"),

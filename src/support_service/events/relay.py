@@ -15,11 +15,11 @@ from datetime import datetime
 
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
-from support_service.events import lease_rows, outbox_rows, webhook_rows
+from support_service.events import outbox, webhooks
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
-from support_service.platform.database import Database, Row
+from support_service.platform.database import Database, Row, lease_rows
 from support_service.platform.telemetry.instruments import Instruments, Observations
 from support_service.platform.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
 
@@ -104,7 +104,7 @@ class OutboxRelay:
 
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
-        self._backlog = await outbox_rows.backlog(self._database)
+        self._backlog = await outbox.backlog(self._database)
         self.backlog_read_at = utc_now()
 
     @property
@@ -122,10 +122,10 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or not await outbox_rows.has_pending(self._database):
+        if not await self._hold_lease() or not await outbox.has_pending(self._database):
             return 0
         batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
-        pending = await outbox_rows.oldest_events(self._database, batch, max_bytes)
+        pending = await outbox.oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
         if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
@@ -141,7 +141,7 @@ class OutboxRelay:
                 self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
-            await outbox_rows.delete_published(tx, [event.seq for event in pending])
+            await outbox.delete_published(tx, [event.seq for event in pending])
         self._count(pending, "ok")
         return len(pending)
 
@@ -175,12 +175,12 @@ class OutboxRelay:
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fan_out_lock:
-            events = await webhook_rows.events_to_fan_out(self._database, self._timings.publish_batch)
+            events = await webhooks.events_to_fan_out(self._database, self._timings.publish_batch)
             if events:
                 subscriptions = [(endpoint.name, endpoint.subscribed(events)) for endpoint in self._endpoints]
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
-                    await webhook_rows.fan_out(tx, seqs, subscriptions, utc_now())
+                    await webhooks.fan_out(tx, seqs, subscriptions, utc_now())
             return len(events)
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:

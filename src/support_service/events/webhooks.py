@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import pydantic_core
+import sqlalchemy as sa
 from standardwebhooks import Webhook
 
 from support_service.core.clock import Backoff, utc_now
-from support_service.events import webhook_rows
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
+from support_service.events.outbox import locked_in_order
 from support_service.events.polling import poll_with_backoff
-from support_service.platform.database import Database, Row, Transaction
+from support_service.platform.database import Database, Reader, Row, Transaction
+from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.pages import delete_in_batches
+from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.instruments import OTHER, Instruments
 from support_service.platform.telemetry.instruments.events import WEBHOOK_PENDING
@@ -111,7 +115,7 @@ class WebhookSender:
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
-        self._pending = await webhook_rows.count_pending_deliveries(self._database)
+        self._pending = await count_pending_deliveries(self._database)
         self.pending_read_at = utc_now()
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
@@ -120,7 +124,7 @@ class WebhookSender:
         before, batch = utc_now() - retention, self._timings.purge_batch
 
         async def delete(tx: Transaction) -> int:
-            return await webhook_rows.delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
+            return await delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
 
         if self._is_leader():
             await delete_in_batches(self._database, delete, batch)
@@ -132,9 +136,9 @@ class WebhookSender:
         """
         now, count = utc_now(), self._timings.max_concurrent_deliveries
         if name is None:
-            due = await webhook_rows.orphaned_deliveries(self._database, now, list(self._endpoints), count)
+            due = await orphaned_deliveries(self._database, now, list(self._endpoints), count)
         else:
-            due = await webhook_rows.due_deliveries(self._database, now, name, count)
+            due = await due_deliveries(self._database, now, name, count)
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
@@ -163,7 +167,7 @@ class WebhookSender:
         self._instruments.webhook_deliveries.add(1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await webhook_rows.store_delivery_result(tx, {"delivery": delivery.seq, **result})
+            await store_delivery_result(tx, {"delivery": delivery.seq, **result})
 
     def _log(self, name: str) -> logging.Logger:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
@@ -198,3 +202,100 @@ def signed_headers(secret: str, event: str) -> dict[str, str]:
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign(event_id, at, event),
     }
+
+
+_NOT_FANNED_OUT = sa.text("NOT fanned_out")  # the same text as in the partial index
+TO_FAN_OUT = (
+    sa.select(outbox.c.seq, outbox.c.type).where(_NOT_FANNED_OUT).order_by(outbox.c.seq).limit(sa.bindparam("count"))
+)
+CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
+MARK_FANNED_OUT = (
+    outbox.update()
+    .where(locked_in_order(outbox, sa.and_(CHOSEN, _NOT_FANNED_OUT)))
+    .values(fanned_out=sa.true())
+    .returning(outbox.c.seq)
+)
+_D = webhook_deliveries.c  # columns of a delivery
+_NOW = sa.bindparam("now", type_=UtcDateTime())
+FAN_OUT = webhook_deliveries.insert().from_select(
+    ["endpoint", "type", "event", "case_id", "state", "tries", "since", "due"],
+    sa.select(
+        sa.bindparam("endpoint", type_=sa.Text),
+        outbox.c.type,
+        outbox.c.event,
+        outbox.c.case_id,
+        sa.literal_column("'pending'"),
+        sa.literal_column("0"),
+        _NOW,
+        _NOW,
+    )
+    .where(CHOSEN)
+    .order_by(outbox.c.seq),
+)
+_DUE = (
+    sa.select(_D.seq, _D.endpoint, _D.event, _D.tries, _D.since)
+    .where(_D.state == "pending", _D.due <= sa.bindparam("now", type_=UtcDateTime()))
+    .order_by(_D.due)
+    .limit(sa.bindparam("count"))
+)
+SELECT_DUE_DELIVERIES = _DUE.where(_D.endpoint == sa.bindparam("to"))
+UPDATE_DELIVERY = (
+    webhook_deliveries.update()
+    .where(_D.seq == sa.bindparam("delivery"))
+    .values({name: sa.bindparam(f"new_{name}", type_=_D[name].type) for name in ("state", "tries", "due", "reason")})
+)
+COUNT_PENDING = sa.select(sa.func.count().label("number")).select_from(webhook_deliveries).where(_D.state == "pending")
+_FINISHED = (
+    sa.select(_D.seq)
+    .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
+    .limit(sa.bindparam("count"))
+    .with_for_update(skip_locked=True)  # rows locked by an erasure are deleted in a later run
+)
+DELETE_FINISHED = webhook_deliveries.delete().where(_D.seq.in_(_FINISHED))
+
+
+async def events_to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
+    """Return the oldest events without webhook deliveries: rows with seq and type."""
+    return await reader.fetch_all(TO_FAN_OUT, {"count": count})
+
+
+async def fan_out(
+    tx: Transaction, events: Sequence[int], subscriptions: Iterable[tuple[str, Sequence[int]]], now: datetime
+) -> None:
+    """Insert the webhook deliveries of events, and mark the events as fanned out.
+
+    `subscriptions` holds (endpoint, seqs) pairs: the events that each endpoint subscribes to.
+    """
+    # Mark first, because this locks the rows: the copies below are made from events that an erasure has rewritten, and
+    # of events that no other process has fanned out.
+    marked = {row.seq for row in await tx.fetch_all(MARK_FANNED_OUT, {"chosen": events})}
+    for endpoint, subscribed in subscriptions:
+        chosen = [seq for seq in subscribed if seq in marked]
+        if chosen:
+            await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
+
+
+async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
+    """Return due webhook deliveries to an endpoint, with seq, endpoint, event, tries and since."""
+    return await reader.fetch_all(SELECT_DUE_DELIVERIES, {"now": now, "to": endpoint, "count": count})
+
+
+async def orphaned_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
+    """Return due webhook deliveries to endpoints that are not in `known`, with the columns of `due_deliveries`."""
+    return await reader.fetch_all(_DUE.where(_D.endpoint.not_in(known)), {"now": now, "count": count})
+
+
+async def store_delivery_result(tx: Transaction, result: dict[str, Any]) -> None:
+    """Store the result of a try. Keys: `delivery` (seq), `new_state`, `new_tries`, `new_due`, `new_reason`."""
+    await tx.execute(UPDATE_DELIVERY, result)
+
+
+async def count_pending_deliveries(reader: Reader) -> int:
+    """Return the number of pending webhook deliveries."""
+    (row,) = await reader.fetch_all(COUNT_PENDING)
+    return int(row.number)
+
+
+async def delete_finished_deliveries(tx: Transaction, state: str, before: datetime, count: int) -> int:
+    """Delete at most `count` deliveries that ended in `state` before `before`. Return the number deleted."""
+    return await tx.execute(DELETE_FINISHED, {"ended": state, "before": before, "count": count})

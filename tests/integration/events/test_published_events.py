@@ -10,9 +10,10 @@ from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOADS
-from support_service.events import lease_rows, outbox_rows
 from support_service.events.component import EventTimings
+from support_service.events.outbox import oldest_events
 from support_service.platform.database.component import DATABASE
+from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, open_case, read_case, upload
@@ -256,7 +257,7 @@ async def test_lease_far_in_the_future_is_ignored(database):
         async with database.transaction() as tx:
             held = {"holder": "dead", "fence": until - 6, "expires_at": until}
             await tx.execute(leases.update().where(leases.c.name == "relay").values(held))
-            return await lease_rows.take_lease(tx, "relay", "me", now=1.0, duration=0.006, max_clock_skew=0.06)
+            return await take_lease(tx, "relay", "me", now=1.0, duration=0.006, max_clock_skew=0.06)
 
     assert await taken_until(999) == 1000
     assert await taken_until(1000) is None
@@ -282,10 +283,10 @@ async def test_outbox_batch_is_limited_in_bytes(database):
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row] * 10)
     for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
-        batch = await outbox_rows.oldest_events(database, 200, most)
+        batch = await oldest_events(database, 200, most)
         assert len(batch) == number, most
         assert [row[0] for row in batch] == sorted(row[0] for row in batch)
-    assert len(await outbox_rows.oldest_events(database, 4, 1 << 20)) == 4
+    assert len(await oldest_events(database, 4, 1 << 20)) == 4
 
 
 @pytest.mark.parametrize("timings", [patient_timings(events=EventTimings())])  # Redis has as long as in production

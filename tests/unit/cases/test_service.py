@@ -13,8 +13,7 @@ from support_service.cases.sql.case_reading import to_case
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
-from support_service.events import inbox
-from support_service.events.inbox import InboxTimings
+from support_service.events.consumer import EVENT_ID_RETENTION, delete_expired
 from support_service.platform.database.tables import inbound_events, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
@@ -173,14 +172,13 @@ async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
 
 async def test_old_inbound_events_are_deleted_in_batches(database):
     """Unfinished events and new events stay."""
-    timings = InboxTimings(purge_batch=2)
     now = datetime.now(UTC)
-    old = now - timings.retention - timedelta(days=1)
+    old = now - EVENT_ID_RETENTION - timedelta(days=1)
     rows = [(f"old-{number}", old, True) for number in range(5)] + [("open", old, False), ("new", now, True)]
     async with database.transaction() as tx:
         row = {"source": "/s", "reached": 0}
         values = [row | {"id": each, "at": at, "done": done} for each, at, done in rows]
         await tx.execute(inbound_events.insert(), values)
-    await inbox.delete_expired(database, timings)
+    await delete_expired(database, batch=2)
     kept = await database.fetch_all(sa.select(inbound_events.c.id))
     assert sorted(each for (each,) in kept) == ["new", "open"]

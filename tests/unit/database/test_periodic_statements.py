@@ -12,8 +12,9 @@ from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import clock_counts, known_policies
 from support_service.cases.sql import clock_rows
-from support_service.events import inbox, lease_rows, outbox_rows, webhook_rows
+from support_service.events import consumer, outbox, webhooks
 from support_service.platform.audit import entry_rows
+from support_service.platform.database import lease_rows
 from support_service.platform.idempotency import key_rows
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -73,14 +74,14 @@ PERIODIC = {
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
     "the oldest local file": (attachment_rows.OLDEST, {"of": "local"}),
     "the ledger": (attachment_rows.LEDGER, {"of": "local"}),
-    "a look for events": (outbox_rows.ANY_PENDING, {}),
-    "events to publish": (outbox_rows.PENDING, {"count": 200, "bytes": 4 << 20}),
-    "the oldest event": (sa.select(outbox_rows.OLDEST_AT), {}),
-    "events to fan out": (webhook_rows.TO_FAN_OUT, {"count": 200}),
-    "due deliveries": (webhook_rows.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
-    "pending deliveries": (webhook_rows.COUNT_PENDING, {}),
-    "finished deliveries": (webhook_rows.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
-    "old inbound events": (inbox.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "a look for events": (outbox.ANY_PENDING, {}),
+    "events to publish": (outbox.PENDING, {"count": 200, "bytes": 4 << 20}),
+    "the oldest event": (sa.select(outbox.OLDEST_AT), {}),
+    "events to fan out": (webhooks.TO_FAN_OUT, {"count": 200}),
+    "due deliveries": (webhooks.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
+    "pending deliveries": (webhooks.COUNT_PENDING, {}),
+    "finished deliveries": (webhooks.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
+    "old inbound events": (consumer.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "unsealed entries": (entry_rows.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST, {}),
     "old idempotency keys": (key_rows.DELETE_EXPIRED, {"before": OLD, "count": 10}),

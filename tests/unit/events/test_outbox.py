@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
-from support_service.events import outbox_rows, webhook_rows
 from support_service.events.broker.memory import InMemoryBroker
+from support_service.events.outbox import delete_published
 from support_service.events.relay import OutboxRelay, RelayTimings
-from support_service.events.webhooks import WebhookEndpoint, WebhookSender
+from support_service.events.webhooks import WebhookEndpoint, WebhookSender, fan_out
 from support_service.platform.background import run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
 from support_service.platform.telemetry.component import METRICS
@@ -62,7 +62,7 @@ async def test_only_published_events_are_deleted(database):
     """Events of other transactions may have numbers between theirs."""
     await publishable(database, 1, 2, 3)
     async with database.transaction() as tx:
-        await outbox_rows.delete_published(tx, [1, 3])
+        await delete_published(tx, [1, 3])
     assert await left(database) == [2]
 
 
@@ -80,7 +80,7 @@ async def test_events_of_a_batch_get_their_deliveries_even_if_others_have_them(d
     """The background loop may have handled a part of the batch."""
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
-        await webhook_rows.fan_out(tx, [1], [("hook", [1])], datetime.now(UTC))
+        await fan_out(tx, [1], [("hook", [1])], datetime.now(UTC))
     assert await relay.publish_batch() == 2
     assert await left(database) == []
     assert len(await database.fetch_all(sa.select(webhook_deliveries.c.seq))) == 2
@@ -148,7 +148,7 @@ async def test_unexpected_error_is_raised_after_the_other_deliveries(database, i
     webhooks = WebhookSender(database, FailingSession(), instruments, [hook], lambda: True)
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
-        await webhook_rows.fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
+        await fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))
     with pytest.raises(LookupError, match="unforeseen"):
         await webhooks.deliver("hook")
     tries = await database.fetch_all(sa.select(webhook_deliveries.c.tries))

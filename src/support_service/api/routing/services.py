@@ -19,7 +19,7 @@ from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
-from support_service.events.delivery_service import DeliveryService
+from support_service.events.deliveries import DeliveryService
 from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.overload import Readiness

@@ -16,8 +16,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.ids import new_id
-from support_service.events import lease_rows
-from support_service.platform.database import Database
+from support_service.platform.database import Database, lease_rows
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
 
