@@ -42,7 +42,7 @@ async def measure_scrape_delay() -> LoopDelay:
     sys.setswitchinterval(server.THREAD_SWITCH_INTERVAL)
     metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
-    requests = RequestMetrics(instruments.http_server_duration, instruments.request_received)
+    requests = RequestMetrics(instruments)
     number = 0
     while (series := _series(metrics)) < SERIES:
         requests.expect("GET", f"/benchmark/{number}", 200)

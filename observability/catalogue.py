@@ -1,4 +1,4 @@
-"""The catalogue of metrics, from the table of instruments, with the panels and alerts that use each."""
+"""The catalogue of metrics, from the declared instruments, with the panels and alerts that use each."""
 
 import json
 import re
@@ -7,18 +7,22 @@ from pathlib import Path
 
 from grafana.generate import ROWS
 
+import support_service.app
+import support_service.probe.metrics  # noqa: F401 - modules declare the instruments that they record
 from observability.rules import documents
-from support_service.platform.telemetry.instruments import INSTRUMENTS, PROBE_INSTRUMENTS, InstrumentSpec
+from support_service.platform.telemetry.instruments import InstrumentSpec, declared_instruments
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "observability" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Every instrument, written by `make observability` from the table in `platform/telemetry/instruments/`. The heading is
+Every instrument, written by `make observability` from the rows beside the code that records them. The heading is
 the name in OpenTelemetry and OTLP, the name below it is the family on `/metrics`. Label values in `code` are complete;
 values of *open* labels are the service's own routes, statuses and releases, never a client's input.
 """
+PROBE_INSTRUMENTS = tuple(row for row in declared_instruments() if row.name.startswith("support.probe."))
+INSTRUMENTS = tuple(row for row in declared_instruments() if row not in PROBE_INSTRUMENTS)
 KINDS = {
     "counter": "counter",
     "histogram": "histogram",
@@ -34,7 +38,7 @@ def files() -> dict[Path, str]:
 
 
 def catalogue() -> str:
-    """Return the page for the current table of instruments and their current uses."""
+    """Return the page for the declared instruments and their current uses."""
     uses = list(_uses())
     return HEAD + "".join(_section(row, uses) for row in (*INSTRUMENTS, *PROBE_INSTRUMENTS))
 

@@ -75,13 +75,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
     WrongSetting if a server that is configured as Redis answers in another way.
     """
     app = web.Application(client_max_size=MAX_JSON_BODY_BYTES)
-    telemetry.setup(
-        app,
-        settings.telemetry,
-        timings.telemetry,
-        channels=settings.cases.known_channels,
-        webhooks=[each.name for each in settings.events.webhooks],
-    )
+    telemetry.setup(app, settings.telemetry, timings.telemetry)
     app.cleanup_ctx.append(partial(_check_redis, settings.redis_urls))
     guard.setup(
         app,

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from support_service.platform.telemetry import instruments
+from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
 
-TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
+TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "observability" / "prometheus" / "rules").glob("*.yaml"))
 NAME = re.compile(

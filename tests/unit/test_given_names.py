@@ -4,11 +4,11 @@ import pytest
 import yaml
 from grafana.generate import ROWS
 from observability.alerts.alert import runbook_of
+from observability.catalogue import INSTRUMENTS
 from observability.rules import ALERTS
 
 from support_service.api.routes import ROUTES
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
-from support_service.platform.telemetry.instruments import INSTRUMENTS
 from tests.support.promql import ROOT
 
 METRICS = {

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from support_service.api.admin import admin_server
 from support_service.api.case_document.reading import CaseDocuments
-from support_service.api.dependency_status import DependencyMonitor
+from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routes import ROUTES
 from support_service.api.routing.cursors import CursorSeal
@@ -37,7 +37,6 @@ from support_service.platform.idempotency.component import IDEMPOTENCY_SERVICE
 from support_service.platform.settings.process import AccessSettings
 from support_service.platform.settings.resources import AttachmentSettings, EventSettings, LinkSettings
 from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, METRICS, REQUEST_METRICS
-from support_service.platform.telemetry.instruments.process import DEPENDENCY_STATUS, REPLICA_READY
 from support_service.stream.component import CHANGE_STREAM
 from support_service.timeline.component import OVERRIDE_SERVICE, TIMELINE_AGGREGATOR, TIMELINE_CACHE
 

@@ -13,7 +13,7 @@ from support_service.guard.overload import Readiness
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.database import Database
 from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
-from support_service.platform.telemetry.instruments import Observations
+from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 
@@ -22,6 +22,24 @@ BROKER_UNAVAILABLE = "broker_unavailable"
 CACHE_UNAVAILABLE = "cache_unavailable"
 SOURCE_UNAVAILABLE = "source_unavailable"
 SERVES_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
+
+REPLICA_READY = InstrumentSpec(
+    "support.replica.ready",
+    "gauge",
+    "{replica}",
+    "1 while the replica is ready (`/readyz` answers 200), else 0; asked every 10 s",
+)
+DEPENDENCY_STATUS = InstrumentSpec(
+    "support.dependency.status",
+    "gauge",
+    "{dependency}",
+    "1 for the present status of each dependency, as `/readyz` tells it: ok, off (a source that is not called), or a "
+    "code",
+    {
+        "dependency": ("database", "cache", "events", "storage", "access", *UPSTREAM_SERVICES),
+        "status": None,
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)

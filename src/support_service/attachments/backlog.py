@@ -10,18 +10,37 @@ from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.platform.database import Database
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.attachments import (
-    ATTACHMENT_BACKLOG,
-    ATTACHMENT_BACKLOG_AGE,
-    ATTACHMENT_BACKLOG_FILES,
-    ATTACHMENT_DISK_FREE,
-)
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 LOCAL = "local"
 HISTORY = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
 MIN_HISTORY = timedelta(minutes=1)
 MAX_READINGS = 1000  # of free space; each deletion of an attachment adds one
+
+ATTACHMENT_BACKLOG = InstrumentSpec(
+    "support.attachment.backlog",
+    "gauge",
+    "By",
+    "Bytes on local storage that are neither deleted nor offloaded",
+)
+ATTACHMENT_BACKLOG_FILES = InstrumentSpec(
+    "support.attachment.backlog_files",
+    "gauge",
+    "{file}",
+    "Files on local storage that are neither deleted nor offloaded",
+)
+ATTACHMENT_BACKLOG_AGE = InstrumentSpec(
+    "support.attachment.backlog_age",
+    "gauge",
+    "s",
+    "Age of the oldest file on local storage; 0 if there is none",
+)
+ATTACHMENT_DISK_FREE = InstrumentSpec(
+    "support.attachment.disk_free",
+    "gauge",
+    "By",
+    "Free bytes on the disk of local storage",
+)
 
 
 @dataclass(frozen=True, slots=True)

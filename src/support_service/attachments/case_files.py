@@ -27,6 +27,7 @@ from support_service.platform.database.compiled import compiled
 from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.instruments import InstrumentSpec
 
 _CASE_COLUMNS = (
     *OWNER,
@@ -48,6 +49,14 @@ LOCK_CASE = compiled(
         internal_changes=tickets.c.internal_changes + sa.bindparam("internal", type_=sa.Integer()),
     )
     .returning(*_CASE_COLUMNS)
+)
+
+ATTACHMENT_DELETED = InstrumentSpec(
+    "support.attachment.deleted",
+    "counter",
+    "{file}",
+    "Deleted attachments: by a request, by retention, or by an erasure",
+    {"reason": ("request", "retention", "erasure")},
 )
 
 

@@ -9,6 +9,7 @@ from support_service.attachments import attachment_rows
 from support_service.attachments.attachment_rows import LEDGER_ROW
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.case_files import (
+    ATTACHMENT_DELETED,
     CaseFileLimits,
     CaseForUpload,
     NamedFiles,
@@ -20,7 +21,7 @@ from support_service.attachments.case_files import (
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
 from support_service.attachments.model import StoredAttachment
-from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, read_verified
+from support_service.attachments.storage.base import STORAGES, AttachmentStorage, UnreadableFile, read_verified
 from support_service.attachments.uploader import AttachmentUploader, UploadSlots
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
@@ -29,10 +30,18 @@ from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 log = logging.getLogger(__name__)
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start
+
+ATTACHMENT_UNREADABLE = InstrumentSpec(
+    "support.attachment.unreadable",
+    "counter",
+    "{read}",
+    "Downloads that failed because the stored file is missing, or its bytes are not those of its row",
+    {"storage": STORAGES, "kind": ("missing", "damaged")},
+)
 
 
 class AttachmentService:
@@ -164,7 +173,7 @@ class AttachmentService:
                 if removed[0].visibility != attachment.visibility:  # a message has shown or hidden it since it was read
                     raise version_conflict()
         if case is not None and not case.synthetic:
-            self._instruments.attachment_deleted.add(1, {"reason": "request"})
+            self._instruments.add(ATTACHMENT_DELETED, 1, {"reason": "request"})
         await self.delete_bytes(removed)
 
     async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
@@ -209,4 +218,4 @@ class AttachmentService:
             failure.fault,
             failure,
         )
-        self._instruments.attachment_unreadable.add(1, {"storage": attachment.storage, "kind": failure.fault})
+        self._instruments.add(ATTACHMENT_UNREADABLE, 1, {"storage": attachment.storage, "kind": failure.fault})

@@ -23,16 +23,56 @@ from support_service.attachments.content import UploadLimits, UploadValidator, d
 from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import time_after
+from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments, known_or_other
-from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UPLOADS, CONTENT_TYPES, REJECTIONS
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4
+
+COUNTED_CONTENT_TYPES = (*KNOWN_CONTENT_TYPES, OTHER)
+REJECTIONS = (
+    "attachment_too_large",
+    "body_too_large",
+    "body_too_slow",
+    "case_not_found",
+    "checksum_mismatch",
+    "client_left",
+    "file_missing",
+    "file_repeated",
+    "malformed_checksum",
+    "malformed_multipart",
+    "storage_full",
+    "storage_unavailable",
+    "type_not_allowed",
+    "unsupported_type",
+    "uploads_busy",
+    OTHER,
+)
+ATTACHMENT_STORED = InstrumentSpec(
+    "support.attachment.stored",
+    "counter",
+    "{attachment}",
+    "Stored attachments by the content type that the client declared",
+    {"content_type": COUNTED_CONTENT_TYPES},
+)
+ATTACHMENT_REJECTED = InstrumentSpec(
+    "support.attachment.rejected",
+    "counter",
+    "{upload}",
+    "Refused and aborted uploads",
+    {"reason": REJECTIONS},
+)
+ATTACHMENT_UPLOADS = InstrumentSpec(
+    "support.attachment.uploads",
+    "observed sum",
+    "{upload}",
+    "Uploads in progress",
+)
 
 
 class UploadSlots:
@@ -56,10 +96,10 @@ class UploadSlots:
             with self._slot(principal):
                 yield
         except SupportError as refusal:
-            self._instruments.attachment_rejected.add(1, {"reason": known_or_other(refusal.code, REJECTIONS)})
+            self._instruments.add(ATTACHMENT_REJECTED, 1, {"reason": known_or_other(refusal.code, REJECTIONS)})
             raise
         except ConnectionError:
-            self._instruments.attachment_rejected.add(1, {"reason": "client_left"})
+            self._instruments.add(ATTACHMENT_REJECTED, 1, {"reason": "client_left"})
             raise
 
     @contextmanager
@@ -166,8 +206,8 @@ class AttachmentUploader:
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
         if not synthetic:
-            self._instruments.attachment_stored.add(
-                1, {"content_type": known_or_other(attachment.content_type, CONTENT_TYPES)}
+            self._instruments.add(
+                ATTACHMENT_STORED, 1, {"content_type": known_or_other(attachment.content_type, COUNTED_CONTENT_TYPES)}
             )
         return attachment
 

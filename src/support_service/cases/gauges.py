@@ -8,11 +8,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from support_service.core.clock import age_in_seconds
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.platform.database.tables import case_counts, tickets
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.cases import TICKET_OLDEST_UNANSWERED, TICKET_OPEN
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 _KEY = (case_counts.c.status, case_counts.c.priority)
 COUNTS = sa.select(
@@ -38,6 +38,20 @@ OLDEST_WAITING = (
     .where(tickets.c.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
     .order_by(tickets.c.waiting_since, tickets.c.seq)
     .limit(sa.literal_column("1"))
+)
+
+TICKET_OPEN = InstrumentSpec(
+    "support.ticket.open",
+    "gauge",
+    "{ticket}",
+    "Open and pending cases in the database",
+    {"status": ACTIVE_STATUSES, "priority": PRIORITIES},
+)
+TICKET_OLDEST_UNANSWERED = InstrumentSpec(
+    "support.ticket.oldest_unanswered",
+    "gauge",
+    "s",
+    "Age of the oldest customer message without an agent's answer, in open and pending cases; 0 if there is none",
 )
 
 

@@ -13,14 +13,48 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
 from support_service.cases.sql.case_rows import CaseState
 from support_service.cases.sql.link_rows import StoredLink
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CHANNELS, SYNTHETIC
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AUTHOR_TYPES, CHANNELS, STATUSES, SYNTHETIC
 from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
-from support_service.platform.telemetry.instruments import OTHER, Instruments, known_or_other
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 _AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]
+
+# From a minute, for a chat, to two weeks, for a complaint.
+RESPONSE_TIME_BUCKETS = (60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0)
+TICKET_CREATED = InstrumentSpec(  # further channels are added by SUPPORT_CHANNELS
+    "support.ticket.created", "counter", "{ticket}", "Cases opened, by channel", {"channel": (*CHANNELS, OTHER)}
+)
+CONVERSATION_ADDED = InstrumentSpec(
+    "support.conversation.added",
+    "counter",
+    "{message}",
+    "Messages added to cases, including the first one of a case",
+    {"author_type": AUTHOR_TYPES},
+)
+TICKET_STATUS_CHANGED = InstrumentSpec(
+    "support.ticket.status_changed",
+    "counter",
+    "1",
+    "Changes of a case's status, by new status",
+    {"status": STATUSES},
+)
+TICKET_FIRST_RESPONSE = InstrumentSpec(
+    "support.ticket.first_response",
+    "histogram",
+    "s",
+    "Time from a case's opening to the first message of an agent",
+    buckets=RESPONSE_TIME_BUCKETS,
+)
+TICKET_RESOLUTION = InstrumentSpec(
+    "support.ticket.resolution",
+    "histogram",
+    "s",
+    "Time from a case's opening until it is resolved, or closed without being resolved",
+    buckets=RESPONSE_TIME_BUCKETS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +72,8 @@ class CaseRecorder:
         self._instruments = instruments
         self._clocks = clocks
         self._channels = channels
+        for channel in channels.known:
+            instruments.expect(TICKET_CREATED, {"channel": channel})
 
     async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
         """Record a case that was opened, with its first message."""
@@ -46,7 +82,7 @@ class CaseRecorder:
         changes = opening_changes(case) | (_message_changes(first) if first else {})
         await audit.record(work, case.id, "case.opened", case.created_at, changes)
         label = self._channel_label(case)
-        work.after_commit(lambda: self._instruments.ticket_created.add(1, {"channel": label}))
+        work.after_commit(lambda: self._instruments.add(TICKET_CREATED, 1, {"channel": label}))
         if first and not case.synthetic:
             self._count_messages(work, first.author_type, 1)
 
@@ -62,7 +98,7 @@ class CaseRecorder:
         self._count_messages(work, message.author_type, 1)
         if message.author_type == "agent" and state.answered_at == state.at:
             seconds = (state.at - state.created_at).total_seconds()
-            work.after_commit(lambda: self._instruments.ticket_first_response.record(seconds))
+            work.after_commit(lambda: self._instruments.record(TICKET_FIRST_RESPONSE, seconds))
         is_heard = message.visibility == "public" and not (closing and message.author_type == "customer")
         if state.sla_policy is not None and is_heard:
             author, is_answered = message.author_type, state.answered_at is not None
@@ -146,14 +182,14 @@ class CaseRecorder:
 
     def _count_messages(self, work: UnitOfWork, author_type: str, number: int) -> None:
         if number:
-            work.after_commit(lambda: self._instruments.conversation_added.add(number, {"author_type": author_type}))
+            work.after_commit(lambda: self._instruments.add(CONVERSATION_ADDED, number, {"author_type": author_type}))
 
     def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
         if after.status == before.status or after.synthetic:
             return
-        self._instruments.ticket_status_changed.add(1, {"status": after.status})
+        self._instruments.add(TICKET_STATUS_CHANGED, 1, {"status": after.status})
         if before.status in ACTIVE_STATUSES and after.status not in ACTIVE_STATUSES:
-            self._instruments.ticket_resolution.record((after.updated_at - after.created_at).total_seconds())
+            self._instruments.record(TICKET_RESOLUTION, (after.updated_at - after.created_at).total_seconds())
 
     def _channel_label(self, case: CaseSummary) -> str:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""

@@ -25,8 +25,7 @@ from support_service.platform.http_client import LimitedConnector
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, REDIS_SERVERS, operation_metrics
 from support_service.platform.telemetry.http import client_metrics
-from support_service.platform.telemetry.instruments.stores import BROKER_OPERATIONS
-from support_service.platform.telemetry.stores import monitored_server
+from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_server
 
 if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker
@@ -89,7 +88,7 @@ def setup(app: web.Application, settings: EventSettings, redis_url: str | None, 
                 aiohttp.ClientSession(
                     connector=LimitedConnector(),
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    trace_configs=[client_metrics(instruments.http_client_duration)],
+                    trace_configs=[client_metrics(instruments)],
                 )
             )
             webhooks = app[WEBHOOK_SENDER] = WebhookSender(

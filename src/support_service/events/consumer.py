@@ -34,8 +34,13 @@ from support_service.platform.database.dialect import UtcDateTime, insert_if_new
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
 from support_service.platform.database.pages import delete_in_batches
 from support_service.platform.database.tables import inbound_events
-from support_service.platform.telemetry.instruments import OTHER, Instruments, Observations, known_or_other
-from support_service.platform.telemetry.instruments.events import EVENTS_DEAD_LETTERS, EVENTS_IN, EVENTS_STREAM_LAG
+from support_service.platform.telemetry.instruments import (
+    OTHER,
+    Instruments,
+    InstrumentSpec,
+    Observations,
+    known_or_other,
+)
 from support_service.platform.telemetry.traces import continue_trace, end_trace
 
 EVENT_ID_RETENTION = timedelta(days=14)  # a later duplicate is applied again
@@ -46,6 +51,34 @@ ApplyOutcome = Literal["applied", "unmatched", "duplicate"]
 ApplyEvent = Callable[[InboundEvent], Awaitable[ApplyOutcome]]
 
 log = logging.getLogger(__name__)
+
+EVENTS_IN = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
+# applied: to at least one case; unmatched: no open case refers to its order; failed: retried later; dead: given up.
+CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
+EVENTS_CONSUMED = InstrumentSpec(
+    "support.events.consumed",
+    "counter",
+    "{event}",
+    "Inbound events by outcome: applied to at least one case, unmatched by any open case, duplicate, ignored (unknown "
+    "type), failed (retried later), dead (moved to the dead letters)",
+    {"type": EVENTS_IN, "outcome": CONSUMPTIONS},
+)
+EVENTS_DELIVERY_LAG = InstrumentSpec(
+    "support.events.delivery_lag",
+    "histogram",
+    "s",
+    "Time from an inbound event, by the clock of its service, to its application to cases",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
+)
+EVENTS_STREAM_LAG = InstrumentSpec(
+    "support.events.stream_lag", "gauge", "{event}", "Events of other services that wait, or are in work"
+)
+EVENTS_DEAD_LETTERS = InstrumentSpec(
+    "support.events.dead_letters",
+    "gauge",
+    "{event}",
+    "Inbound events in the dead letters",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +242,7 @@ class EventConsumer:
                 log.exception("Event %s is dead-lettered after %d tries", delivery.id, delivery.tries)
                 return await self._dead_letter(delivery, event_type, f"{type(failure).__name__}: {failure}")
             log.warning("Event %s failed and is retried: %r", delivery.id, failure)
-            self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "failed"})
+            self._instruments.add(EVENTS_CONSUMED, 1, {"type": event_type, "outcome": "failed"})
             return False
         if outcome is None:
             self._count_ignored()
@@ -259,18 +292,18 @@ class EventConsumer:
         truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
         at = utc_now().isoformat(timespec="seconds")
         await self._broker.move_to_dead_letters(self._stream, truncated, reason[:1000], at)
-        self._instruments.events_consumed.add(1, {"type": event_type, "outcome": "dead"})
+        self._instruments.add(EVENTS_CONSUMED, 1, {"type": event_type, "outcome": "dead"})
         return False
 
     def _count_ignored(self) -> None:
-        self._instruments.events_consumed.add(1, {"type": OTHER, "outcome": "ignored"})
+        self._instruments.add(EVENTS_CONSUMED, 1, {"type": OTHER, "outcome": "ignored"})
 
     def _count(self, event: InboundEvent, outcome: ApplyOutcome) -> None:
         """Count a consumed event, and record the delivery lag of an applied one."""
-        self._instruments.events_consumed.add(1, {"type": known_or_other(event.type, EVENTS_IN), "outcome": outcome})
+        self._instruments.add(EVENTS_CONSUMED, 1, {"type": known_or_other(event.type, EVENTS_IN), "outcome": outcome})
         if outcome == "applied":
             lag = (utc_now() - event.happened_at).total_seconds()
-            self._instruments.events_delivery_lag.record(max(0.0, lag))
+            self._instruments.record(EVENTS_DELIVERY_LAG, max(0.0, lag))
 
 
 def _parse(delivery: Delivery) -> InboundEvent | SupportError:

@@ -20,10 +20,39 @@ from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
 from support_service.platform.database import Database, Row, lease_rows
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.events import EVENTS_OUTBOX_OLDEST, EVENTS_OUTBOX_PENDING
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 log = logging.getLogger(__name__)
+
+EVENTS_OUT = (
+    "support.case.opened.v1",
+    "support.case.updated.v1",
+    "support.case.closed.v1",
+    "support.case.sla-breached.v1",
+)
+EVENTS_PUBLISHED = InstrumentSpec(
+    "support.events.published",
+    "counter",
+    "{event}",
+    "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated",
+    {"type": EVENTS_OUT, "outcome": ("ok", "error")},
+)
+EVENTS_RELAY_LAG = InstrumentSpec(
+    "support.events.relay_lag",
+    "histogram",
+    "s",
+    "Time from a change of a case to its event in the broker, of the oldest event of each batch",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+EVENTS_OUTBOX_PENDING = InstrumentSpec(
+    "support.events.outbox_pending", "gauge", "{event}", "Events that are committed and not published yet"
+)
+EVENTS_OUTBOX_OLDEST = InstrumentSpec(
+    "support.events.outbox_oldest",
+    "gauge",
+    "s",
+    "Age of the oldest unpublished event; 0 if there is none",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +214,9 @@ class OutboxRelay:
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(event.type for event in events).items():
-            self._instruments.events_published.add(number, {"type": kind, "outcome": outcome})
+            self._instruments.add(EVENTS_PUBLISHED, number, {"type": kind, "outcome": outcome})
         if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
-            self._instruments.events_relay_lag.record(_age(events[0].at))
+            self._instruments.record(EVENTS_RELAY_LAG, _age(events[0].at))
 
     def _observe_oldest(self) -> Observations:
         return [] if self.backlog is None else [(self.backlog[1], {})]

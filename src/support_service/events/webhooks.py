@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
+from itertools import product
 from typing import Any
 
 import aiohttp
@@ -28,13 +29,24 @@ from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.pages import delete_in_batches
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
-from support_service.platform.telemetry.instruments import OTHER, Instruments
-from support_service.platform.telemetry.instruments.events import WEBHOOK_PENDING
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
 
 log = logging.getLogger(WEBHOOK_LOGGER)
+
+WEBHOOK_ATTEMPTS = InstrumentSpec(
+    "support.webhook.deliveries",
+    "counter",
+    "{delivery}",
+    "Attempts to deliver an event to a webhook; retried: will be repeated, failed: no more attempts. The endpoints "
+    "are those of `SUPPORT_WEBHOOKS`; other: not configured any more",
+    {"endpoint": (OTHER,), "outcome": ("delivered", "retried", "failed")},
+)
+WEBHOOK_PENDING = InstrumentSpec(
+    "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,8 @@ class WebhookSender:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._is_leader = is_leader
         self._timings = timings
+        for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
+            instruments.expect(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
         self._pending: int | None = None
         self.pending_read_at: datetime | None = None
         instruments.observe(WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
@@ -164,7 +178,7 @@ class WebhookSender:
             state = "pending"
             self._log(name).warning("A webhook delivery to %s failed and is retried: %s", name, reason)
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
-        self._instruments.webhook_deliveries.add(1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
+        self._instruments.add(WEBHOOK_ATTEMPTS, 1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
             await store_delivery_result(tx, {"delivery": delivery.seq, **result})

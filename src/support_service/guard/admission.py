@@ -6,7 +6,6 @@ from math import ceil
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import istr
-from opentelemetry.metrics import Counter
 
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import MalformedRequest, RateLimited, Unavailable, UriTooLong
@@ -24,6 +23,7 @@ from support_service.guard.unread_answers import (
     UnreadAnswers,
 )
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
@@ -32,6 +32,16 @@ SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
 ANSWER_BYTES = 256 * 1024  # bytes of an answer that a request includes, and that each further request pays for
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
+
+REQUEST_TURNED_AWAY = InstrumentSpec(
+    "support.request.turned_away",
+    "counter",
+    "{request}",
+    "Requests that admission refused: over the rate limit of their address or principal (429), because of event "
+    "loop lag or too many concurrent requests (503), because of unread answers of the caller (429) or of all (503), or "
+    "of too many open streams of the caller (429) or of all (503)",
+    {"reason": ("address", "principal", "lag", "requests", "unread", "streams")},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class Admission:
     by_address: RateLimiter | None
     by_principal: RateLimiter | None
     unread: UnreadAnswers
-    rejections: Counter
+    instruments: Instruments
     bodies: LargeBodies = field(default_factory=LargeBodies)
 
     def check(self, request: web.Request) -> None:
@@ -65,7 +75,7 @@ class Admission:
         self.browser_policy.check(request, self.scheme(request))
         reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
-            self.rejections.add(1, {"reason": reason})
+            self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
             raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
         if self.by_address is not None:
             self._count_request(request, self.by_address, address)
@@ -94,7 +104,7 @@ class Admission:
         try:
             self.bodies.begin(request, request.get(CALLERS, ()))
         except Unavailable:
-            self.rejections.add(1, {"reason": "requests"})
+            self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "requests"})
             raise
 
     def check_answer(self, request: web.Request, size: int) -> None:
@@ -194,7 +204,7 @@ class Admission:
         try:
             self.unread.check(request.get(CALLERS, ()), size, in_total=request.path not in UNMEASURED_PATHS)
         except (RateLimited, Unavailable):
-            self.rejections.add(1, {"reason": "unread"})
+            self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "unread"})
             raise
 
     def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
@@ -212,7 +222,7 @@ class Admission:
 
     def _refusal(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
         """Count a request that a limiter refuses, and return its error."""
-        self.rejections.add(1, {"reason": limiter.name})
+        self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": limiter.name})
         rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
         return RateLimited(
             "rate_limited",

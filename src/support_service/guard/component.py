@@ -8,7 +8,13 @@ from aiohttp import web
 
 from support_service.guard.addresses import TrustedProxies
 from support_service.guard.admission import Admission
-from support_service.guard.connection_limits import ConnectionLimits, ConnectionLimitSettings, ConnectionTimings
+from support_service.guard.connection_limits import (
+    CONNECTION_CUT,
+    CONNECTION_OPEN,
+    ConnectionLimits,
+    ConnectionLimitSettings,
+    ConnectionTimings,
+)
 from support_service.guard.instrumentation import instrumentation_middleware
 from support_service.guard.overload import LoadShedder, Readiness
 from support_service.guard.problems import problem_middleware
@@ -18,8 +24,7 @@ from support_service.guard.unread_answers import UnreadAnswers
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings, ServerSettings
 from support_service.platform.telemetry.component import INSTRUMENTS, LOOP_LAG, REQUEST_METRICS, operation_metrics
-from support_service.platform.telemetry.instruments.http import CONNECTION_OPEN
-from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,14 @@ def setup(
         by_address=by_address,
         by_principal=by_principal,
         unread=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
-        rejections=instruments.request_turned_away,
+        instruments=instruments,
     )
     connections = app[CONNECTION_LIMITS] = ConnectionLimits(
         ConnectionLimitSettings(
             limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout, limits.send_rate
         ),
         proxies,
-        lambda reason: instruments.connection_cut.add(1, {"reason": reason}),
+        lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}),
         timings.connections,
     )
     instruments.observe(CONNECTION_OPEN, connections.observe_open)

@@ -12,7 +12,7 @@ from heapq import nsmallest
 from typing import Literal, Protocol
 
 from support_service.guard.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
-from support_service.platform.telemetry.instruments import Observations
+from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 
 ADDRESS_SHARE = 4  # one address may have a quarter of the connections
 # A search for idle connections closes up to 1/64 of the limit, and so admits as many new connections.
@@ -21,6 +21,17 @@ FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full colle
 
 DelayReason = Literal["head", "unread", "slow"]
 CloseReason = Literal["full", "share", "idle", "head", "unread", "slow"]
+
+CONNECTION_OPEN = InstrumentSpec("support.connection.open", "observed sum", "{connection}", "Connections of clients")
+CONNECTION_CUT = InstrumentSpec(
+    "support.connection.cut",
+    "counter",
+    "{connection}",
+    "Refused and closed connections: full (limit reached and no idle connection), share (the same for one address), "
+    "idle (closed in favor of a new one), head (headers did not arrive in time), unread (response was not read), "
+    "slow (response was read below the minimum rate)",
+    {"reason": ("full", "share", "idle", "head", "unread", "slow")},
+)
 
 
 @dataclass(frozen=True, slots=True)

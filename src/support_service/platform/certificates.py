@@ -14,11 +14,20 @@ from aiohttp import web
 from support_service.core.os_errors import describe_os_error
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.telemetry.component import INSTRUMENTS
-from support_service.platform.telemetry.instruments.process import CERTIFICATE_EXPIRES
+from support_service.platform.telemetry.instruments import InstrumentSpec
 
 HTTPS_PORT = 443
 
 log = logging.getLogger(__name__)
+
+CERTIFICATE_EXPIRES = InstrumentSpec(
+    "support.certificate.expires",
+    "gauge",
+    "s",
+    "Time until the certificate of a server expires that the service calls over https, read every hour; targets are "
+    "the upstream services, keys (`SUPPORT_JWT_KEYS`), s3, and webhook:NAME",
+    {"target": None},
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from support_service.attachments import attachment_rows
-from support_service.attachments.case_files import audit_removal, get_case, lock_case_and_bump_version
+from support_service.attachments.case_files import (
+    ATTACHMENT_DELETED,
+    audit_removal,
+    get_case,
+    lock_case_and_bump_version,
+)
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.model import StoredAttachment
 from support_service.cases import erasure as cases
@@ -97,7 +102,7 @@ class CustomerErasure:
                 case = await get_case(work.tx, case_id)
                 removed, staged = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
             if case is not None and not case.synthetic:
-                self._instruments.attachment_deleted.add(len(removed), {"reason": "erasure"})
+                self._instruments.add(ATTACHMENT_DELETED, len(removed), {"reason": "erasure"})
             files += removed + staged
             report(case_id)
         await self._database.purge_search_index()

@@ -12,7 +12,6 @@ from support_service.core.clock import utc_now
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.http import PROBE_USER_AGENT
-from support_service.platform.telemetry.instruments.probe import PROBE_STEPS
 from support_service.probe.report import CheckReport, Step
 
 FILE_BYTES = 64 * 1024
@@ -21,6 +20,8 @@ TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
 STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
 TIMEOUT_MESSAGES = {"timeline": "the event did not appear in the timeline within"}  # message for a cancelled step
 ACCEPTED_SOURCE_STATUSES = ("fresh", "cached", "off", "none")  # acceptable statuses of a timeline source
+
+PROBE_STEPS = ("open", "message", "upload", "download", "event", "timeline", "refresh", "close", "delete")
 
 
 class WrongContent(Exception):

@@ -5,16 +5,50 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from support_service.platform.telemetry.instruments import Observations, observe
-from support_service.platform.telemetry.instruments.probe import (
-    PROBE_LAST_SUCCESS,
-    PROBE_STEP,
-    PROBE_STEP_FAILURE,
-    PROBE_STEP_SUCCESS,
-    PROBE_SUCCESS,
-)
+from support_service.platform.telemetry.instruments import InstrumentSpec, Observations, observe
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.probe.check import PROBE_STEPS
 from support_service.probe.report import CheckReport, Step
+
+PROBE_PATHS = ("service", "ingress")  # by which a check reaches the service: `--base-url`, or `--ingress-url`
+PROBE_SUCCESS = InstrumentSpec(
+    "support.probe.success",
+    "gauge",
+    "{check}",
+    "1 where the last synthetic check was good, else 0; checks reach the service directly (service) or through its "
+    "ingress",
+    {"via": PROBE_PATHS},
+)
+PROBE_STEP = InstrumentSpec(
+    "support.probe.step",
+    "gauge",
+    "s",
+    "Duration of each step of the last synthetic check",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS},
+)
+PROBE_STEP_SUCCESS = InstrumentSpec(
+    "support.probe.step_success",
+    "gauge",
+    "{check}",
+    "1 for each step of the last synthetic check that was good, 0 for one that was slow or wrong; no value for a step "
+    "that was skipped",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS},
+)
+PROBE_STEP_FAILURE = InstrumentSpec(
+    "support.probe.step_failure",
+    "gauge",
+    "{check}",
+    "1 for each step of the last synthetic check that was not good, with the HTTP status and the problem code of an "
+    "answer that was not expected; without them, the step was slow, got no answer, or got one with wrong content",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS, "status": None, "code": None},
+)
+PROBE_LAST_SUCCESS = InstrumentSpec(
+    "support.probe.last_success_timestamp",
+    "gauge",
+    "s",
+    "When a synthetic check was last good, in Unix time",
+    {"via": PROBE_PATHS},
+)
 
 
 class CheckMetrics:

@@ -10,8 +10,7 @@ from support_service.guard.component import READINESS
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.component import INSTRUMENTS
-from support_service.platform.telemetry.instruments.events import STREAM_INTERRUPTED, STREAM_OPEN
-from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.service import STREAM_INTERRUPTED, STREAM_OPEN, ChangeStream, StreamTimings
 from support_service.stream.slots import StreamLimits
 
 CHANGE_STREAM = web.AppKey("change_stream", ChangeStream)

@@ -11,7 +11,8 @@ from support_service.core.domain.principals import CaseOwnership, Principal, Vie
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.guard.admission import REQUEST_TURNED_AWAY
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
@@ -22,6 +23,41 @@ from support_service.stream.subscribers import QueueLimits, Subscriber, Subscrib
 Authenticate = Callable[[], Awaitable[Principal]]
 Write = Callable[[bytes], Awaitable[None]]
 DATABASE_AWAY = "interrupted: the database is away"
+
+STREAM_OPEN = InstrumentSpec("support.stream.open", "observed sum", "{stream}", "Open streams of changes")
+STREAM_SENT = InstrumentSpec("support.stream.sent", "counter", "{event}", "Changes sent to open streams")
+STREAM_REPLAYED = InstrumentSpec(
+    "support.stream.replayed", "counter", "{event}", "Changes that clients had missed, sent when they came back"
+)
+STREAM_RESYNCED = InstrumentSpec(
+    "support.stream.resynced",
+    "counter",
+    "{stream}",
+    "Streams whose client was asked to read again: its position was trimmed, is foreign (of another broker), or has "
+    "too many changes behind it; restarted: the broker was unavailable when the stream was opened",
+    {"reason": ("trimmed", "foreign", "too_many", "restarted")},
+)
+STREAM_CLOSED = InstrumentSpec(
+    "support.stream.closed",
+    "counter",
+    "{stream}",
+    "Ended streams: by the client, slow (it did not read), revoked (its credentials are no longer valid), shutdown, "
+    "failed (a defect)",
+    {"reason": ("client", "slow", "revoked", "shutdown", "failed")},
+)
+STREAM_INTERRUPTED = InstrumentSpec(
+    "support.stream.interrupted",
+    "gauge",
+    "s",
+    "Time since which the replica has not been able to follow the published events; 0 while it follows them",
+)
+STREAM_LAG = InstrumentSpec(
+    "support.stream.lag",
+    "histogram",
+    "s",
+    "Time from a change to the moment it is sent to a client; of the oldest change of each write, without replays",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +101,7 @@ class ChangeStream:
             count_resync=self._count_resync,
             timings=timings.feed,
         )
-        self.slots = StreamSlots(limits, lambda: instruments.request_turned_away.add(1, {"reason": "streams"}))
+        self.slots = StreamSlots(limits, lambda: instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "streams"}))
         self._authenticate: dict[Subscriber, Authenticate] = {}
         self._stopping = False
 
@@ -107,7 +143,7 @@ class ChangeStream:
         finally:
             self.subscribers.discard(subscriber)
             del self._authenticate[subscriber]
-            self._instruments.stream_closed.add(1, {"reason": subscriber.closed or "failed"})
+            self._instruments.add(STREAM_CLOSED, 1, {"reason": subscriber.closed or "failed"})
 
     async def check_access(self) -> None:
         """End the streams whose callers were revoked, have expired, or have other rights now."""
@@ -153,8 +189,8 @@ class ChangeStream:
         await write(b"".join(queued.frame for queued in taken))
         changes = [queued.published for queued in taken if queued.published is not None]
         if changes:
-            self._instruments.stream_sent.add(len(changes))
-            self._instruments.stream_lag.record(max(0.0, time.time() - min(changes)))
+            self._instruments.add(STREAM_SENT, len(changes))
+            self._instruments.record(STREAM_LAG, max(0.0, time.time() - min(changes)))
 
     async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: Write) -> None:
         """Send what the client has missed, or ask it to read again.
@@ -189,10 +225,10 @@ class ChangeStream:
         shown = replay.frames(changes, await self._current_owners({change.case_id for change in changes}))
         if shown:
             await write(b"".join(shown))
-            self._instruments.stream_replayed.add(len(shown))
+            self._instruments.add(STREAM_REPLAYED, len(shown))
 
     def _count_resync(self, reason: GapReason, number: int) -> None:
-        self._instruments.stream_resynced.add(number, {"reason": reason})
+        self._instruments.add(STREAM_RESYNCED, number, {"reason": reason})
 
 
 async def _check_access(subscriber: Subscriber, authenticate: Authenticate) -> None:

@@ -13,7 +13,7 @@ from cachetools import TTLCache
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 from support_service.timeline.merge import Entry
 from support_service.timeline.overrides import Overrides
@@ -25,10 +25,29 @@ from support_service.timeline.single_flight import (
     SourceResult,
 )
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, Snapshots, SnapshotSubject
-from support_service.timeline.source_client import SourceClient
+from support_service.timeline.source_client import LATENCY_BUCKETS, SourceClient
 
 NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
 NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
+
+COMPLETENESS = ("complete", "stale", "partial")
+TIMELINE_COLLECT = InstrumentSpec(
+    "support.timeline.collect",
+    "histogram",
+    "s",
+    "Time to collect a timeline; remote: called a service, cache: did not",
+    {"source": ("cache", "remote")},
+    LATENCY_BUCKETS,
+)
+TIMELINE_READ = InstrumentSpec(
+    "support.timeline.read",
+    "histogram",
+    "s",
+    "Time to collect a timeline, by completeness: complete, stale (an older answer replaces a failed service), "
+    "partial (no answer of a service)",
+    {"completeness": COMPLETENESS},
+    LATENCY_BUCKETS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +166,8 @@ class TimelineAggregator:
                 self._fetches.start_or_join(case, expiring, cached, limits)
         collected = self._collected(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
-        self._instruments.timeline_collect.record(elapsed, {"source": "remote" if due else "cache"})
-        self._instruments.timeline_read.record(elapsed, {"completeness": collected.completeness})
+        self._instruments.record(TIMELINE_COLLECT, elapsed, {"source": "remote" if due else "cache"})
+        self._instruments.record(TIMELINE_READ, elapsed, {"completeness": collected.completeness})
         return collected
 
     def new_limits(self) -> ReadLimits:

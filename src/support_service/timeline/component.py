@@ -18,13 +18,11 @@ from support_service.platform.telemetry.component import (
     TRACING,
     operation_metrics,
 )
-from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
-from support_service.platform.telemetry.instruments.timeline import TIMELINE_BREAKER, TIMELINE_SOURCE_ENABLED
-from support_service.platform.telemetry.stores import monitored_server
+from support_service.platform.telemetry.stores import REDIS_OPERATIONS, monitored_server
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.cache import InProcessCache, RedisCacheTimings, SnapshotStore
-from support_service.timeline.overrides import REFRESH_INTERVAL, Overrides, OverrideService
-from support_service.timeline.source_client import SourceClient, breaker_states, create_session
+from support_service.timeline.overrides import REFRESH_INTERVAL, TIMELINE_SOURCE_ENABLED, Overrides, OverrideService
+from support_service.timeline.source_client import TIMELINE_BREAKER, SourceClient, breaker_states, create_session
 from support_service.timeline.source_health import BreakerTimings
 from support_service.timeline.sources.registry import SOURCES
 

@@ -20,7 +20,7 @@ from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.tables import timeline_overrides
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Observations
+from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 from support_service.timeline.override_rules import check_ttl
 
 REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change
@@ -28,6 +28,14 @@ TTL_OVERRIDE = "ttl"
 OVERRIDE_NAMES = (*UPSTREAM_SERVICES, TTL_OVERRIDE)
 
 log = logging.getLogger(__name__)
+
+TIMELINE_SOURCE_ENABLED = InstrumentSpec(
+    "support.timeline.source_enabled",
+    "gauge",
+    "{source}",
+    "1 while an upstream service is configured and not switched off by an override, 0 otherwise",
+    {"service": UPSTREAM_SERVICES},
+)
 
 
 @dataclass(frozen=True, slots=True)

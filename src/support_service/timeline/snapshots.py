@@ -17,9 +17,10 @@ from cachetools import LRUCache
 
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline.cache import REVISION_PATTERN, CacheUnavailable, Lease, SnapshotStore
 from support_service.timeline.merge import Entry
+from support_service.timeline.source_client import TIMELINE_COLLECTION_FAILURES
 
 FORMAT_VERSION = 2
 DECODE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode`
@@ -28,6 +29,15 @@ MAX_WRITE_ATTEMPTS = 3  # attempts to write while other replicas write at the sa
 MAX_DECODED_BYTES = 4 * 1024 * 1024  # encoded bytes of the snapshots that are kept decoded, in five times the memory
 
 log = logging.getLogger(__name__)
+
+CACHE_EVENTS = ("hit", "miss", "write", "invalidate", "error")
+TIMELINE_CACHE_EVENTS = InstrumentSpec(
+    "support.timeline.cache_events",
+    "counter",
+    "{event}",
+    "Uses of the timeline cache; error counts failed operations",
+    {"event": CACHE_EVENTS},
+)
 
 
 class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to create
@@ -215,7 +225,7 @@ class SnapshotCache:
 
     def count(self, event: str) -> None:
         """Count an event of CACHE_EVENTS."""
-        self._instruments.timeline_cache_events.add(1, {"event": event})
+        self._instruments.add(TIMELINE_CACHE_EVENTS, 1, {"event": event})
 
     async def _decode(self, case: SnapshotSubject, value: bytes | None) -> CachedSnapshots:
         if value is None:
@@ -225,7 +235,7 @@ class SnapshotCache:
             cached = decoded[1] if decoded and decoded[0] == value else self._keep(case.id, value)
         except DECODE_ERRORS as failure:
             log.warning("A cached timeline can't be read, and is removed: %s", failure)
-            self._instruments.timeline_collection_failures.add(1, {"stage": "cache_decode"})
+            self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": "cache_decode"})
             await self.forget(case.id)
             return CachedSnapshots()
         latest = time.time() + MAX_CLOCK_SKEW
@@ -246,7 +256,7 @@ class SnapshotCache:
 
     def _count_failure(self) -> None:
         self.count("error")
-        self._instruments.timeline_collection_failures.add(1, {"stage": "cache"})
+        self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": "cache"})
 
 
 def _size(decoded: tuple[bytes, CachedSnapshots]) -> int:

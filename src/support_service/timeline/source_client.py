@@ -17,8 +17,7 @@ from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_input import exceeds_depth, has_too_many_containers
 from support_service.platform.http_client import LimitedConnector, describe_client_error
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.timeline import BREAKER_STATES
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 from support_service.platform.telemetry.traces import propagation_headers
 from support_service.timeline.merge import Entry
 from support_service.timeline.source_health import BreakerTimings, CircuitBreaker, RecentCalls
@@ -38,6 +37,34 @@ RETRY_PAUSE = (0.01, 0.05)  # seconds
 REQUEST_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
+
+SOURCE_OUTCOMES = ("ok", "not_found", "timeout", "error", "invalid", "open")
+BREAKER_STATES = ("closed", "half_open", "open")
+# From a cached read to a source that reaches its deadline. The alert's threshold, 2 s, and the defaults of the source
+# timeout and the deadline, 2.5 s and 3 s, must be bucket boundaries.
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0)
+TIMELINE_COLLECTION_FAILURES = InstrumentSpec(
+    "support.timeline.collection_failures",
+    "counter",
+    "{failure}",
+    "Failures while collecting: http (no usable response), cache, cache_decode, aggregate (violates the contract)",
+    {"stage": ("http", "cache", "cache_decode", "aggregate")},
+)
+TIMELINE_SOURCE = InstrumentSpec(
+    "support.timeline.source",
+    "histogram",
+    "s",
+    "Time of one call to an upstream service, by outcome; not_found: nothing is known under the id, or it was rejected",
+    {"service": UPSTREAM_SERVICES, "outcome": SOURCE_OUTCOMES},
+    LATENCY_BUCKETS,
+)
+TIMELINE_BREAKER = InstrumentSpec(
+    "support.timeline.breaker",
+    "observed sum",
+    "{breaker}",
+    "1 for the current state of a service's circuit breaker, 0 for the others; open rejects calls",
+    {"service": UPSTREAM_SERVICES, "state": BREAKER_STATES},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +188,7 @@ class SourceClient:
         if answer.outcome == "open":
             self._record(0, "open")
         if answer.failure and answer.failure.stage:
-            self._instruments.timeline_collection_failures.add(1, {"stage": answer.failure.stage})
+            self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": answer.failure.stage})
         return answer
 
     async def _within_limits(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
@@ -219,7 +246,7 @@ class SourceClient:
         return answer
 
     def _record(self, seconds: float, outcome: str) -> None:
-        self._instruments.timeline_source.record(seconds, {"service": self.name, "outcome": outcome})
+        self._instruments.record(TIMELINE_SOURCE, seconds, {"service": self.name, "outcome": outcome})
         self.recent.record(seconds, outcome)
 
     async def _ask(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:

@@ -6,7 +6,7 @@ import errno
 import pytest
 import pytest_asyncio
 
-from support_service.platform.telemetry.instruments.attachments import REJECTIONS
+from support_service.attachments.uploader import REJECTIONS
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 from tests.support.scrape import Scrape

@@ -6,21 +6,23 @@ import subprocess
 
 import pytest
 import pytest_asyncio
+from observability.catalogue import INSTRUMENTS
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
+from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY
+from support_service.attachments.maintenance.reconcile import ATTACHMENT_UNREPAIRED
+from support_service.attachments.uploader import COUNTED_CONTENT_TYPES
 from support_service.core.domain.case_vocabulary import CHANNELS
-from support_service.platform.telemetry.instruments import INSTRUMENTS
-from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED, CONTENT_TYPES
-from support_service.platform.telemetry.instruments.http import HTTP_CLIENT_DURATION
-from support_service.platform.telemetry.instruments.process import CERTIFICATE_EXPIRES, DEPENDENCY_STATUS, REPLICA_READY
-from support_service.platform.telemetry.instruments.stores import (
+from support_service.platform.certificates import CERTIFICATE_EXPIRES
+from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
+from support_service.platform.telemetry.stores import (
     REDIS_EVICTED_KEYS,
     REDIS_EVICTION_POLICY,
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
     REDIS_ROLE,
 )
-from support_service.platform.telemetry.instruments.timeline import SOURCE_OUTCOMES
+from support_service.timeline.source_client import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
 from tests.support.scrape import Scrape, parse
 
@@ -32,7 +34,7 @@ FIRST = {
     "support_timeline_collection_failures_total": [
         {"stage": stage} for stage in ("http", "cache", "cache_decode", "aggregate")
     ],
-    "support_attachment_stored_total": [{"content_type": kind} for kind in CONTENT_TYPES],
+    "support_attachment_stored_total": [{"content_type": kind} for kind in COUNTED_CONTENT_TYPES],
     "support_attachment_backlog_bytes": [{}],
     "support_attachment_backlog_files": [{}],
     "support_ticket_created_total": [{"channel": channel} for channel in (*CHANNELS, "other")],
@@ -73,7 +75,7 @@ async def test_first_scrape_has_every_instrument(first_scrape):
     of_redis = [REDIS_EVICTION_POLICY, REDIS_ROLE, REDIS_EVICTED_KEYS, REDIS_MEMORY, REDIS_MEMORY_LIMIT]
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
-    assert [row for row in INSTRUMENTS if row.meaning not in first_scrape] == later
+    assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
     services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
@@ -202,6 +204,7 @@ async def test_compressed_scrape_equals_the_plain_scrape(client):
         "process_",
         "cpython_",
         "support_event_loop_lag",
+        "support_attachment_backlog_age",
         "support_ticket_oldest",
         "support_events_",
         "support_audit_",

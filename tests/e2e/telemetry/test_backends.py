@@ -3,8 +3,8 @@
 from contextlib import suppress
 
 import pytest
+from observability.catalogue import INSTRUMENTS
 
-from support_service.platform.telemetry.instruments import INSTRUMENTS
 from tests.support.backends import Prometheus
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.servers import MissingServer

@@ -7,8 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOADS
+from support_service.events.consumer import EVENTS_IN
 from support_service.events.inbound_events import MODEL_BY_TYPE
-from support_service.platform.telemetry.instruments.events import EVENTS_IN, EVENTS_OUT
+from support_service.events.relay import EVENTS_OUT
 from tests.support.calls import add_message, open_case
 from tests.support.events.fixtures import wait_for_events
 

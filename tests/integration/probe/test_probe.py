@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.cases.model.examples import CASE, MESSAGE
-from support_service.platform.telemetry.instruments.probe import PROBE_STEPS
+from support_service.probe.check import PROBE_STEPS
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, list_cases, open_case, stored_files
 from tests.support.process import running
 from tests.support.scrape import parse

@@ -2,13 +2,14 @@
 
 import re
 
+from observability.catalogue import INSTRUMENTS
+
 from support_service.api.routes import ROUTES
 from support_service.api.routing.services import ApiTimings
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
-from support_service.platform.telemetry.instruments import INSTRUMENTS
-from support_service.platform.telemetry.instruments.http import HTTP_CLIENT_DURATION
-from support_service.platform.telemetry.instruments.process import CERTIFICATE_EXPIRES
+from support_service.platform.certificates import CERTIFICATE_EXPIRES
+from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.scrape import Scrape, parse
 from tests.support.timings import patient_timings

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from support_service.core.domain import references
 from support_service.platform.settings import Settings
-from support_service.platform.telemetry.instruments.stores import REDIS_OPERATIONS
+from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.component import TIMELINE_CACHE
 from support_service.timeline.snapshots import SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh

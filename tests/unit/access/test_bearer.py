@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.platform.access.authenticator import BearerAuthenticator
+from support_service.platform.access.authenticator import ACCESS_AUTHENTICATIONS, BearerAuthenticator
 
 
 class Unreachable:
@@ -15,11 +15,11 @@ class Unreachable:
 
 
 class Counted(list):
-    """A counter that keeps what it is told."""
+    """Instruments that keep what they are told."""
 
-    def add(self, number, labels):
+    def add(self, row, number, labels):
         """Count."""
-        self.append((number, labels))
+        self.append((row, number, labels))
 
 
 async def test_token_is_counted_as_unverified_while_keys_are_unavailable():
@@ -27,4 +27,4 @@ async def test_token_is_counted_as_unverified_while_keys_are_unavailable():
     counted = Counted()
     with pytest.raises(Unavailable):
         await BearerAuthenticator(Unreachable(), counted).authenticate(["Bearer token"])
-    assert counted == [(1, {"outcome": "unavailable"})]
+    assert counted == [(ACCESS_AUTHENTICATIONS, 1, {"outcome": "unavailable"})]

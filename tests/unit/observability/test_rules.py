@@ -12,17 +12,17 @@ import yaml
 from grafana import generate
 from observability import rules, thresholds
 from observability.alerts.alert import of
+from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
 from observability.rule_tests.faults import ALL
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.platform.settings.resources import TimelineSettings
-from support_service.platform.telemetry import instruments
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
 OTHER_RUNBOOKS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
-TABLE = (*instruments.INSTRUMENTS, *instruments.PROBE_INSTRUMENTS)
+TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 

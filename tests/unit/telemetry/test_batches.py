@@ -1,33 +1,35 @@
-"""The measurement buffer: no measurement is lost, and every reader sees all of them."""
+"""Batches of measurements: no measurement is lost, and every reader sees all of them."""
 
 import threading
 
 import pytest
 
-from support_service.platform.telemetry.batches import BATCH_SIZE, MeasurementBuffer
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.cases.recorder import TICKET_CREATED
+from support_service.platform.telemetry.instruments import BATCH_SIZE, Instruments, Series
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.telemetry.stores import DB_OPERATION
+from support_service.timeline.aggregator import TIMELINE_READ
 
 
 def test_full_batch_is_passed_to_the_sdk():
     """Measurements reach the SDK in batches and in order; at most one batch of a series is buffered."""
-    received, batches = [], MeasurementBuffer()
-    series = batches.add_series(received.extend)
+    received = []
+    series = Series(received.extend)
     for number in range(2 * BATCH_SIZE + 1):
         series.append(number)
         assert len(received) == (number + 1) // BATCH_SIZE * BATCH_SIZE
-    batches.flush()
+    series.flush()
     assert received == list(range(2 * BATCH_SIZE + 1))
 
 
 def test_concurrent_readers_receive_each_measurement_once():
-    """Reader threads flush the buffer while measurements arrive; each measurement arrives once."""
-    received, batches, done = [], MeasurementBuffer(), threading.Event()
-    series = batches.add_series(received.extend)
+    """Reader threads flush a series while measurements arrive; each measurement arrives once."""
+    received, done = [], threading.Event()
+    series = Series(received.extend)
 
     def read():
         while not done.is_set():
-            batches.flush()
+            series.flush()
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
@@ -37,7 +39,7 @@ def test_concurrent_readers_receive_each_measurement_once():
     done.set()
     for reader in readers:
         reader.join()
-    batches.flush()
+    series.flush()
     assert sorted(received) == list(range(20_000))
 
 
@@ -46,13 +48,13 @@ def test_series_are_kept_apart_and_counted_exactly():
     metrics = Metrics(("prometheus",), build_resource())
     instruments = Instruments(metrics.meter)
     for number in range(BATCH_SIZE + 10):
-        instruments.ticket_created.add(2, {"channel": "email" if number % 2 else "web"})
-        instruments.db_operation.record(0.003, {"db.system.name": "sqlite", "db.operation.name": "SELECT"})
+        instruments.add(TICKET_CREATED, 2, {"channel": "email" if number % 2 else "web"})
+        instruments.record(DB_OPERATION, 0.003, {"db.system.name": "sqlite", "db.operation.name": "SELECT"})
     labels = {"db.operation.name": "SELECT", "db.system.name": "sqlite"}  # the same series
-    instruments.db_operation.record(1000.0, labels)
+    instruments.record(DB_OPERATION, 1000.0, labels)
     for refused in (-1.0, float("nan"), float("inf")):
-        instruments.db_operation.record(refused, labels)
-        instruments.ticket_created.add(refused, {"channel": "email"})
+        instruments.record(DB_OPERATION, refused, labels)
+        instruments.add(TICKET_CREATED, refused, {"channel": "email"})
     text = metrics.render("", "").body.decode()
     metrics.close()
     assert f'support_ticket_created_total{{channel="email"}} {float(BATCH_SIZE + 10)}\n' in text
@@ -75,8 +77,8 @@ def test_scrape_contains_the_latest_measurement():
     number = 0
     for more in (1, 1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1):
         for _ in range(more):
-            instruments.ticket_created.add(1, {"channel": "email"})
-            instruments.timeline_read.record(0.5, {"completeness": "complete"})
+            instruments.add(TICKET_CREATED, 1, {"channel": "email"})
+            instruments.record(TIMELINE_READ, 0.5, {"completeness": "complete"})
         number += more
         text = metrics.render("", "").body.decode()
         assert f'support_ticket_created_total{{channel="email"}} {number}.0\n' in text

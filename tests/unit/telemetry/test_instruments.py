@@ -4,13 +4,15 @@ The diff of observability/metrics.md shows a changed name, kind, unit or label.
 """
 
 import pytest
+from observability.catalogue import INSTRUMENTS
 
+from support_service.attachments.backlog import ATTACHMENT_BACKLOG
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.platform.settings.resources import TimelineSettings
-from support_service.platform.telemetry.instruments import INSTRUMENTS, Instruments, known_or_other
-from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_BACKLOG
-from support_service.platform.telemetry.instruments.timeline import LATENCY_BUCKETS
+from support_service.platform.telemetry.instruments import Instruments, known_or_other
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.timeline.aggregator import TIMELINE_COLLECT
+from support_service.timeline.source_client import LATENCY_BUCKETS
 from tests.support.scrape import parse
 
 
@@ -56,8 +58,8 @@ def test_initial_zero_series_of_a_histogram_counts_no_measurement(scrape):
         }
 
     assert collected("count") == collected("sum") == collected("bucket") == {"cache": 0, "remote": 0}
-    instruments.timeline_collect.record(0.25, {"source": "remote"})
-    instruments.timeline_collect.record(0, {"source": "remote"})
+    instruments.record(TIMELINE_COLLECT, 0.25, {"source": "remote"})
+    instruments.record(TIMELINE_COLLECT, 0, {"source": "remote"})
     assert collected("count") == {"cache": 0, "remote": 2}
     assert collected("sum") == {"cache": 0, "remote": 0.25}
 

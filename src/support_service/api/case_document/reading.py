@@ -23,12 +23,20 @@ from support_service.cases.model.history import History
 from support_service.cases.service import CaseService
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase, with_conversations
 from support_service.core.domain.principals import Principal, View
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
 HIT, MISS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
+
+CASE_CACHE_EVENTS = InstrumentSpec(
+    "support.case.cache_events",
+    "counter",
+    "{event}",
+    "Reads of a case; hit: it had not changed since this process encoded it, miss: it was encoded",
+    {"event": ("hit", "miss")},
+)
 
 
 class CaseDocuments:
@@ -111,7 +119,7 @@ class CaseDocuments:
         known_history = (kept.version if kept and kept.all_own else NO_VERSION) if with_history else None
         stored = await self._cases.read_case(principal, case_id, kept.version if kept else NO_VERSION, known_history)
         if kept and kept.version == stored.version:
-            self._instruments.case_cache_events.add(1, HIT)
+            self._instruments.add(CASE_CACHE_EVENTS, 1, HIT)
             return kept, stored
         return None, stored
 
@@ -209,7 +217,7 @@ class CaseDocuments:
         return document
 
     def _keep(self, view: View, case_id: str, document: CaseDocument) -> CaseDocument:
-        self._instruments.case_cache_events.add(1, MISS)
+        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS)
         if document.size <= self._max_bytes:
             self._kept[case_id, view] = document
         return document

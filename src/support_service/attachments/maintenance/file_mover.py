@@ -20,11 +20,18 @@ from support_service.attachments import attachment_rows
 from support_service.attachments.attachment_rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
 from support_service.attachments.garbage import GarbageEntry, WallClock, add_garbage
 from support_service.attachments.model import FileTotals, StoredAttachment, content_disposition
-from support_service.attachments.storage.base import AttachmentStorage, ResponseHeaders, UnreadableFile, new_key, verify
+from support_service.attachments.storage.base import (
+    STORAGES,
+    AttachmentStorage,
+    ResponseHeaders,
+    UnreadableFile,
+    new_key,
+    verify,
+)
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.tables import attachments, garbage
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 CLAIM_LEASE = timedelta(minutes=2)  # how long the claims of a dead run block its files
 UNMOVABLE_RETRY_DELAY = timedelta(hours=1)  # of a file that could not be moved
@@ -44,6 +51,30 @@ SWITCH_TO_COPY = compiled(
         attachments.c.storage_key == sa.bindparam("old_key"),
     )
     .values(storage=sa.bindparam("new_storage"), storage_key=sa.bindparam("new_key"), mover=None, moving_until=None)
+)
+
+OFFLOAD_OUTCOMES = ("moved", "mismatch", "unreadable", "gone", "failed")
+ATTACHMENT_OFFLOADED = InstrumentSpec(
+    "support.attachment.offloaded",
+    "counter",
+    "{file}",
+    "Attempts to move a file between storages, by outcome; only moved moves the file",
+    {"to": STORAGES, "outcome": OFFLOAD_OUTCOMES},
+)
+ATTACHMENT_OFFLOADED_BYTES = InstrumentSpec(
+    "support.attachment.offloaded_bytes",
+    "counter",
+    "By",
+    "Bytes of the moved files",
+    {"to": STORAGES, "outcome": OFFLOAD_OUTCOMES},
+)
+ATTACHMENT_OFFLOAD = InstrumentSpec(
+    "support.attachment.offload",
+    "histogram",
+    "s",
+    "Time to copy a file, read it back and update its row",
+    {"to": STORAGES},
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
 
 
@@ -142,7 +173,7 @@ class FileMover:
             await self.release(claimed, run_id)
             result = OffloadResult(attachment, "gone", "it was deleted, or another run has taken it over")
         self._count(result)
-        self._instruments.attachment_offload.record(perf_counter() - started, {"to": self._target.name})
+        self._instruments.record(ATTACHMENT_OFFLOAD, perf_counter() - started, {"to": self._target.name})
         return result
 
     def failed(self, claimed: ClaimedFile, reason: str) -> OffloadResult:
@@ -185,8 +216,8 @@ class FileMover:
 
     def _count(self, result: OffloadResult) -> None:
         series = {"to": self._target.name, "outcome": result.outcome}
-        self._instruments.attachment_offloaded.add(1, series)
-        self._instruments.attachment_offloaded_bytes.add(result.attachment.size_bytes, series)
+        self._instruments.add(ATTACHMENT_OFFLOADED, 1, series)
+        self._instruments.add(ATTACHMENT_OFFLOADED_BYTES, result.attachment.size_bytes, series)
 
 
 async def movable_totals(

@@ -10,7 +10,7 @@ from datetime import timedelta
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.file_mover import OffloadResult
 from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
-from support_service.attachments.maintenance.reconcile import Finding, Reconciler
+from support_service.attachments.maintenance.reconcile import ATTACHMENT_UNREPAIRED, Finding, Reconciler
 from support_service.attachments.maintenance.retention import RetentionJob
 from support_service.attachments.maintenance.scrub import Scrubber, ScrubResult
 from support_service.attachments.storage.base import AttachmentStorage
@@ -19,7 +19,6 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.attachments import ATTACHMENT_UNREPAIRED
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 # Minimum age of an unreferenced file before it is deleted. The upload of a large file to S3 may take hours, and its
 # object's timestamp is the start of the upload.
@@ -54,6 +54,22 @@ _COMPARISON = (
     )
     .select_from(ledger.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == ledger.c.storage))
     .order_by(ledger.c.storage)
+)
+
+ATTACHMENT_SWEEP_REPAIRS = InstrumentSpec(
+    "support.attachment.sweep_repairs",
+    "counter",
+    "{repair}",
+    "Repairs by the sweep, by kind",
+    {"kind": ("unfinished", "orphan", "leftover", "ledger")},
+)
+ATTACHMENT_UNREPAIRED = InstrumentSpec(
+    "support.attachment.unrepaired",
+    "gauge",
+    "{file}",
+    "Files that the last sweep of this process found missing or with a size other than in their row; "
+    "no value before the first sweep",
+    {"kind": ("missing", "damaged")},
 )
 
 
@@ -111,7 +127,7 @@ class Reconciler:
         def note(finding: Finding) -> None:
             found[finding.kind] += finding.number
             if finding.kind in REPAIRED and not dry_run:
-                self._instruments.attachment_sweep_repairs.add(finding.number, {"kind": finding.kind})
+                self._instruments.add(ATTACHMENT_SWEEP_REPAIRS, finding.number, {"kind": finding.kind})
             report(finding)
 
         if not dry_run and (deleted := await self._garbage.run()).files:

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from support_service.attachments.attachment_rows import COLUMNS, to_attachment
-from support_service.attachments.case_files import lock_case_and_bump_version, remove_attachments
+from support_service.attachments.case_files import ATTACHMENT_DELETED, lock_case_and_bump_version, remove_attachments
 from support_service.attachments.garbage import WallClock
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.clock import utc_now
@@ -61,7 +61,7 @@ class RetentionJob:
                         await lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
                     at = self._clock()  # with the cases locked
                     deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
-                self._instruments.attachment_deleted.add(len(deleted), {"reason": "retention"})
+                self._instruments.add(ATTACHMENT_DELETED, len(deleted), {"reason": "retention"})
             if not expired:
                 break
             after = expired[-1]

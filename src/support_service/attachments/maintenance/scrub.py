@@ -12,9 +12,17 @@ from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 SCRUB_PAGE = 500
+
+ATTACHMENT_SCRUBBED = InstrumentSpec(
+    "support.attachment.scrubbed",
+    "counter",
+    "{file}",
+    "Stored files that were hashed again; mismatch: the file has changed",
+    {"outcome": ("ok", "mismatch")},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Scrubber:
                 if scrubbed is None:
                     continue
                 counted[scrubbed.outcome] += 1
-                self._instruments.attachment_scrubbed.add(1, {"outcome": scrubbed.outcome})
+                self._instruments.add(ATTACHMENT_SCRUBBED, 1, {"outcome": scrubbed.outcome})
                 report(scrubbed)
         return counted
 

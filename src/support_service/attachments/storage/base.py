@@ -18,6 +18,8 @@ FileFault = Literal["missing", "damaged"]
 
 KEY_PATTERN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}")
 
+STORAGES = ("local", "s3")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:

@@ -9,11 +9,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from support_service.core.domain.service_levels import Target
+from support_service.core.domain.service_levels import TARGETS, Target
 from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+
+SLA_BREACHED = InstrumentSpec(
+    "support.sla.breached",
+    "counter",
+    "{clock}",
+    "Breaches of service levels that were reported, by target",
+    {"target": TARGETS},
+)
 
 
 class Breach(NamedTuple):
@@ -52,4 +60,4 @@ def _event_data(breach: Breach) -> dict[str, Any]:
 
 def _count(instruments: Instruments, numbers: Counter[Target]) -> None:
     for target, number in numbers.items():
-        instruments.sla_breached.add(number, {"target": target})
+        instruments.add(SLA_BREACHED, number, {"target": target})

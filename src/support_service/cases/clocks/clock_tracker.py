@@ -13,9 +13,19 @@ from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.case_vocabulary import AuthorType, Status
+from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
-from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+
+SLA_USED_SHARE = InstrumentSpec(
+    "support.sla.used_share",
+    "histogram",
+    "1",
+    "Working time until the target was reached, as a share of the allowed time; above 1 it was late",
+    {"target": TARGETS},
+    (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 5.0),
+)
 
 
 class ChangedCase(Protocol):
@@ -101,5 +111,5 @@ class ClockTracker:
         await breaches.report(work, self._instruments, breached)
         for target, clock in after.items():
             if clock.ended_at is not None and before[target].ended_at is None:
-                record = self._instruments.sla_used_share.record
-                work.after_commit(partial(record, clock.share, {"target": target}))
+                labels = {"target": target}
+                work.after_commit(partial(self._instruments.record, SLA_USED_SHARE, clock.share, labels))

@@ -11,8 +11,28 @@ from support_service.cases.clocks.clock_counts import ClockCounts, OldestClocks
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Database
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.cases import SLA_OLDEST_OVERDUE, SLA_RUNNING, SLA_UNREPORTED_AGE
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
+
+SLA_RUNNING = InstrumentSpec(
+    "support.sla.running",
+    "gauge",
+    "{clock}",
+    "Running clocks of cases in the database, without breached ones",
+    {"target": TARGETS},
+)
+SLA_OLDEST_OVERDUE = InstrumentSpec(
+    "support.sla.oldest_overdue",
+    "gauge",
+    "s",
+    "Time since the due time of the longest overdue clock that runs on; 0 if there is none",
+    {"target": TARGETS},
+)
+SLA_UNREPORTED_AGE = InstrumentSpec(
+    "support.sla.unreported_age",
+    "gauge",
+    "s",
+    "Time since the first due time of a clock whose breach is not reported yet; 0 if there is none",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,33 @@ No package that only one kind of token needs is imported here.
 from collections.abc import Sequence
 from typing import Protocol
 
-from opentelemetry.metrics import Counter
-
 from support_service.core.domain.principals import ANONYMOUS, Principal
 from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
 ACCEPTED_LABELS = {"outcome": "accepted"}
+
+ACCESS_AUTHENTICATIONS = InstrumentSpec(
+    "support.access.authentications",
+    "counter",
+    "{request}",
+    "Authentications of requests by outcome; unavailable: keys or tokens can't be read. No values with "
+    "SUPPORT_AUTH=open",
+    {"outcome": ("accepted", "missing", "invalid", "expired", "unavailable")},
+)
+ACCESS_TOKENS_AGE = InstrumentSpec(
+    "support.access.tokens_age",
+    "gauge",
+    "s",
+    "Time since the token file was last read, or found to be unchanged; 0 without SUPPORT_AUTH=token",
+)
+ACCESS_KEYS_AGE = InstrumentSpec(
+    "support.access.keys_age",
+    "gauge",
+    "s",
+    "Time since the keys that verify JWTs were last read, or since the first attempt; 0 without JWTs",
+)
 
 
 class Authenticator(Protocol):
@@ -73,9 +93,9 @@ class TokenVerifier(Protocol):
 class BearerAuthenticator:
     """An authenticator that accepts bearer tokens which its verifier accepts."""
 
-    def __init__(self, verifier: TokenVerifier, authentications: Counter) -> None:
+    def __init__(self, verifier: TokenVerifier, instruments: Instruments) -> None:
         self._verifier = verifier
-        self._authentications = authentications
+        self._instruments = instruments
 
     @property
     def fault(self) -> str | None:
@@ -95,12 +115,12 @@ class BearerAuthenticator:
         try:
             caller = await self._verifier.verify(extract_bearer_token(authorization))
         except Unauthenticated as refusal:
-            self._authentications.add(1, {"outcome": refusal.code.removeprefix("token_")})
+            self._instruments.add(ACCESS_AUTHENTICATIONS, 1, {"outcome": refusal.code.removeprefix("token_")})
             raise
         except Unavailable:
-            self._authentications.add(1, {"outcome": "unavailable"})
+            self._instruments.add(ACCESS_AUTHENTICATIONS, 1, {"outcome": "unavailable"})
             raise
-        self._authentications.add(1, ACCEPTED_LABELS)
+        self._instruments.add(ACCESS_AUTHENTICATIONS, 1, ACCEPTED_LABELS)
         return caller
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 from aiohttp import web
 
 from support_service.platform.access.authenticator import (
+    ACCESS_KEYS_AGE,
+    ACCESS_TOKENS_AGE,
     AnonymousAuthenticator,
     Authenticator,
     BearerAuthenticator,
@@ -17,7 +19,6 @@ from support_service.platform.database.component import DATABASE
 from support_service.platform.settings.process import AccessSettings
 from support_service.platform.telemetry.component import INSTRUMENTS
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.instruments.access import ACCESS_KEYS_AGE, ACCESS_TOKENS_AGE
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 BROWSER_SESSIONS = web.AppKey("browser_sessions", BrowserSessions)  # without authentication there are none
@@ -65,7 +66,7 @@ def _authenticator(
 
         tokens = verifier = FileTokenVerifier(settings.tokens_file, timings=timings)
         instruments.observe(ACCESS_TOKENS_AGE, lambda: [(tokens.age, {})])
-    return BearerAuthenticator(verifier, instruments.access_authentications)
+    return BearerAuthenticator(verifier, instruments)
 
 
 def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: AccessTimings) -> TokenVerifier:
@@ -83,7 +84,7 @@ def _jwt_verifier(settings: AccessSettings, instruments: Instruments, timings: A
         subject_claim=settings.jwt_subject_claim,
         teams_claim=settings.jwt_teams_claim,
     )
-    source = create_key_source(keys_location, trace_configs=[client_metrics(instruments.http_client_duration)])
+    source = create_key_source(keys_location, trace_configs=[client_metrics(instruments)])
     verifier = JwtVerifier(source, requirements, required="://" not in keys_location, timings=timings.jwks)
     instruments.observe(ACCESS_KEYS_AGE, lambda: [(verifier.keys.age, {})])
     return verifier

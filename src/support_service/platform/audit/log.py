@@ -19,12 +19,21 @@ from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED, ChainHead
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.access import AUDIT_SEALED, AUDIT_UNSEALED_AGE
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 Action = chain.Action
 FieldChanges = Mapping[str, tuple[Any, Any]]
 """The changed fields by their name in JSON: (before, after)."""
+
+AUDIT_SEALED = InstrumentSpec(
+    "support.audit.sealed", "gauge", "{entry}", "Entries of the audit log that have their place in its chain"
+)
+AUDIT_UNSEALED_AGE = InstrumentSpec(
+    "support.audit.unsealed_age",
+    "gauge",
+    "s",
+    "Age of the oldest entry of the audit log that is not sealed; 0 if there is none",
+)
 
 
 async def record(work: UnitOfWork, case_id: str | None, action: Action, at: datetime, changes: FieldChanges) -> None:

@@ -15,13 +15,20 @@ from support_service.platform.database.tables import secrets
 from support_service.platform.database.timings import DatabaseTimings
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, operation_metrics
-from support_service.platform.telemetry.instruments.process import CLOCK_OFFSET
-from support_service.platform.telemetry.instruments.stores import DATABASE_OPERATIONS
+from support_service.platform.telemetry.instruments import InstrumentSpec
+from support_service.platform.telemetry.stores import DATABASE_OPERATIONS
 
 DATABASE = web.AppKey("database", Database)
 
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
 _SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
+
+CLOCK_OFFSET = InstrumentSpec(
+    "support.clock.offset",
+    "gauge",
+    "s",
+    "Offset of this process's clock from the database's, positive if it is ahead; 0 on SQLite",
+)
 
 
 def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTimings) -> None:

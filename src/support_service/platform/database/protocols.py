@@ -11,8 +11,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
 from support_service.platform.database.failures import BUSY_CODES
-from support_service.platform.telemetry.instruments.stores import OTHER_ERROR
-from support_service.platform.telemetry.stores import PoolState, RecordOperation
+from support_service.platform.telemetry.stores import OTHER_ERROR, PoolState, RecordOperation
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 

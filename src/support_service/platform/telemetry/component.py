@@ -1,7 +1,7 @@
 """The telemetry component: metrics and traces of one application, and the lag of its event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -9,10 +9,11 @@ from opentelemetry.sdk.resources import Resource
 
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import TelemetrySettings
-from support_service.platform.telemetry.http import RequestMetrics
+from support_service.platform.telemetry.http import HTTP_SERVER_ACTIVE, RequestMetrics
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.instruments.http import HTTP_SERVER_ACTIVE
-from support_service.platform.telemetry.instruments.stores import (
+from support_service.platform.telemetry.process import LoopLagSampler, observe_process
+from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
+from support_service.platform.telemetry.stores import (
     DB_CONNECTION_LIMIT,
     DB_CONNECTION_WAITING,
     DB_CONNECTIONS,
@@ -21,10 +22,6 @@ from support_service.platform.telemetry.instruments.stores import (
     REDIS_MEMORY,
     REDIS_MEMORY_LIMIT,
     REDIS_ROLE,
-)
-from support_service.platform.telemetry.process import LoopLagSampler, observe_process
-from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
-from support_service.platform.telemetry.stores import (
     OperationMetrics,
     PoolMetrics,
     PoolState,
@@ -55,23 +52,20 @@ def setup(
     app: web.Application,
     settings: TelemetrySettings,
     timings: TelemetryTimings,
-    *,
-    channels: Sequence[str],
-    webhooks: Sequence[str],
 ) -> None:
-    """Add telemetry; `channels` of cases, and endpoints of `webhooks`, have metric labels of their own.
+    """Add telemetry.
 
     It stops last, so that the telemetry of every other component's shutdown is exported too.
     """
     resource = build_resource()
     metrics = app[METRICS] = Metrics(settings.metrics, resource, timings.shutdown_timeout, traced=bool(settings.traces))
     tracing = app[TRACING] = create_tracing(settings.traces, resource, timings.shutdown_timeout)
-    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, channels, webhooks, exemplars=metrics.exemplars)
-    requests = app[REQUEST_METRICS] = RequestMetrics(instruments.http_server_duration, instruments.request_received)
+    instruments = app[INSTRUMENTS] = Instruments(metrics.meter, exemplars=metrics.exemplars)
+    requests = app[REQUEST_METRICS] = RequestMetrics(instruments)
     connection_pools = app[CONNECTION_POOLS] = {}
     redis_servers = app[REDIS_SERVERS] = {}
     pools, redis = PoolMetrics(connection_pools), RedisServerMetrics(redis_servers)
-    lag = app[LOOP_LAG] = LoopLagSampler(instruments.event_loop_lag, timings.lag_sample_interval)
+    lag = app[LOOP_LAG] = LoopLagSampler(instruments, timings.lag_sample_interval)
     instruments.observe(HTTP_SERVER_ACTIVE, requests.active)
     instruments.observe(DB_CONNECTIONS, pools.connections)
     instruments.observe(DB_CONNECTION_LIMIT, pools.limits)
@@ -105,4 +99,4 @@ def create_tracing(
 
 def operation_metrics(app: web.Application, system: str, operations: Iterable[str]) -> OperationMetrics:
     """Return the recorder of an app's operations on a database system; it also adds spans if traces are exported."""
-    return OperationMetrics(app[INSTRUMENTS].db_operation, system, operations, app[TRACING].of_operations(system))
+    return OperationMetrics(app[INSTRUMENTS], system, operations, app[TRACING].of_operations(system))

@@ -5,18 +5,65 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from opentelemetry.metrics import Counter, Histogram
 
-from support_service.platform.telemetry.batches import BatchedHistogram
-from support_service.platform.telemetry.instruments import OTHER, Observations
-from support_service.platform.telemetry.instruments.http import METHODS, OTHER_METHOD, SCHEMES
-from support_service.platform.telemetry.instruments.stores import OTHER_ERROR
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Observations
+from support_service.platform.telemetry.stores import OTHER_ERROR
 
 # Scrapes and probes arrive every few seconds and would hide the latency that clients see.
 UNMEASURED_PATHS = frozenset({"/metrics", "/livez", "/readyz", "/health"})
 
 PROBE_USER_AGENT = "support-service-probe/"  # the beginning of the User-Agent of `support-service probe`
 FROM_PROBE, FROM_OTHERS = {"synthetic": "probe"}, {"synthetic": "other"}
+
+OTHER_METHOD = "_OTHER"  # the semantic conventions' fallback value
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", OTHER_METHOD)
+SCHEMES = ("http", "https")
+HTTP_SERVER_DURATION = InstrumentSpec(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    "Time to answer a request; of a download, to its last byte; of a stream of changes, to its first. A request that "
+    "matches no route, or that can't be parsed, has the method _OTHER",
+    {
+        "http.request.method": METHODS,
+        "http.route": None,
+        "http.response.status_code": None,
+        "url.scheme": SCHEMES,
+        "error.type": None,
+    },
+    # The boundaries that the semantic conventions advise for this instrument, and the alert's threshold of 2 s.
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
+)
+HTTP_CLIENT_DURATION = InstrumentSpec(
+    "http.client.request.duration",
+    "histogram",
+    "s",
+    "Time until another server answers a webhook delivery or a request for `SUPPORT_JWT_KEYS`; calls to upstream "
+    "services are support.timeline.source",
+    {
+        "http.request.method": METHODS,
+        "server.address": None,
+        "server.port": None,
+        "http.response.status_code": None,
+        "error.type": None,
+    },
+    # The boundaries that the semantic conventions advise for this instrument, and the timeout of a delivery.
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0),
+)
+HTTP_SERVER_ACTIVE = InstrumentSpec(
+    "http.server.active_requests",
+    "observed sum",
+    "{request}",
+    "Requests in progress",
+    {"http.request.method": METHODS, "url.scheme": SCHEMES},
+)
+REQUEST_RECEIVED = InstrumentSpec(
+    "support.request.received",
+    "counter",
+    "{request}",
+    "Requests except health checks and scrapes, by sender: probe (`support-service probe`, by its User-Agent), other",
+    {"synthetic": ("probe", "other")},
+)
 
 
 class RequestMetrics:
@@ -25,20 +72,21 @@ class RequestMetrics:
     `scheme`, one of SCHEMES, is that of the client's request, which a proxy may have received over TLS.
     """
 
-    def __init__(self, duration: BatchedHistogram, received: Counter) -> None:
-        self._duration = duration
-        self._received = received
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
         self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
 
     def expect(self, method: str, route: str, status: int, scheme: str = "http") -> None:
         """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED_PATHS:
-            self._duration.expect(_labels(method, route, status, {"url.scheme": scheme}))
+            self._instruments.expect(HTTP_SERVER_DURATION, _labels(method, route, status, {"url.scheme": scheme}))
 
     def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
         """Count a request as received and as active; the caller must call `end` afterwards."""
         if route not in UNMEASURED_PATHS:
-            self._received.add(1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS)
+            self._instruments.add(
+                REQUEST_RECEIVED, 1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS
+            )
             self._active[_method(method, route), scheme] += 1
 
     def end(
@@ -55,11 +103,13 @@ class RequestMetrics:
         labels = {"url.scheme": scheme}
         if error:
             labels["error.type"] = error
-        self._duration.record(seconds, _labels(method, route or OTHER, status, labels))
+        self._instruments.record(HTTP_SERVER_DURATION, seconds, _labels(method, route or OTHER, status, labels))
 
     def refuse(self, status: int) -> None:
         """Record a request that could not be parsed, so that its method and route are unknown."""
-        self._duration.record(0.0, _labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"}))
+        self._instruments.record(
+            HTTP_SERVER_DURATION, 0.0, _labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"})
+        )
 
     def active(self) -> Observations:
         """Return the number of active requests by method and scheme."""
@@ -87,7 +137,7 @@ def _method(method: str, route: str | None) -> str:
     return method if route is not None and method in METHODS else OTHER_METHOD
 
 
-def client_metrics(duration: Histogram) -> aiohttp.TraceConfig:
+def client_metrics(instruments: Instruments) -> aiohttp.TraceConfig:
     """Return a trace configuration that records each request of a client session, until the headers of its response.
 
     The address is that of the URL: for sessions whose URLs come from the configuration only.
@@ -102,7 +152,7 @@ def client_metrics(duration: Histogram) -> aiohttp.TraceConfig:
             "server.address": params.url.host or "",
             "server.port": params.url.port or 0,
         }
-        duration.record(perf_counter() - context.measured_from, attributes | outcome)
+        instruments.record(HTTP_CLIENT_DURATION, perf_counter() - context.measured_from, attributes | outcome)
 
     async def end(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams

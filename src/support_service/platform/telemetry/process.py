@@ -9,24 +9,47 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from opentelemetry.metrics import Histogram
 
-from support_service.platform.telemetry.instruments import Instruments, Observations
-from support_service.platform.telemetry.instruments.process import (
-    GC_COLLECTIONS,
-    PROCESS_CPU,
-    PROCESS_FILES,
-    PROCESS_FILES_LIMIT,
-    PROCESS_MEMORY,
-    PROCESS_MEMORY_LIMIT,
-    PROCESS_THREADS,
-    PROCESS_UPTIME,
-)
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 CGROUPS = Path("/sys/fs/cgroup")
 MAX_MISSED_SAMPLES = 240  # missed samples that are recorded afterwards: a minute; a laptop that slept was not busy
 
 RECENT_SAMPLES = 240  # the samples of a minute
+
+EVENT_LOOP_LAG = InstrumentSpec(
+    "support.event_loop.lag",
+    "histogram",
+    "s",
+    "Delay of timers of the event loop, which adds to the duration of every request",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+PROCESS_CPU = InstrumentSpec("process.cpu.time", "observed counter", "s", "CPU time", {"cpu.mode": ("user", "system")})
+PROCESS_MEMORY = InstrumentSpec("process.memory.usage", "observed sum", "By", "Resident memory")
+PROCESS_THREADS = InstrumentSpec("process.threads", "observed sum", "{thread}", "Threads")
+PROCESS_FILES = InstrumentSpec(
+    "process.unix.file_descriptors", "observed sum", "{file_descriptor}", "Open file descriptors"
+)
+PROCESS_MEMORY_LIMIT = InstrumentSpec(
+    "process.memory.limit",
+    "observed sum",
+    "By",
+    "Memory that the process may use: the limit of its cgroup, or the memory of the machine",
+)
+PROCESS_FILES_LIMIT = InstrumentSpec(
+    "process.unix.file_descriptor_limit",
+    "observed sum",
+    "{file_descriptor}",
+    "File descriptors that the process may open (ulimit -n)",
+)
+PROCESS_UPTIME = InstrumentSpec("process.uptime", "gauge", "s", "Time since the process started")
+GC_COLLECTIONS = InstrumentSpec(
+    "cpython.gc.collections",
+    "observed counter",
+    "{collection}",
+    "Runs of the garbage collector",
+    {"cpython.gc.generation": ("0", "1", "2")},
+)
 
 
 def observe_process(instruments: Instruments) -> None:
@@ -78,10 +101,10 @@ def _files_limit() -> Observations:
 class LoopLagSampler:
     """Sampler of the event loop's lag. Each of its listeners is called with each sample, in seconds."""
 
-    def __init__(self, lag: Histogram, interval: float) -> None:
+    def __init__(self, instruments: Instruments, interval: float) -> None:
         self.recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
         self.listeners: list[Callable[[float], None]] = []
-        self._lag = lag
+        self._instruments = instruments
         self._interval = interval
 
     async def run(self) -> None:
@@ -98,5 +121,5 @@ class LoopLagSampler:
             for listener in self.listeners:
                 listener(late)
             for missed in range(min(int(late / self._interval), MAX_MISSED_SAMPLES) + 1):
-                self._lag.record(late - missed * self._interval)
+                self._instruments.record(EVENT_LOOP_LAG, late - missed * self._interval)
                 self.recent.append(late - missed * self._interval)

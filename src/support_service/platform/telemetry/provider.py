@@ -31,7 +31,7 @@ from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.core.http import accepts_gzip
-from support_service.platform.telemetry.batches import HistogramBatch
+from support_service.platform.telemetry.instruments import HistogramBatch
 
 GZIP_MIN_BYTES = 1024  # bytes of a response body
 SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export

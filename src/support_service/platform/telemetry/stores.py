@@ -5,13 +5,110 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.telemetry.batches import BatchedHistogram
-from support_service.platform.telemetry.instruments import OTHER, Observations, known_or_other
-from support_service.platform.telemetry.instruments.stores import CONNECTION_STATES, EVICTION_POLICIES, OTHER_ERROR
+from support_service.platform.telemetry.instruments import (
+    OTHER,
+    Instruments,
+    InstrumentSpec,
+    Observations,
+    known_or_other,
+)
 
 POOL_NAME = "db.client.connection.pool.name"
 UNLIMITED = 1_000_000  # redis-py's default number of connections is higher
 REFRESH_INTERVAL = 30.0  # seconds between two readings of the state of a Redis server
+
+DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
+REDIS_OPERATIONS = ("MGET", "EVAL", "DEL", "PING")
+BROKER_OPERATIONS = ("XADD", "XCLAIM", "XACK", "XRANGE", "XINFO", "XTRIM", "XDEL")
+CONNECTION_STATES = ("used", "idle")
+OTHER_ERROR = "_OTHER"  # the semantic conventions' fallback value
+REDIS_SERVER_NAMES = ("cache", "events")
+REDIS_ROLES = ("master", "replica")
+EVICTION_POLICIES = (
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "allkeys-lrm",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-lrm",
+    "volatile-ttl",
+    OTHER,
+)
+ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value means that the label is absent
+DB_OPERATION = InstrumentSpec(
+    "db.client.operation.duration",
+    "histogram",
+    "s",
+    "Time of an operation on the database or on Redis; for a transaction including the wait for a connection",
+    {
+        "db.system.name": ("sqlite", "postgresql", "redis"),
+        "db.operation.name": DATABASE_OPERATIONS + REDIS_OPERATIONS + BROKER_OPERATIONS,
+        "error.type": ERRORS,
+    },
+    # The boundaries that the semantic conventions advise for this instrument.
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
+    seeded=False,
+)
+# The conventions' names of this metric, of process.threads and of process.unix.file_descriptors end in `count`, a
+# suffix that Prometheus reserves for histograms and promtool rejects.
+DB_CONNECTIONS = InstrumentSpec(
+    "db.client.connections",
+    "observed sum",
+    "{connection}",
+    "Connections of a pool, by state",
+    {
+        "db.client.connection.pool.name": ("database", "cache", "events", "stream"),
+        "db.client.connection.state": CONNECTION_STATES,
+    },
+)
+DB_CONNECTION_LIMIT = InstrumentSpec(
+    "db.client.connection.max",
+    "observed sum",
+    "{connection}",
+    "Connections that a pool may open; no value for a pool without a limit",
+    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
+)
+DB_CONNECTION_WAITING = InstrumentSpec(
+    "db.client.connection.pending_requests",
+    "observed sum",
+    "{request}",
+    "Operations that wait for a connection, or for their turn to change a row",
+    {"db.client.connection.pool.name": ("database", "cache", "events", "stream")},
+)
+REDIS_EVICTION_POLICY = InstrumentSpec(
+    "support.redis.eviction_policy",
+    "gauge",
+    "{server}",
+    "1 for the eviction policy of a Redis server; any but noeviction can lose events of a stream",
+    {"server": REDIS_SERVER_NAMES, "policy": EVICTION_POLICIES},
+)
+REDIS_ROLE = InstrumentSpec(
+    "support.redis.role",
+    "gauge",
+    "{server}",
+    "1 for the role of a Redis server; a replica refuses changes, so that it is the wrong server after a failover",
+    {"server": REDIS_SERVER_NAMES, "role": REDIS_ROLES},
+)
+REDIS_EVICTED_KEYS = InstrumentSpec(
+    "support.redis.evicted_keys",
+    "observed counter",
+    "{key}",
+    "Keys that a Redis server has evicted since its start",
+    {"server": REDIS_SERVER_NAMES},
+)
+REDIS_MEMORY = InstrumentSpec(
+    "support.redis.memory_usage", "gauge", "By", "Memory that a Redis server uses", {"server": REDIS_SERVER_NAMES}
+)
+REDIS_MEMORY_LIMIT = InstrumentSpec(
+    "support.redis.memory_limit",
+    "gauge",
+    "By",
+    "`maxmemory` of a Redis server; 0 if it has none",
+    {"server": REDIS_SERVER_NAMES},
+)
 
 
 class RecordOperation(Protocol):
@@ -30,24 +127,24 @@ class OperationMetrics:
 
     def __init__(
         self,
-        duration: BatchedHistogram,
+        instruments: Instruments,
         system: str,
         operations: Iterable[str],
         record_span: Callable[[str, float, str], None] | None = None,
     ) -> None:
         """`record_span` is called with each finished operation; see Tracing.of_operations."""
-        self._duration = duration
+        self._instruments = instruments
         self._record_span = record_span
         self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._success_labels.values():
-            duration.expect(labels)
+            instruments.expect(DB_OPERATION, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""
         labels = self._success_labels[operation]
         if error:
             labels = {**labels, "error.type": OTHER_ERROR if error == OTHER else error}
-        self._duration.record(seconds, labels)
+        self._instruments.record(DB_OPERATION, seconds, labels)
         if self._record_span is not None:
             self._record_span(operation, seconds, error)
 
