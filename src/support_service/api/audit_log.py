@@ -1,7 +1,7 @@
 """The audit log across cases, and the state of its chain."""
 
 from support_service.api.audit import READ, TAG, members
-from support_service.api.models.audit_log import (
+from support_service.api.models.audit import (
     AuditLogEntry,
     AuditLogPage,
     AuditLogQuery,

@@ -3,7 +3,7 @@
 from functools import partial
 
 from support_service.api.cases import CASES, READ, TAG, check_may_search
-from support_service.api.models.case_counts import MAX_COUNT, CaseCount
+from support_service.api.models.cases import MAX_COUNT, CaseCount
 from support_service.api.query_costs import count_cost, turn
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from support_service.api.attachments import present_attachment
-from support_service.api.models.customers import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
+from support_service.api.models.cases import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS

@@ -1,6 +1,6 @@
 """Dead letters: inbound events that were given up. On-call lists, replays and drops them."""
 
-from support_service.api.models.dead_letters import DeadLetterPage, DeadLetterQuery, ShownDeadLetter
+from support_service.api.models.oncall_actions import DeadLetterPage, DeadLetterQuery, ShownDeadLetter
 from support_service.api.overrides import TAG
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post

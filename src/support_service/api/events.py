@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
-from support_service.api.models.events import Accepted
+from support_service.api.models.service import Accepted
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import post
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS

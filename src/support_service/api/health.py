@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from support_service.api.models.health import Health, Ready
+from support_service.api.models.service import Health, Ready
 from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import PUBLIC, RouteResponse, Tag

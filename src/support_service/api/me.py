@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from support_service.api.models.me import Me
+from support_service.api.models.service import Me
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission, Route, Tag

@@ -28,7 +28,7 @@ from support_service.api.models.oncall import (
     StreamCard,
     WebhooksCard,
 )
-from support_service.api.models.overrides import ShownOverride
+from support_service.api.models.oncall_actions import ShownOverride
 from support_service.api.oncall_parts import OnCallParts
 from support_service.api.overrides import TAG, shown
 from support_service.api.routing.call import Call, Reply

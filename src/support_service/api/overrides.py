@@ -1,6 +1,6 @@
 """Overrides of on-call: switch an upstream service off for some time, or keep its answers fresh for longer."""
 
-from support_service.api.models.overrides import NewOverride, ShownOverride
+from support_service.api.models.oncall_actions import NewOverride, ShownOverride
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, put
 from support_service.api.routing.etags import version_header

@@ -1,6 +1,6 @@
 """Webhook deliveries: on-call lists, replays and drops them."""
 
-from support_service.api.models.webhook_deliveries import DeliveryPage, DeliveryQuery, ShownDelivery
+from support_service.api.models.oncall_actions import DeliveryPage, DeliveryQuery, ShownDelivery
 from support_service.api.overrides import TAG
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post

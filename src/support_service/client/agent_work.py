@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Unpack
 
-from support_service.api.models.customers import CustomerPage
+from support_service.api.models.cases import CustomerPage
 from support_service.cases.model.case import Workload
 from support_service.client.cases import CASES
 from support_service.client.operations import Operations, json_members, parse

@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
-from support_service.api.models.audit import AuditEntry, AuditPage
-from support_service.api.models.audit_log import AuditLogEntry, AuditLogPage, Verification
+from support_service.api.models.audit import AuditEntry, AuditLogEntry, AuditLogPage, AuditPage, Verification
 from support_service.client.cases import CASES
 from support_service.client.operations import Operations
 from support_service.platform.audit.chain import Action

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from typing import Unpack
 
-from support_service.api.models.case_counts import CaseCount
+from support_service.api.models.cases import CaseCount
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, ListedCase, Message
 from support_service.client.errors import VersionConflict
 from support_service.client.operations import Operations, json_members, parse

@@ -3,10 +3,15 @@
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
-from support_service.api.models.dead_letters import DeadLetterPage, ShownDeadLetter
 from support_service.api.models.oncall import OnCall
-from support_service.api.models.overrides import ShownOverride
-from support_service.api.models.webhook_deliveries import DeliveryPage, DeliveryState, ShownDelivery
+from support_service.api.models.oncall_actions import (
+    DeadLetterPage,
+    DeliveryPage,
+    DeliveryState,
+    ShownDeadLetter,
+    ShownDelivery,
+    ShownOverride,
+)
 from support_service.client.operations import Operations, json_members, parse
 
 OVERRIDES = ("support", "overrides")

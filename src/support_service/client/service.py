@@ -5,9 +5,7 @@ from typing import Any
 
 import pydantic_core
 
-from support_service.api.models.events import Accepted
-from support_service.api.models.health import Health, Ready
-from support_service.api.models.me import Me
+from support_service.api.models.service import Accepted, Health, Me, Ready
 from support_service.client.errors import UnexpectedAnswer
 from support_service.client.operations import JSON, Operations, parse
 from support_service.client.transport import Request, Token

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from support_service.api.models.customers import MAX_FILES, CustomerReferences
+from support_service.api.models.cases import MAX_FILES, CustomerReferences
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.platform.database.component import DATABASE

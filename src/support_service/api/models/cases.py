@@ -1,12 +1,17 @@
-"""How clients read a case."""
+"""How clients read cases, their number, and the page of a customer."""
 
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from support_service.cases.model.case import ApiModel
-from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from support_service.cases.model import examples
+from support_service.cases.model.case import ApiModel, Attachment, ListedCase, example_config
+from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.core.ids import LENGTH
+from support_service.core.personal import NOT_PERSONAL
+
+MAX_COUNT = 1000  # cases that are counted
+MAX_FILES = 1000  # files of one page of a customer: a case may have as many
 
 
 class CaseDetailQuery(ApiModel):
@@ -40,3 +45,45 @@ class CaseDetailQuery(ApiModel):
         if self.include_linked and self.is_page:
             raise ValueError("includeLinked returns the whole conversations, without messagesAfter and messagesLimit")
         return self
+
+
+class CaseCount(ApiModel):
+    """How many cases a list has."""
+
+    model_config = example_config({"count": 17, "more": False})
+
+    count: Annotated[int, NOT_PERSONAL] = Field(description=f"the number of cases, at most {MAX_COUNT:,}")
+    more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")
+
+
+class CustomerQuery(ApiModel):
+    """Which of the customer's cases to return."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
+        DEFAULT_PAGE_SIZE,
+        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
+    )
+    cursor: Cursor | None = Field(
+        None, description="`nextCursor` of the previous page; without it the page starts with the newest case"
+    )
+
+
+class CustomerReferences(ApiModel):
+    """The ids that the contexts of the cases name, in the order of the cases, each once."""
+
+    orders: list[str]
+    payments: list[str]
+    shipments: list[str]
+
+
+class CustomerPage(ApiModel):
+    """A page of a customer's cases, newest first, with the references and the files of these cases."""
+
+    model_config = example_config(examples.CUSTOMER_PAGE)
+
+    customer_id: str
+    cases: list[ListedCase]
+    references: CustomerReferences
+    files: list[Attachment] = Field(description=f"the newest {MAX_FILES:,} files of the cases, newest first")
+    more_files: bool = Field(description="the cases have older files, which are in none of the pages")
+    next_cursor: str | None

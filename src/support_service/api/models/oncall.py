@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from support_service.api.models.overrides import ShownOverride
+from support_service.api.models.oncall_actions import ShownOverride
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline.source_health import State
