@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from support_service.api import health
-from support_service.api.routes import routes_of
+from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.api.routing.services import SERVICES, MetricsAccess
+from support_service.api.service import TAG as HEALTH
 from support_service.core.errors import Unavailable
 from support_service.core.http import format_host
 from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
@@ -74,6 +74,7 @@ def _admin_app(app: web.Application, metrics_access: MetricsAccess) -> web.Appli
     admin[REQUEST_METRICS] = app[REQUEST_METRICS]
     admin[READINESS] = app[READINESS]
     admin[SERVICES] = replace(app[SERVICES], metrics_access=metrics_access)
-    for route in routes_of(health):
-        admin.router.add_get(route.path, compile_route(route))
+    for route in ROUTES:
+        if route.tag is HEALTH:
+            admin.router.add_get(route.path, compile_route(route))
     return admin

@@ -1,16 +1,49 @@
-"""Agents: their workload."""
+"""What agents work with: their workload, saved views of the list of cases, and what the caller may do."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache, partial
+
+from pydantic import ValidationError
+
+from support_service.api.cases import check_may_search, count_cost
+from support_service.api.models.service import Me
 from support_service.api.routing.call import Call, Reply
-from support_service.api.routing.decorators import get
+from support_service.api.routing.decorators import delete, get, patch, post
+from support_service.api.routing.etags import version_header
 from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Tag
+from support_service.api.routing.route import Permission, Route, Tag
 from support_service.cases.model.case import Workload
+from support_service.cases.model.vocabulary import Json
+from support_service.core import pagination
+from support_service.core.domain.principals import ROLES, Role, Scope
+from support_service.core.errors import Forbidden
+from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.desk.view_models import (
+    CountedView,
+    NewView,
+    SavedView,
+    ViewChange,
+    ViewFilters,
+    ViewListQuery,
+    ViewPage,
+)
+from support_service.desk.views import CountCases
 
-TAG = Tag("agents", "Agents: their workload.")
+TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
+VIEWS = "/support/views"
+VIEW = VIEWS + "/{view_id}"
+
+READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+VIEW_PROBLEMS = (*DATABASE_PROBLEMS, "view_not_found")
+SAVE_PROBLEMS = (*DATABASE_PROBLEMS, "too_many_views", "view_name_taken")
 
 
 @get(
     "/support/agents/{agent_id}/workload",
+    tag=Tag("agents", "Agents: their workload."),
     access=Permission("agents:read", {"agent": "own", "supervisor": "all", "analyst": "all"}),
     problems=DATABASE_PROBLEMS,
 )
@@ -20,3 +53,124 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
     An unknown agent has none.
     """
     return Reply(await call.services.cases.workload(call.principal, agent_id))
+
+
+@post(
+    VIEWS, access=WRITE, status=201, headers=("ETag", "Location"), problems=SAVE_PROBLEMS, links=(("view_id", "/id"),)
+)
+async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
+    """Save a view of the list of cases.
+
+    A view without `team` belongs to the caller, who alone sees it. A view with `team` belongs to the team: its agents
+    and every supervisor see and change it. `query` has the query parameters of `GET /support/cases` without `limit` and
+    `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
+    """
+    check_may_search(call, body.query)
+    view = await call.services.views.create(call.write_origin, body.name, body.query.as_query(), body.team)
+    return Reply(view, {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
+
+
+@get(VIEWS, access=READ, problems=DATABASE_PROBLEMS)
+async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
+    """List the saved views of the caller and of the caller's teams, newest first.
+
+    Each has the number of cases that it shows to the caller, exact up to 1,000. Supervisors see the views of all teams.
+    """
+    before = pagination.decode_cursor(query.cursor)
+    page, last = await call.services.views.list_views(call.principal, before, query.limit, _counter(call))
+    cursor = None if last is None else pagination.encode_cursor(last)
+    return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
+
+
+@get(VIEW, access=READ, headers=("ETag",), problems=VIEW_PROBLEMS)
+async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
+    """Get a saved view with the number of cases that it shows to the caller.
+
+    The number is exact up to 1,000.
+    """
+    found = await call.services.views.read(call.principal, view_id, _counter(call))
+    # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
+    return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
+
+
+@patch(VIEW, access=WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
+async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
+    """Change the name, the query or the team of a saved view.
+
+    Sent fields replace the stored values, `query` as a whole; other fields stay unchanged. With `team` the view is
+    handed to that team; null makes it the caller's own.
+    """
+    if "query" in body.model_fields_set:
+        check_may_search(call, body.query)
+    view = await call.services.views.change(call.write_origin, view_id, body.given(), expected)
+    return Reply(view, version_header(view.version))
+
+
+@delete(VIEW, access=WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))
+async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
+    """Delete a saved view.
+
+    The cases that it showed stay as they are.
+    """
+    await call.services.views.delete(call.write_origin, view_id, expected)
+    return Reply(None)
+
+
+def _counter(call: Call) -> CountCases:
+    """Return the function that counts the cases of a stored query as the caller.
+
+    While the caller has less than half of its rate left, a count waits.
+    """
+    services, name = call.services, call.principal.name
+
+    @asynccontextmanager
+    async def in_turn(cost: int) -> AsyncIterator[None]:
+        while wait := services.admission.charge_spare(name, cost):  # noqa: ASYNC110 - the rate refills with time
+            await asyncio.sleep(wait)
+        async with services.turns.occupy(name):
+            yield
+
+    async def count(query: Json, most: int) -> int | None:
+        try:
+            filters = ViewFilters.model_validate(query)
+            check_may_search(call, filters)
+        except (ValidationError, Forbidden):
+            return None
+        return await services.cases.count_cases(
+            call.principal, filters, most, partial(in_turn, 1 + count_cost(filters))
+        )
+
+    return count
+
+
+@cache
+def permissions_by_role(routes: tuple[Route, ...]) -> dict[Role, dict[str, Scope]]:
+    """Return the permissions that each role has, with their scopes, in the order of their names."""
+    permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
+    return {
+        role: {name: permissions[name].scopes[role] for name in sorted(permissions) if role in permissions[name].scopes}
+        for role in ROLES
+    }
+
+
+@get(
+    "/support/me",
+    tag=Tag("me", "The caller: who it is, and what it may do."),
+    access=Permission("me:read", dict.fromkeys(ROLES, "own")),
+)
+async def get_me(call: Call) -> Reply[Me]:
+    """Tell the caller who it is and what it may do.
+
+    Each operation that needs a permission names it when it refuses a request. With `SUPPORT_AUTH=open` every caller is
+    the supervisor `anyone`.
+    """
+    principal = call.principal
+    return Reply(
+        Me(
+            name=principal.name,
+            role=principal.role,
+            subject=principal.subject,
+            teams=sorted(principal.teams),
+            permissions=permissions_by_role(call.services.routes)[principal.role],
+        )
+    )

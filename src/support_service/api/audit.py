@@ -1,19 +1,31 @@
-"""The audit log: who changed what and when, with the values before and after."""
+"""The audit log: who changed what and when, of one case and across cases, and the state of its chain."""
 
 from typing import Any
 
 import pydantic_core
 
 from support_service.api.cases import CASE
-from support_service.api.models.audit import AuditEntry, AuditPage, AuditQuery
+from support_service.api.models.audit import (
+    AuditEntry,
+    AuditLogEntry,
+    AuditLogPage,
+    AuditLogQuery,
+    AuditPage,
+    AuditQuery,
+    ChainHead,
+    Verification,
+    VerificationQuery,
+)
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
-from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, Tag
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import StoredAuditEntry
+from support_service.platform.audit.entry_rows import AuditFilters, find_entries
+from support_service.platform.audit.verify import verify_part
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 
@@ -53,3 +65,39 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
         "position": entry.position,
         "hash": entry.hash.hex() if entry.hash else None,
     }
+
+
+@get("/support/audit", access=READ, problems=DATABASE_PROBLEMS)
+async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage]:
+    """List the changes of all cases, overrides, views and macros, newest first.
+
+    They do not include the texts of messages. The entries of deleted cases are kept; their changes are null after an
+    erasure.
+    """
+    before = pagination.decode_timed_cursor(query.cursor)
+    filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
+    page, more = await find_entries(call.services.database, filters, before, query.limit)
+    cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
+    items = [AuditLogEntry.model_validate(members(each) | {"caseId": each.case_id}) for each in page]
+    return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))
+
+
+@get("/support/audit/verification", access=READ, problems=DATABASE_PROBLEMS)
+async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verification]:
+    """Verify a part of the chain, by default its last 1,000 entries.
+
+    A part shows that its entries were not altered since they were sealed. Only `support-service audit verify` verifies
+    the whole chain, with the head that you kept outside of the database.
+    """
+    found = await verify_part(call.services.database, query.after, query.limit)
+    return Reply(
+        Verification.model_construct(
+            holds=found.flaw is None,
+            flaw=found.flaw,
+            after=found.start,
+            verified_to=found.head.position,
+            more=found.head.position < found.end.position,
+            head=ChainHead.model_construct(position=found.end.position, hash=found.end.hash.hex()),
+            oldest_unsealed_at=found.oldest_unsealed,
+        )
+    )

@@ -1,27 +1,32 @@
-"""Cases: open, list, read, change, delete."""
+"""Cases: count, open, list, read, change, delete; their messages, status and links."""
 
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 
 from support_service.api.case_document.cache import CaseDocument
 from support_service.api.case_document.own_entries import new_history
 from support_service.api.linked_cases import read_with_duplicates
-from support_service.api.models.cases import CaseDetailQuery
+from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQuery
 from support_service.api.presence import add_viewers, with_viewers
-from support_service.api.query_costs import list_cost, turn
 from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
-from support_service.cases.model.case import Case, CasePage, CaseSummary
+from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
     CaseChange,
     CaseFilters,
     CaseQuery,
+    Closing,
     NewCase,
+    NewLink,
+    NewMessage,
+    StatusChange,
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
@@ -31,11 +36,29 @@ from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
+LINKS_TAG = Tag("links", "Links between cases: related cases, duplicates, parents.")
 CASES = "/support/cases"
 CASE = CASES + "/{case_id}"
+LINKS = CASE + "/links"
 
 READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
 WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
+MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "case_closed", "case_full")
+
+SEARCH_COST = 4  # requests; of the words of a count, and of each DEFAULT_PAGE_SIZE cases of a list
+
+
+# Before the routes of one case, whose ids have another form.
+@get(f"{CASES}/count", access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
+    """Count the cases that a list with these filters shows to the caller.
+
+    The number is exact up to 1,000, as that of saved views. With `q` it counts as several requests.
+    """
+    check_may_search(call, query)
+    in_turn = partial(turn, call, count_cost(query))
+    count = await call.services.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
+    return Reply(CaseCount(count=min(count, MAX_COUNT), more=count > MAX_COUNT))
 
 
 @post(
@@ -92,6 +115,25 @@ def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
     if call.is_masked and call.services.masker.asks_for_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
+
+
+def list_cost(query: CaseQuery) -> int:
+    """Return how many requests a list costs besides its own: a search reads as much as several lists."""
+    pages = -(-query.limit // DEFAULT_PAGE_SIZE)
+    return pages - 1 + (SEARCH_COST * pages if query.q else 0)
+
+
+def count_cost(query: CaseFilters) -> int:
+    """Return how many requests a count costs in addition to its own request."""
+    return SEARCH_COST if query.q else 0
+
+
+@asynccontextmanager
+async def turn(call: Call, cost: int) -> AsyncIterator[None]:
+    """Wait for the caller's turn, and charge the caller. Raises RateLimited."""
+    async with call.services.turns.occupy(call.principal.name):
+        call.services.admission.charge_more(call.principal.name, cost)
+        yield
 
 
 @get(
@@ -175,4 +217,87 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
 
     await call.services.cases.remove_synthetic(call.write_origin, case_id, remove_files, expected)
     await files.delete_bytes(removed)
+    return Reply(None)
+
+
+@post(
+    CASE + "/messages",
+    access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
+    problems=(*MESSAGE_PROBLEMS, "external_id_taken"),
+)
+async def add_message(call: Call, case_id: str, body: NewMessage, expected: ExpectedVersions) -> Reply[Message]:
+    """Add a message to a case.
+
+    `authorType` is the type of the author. Upload files of the message first, with `staged=true`, and name them by
+    their ids in `attachmentIds`: other callers see them once the message is sent. `attachmentUri` names one file by
+    its `uri`.
+
+    A 412 because of If-Match has the version of the case, `currentVersion`, and the `messages` that were added since.
+
+    A repeat with the same `externalId` adds nothing, and returns the existing message.
+    """
+    files = call.services.attachments.named(body.attachment_ids)
+    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected, files))
+
+
+@post(
+    CASE + "/status",
+    access=WRITE,
+    query=StatusChange,
+    body_required=False,
+    headers=("ETag",),
+    problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"),
+)
+async def set_status(call: Call, case_id: str, body: StatusChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
+    """Set the status of a case, and optionally its agent.
+
+    Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
+    """
+    case = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
+    return Reply(case, etag_header(call, case))
+
+
+@post(CASE + "/close", access=WRITE, body_required=False, headers=("ETag",), problems=MESSAGE_PROBLEMS)
+async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> EncodedReply[Case]:
+    """Close a case, optionally with a last message.
+
+    Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
+    of the response has the case's own entries only: context, changes, messages and files.
+    """
+    files = call.services.attachments.named(body.attachment_ids)
+    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected, files)
+    return EncodedReply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))
+
+
+@post(
+    LINKS,
+    tag=LINKS_TAG,
+    access=WRITE,
+    status=201,
+    headers=("Location",),
+    other_responses=(RouteResponse(200, "The link exists already.", CaseLink, headers=("Location",)),),
+    problems=(
+        *CASE_PROBLEMS,
+        *("already_duplicate", "case_changed", "duplicate_of_closed_case", "link_cycle", "too_many_links"),
+    ),
+    links=(("link_id", "/id"),),
+)
+async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVersions) -> Reply[CaseLink]:
+    """Link a case with another one.
+
+    `kind` says what this case is to the other one, whose link has the inverse kind: `duplicated-by` or `child-of`. A
+    link `duplicate-of` closes this case. A link that exists already is returned with 200. Both cases must be visible
+    to the caller, and both get a new version.
+    """
+    link, is_new = await call.services.links.add(call.write_origin, case_id, body, expected)
+    return Reply(link, {"Location": f"{CASES}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
+
+
+@delete(LINKS + "/{link_id}", tag=LINKS_TAG, access=WRITE, problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"))
+async def remove_link(call: Call, case_id: str, link_id: str, expected: ExpectedVersions) -> Reply[None]:
+    """Remove a link, from either of its cases.
+
+    A duplicate that the link closed gets its former status back, unless it was reopened since.
+    """
+    await call.services.links.remove(call.write_origin, case_id, link_id, expected)
     return Reply(None)

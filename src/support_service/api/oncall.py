@@ -29,8 +29,8 @@ from support_service.api.models.oncall import (
     WebhooksCard,
 )
 from support_service.api.models.oncall_actions import ShownOverride
+from support_service.api.oncall_actions import TAG, shown
 from support_service.api.oncall_parts import OnCallParts
-from support_service.api.overrides import TAG, shown
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission

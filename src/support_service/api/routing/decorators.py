@@ -84,7 +84,7 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared)
     parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
     model, is_list, returns_models = _answer(hints.get("return"))
     derived: dict[str, Any] = {
-        "tag": inspect.unwrap(handler).__globals__["TAG"],
+        "tag": inspect.unwrap(handler).__globals__.get("TAG"),
         "query": parameters.get("query"),
         "body": parameters.get("body"),
         "status": 204 if hints.get("return") == Reply[None] else 200,

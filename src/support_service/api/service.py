@@ -1,12 +1,17 @@
-"""Health: liveness, readiness and metrics."""
+"""The service itself: its health and metrics, and the descriptions of the API and of the events.
+
+The modules that build the descriptions are imported on first use, because most processes never need them.
+"""
 
 import hmac
 from dataclasses import asdict
+from typing import Any
 
 from aiohttp import web
+from pydantic import ConfigDict, RootModel
 
 from support_service.api.models.service import Health, Ready
-from support_service.api.routing.call import Call, Headers, Reply
+from support_service.api.routing.call import Call, EncodedReply, Headers, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import PUBLIC, RouteResponse, Tag
 from support_service.api.routing.services import MetricsAccess
@@ -14,6 +19,11 @@ from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
+API_DOCS = Tag(
+    "api_docs", "Descriptions of this API, for programs and for people, and of inbound and published events."
+)
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8000"  # base URL of the page's curl examples if no public URL is set
 
 
 @get(
@@ -76,3 +86,50 @@ def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
         given = extract_bearer_token(headers.getall("Authorization", ()))
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), access.token.encode()):
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
+
+
+class Document(RootModel[dict[str, Any]]):
+    """A description in the named format."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"info": {"title": "support-service", "version": "1.0.0"}}]},
+        defer_build=True,  # it only describes the documents
+    )
+
+
+@get("/openapi.json", tag=API_DOCS, access=PUBLIC)
+async def openapi(call: Call) -> EncodedReply[Document]:
+    """Describe the API for programs.
+
+    The OpenAPI 3.1 document behind the page `/docs`. `support-service openapi` prints it too.
+    """
+    from support_service.api.openapi import document
+
+    options = call.services.options
+    body = document.body(call.services.routes, secured=options.secured, public_url=options.public_url)
+    return EncodedReply(body)
+
+
+@get("/asyncapi.json", tag=API_DOCS, access=PUBLIC)
+async def asyncapi(call: Call) -> EncodedReply[Document]:
+    """Describe the events for programs.
+
+    An AsyncAPI 3.0 document: events published to a Redis stream and webhooks, and events received by stream and HTTP.
+    """
+    from support_service.api.openapi import asyncapi as events
+
+    return EncodedReply(events.body(*call.services.options.streams))
+
+
+@get("/docs", tag=API_DOCS, access=PUBLIC, response_media_types=("text/html",))
+async def docs(call: Call) -> web.Response:
+    """Describe the API for people.
+
+    An HTML page without scripts and external resources.
+    """
+    from support_service.api.openapi import page
+
+    options = call.services.options
+    text = page.page(call.services.routes, options.public_url or DEFAULT_BASE_URL, secured=options.secured)
+    headers = {"Content-Security-Policy": page.content_security_policy()}
+    return web.Response(text=text, content_type="text/html", headers=headers)
