@@ -9,7 +9,7 @@ from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
 from support_service.cases.clocks import clock_counts
-from support_service.cases.clocks.detector import DetectorTimings
+from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
 from support_service.platform import database as databases

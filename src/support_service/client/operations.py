@@ -10,7 +10,7 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
-from support_service.cases.clocks.durations import format_duration
+from support_service.cases.model.vocabulary import format_duration
 from support_service.client.errors import UnexpectedAnswer
 from support_service.client.transport import Answer, Request, Transport
 

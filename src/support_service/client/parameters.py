@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Required, TypedDict
 
-from support_service.cases.clocks.policy import PolicyMatch, PolicyTargets
-from support_service.cases.clocks.policy_calendar import PolicyCalendar
-from support_service.cases.model.links import LinkKind
-from support_service.cases.model.vocabulary import CaseSort
+from support_service.cases.clocks.policy import PolicyCalendar, PolicyMatch, PolicyTargets
+from support_service.cases.model.vocabulary import CaseSort, LinkKind
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
 
 __all__ = [

@@ -5,9 +5,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from support_service.attachments.model import MAX_FILENAME_BYTES
-from support_service.cases.model.external import ExternalId, NewSentAt
 from support_service.cases.model.requests import NewCase, NewMessage, RequestModel
-from support_service.cases.model.vocabulary import Status, Visibility
+from support_service.cases.model.vocabulary import ExternalId, NewSentAt, Status, Visibility
 
 MAX_FILES = 1000  # per case, as in the API
 MAX_PATH_LENGTH = 4096  # characters

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.clocks.component import SlaTimings
-from support_service.cases.clocks.detector import DetectorTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.desk.component import DeskLimits

@@ -12,8 +12,8 @@ from support_service.app import Timings, build
 from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
+from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.clocks.component import SlaTimings
-from support_service.cases.clocks.detector import DetectorTimings
 from support_service.cases.clocks.gauges import SlaGaugeTimings
 from support_service.cases.component import CaseTimings
 from support_service.cases.gauges import GaugeTimings

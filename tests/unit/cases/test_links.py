@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from support_service.cases.links import LinkService
-from support_service.cases.model.links import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.model.requests import NewCase, NewLink, StatusChange
+from support_service.cases.model.vocabulary import MAX_DUPLICATES, MAX_DUPLICATES_BYTES, MAX_LINKS
 from support_service.cases.service import CaseService
 from support_service.cases.sql.link_rows import read_duplicates
 from support_service.core.domain.principals import SYSTEM

@@ -1,19 +1,33 @@
-"""Breaches are reported once: an entry in the audit log and an event, in the transaction that sets the clock's state.
+"""Breaches: each is reported once, in the transaction that sets the state of the clock.
 
-The transaction of an answer that comes too late reports its breach; all others are found by `detector.py`.
+A report is an entry in the audit log and an event. An answer that comes too late reports the breach of its clock. A job
+finds all other breaches with one indexed query every few seconds, on one replica. A lease elects the replica. The
+states of clocks change under the locks of their cases, so a breach is reported once even if two replicas believe to
+hold the lease. Breaches that happen while the service is down are reported when it starts, with the time at which they
+were due.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
+from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.sql import clock_rows
+from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.service_levels import TARGETS, Target
+from support_service.core.ids import new_id
 from support_service.events import outbox
 from support_service.platform.audit import log as audit
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork
+from support_service.platform.database import Database, lease_rows
+from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+
+LEASE = "sla"
 
 SLA_BREACHED = InstrumentSpec(
     "support.sla.breached",
@@ -60,4 +74,73 @@ def _event_data(breach: Breach) -> dict[str, Any]:
 
 def _count(instruments: Instruments, numbers: Counter[Target]) -> None:
     for target, number in numbers.items():
-        instruments.add(SLA_BREACHED, number, {"target": target})
+        instruments.sla_breached.add(number, {"target": target})
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorTimings:
+    """Intervals in seconds, and the size of batches. A breach waits at most for an interval, or for a lost lease."""
+
+    interval: float = 1.5
+    lease_duration: float = 3.0
+    max_clock_skew: float = 60.0  # a lease that ends later than this allows was taken by a replica with a wrong clock
+    batch_size: int = 200  # clocks per transaction
+
+
+class BreachDetector:
+    """Reports the clocks whose time is up."""
+
+    def __init__(
+        self,
+        database: Database,
+        policies: KnownPolicies,
+        instruments: Instruments,
+        timings: DetectorTimings = DetectorTimings(),
+    ) -> None:
+        self._database = database
+        self._policies = policies
+        self._instruments = instruments
+        self._timings = timings
+        self._holder = new_id()
+
+    async def run(self) -> None:
+        """Report all clocks that are due, if this replica holds the lease. Without any policy nothing is read."""
+        if not self._policies.is_used or not await self._hold_lease():
+            return
+        size = self._timings.batch_size
+        while due := await clock_rows.cases_due(self._database, utc_now(), size):
+            reported = await self._report(list(dict.fromkeys(due)))
+            if not reported or len(due) < size:
+                return
+
+    async def close(self) -> None:
+        """Release the lease, so that another replica goes on at once."""
+        if self._policies.is_used:
+            async with self._database.transaction() as tx:
+                await lease_rows.release_lease(tx, LEASE, self._holder)
+
+    async def _hold_lease(self) -> bool:
+        async with self._database.transaction() as tx:
+            fence = await lease_rows.take_lease(
+                tx,
+                LEASE,
+                self._holder,
+                now=time.time(),
+                duration=self._timings.lease_duration,
+                max_clock_skew=self._timings.max_clock_skew,
+            )
+        return fence is not None
+
+    async def _report(self, case_ids: Sequence[str]) -> int:
+        """Report the due clocks of cases that no other transaction changes now; return their number."""
+        async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
+            locked = {row.id: time_after(row.latest) for row in await clock_rows.lock_cases(work.tx, case_ids)}
+            if not locked:
+                return 0
+            rows = sorted(await clock_rows.breach(work.tx, list(locked), utc_now()), key=lambda row: row.case_id)
+            for is_public in (True, False):
+                changed = [key for key, _ in groupby(row.case_id for row in rows if row.public == is_public)]
+                await clock_rows.change_cases(work.tx, [(each, locked[each]) for each in changed], public=is_public)
+            found = [Breach(row.case_id, row.target, row.due_at, locked[row.case_id], row.public) for row in rows]
+            await report(work, self._instruments, found)
+        return len(found)

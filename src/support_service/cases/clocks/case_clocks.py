@@ -1,5 +1,8 @@
 """The clocks of a case, and what changes of the case do to them. Pure.
 
+A clock measures the working time of one target. `breached` is final for a run of a clock: an answer after the due time
+ends it, and does not change its state.
+
 | change | first response | next response | resolution |
 | --- | --- | --- | --- |
 | the case is opened | starts | | starts |
@@ -11,13 +14,98 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from support_service.cases.clocks.calendar import WorkingTime
-from support_service.cases.clocks.clock import Clock
+from support_service.cases.clocks.calendar import NOTHING, WorkingTime
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, Status
-from support_service.core.domain.service_levels import Target
+from support_service.core.domain.service_levels import ClockState, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The state of a clock. Times are in UTC, durations are working time.
+
+    `due_at` is None while a clock is paused, and if it ended while it was paused. `running_since` is None while it
+    stands; a breached clock may run on. `ended_at` is when what it measures happened.
+    """
+
+    target: Target
+    state: ClockState
+    allowance: timedelta
+    used: timedelta  # before `running_since`
+    running_since: datetime | None
+    due_at: datetime | None
+    ended_at: datetime | None = None
+
+    @classmethod
+    def start(cls, target: Target, allowance: timedelta, calendar: WorkingTime, at: datetime) -> Self:
+        """Return a clock that starts at an instant."""
+        return cls(target, "running", allowance, NOTHING, at, calendar.add(at, allowance))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the clock runs, also after its breach: what it measures has not happened."""
+        return self.running_since is not None
+
+    @property
+    def share(self) -> float:
+        """The used time as a share of the target, of a clock that stands."""
+        return self.used / self.allowance
+
+    def checked(self, at: datetime) -> "Clock":
+        """Return the clock as it is at an instant: breached if it is due before."""
+        if self.state == "running" and self.due_at is not None and at > self.due_at:
+            return replace(self, state="breached")
+        return self
+
+    def pause(self, calendar: WorkingTime, at: datetime) -> "Clock":
+        """Stop the clock; `resume` continues with the time that is left."""
+        clock = self.checked(at)
+        if clock.running_since is None:
+            return clock
+        used = clock.used + calendar.between(clock.running_since, at)
+        if clock.state == "breached":
+            return replace(clock, used=used, running_since=None)
+        return replace(clock, state="paused", used=used, running_since=None, due_at=None)
+
+    def resume(self, calendar: WorkingTime, at: datetime) -> "Clock":
+        """Continue after `pause`."""
+        if self.is_waiting or self.ended_at is not None:
+            return self.checked(at)
+        if self.state == "breached":
+            return replace(self, running_since=at)
+        due_at = calendar.add(at, self.allowance - self.used)
+        return replace(self, state="running", running_since=at, due_at=due_at)
+
+    def end(self, calendar: WorkingTime, at: datetime) -> "Clock":
+        """Return the clock after what it measures has happened: met, unless it is breached."""
+        if self.ended_at is not None:
+            return self
+        clock = self.checked(at)
+        stopped = clock.pause(calendar, at)
+        if clock.state == "breached":
+            return replace(stopped, ended_at=at)
+        return replace(stopped, state="met", due_at=clock.due_at, ended_at=at)
+
+    def reopen(self) -> "Clock":
+        """Return the clock as if what it measures had not happened; it stands until `resume`."""
+        if self.ended_at is None:
+            return self
+        if self.state == "breached":
+            return replace(self, ended_at=None)
+        return replace(self, state="paused", due_at=None, ended_at=None)
+
+    def remaining(self, calendar: WorkingTime, at: datetime) -> timedelta:
+        """Return the working time that is left at an instant, or was left when the clock ended; nothing if breached."""
+        clock = self.checked(at)
+        if clock.state == "breached":
+            return NOTHING
+        if clock.running_since is None:
+            return clock.allowance - clock.used
+        return calendar.between(at, clock.due_at) if clock.due_at else NOTHING
+
 
 Clocks = Mapping[Target, Clock]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
 from support_service.cases.clocks.clock_tracker import ClockTracker
-from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
 from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.platform.background import run_every, run_in_background

@@ -6,8 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.clocks.case_clocks import Clocks
-from support_service.cases.clocks.clock import Clock
+from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.core.clock import MICROSECOND
 from support_service.platform.database.dialect import json_rows
 from support_service.platform.database.json_projections import json_object_of

@@ -10,10 +10,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.clocks.shown_clocks import ShownClocks
 from support_service.cases.model import examples
-from support_service.cases.model.external import SentAt
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
-from support_service.cases.model.links import ShownLinkKind
-from support_service.cases.model.vocabulary import Json, Priority, Visibility
+from support_service.cases.model.vocabulary import Json, Priority, SentAt, ShownLinkKind, Visibility
 from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService

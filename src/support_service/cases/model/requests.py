@@ -6,11 +6,8 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, fi
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from support_service.cases.clocks.durations import TimeSpan
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.cases.model.external import ExternalId, NewSentAt
-from support_service.cases.model.links import LinkKind
 from support_service.cases.model.vocabulary import (
     AttachmentIds,
     AttachmentUri,
@@ -19,9 +16,12 @@ from support_service.cases.model.vocabulary import (
     Channel,
     Context,
     Description,
+    ExternalId,
     Identifier,
+    LinkKind,
     Metadata,
     Moment,
+    NewSentAt,
     Priority,
     Sentiment,
     Status,
@@ -30,6 +30,7 @@ from support_service.cases.model.vocabulary import (
     Tag,
     Tags,
     Text,
+    TimeSpan,
     Visibility,
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH

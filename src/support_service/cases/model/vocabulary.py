@@ -2,14 +2,15 @@
 
 import re
 from collections import Counter
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from support_service.core.clock import parse_time
+from support_service.core.clock import format_time, parse_time, utc_now
 from support_service.core.domain import case_vocabulary
 from support_service.core.domain.references import contradicting_names
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
@@ -40,6 +41,13 @@ ATTACHMENT_URI_PATTERN = (
     rf"|/support/cases/[0-9A-Za-z-]+/attachments/[0-9A-Za-z-]+(?:[/?#][^{_NOT_IN_URI}]*)?)?$"
 )
 EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
+# Months and years are refused, because their length varies; a day is 24 hours.
+MAX_TARGET = timedelta(days=366)
+DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"
+_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which the clock of the sender may be ahead
+# PostgreSQL's driver takes the first second of the year 1 for -infinity.
+EARLIEST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def length_without_exponents(text: bytes) -> int:
@@ -126,6 +134,44 @@ def _read_moment(value: object) -> datetime:
     return moment
 
 
+def format_duration(duration: timedelta) -> str:
+    """Return a duration in ISO 8601, in hours, minutes and whole seconds, such as `PT26H5M`."""
+    minutes, seconds = divmod(int(max(duration, timedelta(0)).total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if number]
+    return f"PT{''.join(parts) or '0S'}"
+
+
+def _to_duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value):
+        raise ValueError(
+            "must be a duration of ISO 8601 in weeks, or in days, hours, minutes and seconds: PT4H, P2DT12H"
+        )
+    match = _DURATION.fullmatch(value)
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0,) * 5
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _expect_target(value: timedelta) -> timedelta:
+    if not timedelta(0) < value <= MAX_TARGET:
+        raise ValueError("must be longer than nothing, and at most P366D")
+    return value
+
+
+def _read_sent_time(value: object) -> datetime:
+    """Return a time in UTC, in microseconds. Raises ValueError."""
+    moment = parse_time(value)
+    if moment is None:
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-05-12T08:30:00Z")
+    if moment < EARLIEST_TIME:
+        raise ValueError("must not be before 1970")
+    if moment > utc_now() + MAX_CLOCK_DIFFERENCE:
+        raise ValueError("must be at most five minutes in the future")
+    return moment
+
+
 NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
@@ -194,3 +240,40 @@ AttachmentIds = Annotated[
 Sentiment = Annotated[
     str, Field(max_length=32, description="sentiment of the message, such as `negative`; stored as sent")
 ]
+TimeSpan = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+]
+Duration = Annotated[TimeSpan, AfterValidator(_expect_target)]
+ExternalId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        description="what the sending system calls it, such as a mail's Message-ID; a repeat gets what exists",
+    ),
+]
+NewSentAt = Annotated[
+    AwareDatetime,
+    BeforeValidator(_read_sent_time),
+    Field(description="when it was written or sent, from 1970 on, at most five minutes in the future"),
+]
+SentAt = Annotated[
+    datetime,
+    PlainSerializer(format_time, when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+"""A time as it was sent: JSON has microseconds, also if they are zero, as the JSON that the database writes."""
+
+LinkKind = Literal["related", "duplicate-of", "parent-of"]  # as clients create links, and as they are stored
+ShownLinkKind = Literal["related", "duplicate-of", "duplicated-by", "parent-of", "child-of"]
+
+RELATED: LinkKind = "related"
+DUPLICATE_OF: LinkKind = "duplicate-of"
+# What the other case of a link sees; `related` is the same from both sides.
+INVERSE_KINDS: Mapping[LinkKind, ShownLinkKind] = {"duplicate-of": "duplicated-by", "parent-of": "child-of"}
+MAX_LINKS = 100  # links of one case, from both sides
+MAX_DUPLICATES = 20  # duplicates whose conversations are read together with the original's
+MAX_DUPLICATES_BYTES = 4 * 1024 * 1024  # bytes of these conversations; the last one may go beyond

@@ -6,8 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.clocks.case_clocks import Clocks
-from support_service.cases.clocks.clock import Clock
+from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.clocks.projections import to_clocks
 from support_service.core.clock import MICROSECOND

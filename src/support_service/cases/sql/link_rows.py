@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from support_service.cases.model.case import CaseLink, CaseSummary
-from support_service.cases.model.links import (
+from support_service.cases.model.vocabulary import (
     DUPLICATE_OF,
     INVERSE_KINDS,
     MAX_DUPLICATES,

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 from support_service.cases.model.case import Attachment, Message
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
-from support_service.cases.model.links import DUPLICATE_OF, INVERSE_KINDS
+from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
 from support_service.core.domain.principals import View
 from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
 from support_service.platform.database.json_projections import (

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.clocks import clock_counts
+from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
 from support_service.cases.clocks.clock_tracker import ClockTracker
-from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
 from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent

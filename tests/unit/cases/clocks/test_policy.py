@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from support_service.cases.clocks.durations import format_duration
 from support_service.cases.clocks.policy import EXAMPLE_FIELDS, MAX_WEEKS, PolicyContent, PolicyVersion, first_match
+from support_service.cases.model.vocabulary import format_duration
 
 WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
 

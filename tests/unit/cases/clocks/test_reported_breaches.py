@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeter
 from pydantic import ValidationError
 
+from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
 from support_service.cases.clocks.clock_tracker import ClockTracker
-from support_service.cases.clocks.detector import BreachDetector, DetectorTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.clocks.policy import PolicyContent
-from support_service.cases.clocks.policy_calendar import WEEKDAYS
+from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.service_levels import TARGETS
 from support_service.desk.policies import PolicyService
