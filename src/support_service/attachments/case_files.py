@@ -15,16 +15,17 @@ from support_service.attachments import attachment_rows
 from support_service.attachments.attachment_rows import FILE_COUNT, LEDGER_ROW, OWNER, to_owner
 from support_service.attachments.backlog import AttachmentBacklog
 from support_service.attachments.model import StoredAttachment, attachment_url, attachment_view, audit_fields
+from support_service.cases.model.published import CASE_UPDATED
+from support_service.cases.sql import case_events
+from support_service.cases.sql.conditions import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.core.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
-from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
-from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import InstrumentSpec
@@ -154,7 +155,7 @@ async def add_attachment(work: UnitOfWork, added: StoredAttachment, max_files: i
     """
     view = attachment_view(added, public_url)
     event = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added", "attachment": view}
-    await outbox.append_event(work.tx, added.ticket_id, outbox.CASE_UPDATED, added.created_at, **event)
+    await case_events.append(work.tx, added.ticket_id, CASE_UPDATED, added.created_at, **event)
     changes = {name: (None, value) for name, value in audit_fields(added).items()}
     await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
     if not await attachment_rows.add(work.tx, added, max_files):
@@ -180,7 +181,7 @@ async def remove_attachments(
     if public_url is not None:
         change = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
         events = [(each.ticket_id, at, {**change, "attachment": attachment_view(each, public_url)}) for each in removed]
-        await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
+        await case_events.append_all(work.tx, CASE_UPDATED, events)
     await audit_removal(work, removed, reason, at)
     await attachment_rows.subtract_from_ledger(work.tx, removed)
     return removed

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES
 from support_service.platform.database import Database, Reader
-from support_service.platform.database.json_projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.platform.database.tables import case_counts, tickets
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.model.case import AUDITED, Case, CaseSummary, Message
+from support_service.cases.model.published import CASE_CLOSED, CASE_OPENED, CASE_UPDATED
+from support_service.cases.sql import case_events
 from support_service.cases.sql.case_rows import CaseState
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AUTHOR_TYPES, CHANNELS, STATUSES, SYNTHETIC
-from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
@@ -78,7 +79,7 @@ class CaseRecorder:
     async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
         """Record a case that was opened, with its first message."""
         said = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first}
-        await outbox.append_event(work.tx, case.id, outbox.CASE_OPENED, case.created_at, **said)
+        await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **said)
         changes = opening_changes(case) | (_message_changes(first) if first else {})
         await audit.record(work, case.id, "case.opened", case.created_at, changes)
         label = self._channel_label(case)
@@ -131,12 +132,12 @@ class CaseRecorder:
             if (before.assigned_agent_id, before.team) != (after.assigned_agent_id, after.team):
                 # Reported to the streams of callers who may no longer see the case.
                 changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
-            await outbox.append_event(work.tx, after.id, outbox.CASE_UPDATED, at, **changed)
+            await case_events.append(work.tx, after.id, CASE_UPDATED, at, **changed)
         if before.status != after.status:
             said = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
-            await outbox.append_event(work.tx, after.id, outbox.CASE_UPDATED, at, changeType="status.changed", **said)
+            await case_events.append(work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **said)
             if after.status == "closed":
-                await outbox.append_event(work.tx, after.id, outbox.CASE_CLOSED, at, **said)
+                await case_events.append(work.tx, after.id, CASE_CLOSED, at, **said)
         changes = {_JSON_NAMES[name]: (getattr(before, name), getattr(after, name)) for name in fields}
         await audit.record(work, after.id, _action(before, after), at, changes)
         await self._clocks.status_changed(work, before, after)
@@ -177,7 +178,7 @@ class CaseRecorder:
         """Record changes of cases: id, time, changes for the audit log, and members of the event."""
         actor = audit.actor_of(work.origin.principal)
         events = [(case_id, at, {"actor": actor, **said}) for case_id, at, _, said in changed]
-        await outbox.append_all(work.tx, outbox.CASE_UPDATED, events)
+        await case_events.append_all(work.tx, CASE_UPDATED, events)
         await audit.record_all(work, action, [(case_id, at, changes) for case_id, at, changes, _ in changed])
 
     def _count_messages(self, work: UnitOfWork, author_type: str, number: int) -> None:

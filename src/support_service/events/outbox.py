@@ -1,90 +1,14 @@
-"""Transactional outbox: each change writes its event in the same transaction, in its final published form.
+"""The outbox as the relay reads it: events that wait for publication. cases/sql/case_events.py writes them."""
 
-The relay reads the oldest events, and removes those that it has published.
+from collections.abc import Sequence
 
-The database inserts the case, as the transaction leaves it, into the event (its `ticket` member): one statement, and no
-row is read first.
-"""
-
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
-
-import pydantic_core
 import sqlalchemy as sa
 
-from support_service.core.clock import format_time
-from support_service.core.ids import new_id
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import octets
-from support_service.platform.database.json_projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
 from support_service.platform.database.pages import limit_by_bytes
-from support_service.platform.database.tables import outbox, tickets
-from support_service.platform.telemetry.traces import propagation_headers as current_trace
-
-SOURCE = "/support-service"
-CASE_OPENED = "support.case.opened.v1"
-CASE_UPDATED = "support.case.updated.v1"
-CASE_CLOSED = "support.case.closed.v1"
-CASE_SLA_BREACHED = "support.case.sla-breached.v1"
-
-# `publicVersion` is the version that customers see.
-PUBLISHED_COLUMNS: dict[str, sa.ColumnElement[Any]] = CASE_COLUMNS | {
-    "waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since)),
-    "version": tickets.c.version,
-    "publicVersion": tickets.c.version - tickets.c.internal_changes,
-}
-APPEND = compiled(
-    outbox.insert().from_select(
-        ["type", "at", "event", "case_id"],
-        sa.select(
-            sa.bindparam("type", type_=sa.Text),
-            sa.bindparam("at", type_=sa.Text),
-            # Synthetic cases are never published; the WHERE clause excludes them.
-            sa.bindparam("head", type_=sa.Text) + json_text(PUBLISHED_COLUMNS) + sa.literal_column("'}}'", sa.Text),
-            tickets.c.id,
-        ).where(tickets.c.id == sa.bindparam("case_id"), sa.not_(IS_SYNTHETIC)),
-        include_defaults=False,
-    )
-)
-
-
-async def append_event(tx: Transaction, case_id: str, event_type: str, at: datetime, **data: Any) -> None:
-    """Write an event about a case. `data` becomes members beside `ticket`; models are written in camelCase.
-
-    The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
-    """
-    await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
-
-
-async def append_all(
-    tx: Transaction, event_type: str, changes: Sequence[tuple[str, datetime, Mapping[str, Any]]]
-) -> None:
-    """Write an event about each of several changes, each with its case id, time and data."""
-    if len(changes) == 1:
-        ((case_id, at, data),) = changes
-        await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
-    elif changes:
-        await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, at, data in changes])
-
-
-def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
-    time = format_time(at)
-    event = {
-        "specversion": "1.0",
-        "id": new_id(),
-        "source": SOURCE,
-        "type": event_type,
-        "subject": case_id,
-        "time": time,
-        "datacontenttype": "application/json",
-        **current_trace(),
-        "data": {**data, "ticket": None},  # the last member: the database replaces its value
-    }
-    head = pydantic_core.to_json(event, by_alias=True, inf_nan_mode="null").decode().removesuffix("null}}")
-    return {"type": event_type, "at": time, "head": head, "case_id": case_id}
+from support_service.platform.database.tables import outbox
 
 
 def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

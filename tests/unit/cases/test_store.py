@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from support_service.cases import erasure
 from support_service.cases.listing import case_list
 from support_service.cases.model.case import CaseSummary, Message
+from support_service.cases.model.published import CASE_UPDATED
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.sql import case_reading, case_rows
+from support_service.cases.sql import case_events, case_reading, case_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
-from support_service.events import outbox
 from support_service.platform.database import tables
 from support_service.platform.database.tables import ticket_references
 from tests.conftest import both_databases
@@ -202,7 +202,7 @@ async def test_times_of_a_published_case_end_in_z(database, add_cases):
     """The database writes them, with microseconds, in the form of all other times of an event."""
     await add_cases(ticket(1))
     async with database.transaction() as tx:
-        await outbox.append_event(tx, "case-1", outbox.CASE_UPDATED, AT)
+        await case_events.append(tx, "case-1", CASE_UPDATED, AT)
     (row,) = await database.fetch_all(sa.select(tables.outbox.c.event))
     event = json.loads(row.event)
     times = (event["time"], event["data"]["ticket"]["createdAt"], event["data"]["ticket"]["updatedAt"])

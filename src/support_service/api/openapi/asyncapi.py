@@ -9,11 +9,10 @@ from pydantic.json_schema import models_json_schema
 from support_service import __version__
 from support_service.api.openapi.document import CONTACT
 from support_service.api.openapi.schemas import NamedSchemas
-from support_service.cases.model.published import PAYLOADS
+from support_service.cases.model.published import PAYLOADS, SOURCE
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_of
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.inbound_events import DATA_MODELS
-from support_service.events.outbox import SOURCE
 
 TEMPLATE = "#/components/schemas/{model}"
 

@@ -9,9 +9,9 @@ from support_service.attachments.attachment_rows import COLUMNS, to_attachment
 from support_service.attachments.case_files import ATTACHMENT_DELETED, lock_case_and_bump_version, remove_attachments
 from support_service.attachments.garbage import WallClock
 from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
-from support_service.platform.database.json_projections import LATEST_CHANGE
 from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments

@@ -17,11 +17,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.sql import clock_rows
+from support_service.cases.model.published import CASE_SLA_BREACHED
+from support_service.cases.sql import case_events, clock_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.service_levels import TARGETS, Target
 from support_service.core.ids import new_id
-from support_service.events import outbox
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, lease_rows
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
@@ -62,7 +62,7 @@ async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[
     ]
     await audit.record_all(system, "sla.breached", entries)
     events = [(each.case_id, each.at, _event_data(each)) for each in breaches]
-    await outbox.append_all(work.tx, outbox.CASE_SLA_BREACHED, events)
+    await case_events.append_all(work.tx, CASE_SLA_BREACHED, events)
     numbers = Counter(each.target for each in breaches)
     work.after_commit(partial(_count, instruments, numbers))
 
@@ -74,7 +74,7 @@ def _event_data(breach: Breach) -> dict[str, Any]:
 
 def _count(instruments: Instruments, numbers: Counter[Target]) -> None:
     for target, number in numbers.items():
-        instruments.sla_breached.add(number, {"target": target})
+        instruments.add(SLA_BREACHED, number, {"target": target})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.clocks.projections import HAS_PUBLIC_CLOCKS
 from support_service.cases.model.requests import NONE, CaseFilters
-from support_service.cases.sql.access import access_conditions
+from support_service.cases.sql.conditions import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.search_words import search_query
 from support_service.platform.database.dialect import UtcDateTime, unindexed
-from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)

@@ -19,7 +19,7 @@ from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
-from support_service.cases.sql.access import access_parameters
+from support_service.cases.sql.conditions import access_parameters
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
 from support_service.platform.database import Reader, Row

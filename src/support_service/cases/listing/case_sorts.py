@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.cases.clocks.projections import HAS_PUBLIC_CLOCKS
 from support_service.cases.model.vocabulary import CaseSort
+from support_service.cases.sql.conditions import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.json_projections import IS_ACTIVE, LATEST_CHANGE
 from support_service.platform.database.pages import Direction
 from support_service.platform.database.tables import tickets
 

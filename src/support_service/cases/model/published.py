@@ -1,4 +1,4 @@
-"""Payload models of the case events, for the AsyncAPI document; events/outbox.py writes the events."""
+"""Payload models of the case events, for the AsyncAPI document; `sql/case_events.py` writes the events."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -19,7 +19,12 @@ from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.service_levels import Target
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
-from support_service.events import outbox
+
+SOURCE = "/support-service"
+CASE_OPENED = "support.case.opened.v1"
+CASE_UPDATED = "support.case.updated.v1"
+CASE_CLOSED = "support.case.closed.v1"
+CASE_SLA_BREACHED = "support.case.sla-breached.v1"
 
 ACTOR: Any = Field(default=None, description="name of the principal who made the change; `customer` for every customer")
 
@@ -116,8 +121,8 @@ class CaseSlaBreached(ApiModel):
 
 
 PAYLOADS: dict[str, type[ApiModel]] = {
-    outbox.CASE_OPENED: CaseOpened,
-    outbox.CASE_UPDATED: CaseUpdated,
-    outbox.CASE_CLOSED: CaseClosed,
-    outbox.CASE_SLA_BREACHED: CaseSlaBreached,
+    CASE_OPENED: CaseOpened,
+    CASE_UPDATED: CaseUpdated,
+    CASE_CLOSED: CaseClosed,
+    CASE_SLA_BREACHED: CaseSlaBreached,
 }

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
 from support_service.cases.model.case import Case
 from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
+    CLOCKS_JSON,
     FIELDS_JSON,
     HISTORY_JSON,
     LIMITS,
     MESSAGES_JSON,
     PUBLIC,
+    PUBLIC_CLOCKS_JSON,
     PUBLIC_FIELDS_JSON,
     PUBLIC_VERSION,
 )
@@ -52,7 +53,7 @@ class StoredCase(NamedTuple):
     fields: str | None  # an object with the fields of the case
     messages: str | None  # a list, oldest first
     attachments: str | None  # a list, oldest first; without `uri`
-    clocks: str | None = None  # a list of the clocks that the reader may see; see clocks/projections.py
+    clocks: str | None = None  # a list of the clocks that the reader may see; see sql/projections.py
     more_messages: bool = False  # the case has messages after the requested ones
     history: str | None = None  # for `model.history.parse_history`; None unless asked for
 

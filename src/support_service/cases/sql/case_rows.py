@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
 from support_service.cases.sql import case_reading
+from support_service.cases.sql.conditions import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.cases.sql.projections import LOCKED_CASE_JSON
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
@@ -17,7 +18,6 @@ from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new, time_after
-from support_service.platform.database.json_projections import IS_SYNTHETIC, LATEST_CHANGE
 from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
 
 

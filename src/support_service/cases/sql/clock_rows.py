@@ -1,6 +1,6 @@
 """SQL of the clocks of cases. Who changes clocks holds the lock of their case."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,13 +8,12 @@ import sqlalchemy as sa
 
 from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
-from support_service.cases.clocks.projections import to_clocks
+from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.json_projections import LATEST_CHANGE
 from support_service.platform.database.tables import case_clocks, tickets
 
 _C = case_clocks.c
@@ -135,3 +134,22 @@ def _values(clock: Clock) -> dict[str, Any]:
         "due_at": clock.due_at,
         "ended_at": clock.ended_at,
     }
+
+
+def to_clocks(rows: Iterable[Mapping[str, Any]]) -> Clocks:
+    """Return the clocks of a case from rows of `case_clocks`, whose times may be texts."""
+    return {row["target"]: _to_clock(row) for row in rows}
+
+
+def _to_clock(row: Mapping[str, Any]) -> Clock:
+    return Clock(
+        row["target"],
+        row["state"],
+        row["allowance"] * MICROSECOND,
+        row["used"] * MICROSECOND,
+        *(_to_time(row[name]) for name in ("running_since", "due_at", "ended_at")),
+    )
+
+
+def _to_time(value: str | datetime | None) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value

@@ -15,8 +15,8 @@ from support_service.cases.model.vocabulary import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
-from support_service.cases.sql.access import access_conditions, access_parameters
 from support_service.cases.sql.case_reading import FIELDS, OWNER, VERSION, StoredCase
+from support_service.cases.sql.conditions import access_conditions, access_parameters
 from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
     HISTORY_JSON,

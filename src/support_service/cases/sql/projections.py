@@ -1,4 +1,8 @@
-"""SQL expressions that return a case as the JSON document of its model."""
+"""SQL expressions that return a case and its parts as JSON, as clients and subscribers of events get them.
+
+The database writes the JSON, so that rows are not parsed only to be serialized again. The members derive from the
+fields of the models.
+"""
 
 from functools import partial
 from typing import Any
@@ -6,21 +10,39 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from support_service.cases.clocks.projections import CLOCKS_JSON, PUBLIC_CLOCKS_JSON
-from support_service.cases.model.case import Attachment, Message
+from support_service.cases.model.case import Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
+from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.domain.principals import View
 from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
-from support_service.platform.database.json_projections import (
-    CASE_COLUMNS,
-    IS_ACTIVE,
-    IS_SYNTHETIC,
-    json_object_of,
-    json_text,
-)
 from support_service.platform.database.pages import limit_by_bytes
-from support_service.platform.database.tables import attachments, audit_log, case_links, messages, tickets
+from support_service.platform.database.tables import attachments, audit_log, case_clocks, case_links, messages, tickets
+
+
+def json_object_of(columns: dict[str, Any]) -> json_object:
+    """Return a JSON object with the given names, which must be literals of this code: they are written into the SQL."""
+    parts: list[Any] = []
+    for name, column in columns.items():
+        parts += (sa.literal_column(f"'{name}'"), column)
+    return json_object(*parts)
+
+
+def json_text(columns: dict[str, Any]) -> sa.Cast[str]:
+    """Return a row as JSON text, for a model to parse; without the cast PostgreSQL's driver would decode it."""
+    return sa.cast(json_object_of(columns), sa.Text)
+
+
+def _stored_fields(model: type[BaseModel], table: sa.Table) -> dict[str, str]:
+    """Return the column of each field of a model that clients get and that a table has, by its JSON name."""
+    return {
+        field.alias or name: name for name, field in model.model_fields.items() if name in table.c and not field.exclude
+    }
+
+
+CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
+    member: tickets.c[name] for member, name in _stored_fields(CaseSummary, tickets).items()
+} | {"updatedAt": LATEST_CHANGE}
 
 _IS_FIRST = case_links.c.case_id == tickets.c.id
 _OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)
@@ -56,6 +78,23 @@ _OF_SAME_CUSTOMER = (
 LINKS_JSON = _links_json()
 # What customers see: duplicates, if both cases are theirs.
 PUBLIC_LINKS_JSON = _links_json(case_links.c.kind == text_literal(DUPLICATE_OF), _OF_SAME_CUSTOMER)
+
+
+def _clocks_json(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+    """Return the JSON array of a case's clocks that meet the conditions; NULL for a case without a policy."""
+    names = ("target", "policy", "state", "allowance", "used", "running_since", "due_at", "ended_at")
+    rows = (
+        sa.select(*(case_clocks.c[name] for name in names))
+        .where(case_clocks.c.case_id == tickets.c.id, *conditions)
+        .correlate(tickets)
+        .subquery()
+    )
+    clocks = sa.select(json_rows(json_object_of({name: rows.c[name] for name in names}))).scalar_subquery()
+    return sa.case((tickets.c.sla_policy.is_not(None), clocks))
+
+
+CLOCKS_JSON = _clocks_json()
+PUBLIC_CLOCKS_JSON = _clocks_json(case_clocks.c.public)
 
 
 LIMITS = {"changes": MAX_ENTRIES + 1, "changes_bytes": MAX_BYTES}
@@ -112,11 +151,6 @@ HISTORY_JSON = {False: _history_json("full"), True: _history_json("public")}
 
 
 PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
-
-
-def _stored_fields(model: type[BaseModel], table: sa.Table) -> dict[str, str]:
-    """Return the column of each field of a model that a table has, by the JSON name of the field."""
-    return {field.alias or name: name for name, field in model.model_fields.items() if name in table.c}
 
 
 def _rows_of_ticket(
