@@ -25,9 +25,9 @@ from obstore.store import S3Store
 from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
-from support_service.attachments.component import configured_storages
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.maintenance.offload import OffloadTimings
+from support_service.attachments.opening import configured_storages
 from support_service.attachments.service import AttachmentService
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService

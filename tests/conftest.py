@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from support_service.app import Timings, build
+from support_service.app import build
 from support_service.guard.server import Runner
 from support_service.platform import database as databases
 from support_service.platform.database import Database
@@ -19,12 +19,14 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.server import READ_BUFFER
+from support_service.service import Timings
 from support_service.timeline.cache import InProcessCache, SnapshotStore
 from support_service.timeline.redis_cache import RedisCache
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.examples import load_profile
 from tests.support.scrape import Changes, Scrape
 from tests.support.servers import PostgresServer
+from tests.support.service import service_of
 from tests.support.sessions import (  # noqa: F401 - fixtures
     postgres,
     postgres_cluster,
@@ -207,13 +209,13 @@ async def shared_client(make_shared_client: MakeClient) -> TestClient:
 @pytest.fixture
 def metrics(client: TestClient) -> Scrape:
     """The metrics of the service that `client` talks to."""
-    return Scrape(client.app)
+    return Scrape(service_of(client).metrics)
 
 
 @pytest.fixture
 def metric_changes(client: TestClient) -> Changes:
     """By how much a test changes the metrics of the service that `client` talks to, which other tests may share."""
-    return Changes(client.app)
+    return Changes(service_of(client).metrics)
 
 
 @pytest.fixture

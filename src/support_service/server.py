@@ -13,7 +13,7 @@ from aiohttp import web
 
 from support_service.app import build
 from support_service.core.http import format_host
-from support_service.guard.component import READINESS
+from support_service.guard.guard import GUARD
 from support_service.guard.overload import Readiness
 from support_service.guard.server import Runner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 async def serving(app: web.Application, server: ServerSettings, *, chosen_by: str | None = None) -> AsyncIterator[str]:
     """Serve an app during a `with` block, and yield its URL.
 
-    At the end readiness is switched off, new connections are refused, requests in flight finish, and components close.
+    At the end readiness is switched off, new connections are refused, requests finish, and the service closes.
     Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
-    drained = READINESS in app
+    drained = GUARD in app
     runner: web.BaseRunner
     if drained:  # `_drain` has already waited for requests when the runner shuts down
         runner = Runner(app, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER)
@@ -51,7 +51,7 @@ async def serving(app: web.Application, server: ServerSettings, *, chosen_by: st
         host, port = runner.addresses[0][:2]
         yield f"http://{format_host(host)}:{port}"
         if drained:
-            await _drain(app[READINESS], runner, server)
+            await _drain(app[GUARD].readiness, runner, server)
     finally:
         await runner.cleanup()
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from tests.support.calls import form, list_cases, open_case
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 CLIENTS = 32
 ROUNDS = int(os.environ.get("LOAD_ROUNDS", "3"))  # of six requests each; the long form takes a minute
@@ -14,7 +15,7 @@ ROUNDS = int(os.environ.get("LOAD_ROUNDS", "3"))  # of six requests each; the lo
 async def test_32_clients_write_and_read(make_client):
     """Clients that write, read, list, search and upload at once get no 5xx, and every change is there afterwards."""
     client = await make_client(SUPPORT_RATE_LIMIT="off", SUPPORT_RATE_LIMIT_ADDRESS="off")
-    metrics, answers = Scrape(client.app), Counter()
+    metrics, answers = Scrape(service_of(client).metrics), Counter()
 
     async def call(method, path, **arguments):
         async with client.request(method, path, **arguments) as response:

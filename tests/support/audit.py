@@ -2,12 +2,12 @@
 
 import sqlalchemy as sa
 
-from support_service.platform.database.component import DATABASE
+from tests.support.service import service_of
 
 
 async def alter_audit_log(client, statement):
     """Change the audit log in a way that its triggers prevent."""
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         rows = await tx.fetch_all(
             sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'")
         )

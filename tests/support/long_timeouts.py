@@ -3,10 +3,11 @@
 from functools import partial
 
 from support_service import cli, server
-from support_service.app import Timings, build
-from support_service.platform.telemetry.component import TelemetryTimings
+from support_service.app import build
+from support_service.platform.telemetry.telemetry import TelemetryTimings
+from support_service.service import Timings
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 
 LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))

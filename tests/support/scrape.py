@@ -1,12 +1,11 @@
-"""The metrics of an app as Prometheus reads them: the samples that a scrape renders, or those of a rendered scrape."""
+"""The metrics of a service as Prometheus reads them: the samples of a service, or those of a rendered scrape."""
 
-from aiohttp import web
 from opentelemetry.exporter.prometheus._mapping import sanitize_full_name
 from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from support_service.platform.telemetry.component import METRICS
+from support_service.platform.telemetry.provider import Metrics
 
 Labels = dict[str, str]
 
@@ -21,10 +20,10 @@ def parse(text: str) -> list[tuple[str, Labels, float]]:
 
 
 class Scrape:
-    """Reads an app's metrics; each method collects them again."""
+    """Reads the metrics of a service; each method collects them again."""
 
-    def __init__(self, app: web.Application) -> None:
-        (self._collector,) = app[METRICS].registry._collector_to_names
+    def __init__(self, metrics: Metrics) -> None:
+        (self._collector,) = metrics.registry._collector_to_names
         self._reader = self._collector._callback.__self__
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:
@@ -73,10 +72,10 @@ class Scrape:
 
 
 class Changes(Scrape):
-    """Reads by how much the metrics of an app have grown since this object was made: other tests share the service."""
+    """Reads by how much the metrics have grown since this object was made: other tests share the service."""
 
-    def __init__(self, app: web.Application) -> None:
-        super().__init__(app)
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics)
         self._before = self._collect()
 
     def samples(self, *names: str) -> list[tuple[str, Labels, float]]:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.database.component import DATABASE
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually
 from tests.support.events.fixtures import outbox_is_empty
+from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_timings
 
@@ -50,7 +50,7 @@ class Desk:
 
     async def publish_all(self):
         """Wait until every change was published: a stream that is opened then gets none of them."""
-        await eventually(lambda: outbox_is_empty(self.client.app[DATABASE]))
+        await eventually(lambda: outbox_is_empty(service_of(self.client).database))
 
     async def add(self, case, name="supervisor", **message):
         """Add a message to a case."""

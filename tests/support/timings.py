@@ -3,18 +3,16 @@
 import math
 from dataclasses import replace
 
-from support_service.api.routing.services import ApiTimings
-from support_service.app import Timings
-from support_service.cases.component import CaseTimings
 from support_service.cases.listing.shared_counts import SharedCountLimits
+from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
-from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.events.component import EventTimings
+from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
+from support_service.service import ApiTimings, DeskLimits, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(
@@ -43,7 +41,7 @@ def patient_timings(**changes: object) -> Timings:
 
 
 def patient_events(**changes: object) -> EventTimings:
-    """Return the timings of the events component, with changed fields."""
+    """Return the timings of events, with changed fields."""
     return replace(EventTimings(broker=PATIENT_REDIS), **changes)
 
 

@@ -12,7 +12,6 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import BYTES, Permission, RouteResponse, Tag
-from support_service.api.routing.services import Services
 from support_service.attachments.model import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.vocabulary import Visibility
@@ -21,6 +20,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.guard.problems import problem_response
 from support_service.guard.uploads import FileUpload
+from support_service.service import Service
 
 TAG = Tag("attachments", "Attachments: upload, list, download, remove.")
 ATTACHMENTS = CASE + "/attachments"
@@ -97,7 +97,7 @@ async def upload(
     services = call.services
     with services.attachments.upload_slots.occupy(call.principal), services.readiness.wait_for_client():
         await services.attachments.uploader.check_upload(call.principal, case_id, expected)
-        incoming = FileUpload(request, services.options.uploads)
+        incoming = FileUpload(request, services.settings.attachments)
         await incoming.open()
         stored = await services.attachments.uploader.add(
             call.write_origin,
@@ -168,7 +168,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
-    redirects = call.services.options.redirect_downloads and request.method != "HEAD"
+    redirects = call.services.settings.attachments.download == "redirect" and request.method != "HEAD"
     if redirects and (link := await service.presigned_url(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
@@ -217,9 +217,9 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
     return Reply(None)
 
 
-def present_attachment(services: Services, stored: StoredAttachment) -> Attachment:
+def present_attachment(services: Service, stored: StoredAttachment) -> Attachment:
     """Return a stored attachment as its API model."""
-    return Attachment.model_validate(attachment_view(stored, services.options.public_url))
+    return Attachment.model_validate(attachment_view(stored, services.settings.server.url_prefix))
 
 
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:

@@ -1,14 +1,14 @@
 """A case read together with its duplicates. Such an answer depends on several cases, so it is not kept."""
 
-from support_service.api.routing.services import Services
 from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.domain.principals import Principal, View
+from support_service.service import Service
 
 READ_BYTES = 64 * 1024  # bytes of the cases that cost as much as one request: masking them takes about 10 ms
 
 
 async def read_with_duplicates(
-    services: Services, principal: Principal, view: View, case_id: str, *, with_timeline: bool
+    services: Service, principal: Principal, view: View, case_id: str, *, with_timeline: bool
 ) -> tuple[StoredCase, bytes]:
     """Return a case, and its JSON with the messages and files of its duplicates, and one timeline of all if wanted.
 

@@ -34,10 +34,10 @@ from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission
-from support_service.api.routing.services import Services
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
+from support_service.service import Service
 from support_service.timeline.cache import CacheUnavailable
 from support_service.timeline.overrides import TTL_OVERRIDE
 
@@ -81,7 +81,7 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
     )
 
 
-async def _database(services: Services) -> DatabaseCard:
+async def _database(services: Service) -> DatabaseCard:
     started = time.perf_counter()
     status = await services.dependencies.database_status()
     seconds = time.perf_counter() - started
@@ -95,11 +95,11 @@ async def _database(services: Services) -> DatabaseCard:
     )
 
 
-async def _cache(services: Services) -> CacheCard:
+async def _cache(services: Service) -> CacheCard:
     parts = services.on_call
     error = None
     try:
-        async with asyncio.timeout(services.timings.ping_timeout):
+        async with asyncio.timeout(services.timings.api.ping_timeout):
             await services.cache.ping()
     except (CacheUnavailable, TimeoutError):
         error = "The Redis of the timeline cache does not answer."

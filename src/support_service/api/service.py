@@ -14,9 +14,9 @@ from support_service.api.models.service import Health, Ready
 from support_service.api.routing.call import Call, EncodedReply, Headers, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import PUBLIC, RouteResponse, Tag
-from support_service.api.routing.services import MetricsAccess
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
+from support_service.service import Service
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
 API_DOCS = Tag(
@@ -37,7 +37,7 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
 
     In the Prometheus text format, or in OpenMetrics if `Accept` asks for it; compressed if the client accepts that.
     """
-    _expect_scraper(call.services.metrics_access, headers)
+    _expect_scraper(call.services, headers)
     exposition = await call.services.metrics.render_async(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
     sent = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
@@ -78,13 +78,14 @@ async def readyz(call: Call) -> Reply[Ready]:
     return Reply(Ready(**asdict(found)), status=200 if found.status == "ready" else 503)
 
 
-def _expect_scraper(access: MetricsAccess, headers: Headers) -> None:
+def _expect_scraper(service: Service, headers: Headers) -> None:
     """Raise Forbidden if only the admin port serves metrics, Unauthenticated if the token is wrong."""
-    if not access.open:
+    if not service.serves_metrics:
         raise Forbidden("metrics_closed", "Metrics are served on the port of SUPPORT_ADMIN_PORT only.")
-    if access.token is not None:
+    token = service.settings.access.metrics_token
+    if token is not None:
         given = extract_bearer_token(headers.getall("Authorization", ()))
-        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), access.token.encode()):
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.get_secret_value().encode()):
             raise Unauthenticated("token_invalid", "The token is not that of SUPPORT_METRICS_TOKEN.")
 
 
@@ -105,8 +106,8 @@ async def openapi(call: Call) -> EncodedReply[Document]:
     """
     from support_service.api.openapi import document
 
-    options = call.services.options
-    body = document.body(call.services.routes, secured=options.secured, public_url=options.public_url)
+    server = call.services.settings.server
+    body = document.body(call.services.routes, secured=server.auth != "open", public_url=server.url_prefix)
     return EncodedReply(body)
 
 
@@ -118,7 +119,8 @@ async def asyncapi(call: Call) -> EncodedReply[Document]:
     """
     from support_service.api.openapi import asyncapi as events
 
-    return EncodedReply(events.body(*call.services.options.streams))
+    streams = call.services.settings.events
+    return EncodedReply(events.body(streams.stream, streams.inbound_stream))
 
 
 @get("/docs", tag=API_DOCS, access=PUBLIC, response_media_types=("text/html",))
@@ -129,7 +131,7 @@ async def docs(call: Call) -> web.Response:
     """
     from support_service.api.openapi import page
 
-    options = call.services.options
-    text = page.page(call.services.routes, options.public_url or DEFAULT_BASE_URL, secured=options.secured)
+    server = call.services.settings.server
+    text = page.page(call.services.routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
     headers = {"Content-Security-Policy": page.content_security_policy()}
     return web.Response(text=text, content_type="text/html", headers=headers)

@@ -89,19 +89,17 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
-    from support_service.attachments.component import configured_storages
     from support_service.attachments.content import UploadLimits
+    from support_service.attachments.opening import configured_storages
     from support_service.importing.attachments import ImportedFiles
     from support_service.importing.importer import Importer
     from support_service.importing.refusals import RefusalFile
-    from support_service.platform.database import connect
+    from support_service.platform.database.opening import open_database
     from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(_opened(arguments))
-        database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
-        stack.push_async_callback(database.close)
-        await database.open()
+        database = await stack.enter_async_context(open_database(settings.database, pool_size=4))
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         stack.push_async_callback(storage.close)
         await storage.open()
@@ -109,7 +107,7 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
             opened.folder,
             storage,
             UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
-            public_url=settings.server.public_url or "",
+            public_url=settings.server.url_prefix,
             skip_missing=arguments.skip_missing_files,
         )
         refusals = stack.enter_context(RefusalFile(arguments.refused_cases or _refusal_path(arguments)))

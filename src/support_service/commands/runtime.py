@@ -3,7 +3,7 @@
 import os
 import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,23 +97,20 @@ def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[
     """
     import sqlalchemy as sa
 
-    from support_service.platform.database import connect, migrate
+    from support_service.platform.database import migrate
     from support_service.platform.database.failures import (
         DATABASE_FILE_CHANGED,
         StatementError,
         unusable_database_error,
     )
+    from support_service.platform.database.opening import open_database
 
     url = settings.database.url
     _require_database(url)
 
     async def on_database() -> Result:
-        database = connect(url, synchronous=settings.database.synchronous, pool_size=1)
-        try:
-            await database.open()
+        async with open_database(settings.database, pool_size=1) as database:
             return await work(database)
-        finally:
-            await database.close()
 
     try:
         return run(on_database())
@@ -139,21 +136,16 @@ def _require_database(url: str) -> None:
 @asynccontextmanager
 async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMaintenance]":
     """Open the database and the storages, and yield the jobs of attachments. Metrics are sent by OTLP if configured."""
-    from support_service.attachments.component import configured_storages, maintenance_options
     from support_service.attachments.maintenance.jobs import AttachmentMaintenance
-    from support_service.platform.database import connect
+    from support_service.attachments.opening import maintenance_options, open_storages
+    from support_service.platform.database.opening import open_database
     from support_service.platform.telemetry.instruments import Instruments
     from support_service.platform.telemetry.provider import Metrics, build_resource
 
     metrics = Metrics([name for name in settings.telemetry.metrics if name != "prometheus"], build_resource())
-    database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=4)
-    options = maintenance_options(settings.attachments, settings.s3, settings.server.public_url or "")
-    async with AsyncExitStack() as stack:
-        stack.callback(metrics.close)
-        stack.push_async_callback(database.close)
-        await database.open()
-        storages = configured_storages(settings.attachments, settings.s3)
-        for storage in storages.values():
-            stack.push_async_callback(storage.close)
-            await storage.open()
-        yield AttachmentMaintenance(database, storages, Instruments(metrics.meter), options)
+    try:
+        async with open_database(settings.database, pool_size=4) as database, open_storages(settings) as storages:
+            instruments = Instruments(metrics.meter)
+            yield AttachmentMaintenance(database, storages, instruments, maintenance_options(settings))
+    finally:
+        metrics.close()

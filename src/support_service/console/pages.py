@@ -8,7 +8,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from support_service.console.assets import assets
-from support_service.core.http import accepts_gzip
+from support_service.console.sessions import SESSION, sign_in, sign_out
+from support_service.core.http import accepts_gzip, any_segment
 from support_service.platform.access.sessions import session_secret
 
 HOME = "/console/"
@@ -83,6 +84,19 @@ def language(request: web.Request) -> str:
     """Return the first of the console's languages that a browser accepts, as lib/i18n.js chooses it."""
     found = LANGUAGE.search(request.headers.get("Accept-Language", ""))
     return found[1].lower() if found else "en"
+
+
+def add_routes(app: web.Application, auth: str) -> None:
+    """Add the pages, and sign-in and sign-out unless authentication is off."""
+    app.router.add_get("/", redirect_home)
+    app.router.add_get(HOME.rstrip("/"), add_slash)
+    for page in PAGES:
+        app.router.add_get(any_segment(page.path), page_handler(auth, page))
+    app.router.add_get(SIGN_IN, sign_in_handler(auth))
+    app.router.add_get(ASSET, serve_asset)
+    if auth != "open":
+        app.router.add_post(SESSION, sign_in)
+        app.router.add_delete(SESSION, sign_out)
 
 
 async def redirect_home(request: web.Request) -> web.Response:

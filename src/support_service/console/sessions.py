@@ -7,14 +7,15 @@ from support_service.core.errors import Forbidden
 from support_service.guard.json_body import read_model
 from support_service.guard.security import HOST, is_loopback
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
-from support_service.platform.access.component import BROWSER_SESSIONS
 from support_service.platform.access.sessions import (
+    BrowserSessions,
     expect_same_origin,
     is_secure,
     remove_session_cookie,
     session_secret,
     set_session_cookie,
 )
+from support_service.service import SERVICE
 
 SESSION = "/console/session"
 
@@ -32,7 +33,7 @@ async def sign_in(request: web.Request) -> web.Response:
     expect_same_origin(request)
     if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
-    sessions = request.app[BROWSER_SESSIONS]
+    sessions = _sessions(request)
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())
     replaced = session_secret(request)
     if replaced is not None:
@@ -47,7 +48,13 @@ async def sign_out(request: web.Request) -> web.Response:
     expect_same_origin(request)
     secret = session_secret(request)
     if secret is not None:
-        await request.app[BROWSER_SESSIONS].end(secret)
+        await _sessions(request).end(secret)
     response = web.Response(status=204)
     remove_session_cookie(request, response)
     return response
+
+
+def _sessions(request: web.Request) -> BrowserSessions:
+    sessions = request.app[SERVICE].sessions
+    assert sessions is not None  # noqa: S101 - without authentication the app has no route to here
+    return sessions

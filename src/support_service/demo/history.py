@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from support_service.attachments.component import configured_storages
 from support_service.attachments.content import UploadLimits
+from support_service.attachments.opening import configured_storages
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import SupportError
@@ -16,7 +16,7 @@ from support_service.importing.attachments import ImportedFiles
 from support_service.importing.entries import Entry
 from support_service.importing.importer import Importer
 from support_service.importing.json_lines import as_it_is
-from support_service.platform.database import connect
+from support_service.platform.database.opening import open_database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
 from support_service.platform.settings import Settings
 
@@ -28,15 +28,11 @@ STATUSES = ("open", "open", "open", "pending", "pending", "resolved", "closed")
 
 async def import_history(settings: Settings, folder: Path) -> None:
     """Store the cases, unless they are there. Raises Unavailable if the database can't be used."""
-    database = connect(settings.database.url, synchronous=settings.database.synchronous, pool_size=1)
-    await database.open()
-    try:
+    async with open_database(settings.database, pool_size=1) as database:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         files = ImportedFiles(folder, storage, UploadLimits(settings.attachments.max_bytes))
         importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_fail)
         await importer.run(_entries(), as_it_is)
-    finally:
-        await database.close()
 
 
 def _fail(_: Entry, failure: SupportError) -> None:

@@ -26,7 +26,7 @@ from support_service.core.json_input import (
     has_too_many_containers,
     in_camel_case,
 )
-from support_service.guard.component import ADMISSION, GUARD_TIMINGS, READINESS
+from support_service.guard.guard import GUARD
 from support_service.guard.overload import LARGE_BYTES
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
@@ -137,9 +137,10 @@ async def read_body(request: web.Request) -> bytes:
         return await request.read()
     if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
         raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
-    timeout = request.app[GUARD_TIMINGS].body_timeout
+    guard = request.app[GUARD]
+    timeout = guard.timings.body_timeout
     try:
-        with request.app[READINESS].wait_for_client():
+        with guard.readiness.wait_for_client():
             async with asyncio.timeout(timeout):
                 request[BODY] = await _receive(request)
     except TimeoutError:
@@ -154,7 +155,7 @@ async def _receive(request: web.Request) -> bytes:
         if len(body) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
         if len(body) > LARGE_BYTES:
-            request.app[ADMISSION].begin_large_body(request)
+            request.app[GUARD].admission.begin_large_body(request)
     return bytes(body)
 
 

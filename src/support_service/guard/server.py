@@ -6,7 +6,6 @@ from typing import Any
 from aiohttp import HttpVersion10, HttpVersion11, Payload, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
-from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS
 from support_service.guard.connection import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -14,7 +13,7 @@ from support_service.guard.connection import (
     HttpConnection,
     UnreadableRequestResponder,
 )
-from support_service.platform.telemetry.component import REQUEST_METRICS
+from support_service.guard.guard import GUARD
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
 
@@ -27,9 +26,9 @@ class HttpServer(web.Server):
 
     def __init__(self, app: web.Application, **options: Any) -> None:
         super().__init__(self._handle, request_factory=self._begin_request)
-        self._limits = app[CONNECTION_LIMITS]
-        self._admission = app[ADMISSION]
-        self._responder = UnreadableRequestResponder(app[REQUEST_METRICS], self._admission)
+        guard = app[GUARD]
+        self._limits, self._admission = guard.connections, guard.admission
+        self._responder = UnreadableRequestResponder(guard.requests, guard.admission)
         app.on_response_prepare.append(self._begin_answer)
         self._connection_options = options | {
             # aiohttp would decompress the rest of a refused body without a pause, and 1 MB may become 1 GB.
@@ -99,11 +98,11 @@ class Runner(web.ServerRunner):
     def __init__(self, app: web.Application, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
         self._app_runner = web.AppRunner(app)
         self._http_server = HttpServer(app, **options)
-        self._readiness = app[READINESS]
+        self._readiness = app[GUARD].readiness
         super().__init__(self._http_server, shutdown_timeout=shutdown_timeout)
 
     async def setup(self) -> None:
-        """Start the components of the application, then the server."""
+        """Start the application with its service, then the server."""
         await self._app_runner.setup()
         assert self._app_runner.server is not None  # noqa: S101 - `setup` has created it
         self._http_server.connect(self._app_runner.server)
@@ -114,7 +113,7 @@ class Runner(web.ServerRunner):
         self._readiness.close_streams()
 
     async def cleanup(self) -> None:
-        """Close the server with its connections, then the components of the application."""
+        """Close the server with its connections, then the application with its service."""
         try:
             await super().cleanup()
         finally:

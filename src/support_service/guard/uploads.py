@@ -23,8 +23,9 @@ from support_service.core.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from support_service.guard.component import GUARD_TIMINGS
+from support_service.guard.guard import GUARD
 from support_service.guard.json_body import INVALID_REQUEST, reject_compressed
+from support_service.platform.settings.resources import AttachmentSettings
 
 FILE_PART = "file"
 VISIBILITY_PART = "visibility"  # refused as a part, so that the client does not assume that it has hidden the file
@@ -40,26 +41,17 @@ SHA256_MEMBER = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.I
 SHA256_BYTES = 32  # bytes of a SHA-256
 
 
-@dataclass(frozen=True, slots=True)
-class UploadOptions:
-    """The maximum size and the minimum speed of an upload."""
-
-    max_bytes: int
-    min_rate: float  # bytes per second, on average
-    deadline: float  # seconds for the whole body
-
-
 class FileUpload:
     """The part named `file` of a request's body."""
 
-    def __init__(self, request: web.Request, options: UploadOptions) -> None:
+    def __init__(self, request: web.Request, settings: AttachmentSettings) -> None:
         self._request = request
-        self._timings = request.app[GUARD_TIMINGS]
-        self._max_bytes = options.max_bytes
-        self._min_rate = options.min_rate
+        self._timings = request.app[GUARD].timings
+        self._max_bytes = settings.max_bytes
+        self._min_rate = settings.min_rate
         self._loop = asyncio.get_running_loop()
-        self._deadline_at = self._loop.time() + options.deadline
-        self._deadline = options.deadline
+        self._deadline_at = self._loop.time() + settings.deadline
+        self._deadline = settings.deadline
         self._received = 0
         self._waited = 0.0  # seconds spent waiting for the client
         self._checksums = ChecksumVerifier(request.headers.items())

@@ -5,16 +5,13 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from support_service.core.os_errors import describe_os_error
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.telemetry.component import INSTRUMENTS
-from support_service.platform.telemetry.instruments import InstrumentSpec
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 HTTPS_PORT = 443
 
@@ -39,27 +36,24 @@ class CertificateTimings:
     read_timeout: float = 5.0
 
 
-def setup(app: web.Application, urls: Mapping[str, str], timings: CertificateTimings) -> None:
-    """Add the gauge for each target that has an https URL; `urls` are by target."""
-
-    async def run(app: web.Application) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            if any(url.startswith("https:") for url in urls.values()):
-                certificates = CertificateExpiry(urls, timings.read_timeout)
-                app[INSTRUMENTS].observe(
-                    CERTIFICATE_EXPIRES,
-                    lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
-                )
-                reading = run_every(
-                    timings.read_interval,
-                    certificates.refresh,
-                    "Reading the certificates of other servers",
-                    first=timings.first_read_delay,
-                )
-                await stack.enter_async_context(run_in_background(reading))
-            yield
-
-    app.cleanup_ctx.append(run)
+@asynccontextmanager
+async def watch_certificates(
+    urls: Mapping[str, str], instruments: Instruments, timings: CertificateTimings
+) -> AsyncIterator[None]:
+    """Keep the gauge during a `with` block, for each target that has an https URL; `urls` are by target."""
+    if not any(url.startswith("https:") for url in urls.values()):
+        yield
+        return
+    certificates = CertificateExpiry(urls, timings.read_timeout)
+    instruments.observe(
+        CERTIFICATE_EXPIRES,
+        lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
+    )
+    what = "Reading the certificates of other servers"
+    async with run_in_background(
+        run_every(timings.read_interval, certificates.refresh, what, first=timings.first_read_delay)
+    ):
+        yield
 
 
 class CertificateExpiry:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from support_service.core.domain.case_vocabulary import PresenceState
@@ -12,6 +12,7 @@ from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
 from support_service.guard.admission import REQUEST_TURNED_AWAY
+from support_service.platform.background import run_every, run_in_background
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
@@ -104,6 +105,17 @@ class ChangeStream:
         self.slots = StreamSlots(limits, lambda: instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "streams"}))
         self._authenticate: dict[Subscriber, Authenticate] = {}
         self._stopping = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the log during a `with` block, end presence that has expired, and check the callers of streams."""
+        self._instruments.observe(STREAM_OPEN, lambda: [(len(self), {})])
+        self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.interrupted_for, {})])
+        expire = run_every(self._timings.presence.expiry_interval, self.presence.expire, "Ending presence")
+        check = run_every(self._timings.access_interval, self.check_access, "Checking the callers of streams")
+        async with run_in_background(self.feed.run()), run_in_background(expire), run_in_background(check):
+            await self.feed.attempted.wait()  # else the first clients would be asked to read again
+            yield
 
     async def announce(self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState) -> None:
         """Say that a principal views a case, or types in it."""

@@ -7,9 +7,10 @@ import aiohttp
 import pytest
 
 from support_service.attachments.case_files import CaseFileLimits
-from support_service.attachments.component import AttachmentTimings
+from support_service.attachments.opening import AttachmentTimings
 from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 BYTES = "support_attachment_backlog_bytes"
@@ -73,7 +74,7 @@ async def test_empty_file_is_a_file(make_client, environment, request, store):
         s3 = request.getfixturevalue("s3")
         environment |= {"SUPPORT_S3_BUCKET": s3.create_bucket(), "SUPPORT_S3_ENDPOINT": s3.url}
     client = await make_client(SUPPORT_ATTACHMENT_STORE=store)
-    metrics, case = Scrape(client.app), await open_case(client)
+    metrics, case = Scrape(service_of(client).metrics), await open_case(client)
     answer = await upload(client, case, b"", filename="empty.txt", content_type="text/plain")
     assert (answer["sizeBytes"], answer["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
     assert (await read_case(client, case))["attachments"] == [answer]
@@ -135,7 +136,7 @@ async def test_backlog_gauges_are_right_after_a_restart(make_client, client, cas
     await upload(client, case, DATA)
     await upload(client, case, b"12345")
     await client.close()
-    restarted = Scrape((await make_client()).app)
+    restarted = Scrape(service_of(await make_client()).metrics)
     assert (restarted.value(BYTES), restarted.value(FILES)) == (len(DATA) + 5, 2)
 
 

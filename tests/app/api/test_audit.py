@@ -4,9 +4,9 @@ import pytest
 
 from support_service.platform.audit.log import Sealer
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.component import DATABASE
 from tests.support.calls import add_message, eventually, expect_problem, form, open_case, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_sealer_gives_entries_their_position_and_hash(make_client, instrum
     client = await make_client()
     case = await open_case(client)
     await upload(client, case)
-    database = client.app[DATABASE]
+    database = service_of(client).database
     await Sealer(database, instruments).run()
     entries = (await read_audit_page(client, case))["items"]
     assert [each["position"] for each in entries] == [2, 1]
@@ -153,7 +153,7 @@ async def test_sealer_gives_entries_their_position_and_hash(make_client, instrum
 async def test_service_seals_audit_entries_in_the_background(make_client):
     """The gauges report the length of the chain and no unsealed entry."""
     client = await make_client()
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     case = await open_case(client)
 
     async def sealed():

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.platform.audit.log import Sealer
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_head, audit_log
 from tests.support.audit import alter_audit_log
 from tests.support.calls import add_message, expect_problem, open_case
+from tests.support.service import service_of
 
 LOG = "/support/audit"
 NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ async def store(database, *entries):
 async def test_entries_are_found_by_each_filter(client):
     """Newest first; several filters must all match, and the end of the time is exclusive."""
     await store(
-        client.app[DATABASE],
+        service_of(client).database,
         (0, "lan", "case.opened", "a"),
         (1, "lan", "case.closed", "a"),
         (2, "minh", "case.closed", "b"),
@@ -58,7 +58,7 @@ async def test_entries_are_found_by_each_filter(client):
 async def test_former_action_names_are_read_by_their_current_names(client):
     """Stored entries keep their names, because their hash covers them. A filter may have either name."""
     entries = [(0, "lan", "lever.pulled", None), (1, "lan", "override.set", None), (2, "lan", "lever.released", None)]
-    await store(client.app[DATABASE], *entries, (3, "lan", "override.removed", None))
+    await store(service_of(client).database, *entries, (3, "lan", "override.removed", None))
     shown = [each["action"] for each in (await read(client))["items"]]
     assert shown == ["override.removed", "override.removed", "override.set", "override.set"]
     for name, former in (("override.set", "lever.pulled"), ("override.removed", "lever.released")):
@@ -68,7 +68,7 @@ async def test_former_action_names_are_read_by_their_current_names(client):
 
 async def test_pages_have_each_entry_once(client):
     """Also entries of the same time, and while entries are added."""
-    database = client.app[DATABASE]
+    database = service_of(client).database
     await store(
         database, *((minutes, str(number), "case.opened", "a") for number, minutes in enumerate((5, 1, 1, 1, 0)))
     )
@@ -94,7 +94,7 @@ async def sealed(client, instruments):
     case = await open_case(client)
     for _ in range(4):
         await add_message(client, case)
-    await Sealer(client.app[DATABASE], instruments).run()
+    await Sealer(service_of(client).database, instruments).run()
     return client
 
 

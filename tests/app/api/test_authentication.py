@@ -8,17 +8,16 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from support_service.api.admin import ADMIN_URL
-from support_service.app import Timings
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
-from support_service.platform.access.component import AUTHENTICATOR
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.service import Timings
 from tests.support.access.fixtures import AUDIENCE, ISSUER
 from tests.support.calls import eventually, expect_problem, stored_files
 from tests.support.scrape import Changes, Scrape
+from tests.support.service import service_of
 
 NOW = datetime.now(UTC)
 ALL = "0.0.0.0"
@@ -210,14 +209,14 @@ async def is_changed(client, token):
 async def principal_of(client, token):
     """The principal that a token has at present, or the code with which it is refused."""
     try:
-        return await client.app[AUTHENTICATOR].authenticate([f"Bearer {token}"])
+        return await service_of(client).authenticator.authenticate([f"Bearer {token}"])
     except Unauthenticated as refusal:
         return refusal.code
 
 
 def uploads(client):
     """The number of uploads in progress."""
-    return Scrape(client.app).value("support_attachment_uploads")
+    return Scrape(service_of(client).metrics).value("support_attachment_uploads")
 
 
 @pytest.mark.parametrize(
@@ -266,12 +265,12 @@ async def test_open_service_ignores_authorization_headers(make_client):
     client = await make_client()
     for headers in ({}, {"Authorization": "Basic eA=="}, bearer_header("x")):
         assert (await client.get("/support/cases", headers=headers)).status == 200
-    assert Scrape(client.app).nonzero_labels("support_access_authentications_total") == []
+    assert Scrape(service_of(client).metrics).nonzero_labels("support_access_authentications_total") == []
 
 
 async def test_authentications_are_counted_by_outcome(client, shared_token):
     """Requests that need no token do not count."""
-    metrics = Changes(client.app)
+    metrics = Changes(service_of(client).metrics)
     assert len(metrics.label_sets("support_access_authentications_total")) == 5
     for headers in (
         bearer_header(shared_token),
@@ -309,7 +308,7 @@ async def test_admin_port_serves_only_metrics_and_health(make_client, path, toke
     client = await make_client(SUPPORT_AUTH=auth, SUPPORT_TOKENS_FILE=str(path), SUPPORT_ADMIN_PORT="0")
     problem = await expect_problem(await client.get("/metrics", headers=bearer_header(token)), 403, "metrics_closed")
     assert "SUPPORT_ADMIN_PORT" in problem["detail"]
-    async with aiohttp.ClientSession(client.app[ADMIN_URL]) as admin:
+    async with aiohttp.ClientSession(service_of(client).admin_url) as admin:
         async with admin.get("/metrics") as response:
             assert response.status == 200
             assert "support_access_authentications_total" in await response.text()
@@ -323,7 +322,7 @@ async def test_admin_port_serves_only_metrics_and_health(make_client, path, toke
 async def test_admin_port_requires_the_metrics_token(make_client):
     """Health on this port needs no token."""
     client = await make_client(SUPPORT_ADMIN_PORT="0", SUPPORT_METRICS_TOKEN=SECRET)
-    async with aiohttp.ClientSession(client.app[ADMIN_URL]) as admin:
+    async with aiohttp.ClientSession(service_of(client).admin_url) as admin:
         await expect_problem(await admin.get("/metrics"), 401, "token_missing")
         assert (await admin.get("/metrics", headers=bearer_header(SECRET))).status == 200
         assert (await admin.get("/livez")).status == 200
@@ -333,7 +332,7 @@ async def test_admin_port_requires_the_metrics_token(make_client):
 async def test_admin_port_answers_under_any_host_name(make_client, host):
     """Prometheus and orchestrators use the name or the address of the container."""
     client = await make_client(SUPPORT_ADMIN_PORT="0", SUPPORT_ADMIN_HOST=host)
-    address = client.app[ADMIN_URL].replace(ALL, "127.0.0.1")
+    address = service_of(client).admin_url.replace(ALL, "127.0.0.1")
     async with aiohttp.ClientSession(address) as admin:
         for target in ("/metrics", "/health", "/livez", "/readyz"):
             for name in ("support-service:9100", "10.0.0.7:9100", "localhost", "[::1]:9102"):
@@ -349,7 +348,7 @@ async def test_requests_for_the_keys_are_measured(make_client, issuer):
         SUPPORT_JWT_AUDIENCE=AUDIENCE,
     )
     url = URL(issuer.jwks_location)
-    (labels,) = Scrape(client.app).label_sets("http_client_request_duration_seconds_count")
+    (labels,) = Scrape(service_of(client).metrics).label_sets("http_client_request_duration_seconds_count")
     assert (
         labels.items()
         >= {

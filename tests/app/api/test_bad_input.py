@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 from yarl import URL
 
-from support_service.app import Timings
-from support_service.guard.component import READINESS, GuardTimings
-from support_service.platform.database.component import DATABASE
+from support_service.guard.guard import GuardTimings
+from support_service.service import Timings
 from tests.conftest import both_databases
 from tests.support.calls import eventually, expect_problem, open_case, read_case
+from tests.support.service import service_of
 
 JSON = {"Content-Type": "application/json"}
 CASE = {"subject": "A", "channel": "email"}
@@ -298,7 +298,7 @@ async def test_client_that_disconnects_while_sending_json_is_no_server_error(cli
         b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
-    await eventually(lambda: client.app[READINESS].in_progress == 1)
+    await eventually(lambda: service_of(client).readiness.in_progress == 1)
     writer.transport.abort()
     name = "http_server_request_duration_seconds_count"
     await eventually(lambda: metric_changes.nonzero_labels(name) != [])
@@ -350,7 +350,7 @@ async def test_text_of_the_database_never_reaches_a_client(make_client):
     """A statement that the database rejects is answered with a text of the service's own."""
     client = await make_client()
     case = await open_case(client)
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(sa.text("ALTER TABLE tickets RENAME TO elsewhere"))
     for path in ("/support/cases", "/support/cases?q=parcel", f"/support/cases/{case['id']}"):
         response = await client.get(path)

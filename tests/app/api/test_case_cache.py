@@ -7,19 +7,19 @@ import pytest
 
 from support_service.api.case_document.encoder import CaseEncoder
 from support_service.api.case_document.reading import CaseDocuments
-from support_service.api.routing.services import SERVICES
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 TEXT = "x" * 60_000
 
 
 def events(client):
     """Return how many reads found the case unchanged, and how many encoded it."""
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     return tuple(metrics.value("support_case_cache_events_total", event=event) for event in ("hit", "miss"))
 
 
@@ -125,7 +125,7 @@ async def test_long_case_is_encoded_once_for_concurrent_readers(client):
 async def test_kept_cases_need_no_more_memory_than_allowed(make_client):
     """The cases that were read last are kept; a case that needs more memory than allowed is not."""
     client = await make_client(SUPPORT_CASE_CACHE_BYTES="100000")
-    documents: CaseDocuments = client.app[SERVICES].documents
+    documents: CaseDocuments = service_of(client).documents
     first, second = [await open_case(client, description=TEXT) for _ in range(2)]
     for case in (first, second, second):
         await read_case(client, case)
@@ -144,7 +144,7 @@ async def test_long_part_and_long_closed_case_are_encoded_in_a_thread(client, th
     case = await open_case(client)
     sent = [await add_message(client, case, TEXT) for _ in range(MAX_INLINE_BYTES // len(TEXT) + 1)]
     assert (await read_case(client, case, messagesLimit="200"))["messages"] == sent
-    documents: CaseDocuments = client.app[SERVICES].documents
+    documents: CaseDocuments = service_of(client).documents
     await documents.read_page(SYSTEM, "masked", case["id"], None, 200)
     async with client.post(f"/support/cases/{case['id']}/close") as response:
         assert (await response.json())["messages"] == sent

@@ -11,9 +11,9 @@ from pydantic_core import to_json
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES
 from support_service.platform.audit import entry_rows
-from support_service.platform.database.component import DATABASE
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, refresh, upload
+from tests.support.service import service_of
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGE = {"authorType": "customer", "message": "a secret"}
@@ -44,7 +44,7 @@ async def send(client, method, path, **sent):
 
 def note_statements(monkeypatch, client, case):
     """Return the list to which each read of a case adds the columns of its statement."""
-    database, statements = client.app[DATABASE], []
+    database, statements = service_of(client).database, []
 
     def noting(read):
         async def noted(statement, parameters=None):
@@ -77,7 +77,7 @@ async def add_audit_entries(client, case, changes):
         }
         for number, each in enumerate(changes)
     ]
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await entry_rows.add_entries(tx, entries)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import outbox, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 CREATED = "support_ticket_created_total"
 
@@ -14,7 +14,7 @@ CREATED = "support_ticket_created_total"
 async def test_added_channel_has_a_label_from_the_start(make_client):
     """Other unknown channels share the label `other`, so that clients can't create series."""
     client = await make_client(SUPPORT_CHANNELS="in-store, email")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.value(CREATED, channel="in-store") == 0
     for channel in ("in-store", "in-store", "letter"):
         await open_case(client, channel=channel)
@@ -29,7 +29,7 @@ async def monitored(make_client):
 
 async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitored):
     """They publish no event; their channel can still be listed."""
-    metrics = Scrape(monitored.app)
+    metrics = Scrape(service_of(monitored).metrics)
     case = await open_case(monitored, channel="monitoring", assignedAgentId="a")
     await add_message(monitored, case)
     await upload(monitored, case)
@@ -40,7 +40,7 @@ async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitore
     assert [each["id"] for each in (await list_cases(monitored, channel="monitoring"))["items"]] == [case["id"]]
     async with monitored.get("/support/agents/a/workload") as response:
         assert (await response.json())["open"] == 0
-    assert await monitored.app[DATABASE].fetch_all(outbox.select().where(outbox.c.case_id == case["id"])) == []
+    assert await service_of(monitored).database.fetch_all(outbox.select().where(outbox.c.case_id == case["id"])) == []
     async with monitored.delete(f"/support/cases/{case['id']}") as response:
         assert response.status == 204
     assert metrics.total("support_attachment_deleted_total") == 0
@@ -48,7 +48,7 @@ async def test_cases_of_a_synthetic_channel_are_in_no_list_and_no_count(monitore
 
 async def test_channel_that_is_not_synthetic_any_more_has_real_cases(monitored):
     """Its metric label stays that of the probe, which alerts leave out, so these cases count as `other`."""
-    metrics = Scrape(monitored.app)
+    metrics = Scrape(service_of(monitored).metrics)
     case = await open_case(monitored, channel="synthetic")
     assert metrics.nonzero(CREATED) == {"other": 1}
     assert [each["id"] for each in (await list_cases(monitored))["items"]] == [case["id"]]
@@ -60,7 +60,7 @@ async def test_case_of_an_earlier_release_is_synthetic_by_its_channel(client):
     """A release without the column may write during an update; its probe's case can be deleted by any replica."""
     case = await open_case(client, channel="synthetic")
     real = await open_case(client, channel="email")
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(tickets.update().values(synthetic=None))
     assert [each["id"] for each in (await list_cases(client))["items"]] == [real["id"]]
     async with client.delete(f"/support/cases/{case['id']}") as response:

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from support_service.api.routes import ROUTES
 from support_service.cases.model.requests import CURSOR_PATTERN
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import tickets
 from tests.support.calls import expect_problem, open_case
+from tests.support.service import service_of
 
 CUSTOMER = "customer-1"
 LISTS = {
@@ -72,7 +72,7 @@ def decoded(cursor):
 
 async def test_cursors_do_not_show_how_many_cases_there_are(client, lists):
     """No cursor has the number of a row."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(tickets.c.seq))
+    rows = await service_of(client).database.fetch_all(sa.select(tickets.c.seq))
     for path in lists.values():
         first = (await page(client, path))["nextCursor"]
         raw = decoded(first)

@@ -8,9 +8,9 @@ from yarl import URL
 from support_service.api.models.cases import MAX_FILES, CustomerReferences
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import attachments
 from tests.support.calls import expect_problem, list_cases, open_case, upload
+from tests.support.service import service_of
 
 PATH = "/support/customers/c-1"
 
@@ -97,7 +97,7 @@ async def test_number_of_files_is_bounded(client, cases):
         {"id": f"file-{number}", "ticket_id": case["id"], "filename": "a.txt", "storage_key": f"{number}", **row}
         for number, case in enumerate(cases * (MAX_FILES // 2 + 1))
     ]
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(attachments.insert(), rows)
     page = await read(client)
     assert [each["id"] for each in page["files"]] == [f"file-{number}" for number in range(MAX_FILES + 1, 1, -1)]

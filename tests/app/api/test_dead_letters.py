@@ -4,10 +4,10 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_log
 from tests.support.calls import eventually, expect_problem
 from tests.support.events.dead_letters import give_up, waiting_events
+from tests.support.service import service_of
 
 LETTERS = "/support/dead-letters"
 
@@ -30,14 +30,14 @@ async def page(client, **query):
 
 async def audited(client):
     """Return the actions of the audit log."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
+    rows = await service_of(client).database.fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
     return [(row.action, row.changes) for row in rows]
 
 
 async def test_dead_letters_are_listed_in_pages(client):
     """Oldest first; a page begins after the last one, also when that was replayed meanwhile."""
     assert await page(client) == {"items": [], "nextCursor": None}
-    await give_up(client.app, "1", "2", "x" * 2001)
+    await give_up(client, "1", "2", "x" * 2001)
     first = await page(client, limit="2")
     assert [each["event"] for each in first["items"]] == ["1", "2"]
     assert {(each["reason"], each["tries"], each["truncated"]) for each in first["items"]} == {("no good", 5, False)}
@@ -50,30 +50,30 @@ async def test_dead_letters_are_listed_in_pages(client):
 
 async def test_dead_letter_is_replayed_once(client):
     """It goes back to its stream and is recorded; a repeat with the same key changes nothing."""
-    await give_up(client.app, "1", "2")
+    await give_up(client, "1", "2")
     one, two = (each["id"] for each in (await page(client))["items"])
     for _ in range(2):
         async with client.post(f"{LETTERS}/{one}/replay", headers={"Idempotency-Key": "k"}) as response:
             assert response.status == 204
-    assert await waiting_events(client.app) == 1
+    assert await waiting_events(client) == 1
     assert [each["id"] for each in (await page(client))["items"]] == [two]
     await expect_problem(await client.post(f"{LETTERS}/{one}/replay"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.replayed", f'{{"deadLetterId":["{one}",null]}}')]
 
 
 async def test_dead_letter_is_dropped(client):
-    await give_up(client.app, "1")
+    await give_up(client, "1")
     ((letter,), _) = (await page(client)).values()
     async with client.delete(f"{LETTERS}/{letter['id']}") as response:
         assert response.status == 204
     assert (await page(client))["items"] == []
-    assert await waiting_events(client.app) == 0
+    assert await waiting_events(client) == 0
     await expect_problem(await client.delete(f"{LETTERS}/{letter['id']}"), 404, "dead_letter_not_found")
     assert await audited(client) == [("dead-letter.dropped", f'{{"deadLetterId":["{letter["id"]}",null]}}')]
 
 
 async def test_malformed_id_is_not_found(client, subtests):
-    await give_up(client.app, "1")
+    await give_up(client, "1")
     for letter in ("1", "abc", "-", "1-0-0", "9" * 20 + "-0", "%00"):
         with subtests.test(letter):
             await expect_problem(await client.delete(f"{LETTERS}/{letter}"), 404, "dead_letter_not_found")

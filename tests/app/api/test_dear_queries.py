@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
-from support_service.api.routing.services import SERVICES
-from support_service.cases.component import CaseTimings
 from support_service.cases.listing.shared_counts import SharedCountLimits
+from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.core.domain.principals import ANONYMOUS
-from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
-from support_service.guard.component import ADMISSION
 from support_service.guard.fair_turns import TurnLimits
+from support_service.service import DeskLimits
 from tests.support.access.principals import Principals
 from tests.support.calls import expect_problem
+from tests.support.service import service_of
 from tests.support.timings import PATIENT_API, patient_timings
 
 VIEWS = "/support/views"
@@ -41,7 +40,7 @@ async def left(client):
 async def test_a_search_waits_behind_those_of_its_caller_only(make_client, subtests):
     """Beyond its bound it is refused when its turn does not come in time; those of another caller do not matter."""
     client = await make_client(timings=IMPATIENT)
-    turns = client.app[SERVICES].turns
+    turns = service_of(client).turns
     for path in (SEARCH, "/support/cases?limit=51", "/support/cases/count"):
         with subtests.test(path):
             async with turns.occupy("another caller"):
@@ -63,7 +62,7 @@ async def test_views_wait_behind_counts_of_their_caller_only(make_client):
         )
         client = await make_client(timings=timings)
         await save(client, f"Closed, beside {holder}", status="closed")
-        async with client.app[SERVICES].turns.occupy(holder):
+        async with service_of(client).turns.occupy(holder):
             assert (await counts(client))[0] == expected
 
 
@@ -81,7 +80,7 @@ COSTS = [
 async def test_a_search_counts_as_several_requests(make_client, subtests):
     """It costs more the more it reads."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
-    rates = client.app[ADMISSION].by_principal
+    rates = service_of(client).admission.by_principal
     for hour, (path, cost) in enumerate(COSTS, 1):
         with subtests.test(path):
             rates.clock = lambda hour=hour: hour * 3600.0  # the caller has all requests again
@@ -92,7 +91,7 @@ async def test_a_search_counts_as_several_requests(make_client, subtests):
 async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
     """The caller may overdraw it by one search."""
     client = await make_client(SUPPORT_RATE_LIMIT="50/h")
-    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    service_of(client).admission.by_principal.clock = lambda: 1000.0
     path = "/support/cases?q=parcel&limit=200"
     assert [(await client.get(path)).status for _ in range(4)] == [200, 200, 200, 429]
     await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
@@ -101,7 +100,7 @@ async def test_searches_are_refused_once_the_rate_is_used_up(make_client):
 async def test_each_view_that_is_counted_counts_as_a_request(make_client):
     """One with a search counts as five."""
     client = await make_client(SUPPORT_RATE_LIMIT="60/h")
-    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    service_of(client).admission.by_principal.clock = lambda: 1000.0
     await save(client, "Open", status="open")
     for number in range(3):
         await save(client, f"Search {number}", q="parcel")

@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.ids import new_id
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_log, messages, tickets
 from tests.support.calls import (
     add_message,
@@ -17,6 +16,7 @@ from tests.support.calls import (
     upload,
     without_case_events,
 )
+from tests.support.service import service_of
 
 MESSAGE = {"authorType": "customer", "message": "Where is it?", "externalId": "m-1"}
 
@@ -41,7 +41,9 @@ async def post(client, path, sent, **headers):
 
 async def count(client, table):
     """Return the number of rows of a table."""
-    return (await client.app[DATABASE].fetch_one(sa.select(sa.func.count().label("number")).select_from(table))).number
+    return (
+        await service_of(client).database.fetch_one(sa.select(sa.func.count().label("number")).select_from(table))
+    ).number
 
 
 async def test_repeat_gets_the_existing_case(client, new, metric_changes):

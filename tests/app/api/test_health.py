@@ -5,16 +5,15 @@ import gc
 
 import pytest
 
-from support_service.api.routing.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.errors import Unavailable
-from support_service.events.component import EventTimings
-from support_service.guard.component import READINESS
+from support_service.events.opening import EventTimings
 from support_service.platform.access.timings import AccessTimings
-from support_service.platform.database.component import DATABASE
+from support_service.service import ApiTimings
 from support_service.timeline.source_health import FAILURES_TO_OPEN
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, upload
 from tests.support.scrape import parse
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 SOURCES = {"order": "off", "payment": "off", "fulfillment": "off"}  # they have no URL
@@ -103,7 +102,7 @@ async def test_metrics_have_the_readiness_and_each_dependency(make_client, monke
     async def refuse():
         raise Unavailable("database_connections_exhausted", "There are too many.")
 
-    monkeypatch.setattr(client.app[DATABASE], "ping", refuse)
+    monkeypatch.setattr(service_of(client).database, "ping", refuse)
     await eventually(lambda: is_exposed(0, database="database_connections_exhausted"))
 
 
@@ -130,7 +129,7 @@ async def test_unsafe_request_id_is_replaced(shared_client, sent):
 
 async def test_stopping_service_is_not_ready(client):
     """The response is 503, and still reports each part."""
-    client.app[READINESS].accepting = False
+    service_of(client).readiness.accepting = False
     async with client.get("/readyz") as response:
         assert response.status == 503
         assert await response.json() == {"status": "stopping", **ALL_OK}
@@ -189,10 +188,10 @@ async def test_late_end_of_a_database_ping_is_not_reported_as_an_error(make_clie
                 raise Unavailable("database_unavailable", "It is out of reach.") from None
             raise
 
-    monkeypatch.setattr(client.app[DATABASE], "ping", hang)
+    monkeypatch.setattr(service_of(client).database, "ping", hang)
     async with client.get("/readyz") as response:
         assert (response.status, (await response.json())["database"]) == (503, "database_unavailable")
-    readiness = client.app[READINESS]
+    readiness = service_of(client).readiness
     await eventually(readiness.ping.done)
     await asyncio.sleep(0)
     readiness.ping = None

@@ -8,11 +8,10 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from support_service.core.ids import new_id
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import idempotency_keys
-from support_service.platform.idempotency.component import IDEMPOTENCY_SERVICE
 from tests.conftest import both_databases
 from tests.support.calls import expect_problem, form, open_case, read_case, stored_files
+from tests.support.service import service_of
 
 MESSAGE = {"authorType": "agent", "message": "Hello"}
 EVENT = {
@@ -64,7 +63,7 @@ async def key_states(client):
 
 async def stored_keys(client):
     """Return the id and the state of each stored key."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(idempotency_keys.c.id, idempotency_keys.c.state))
+    rows = await service_of(client).database.fetch_all(sa.select(idempotency_keys.c.id, idempotency_keys.c.state))
     return {tuple(row) for row in rows}
 
 
@@ -201,7 +200,7 @@ async def test_retry_learns_that_the_response_was_lost(client, key):
     path = f"/support/cases/{case['id']}/messages"
     async with client.post(path, json=MESSAGE, headers=key) as response:
         assert response.status == 200
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         lost = {"state": "applied", "status": None, "headers": None, "body": None}
         await tx.execute(idempotency_keys.update().values(lost | {"until": idempotency_keys.c.created_at}))
     await expect_problem(await client.post(path, json=MESSAGE, headers=key), 409, "idempotency_answer_lost")
@@ -238,7 +237,7 @@ async def test_response_is_sent_even_if_it_cannot_be_stored(client, key, monkeyp
     async def fail(*_):
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr(client.app[IDEMPOTENCY_SERVICE], "keep", fail)
+    monkeypatch.setattr(service_of(client).idempotency, "keep", fail)
     async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=key) as response:
         assert response.status == 201
         case = await response.json()

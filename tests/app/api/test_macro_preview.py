@@ -3,11 +3,10 @@
 import pytest
 
 from support_service.core.clock import utc_now
-from support_service.platform.database.component import DATABASE
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
-from support_service.timeline.component import TIMELINE_AGGREGATOR
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
+from tests.support.service import service_of
 
 pytestmark = pytest.mark.usefixtures("upstream_services")
 CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
@@ -120,10 +119,10 @@ async def test_variable_of_a_service_that_is_off_stays_in_the_text(make_client, 
     case = await open_case(client, context=CONTEXT)
     await save(client, "{{order.status}} {{payment.status}} {{shipment.status}}")
     now = utc_now()
-    async with unit_of_work(client.app[DATABASE], SYSTEM_ORIGIN) as work:
+    async with unit_of_work(service_of(client).database, SYSTEM_ORIGIN) as work:
         override = overrides.Override("fulfillment", None, "", now.replace(year=now.year + 1), now)
         await overrides.set_override(work, override)
-    await client.app[TIMELINE_AGGREGATOR].overrides.refresh()
+    await service_of(client).timeline.overrides.refresh()
     filled = await preview(client, case)
     assert filled["text"] == "paid {{payment.status}} {{shipment.status}}"
     assert unfilled(filled) == {"payment.status": "off", "shipment.status": "off"}

@@ -5,10 +5,10 @@ import pytest_asyncio
 
 from support_service.cases.erasure import erase_case
 from support_service.core.clock import utc_now
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import messages
 from tests.conftest import both_databases
 from tests.support.calls import add_message, list_cases, open_case, upload
+from tests.support.service import service_of
 
 pytestmark = both_databases
 
@@ -84,7 +84,7 @@ async def test_match_follows_the_messages_after_an_erasure(client):
     """The erased messages are no longer found, and a later one is."""
     case = await open_case(client, subject="A case", initialMessage={"authorType": "agent", "message": "a lamp"})
     await add_message(client, case, "another lamp")
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await erase_case(tx, case["id"], "erased", ())
     await add_message(client, case, "this lamp")
     await add_message(client, case, "bye")
@@ -96,7 +96,7 @@ async def test_message_of_an_earlier_release_is_not_taken_for_another(client):
     """A message without a document makes the place unknown; the case is found all the same."""
     case = await open_case(client, subject="A case")
     await add_message(client, case, "a chair")
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(
             messages.insert(),
             {

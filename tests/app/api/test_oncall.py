@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from support_service.api.panel_links import panel_id
-from support_service.attachments.component import ATTACHMENT_SERVICE
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
-from support_service.platform.database.component import DATABASE
-from support_service.timeline.component import TIMELINE_AGGREGATOR
 from support_service.timeline.source_health import RecentCalls
 from tests.support.calls import eventually, open_case
+from tests.support.service import service_of
 from tests.support.timings import PATIENT_API, patient_timings
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +72,7 @@ async def test_cards_link_runbooks_and_panels(make_client):
 async def test_failing_source_and_its_override_are_shown(make_client, upstream_services):
     """The card has the breaker, the share of errors and the last answer; with an override it is not a fault."""
     client = await make_client()
-    payment = client.app[TIMELINE_AGGREGATOR].sources["payment"]
+    payment = service_of(client).timeline.sources["payment"]
     payment.recent.record(0.1, "ok")
     for _ in range(3):
         payment.recent.record(2.50049, "timeout")
@@ -125,7 +123,7 @@ async def test_unavailable_database_is_reported(client, monkeypatch, silent):
             await asyncio.Event().wait()
         raise Unavailable("database_unavailable", "It can't be reached.")
 
-    monkeypatch.setattr(client.app[DATABASE], "ping", ping)
+    monkeypatch.setattr(service_of(client).database, "ping", ping)
     found = await state(client)
     assert (found["database"]["status"], found["database"]["answerSeconds"]) == ("unavailable", None)
     assert found["database"]["error"] == PROBLEM_CODES_BY_NAME["database_unavailable"].meaning
@@ -151,7 +149,7 @@ async def test_unavailable_redis_is_reported(make_client, redis):
 
 async def test_time_until_the_disk_is_full(client):
     """It follows from the free space of the last hour; a disk that does not fill has none."""
-    backlog = client.app[ATTACHMENT_SERVICE].backlog
+    backlog = service_of(client).attachments.backlog
     now = utc_now()
     backlog.free_history.clear()
     backlog.free_history.extend([(now - timedelta(minutes=10), 4_000), (now, 1_000)])

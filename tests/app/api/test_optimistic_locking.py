@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.sql import case_rows as cases_store
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import garbage, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_change_of_an_outdated_version_is_refused(client, case):
 async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(make_client, attachment_dir, monkeypatch):
     """A case that changes during its deletion keeps every file."""
     client = await make_client()
-    metrics, case = Scrape(client.app), await open_case_with_file(client)
+    metrics, case = Scrape(service_of(client).metrics), await open_case_with_file(client)
     await upload(client, case, b"another")
     old, lock = await read_etag(client, case), cases_store.lock
 
@@ -119,7 +119,7 @@ async def test_synthetic_case_is_deleted_with_all_its_files_or_not_at_all(make_c
     assert stored_files(attachment_dir) == []
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_deleted_total", reason="request") == 0  # synthetic cases do not count
-    assert await client.app[DATABASE].fetch_all(garbage.select()) == []
+    assert await service_of(client).database.fetch_all(garbage.select()) == []
 
 
 @pytest.mark.parametrize(

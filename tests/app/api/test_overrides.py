@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_log
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from tests.support.calls import eventually, expect_problem
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 PAYMENT = "/support/overrides/payment"
@@ -27,7 +27,7 @@ async def put(client, name, body, **headers):
 
 def in_effect(client, name):
     """Return the override in effect on a replica."""
-    return client.app[TIMELINE_AGGREGATOR].overrides.in_effect(name)
+    return service_of(client).timeline.overrides.in_effect(name)
 
 
 async def test_override_is_set_and_cleared(client):
@@ -41,7 +41,9 @@ async def test_override_is_set_and_cleared(client):
     async with client.delete(PAYMENT) as response:
         assert response.status == 204
     assert in_effect(client, "payment") is None
-    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.actor, audit_log.c.case_id))
+    rows = await service_of(client).database.fetch_all(
+        sa.select(audit_log.c.action, audit_log.c.actor, audit_log.c.case_id)
+    )
     assert [tuple(row) for row in rows] == [("override.set", "anyone", None), ("override.removed", "anyone", None)]
 
 

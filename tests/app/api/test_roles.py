@@ -9,11 +9,11 @@ import pytest_asyncio
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import tickets
 from tests.conftest import both_databases
 from tests.support.access.principals import MESSAGE, PERMISSIONS, REQUESTS, Principals, open_principals
 from tests.support.calls import api_routes, expect_problem, form, without_case_events
+from tests.support.service import service_of
 
 # The case is not synthetic, so it can't be deleted; and the other objects of these requests do not exist.
 REFUSED = {
@@ -377,7 +377,7 @@ async def test_retried_opening_reveals_nothing_of_a_case_with_another_customer(p
     new, key = {"subject": "A parcel", "channel": "web"}, {"Idempotency-Key": "opened"}
     case = await principals.read_json("customer", "POST", "/support/cases", json=new, headers=key)
     assert await principals.read_json("customer", "POST", "/support/cases", json=new, headers=key) == case
-    async with principals.client.app[DATABASE].transaction() as tx:
+    async with service_of(principals.client).database.transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(customer_id="customer-2"))
     await expect_problem(
         await principals.request("customer", "POST", "/support/cases", json=new, headers=key), 404, "case_not_found"

@@ -5,16 +5,16 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.component import CaseTimings
 from support_service.cases.erasure import erase_case
+from support_service.cases.opening import CaseTimings
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import messages, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, list_cases, list_subjects, open_case
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 pytestmark = both_databases
@@ -30,20 +30,20 @@ def timings():
 async def add_old_message(client, case, text, *, visibility="public"):
     """Add a message as a release without search documents does."""
     row = {"id": new_id(), "ticket_id": case["id"], "author_type": "agent", "message": text, "visibility": visibility}
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(tickets.update().where(tickets.c.id == case["id"]).values(version=tickets.c.version + 1))
         await tx.execute(messages.insert(), row | {"created_at": utc_now()})
 
 
 async def number_of_documents(client):
     """Return the number of search documents."""
-    (row,) = await client.app[DATABASE].fetch_all(sa.select(sa.func.count()).select_from(search_documents))
+    (row,) = await service_of(client).database.fetch_all(sa.select(sa.func.count()).select_from(search_documents))
     return row[0]
 
 
 async def forget(client, *conditions):
     """Delete search documents."""
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(search_documents.delete().where(*conditions))
 
 
@@ -75,7 +75,7 @@ async def test_the_match_of_a_repaired_case_is_its_message(client):
     await add_old_message(client, case, "the blue vase")
     await add_message(client, case, "the green lamp")
     await add_old_message(client, case, "the white plate")
-    await SearchRepair(client.app[DATABASE]).run()
+    await SearchRepair(service_of(client).database).run()
     await add_message(client, case, "the black pen")
     for text in ("the red chair", "the blue vase", "the green lamp", "the white plate", "the black pen"):
         assert await snippet(client, text.rpartition(" ")[2]) == text
@@ -85,8 +85,10 @@ async def test_internal_notes_stay_internal(client):
     """Customers do not find cases by the notes of an older replica."""
     case = await open_case(client)
     await add_old_message(client, case, "the fraud team", visibility="internal")
-    await SearchRepair(client.app[DATABASE]).run()
-    rows = await client.app[DATABASE].fetch_all(sa.select(search_documents.c.internal).order_by(search_documents.c.id))
+    await SearchRepair(service_of(client).database).run()
+    rows = await service_of(client).database.fetch_all(
+        sa.select(search_documents.c.internal).order_by(search_documents.c.id)
+    )
     assert [bool(row.internal) for row in rows] == [False, True]
 
 
@@ -96,11 +98,11 @@ async def test_nothing_erased_or_deleted_gets_a_document(client):
     await add_message(client, erased, "the red chair")
     for case in (erased, deleted):
         await add_old_message(client, case, "the blue vase")
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await erase_case(tx, erased["id"], "gone", [])
         await tx.execute(tickets.delete().where(tickets.c.id == deleted["id"]))
-    await SearchRepair(client.app[DATABASE]).run()
-    await SearchRepair(client.app[DATABASE]).check(repair=True)
+    await SearchRepair(service_of(client).database).run()
+    await SearchRepair(service_of(client).database).check(repair=True)
     assert await number_of_documents(client) == 1
     assert await list_subjects(client, q="vase") == await list_subjects(client, q="chair") == []
     assert await list_subjects(client, q=ERASED_TEXT) == []
@@ -111,8 +113,10 @@ async def test_replicas_that_repair_at_once_make_each_document_once(client):
     cases = [await open_case(client) for _ in range(6)]
     for case in cases:
         await add_old_message(client, case, "the blue vase")
-    await asyncio.gather(*(SearchRepair(client.app[DATABASE], SearchRepairTimings(SELDOM, 1)).run() for _ in range(4)))
-    await SearchRepair(client.app[DATABASE]).run()
+    await asyncio.gather(
+        *(SearchRepair(service_of(client).database, SearchRepairTimings(SELDOM, 1)).run() for _ in range(4))
+    )
+    await SearchRepair(service_of(client).database).run()
     assert await number_of_documents(client) == 2 * len(cases)
 
 
@@ -124,9 +128,9 @@ async def test_a_check_counts_what_is_missing_and_repairs_it(client):
     seq = sa.select(tickets.c.seq).where(tickets.c.id == lost["id"]).scalar_subquery()
     await forget(client, search_documents.c.id >= seq * (1 << 20), search_documents.c.id < (seq + 1) * (1 << 20))
     await add_old_message(client, marked, "the blue vase")
-    async with client.app[DATABASE].transaction() as tx:  # leaves a gap in the numbers of cases
+    async with service_of(client).database.transaction() as tx:  # leaves a gap in the numbers of cases
         await tx.execute(tickets.delete().where(tickets.c.id == deleted["id"]))
-    repair, progress = SearchRepair(client.app[DATABASE]), []
+    repair, progress = SearchRepair(service_of(client).database), []
     for wanted, repaired in ((False, 0), (True, 2)):
         found = await repair.check(repair=wanted, progress=progress.append)
         assert (found.cases, found.incomplete_cases, found.repaired_cases) == (3, 2, repaired)
@@ -135,4 +139,6 @@ async def test_a_check_counts_what_is_missing_and_repairs_it(client):
     assert sorted(await list_subjects(client, q="chair")) == ["Case 0", "Case 3"]
     assert await list_subjects(client, q='"case 0"') == ["Case 0"]
     assert (await repair.check(repair=False)).incomplete_cases == 0
-    assert await client.app[DATABASE].fetch_all(sa.select(messages.c.id).where(sa.text("NOT has_document"))) == []
+    assert (
+        await service_of(client).database.fetch_all(sa.select(messages.c.id).where(sa.text("NOT has_document"))) == []
+    )

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.clocks.component import SlaTimings
+from support_service.cases.clocks.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from support_service.desk.component import DeskLimits
+from support_service.service import DeskLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
 from tests.support.service_levels import HOUR, move_due_times

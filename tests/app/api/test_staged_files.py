@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest_asyncio
 
 from support_service.attachments.case_files import CaseFileLimits
-from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.attachments.opening import AttachmentTimings
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Changes
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 NEW_CASE = {
@@ -204,7 +205,7 @@ async def test_the_last_message_of_a_case_names_files(case):
 
 async def test_a_staged_file_is_in_the_backlog_from_its_message_on(case):
     """The number of stored files counts it at its upload, and not again. Its bytes stay the same."""
-    changes = Changes(case.principals.client.app)
+    changes = Changes(service_of(case.principals.client).metrics)
     file = await case.stage(data=b"12345")
     assert changes.nonzero("support_attachment_stored_total") == {"text/plain": 1}
     assert changes.value("support_attachment_backlog_bytes") == 0

@@ -7,7 +7,6 @@ import pytest
 import pytest_asyncio
 
 from support_service.attachments import attachment_rows
-from support_service.platform.database.component import DATABASE
 from tests.support.attachments.raw_uploads import (
     BODIES,
     END,
@@ -21,6 +20,7 @@ from tests.support.attachments.raw_uploads import (
     write_chunk,
 )
 from tests.support.calls import eventually, expect_problem, form, open_case, read_case, stored_files
+from tests.support.service import service_of
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,12 @@ async def case(client):
 @pytest_asyncio.fixture(loop_scope="module")
 async def nothing_is_stored(client, case, attachment_dir, metric_changes):
     """Check after the test that no file, row or total was stored and nothing was counted."""
-    before = stored_files(attachment_dir), await attachment_rows.ledger_totals(client.app[DATABASE], "local")
+    before = stored_files(attachment_dir), await attachment_rows.ledger_totals(service_of(client).database, "local")
     yield
-    assert (stored_files(attachment_dir), await attachment_rows.ledger_totals(client.app[DATABASE], "local")) == before
+    assert (
+        stored_files(attachment_dir),
+        await attachment_rows.ledger_totals(service_of(client).database, "local"),
+    ) == before
     assert (await read_case(client, case))["attachments"] == []
     assert metric_changes.value("support_attachment_backlog_bytes") == 0
     assert metric_changes.total("support_attachment_stored_total") == 0

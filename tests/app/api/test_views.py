@@ -7,12 +7,12 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.model.requests import CaseFilters, CaseQuery
-from support_service.desk.component import DeskLimits
 from support_service.desk.views import ViewLimits
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import views
+from support_service.service import DeskLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
+from tests.support.service import service_of
 from tests.support.timings import EVERY_VIEW_COUNTED, patient_timings
 
 VIEWS = "/support/views"
@@ -282,7 +282,7 @@ async def test_analyst_counts_nothing_by_masked_data(principals):
             assert "'cases:search'" in problem["detail"]
     assert (await principals.read_json("analyst", "GET", f"{VIEWS}/{view['id']}"))["count"] == 1
     for stored in ({"customerId": "c"}, {"filterOfALaterRelease": "x"}):
-        async with principals.client.app[DATABASE].transaction() as tx:
+        async with service_of(principals.client).database.transaction() as tx:
             await tx.execute(views.update().where(views.c.id == view["id"]).values(query=stored))
         found = await principals.read_json("analyst", "GET", f"{VIEWS}/{view['id']}")
         assert (found["query"], found["count"], found["more"]) == (stored, None, False)

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import audit_log, webhook_deliveries
 from tests.support.calls import expect_problem
 from tests.support.events.webhooks import store_deliveries
+from tests.support.service import service_of
 
 DELIVERIES = "/support/webhook-deliveries"
 NOON = datetime(2026, 5, 12, 12, tzinfo=UTC)
@@ -24,13 +24,13 @@ async def page(client, **query):
 
 async def states(client):
     """Return the state of each delivery."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries).order_by(webhook_deliveries.c.seq))
+    rows = await service_of(client).database.fetch_all(sa.select(webhook_deliveries).order_by(webhook_deliveries.c.seq))
     return [(row.seq, row.state, row.tries, row.reason) for row in rows]
 
 
 async def audited(client):
     """Return the audit log."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
+    rows = await service_of(client).database.fetch_all(sa.select(audit_log.c.action, audit_log.c.changes))
     return [(row.action, row.changes) for row in rows]
 
 

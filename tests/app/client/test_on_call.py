@@ -6,9 +6,9 @@ import pytest
 
 from support_service.client import NotFound, VersionConflict
 from support_service.core.clock import utc_now
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import webhook_deliveries
 from tests.support.events.dead_letters import give_up
+from tests.support.service import service_of
 
 PAST = datetime(2026, 5, 12, 12, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ async def test_override_is_set_replaced_and_cleared(api):
 
 
 async def test_dead_letters_are_listed_replayed_and_dropped(client, api):
-    await give_up(client.app, *(f"event {number}" for number in range(3)))
+    await give_up(client, *(f"event {number}" for number in range(3)))
     first, second, third = await listed(api.list_dead_letters(page_size=2))
     assert (first.event, first.reason, first.tries) == ("event 0", "no good", 5)
     await api.drop_dead_letter(second.id)
@@ -60,7 +60,7 @@ async def test_deliveries_are_listed_replayed_and_dropped(client, api):
         "since": PAST,
         "reason": "why",
     }
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         for hours in range(3):
             await tx.execute(webhook_deliveries.insert(), row | {"due": PAST + timedelta(hours=hours)})
     latest, middle, _ = await listed(api.list_deliveries(page_size=2))

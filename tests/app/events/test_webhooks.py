@@ -15,11 +15,11 @@ from support_service.events.deliveries import replay_deliveries
 from support_service.events.outbox import delete_published
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
 from tests.support.events.webhooks import SECRET
+from tests.support.service import service_of
 from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
 
 DELIVERIES = "support_webhook_deliveries_total"
@@ -44,13 +44,13 @@ def environment(environment, endpoint):
 
 async def change(client, **values):
     """Change every delivery."""
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.execute(webhook_deliveries.update().values(values))
 
 
 async def states(client):
     """The states of all deliveries."""
-    rows = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.state))
+    rows = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.state))
     return sorted(row[0] for row in rows)
 
 
@@ -106,7 +106,7 @@ async def test_a_redirect_is_a_failed_try(client, endpoint, metrics, status):
     endpoint.status, endpoint.headers = status, {"Location": "/elsewhere"}
     await open_case(client)
     await eventually(lambda: outcomes(metrics, "retried") >= 2)
-    reasons = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.reason))
+    reasons = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.reason))
     assert [reason for (reason,) in reasons] == [f"The endpoint responded {status}."] * 2
 
 
@@ -127,7 +127,7 @@ async def test_interim_answers_of_an_endpoint_are_limited(client, endpoint, metr
     await open_case(client)
     await endpoint.got(2)
     await eventually(lambda: outcomes(metrics, "retried") >= 2)
-    reasons = await client.app[DATABASE].fetch_all(sa.select(webhook_deliveries.c.reason))
+    reasons = await service_of(client).database.fetch_all(sa.select(webhook_deliveries.c.reason))
     assert all("too many interim answers" in reason for (reason,) in reasons)
 
 
@@ -138,7 +138,7 @@ async def test_endpoint_that_answers_410_gets_no_retry(client, endpoint, metrics
     await endpoint.got(2)
     await wait_for_states(client, ["failed"] * 2)
     assert outcomes(metrics, "failed") == 2
-    ((reason, tries), _) = await client.app[DATABASE].fetch_all(
+    ((reason, tries), _) = await service_of(client).database.fetch_all(
         sa.select(webhook_deliveries.c.reason, webhook_deliveries.c.tries)
     )
     assert ("410" in reason, tries) == (True, 1)
@@ -160,7 +160,7 @@ async def test_deliveries_of_a_removed_endpoint_fail(client, make_client, endpoi
 async def test_old_deliveries_are_deleted(make_client):
     """Delivered ones after a day, failed ones after 30 days, in any number."""
     client = await make_client(timings=patient_timings(events=patient_events(backlog_refresh_interval=0.1)))
-    database, now = client.app[DATABASE], datetime.now(UTC)
+    database, now = service_of(client).database, datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
         for state, days, number in (
@@ -202,7 +202,7 @@ async def test_webhooks_are_delivered_while_redis_is_down(make_client, endpoint,
     """This holds for any number of events in the outbox."""
     client = await make_client(SUPPORT_REDIS_URL=redis.url)
     redis.kill()
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         told = json.dumps({"id": "old"})
         row = {"type": "support.case.updated.v1", "at": "2026-01-01T00:00:00Z", "event": told, "fanned_out": True}
         await tx.execute(outbox.insert(), [row] * (RelayTimings().publish_batch + 50))

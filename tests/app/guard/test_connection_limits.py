@@ -11,19 +11,20 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from support_service.app import Timings
 from support_service.guard.addresses import TrustedProxies
-from support_service.guard.component import CONNECTION_LIMITS, READINESS, GuardTimings
 from support_service.guard.connection_limits import (
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionLimitSettings,
     ConnectionTimings,
 )
+from support_service.guard.guard import GuardTimings
 from support_service.platform.background import run_in_background
+from support_service.service import Timings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 RETRY_INTERVAL = ConnectionTimings().eviction_retry_interval
 CUT = "support_connection_cut_total"
@@ -86,7 +87,7 @@ async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_
     whole = raw.startswith(GOOD)
     within = "2" if whole else "0.4"  # the first request is to be answered in that time
     client = await make_client(SUPPORT_HEADER_TIMEOUT=within, SUPPORT_IDLE_TIMEOUT="60")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     reader, writer = await connect(client)
     if whole:
         assert await ask(reader, writer) == 200
@@ -104,7 +105,7 @@ async def test_connection_is_closed_when_its_headers_do_not_arrive_in_time(make_
 
 async def test_idle_connection_between_complete_requests_stays_open(client):
     """The header timeout applies to incomplete headers only; the idle timeout applies between requests."""
-    limits, now = client.app[CONNECTION_LIMITS], asyncio.get_running_loop().time
+    limits, now = service_of(client).guard.connections, asyncio.get_running_loop().time
     async with connections(client, 1) as ((_, writer),):
         (connection,) = limits.connections
         await eventually(lambda: connection.idle_since() is not None)
@@ -119,7 +120,7 @@ async def test_idle_connection_is_closed_after_the_keep_alive_timeout(make_clien
     client = await make_client(SUPPORT_IDLE_TIMEOUT="0.3")
     async with connections(client, 1) as ((reader, _),):
         assert await ends(reader) == b""
-    await eventually(lambda: Scrape(client.app).value(OPEN) == 0)
+    await eventually(lambda: Scrape(service_of(client).metrics).value(OPEN) == 0)
 
 
 async def test_connection_with_an_unread_refused_body_is_closed_soon(client):
@@ -135,11 +136,11 @@ async def test_client_that_does_not_read_its_response_is_disconnected(make_clien
     """Its connection is closed, and the buffered response is freed."""
     client = await make_client(SUPPORT_SEND_TIMEOUT="0.4", SUPPORT_IDLE_TIMEOUT="60")
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     deaf = await narrow(client, 4096)
     await asyncio.get_running_loop().sock_sendall(deaf, f"GET {file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     for number in (1, 0):  # what is looked at costs nothing: a look at metrics holds up the service in this process
-        await eventually(lambda number=number: client.app[READINESS].in_progress == number)
+        await eventually(lambda number=number: service_of(client).readiness.in_progress == number)
     assert metrics.nonzero(CUT) == {"unread": 1}
     deaf.close()
 
@@ -152,7 +153,7 @@ async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
     )
     file = (await upload(client, await open_case(client), bytes(20_000_000)))["uri"]
     await client.session.close()
-    limits = client.app[CONNECTION_LIMITS]
+    limits = service_of(client).guard.connections
     await eventually(lambda: not limits.connections)
     slow, writer = await asyncio.open_connection(sock=await narrow(client, 65_536))
     writer.write(f"GET {file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -175,7 +176,7 @@ async def test_client_that_reads_slowly_gets_the_whole_response(make_client):
 async def test_longest_idle_connection_is_closed_at_the_limit(make_client):
     """At the limit a new connection replaces the one that was idle for longest. Connections in use stay."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     made = []
     for number in range(8):
         made.append(await connect(client, f"127.0.0.{2 + number // 2}"))
@@ -194,13 +195,13 @@ async def test_longest_idle_connection_is_closed_at_the_limit(make_client):
 async def test_new_connection_is_refused_if_none_is_idle(make_client):
     """If every connection is in use, a new one is closed at once and counted. It is accepted once another ends."""
     client = await make_client(SUPPORT_CONNECTIONS="8")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     busy = []
     for number in range(8):
         busy.append(await connect(client, f"127.0.0.{2 + number // 2}"))
         busy[-1][1].write(b"POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         busy[-1][1].write(b"Content-Length: 10\r\n\r\n{")
-    await eventually(lambda: client.app[READINESS].waiting_for_client == 8)
+    await eventually(lambda: service_of(client).readiness.waiting_for_client == 8)
     reader, writer = await connect(client, "127.0.0.9")
     assert await ends(reader) == b""
     writer.close()
@@ -218,7 +219,7 @@ async def test_connections_of_one_address_are_limited(make_client):
     # Connections with a body that the service does not read stay open.
     timings = Timings(guard=GuardTimings(connections=ConnectionTimings(lingering_time=60)))
     client = await make_client(timings=timings, SUPPORT_CONNECTIONS="16")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     async with connections(client, 4, "127.0.0.2") as others, connections(client, 12, "127.0.0.3"):
         assert metrics.value(OPEN) == 8
         assert metrics.nonzero(CUT) == {"idle": 8}
@@ -238,12 +239,12 @@ async def test_trusted_proxy_has_no_limit_per_address(make_client):
     """All clients behind a proxy share its address, so only the total limit applies."""
     client = await make_client(SUPPORT_CONNECTIONS="16", SUPPORT_TRUSTED_PROXIES="127.0.0.2")
     async with connections(client, 16, "127.0.0.2"):
-        assert Scrape(client.app).value(OPEN) == 16
+        assert Scrape(service_of(client).metrics).value(OPEN) == 16
 
 
 async def test_every_way_of_closing_frees_the_connection_slot(client):
     """The slot is free again, however the connection ends."""
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     for raw in (b"", GOOD, b"nonsense\r\n\r\n", b"GET /li", BODY):
         for reset in (False, True):
             _, writer = await connect(client)
@@ -254,7 +255,7 @@ async def test_every_way_of_closing_frees_the_connection_slot(client):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.close()
     await eventually(lambda: metrics.value(OPEN) == 0)
-    assert not client.app[CONNECTION_LIMITS].addresses
+    assert not service_of(client).guard.connections.addresses
 
 
 class IdleConnection:
@@ -306,7 +307,7 @@ def test_garbage_collections_skip_tracked_connections():
 
 async def test_closed_connection_is_never_overdue(client):
     """Code that still refers to it has nothing to wait for, and closing it again does nothing."""
-    limits = client.app[CONNECTION_LIMITS]
+    limits = service_of(client).guard.connections
     async with connections(client, 1):
         (connection,) = limits.connections
     await eventually(lambda: not limits.connections)
@@ -317,7 +318,7 @@ async def test_closed_connection_is_never_overdue(client):
 
 async def test_internal_error_below_the_handlers_is_a_500(client, caplog):
     """The response is aiohttp's, the traceback is in the log, and no refusal is counted."""
-    limits = client.app[CONNECTION_LIMITS]
+    limits = service_of(client).guard.connections
     async with connections(client, 1):
         (connection,) = limits.connections
         request = make_mocked_request("GET", "/livez", writer=SimpleNamespace(output_size=0))

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from support_service.guard.admission import MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS
-from support_service.guard.component import ADMISSION, READINESS
 from support_service.guard.overload import LATE_CHECKS_BEFORE_SHEDDING
-from support_service.platform.telemetry.component import TelemetryTimings
+from support_service.platform.telemetry.telemetry import TelemetryTimings
 from tests.support.attachments.raw_uploads import PART, send_open, write_chunk
 from tests.support.calls import add_message, eventually, expect_problem, open_case
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 TURNED_AWAY = "support_request_turned_away_total"
@@ -20,7 +20,7 @@ HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 async def test_rate_of_an_address_is_limited(make_client):
     """Responses state the policy and the remaining requests. Over the limit they are 429 with Retry-After."""
     client = await make_client(SUPPORT_RATE_LIMIT_ADDRESS="3/h")
-    client.app[ADMISSION].by_address.clock = lambda: 1000.0
+    service_of(client).admission.by_address.clock = lambda: 1000.0
     for left in (2, 1, 0):
         async with client.get("/support/cases") as response:
             assert response.status == 200
@@ -30,7 +30,7 @@ async def test_rate_of_an_address_is_limited(make_client):
     assert response.headers["Retry-After"] == "1200"
     assert response.headers["RateLimit"] == '"address";r=0;t=3600'
     assert "3 requests in 3600 s" in (await expect_problem(response, 429, "rate_limited"))["detail"]
-    assert Scrape(client.app).nonzero(TURNED_AWAY) == {"address": 1}
+    assert Scrape(service_of(client).metrics).nonzero(TURNED_AWAY) == {"address": 1}
     for path in HEALTH:
         async with client.get(path) as response:
             assert response.status == 200
@@ -45,7 +45,7 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
         assert response.headers["RateLimit-Policy"] == '"address";q=9;w=3600, "principal";q=1;w=3600'
         assert response.headers["RateLimit"] == '"address";r=8;t=400, "principal";r=0;t=3600'
     await expect_problem(await client.get("/support/cases"), 429, "rate_limited")
-    assert Scrape(client.app).nonzero(TURNED_AWAY) == {"principal": 1}
+    assert Scrape(service_of(client).metrics).nonzero(TURNED_AWAY) == {"principal": 1}
     async with client.get("/livez") as response:
         assert response.status == 200
 
@@ -55,7 +55,7 @@ async def test_rate_of_a_caller_is_limited_beside_that_of_its_address(make_clien
 async def test_long_response_counts_as_several_requests(make_client, query, left, admitted, concurrent):
     """Of ten reads only those within the caller's rate succeed, in sequence or concurrently."""
     client = await make_client(SUPPORT_RATE_LIMIT="40/h")
-    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    service_of(client).admission.by_principal.clock = lambda: 1000.0
     case = await open_case(client)
     for _ in range(20):
         await add_message(client, case, "x" * 60_000)
@@ -126,7 +126,7 @@ async def test_late_event_loop_sheds_requests(make_client):
     """While the loop is late, requests get 503 with Retry-After; health and metrics are served. Then it recovers."""
     never = patient_timings(telemetry=TelemetryTimings(lag_sample_interval=3600))  # the test says how late it is
     client = await make_client(SUPPORT_SHED_LAG="0.5", timings=never)
-    metrics, overload = Scrape(client.app), client.app[ADMISSION].overload
+    metrics, overload = Scrape(service_of(client).metrics), service_of(client).admission.overload
     for _ in range(LATE_CHECKS_BEFORE_SHEDDING + 8):
         overload.record_lag(60)
     answers = [await client.get("/support/cases") for _ in range(32)]
@@ -160,7 +160,7 @@ async def test_concurrent_requests_are_limited(make_client, orders):
     async with send_open(client, case) as (_, one), send_open(client, case) as (_, two):
         for writer in (one, two):
             await write_chunk(writer, PART)
-        readiness = client.app[READINESS]
+        readiness = service_of(client).readiness
         await eventually(lambda: readiness.waiting_for_client == 2)
         busy = [asyncio.create_task(client.post(path)) for _ in range(2)]
         await eventually(lambda: readiness.in_progress - readiness.waiting_for_client == 2)
@@ -172,13 +172,13 @@ async def test_concurrent_requests_are_limited(make_client, orders):
             assert answer.status == 200
         async with client.get("/support/cases") as response:
             assert response.status == 200
-    assert Scrape(client.app).nonzero(TURNED_AWAY) == {"requests": 1}
+    assert Scrape(service_of(client).metrics).nonzero(TURNED_AWAY) == {"requests": 1}
 
 
 async def test_long_response_to_a_change_is_sent_even_over_the_rate(make_client):
     """It counts against the rate, but the caller still learns what was changed."""
     client = await make_client(SUPPORT_RATE_LIMIT="22/h")
-    client.app[ADMISSION].by_principal.clock = lambda: 1000.0
+    service_of(client).admission.by_principal.clock = lambda: 1000.0
     case = await open_case(client)
     for _ in range(9):
         await add_message(client, case, "é" * 65_000)  # 2.3 MB with the timeline: a long answer costs 8 requests more

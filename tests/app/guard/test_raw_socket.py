@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from support_service.guard.component import READINESS
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.examples import examples
+from tests.support.service import service_of
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -167,7 +167,7 @@ async def test_body_that_becomes_malformed_is_refused_at_once(client, address, b
     reader, writer = await asyncio.open_connection(*address)
     with closing(writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + beginning)
-        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        await eventually(lambda: service_of(client).readiness.waiting_for_client)
         writer.write(rest)
         async with asyncio.timeout(GENEROUS_TIMEOUT):
             stream = await reader.read()
@@ -187,7 +187,7 @@ async def test_malformed_trailer_is_refused_at_once(client, address, rest):
     reader, writer = await asyncio.open_connection(*address)
     with closing(writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
-        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        await eventually(lambda: service_of(client).readiness.waiting_for_client)
         writer.write(rest)
         async with asyncio.timeout(GENEROUS_TIMEOUT):
             stream = await reader.read()
@@ -201,7 +201,7 @@ async def test_trailers_that_arrive_later_are_read(client, address, rest):
     reader, writer = await asyncio.open_connection(*address)
     with closing(writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n")
-        await eventually(lambda: client.app[READINESS].waiting_for_client)
+        await eventually(lambda: service_of(client).readiness.waiting_for_client)
         for number in range(len(rest)):
             writer.write(rest[number : number + 1])
             await asyncio.sleep(0)

@@ -8,11 +8,12 @@ from contextlib import closing, contextmanager
 import pytest
 import pytest_asyncio
 
-from support_service.app import Timings
-from support_service.guard.component import GuardTimings
+from support_service.guard.guard import GuardTimings
+from support_service.service import Timings
 from tests.support.attachments.raw_uploads import END, FORM, PART, send_body, send_open, write_chunk
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 DATA = b"hello"
 SHA256 = hashlib.sha256(DATA).digest()
@@ -206,7 +207,7 @@ async def test_stalled_body_is_refused(make_client):
 async def test_concurrent_uploads_are_limited(make_client):
     """One over the limit gets Retry-After before its body is read. It is accepted once another has ended."""
     client = await make_client(SUPPORT_ATTACHMENT_UPLOADS="2")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     case = await open_case(client)
     gauge = "support_attachment_uploads"
     async with send_open(client, case) as (_, one), send_open(client, case) as (_, two):
@@ -230,7 +231,7 @@ async def test_upload_that_would_use_the_disk_reserve_is_refused(make_client, at
         response = await client.post(f"/support/cases/{case['id']}/attachments", data=form(DATA))
     assert response.headers["Retry-After"] == "60"
     await expect_problem(response, 507, "storage_full")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.value("support_attachment_rejected_total", reason="storage_full") == 1
     assert metrics.value("support_attachment_disk_free_bytes") > 0
 

@@ -11,15 +11,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support_service.app import Timings
-from support_service.guard.component import ADMISSION, CONNECTION_LIMITS, READINESS, GuardTimings
 from support_service.guard.connection import HttpConnection
 from support_service.guard.connection_limits import ConnectionTimings
+from support_service.guard.guard import GuardTimings
 from support_service.guard.server import SLICE_BYTES, SlicedBody
 from support_service.guard.unread_answers import STREAM_BYTES
+from support_service.service import Timings
 from tests.support.calls import add_message, eventually, expect_problem, open_case, upload
 from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 ABORTED = 10
 TURNED_AWAY = "support_request_turned_away_total"
@@ -47,7 +48,7 @@ def in_memory():
 
 async def request_and_leave(client, raw, *, ready, by_service=False):
     """Send a request, wait until `ready`, and end the connection: the client resets it, or the service cuts it."""
-    limits, readiness = client.app[CONNECTION_LIMITS], client.app[READINESS]
+    limits, readiness = service_of(client).guard.connections, service_of(client).readiness
     connection = await narrow(client, 4096)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     await asyncio.get_running_loop().sock_sendall(connection, raw)
@@ -63,7 +64,7 @@ async def request_and_leave(client, raw, *, ready, by_service=False):
 
 def has_unread_answer(client):
     """Whether the service keeps bytes that the client has not read."""
-    return any(connection.unread_bytes() for connection in client.app[CONNECTION_LIMITS].connections)
+    return any(connection.unread_bytes() for connection in service_of(client).guard.connections.connections)
 
 
 async def large_answers(client):
@@ -85,7 +86,7 @@ async def paths(client):
 @pytest.mark.parametrize("kind", ["json", "download"])
 async def test_unread_response_is_freed_with_its_connection(client, paths, kind, by_service):
     """When the client has gone, the response is freed at once, without a garbage collection."""
-    limits = client.app[CONNECTION_LIMITS]
+    limits = service_of(client).guard.connections
     raw = request_of(paths[kind])
     await client.session.close()
     await eventually(lambda: not limits.connections)
@@ -96,7 +97,7 @@ async def test_unread_response_is_freed_with_its_connection(client, paths, kind,
 
 async def test_body_of_an_aborted_request_is_freed_at_once(client):
     """The received part of the body is freed without a garbage collection."""
-    readiness = client.app[READINESS]
+    readiness = service_of(client).readiness
     head = "POST /support/cases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     raw = f"{head}Content-Length: 900000\r\n\r\n{'x' * 800_000}".encode()
     async with without_collector():
@@ -116,7 +117,7 @@ def request_of(path, *headers):
 @asynccontextmanager
 async def unread(client, path, *headers, source="127.0.0.1"):
     """Connections that do not read their answers, so many that the service refuses some of their requests."""
-    metrics, made = Scrape(client.app), []
+    metrics, made = Scrape(service_of(client).metrics), []
     try:
         for _ in range(8):
             made.append(await narrow(client, 4096, source))
@@ -156,7 +157,7 @@ async def test_caller_with_too_many_unread_responses_is_refused(limited):
         assert refusal.headers["Retry-After"] == "1"
         assert await status(client, "/livez") == 200
         assert await status(other, client.make_url(paths["json"])) == 200
-    await eventually(lambda: not client.app[ADMISSION].unread.callers)
+    await eventually(lambda: not service_of(client).admission.unread.callers)
     assert await status(client, paths["json"]) == 200
 
 
@@ -185,8 +186,8 @@ async def test_unread_downloads_are_limited(make_client):
     paths = await large_answers(client)
     async with unread(client, paths["download"]):
         await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
-        assert client.app[ADMISSION].unread.callers == {"address 127.0.0.1"}
-    await eventually(lambda: not client.app[ADMISSION].unread.callers)
+        assert service_of(client).admission.unread.callers == {"address 127.0.0.1"}
+    await eventually(lambda: not service_of(client).admission.unread.callers)
 
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):
@@ -195,7 +196,7 @@ async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_cli
     client = await make_client(timings=timings, SUPPORT_SEND_TIMEOUT="14400", SUPPORT_SEND_RATE="1000")
     paths = await large_answers(client)
     await client.session.close()
-    limits = client.app[CONNECTION_LIMITS]
+    limits = service_of(client).guard.connections
     await eventually(lambda: not limits.connections)
     slow = await narrow(client, 4096)
     await asyncio.get_running_loop().sock_sendall(slow, request_of(paths["json"]) * 3)
@@ -232,14 +233,14 @@ async def test_unread_responses_use_no_more_memory_than_is_counted(limited, requ
     client, paths = limited
     line = request_line.format(paths["json"])
     raw = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode() * 4
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     gc.collect()
     made = [await narrow(client, 4096) for _ in range(8)]
     for each in made:
         await asyncio.get_running_loop().sock_sendall(each, raw)
     await eventually(lambda: metrics.nonzero(TURNED_AWAY).keys() == {"unread"} and has_unread_answer(client))
     assert bytes_held() <= int(CALLER_LIMIT) + len(made) * STREAM_BYTES
-    assert max(each.unread_bytes() for each in client.app[CONNECTION_LIMITS].connections) <= STREAM_BYTES
+    assert max(each.unread_bytes() for each in service_of(client).guard.connections.connections) <= STREAM_BYTES
     for each in made:
         each.close()
 
@@ -250,6 +251,6 @@ async def test_response_is_freed_when_it_was_sent(client, paths, method):
     async with client.request(method, paths["json"], params={"includeTimeline": "true"}) as response:
         await response.read()
         assert response.status == 200
-    assert client.app[CONNECTION_LIMITS].connections
+    assert service_of(client).guard.connections.connections
     gc.collect()
     await eventually(lambda: bytes_held() < SLICE_BYTES)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import metadata
 from support_service.stream.presence import PresenceTimings
 from support_service.stream.service import StreamTimings
 from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, open_case, read_case
+from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_timings
 
@@ -82,7 +82,9 @@ async def test_presence_is_in_no_table(client):
 
     async def rows():
         return {
-            table.name: (await client.app[DATABASE].fetch_all(sa.select(sa.func.count()).select_from(table)))[0][0]
+            table.name: (await service_of(client).database.fetch_all(sa.select(sa.func.count()).select_from(table)))[0][
+                0
+            ]
             for table in metadata.sorted_tables
             if table.name not in ("outbox", "leases")
         }

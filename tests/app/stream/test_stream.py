@@ -8,16 +8,14 @@ import pytest
 
 from support_service.client import Change
 from support_service.core.clock import utc_now
-from support_service.guard.component import READINESS
 from support_service.platform.access.tokens import edit_token_file
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import case_clocks
-from support_service.stream.component import CHANGE_STREAM
 from support_service.stream.feed import FeedTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.access.fixtures import write_token
 from tests.support.calls import add_message, eventually, expect_problem, open_case, read_case
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.stream import PATH, follow
 from tests.support.stream_desk import MESSAGE, open_desk, quick
 
@@ -156,7 +154,7 @@ async def test_a_breach_is_for_customers_only_if_they_see_the_clock(desk):
     hidden = await desk.open_case(customerId="customer-1")
     await desk.publish_all()
     async with desk.follow("ann") as ann, desk.follow("supervisor") as all_changes:
-        async with desk.client.app[DATABASE].transaction() as tx:
+        async with service_of(desk.client).database.transaction() as tx:
             await tx.execute(case_clocks.update().values(due_at=utc_now() - timedelta(hours=1)))
         for case in (hidden, shown):
             await desk.add(case, authorType="agent", message="Sorry.")  # reports the breach, unless it is reported
@@ -254,7 +252,7 @@ async def test_a_position_that_was_removed_asks_to_read_again(make_client):
 async def test_a_client_that_does_not_read_is_disconnected(make_client):
     """Its queue is bounded; other clients get everything."""
     client = await make_client(timings=quick(queue=QueueLimits(events=60)))
-    subscribers = client.app[CHANGE_STREAM].subscribers
+    subscribers = service_of(client).stream.subscribers
     async with follow(client) as reader:
         async with client.get(PATH, read_bufsize=1024) as lazy:
             await eventually(lambda: len(subscribers) == 2)
@@ -266,7 +264,7 @@ async def test_a_client_that_does_not_read_is_disconnected(make_client):
                 sent += 1
             await eventually(lambda: len(reader.changes) == sent)
         assert not reader.ended
-        closed = Scrape(client.app).value("support_stream_closed_total", reason="slow")
+        closed = Scrape(service_of(client).metrics).value("support_stream_closed_total", reason="slow")
         assert closed == 1
 
 
@@ -281,7 +279,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(desk, token_file):
             ]
         await eventually(lambda: lan.ended and minh.ended)
         assert not ann.ended
-    closed = Scrape(desk.client.app).value("support_stream_closed_total", reason="revoked")
+    closed = Scrape(service_of(desk.client).metrics).value("support_stream_closed_total", reason="revoked")
     assert closed == 2
 
 
@@ -310,9 +308,9 @@ async def test_a_caller_has_a_limited_number_of_streams(make_client, token_file)
             return response.status == 200
 
     await eventually(admitted)
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.value("support_request_turned_away_total", reason="streams") == 2
-    await eventually(lambda: Scrape(client.app).value("support_stream_open") == 0)
+    await eventually(lambda: Scrape(service_of(client).metrics).value("support_stream_open") == 0)
 
 
 async def test_the_number_of_streams_is_limited_in_total(make_client):
@@ -327,7 +325,7 @@ async def test_streams_send_pending_changes_before_they_end_at_shutdown(client):
     async with follow(client) as stream:
         await open_case(client)
         await eventually(lambda: stream.changes)
-        client.app[READINESS].close_streams()
+        service_of(client).readiness.close_streams()
         await eventually(lambda: stream.ended)
         assert len(stream.retries) == 2
         assert stream.retries[1] >= 500
@@ -347,7 +345,7 @@ async def test_a_silent_stream_gets_comments_with_its_position(make_client):
 
 async def test_a_stream_is_not_a_slow_request(client):
     """It counts with the time to its first byte, and does not occupy the limit of concurrent requests."""
-    readiness = client.app[READINESS]
+    readiness = service_of(client).readiness
     async with follow(client):
         await eventually(lambda: readiness.streams == 1)
         assert readiness.waiting_for_client == 1

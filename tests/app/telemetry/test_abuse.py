@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from support_service.api.routes import ROUTES
-from support_service.platform.telemetry.component import METRICS
 from tests.support.calls import GENEROUS_TIMEOUT, open_case
 from tests.support.scrape import Scrape, parse
+from tests.support.service import service_of
 
 REQUESTS = 2_000
 CONNECTIONS = 16
@@ -149,7 +149,7 @@ async def test_concurrent_scrapes_are_complete_and_consistent(client, metrics):
 
 async def test_waiting_scrapes_share_one_rendering(client):
     """Scrapes that arrive during a rendering share the next one, even if one of them is cancelled."""
-    metrics = client.app[METRICS]
+    metrics = service_of(client).metrics
     started, release, renderings = threading.Event(), threading.Event(), []
 
     def observe(_options):
@@ -178,7 +178,7 @@ async def test_two_apps_in_one_process_count_separately_under_load(make_client):
     one, two = await make_client(), await make_client()
     await asyncio.gather(*(open_case(one) for _ in range(20)), *(open_case(two, channel="chat") for _ in range(30)))
     await asyncio.gather(*(two.get("/nowhere") for _ in range(5)))
-    first, second = Scrape(one.app), Scrape(two.app)
+    first, second = Scrape(service_of(one).metrics), Scrape(service_of(two).metrics)
     assert first.nonzero("support_ticket_created_total") == {"email": 20}
     assert second.nonzero("support_ticket_created_total") == {"chat": 30}
     assert first.total("http_server_request_duration_seconds_count") == 20

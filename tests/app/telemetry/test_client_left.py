@@ -10,6 +10,7 @@ from support_service.attachments.uploader import REJECTIONS
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 REJECTED = "support_attachment_rejected_total"
 HTTP = "http_server_request_duration_seconds_count"
@@ -93,7 +94,7 @@ async def test_aborted_download_is_counted_as_client_left(make_client):
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert b" 200 " in await reader.readline()
     writer.transport.abort()
-    scrape = Scrape(client.app)
+    scrape = Scrape(service_of(client).metrics)
     route = "/support/cases/{case_id}/attachments/{attachment_id}/{filename}"
     await eventually(lambda: any(given["http_route"] == route for given in scrape.nonzero_labels(HTTP)))
     (counted,) = [given for given in scrape.nonzero_labels(HTTP) if given["http_route"] == route]
@@ -103,7 +104,7 @@ async def test_aborted_download_is_counted_as_client_left(make_client):
 async def test_aborted_timeline_read_is_counted_as_client_left(make_client, orders):
     """A read whose client disconnects counts as client_left, and one whose client waits counts as 200."""
     client = await make_client(SUPPORT_ORDER_URL=orders.url)
-    scrape = Scrape(client.app)
+    scrape = Scrape(service_of(client).metrics)
     case = await open_case(client, context=[{"type": "order", "orderId": "ORD-1"}])
     release = orders.hang()
     _, writer = await asyncio.open_connection(client.host, client.port)

@@ -25,6 +25,7 @@ from support_service.platform.telemetry.stores import (
 from support_service.timeline.source_client import SOURCE_OUTCOMES
 from tests.support.calls import add_message, expect_problem, open_case, read_timeline, upload
 from tests.support.scrape import Scrape, parse
+from tests.support.service import service_of
 
 FIRST = {
     "support_timeline_collect_seconds_count": [{"source": "cache"}, {"source": "remote"}],
@@ -98,19 +99,19 @@ async def test_collected_samples_are_those_of_a_rendered_scrape(client):
     """Other tests read the samples of `Scrape`, which renders nothing. Only volatile values differ."""
     await open_case(client)
     text, _ = await scrape(client)
-    rendered, collected = parse(text), Scrape(client.app).samples()
+    rendered, collected = parse(text), Scrape(service_of(client).metrics).samples()
     assert {(name, *sorted(labels.items())) for name, labels, _ in rendered} == {
         (name, *sorted(labels.items())) for name, labels, _ in collected
     }
     for name in ("support_ticket_created_total", "support_timeline_read_seconds_bucket", HTTP.replace("count", "sum")):
-        assert [each for each in rendered if each[0] == name] == Scrape(client.app).samples(name)
+        assert [each for each in rendered if each[0] == name] == Scrape(service_of(client).metrics).samples(name)
 
 
 async def test_two_apps_in_one_process_count_separately(make_client):
     one, two = await make_client(), await make_client()
     await open_case(one)
-    assert Scrape(one.app).nonzero("support_ticket_created_total") == {"email": 1}
-    assert Scrape(two.app).nonzero("support_ticket_created_total") == {}
+    assert Scrape(service_of(one).metrics).nonzero("support_ticket_created_total") == {"email": 1}
+    assert Scrape(service_of(two).metrics).nonzero("support_ticket_created_total") == {}
 
 
 async def test_requests_are_labelled_by_route_template(client, metric_changes):
@@ -138,7 +139,7 @@ async def test_scheme_is_that_of_the_client(make_client):
         ({"SUPPORT_TRUSTED_PROXIES": "10.0.0.1"}, "http"),
     ):
         client = await make_client(**variables)
-        metrics = Scrape(client.app)
+        metrics = Scrape(service_of(client).metrics)
         assert metrics.value(HTTP, **labels, url_scheme=expected) == 0
         async with client.get("/support/cases", headers={"X-Forwarded-Proto": "http, https"}) as response:
             assert response.status == 200
@@ -158,7 +159,7 @@ async def test_requests_of_the_probe_are_counted_apart(client, metric_changes):
 async def test_values_chosen_by_clients_become_other(make_client):
     """Channels, content types, methods, paths and hosts that a client invents become `other` or no label."""
     client = await make_client()
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     before = {(name, str(given)) for name, given, _ in metrics.samples() if not name.startswith("http")}
     for number in range(5):
         case = await open_case(client, channel=f"channel-{number}", priority="low")

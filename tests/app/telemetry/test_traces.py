@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from support_service.platform.telemetry.component import TelemetryTimings
+from support_service.platform.telemetry.telemetry import TelemetryTimings
 from tests.conftest import both_databases
 from tests.support.calls import open_case, upload
 from tests.support.scrape import parse

@@ -11,12 +11,11 @@ from redis import Redis
 
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
-from support_service.platform.database.component import DATABASE
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides, snapshots
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import InProcessCache
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE, TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import ReadLimits, SingleFlight, SingleFlightTimings
 from support_service.timeline.snapshots import Snapshot, SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, read_detail, refresh
@@ -24,6 +23,7 @@ from tests.support.process import running
 from tests.support.promql import ROOT
 from tests.support.scrape import Scrape
 from tests.support.servers import free_port
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 READERS = 200
@@ -102,7 +102,7 @@ async def test_reader_calls_the_sources_once_the_lease_of_a_dead_replica_expires
     )
     case = await open_case(client, context=CONTEXT)
     wanted = references.references_by_service([CONTEXT])
-    await SnapshotCache(client.app[TIMELINE_CACHE], instruments).acquire_lease(
+    await SnapshotCache(service_of(client).cache, instruments).acquire_lease(
         SnapshotSubject(case["id"], wanted, 0), lease
     )
     assert statuses(await read_detail(client, case)) == {"fresh"}
@@ -121,7 +121,7 @@ async def test_slow_source_is_called_by_one_replica_for_both(make_client, servic
     first = asyncio.create_task(read_detail(one, case))
     await eventually(lambda: orders.waiting == 2)
     second = asyncio.create_task(read_detail(two, case))
-    misses = Scrape(two.app)
+    misses = Scrape(service_of(two).metrics)
     await eventually(lambda: misses.value(EVENTS, event="miss") == 1)
     with Redis.from_url(redis.url) as server:
         [claim] = server.scan_iter("*:claim:*")
@@ -194,7 +194,7 @@ async def test_cached_timeline_is_refreshed_ahead_of_expiry(client, services):
     await eventually(lambda: orders.waiting == 2)
     await asyncio.gather(*(read_detail(client, case) for _ in range(20)))
     release.set()
-    await eventually(lambda: Scrape(client.app).value(EVENTS, event="write") == 2)
+    await eventually(lambda: Scrape(service_of(client).metrics).value(EVENTS, event="write") == 2)
     detail = await read_detail(client, case)
     assert all(source["ageSeconds"] < 200 for source in detail["timelineSources"].values())
     assert call_count(services) == 8
@@ -232,7 +232,7 @@ async def test_not_found_answer_is_cached_for_a_short_time(make_client, orders, 
         "payment": "cached",
         "fulfillment": "cached",
     }
-    events = Scrape(client.app)
+    events = Scrape(service_of(client).metrics)
     assert [events.value(EVENTS, event=event) for event in ("hit", "miss")] == [1, 2]
 
 
@@ -266,7 +266,7 @@ def timings_with_aggregator(**changes):
 async def age_snapshots(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
-    cache = client.app[TIMELINE_CACHE]
+    cache = service_of(client).cache
     cached = snapshots.decode(await cache.get(key))
     older = {name: known._replace(at=known.at - seconds) for name, known in cached.snapshots.items()}
     await cache.set(key, snapshots.encode(older), 3600, cached.revision)
@@ -281,11 +281,11 @@ def test_snapshot_keeps_its_references_when_encoded():
 async def set_override(client, name, value=None, seconds=60.0):
     """Set an override, and make the service read it at once."""
     now = overrides.utc_now()
-    async with unit_of_work(client.app[DATABASE], SYSTEM_ORIGIN) as work:
+    async with unit_of_work(service_of(client).database, SYSTEM_ORIGIN) as work:
         await overrides.set_override(
             work, overrides.Override(name, value, "being restored", now + timedelta(seconds=seconds), now)
         )
-    await client.app[TIMELINE_AGGREGATOR].overrides.refresh()
+    await service_of(client).timeline.overrides.refresh()
 
 
 async def test_source_disabled_by_an_override_is_not_called(client, services):
@@ -306,7 +306,7 @@ async def test_source_disabled_by_an_override_is_not_called(client, services):
     await age_snapshots(client, case, 300)
     source = (await read_detail(client, case))["timelineSources"]["payment"]
     assert (source["status"], source["reason"].split()[0]) == ("stale", "switched")
-    assert Scrape(client.app).value("support_timeline_read_seconds_count", completeness="stale") == 1
+    assert Scrape(service_of(client).metrics).value("support_timeline_read_seconds_count", completeness="stale") == 1
     detail = await read_detail(client, other)
     assert "PAY-1" not in {entry.get("paymentId") for entry in detail["timeline"]}
     assert detail["timelineSources"]["payment"]["status"] == "off"

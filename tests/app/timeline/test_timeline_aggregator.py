@@ -4,9 +4,10 @@ import pytest
 
 from support_service.platform.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from tests.support.calls import add_message, open_case, read_detail, read_timeline, refresh
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 CONTEXT = [{"type": "order", "orderId": "ORD-1"}]
@@ -170,14 +171,14 @@ async def test_source_that_hangs_is_unavailable_after_its_timeout(make_client, o
     """A source that does not answer in time is unavailable, and counts as a timeout."""
     client = await make_client(SUPPORT_TIMELINE_SOURCE_TIMEOUT="0.2")
     for name in ("order", "payment"):  # generous: these are late only if the machine stalls
-        client.app[TIMELINE_AGGREGATOR].sources[name].timeout = 60.0
+        service_of(client).timeline.sources[name].timeout = 60.0
     case = await open_case(client, context=CONTEXT)
     release = shipments.hang()
     detail = await read_detail(client, case)
     release.set()
     assert detail["timelineSources"]["fulfillment"]["status"] == "unavailable"
     assert detail["timelineSources"]["fulfillment"]["reason"] == "timeout"
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.nonzero(FAILURES) == {"http": 1}
     assert metrics.value("support_timeline_source_seconds_count", service="fulfillment", outcome="timeout") == 1
 
@@ -190,7 +191,7 @@ async def test_hanging_source_costs_one_read_its_timeout_and_later_reads_nothing
     )
     case = await open_case(client, context=[{"type": "order", "orderId": f"ORD-{number}"} for number in range(3)])
     orders.hang()  # for far longer than the deadline
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert (await read_detail(client, case))["timelineSources"]["order"]["reason"] == "timeout"
     calls = len(orders.calls)
     assert metrics.value("support_timeline_breaker", service="order", state="open") == 1

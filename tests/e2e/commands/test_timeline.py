@@ -13,6 +13,7 @@ from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.process import running
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -58,7 +59,7 @@ async def test_overrides_are_set_shown_and_cleared(timeline):
 @both_databases
 async def test_every_replica_applies_overrides(timeline, make_client, upstream_services):
     """Every replica applies a set or cleared override without a restart; `restore` is the former name of `clear`."""
-    replicas = [Scrape((await make_client()).app) for _ in range(2)]
+    replicas = [Scrape(service_of(await make_client()).metrics) for _ in range(2)]
     in_use = dict.fromkeys(UPSTREAM_SERVICES, 1)
     for arguments, expected in (
         (("status",), in_use),

@@ -7,19 +7,18 @@ import os
 from functools import partial
 
 from support_service import cli, server
-from support_service.api.routing.services import ApiTimings
-from support_service.app import Timings, build
-from support_service.attachments.component import AttachmentTimings
+from support_service.app import build
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
+from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.clocks.component import SlaTimings
 from support_service.cases.clocks.gauges import SlaGaugeTimings
-from support_service.cases.component import CaseTimings
+from support_service.cases.clocks.opening import SlaTimings
 from support_service.cases.gauges import GaugeTimings
+from support_service.cases.opening import CaseTimings
 from support_service.core.clock import Backoff
-from support_service.events.component import EventTimings
 from support_service.events.consumer import ConsumerTimings
+from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.events.webhooks import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
@@ -28,8 +27,9 @@ from support_service.platform.certificates import CertificateTimings
 from support_service.platform.database.timings import DatabaseTimings, PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
+from support_service.service import ApiTimings, Timings
 from support_service.timeline.cache import RedisCacheTimings
-from support_service.timeline.component import TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.e2e.drill import TIME
 

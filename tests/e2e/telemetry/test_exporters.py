@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from support_service.platform.telemetry.component import create_tracing
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource
+from support_service.platform.telemetry.telemetry import create_tracing
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, parse_log
 from tests.support.promql import ROOT
 from tests.support.scrape import parse
@@ -158,8 +158,8 @@ async def test_unsupported_propagator_gives_one_warning(serve, session, port, pr
         ("SUPPORT_DATABASE_URL", "postgresql://127.0.0.1:9/x?sslmode=maybe"),
     ],
 )
-async def test_value_that_a_component_rejects_stops_the_start_with_one_line(serve, variable, value):
-    """This holds for values that fail only when a component is created or imported."""
+async def test_value_that_a_part_rejects_stops_the_start_with_one_line(serve, variable, value):
+    """This holds for values that fail only when a part is created or imported."""
     exporters = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "otlp"}
     async with serve(**exporters, **{variable: value}) as service:
         status, _, errors = await service.wait_for_exit()

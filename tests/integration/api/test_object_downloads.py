@@ -4,14 +4,15 @@ import hashlib
 
 import pytest
 
-from support_service.attachments.component import AttachmentTimings, configured_storages
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.attachments.opening import AttachmentTimings, configured_storages
 from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.platform.settings import Settings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, stored_files, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 DATA = bytes(range(256)) * 4
@@ -99,7 +100,7 @@ async def test_uploads_go_directly_to_s3_when_it_is_the_store(make_client, envir
     assert stored_files(attachment_dir) == []
     async with client.get(attachment["uri"]) as response:
         assert await response.read() == DATA
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.value("support_attachment_backlog_files") == 0
     assert metrics.value("support_attachment_backlog_age_seconds") == 0
     async with client.delete(f"/support/cases/{case['id']}/attachments/{attachment['id']}") as response:
@@ -161,7 +162,7 @@ async def test_service_offloads_files_in_the_background(make_client, environment
         SUPPORT_OFFLOAD_GRACE="0s",
         SUPPORT_SCRUB_SAMPLE="100%",
     )
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     attachment = await upload(client, await open_case(client), DATA)
     await eventually(lambda: stored_files(attachment_dir) == [])
     await wait_for_value(metrics, "support_attachment_backlog_files", lambda value: value == 0)
@@ -181,7 +182,10 @@ async def test_scrub_runs_although_reconciliation_fails(make_client, environment
     s3.kill()
     try:
         await wait_for_value(
-            Scrape(client.app), "support_attachment_scrubbed_total", lambda value: value > 0, outcome="ok"
+            Scrape(service_of(client).metrics),
+            "support_attachment_scrubbed_total",
+            lambda value: value > 0,
+            outcome="ok",
         )
     finally:
         s3.start()

@@ -2,10 +2,11 @@
 
 import asyncio
 
-from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
+from support_service.attachments.opening import AttachmentTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, stored_files, upload
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 UNREPAIRED = "support_attachment_unrepaired"
@@ -36,7 +37,7 @@ async def test_missing_files_gauge_has_no_value_before_the_first_reconcile(make_
     """A new process must not report 0 for what another one found missing."""
     client = await make_client()
     await upload(client, await open_case(client))
-    assert Scrape(client.app).label_sets(UNREPAIRED) == []
+    assert Scrape(service_of(client).metrics).label_sets(UNREPAIRED) == []
     for file in stored_files(attachment_dir):
         file.unlink()
     swept = await restarted(client, make_client, first=0.0)

@@ -92,7 +92,7 @@ async def test_on_call_handles_a_source_that_is_down(
     payments.fail_with(503)
     case = await open_case(client, context=ORDER)
     await read_detail(client, case)
-    await give_up(client.app, "first", "second")
+    await give_up(client, "first", "second")
     failed = ("failed", datetime.now(UTC))
     await store_deliveries(client, failed, failed, event=EVENT)
     page = await console.open()

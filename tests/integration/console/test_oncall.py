@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from support_service.timeline.component import TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support.calls import eventually, open_case
 from tests.support.console.browser import address_of, expect_accessible, expect_good_looks, watched_console

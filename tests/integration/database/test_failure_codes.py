@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database import DatabaseTimings
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
 from support_service.platform.database.timings import PostgresTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
+from tests.support.service import service_of
 from tests.support.timings import PATIENT_DATABASE, patient_timings
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -106,7 +106,7 @@ async def test_exhausted_pool_has_its_own_code(make_client):
     released = asyncio.Event()
 
     async def hold():
-        async with client.app[DATABASE].transaction() as tx:
+        async with service_of(client).database.transaction() as tx:
             await tx.fetch_one(sa.text("SELECT 1"))
             held.set()
             await released.wait()

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from support_service.api.routing.services import ApiTimings
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.service import ApiTimings
 from tests.support.calls import eventually, expect_problem, open_case, read_case, upload
 from tests.support.process import running
 from tests.support.servers import free_port

@@ -16,7 +16,6 @@ from support_service.events.broker.redis import GROUP
 from support_service.events.consumer import ConsumerTimings, EventConsumer
 from support_service.platform.background import run_in_background
 from support_service.platform.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -96,7 +95,7 @@ async def test_failed_attempts_are_counted(stream, broker):
 
     recorded = Metrics(("prometheus",), build_resource())
     await send_inbound(stream, shipment_event("bad"))
-    metrics, kind = Scrape({METRICS: recorded}), "fulfillment.shipment.updated.v1"
+    metrics, kind = Scrape(recorded), "fulfillment.shipment.updated.v1"
     async with consuming(broker, Instruments(recorded.meter), apply, database_answers):
         await eventually(lambda: metrics.value(CONSUMED, type=kind, outcome="dead") == 1)
     assert metrics.value(CONSUMED, type=kind, outcome="failed") == MAX_TRIES - 1

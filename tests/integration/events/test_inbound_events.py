@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
 
-from support_service.cases.component import CaseTimings
+from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.events.consumer import ConsumerTimings
@@ -16,6 +16,7 @@ from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, op
 from tests.support.events.fixtures import send_inbound, shipment_event
 from tests.support.events.inbound import SENTENCE, about, consumed, messages, wait_for_messages
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 from tests.support.timings import patient_events, patient_timings
 
 SHIPMENT = "fulfillment.shipment.updated.v1"
@@ -89,7 +90,7 @@ async def test_event_reaches_a_full_case(make_client, stream, database):
     await expect_problem(await client.post(f"/support/cases/{case['id']}/messages", json=said), 409, "case_full")
     for event in ("e-1", "e-2"):
         await send_inbound(stream, shipment_event(event))
-    assert await consumed(Scrape(client.app), 2) == {"applied": 2}
+    assert await consumed(Scrape(service_of(client).metrics), 2) == {"applied": 2}
     told = (await read_case(client, case))["messages"]
     assert [message["message"] for message in told] == [SENTENCE] * 2
     (counted,) = await database.fetch_one(sa.select(tickets.c.conversation_bytes))

@@ -10,14 +10,14 @@ from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOADS
-from support_service.events.component import EventTimings
+from support_service.events.opening import EventTimings
 from support_service.events.outbox import oldest_events
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, add_message, eventually, open_case, read_case, upload
 from tests.support.events.fixtures import outbox_is_empty, read_published, shipment_event, wait_for_events
+from tests.support.service import service_of
 from tests.support.timings import SHORT_LEASE, patient_timings
 
 
@@ -294,7 +294,7 @@ async def test_large_events_are_published_in_order(client, stream, redis):
     """Redis could not accept many events of a megabyte in one command in time."""
     redis.kill()
     event = {"text": "x" * (1 << 20)}
-    database = client.app[DATABASE]
+    database = service_of(client).database
     async with database.transaction() as tx:
         for number in range(30):
             row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": json.dumps(event | {"id": number})}
@@ -307,7 +307,7 @@ async def test_large_events_are_published_in_order(client, stream, redis):
 
 async def test_outbox_numbers_are_never_reused(client, stream):
     """Also on SQLite, and when the outbox was emptied."""
-    database = client.app[DATABASE]
+    database = service_of(client).database
     for number in (1, 2):
         await open_case(client)
         await wait_for_events(stream, number)

@@ -38,6 +38,7 @@ from tests.support.calls import (
 )
 from tests.support.importing import ImportRunner
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 pytestmark = both_databases
 
@@ -147,7 +148,7 @@ async def test_batches_have_at_most_200_cases_and_about_a_mebibyte_of_messages(r
 
 async def test_import_publishes_no_events(runner, client, database):
     """No metric counts a new case, message or file. There is one audit entry, by the user who runs the import."""
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     await totals(runner, [CASE, new(2)])
     assert await count(database, outbox) == 0
     for name in ("support_ticket_created_total", "support_conversation_added_total", "support_attachment_stored_total"):

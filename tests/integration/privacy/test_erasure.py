@@ -21,7 +21,6 @@ from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import idempotency_keys, metadata, outbox, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
@@ -498,5 +497,5 @@ async def test_erased_files_are_counted(client, two_cases, environment):
             settings, maintenance.database, maintenance.garbage_collector, Instruments(metrics.meter)
         )
         assert (await erasure.run(SYSTEM_ORIGIN, CUSTOMER)).erased["files"] == 3
-    assert Scrape({METRICS: metrics}).nonzero("support_attachment_deleted_total") == {"erasure": 1}
+    assert Scrape(metrics).nonzero("support_attachment_deleted_total") == {"erasure": 1}
     metrics.close()

@@ -9,10 +9,10 @@ from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.broker.log import Place, Position
 from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
-from support_service.stream.component import CHANGE_STREAM
 from support_service.stream.feed import CONTINUED, INTERRUPTED, FeedTimings
 from support_service.stream.service import StreamTimings
 from tests.support.calls import add_message, eventually, open_case, read_case
+from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_events, patient_timings
 
@@ -113,7 +113,7 @@ async def test_a_redis_that_lost_its_data_asks_to_read_again_once(replicas, redi
         await eventually(lambda: "after" in texts(stream))
         assert stream.resyncs == ["foreign"]
         again = stream.last_id
-    feed = second.app[CHANGE_STREAM].feed
+    feed = service_of(second).stream.feed
     await eventually(lambda: str(feed.position) == again)
     async with follow(second, after=known) as old, follow(second, after=again) as new:
         await eventually(lambda: old.resyncs)
@@ -146,7 +146,7 @@ async def test_a_position_that_was_trimmed_asks_to_read_again(replicas, connecti
 async def test_a_position_of_the_future_is_foreign(replicas):
     """Such as one of a Redis that has lost its latest entries."""
     first, _ = replicas
-    feed = first.app[CHANGE_STREAM].feed
+    feed = service_of(first).stream.feed
     position = await eventually(lambda: feed.position)
     async with follow(first, after=str(Position(position.epoch, Place(10**15, 0)))) as stream:
         await eventually(lambda: stream.resyncs)
@@ -210,5 +210,5 @@ async def test_a_late_replica_knows_who_views_a_case(make_client):
     async with first.put(f"/support/cases/{case['id']}/presence", json={"state": "viewing"}) as response:
         assert response.status == 204
     second = await make_client()
-    stream = second.app[CHANGE_STREAM]
+    stream = service_of(second).stream
     await eventually(lambda: stream.viewers(case["id"]))

@@ -5,13 +5,14 @@ import re
 from observability.catalogue import INSTRUMENTS
 
 from support_service.api.routes import ROUTES
-from support_service.api.routing.services import ApiTimings
-from support_service.attachments.component import AttachmentTimings
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
+from support_service.attachments.opening import AttachmentTimings
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
+from support_service.service import ApiTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.scrape import Scrape, parse
+from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
 ROWS = {row.prometheus: row for row in INSTRUMENTS}
@@ -41,7 +42,7 @@ async def test_live_scrape_matches_the_table_of_instruments(upstream_services, r
     client = await make_client(SUPPORT_REDIS_URL=redis.url, timings=timings)
     await workload(client)
     for late in ("support_attachment_unrepaired", "support_redis_evicted_keys_total", "support_dependency_status"):
-        await eventually(lambda late=late: Scrape(client.app).label_sets(late), 6 * GENEROUS_TIMEOUT)
+        await eventually(lambda late=late: Scrape(service_of(client).metrics).label_sets(late), 6 * GENEROUS_TIMEOUT)
     async with client.get("/metrics") as response:
         text = await response.text()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -8,10 +8,11 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from support_service.platform.access.tokens import FileTokenVerifier
-from support_service.platform.database.component import DATABASE, ClockOffset
+from support_service.platform.database.opening import ClockOffset
 from support_service.platform.telemetry.stores import RedisServerMonitor
 from tests.support.calls import eventually, open_case
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 LIMIT, WAITING = "db_client_connection_max", "db_client_connection_pending_requests"
 DATABASE_POOL = {"db_client_connection_pool_name": "database"}
@@ -22,10 +23,10 @@ on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True
 async def test_operations_that_wait_for_a_connection(make_client):
     """The limit of the pool is its size; what has no connection yet waits, and is answered later."""
     client = await make_client(SUPPORT_DATABASE_POOL="1")
-    metrics = Scrape(client.app)
+    metrics = Scrape(service_of(client).metrics)
     assert metrics.value(LIMIT, **DATABASE_POOL) == 1
     await eventually(lambda: metrics.value(WAITING, **DATABASE_POOL) == 0)
-    async with client.app[DATABASE].transaction() as tx:
+    async with service_of(client).database.transaction() as tx:
         await tx.fetch_one(sa.text("SELECT 1"))
         waiting = [asyncio.create_task(open_case(client)) for _ in range(3)]
         await eventually(lambda: metrics.value(WAITING, **DATABASE_POOL) >= 3)
@@ -36,11 +37,11 @@ async def test_operations_that_wait_for_a_connection(make_client):
 @on_postgresql
 async def test_clock_of_postgresql(client, database, monkeypatch):
     """The offset is that of this process: positive if its clock is ahead. It is kept while PostgreSQL is away."""
-    assert abs(Scrape(client.app).value("support_clock_offset_seconds")) < 60
+    assert abs(Scrape(service_of(client).metrics).value("support_clock_offset_seconds")) < 60
     offset = ClockOffset(database)
     await offset.refresh()
     real, now = offset.seconds, time.time
-    monkeypatch.setattr("support_service.platform.database.component.time.time", lambda: now() + 600)
+    monkeypatch.setattr("support_service.platform.database.opening.time.time", lambda: now() + 600)
     await offset.refresh()
     assert offset.seconds - real == pytest.approx(600, abs=30)
 
@@ -53,7 +54,7 @@ async def test_state_of_redis(make_client, redis_server):
     await connection.config_set("maxmemory-policy", "volatile-ttl")
     await connection.config_set("maxmemory", 500_000_000)
     try:
-        metrics = Scrape((await make_client(SUPPORT_REDIS_URL=redis_server.url)).app)
+        metrics = Scrape(service_of(await make_client(SUPPORT_REDIS_URL=redis_server.url)).metrics)
         for server in ("cache", "events"):
             name = "support_redis_eviction_policy"
             await eventually(lambda server=server, name=name: metrics.value(name, server=server, policy="volatile-ttl"))

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.component import AttachmentTimings
-from support_service.cases.component import CaseTimings
+from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.gauges import GaugeTimings
+from support_service.cases.opening import CaseTimings
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.relay import RelayTimings
 from support_service.platform import database as databases
@@ -17,10 +17,11 @@ from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.timings import DatabaseTimings, SqliteTimings
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import TIMELINE_CACHE, TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, expect_problem, open_case, read_case, read_detail, refresh
+from tests.support.service import service_of
 from tests.support.timings import PATIENT_POSTGRES, patient_events, patient_timings
 
 TIME = "db_client_operation_duration_seconds"
@@ -199,13 +200,13 @@ async def test_redis_failures_are_counted_by_error(with_redis, client, metrics):
     """Operations on a Redis that is down count as `_OTHER`, and on one that hangs as `timeout`."""
     case = await open_case(client, context={"type": "order", "orderId": "ORD-1"})
     await read_detail(client, case)
-    client.app[TIMELINE_CACHE].connection.timeout = 0.2
+    service_of(client).cache.connection.timeout = 0.2
     with_redis.freeze()
     try:
         await read_detail(client, case)
     finally:
         with_redis.thaw()
-    client.app[TIMELINE_CACHE].connection.timeout = GENEROUS_TIMEOUT
+    service_of(client).cache.connection.timeout = GENEROUS_TIMEOUT
     assert operations(metrics, "redis")["MGET", "timeout"] == 1
 
     async def cached():

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from support_service.timeline.aggregator import AggregatorTimings
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TimelineTimings
+from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
 from tests.support import upstream_faults as faults
+from tests.support.service import service_of
 from tests.support.timeline.harness import (
     ALL_ENTRIES,
     CALLS,
@@ -212,7 +213,7 @@ async def test_deadline_cuts_off_queued_calls_of_a_hanging_source(make_shared_cl
         services["order"].add(entry["id"])
     services["payment"].fault = faults.hang_before_headers
     harness = await TimelineHarness.start(make_shared_client, services, context)
-    payments = harness.client.app[TIMELINE_AGGREGATOR].sources["payment"]
+    payments = service_of(harness.client).timeline.sources["payment"]
     fetch, soon = payments.fetch, asyncio.get_running_loop().time() + 0.2
     # Only this source gets the short deadline, since the others may exceed it when the machine stalls.
     monkeypatch.setattr(payments, "fetch", lambda call, _, budget: fetch(call, soon, budget))

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 from support_service.core.domain import references
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
-from support_service.timeline.component import TIMELINE_CACHE
 from support_service.timeline.snapshots import SnapshotCache, SnapshotSubject
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, refresh
 from tests.support.servers import RedisServer
+from tests.support.service import service_of
 from tests.support.timeline import redis_faults
 from tests.support.timeline.harness import (
     ALL_ENTRIES,
@@ -262,7 +262,7 @@ async def test_invalid_cached_value_does_not_replace_a_failed_source(harness, se
 async def test_lease_key_without_a_valid_lease_is_not_waited_for(harness, store, instruments):
     """A lease key that never expires, expires late, or holds no lease delays no read."""
     wanted = references.references_by_service([CONTEXT])
-    cache = SnapshotCache(harness.client.app[TIMELINE_CACHE], instruments)
+    cache = SnapshotCache(service_of(harness.client).cache, instruments)
     lease = await cache.acquire_lease(SnapshotSubject(harness.case["id"], wanted, 0), 1)
     for put in (store.set(lease.key, b"for ever"), store.set(lease.key, b"x", ex=900), store.rpush(lease.key, b"x")):
         await store.delete(cache_key(harness.case), lease.key)

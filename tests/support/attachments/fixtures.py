@@ -3,7 +3,6 @@
 import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.gateway import Gateway
@@ -25,7 +24,7 @@ async def storage(tmp_path):
 def metrics_and_scrape():
     """A metrics provider, and a scrape of it."""
     metrics = Metrics(("prometheus",), build_resource())
-    yield metrics, Scrape({METRICS: metrics})
+    yield metrics, Scrape(metrics)
     metrics.close()
 
 

@@ -25,7 +25,7 @@ ALL_CLAIMS_EXPIRED = timedelta(hours=30)  # by then every claim has expired, and
 
 
 class AttachmentHarness:
-    """The attachment components over one database, one local folder and one bucket."""
+    """The parts of attachments over one database, one local folder and one bucket."""
 
     def __init__(self, database, folder, s3_url, bucket, instruments):
         self.database, self.folder, self.bucket, self.instruments = database, folder, bucket, instruments

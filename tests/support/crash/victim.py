@@ -14,13 +14,13 @@ from pathlib import Path
 
 import support_service
 from support_service import cli, server
-from support_service.attachments import component
+from support_service.attachments import opening
 from support_service.commands import parser
 from support_service.importing import importer
 
 PACKAGE = Path(support_service.__file__).parent
 # Imported before tracing starts, so that definitions are not points.
-IMPORTED = (component, importer, parser, server)
+IMPORTED = (opening, importer, parser, server)
 
 
 def modules(*patterns):

@@ -7,16 +7,16 @@ import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from support_service.platform.database.component import DATABASE
 from support_service.platform.database.tables import webhook_deliveries
 from tests.support.calls import eventually
+from tests.support.service import service_of
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
 async def store_deliveries(client, *rows, event='{"secret": 1}'):
     """Store deliveries to an endpoint; each row is (state, due). Return their ids."""
-    database = client.app[DATABASE]
+    database = service_of(client).database
     before = await database.fetch_all(sa.select(webhook_deliveries.c.seq))
     async with database.transaction() as tx:
         for state, due in rows:

@@ -10,9 +10,9 @@ from typing import Any
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
-from support_service.timeline.component import TIMELINE_AGGREGATOR, TIMELINE_CACHE
 from tests.support.calls import GENEROUS_TIMEOUT, Case, open_case, read_detail
 from tests.support.scrape import Changes
+from tests.support.service import service_of
 from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
 
 TTL, STALE_TTL = 300, 3600  # seconds
@@ -104,7 +104,7 @@ class TimelineHarness:
         self.client = client
         self.case = case
         self.services = services
-        self._changes = Changes(client.app)
+        self._changes = Changes(service_of(client).metrics)
 
     @classmethod
     async def start(
@@ -116,16 +116,16 @@ class TimelineHarness:
 
     def set_source_timeout(self, source: str, seconds: float) -> None:
         """Change the timeout of each call to a source."""
-        self.client.app[TIMELINE_AGGREGATOR].sources[source].timeout = seconds
+        service_of(self.client).timeline.sources[source].timeout = seconds
 
     def set_redis_timeout(self, seconds: float) -> None:
         """Change the timeout of each Redis operation."""
-        self.client.app[TIMELINE_CACHE].connection.timeout = seconds
+        service_of(self.client).cache.connection.timeout = seconds
 
     async def read(self) -> Case:
         """Return the case with its timeline; fail if the read takes too long."""
         loop = asyncio.get_running_loop()
-        self._changes = Changes(self.client.app)
+        self._changes = Changes(service_of(self.client).metrics)
         started = loop.time()
         detail = await read_detail(self.client, self.case)
         assert loop.time() - started < MAX_READ_SECONDS

@@ -23,7 +23,6 @@ from support_service.cases.model.requests import Closing, NewCase
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness
@@ -223,7 +222,7 @@ async def test_file_is_kept_if_the_result_of_its_commit_is_unknown(disks, monkey
 async def test_backlog_is_unknown_without_local_storage(disks):
     """It is unknown before the first query too, and there is no free space to report."""
     metrics = Metrics(("prometheus",), build_resource())
-    scrape, instruments = Scrape({METRICS: metrics}), Instruments(metrics.meter)
+    scrape, instruments = Scrape(metrics), Instruments(metrics.meter)
     service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, UploadLimits(100))
     assert scrape.label_sets(BACKLOG) == []
     await service.backlog.refresh()

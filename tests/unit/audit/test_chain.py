@@ -17,7 +17,6 @@ from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
@@ -316,7 +315,7 @@ async def test_sealer_gauges_have_no_series_before_the_first_look(sealed_log):
     """An unknown length or lag must not be reported as 0."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, names = (
-        Scrape({METRICS: metrics}),
+        Scrape(metrics),
         ("support_audit_sealed", "support_audit_unsealed_age_seconds"),
     )
     sealing = Sealer(sealed_log, Instruments(metrics.meter))

@@ -15,7 +15,6 @@ from support_service.events.relay import OutboxRelay, RelayTimings
 from support_service.events.webhooks import WebhookEndpoint, WebhookSender, fan_out
 from support_service.platform.background import run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.calls import eventually
@@ -127,7 +126,7 @@ async def test_lease_is_written_again_only_when_it_is_due(database, instruments)
 async def test_age_of_the_oldest_event_is_unknown_before_the_first_query(database):
     """It is not reported as 0."""
     metrics = Metrics(("prometheus",), build_resource())
-    scrape = Scrape({METRICS: metrics})
+    scrape = Scrape(metrics)
     relay = OutboxRelay(database, InMemoryBroker(), Instruments(metrics.meter), stream=STREAM, max_stream_length=9)
     assert scrape.label_sets(OLDEST) == []
     await relay.refresh_backlog()

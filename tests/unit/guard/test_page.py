@@ -22,7 +22,7 @@ def test_each_limit_is_in_its_module():
     for _, modules, limits, _ in rows():
         files = [PACKAGE / "guard" / f"{name}.py" for name in re.findall(r"`(\w+)`", modules)]
         files += [PACKAGE / name for name in re.findall(r"`([\w/]+\.py)`", limits)]
-        code = "".join(each.read_text() for each in (*files, PACKAGE / "guard" / "component.py"))
+        code = "".join(each.read_text() for each in (*files, PACKAGE / "guard" / "guard.py"))
         for name in re.findall(r"`([A-Za-z_.]+)`", limits):
             if not name.endswith(".py"):
                 found = f'alias="{name}"' in SETTINGS if name.startswith("SUPPORT_") else name.split(".")[-1] in code
@@ -40,5 +40,5 @@ def test_each_answer_has_its_status():
 def test_each_module_is_on_the_page():
     """Nothing bounds a client without a word on the page."""
     text = PAGE.read_text()
-    modules = {Path(each).stem for each in (PACKAGE / "guard").glob("*.py")} - {"__init__", "component"}
+    modules = {Path(each).stem for each in (PACKAGE / "guard").glob("*.py")} - {"__init__", "guard"}
     assert {name for name in modules if f"`{name}`" not in text} == set()

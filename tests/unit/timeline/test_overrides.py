@@ -13,6 +13,7 @@ from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides, OverrideService
 from tests.conftest import both_databases
 from tests.support.scrape import Scrape
+from tests.support.service import service_of
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 ENABLED = "support_timeline_source_enabled"
@@ -187,7 +188,7 @@ async def test_overrides_stay_in_effect_when_the_database_is_down(database, load
 async def test_source_enabled_gauge_reflects_the_configuration(make_client, upstream_services):
     """From the first scrape on, a source without an address is 0 and one with an address is 1."""
     client = await make_client(SUPPORT_FULFILLMENT_URL=None)
-    assert source_enabled(Scrape(client.app)) == {"order": 1, "payment": 1, "fulfillment": 0}
+    assert source_enabled(Scrape(service_of(client).metrics)) == {"order": 1, "payment": 1, "fulfillment": 0}
 
 
 @both_databases
@@ -195,7 +196,7 @@ async def test_existing_override_applies_from_the_first_scrape(database, make_cl
     now = overrides.utc_now()
     await set_all(database, Override("order", None, "x", now + timedelta(hours=1), now))
     client = await make_client()
-    assert source_enabled(Scrape(client.app)) == {"order": 0, "payment": 1, "fulfillment": 1}
+    assert source_enabled(Scrape(service_of(client).metrics)) == {"order": 0, "payment": 1, "fulfillment": 1}
 
 
 @both_databases

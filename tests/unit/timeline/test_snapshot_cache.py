@@ -6,7 +6,6 @@ import time
 import pytest
 
 from support_service.core.domain.references import SourceReferences
-from support_service.platform.telemetry.component import METRICS
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline import snapshots
@@ -44,7 +43,7 @@ async def test_write_gives_up_after_repeated_conflicts():
     metrics, cache = Metrics(("prometheus",), build_resource()), ContestedCache()
     await SnapshotCache(cache, Instruments(metrics.meter)).write(CASE, {}, CachedSnapshots(), 60)
     assert cache.sets == MAX_WRITE_ATTEMPTS
-    assert Scrape({METRICS: metrics}).nonzero("support_timeline_cache_events_total") == {}
+    assert Scrape(metrics).nonzero("support_timeline_cache_events_total") == {}
     metrics.close()
 
 

@@ -7,11 +7,11 @@ from typing import Generic, TypeAlias, TypeVar
 from multidict import CIMultiDictProxy
 from pydantic import BaseModel
 
-from support_service.api.routing.services import Services
 from support_service.core.domain.principals import Principal, Scope, View
 from support_service.core.errors import Unauthenticated
 from support_service.platform.idempotency.claims import IdempotencyClaim
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.service import Service
 
 Headers: TypeAlias = CIMultiDictProxy[str]
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -24,7 +24,7 @@ class Call:
 
     principal: Principal
     scope: Scope
-    services: Services
+    services: Service
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
     authorization: Sequence[str] = ()  # the request's Authorization headers, or what its session stands for

@@ -15,7 +15,6 @@ from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
 from support_service.api.routing.route import PUBLIC, Permission, Route
-from support_service.api.routing.services import SERVICES
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -23,6 +22,7 @@ from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
 from support_service.platform.access.sessions import COOKIE, session_authorization
+from support_service.service import SERVICE
 
 AUTHORIZATION = istr("Authorization")
 
@@ -50,7 +50,7 @@ def compile_route(route: Route) -> Handler:
     if permission == PUBLIC:
 
         async def serve_public(request: web.Request) -> web.StreamResponse:
-            services = request.app[SERVICES]
+            services = request.app[SERVICE]
             response = await respond(request, Call(ANONYMOUS, "all", services, request[REQUEST_ID]))
             if size := _size(response):
                 services.admission.check_answer(request, size)
@@ -59,7 +59,7 @@ def compile_route(route: Route) -> Handler:
         return serve_public
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        services = request.app[SERVICES]
+        services = request.app[SERVICE]
         authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
         session = None
         if not authorization and COOKIE in request.headers and services.sessions is not None:

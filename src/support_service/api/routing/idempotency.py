@@ -101,7 +101,7 @@ async def _expect_same_file(request: web.Request, call: Call, first: StoredRespo
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
     with call.services.attachments.upload_slots.occupy(call.principal), call.services.readiness.wait_for_client():
-        incoming = FileUpload(request, call.services.options.uploads)
+        incoming = FileUpload(request, call.services.settings.attachments)
         await incoming.open()
         digest, size = hashlib.sha256(), 0
         async for chunk in incoming.chunks():

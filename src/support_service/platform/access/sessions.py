@@ -20,7 +20,7 @@ from multidict import istr
 
 from support_service.core.clock import utc_now
 from support_service.core.errors import Forbidden, Unauthenticated
-from support_service.guard.component import ADMISSION
+from support_service.guard.guard import GUARD
 from support_service.guard.security import HOST, ORIGIN, is_loopback, is_same_origin, own_url
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.timings import SessionLimits
@@ -128,7 +128,7 @@ def _unseal(sealed: str, secret: str) -> str:
 
 def is_secure(request: web.Request) -> bool:
     """Return True if the client's request came over HTTPS."""
-    return request.app[ADMISSION].scheme(request) == "https"
+    return request.app[GUARD].admission.scheme(request) == "https"
 
 
 def cookie_name(request: web.Request) -> str:
@@ -184,7 +184,7 @@ def expect_same_origin(request: web.Request) -> None:
         return
     site = request.headers.get(SEC_FETCH_SITE)
     if site is None:
-        own = own_url(request, request.app[ADMISSION].scheme(request))
+        own = own_url(request, request.app[GUARD].admission.scheme(request))
         is_same = is_same_origin(request.headers.get(ORIGIN, ""), own)
     else:
         is_same = site == "same-origin"

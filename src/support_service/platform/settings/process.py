@@ -73,6 +73,11 @@ class ServerSettings(SettingsSection):
         description="Lowest level of log lines; `warn` is `warning`. Logs are JSON on standard error.",
     )
 
+    @property
+    def url_prefix(self) -> str:
+        """Return the prefix of attachment URLs; empty for paths."""
+        return self.public_url or ""
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _read_usual_abbreviation(cls, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The first two come from OpenTelemetry's contrib packages with stable conventions.
 
-Only `component.create_tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
+Only `telemetry.create_tracing` imports this module, and only if OTEL_TRACES_EXPORTER names an exporter.
 """
 
 import os

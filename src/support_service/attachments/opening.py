@@ -1,9 +1,8 @@
-"""The attachments component: the storages, the attachment service, and the maintenance jobs."""
+"""Opens the storages, the attachment service and its maintenance jobs."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-
-from aiohttp import web
 
 from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.content import UploadLimits
@@ -11,18 +10,16 @@ from support_service.attachments.maintenance.jobs import AttachmentMaintenance, 
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.guard.component import PUBLIC_URL
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.database.component import DATABASE
+from support_service.platform.database import Database
+from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings, ObjectStoreSettings
-from support_service.platform.telemetry.component import INSTRUMENTS
-
-ATTACHMENT_SERVICE = web.AppKey("attachment_service", AttachmentService)
+from support_service.platform.telemetry.instruments import Instruments
 
 
 @dataclass(frozen=True, slots=True)
 class AttachmentTimings:
-    """Intervals and limits of the attachments component."""
+    """Intervals and limits of attachments."""
 
     files: CaseFileLimits = field(default_factory=CaseFileLimits)
     # Seconds between updates of the gauges, which include files of other replicas.
@@ -30,36 +27,43 @@ class AttachmentTimings:
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
 
 
-def setup(
-    app: web.Application, settings: AttachmentSettings, s3: ObjectStoreSettings, timings: AttachmentTimings
-) -> None:
-    """Add the attachment service, and run its maintenance jobs in the background."""
+@asynccontextmanager
+async def open_attachments(
+    settings: Settings, database: Database, instruments: Instruments, timings: AttachmentTimings
+) -> AsyncIterator[AttachmentService]:
+    """Open the storages and run the maintenance jobs during a `with` block.
 
-    async def run(app: web.Application) -> AsyncIterator[None]:
-        database, instruments, public_url = app[DATABASE], app[INSTRUMENTS], app[PUBLIC_URL]
-        storages = configured_storages(settings, s3)
-        for storage in storages.values():
-            await storage.open()
-        service = app[ATTACHMENT_SERVICE] = AttachmentService(
+    Raises Unavailable if the directory or the bucket can't be used.
+    """
+    public_url = settings.server.url_prefix
+    async with open_storages(settings) as storages:
+        service = AttachmentService(
             database,
             storages,
             instruments,
-            UploadLimits(settings.max_bytes, settings.types),
-            settings.uploads,
+            UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
+            settings.attachments.uploads,
             case_limits=timings.files,
             public_url=public_url,
         )
         maintenance = AttachmentMaintenance(
-            database, storages, instruments, maintenance_options(settings, s3, public_url), timings.maintenance
+            database, storages, instruments, maintenance_options(settings), timings.maintenance
         )
         await service.backlog.refresh()
         refresh = run_every(timings.backlog_refresh_interval, service.backlog.refresh, "Reading the attachment backlog")
         async with run_in_background(refresh), maintenance.scheduled():
-            yield
-        for storage in storages.values():
-            await storage.close()
+            yield service
 
-    app.cleanup_ctx.append(run)
+
+@asynccontextmanager
+async def open_storages(settings: Settings) -> AsyncIterator[dict[str, AttachmentStorage]]:
+    """Open the configured storages during a `with` block, and yield them by name; new files go to the first."""
+    storages = configured_storages(settings.attachments, settings.s3)
+    async with AsyncExitStack() as stack:
+        for storage in storages.values():
+            stack.push_async_callback(storage.close)
+            await storage.open()
+        yield storages
 
 
 def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -> dict[str, AttachmentStorage]:
@@ -75,12 +79,12 @@ def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -
     return {"local": local, "s3": objects}
 
 
-def maintenance_options(settings: AttachmentSettings, s3: ObjectStoreSettings, public_url: str) -> MaintenanceOptions:
+def maintenance_options(settings: Settings) -> MaintenanceOptions:
     """Return the options of the maintenance jobs."""
     return MaintenanceOptions(
-        public_url=public_url,
-        retention=settings.retention,
-        scrub_share=settings.scrub,
-        offload_after=s3.offload_after,
-        offload_grace=s3.grace,
+        public_url=settings.server.url_prefix,
+        retention=settings.attachments.retention,
+        scrub_share=settings.attachments.scrub,
+        offload_after=settings.s3.offload_after,
+        offload_grace=settings.s3.grace,
     )

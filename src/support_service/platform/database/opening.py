@@ -1,11 +1,10 @@
-"""The database component, with the offset of the clock, and the secrets that all replicas share."""
+"""Opens the database of a service, watches the offset of the clock, and reads the secrets that all replicas share."""
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 
 import sqlalchemy as sa
-from aiohttp import web
 
 from support_service.core.errors import Unavailable
 from support_service.platform.background import run_every, run_in_background
@@ -14,11 +13,9 @@ from support_service.platform.database.protocols import Reader
 from support_service.platform.database.tables import secrets
 from support_service.platform.database.timings import DatabaseTimings
 from support_service.platform.settings.resources import DatabaseSettings
-from support_service.platform.telemetry.component import CONNECTION_POOLS, INSTRUMENTS, operation_metrics
 from support_service.platform.telemetry.instruments import InstrumentSpec
-from support_service.platform.telemetry.stores import DATABASE_OPERATIONS
-
-DATABASE = web.AppKey("database", Database)
+from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_operation
+from support_service.platform.telemetry.telemetry import Telemetry
 
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
 _SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
@@ -31,33 +28,44 @@ CLOCK_OFFSET = InstrumentSpec(
 )
 
 
-def setup(app: web.Application, settings: DatabaseSettings, timings: DatabaseTimings) -> None:
-    """Add the database. Startup raises Unavailable if it can't be used."""
-
-    async def run(app: web.Application) -> AsyncIterator[None]:
-        system = settings.url.partition(":")[0]
-        database = app[DATABASE] = connect(
-            settings.url,
-            synchronous=settings.synchronous,
-            pool_size=settings.pool_size,
-            measure=operation_metrics(app, system, DATABASE_OPERATIONS).record,
-            timings=timings,
-        )
-        await database.open()
-        app[CONNECTION_POOLS]["database"] = database.connections
+@asynccontextmanager
+async def open_monitored_database(
+    settings: DatabaseSettings, telemetry: Telemetry, timings: DatabaseTimings
+) -> AsyncIterator[Database]:
+    """Open the database during a `with` block, measured by `telemetry`. Raises Unavailable if it can't be used."""
+    system = settings.url.partition(":")[0]
+    measure = telemetry.of_operations(system, DATABASE_OPERATIONS)
+    async with open_database(settings, pool_size=settings.pool_size, measure=measure, timings=timings) as database:
+        telemetry.pools["database"] = database.connections
         offset = ClockOffset(database)
+        telemetry.instruments.observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
         if system == "sqlite":
             offset.seconds = 0.0
-        app[INSTRUMENTS].observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
-        async with AsyncExitStack() as stack:
-            if system != "sqlite":
-                await offset.refresh()
-                reading = run_every(timings.clock_interval, offset.refresh, "Reading the clock of the database")
-                await stack.enter_async_context(run_in_background(reading))
-            yield
-        await database.close()
+            yield database
+            return
+        await offset.refresh()
+        reading = run_every(timings.clock_interval, offset.refresh, "Reading the clock of the database")
+        async with run_in_background(reading):
+            yield database
 
-    app.cleanup_ctx.append(run)
+
+@asynccontextmanager
+async def open_database(
+    settings: DatabaseSettings,
+    *,
+    pool_size: int,
+    measure: RecordOperation = discard_operation,
+    timings: DatabaseTimings = DatabaseTimings(),
+) -> AsyncIterator[Database]:
+    """Open the database during a `with` block. Raises Unavailable if it can't be used."""
+    database = connect(
+        settings.url, synchronous=settings.synchronous, pool_size=pool_size, measure=measure, timings=timings
+    )
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()
 
 
 class ClockOffset:

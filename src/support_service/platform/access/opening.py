@@ -1,9 +1,7 @@
-"""The access component: the authenticator, which identifies the caller of a request."""
+"""Opens the authenticator of a service, which identifies the callers of requests, as the settings choose it."""
 
 from collections.abc import AsyncIterator
-from typing import Literal
-
-from aiohttp import web
+from contextlib import asynccontextmanager
 
 from support_service.platform.access.authenticator import (
     ACCESS_KEYS_AGE,
@@ -13,42 +11,23 @@ from support_service.platform.access.authenticator import (
     BearerAuthenticator,
     TokenVerifier,
 )
-from support_service.platform.access.sessions import BrowserSessions
-from support_service.platform.access.timings import AccessTimings, SessionLimits
-from support_service.platform.database.component import DATABASE
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.settings import Settings
 from support_service.platform.settings.process import AccessSettings
-from support_service.platform.telemetry.component import INSTRUMENTS
 from support_service.platform.telemetry.instruments import Instruments
 
-AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-BROWSER_SESSIONS = web.AppKey("browser_sessions", BrowserSessions)  # without authentication there are none
 
-
-def setup(
-    app: web.Application, settings: AccessSettings, auth: Literal["open", "token", "jwt"], timings: AccessTimings
-) -> None:
-    """Add the authenticator. It opens before the database: a service that can't identify callers must not start."""
-    authenticator = app[AUTHENTICATOR] = _authenticator(settings, auth, app[INSTRUMENTS], timings)
-
-    async def run(_: web.Application) -> AsyncIterator[None]:
+@asynccontextmanager
+async def open_authenticator(
+    settings: Settings, instruments: Instruments, timings: AccessTimings
+) -> AsyncIterator[Authenticator]:
+    """Open the authenticator during a `with` block. Raises Unavailable if its tokens or keys can't be loaded."""
+    authenticator = _authenticator(settings.access, settings.server.auth, instruments, timings)
+    try:
         await authenticator.open()
-        yield
+        yield authenticator
+    finally:
         await authenticator.close()
-
-    app.cleanup_ctx.append(run)
-
-
-def setup_sessions(app: web.Application, limits: SessionLimits) -> None:
-    """Add the sessions of browsers, unless authentication is off. They need the database."""
-    authenticator = app[AUTHENTICATOR]
-    if isinstance(authenticator, AnonymousAuthenticator):
-        return
-
-    async def run(app: web.Application) -> AsyncIterator[None]:
-        app[BROWSER_SESSIONS] = BrowserSessions(app[DATABASE], authenticator, limits)
-        yield
-
-    app.cleanup_ctx.append(run)
 
 
 def _authenticator(

@@ -1,0 +1,151 @@
+"""Opens what events pass through: the broker, the log, the relay with the webhooks, and the consumer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import aiohttp
+
+from support_service.events.broker.base import Broker, RedisBrokerTimings
+from support_service.events.broker.log import EventLog
+from support_service.events.broker.memory import InMemoryBroker
+from support_service.events.consumer import PURGE_INTERVAL, ApplyEvent, ConsumerTimings, EventConsumer, delete_expired
+from support_service.events.relay import OutboxRelay, RelayTimings
+from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
+from support_service.guard.overload import Readiness
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.database import Database
+from support_service.platform.http_client import LimitedConnector
+from support_service.platform.settings.resources import EventSettings
+from support_service.platform.telemetry.http import client_metrics
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_server
+from support_service.platform.telemetry.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimings:
+    """Intervals and limits of events."""
+
+    backlog_refresh_interval: float = 5.0  # seconds between refreshes of the gauges of outbox, stream and webhooks
+    broker: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
+    log: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
+    note_ttl: float = 15.0  # of what replicas tell one another beside the log
+    relay: RelayTimings = field(default_factory=RelayTimings)
+    consumer: ConsumerTimings = field(default_factory=ConsumerTimings)
+    webhooks: WebhookTimings = field(default_factory=WebhookTimings)
+
+
+@asynccontextmanager
+async def open_broker(
+    redis_url: str | None, telemetry: Telemetry, timings: RedisBrokerTimings
+) -> AsyncIterator[Broker]:
+    """Open the broker during a `with` block. Without a Redis URL, events stay in this process."""
+    if redis_url is None:
+        in_memory = InMemoryBroker()
+        try:
+            yield in_memory
+        finally:
+            await in_memory.close()
+        return
+    from support_service.events.broker.redis import RedisBroker
+
+    broker = RedisBroker(redis_url, telemetry.of_operations("redis", BROKER_OPERATIONS), timings)
+    telemetry.pools["events"] = broker.connections
+    try:
+        async with monitored_server(telemetry.redis_servers, "events", broker.client):
+            yield broker
+    finally:
+        await broker.close()
+
+
+@asynccontextmanager
+async def open_log(
+    stream: str, redis_url: str | None, broker: Broker, telemetry: Telemetry, timings: EventTimings
+) -> AsyncIterator[EventLog]:
+    """Open the log of published events during a `with` block."""
+    if redis_url is None:
+        assert isinstance(broker, InMemoryBroker)  # noqa: S101 - without a URL there is no other
+        event_log: EventLog = broker.log(stream)
+    else:
+        from support_service.events.broker.redis_log import RedisLog
+
+        redis_log = event_log = RedisLog(redis_url, stream, timings.note_ttl, timings.log)
+        telemetry.pools["stream"] = redis_log.connections
+    try:
+        yield event_log
+    finally:
+        await event_log.close()
+
+
+@asynccontextmanager
+async def open_relay(
+    settings: EventSettings, database: Database, broker: Broker, instruments: Instruments, timings: EventTimings
+) -> AsyncIterator[tuple[OutboxRelay, WebhookSender]]:
+    """Publish the outbox to the broker and to webhooks during a `with` block, and what is left of it at the end."""
+    endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
+    relay = OutboxRelay(
+        database,
+        broker,
+        instruments,
+        stream=settings.stream,
+        max_stream_length=0 if isinstance(broker, InMemoryBroker) else settings.keep,  # in memory it has no readers
+        endpoints=endpoints,
+        timings=timings.relay,
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(relay.close)
+        # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=LimitedConnector(),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[client_metrics(instruments)],
+            )
+        )
+        webhooks = WebhookSender(database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks)
+        await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
+        for work in (
+            relay.run(),
+            run_every(timings.backlog_refresh_interval, relay.refresh_backlog, "Reading the outbox backlog"),
+            webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
+            run_every(timings.backlog_refresh_interval, webhooks.refresh, "Counting webhook deliveries"),
+        ):
+            await stack.enter_async_context(run_in_background(work))
+        yield relay, webhooks
+
+
+@asynccontextmanager
+async def open_consumer(
+    settings: EventSettings,
+    database: Database,
+    broker: Broker,
+    instruments: Instruments,
+    *,
+    apply: ApplyEvent,
+    readiness: Readiness,
+    timings: EventTimings,
+) -> AsyncIterator[EventConsumer]:
+    """Consume inbound events during a `with` block, unless the settings leave them to other processes."""
+    consumer = EventConsumer(
+        broker,
+        apply,
+        instruments,
+        stream=settings.inbound_stream,
+        claim_after=settings.claim_after,
+        ping=database.ping,
+        timings=timings.consumer,
+    )
+    await consumer.refresh_backlog()
+    async with AsyncExitStack() as stack:
+        for work in (
+            run_every(timings.backlog_refresh_interval, consumer.refresh_backlog, "Reading the inbound backlog"),
+            run_every(PURGE_INTERVAL, partial(delete_expired, database), "Deleting old event ids"),
+            *([consumer.run()] if settings.consume else []),
+        ):
+            await stack.enter_async_context(run_in_background(work))
+        yield consumer
+        if isinstance(broker, InMemoryBroker) and settings.consume:  # events in process memory are lost on exit
+            await consumer.finish(readiness.stop_by)

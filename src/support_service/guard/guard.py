@@ -1,0 +1,111 @@
+"""The guard of an application: what happens to a request before its handler, and limits of connections and rates."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Self
+
+from aiohttp import web
+
+from support_service.guard.addresses import TrustedProxies
+from support_service.guard.admission import Admission
+from support_service.guard.connection_limits import (
+    CONNECTION_CUT,
+    CONNECTION_OPEN,
+    ConnectionLimits,
+    ConnectionLimitSettings,
+    ConnectionTimings,
+)
+from support_service.guard.instrumentation import instrumentation_middleware
+from support_service.guard.overload import LoadShedder, Readiness
+from support_service.guard.problems import problem_middleware
+from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
+from support_service.guard.security import BrowserPolicy
+from support_service.guard.unread_answers import UnreadAnswers
+from support_service.platform.background import run_in_background
+from support_service.platform.settings import Settings
+from support_service.platform.telemetry.stores import REDIS_OPERATIONS
+from support_service.platform.telemetry.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class GuardTimings:
+    """Timeouts in seconds."""
+
+    connections: ConnectionTimings = ConnectionTimings()
+    rates: RateSyncTimings = RateSyncTimings()
+    body_timeout: float = 30.0  # for a JSON body; aiohttp waits indefinitely
+    chunk_timeout: float = 30.0  # for the next bytes of an upload; aiohttp waits indefinitely
+    min_rate_grace: float = 10.0  # of waiting for a client before the minimum rate of uploads applies
+
+
+class Guard:
+    """The bounds of one application. They exist before its event loop runs, because connections come first."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, timings: GuardTimings = GuardTimings()) -> None:
+        server, limits, instruments = settings.server, settings.limits, telemetry.instruments
+        self.timings = timings
+        self.requests = telemetry.requests
+        self.readiness = Readiness()
+        proxies = TrustedProxies(limits.trusted_proxies)
+        overload = LoadShedder(limits.lag, limits.requests)
+        telemetry.loop_lag.listeners.append(overload.record_lag)
+        own = (server.public_url,) if server.public_url else ()
+        self.admission = Admission(
+            proxies=proxies,
+            browser_policy=BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None),
+            overload=overload,
+            readiness=self.readiness,
+            by_address=_limiter("address", settings.address_rate),
+            by_principal=_limiter("principal", settings.rate),
+            unread=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
+            instruments=instruments,
+        )
+        self.connections = ConnectionLimits(
+            ConnectionLimitSettings(
+                limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout, limits.send_rate
+            ),
+            proxies,
+            lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}),
+            timings.connections,
+        )
+        instruments.observe(CONNECTION_OPEN, self.connections.observe_open)
+
+    def with_connections(self, limit: int) -> Self:
+        """Return a guard that shares everything but the connections, of which it admits `limit`."""
+        other = copy(self)
+        other.connections = self.connections.with_limit(limit)
+        return other
+
+    def protect(self, app: web.Application, *, access_log: float, admits: bool = True) -> None:
+        """Add the middlewares of every request, which log a share of them; `admits` adds the checks of admission."""
+        app[GUARD] = self
+        app.middlewares.append(instrumentation_middleware(self.requests, self.readiness, self.admission, access_log))
+        app.middlewares.append(problem_middleware)
+        if admits:
+            app.middlewares.append(self.admission.middleware)
+        app.on_response_prepare.append(self.admission.add_response_headers)
+
+    @asynccontextmanager
+    async def running(self, telemetry: Telemetry, redis_url: str | None) -> AsyncIterator[None]:
+        """Close connections whose client exceeds a timeout. With a Redis URL, replicas share their rates."""
+        limiters = [each for each in (self.admission.by_address, self.admission.by_principal) if each]
+        async with AsyncExitStack() as stack:
+            if redis_url and limiters:
+                from support_service.guard.shared_rates import SharedRateLimits
+
+                measure = telemetry.of_operations("redis", REDIS_OPERATIONS)
+                shared = SharedRateLimits(redis_url, limiters, measure, self.timings.rates)
+                stack.push_async_callback(shared.close)
+                await stack.enter_async_context(run_in_background(shared.run()))
+            await stack.enter_async_context(run_in_background(self.connections.enforce_timeouts()))
+            yield
+
+
+def _limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
+    """Return a limiter of a rate, or None if it allows any number of requests."""
+    return RateLimiter(name, Rate(*rate)) if rate[0] else None
+
+
+GUARD = web.AppKey("guard", Guard)

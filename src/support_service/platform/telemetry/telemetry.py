@@ -1,0 +1,92 @@
+"""The telemetry of one application: its metrics and traces, and the lag of its event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from opentelemetry.sdk.resources import Resource
+
+from support_service.platform.background import run_in_background
+from support_service.platform.settings.process import TelemetrySettings
+from support_service.platform.telemetry.http import HTTP_SERVER_ACTIVE, RequestMetrics
+from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.telemetry.process import LoopLagSampler, observe_process
+from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
+from support_service.platform.telemetry.stores import (
+    DB_CONNECTION_LIMIT,
+    DB_CONNECTION_WAITING,
+    DB_CONNECTIONS,
+    REDIS_EVICTED_KEYS,
+    REDIS_EVICTION_POLICY,
+    REDIS_MEMORY,
+    REDIS_MEMORY_LIMIT,
+    REDIS_ROLE,
+    OperationMetrics,
+    PoolMetrics,
+    PoolState,
+    RecordOperation,
+    RedisServerMetrics,
+    RedisServerState,
+)
+from support_service.platform.telemetry.traces import NoTracing, Tracing
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryTimings:
+    """Times in seconds."""
+
+    lag_sample_interval: float = 0.25
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT  # for the last export
+
+
+class Telemetry:
+    """Metrics, traces and the lag of the event loop; every part of the application records through it."""
+
+    def __init__(self, settings: TelemetrySettings, timings: TelemetryTimings = TelemetryTimings()) -> None:
+        resource = build_resource()
+        self.metrics = Metrics(settings.metrics, resource, timings.shutdown_timeout, traced=bool(settings.traces))
+        self.tracing = create_tracing(settings.traces, resource, timings.shutdown_timeout)
+        instruments = Instruments(self.metrics.meter, exemplars=self.metrics.exemplars)
+        self.instruments = instruments
+        self.requests = RequestMetrics(instruments)
+        # The state of each database and Redis pool, by pool name, and of each Redis server; None while it is unknown.
+        self.pools: dict[str, Callable[[], PoolState]] = {}
+        self.redis_servers: dict[str, Callable[[], RedisServerState | None]] = {}
+        self.loop_lag = LoopLagSampler(instruments, timings.lag_sample_interval)
+        pools, redis = PoolMetrics(self.pools), RedisServerMetrics(self.redis_servers)
+        instruments.observe(HTTP_SERVER_ACTIVE, self.requests.active)
+        instruments.observe(DB_CONNECTIONS, pools.connections)
+        instruments.observe(DB_CONNECTION_LIMIT, pools.limits)
+        instruments.observe(DB_CONNECTION_WAITING, pools.waiting)
+        instruments.observe(REDIS_ROLE, redis.roles)
+        instruments.observe(REDIS_EVICTION_POLICY, redis.policies)
+        instruments.observe(REDIS_EVICTED_KEYS, redis.evicted)
+        instruments.observe(REDIS_MEMORY, redis.memory)
+        instruments.observe(REDIS_MEMORY_LIMIT, redis.memory_limits)
+        observe_process(instruments)
+
+    def of_operations(self, system: str, operations: Iterable[str]) -> RecordOperation:
+        """Return the recorder of the operations on a system; it also adds spans if traces are exported."""
+        spans = self.tracing.of_operations(system)
+        return OperationMetrics(self.instruments, system, operations, spans).record
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sample the event loop during a `with` block, and export what is left at its end."""
+        try:
+            async with run_in_background(self.loop_lag.run()):
+                yield
+        finally:
+            await asyncio.gather(asyncio.to_thread(self.metrics.close), asyncio.to_thread(self.tracing.close))
+
+
+def create_tracing(
+    exporters: Collection[str], resource: Resource, shutdown_timeout: float = SHUTDOWN_TIMEOUT
+) -> Tracing:
+    """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
+    if not exporters:
+        return NoTracing()
+    with environment_hidden():
+        from support_service.platform.telemetry.spans import SdkTracing
+    return SdkTracing(exporters, resource, shutdown_timeout)

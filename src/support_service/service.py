@@ -1,0 +1,290 @@
+"""The service: every part of it, opened in the order in which parts depend on each other.
+
+Parts close in reverse. Packages that the settings don't need are not imported: redis, joserfc and cryptography,
+obstore, asyncpg, OpenTelemetry's exporters. See tests/e2e/test_imports.py.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from aiohttp import web
+
+from support_service.api.case_document.reading import CaseDocuments
+from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
+from support_service.api.oncall_parts import OnCallParts
+from support_service.api.routing.cursors import CursorSeal
+from support_service.api.routing.route import Route
+from support_service.attachments.opening import AttachmentTimings, open_attachments
+from support_service.attachments.service import AttachmentService
+from support_service.cases.clocks.opening import SlaTimings, open_clocks
+from support_service.cases.erasure import event_rules
+from support_service.cases.inbound_handler import InboundEventHandler
+from support_service.cases.links import LinkService
+from support_service.cases.masking import Masker
+from support_service.cases.opening import CaseTimings, open_cases
+from support_service.cases.recorder import CaseRecorder
+from support_service.cases.service import CaseService
+from support_service.desk.macros import MacroService
+from support_service.desk.policies import PolicyService
+from support_service.desk.views import ViewLimits, ViewService
+from support_service.events.broker.base import Broker
+from support_service.events.consumer import EventConsumer
+from support_service.events.dead_letters import DeadLetterService
+from support_service.events.deliveries import DeliveryService
+from support_service.events.opening import EventTimings, open_broker, open_consumer, open_log, open_relay
+from support_service.guard.admission import Admission
+from support_service.guard.fair_turns import FairTurns, TurnLimits
+from support_service.guard.guard import Guard, GuardTimings
+from support_service.guard.overload import Readiness
+from support_service.platform.access.authenticator import Authenticator
+from support_service.platform.access.opening import open_authenticator
+from support_service.platform.access.sessions import BrowserSessions
+from support_service.platform.access.timings import AccessTimings
+from support_service.platform.audit.log import Sealer, SealerTimings
+from support_service.platform.background import run_every, run_in_background
+from support_service.platform.certificates import CertificateTimings, watch_certificates
+from support_service.platform.database import Database
+from support_service.platform.database.opening import open_monitored_database, read_secret
+from support_service.platform.database.timings import DatabaseTimings
+from support_service.platform.idempotency.claims import IdempotencyService, IdempotencyTimings
+from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.telemetry.provider import Metrics
+from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
+from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.slots import StreamLimits
+from support_service.timeline.aggregator import TimelineAggregator
+from support_service.timeline.cache import SnapshotStore
+from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
+from support_service.timeline.overrides import OverrideService
+from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class DeskLimits:
+    """Limits of what agents work with beside cases."""
+
+    views: ViewLimits = field(default_factory=ViewLimits)
+    max_policies: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTimings:
+    """Timeouts and intervals in seconds, and limits."""
+
+    ping_timeout: float = 1.0  # of the database ping: readiness probes wait no longer
+    dependency_interval: float = 10.0  # between checks of the dependencies for the metrics
+    stale_after: timedelta = timedelta(seconds=30)  # on-call's figures are read every 10 seconds or more often
+    turns: TurnLimits = field(default_factory=TurnLimits)  # of searches and counts
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Intervals, timeouts, batch sizes and limits that operators do not set, with their production defaults."""
+
+    telemetry: TelemetryTimings = field(default_factory=TelemetryTimings)
+    guard: GuardTimings = field(default_factory=GuardTimings)
+    access: AccessTimings = field(default_factory=AccessTimings)
+    database: DatabaseTimings = field(default_factory=DatabaseTimings)
+    idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
+    audit: SealerTimings = field(default_factory=SealerTimings)
+    sla: SlaTimings = field(default_factory=SlaTimings)
+    cases: CaseTimings = field(default_factory=CaseTimings)
+    timeline: TimelineTimings = field(default_factory=TimelineTimings)
+    attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
+    desk: DeskLimits = field(default_factory=DeskLimits)
+    certificates: CertificateTimings = field(default_factory=CertificateTimings)
+    events: EventTimings = field(default_factory=EventTimings)
+    stream: StreamTimings = field(default_factory=StreamTimings)
+    api: ApiTimings = field(default_factory=ApiTimings)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of a running service."""
+
+    settings: Settings
+    timings: Timings
+    metrics: Metrics
+    guard: Guard
+    admission: Admission
+    readiness: Readiness
+    authenticator: Authenticator
+    sessions: BrowserSessions | None  # None without authentication
+    database: Database
+    idempotency: IdempotencyService
+    masker: Masker
+    cases: CaseService
+    links: LinkService
+    cache: SnapshotStore
+    timeline: TimelineAggregator
+    overrides: OverrideService
+    attachments: AttachmentService
+    views: ViewService
+    macros: MacroService
+    policies: PolicyService
+    broker: Broker
+    consumer: EventConsumer
+    dead_letters: DeadLetterService
+    deliveries: DeliveryService
+    stream: ChangeStream
+    dependencies: DependencyMonitor
+    on_call: OnCallParts
+    documents: CaseDocuments
+    turns: FairTurns  # of searches and counts
+    cursors: CursorSeal
+    routes: tuple[Route, ...]
+    serves_metrics: bool  # on this port
+    admin_url: str | None = None  # base URL of the admin server, if there is one
+
+
+SERVICE = web.AppKey("service", Service)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    timings: Timings,
+    telemetry: Telemetry,
+    guard: Guard,
+    routes: tuple[Route, ...],
+) -> AsyncIterator[Service]:
+    """Open every part during a `with` block.
+
+    Raises Unavailable if the database, the attachment directory or the tokens can't be used, and WrongSetting if a
+    server that is configured as Redis answers in another way.
+    """
+    instruments = telemetry.instruments
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_async_context
+
+        async def every(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
+            await opened(run_in_background(run_every(seconds, work, what)))
+
+        await opened(
+            telemetry.running()
+        )  # it closes last, so that what other parts record while they close is exported
+        await _check_redis(settings.redis_urls)
+        await opened(guard.running(telemetry, settings.timeline.redis_url))
+        # A service that can't identify callers must not start.
+        authenticator = await opened(open_authenticator(settings, instruments, timings.access))
+        database = await opened(open_monitored_database(settings.database, telemetry, timings.database))
+        sessions = None
+        if settings.server.auth != "open":
+            sessions = BrowserSessions(database, authenticator, timings.access.sessions)
+        idempotency = IdempotencyService(database, timings.idempotency)
+        await every(timings.idempotency.cleanup_interval, idempotency.delete_expired, "Deleting old idempotency keys")
+        sealer = Sealer(database, instruments, timings.audit)
+        await sealer.refresh_gauges()
+        await every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")
+
+        clocks = await opened(open_clocks(database, instruments, timings.sla))
+        masker = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
+        event_rules()  # a field of an event without a rule stops the start
+        cases = await opened(open_cases(settings.cases, database, instruments, clocks, timings.cases))
+        cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
+        timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
+        attachments = await opened(open_attachments(settings, database, instruments, timings.attachments))
+
+        broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
+        stream_name, redis_url = settings.events.stream, settings.events_redis_url
+        event_log = await opened(open_log(stream_name, redis_url, broker, telemetry, timings.events))
+        relay, webhooks = await opened(open_relay(settings.events, database, broker, instruments, timings.events))
+        consumer = await opened(
+            open_consumer(
+                settings.events,
+                database,
+                broker,
+                instruments,
+                apply=InboundEventHandler(database, CaseRecorder(instruments, clocks)).apply,
+                readiness=guard.readiness,
+                timings=timings.events,
+            )
+        )
+        await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
+        limits = StreamLimits(
+            settings.limits.streams, settings.limits.streams_per_principal, settings.limits.streams_per_address
+        )
+        stream = ChangeStream(
+            event_log, masker.published_case, cases.owners_of, instruments, limits, timings=timings.stream
+        )
+        guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
+        await opened(stream.running())
+
+        dependencies = DependencyMonitor(
+            readiness=guard.readiness,
+            database=database,
+            authenticator=authenticator,
+            attachments=attachments,
+            timeline=timeline,
+            cache=cache,
+            consumer=consumer,
+            ping_timeout=timings.api.ping_timeout,
+        )
+        instruments.observe(REPLICA_READY, dependencies.ready)
+        instruments.observe(DEPENDENCY_STATUS, dependencies.statuses)
+        cursor_key = await read_secret(database, "cursors")
+        await every(timings.api.dependency_interval, dependencies.refresh, "Checking the dependencies")
+        yield Service(
+            settings=settings,
+            timings=timings,
+            metrics=telemetry.metrics,
+            guard=guard,
+            admission=guard.admission,
+            readiness=guard.readiness,
+            authenticator=authenticator,
+            sessions=sessions,
+            database=database,
+            idempotency=idempotency,
+            masker=masker,
+            cases=cases,
+            links=LinkService(database, instruments, clocks),
+            cache=cache,
+            timeline=timeline,
+            overrides=OverrideService(database, timeline.overrides),
+            attachments=attachments,
+            views=ViewService(database, timings.desk.views),
+            macros=MacroService(database),
+            policies=PolicyService(database, clocks.policies, most=timings.desk.max_policies),
+            broker=broker,
+            consumer=consumer,
+            dead_letters=DeadLetterService(database, broker, settings.events.inbound_stream),
+            deliveries=DeliveryService(database),
+            stream=stream,
+            dependencies=dependencies,
+            on_call=OnCallParts(
+                timeline=timeline,
+                backlog=attachments.backlog,
+                relay=relay,
+                consumer=consumer,
+                webhooks=webhooks,
+                sealer=sealer,
+                loop_lag=telemetry.loop_lag,
+                stale_after=timings.api.stale_after,
+                runbooks_url=settings.links.runbooks_url,
+                grafana_url=settings.links.grafana_url,
+            ),
+            documents=CaseDocuments(
+                cases,
+                timeline,
+                masker,
+                instruments,
+                clocks.policies,
+                public_url=settings.server.url_prefix,
+                max_bytes=settings.database.case_cache,
+            ),
+            turns=FairTurns(timings.api.turns),
+            cursors=CursorSeal(cursor_key),
+            routes=routes,
+            serves_metrics=settings.access.admin_port is None,
+        )
+
+
+async def _check_redis(urls: Mapping[str, str]) -> None:
+    """Raise WrongSetting if a server that is configured as Redis is another one. `urls` are by variable."""
+    for variable, url in urls.items():
+        from support_service.platform.redis import is_other_server  # noqa: PLC0415 - loads redis only if it is used
+
+        if await is_other_server(url):
+            raise WrongSetting(f"{variable}: the server at this URL does not answer as Redis does")
