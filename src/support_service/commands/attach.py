@@ -22,6 +22,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     """Add `attach` to the commands."""
     what = "upload files to a case of a running service; SUPPORT_TOKEN authenticates"
     command = commands.add("attach", what, attach)
+    command.is_intermixed = True
     command.usage = "support-service attach [-h] [--base-url URL] [--internal] CASE FILE [FILE ...]"
     command.add_argument("case", metavar="CASE", type=grammar.case_id, help="the id of the case")
     # The command itself requires a file: its error says that the id of the case may be missing, rather than the file.

@@ -24,11 +24,18 @@ class Parser(argparse.ArgumentParser):
     """A parser with a configurable exit status for wrong arguments."""
 
     wrong_usage = USAGE_ERROR_STATUS
+    is_intermixed = False  # options may stand between the arguments, which argparse does not offer to subcommands
+    _is_reading = False
 
-    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments and reject unknown ones here, so that the usage shown is this command's, not its parent's."""
-        known, unknown = super().parse_known_args(*arguments, **more)
-        if unknown:
+        if not self.is_intermixed or self._is_reading:
+            known, unknown = super().parse_known_args(args, namespace)
+        else:
+            self._is_reading = True  # what follows calls this method, once for the options and once for the rest
+            known, unknown = self.parse_known_intermixed_args(args, namespace)
+            self._is_reading = False
+        if unknown and not self._is_reading:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 

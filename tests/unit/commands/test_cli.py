@@ -181,6 +181,19 @@ def test_an_empty_case_id_is_named(run, tmp_path):
     assert (status, errors) == (2, "support-service: no FILE is given to upload to the case 'c-1'\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["--internal c-1 a b", "c-1 --internal a b", "c-1 a --internal b", "c-1 a b --internal", "c-1 --internal -- a b"],
+)
+def test_attach_accepts_its_options_at_any_place(run, arguments):
+    """Between CASE and FILE too. An unknown option is refused at each place."""
+    found = parser().parse_args(["attach", *arguments.split()])
+    assert (found.case, list(map(str, found.files)), found.internal) == ("c-1", ["a", "b"], True)
+    status, _, errors = run("attach", *arguments.replace("--internal", "--secret").split())
+    assert status == 2
+    assert "unrecognized arguments: --secret" in errors
+
+
 @pytest.mark.parametrize("option", ["--base-url", "--url"])
 def test_attach_names_the_address_and_the_cause(run, tmp_path, capsys, option):
     """`--url` is the former name of the option; a URL needs no scheme."""
