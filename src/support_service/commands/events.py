@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from support_service.commands import grammar
 from support_service.commands.runtime import load_settings, run, run_on_database
 from support_service.core.clock import utc_now
+from support_service.core.errors import NotFound
 from support_service.events.broker.base import BrokerError, DeadLetter
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def list_dead_letters(_: argparse.Namespace, environ: Mapping[str, str]) -> None
 
 
 def replay_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Move the named dead letters, or all of them, back to the end of their stream."""
-    run(_replay_dead_letters(load_settings(environ), arguments.ids))
+    """Move the named dead letters, or all of them, back to the end of their stream.
+
+    Raises NotFound after that if an id is unknown.
+    """
+    run(_replay_dead_letters(load_settings(environ), list(dict.fromkeys(arguments.ids))))
 
 
 def drop_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Delete the named dead letters."""
-    run(_drop_dead_letters(load_settings(environ), arguments.ids))
+    """Delete the named dead letters. Raises NotFound after that if an id is unknown."""
+    run(_drop_dead_letters(load_settings(environ), list(dict.fromkeys(arguments.ids))))
 
 
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -74,8 +78,12 @@ def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -
 
 
 def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Schedule webhook deliveries again: the named ones, or all that failed."""
-    run_on_database(load_settings(environ), lambda base: _replay_deliveries(base, arguments.ids))
+    """Schedule webhook deliveries again: the named ones, or all that failed.
+
+    Raises NotFound after that if an id is unknown.
+    """
+    unknown = run_on_database(load_settings(environ), lambda base: _replay_deliveries(base, arguments.ids))
+    _expect_known("delivery_not_found", "webhook delivery", unknown)
 
 
 async def _list_dead_letters(settings: "Settings") -> None:
@@ -89,7 +97,8 @@ async def _list_dead_letters(settings: "Settings") -> None:
 
 async def _replay_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
-        replayed = await broker.replay(stream, ids) if ids else 0
+        unknown = [each for each in ids if not await broker.replay(stream, [each])]
+        replayed = len(ids) - len(unknown)
         if not ids:
             # Stop at the last dead letter present at the start. A replayed event that fails again must not loop.
             last, after = await broker.last_dead_letter(stream), ""
@@ -100,13 +109,15 @@ async def _replay_dead_letters(settings: "Settings", ids: Sequence[str]) -> None
                 )
                 if _entry_order(after) >= _entry_order(last):
                     break
-    print(f"Replayed {replayed} dead letters.")
+    print(f"Replayed {replayed} dead letters.", flush=True)
+    _expect_known("dead_letter_not_found", "dead letter", unknown)
 
 
 async def _drop_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
     async with _broker(settings) as (broker, stream):
-        dropped = await broker.delete_dead_letters(stream, ids)
-    print(f"Dropped {dropped} dead letters.")
+        unknown = [each for each in ids if not await broker.delete_dead_letters(stream, [each])]
+    print(f"Dropped {len(ids) - len(unknown)} dead letters.", flush=True)
+    _expect_known("dead_letter_not_found", "dead letter", unknown)
 
 
 async def _list_deliveries(base: "Database", state: str | None) -> None:
@@ -116,12 +127,22 @@ async def _list_deliveries(base: "Database", state: str | None) -> None:
         print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
-async def _replay_deliveries(base: "Database", ids: Sequence[int]) -> None:
-    from support_service.events import deliveries
+async def _replay_deliveries(base: "Database", ids: Sequence[int]) -> Sequence[int]:
+    """Schedule deliveries again, and return the ids that are unknown."""
+    from support_service.events.deliveries import replay_deliveries
 
+    chosen = sorted(set(ids))  # locked in this order, as everywhere
     async with base.transaction() as tx:
-        replayed = await deliveries.replay_deliveries(tx, utc_now(), ids or None)
-    print(f"Scheduled {replayed} deliveries again.")
+        unknown = [each for each in chosen if not await replay_deliveries(tx, utc_now(), [each])]
+        replayed = len(chosen) - len(unknown) if chosen else await replay_deliveries(tx, utc_now(), None)
+    print(f"Scheduled {replayed} deliveries again.", flush=True)
+    return unknown
+
+
+def _expect_known(code: str, what: str, unknown: Sequence[object]) -> None:
+    """Raise NotFound if an id is unknown. What the command does to the other ids is done before."""
+    if unknown:
+        raise NotFound(code, f"There is no {what} {', '.join(map(str, unknown))}: the list has the ids")
 
 
 async def _all_dead_letters(broker: "RedisBroker", stream: str) -> AsyncIterator[DeadLetter]:

@@ -14,10 +14,15 @@ from tests.support.process import running
 pytestmark = pytest.mark.usefixtures("processes")
 
 
+async def run(tmp_path, *arguments, **variables):
+    """Run a command; return its status, output and errors."""
+    async with running("events", *arguments, cwd=tmp_path, **variables) as process:
+        return await process.wait_for_exit(90)
+
+
 async def command(tmp_path, *arguments, **variables):
     """Run a command that must succeed; return its output."""
-    async with running("events", *arguments, cwd=tmp_path, **variables) as process:
-        status, out, errors = await process.wait_for_exit(90)
+    status, out, errors = await run(tmp_path, *arguments, **variables)
     assert status == 0, errors
     return out
 
@@ -55,9 +60,20 @@ async def test_dead_letters_are_dropped(redis, tmp_path):
     listed = [json.loads(line) for line in (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()]
     (unreadable,) = (letter["id"] for letter in listed if letter["event"] == "{")
     assert "Dropped 1 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
-    assert "Dropped 0 " in await command(tmp_path, "dead-letters", "drop", unreadable, **variables)
     (left,) = (await command(tmp_path, "dead-letters", "list", **variables)).splitlines()
     assert json.loads(left)["event"] == "another"
+
+
+@pytest.mark.parametrize(("action", "done"), [("drop", "Dropped"), ("replay", "Replayed")])
+async def test_unknown_dead_letter_is_named(redis, tmp_path, action, done):
+    """The status is 2. What the command does to the other dead letters is done."""
+    async with Redis.from_url(redis.url) as stream:
+        letter = await stream.xadd("support.inbound.dead", {"event": "{", "reason": "why", "tries": 1, "at": "then"})
+        ids = ["1-0", letter.decode(), letter.decode(), "2-0"]
+        status, out, errors = await run(tmp_path, "dead-letters", action, *ids, SUPPORT_REDIS_URL=redis.url)
+        assert await stream.xlen("support.inbound.dead") == 0
+    assert (status, out) == (2, f"{done} 1 dead letters.\n")
+    assert errors == "support-service: There is no dead letter 1-0, 2-0: the list has the ids\n"
 
 
 async def test_event_of_a_dead_letter_does_not_control_the_terminal(redis, tmp_path):
@@ -109,22 +125,20 @@ async def test_dead_letter_of_another_program_is_listed_and_replayed(redis, tmp_
 )
 async def test_invalid_id_is_refused(tmp_path, kind, action, number):
     """The status is 2, and neither Redis nor the database is used."""
-    async with running("events", kind, action, number, cwd=tmp_path) as process:
-        status, _, errors = await process.wait_for_exit(90)
+    status, _, errors = await run(tmp_path, kind, action, number)
     assert status == 2
     assert "argument ID" in errors
 
 
 async def test_listing_dead_letters_needs_redis(tmp_path):
     """The error names the setting, with status 2."""
-    async with running("events", "dead-letters", "list", cwd=tmp_path) as process:
-        status, out, errors = await process.wait_for_exit(90)
+    status, out, errors = await run(tmp_path, "dead-letters", "list")
     assert (status, out) == (2, "")
     assert "SUPPORT_EVENTS_REDIS_URL" in errors
 
 
 async def test_webhook_deliveries_are_listed_and_replayed(make_client, environment, tmp_path):
-    """A delivery to an unreachable endpoint is pending with its reason, and a replay sends it again."""
+    """A delivery to an unreachable endpoint is pending with its reason. A replay sends it again."""
     hooks = [{"name": "gone", "url": "http://127.0.0.1:1/hook", "secret": "whsec_" + "c2VjcmV0" * 4}]
     client = await make_client(SUPPORT_WEBHOOKS=json.dumps(hooks))
     await open_case(client)
@@ -139,5 +153,8 @@ async def test_webhook_deliveries_are_listed_and_replayed(make_client, environme
     assert (delivery["endpoint"], delivery["type"]) == ("gone", "support.case.opened.v1")
     assert "refused" in delivery["reason"] or "Cannot connect" in delivery["reason"]
     assert "1 deliveries" in await command(tmp_path, "webhooks", "replay", str(delivery["id"]), **url)
+    status, out, errors = await run(tmp_path, "webhooks", "replay", "123456", str(delivery["id"]), **url)
+    assert (status, out) == (2, "Scheduled 1 deliveries again.\n")
+    assert errors == "support-service: There is no webhook delivery 123456: the list has the ids\n"
     assert (await command(tmp_path, "webhooks", "list", "--state", "failed", **url)) == ""
     assert "0 deliveries" in await command(tmp_path, "webhooks", "replay", **url)
