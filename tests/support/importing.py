@@ -10,10 +10,10 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError
-from support_service.importing.attachments import ImportedFiles
-from support_service.importing.entries import Entries, Entry, Mapper
+from support_service.importing.entries import Entries, Entry, read_lines
+from support_service.importing.files import ImportedFiles
+from support_service.importing.imported_case import Mapper, as_it_is
 from support_service.importing.importer import Importer, ImportTotals
-from support_service.importing.json_lines import as_it_is, read_lines
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
 

@@ -16,10 +16,10 @@ from support_service.commands.runtime import cli_principal, load_migrated_settin
 from support_service.core.errors import ValidationFailed
 
 if TYPE_CHECKING:
-    from support_service.importing.attachments import ImportedFiles
-    from support_service.importing.entries import Entries, Mapper
-    from support_service.importing.importer import ImportTotals
-    from support_service.importing.refusals import RefusalFile
+    from support_service.importing.entries import Entries
+    from support_service.importing.files import ImportedFiles
+    from support_service.importing.imported_case import Mapper
+    from support_service.importing.importer import ImportTotals, RefusalFile
     from support_service.platform.settings import Settings
 
 FORMATS = ("zammad", "chatwoot", "dataflow")
@@ -91,9 +91,8 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
     from support_service.attachments.content import UploadLimits
     from support_service.attachments.opening import configured_storages
-    from support_service.importing.attachments import ImportedFiles
-    from support_service.importing.importer import Importer
-    from support_service.importing.refusals import RefusalFile
+    from support_service.importing.files import ImportedFiles
+    from support_service.importing.importer import Importer, RefusalFile
     from support_service.platform.database.opening import open_database
     from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
@@ -129,7 +128,7 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
 
 def _mapper(system: str | None) -> "Mapper":
     from support_service.importing import chatwoot, dataflow, zammad
-    from support_service.importing.json_lines import as_it_is
+    from support_service.importing.imported_case import as_it_is
 
     mappers: dict[str, Mapper] = {
         "zammad": zammad.map_ticket,
@@ -162,7 +161,7 @@ def _refusal_path(arguments: argparse.Namespace) -> Path:
 @asynccontextmanager
 async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
     from support_service.importing import dataflow
-    from support_service.importing.earlier_database import open_earlier_database
+    from support_service.importing.dataflow import open_earlier_database
 
     if arguments.system == "dataflow":
         async with open_earlier_database(_database_url(arguments.file)) as earlier:
@@ -189,8 +188,7 @@ def _open(name: str) -> BinaryIO:
 
 async def _read(file: BinaryIO, system: str | None) -> "Entries":
     """Return the cases of a file: JSON Lines, or one list of another system."""
-    from support_service.importing.json_array import read_array
-    from support_service.importing.json_lines import read_lines
+    from support_service.importing.entries import read_array, read_lines
 
     start = file.peek(1)[:1] if system else b""  # type: ignore[attr-defined]  # a buffered reader
     async for entry in read_array(file) if start == b"[" else read_lines(file):

@@ -12,10 +12,10 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import SupportError
 from support_service.demo.conversations import PRODUCTS, SCENARIOS, Line
-from support_service.importing.attachments import ImportedFiles
 from support_service.importing.entries import Entry
+from support_service.importing.files import ImportedFiles
+from support_service.importing.imported_case import as_it_is
 from support_service.importing.importer import Importer
-from support_service.importing.json_lines import as_it_is
 from support_service.platform.database.opening import open_database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
 from support_service.platform.settings import Settings

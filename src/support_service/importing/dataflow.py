@@ -7,18 +7,24 @@ Left out: cached timelines, events, and whatever else the database has. The file
 is an attachment of the case or has an http URL; any other address goes into the metadata of the message.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 
 from support_service.cases.model.vocabulary import Json
+from support_service.core.errors import Unavailable
 from support_service.guard.json_body import parse_json
 from support_service.importing import fields
-from support_service.importing.earlier_database import EarlierDatabase
 from support_service.importing.entries import Entries, KeptIds, checked
+from support_service.platform.database import connect
+from support_service.platform.database.failures import StatementError
 
 BATCH = 200  # cases that are read at once
 ARCHIVE = "archive"
@@ -45,14 +51,66 @@ Rows = Mapping[str, Sequence[Json]]
 """Rows by the id of their ticket."""
 
 
-async def read_tickets(database: EarlierDatabase, ids: Sequence[str], folder: Path) -> Entries:
+ReadRows = Callable[[sa.Select[Any]], Awaitable[Sequence[Json]]]
+"""Returns the rows of a statement by the names of their columns. Raises Unavailable."""
+
+
+@asynccontextmanager
+async def open_earlier_database(url: str) -> AsyncIterator[ReadRows]:
+    """Open the database by its URL, `sqlite:///PATH` or `postgresql://…`, and change nothing in it.
+
+    Raises Unavailable.
+    """
+    if url.startswith("sqlite:"):
+        yield _reader_of_file(Path(url.removeprefix("sqlite:///")))
+        return
+    database = connect(url, pool_size=2)
+
+    async def read(statement: sa.Select[Any]) -> Sequence[Json]:
+        try:
+            return [row._asdict() for row in await database.fetch_all(statement)]
+        except StatementError as failure:
+            raise _unreadable(str(failure)) from None
+
+    try:
+        await database.open()
+        yield read
+    finally:
+        await database.close()
+
+
+def _reader_of_file(path: Path) -> ReadRows:
+    """Open a file for reading only: the engine of this service would switch it to a write-ahead log."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    engine = sa.create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+
+    def read(statement: sa.Select[Any]) -> Sequence[Json]:
+        try:
+            with engine.connect() as connection:
+                return [dict(row) for row in connection.execute(statement).mappings()]
+        except sa.exc.DBAPIError as failure:
+            raise _unreadable(str(failure.orig)) from None
+
+    return lambda statement: asyncio.to_thread(read, statement)
+
+
+def _unreadable(reason: str) -> Unavailable:
+    return Unavailable("database_unavailable", f"The database of the earlier service can't be read: {reason}")
+
+
+async def read_tickets(read: ReadRows, ids: Sequence[str], folder: Path) -> Entries:
     """Yield the tickets with these ids, each with its messages and files, whose folder is given."""
     place = 0
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        tickets = {row["id"]: row for row in await database.read(sa.select(_TICKETS).where(_TICKETS.c.id.in_(batch)))}
-        messages = await _rows_by_ticket(database, _MESSAGES, batch)
-        files = await _rows_by_ticket(database, _FILES, batch)
+        tickets = {row["id"]: row for row in await read(sa.select(_TICKETS).where(_TICKETS.c.id.in_(batch)))}
+        messages = await _rows_by_ticket(read, _MESSAGES, batch)
+        files = await _rows_by_ticket(read, _FILES, batch)
         for ticket_id in batch:
             place += 1
             if ticket_id in tickets:  # pragma: no branch - else it was deleted meanwhile
@@ -62,16 +120,16 @@ async def read_tickets(database: EarlierDatabase, ids: Sequence[str], folder: Pa
                 yield checked(place, 1, document, kept)
 
 
-async def read_ids(database: EarlierDatabase) -> list[str]:
+async def read_ids(read: ReadRows) -> list[str]:
     """Return the ids of all tickets, oldest first."""
     order = (_TICKETS.c.created_at, _TICKETS.c.id)
-    return [row["id"] for row in await database.read(sa.select(_TICKETS.c.id).order_by(*order))]
+    return [row["id"] for row in await read(sa.select(_TICKETS.c.id).order_by(*order))]
 
 
-async def count_files(database: EarlierDatabase) -> int:
+async def count_files(read: ReadRows) -> int:
     """Return the number of attachments."""
     count = sa.select(sa.func.count().label("number")).select_from(_FILES)
-    return int((await database.read(count))[0]["number"])
+    return int((await read(count))[0]["number"])
 
 
 def map_ticket(ticket: Json) -> Json:
@@ -143,10 +201,10 @@ def _files(rows: Sequence[Json], folder: Path) -> list[Json]:
     return found
 
 
-async def _rows_by_ticket(database: EarlierDatabase, table: sa.TableClause, ids: Sequence[str]) -> Rows:
+async def _rows_by_ticket(read: ReadRows, table: sa.TableClause, ids: Sequence[str]) -> Rows:
     found: dict[str, list[Json]] = {}
     ordered = sa.select(table).where(table.c.ticket_id.in_(ids)).order_by(table.c.created_at, table.c.id)
-    for row in await database.read(ordered):
+    for row in await read(ordered):
         found.setdefault(row["ticket_id"], []).append(row)
     return found
 

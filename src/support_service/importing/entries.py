@@ -1,20 +1,21 @@
-"""The entries of an import, one for each case, and how their documents become cases."""
+"""The entries of an import, one for each case: read from JSON Lines, or from one JSON list."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
+import ijson
 import pydantic_core
-from pydantic import BaseModel, ValidationError
 
-from support_service.cases.model.requests import NewMessage
-from support_service.cases.model.vocabulary import Json
-from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed, field_errors
-from support_service.core.json_input import in_camel_case
-from support_service.guard.json_body import INVALID_REQUEST, parse_json
-from support_service.importing.model import ImportedCase
+from support_service.core.errors import MalformedRequest, SupportError
+from support_service.core.json_input import MAX_CONTAINERS, MAX_DEPTH
+from support_service.guard.json_body import parse_json
 
-# What mappers raise for a document that is not in the form of the other system.
-NOT_IN_THE_EXPECTED_FORM = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+MAX_LINE_BYTES = 1024 * 1024  # without the line's end
+BLOCK_BYTES = 256 * 1024  # of one read; the parser of a list begins a string again in each block
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_ELEMENT_BYTES = 16 * 1024 * 1024  # of one element of the list, which is in memory as a whole
+STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}  # of the depth, by the parser's event
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,6 @@ class Entry:
 
 
 Entries = AsyncIterator[Entry]
-Mapper = Callable[[Json], Json]
-"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed and MalformedRequest."""
 
 
 def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) -> Entry:
@@ -54,35 +53,109 @@ def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) 
         return Entry(place, size, refusal=MalformedRequest("malformed_json", "The case is nested too deeply."))
 
 
-def to_case(document: object, mapper: Mapper) -> ImportedCase:
-    """Return the case of a document.
+async def read_lines(file: BinaryIO) -> Entries:
+    """Yield the lines of a file; blank lines are left out."""
+    for number, (line, size) in enumerate(_lines(file), 1):
+        if line is None:
+            text = f"The line has {size:,} bytes; it may have at most {MAX_LINE_BYTES:,}."
+            yield Entry(number, size, refusal=MalformedRequest("line_too_long", text))
+        elif line.strip():
+            try:
+                entry = Entry(number, size, parse_json(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line))
+            except SupportError as failure:
+                entry = Entry(number, size, refusal=failure)
+            yield entry
 
-    Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
+
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes | None, int]]:
+    """Yield (line, its size in bytes with its end); None for a line that is too long, which is not kept in memory."""
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        size = len(line)
+        if line.endswith(b"\n") or size <= MAX_LINE_BYTES:
+            yield (line if len(line.rstrip(b"\r\n")) <= MAX_LINE_BYTES else None), size
+            continue
+        while not line.endswith(b"\n") and (line := file.readline(BLOCK_BYTES)):
+            size += len(line)
+        yield None, size
+
+
+class BoundedReader:
+    """A file that counts the bytes read since the last element, and refuses to read a larger one."""
+
+    def __init__(self, file: BinaryIO, max_element_bytes: int) -> None:
+        self._file = file
+        self._max_element_bytes = max_element_bytes
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, empty at the end. Raises MalformedRequest."""
+        most = self._max_element_bytes
+        if self.count > most:
+            raise MalformedRequest("malformed_json", f"A case of the list has more than {most:,} bytes.")
+        block = self._file.read(size)
+        self.count += len(block)
+        return block
+
+    def take_count(self) -> int:
+        """Return the number of bytes read since the last call."""
+        count, self.count = self.count, 0
+        return count
+
+
+async def read_array(file: BinaryIO, *, max_element_bytes: int = MAX_ELEMENT_BYTES) -> Entries:
+    """Yield the elements of a list.
+
+    Raises MalformedRequest where the document is not JSON: what follows can't be found.
     """
-    if not isinstance(document, dict):
-        raise ValidationFailed("invalid_request", "A case must be a JSON object.")
+    reader = BoundedReader(file, max_element_bytes)
+    place = 0
+    for place, element in enumerate(_elements(reader), 1):
+        size = reader.take_count()
+        yield (
+            Entry(place, size, refusal=element)
+            if isinstance(element, MalformedRequest)
+            else checked(place, size, element)
+        )
+    if not place and reader.count == 0:
+        raise MalformedRequest("malformed_json", "The file is empty.")
+
+
+def _elements(reader: BoundedReader) -> Iterator[object]:
+    """Yield each element, or why it is refused. It is built from the parser's events until it exceeds a limit."""
+    place = 0
+    depth = -1  # of the place in an element: the list itself is around it
+    containers, built = 0, ijson.ObjectBuilder()
+    refusal: MalformedRequest | None = None
     try:
-        mapped = mapper(document)
-    except NOT_IN_THE_EXPECTED_FORM as failure:
-        raise ValidationFailed("invalid_request", f"The case is not in the expected form: {failure!r}.") from failure
-    return _validate(_with_field_names(ImportedCase, mapped))
+        for event, value in ijson.basic_parse(reader, use_float=True, buf_size=BLOCK_BYTES):
+            step = STEPS.get(event, 0)
+            depth += step
+            if depth < 0 or (depth == 0 and step == 1):  # the list ends or begins
+                continue
+            containers += step == 1
+            refusal = refusal or _exceeded(depth, containers)
+            if refusal is None:
+                built.event(event, value)
+            if depth == 0:
+                place += 1
+                yield refusal or built.value
+                containers, built, refusal = 0, ijson.ObjectBuilder(), None
+    except (ijson.JSONError, UnicodeDecodeError) as failure:
+        text = f"The list is not JSON after {place} cases: {_first_line(failure)}."
+        raise MalformedRequest("malformed_json", text) from None
 
 
-def _with_field_names(model: type[BaseModel], sent: Json) -> Json:
-    renamed, errors = in_camel_case(model, sent)
-    assert isinstance(renamed, dict)  # noqa: S101 - so was `sent`
-    messages = renamed.get("messages")
-    if isinstance(messages, list):
-        found = [in_camel_case(NewMessage, message) for message in messages]
-        renamed["messages"] = [message for message, _ in found]
-        errors += [error for _, each in found for error in each]
-    if errors:
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
-    return renamed
+def _first_line(failure: ijson.JSONError | UnicodeDecodeError) -> str:
+    """Return why the parser ended; further lines quote the file. The text is bytes where those are not UTF-8."""
+    text = failure.args[0]
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(failure)).partition("\n")[0].rstrip(".")
 
 
-def _validate(document: Json) -> ImportedCase:
-    try:
-        return ImportedCase.model_validate(document)
-    except ValidationError as failure:
-        raise ValidationFailed("invalid_request", INVALID_REQUEST, field_errors(failure)) from None
+def _exceeded(depth: int, containers: int) -> MalformedRequest | None:
+    """Return the refusal of a case beyond the limits of all JSON: it must not become objects in the memory first."""
+    if depth > MAX_DEPTH:
+        return MalformedRequest("malformed_json", f"The case is nested deeper than {MAX_DEPTH} levels, the limit.")
+    if containers > MAX_CONTAINERS:
+        text = f"The case has more than {MAX_CONTAINERS:,} objects and lists, the limit."
+        return MalformedRequest("malformed_json", text)
+    return None

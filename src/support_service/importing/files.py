@@ -1,18 +1,28 @@
-"""Files of imported cases, opened below one folder only: no absolute path, no `..`, no symbolic link."""
+"""The files of imported cases: read below one folder only, and stored before the rows, as for an upload."""
 
+import asyncio
 import errno
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from support_service.core.errors import FieldError, SupportError, ValidationFailed
+from support_service.attachments import attachment_rows
+from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
+from support_service.attachments.model import StoredAttachment, attachment_url
+from support_service.attachments.storage.base import AttachmentStorage
+from support_service.core.errors import FieldError, InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.core.os_errors import describe_os_error
+from support_service.importing.imported_case import CaseToImport, FileToImport
+from support_service.platform.background import cancel_all
+from support_service.platform.database import Transaction
 
 BLOCK_BYTES = 256 * 1024  # bytes per read
+CONCURRENT_FILES = 16  # they share the flush of a folder
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # so that a named pipe does not block
 
 
@@ -27,7 +37,7 @@ def open_below(folder: Path, path: str) -> BinaryIO:
     """
     *parents, name = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in (*parents, name)):
-        raise _refused(path, "must be a relative path with / between names, without . and ..")
+        raise _unreadable(path, "must be a relative path with / between names, without . and ..")
     with ExitStack() as opened:
         try:
             # The folder itself may be a link: the caller chose it.
@@ -36,29 +46,13 @@ def open_below(folder: Path, path: str) -> BinaryIO:
                 descriptor = _close_later(opened, os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=descriptor))
             found = os.open(name, _FLAGS, dir_fd=descriptor)
         except FileNotFoundError:
-            raise MissingFile("invalid_request", *_reason(path, "does not exist")) from None
+            raise _unreadable(path, "does not exist", kind=MissingFile) from None
         except (OSError, ValueError) as failure:  # ValueError: a lone surrogate
-            raise _refused(path, _describe(failure)) from None
+            raise _unreadable(path, _describe(failure)) from None
     if not stat.S_ISREG(os.fstat(found).st_mode):
         os.close(found)
-        raise _refused(path, "is not a regular file")
+        raise _unreadable(path, "is not a regular file")
     return os.fdopen(found, "rb")
-
-
-async def blocks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield the bytes of a file in blocks."""
-    while block := file.read(BLOCK_BYTES):
-        yield block
-
-
-def guess_type(filename: str) -> str | None:
-    """Return the content type by the end of a filename, or None."""
-    return mimetypes.guess_type(filename)[0]
-
-
-def for_path(path: str, failure: SupportError) -> ValidationFailed:
-    """Return an error of a file as that of its case."""
-    return ValidationFailed(failure.code, *_reason(path, failure.detail))
 
 
 def _close_later(opened: ExitStack, descriptor: int) -> int:
@@ -74,11 +68,113 @@ def _describe(failure: OSError | ValueError) -> str:
     return f"can't be opened: {describe_os_error(failure)}"
 
 
-def _refused(path: str, reason: str) -> ValidationFailed:
-    return ValidationFailed("invalid_request", *_reason(path, reason))
+def _unreadable(
+    path: str, reason: str, code: str = "invalid_request", kind: type[ValidationFailed] = ValidationFailed
+) -> ValidationFailed:
+    return kind(
+        code,
+        f"A file of the case can't be read: {path[:200]!r} {reason}",
+        [FieldError("attachments", f"{path[:200]!r}: {reason}")],
+    )
 
 
-def _reason(path: str, reason: str) -> tuple[str, list[FieldError]]:
-    return f"A file of the case can't be read: {path[:200]!r} {reason}", [
-        FieldError("attachments", f"{path[:200]!r}: {reason}")
-    ]
+async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
+    while block := file.read(BLOCK_BYTES):
+        yield block
+
+
+class ImportedFiles:
+    """Reads files below one folder, and stores them. `missing` counts the files that were left out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        storage: AttachmentStorage,
+        limits: UploadLimits,
+        *,
+        public_url: str = "",
+        skip_missing: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._storage = storage
+        self._limits = limits
+        self._public_url = public_url
+        self._skip_missing = skip_missing
+        self._slots = asyncio.Semaphore(CONCURRENT_FILES)
+        self.missing = 0
+
+    def check(self, wanted: CaseToImport) -> SupportError | None:
+        """Return why a file of the case can't be read, or None if all can."""
+        for file in list(wanted.files):
+            try:
+                with open_below(self._folder, file.sent.path):
+                    pass
+            except SupportError as failure:
+                if not self._is_left_out(wanted, file, failure):
+                    return failure
+        return None
+
+    async def store_all(
+        self, wanted: Sequence[CaseToImport], stored: Sequence[list[StoredAttachment]]
+    ) -> list[SupportError | None]:
+        """Store the bytes of cases' files, adding them to `stored`. Return for each case why it is refused, or None.
+
+        Raises Unavailable and InsufficientStorage.
+        """
+        if not any(each.files for each in wanted):
+            return [None] * len(wanted)
+        tasks = [asyncio.ensure_future(each) for each in map(self._store_files, wanted, stored)]
+        try:
+            await asyncio.wait(tasks)  # all, also if one fails: none must use the storage after its end
+        finally:
+            await cancel_all(tasks)  # if this task is cancelled, some still run
+        return [task.result() for task in tasks]
+
+    async def discard(self, stored: Iterable[StoredAttachment]) -> None:
+        """Delete the bytes of a case that is not stored."""
+        for attachment in stored:
+            await discard_bytes(self._storage, attachment.storage_key)
+
+    async def add_rows(self, tx: Transaction, stored: Sequence[StoredAttachment]) -> None:
+        """Insert the rows of stored files, and count them in the ledger, whose row `tx` contends for."""
+        if stored:
+            await attachment_rows.add_all(tx, stored)
+            size = sum(attachment.size_bytes for attachment in stored)
+            await attachment_rows.add_to_ledger(tx, self._storage.name, len(stored), size)
+
+    async def _store_files(self, wanted: CaseToImport, stored: list[StoredAttachment]) -> SupportError | None:
+        for file in list(wanted.files):
+            try:
+                async with self._slots:
+                    attachment = await self._store_file(wanted.case.id, file)
+            except (Unavailable, InsufficientStorage):
+                raise
+            except SupportError as failure:
+                if self._is_left_out(wanted, file, failure):
+                    continue
+                await self.discard(stored)
+                # An error of `open_below` names the file already.
+                named = isinstance(failure, ValidationFailed)
+                return failure if named else _unreadable(file.sent.path, failure.detail, failure.code)
+            stored.append(attachment)
+            url = attachment_url(self._public_url, wanted.case.id, attachment.id, attachment.filename)
+            for message in wanted.naming.get(file.sent.path, ()):
+                wanted.history.name_attachment(message, attachment.id, url)
+        return None
+
+    def _is_left_out(self, wanted: CaseToImport, file: FileToImport, failure: SupportError) -> bool:
+        """Leave out a missing file, if that is wanted. Return True if it is left out."""
+        if not self._skip_missing or not isinstance(failure, MissingFile):
+            return False
+        wanted.leave_out(file)
+        self.missing += 1
+        return True
+
+    async def _store_file(self, case_id: str, file: FileToImport) -> StoredAttachment:
+        sent = file.sent
+        filename = sent.filename or sent.path.rpartition("/")[2]
+        with open_below(self._folder, sent.path) as opened:
+            content_type = sent.content_type or mimetypes.guess_type(filename)[0]
+            upload = UploadValidator(filename, content_type, self._limits)
+            attachment = await store_file(self._storage, upload, case_id, _blocks(opened), visibility=file.visibility)
+        return replace(attachment, id=file.id, created_at=file.created_at)

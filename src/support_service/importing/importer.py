@@ -1,23 +1,30 @@
 """The import: entries are validated, and stored in batches of one transaction each."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
+import pydantic_core
 import sqlalchemy as sa
 
+from support_service.attachments.attachment_rows import LEDGER_ROW
+from support_service.attachments.model import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
-from support_service.importing import case_rows
-from support_service.importing.attachments import ImportedFiles, StoredFiles
-from support_service.importing.case_rows import CaseToImport
-from support_service.importing.entries import Entries, Entry, Mapper, to_case
+from support_service.importing import imported_case
+from support_service.importing.entries import Entries, Entry
+from support_service.importing.files import ImportedFiles
+from support_service.importing.imported_case import CaseToImport, Mapper, to_case
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.database.failures import StatementError
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB
@@ -41,7 +48,7 @@ class _Pending:
 
     entry: Entry
     wanted: CaseToImport
-    stored: StoredFiles = field(default_factory=StoredFiles)
+    stored: list[StoredAttachment] = field(default_factory=list)  # its files, before their rows are inserted
 
     @property
     def name(self) -> tuple[str, str]:
@@ -105,7 +112,7 @@ class Importer:
             if entry.refusal is not None:
                 raise entry.refusal
             return _Pending(
-                entry, case_rows.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels)
+                entry, imported_case.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels)
             )
         except SupportError as failure:
             self._refuse(entry, failure)
@@ -161,19 +168,16 @@ class Importer:
 
     async def _commit(self, batch: Sequence[_Pending]) -> set[str]:
         """Store cases with their files and audit entries; return the ids of the new ones."""
-        rows = self._files.ledger_rows(each.stored for each in batch)
+        rows = (LEDGER_ROW,) if any(each.stored for each in batch) else ()
         async with unit_of_work(self._database, self._origin, *rows) as work:
             added = await import_rows.add_histories(work.tx, [each.wanted.history for each in batch])
             new = [each for each in batch if each.wanted.case.id in added]
-            await self._audit(work, new)
-            await self._files.add_rows(work.tx, [each.stored for each in new])  # last: it locks the ledger
+            at = utc_now()
+            entries = [(each.wanted.case.id, at, _recorded(each.wanted)) for each in new]
+            await audit.record_all(work, "case.imported", entries)
+            # Last, because it locks the ledger.
+            await self._files.add_rows(work.tx, [attachment for each in new for attachment in each.stored])
         return added
-
-    async def _audit(self, work: UnitOfWork, imported: Sequence[_Pending]) -> None:
-        at = utc_now()
-        await audit.record_all(
-            work, "case.imported", [(each.wanted.case.id, at, _recorded(each.wanted)) for each in imported]
-        )
 
     def _accept(self, pending: _Pending, failure: SupportError | None) -> bool:
         if failure is not None:
@@ -189,3 +193,33 @@ def _recorded(wanted: CaseToImport) -> audit.FieldChanges:
     """Return the audit log's changes for an imported case: those of an opening, and how much was imported."""
     counts = {"messages": len(wanted.history.messages), "attachments": len(wanted.files)}
     return {**opening_changes(wanted.case), **{name: (None, count) for name, count in counts.items()}}
+
+
+class RefusalFile:
+    """A file with refused cases, readable by its owner only. It is empty at first, and removed if it stays empty."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o600), "wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self.count == 0 and self.path.is_file() and not self.path.is_symlink():
+            self.path.unlink()
+
+    def add(self, place: int, document: object, failure: SupportError) -> None:
+        """Add a refused case, `document`, which is None if its line can't be read."""
+        refused: dict[str, Any] = {"line": place, "code": failure.code, "reason": failure.detail}
+        if failure.errors:
+            refused["errors"] = [{"field": each.field, "message": each.message} for each in failure.errors]
+        if document is not None:
+            refused["case"] = document
+        self._file.write(pydantic_core.to_json(refused, inf_nan_mode="null") + b"\n")
+        self.count += 1

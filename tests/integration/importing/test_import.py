@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.attachments.maintenance.reconcile import compare_ledger
 from support_service.attachments.model import FileTotals
 from support_service.core.clock import utc_now
-from support_service.importing import case_rows
+from support_service.importing import imported_case
 from support_service.platform.audit import entry_rows
 from support_service.platform.audit.log import erase_cases
 from support_service.platform.audit.verify import verify_chain
@@ -362,7 +362,7 @@ async def test_cancelled_import_stores_no_further_file(runner, attachment_dir):
 
 async def test_case_that_only_the_database_refuses_is_refused_alone(runner, database, monkeypatch):
     """The others of its batch are imported."""
-    build = case_rows.build
+    build = imported_case.build
 
     def without_priority(imported, *arguments):
         wanted = build(imported, *arguments)
@@ -370,7 +370,7 @@ async def test_case_that_only_the_database_refuses_is_refused_alone(runner, data
             wanted.case.priority = None
         return wanted
 
-    monkeypatch.setattr(case_rows, "build", without_priority)
+    monkeypatch.setattr(imported_case, "build", without_priority)
     cases = [new(number, attachments=["label.txt"]) for number in range(5)]
     assert await totals(runner, cases) == (5, 4, 0, 1)
     assert runner.refusals == [(3, "invalid_request", [])]

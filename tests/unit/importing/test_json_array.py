@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from support_service.core.errors import MalformedRequest
-from support_service.importing.json_array import read_array
+from support_service.importing.entries import read_array
 
 
 async def test_elements_have_places_and_sizes_that_add_up_to_the_file():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from support_service.importing.json_lines import MAX_LINE_BYTES, read_lines
+from support_service.importing.entries import MAX_LINE_BYTES, read_lines
 
 
 async def read(data):

@@ -7,8 +7,7 @@ import pytest
 
 from support_service.core.errors import ValidationFailed
 from support_service.importing import chatwoot, zammad
-from support_service.importing.entries import to_case
-from support_service.importing.model import ImportedCase
+from support_service.importing.imported_case import ImportedCase, to_case
 
 SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 

@@ -1,18 +1,123 @@
-"""An imported case as the rows that are stored: ids, times, and the visibility of its files."""
+"""An imported case: the fields that are accepted, and the case with its messages and files as they are stored."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from support_service.attachments.model import MAX_FILENAME_BYTES
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, CaseSummary, Message
-from support_service.cases.model.vocabulary import Visibility
+from support_service.cases.model.requests import NewCase, NewMessage, RequestModel
+from support_service.cases.model.vocabulary import ExternalId, Json, NewSentAt, Status, Visibility
 from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
-from support_service.core.errors import Conflict, FieldError, ValidationFailed
+from support_service.core.errors import (
+    Conflict,
+    FieldError,
+    ValidationFailed,
+    field_errors,
+)
 from support_service.core.ids import new_id
+from support_service.core.json_input import in_camel_case
 from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
-from support_service.importing.model import ImportedCase, ImportedFile, ImportedMessage
+
+MAX_FILES = 1000  # per case, as in the API
+MAX_PATH_LENGTH = 4096  # characters
+FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
+
+
+class ImportedFile(RequestModel):
+    """A file of an imported case; `path` is relative to the folder of the imported file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: FilePath
+    filename: Annotated[str, Field(min_length=1, max_length=MAX_FILENAME_BYTES)] | None = None
+    content_type: Annotated[str, Field(max_length=255)] | None = None
+    visibility: Visibility | None = None
+    sent_at: NewSentAt | None = None
+
+
+class ImportedMessage(NewMessage):
+    """A message of an imported case; `attachment` and `attachments` are paths of the case's files that it names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attachment: FilePath | None = None
+    attachments: Annotated[list[FilePath], Field(max_length=MAX_FILES)] = Field([])
+
+    @field_validator("attachment_ids")
+    @classmethod
+    def _has_no_ids(cls, _: object) -> object:
+        raise ValueError("can't be imported: files get their ids here. Name them by their paths in `attachments`")
+
+    @property
+    def named_files(self) -> list[str]:
+        """The paths of the files that it names, each once."""
+        return list(dict.fromkeys([*([self.attachment] if self.attachment else []), *self.attachments]))
+
+
+def _as_object(file: object) -> object:
+    return {"path": file} if isinstance(file, str) else file
+
+
+class ImportedCase(NewCase):
+    """A case with its conversation and files. Unknown fields are refused, so that no misspelled one is lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    external_id: ExternalId
+    status: Status = "open"
+    closed_at: NewSentAt | None = None
+    messages: list[ImportedMessage] = Field([])
+    attachments: Annotated[list[Annotated[ImportedFile, BeforeValidator(_as_object)]], Field(max_length=MAX_FILES)] = (
+        Field([])
+    )
+
+
+# What mappers raise for a document that is not in the form of the other system.
+NOT_IN_THE_EXPECTED_FORM = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+Mapper = Callable[[Json], Json]
+"""Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed and MalformedRequest."""
+
+
+def as_it_is(document: Json) -> Json:
+    """Return the document: the mapper of the service's own format."""
+    return document
+
+
+def to_case(document: object, mapper: Mapper) -> ImportedCase:
+    """Return the case of a document.
+
+    Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
+    """
+    if not isinstance(document, dict):
+        raise ValidationFailed("invalid_request", "A case must be a JSON object.")
+    try:
+        mapped = mapper(document)
+    except NOT_IN_THE_EXPECTED_FORM as failure:
+        raise ValidationFailed("invalid_request", f"The case is not in the expected form: {failure!r}.") from failure
+    try:
+        return ImportedCase.model_validate(_with_field_names(mapped))
+    except ValidationError as failure:
+        raise ValidationFailed("invalid_request", INVALID_REQUEST, field_errors(failure)) from None
+
+
+def _with_field_names(sent: Json) -> Json:
+    """Return a case with the names of fields in camelCase. Raises ValidationFailed for contradicting names."""
+    renamed, errors = in_camel_case(ImportedCase, sent)
+    assert isinstance(renamed, dict)  # noqa: S101 - so was `sent`
+    messages = renamed.get("messages")
+    if isinstance(messages, list):
+        found = [in_camel_case(NewMessage, message) for message in messages]
+        renamed["messages"] = [message for message, _ in found]
+        errors += [error for _, each in found for error in each]
+    if errors:
+        raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
+    return renamed
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ import pytest
 
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, ValidationFailed
-from support_service.importing.case_rows import build
-from support_service.importing.entries import KeptIds, to_case
+from support_service.importing.entries import KeptIds
+from support_service.importing.imported_case import build, to_case
 
 NO_IDS = KeptIds()
 
