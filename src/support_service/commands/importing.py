@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -143,7 +143,8 @@ def _summary(
 ) -> dict[str, object]:
     """Return the last line of the command: what was done, also before an error."""
     summary: dict[str, object] = {"dryRun": True} if dry_run else {}
-    summary |= asdict(totals)
+    summary |= {"read": totals.read, "imported": totals.imported, "known": totals.already_stored}
+    summary["refused"] = totals.refused
     if files.missing:
         summary["missingFiles"] = files.missing
     if refusals.count:

@@ -34,11 +34,11 @@ REFUSALS_OF_THE_DATABASE = (StatementError, sa.exc.DBAPIError, sqlite3.Error)
 
 @dataclass(slots=True)
 class ImportTotals:
-    """How many cases were read, and what became of them. `known` ones were there before, and stay as they are."""
+    """How many cases were read, and what became of them. Cases that are already stored are not changed."""
 
     read: int = 0
     imported: int = 0
-    known: int = 0
+    already_stored: int = 0
     refused: int = 0
 
 
@@ -82,6 +82,7 @@ class Importer:
         self._progress: Callable[[int], None] = lambda _: None
         self._batch: dict[tuple[str, str], _Pending] = {}
         self._bytes = 0
+        self._accepted: set[tuple[str, str]] = set()  # in a dry run: the names of cases that an import would store
         self.totals = ImportTotals()
 
     async def run(self, entries: Entries, mapper: Mapper, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -130,11 +131,12 @@ class Importer:
 
     async def _store_batch(self) -> None:
         batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
-        known = await import_rows.find_known(self._database, [each.name for each in batch])
-        new = [each for each in batch if each.name not in known]
-        self.totals.known += len(batch) - len(new)
+        stored = await import_rows.find_known(self._database, [each.name for each in batch]) | self._accepted
+        new = [each for each in batch if each.name not in stored]
+        self.totals.already_stored += len(batch) - len(new)
         if self._dry_run:
             accepted = [each for each in new if self._accept(each, self._files.check(each.wanted))]
+            self._accepted.update(each.name for each in accepted)
             self.totals.imported += len(accepted)
         else:
             failures = await self._files.store_all([each.wanted for each in new], [each.stored for each in new])
@@ -163,7 +165,7 @@ class Importer:
         self.totals.imported += len(added)
         for each in batch:
             if each.wanted.case.id not in added:  # another process added it meanwhile
-                self.totals.known += 1
+                self.totals.already_stored += 1
                 await self._files.discard(each.stored)
 
     async def _commit(self, batch: Sequence[_Pending]) -> set[str]:

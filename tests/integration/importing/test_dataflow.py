@@ -110,7 +110,7 @@ async def run(runner, url, **options):
         assert ids == [TICKET, OTHER]
         assert await dataflow.count_files(earlier) == 2
         found = await runner.run(dataflow.read_tickets(earlier, ids, runner.folder), dataflow.map_ticket, **options)
-    return (found.read, found.imported, found.known, found.refused)
+    return (found.read, found.imported, found.already_stored, found.refused)
 
 
 async def test_tickets_keep_their_ids_times_messages_and_files(runner, earlier_url, client):

@@ -90,9 +90,9 @@ def runner(database, tmp_path, attachment_dir):
 
 
 async def totals(runner, cases, **options):
-    """Run an import; return (read, imported, known, refused)."""
+    """Run an import; return (read, imported, already stored, refused)."""
     found = await runner.run_lines(cases, **options)
-    return (found.read, found.imported, found.known, found.refused)
+    return (found.read, found.imported, found.already_stored, found.refused)
 
 
 async def count(database, table):
@@ -346,6 +346,15 @@ async def test_dry_run_writes_nothing(runner, database, attachment_dir):
     assert await totals(runner, cases, dry_run=True) == (5, 2, 1, 2)
     assert [await database.fetch_all(sa.select(table)) for table in metadata.sorted_tables] == before
     assert [found async for found in runner.storage.list()] == []
+
+
+async def test_dry_run_counts_a_repeated_case_once(runner):
+    """As the import does: a refused case is not there for its repeat."""
+    repeated = [new(1), new(1, subject="Again"), new(2), new(1, channel="chat"), new(1)]
+    refused = [new(3, attachments=["none.txt"]), new(3)]
+    expected = (7, 4, 2, 1)
+    assert await totals(runner, [*repeated, *refused], dry_run=True) == expected
+    assert await totals(runner, [*repeated, *refused]) == expected
 
 
 async def test_cancelled_import_stores_no_further_file(runner, attachment_dir):
