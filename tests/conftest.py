@@ -41,7 +41,7 @@ from tests.support.sessions import (  # noqa: F401 - fixtures
 )
 from tests.support.times import measured
 from tests.support.timings import PATIENT_DATABASE, patient_timings
-from tests.support.upstream import OrderService, PagedService, Upstream, fulfillment_service, payment_service
+from tests.support.upstream import SourceService, source_services, url_variables
 
 load_profile()
 
@@ -112,24 +112,32 @@ def instruments() -> Iterator[Instruments]:
 
 
 @pytest.fixture
-async def orders() -> AsyncIterator[OrderService]:
+async def sources() -> AsyncIterator[dict[str, SourceService]]:
+    """The upstream service of each source."""
+    services = source_services()
+    for service in services.values():
+        await service.open()
+    yield services
+    for service in services.values():
+        await service.close()
+
+
+@pytest.fixture
+def orders(sources: dict[str, SourceService]) -> SourceService:
     """The order service."""
-    async for service in _served(OrderService()):
-        yield service
+    return sources["order"]
 
 
 @pytest.fixture
-async def payments() -> AsyncIterator[PagedService]:
+def payments(sources: dict[str, SourceService]) -> SourceService:
     """The payment service."""
-    async for service in _served(payment_service()):
-        yield service
+    return sources["payment"]
 
 
 @pytest.fixture
-async def shipments() -> AsyncIterator[PagedService]:
+def shipments(sources: dict[str, SourceService]) -> SourceService:
     """The fulfillment service."""
-    async for service in _served(fulfillment_service()):
-        yield service
+    return sources["fulfillment"]
 
 
 @pytest.fixture
@@ -139,15 +147,9 @@ def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def upstream_services(
-    orders: OrderService, payments: PagedService, shipments: PagedService, environment: dict[str, str]
-) -> dict[str, str]:
-    """The variables of a service with all three upstream services."""
-    environment |= {
-        "SUPPORT_ORDER_URL": orders.url,
-        "SUPPORT_PAYMENT_URL": payments.url,
-        "SUPPORT_FULFILLMENT_URL": shipments.url,
-    }
+def upstream_services(sources: dict[str, SourceService], environment: dict[str, str]) -> dict[str, str]:
+    """The variables of a service with all upstream services."""
+    environment |= url_variables(sources)
     return environment
 
 
@@ -256,9 +258,3 @@ def _variables(database_url: str, folder: Path) -> dict[str, str]:
 def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
     settings = Settings.load({name: value for name, value in variables.items() if value is not None})
     return ServiceServer(build(settings, timings))
-
-
-async def _served(service: Upstream) -> AsyncIterator[Upstream]:
-    await service.open()
-    yield service
-    await service.close()

@@ -58,7 +58,6 @@ from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
-from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ async def running(
         await every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
-        masker = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
+        masker = Masker(settings.server.masking_key, settings.cases.known_channels)
         event_rules()  # a field of an event without a rule stops the start
         cases = await opened(open_cases(settings.cases, database, instruments, clocks, timings.cases))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))

@@ -1,12 +1,15 @@
-"""Fake order, payment and fulfillment services over TCP, which record calls and fail on demand."""
+"""Fake upstream services over TCP, one for each source, which record calls and fail on demand."""
 
 import asyncio
 import json
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote
 
+from support_service.core.domain.source import Source
+from support_service.core.domain.upstream_services import SOURCES, url_variable
+from support_service.timeline.source_calls import path_segment
 from tests.support import upstream_faults as faults
 from tests.support.servers import free_port
 from tests.support.upstream_faults import Exchange, Fault
@@ -152,36 +155,29 @@ class Upstream:
         self.sent += size
 
 
-class OrderService(Upstream):
-    """The order service."""
+class SourceService(Upstream):
+    """The upstream service of a source: its objects by id, with their parts, and in pages by order."""
 
-    def add(self, order: str, *events: str, status: str = "paid", at: str = "2026-01-02T00:00:00Z") -> None:
-        """Add an order, with events of these types an hour apart."""
-        placed = {"id": order, "status": status, "grandTotal": "12.50", "createdAt": "2026-01-01T00:00:00Z"}
-        self.serve_document(f"/orders/{_segment(order)}", placed | {"updatedAt": at})
-        history = [
-            {"type": kind, "payload": {"step": step}, "createdAt": f"2026-01-01T{step:02}:00:00Z"}
-            for step, kind in enumerate(events)
-        ]
-        self.serve_document(f"/orders/{_segment(order)}/events", history)
-
-
-class PagedService(Upstream):
-    """A service of payments or shipments: each by its id, and in pages by order."""
-
-    def __init__(self, path: str, *, keep_alive: bool = True, **fields: str) -> None:
+    def __init__(self, source: Source, *, keep_alive: bool = True) -> None:
         super().__init__(keep_alive=keep_alive)
-        self._path = path
-        self._fields = fields
+        self._source = source
         self._pages: dict[str, dict[str, Any]] = {}  # documents by id, by order
 
-    def add(self, item: str, order: str, at: str = "2026-01-03T00:00:00Z") -> None:
-        """Add an item of an order, or replace it."""
-        document = {"id": item, "orderId": order, "createdAt": at, "updatedAt": at} | self._fields
-        self.serve_document(f"{self._path}/{_segment(item)}", document)
+    def add(self, item: str, order: str = "ORD-1", at: str = "2026-01-03T00:00:00Z") -> None:
+        """Add an object of an order, or replace it."""
+        document = self.serve_object(item, {"orderId": order, "createdAt": at, "updatedAt": at})
         page = self._pages.setdefault(order, {})
         page[item] = document
-        self.serve_document(f"{self._path}?orderId={_segment(order)}&limit=50", {"items": list(page.values())})
+        self.serve_document(f"{self._source.path}?orderId={path_segment(order)}&limit=50", {"items": [*page.values()]})
+
+    def serve_object(self, item: str, fields: dict[str, Any], **parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Answer the paths of an object: the example of the source with these fields, and its parts. Return it."""
+        target = f"{self._source.path}/{path_segment(item)}"
+        document = {**self._source.example, "id": item, **fields}
+        self.serve_document(target, document)
+        for part in self._source.parts:
+            self.serve_document(f"{target}/{part.path}", parts.get(part.path, []))
+        return document
 
     def reset(self) -> None:
         """Forget all pages, too."""
@@ -189,24 +185,34 @@ class PagedService(Upstream):
         self._pages.clear()
 
     async def answer(self, exchange: Exchange) -> None:
-        """Answer normally; an order without items has an empty page."""
-        if exchange.target not in self.documents and exchange.target.startswith(f"{self._path}?"):
+        """Answer normally; an order without objects has an empty page."""
+        if exchange.target not in self.documents and exchange.target.startswith(f"{self._source.path}?"):
             await exchange.respond(200, b'{"items": []}')
         else:
             await super().answer(exchange)
 
 
-def payment_service(*, keep_alive: bool = True) -> PagedService:
-    """Return a payment service."""
-    return PagedService("/payments", keep_alive=keep_alive, status="captured", amount="12.50")
+class OrderService(SourceService):
+    """The order service, whose orders have events."""
+
+    def add(self, order: str, *events: str, status: str = "paid", at: str = "2026-01-02T00:00:00Z") -> None:
+        """Add an order, with events of these types an hour apart."""
+        history = [
+            {"type": kind, "payload": {"step": step}, "createdAt": f"2026-01-01T{step:02}:00:00Z"}
+            for step, kind in enumerate(events)
+        ]
+        fields = {"status": status, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": at}
+        self.serve_object(order, fields, events=history)
 
 
-def fulfillment_service(*, keep_alive: bool = True) -> PagedService:
-    """Return a fulfillment service."""
-    return PagedService("/fulfillment/shipments", keep_alive=keep_alive, status="in_transit", trackingNumber="VN1")
+def source_services(*, keep_alive: bool = True) -> dict[str, SourceService]:
+    """Return a service for each source."""
+    return {
+        name: (OrderService if name == "order" else SourceService)(source, keep_alive=keep_alive)
+        for name, source in SOURCES.items()
+    }
 
 
-def _segment(reference: str) -> str:
-    """Return a reference as a path segment or query value, with dots encoded where they would be a relative path."""
-    encoded = quote(reference, safe="")
-    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
+def url_variables(services: Mapping[str, Upstream]) -> dict[str, str]:
+    """Return the settings with the URLs of services."""
+    return {url_variable(name): service.url for name, service in services.items()}

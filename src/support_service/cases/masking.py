@@ -1,7 +1,7 @@
 """Masking for analysts: countable values stay; the customer's identity and texts are hidden. Pure.
 
 The fields of models are masked as they declare, see core/personal.py. Members of timeline entries are masked unless
-they are listed here or by their source.
+they are listed here or by the declaration of their source.
 """
 
 import hmac
@@ -18,7 +18,7 @@ from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
-from support_service.core.domain.upstream_services import SERVICE_BY_KIND
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.core.personal import Personal, rules_of
 from support_service.platform.telemetry.instruments import known_or_other
 
@@ -34,9 +34,16 @@ MAX_AMOUNT = 10**12  # a JSON number with more digits may be the number of a car
 VISIBLE_MEMBERS = dict.fromkeys(("timestamp", "receivedAt"), TIMESTAMP_PATTERN) | dict.fromkeys(
     ("type", "origin", "source", "status", "eventType", "authorType", "sentiment", "visibility"), WORD_PATTERN
 )
-# Member names that stay visible, beside those of the sources. Any other name is masked, because it may be free text.
+TYPES_WITH_AMOUNTS = frozenset(source.kind for source in SOURCES.values() if source.amounts)
+VISIBLE_WITH_AMOUNTS = VISIBLE_MEMBERS | {
+    name: AMOUNT_PATTERN for source in SOURCES.values() for name in source.amounts
+}
+# Member names that stay visible. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = (
-    VISIBLE_MEMBERS.keys() | IDENTIFYING | {"message", "attachmentUri", "attachmentIds", "metadata", "filename", "uri"}
+    VISIBLE_WITH_AMOUNTS.keys()
+    | IDENTIFYING
+    | {"message", "attachmentUri", "attachmentIds", "metadata", "filename", "uri"}
+    | {name for source in SOURCES.values() for name in source.personal}
 )
 
 
@@ -47,25 +54,12 @@ class Masker:
     """Masks with a secret key; the same key gives a customer the same pseudonym in every export.
 
     `key`: makes pseudonyms stable across replicas and restarts; a random key if None.
-    `amounts`: members of timeline entries with amounts of money, by entry type; their values stay visible.
-    `personal`: members of timeline entries whose names stay visible and whose values are masked.
     `channels`: channels that stay visible.
     """
 
-    def __init__(
-        self,
-        key: str | None,
-        amounts: Mapping[str, Collection[str]],
-        personal: Collection[str],
-        channels: Collection[str],
-    ) -> None:
+    def __init__(self, key: str | None, channels: Collection[str]) -> None:
         self._known = {"channel": channels, "content_type": KNOWN_CONTENT_TYPES}
         self._key = os.fsencode(key or secrets.token_hex())
-        self._types_with_amounts = amounts.keys()
-        self._visible_with_amounts = VISIBLE_MEMBERS | {
-            name: AMOUNT_PATTERN for names in amounts.values() for name in names
-        }
-        self._known_names = KNOWN_MEMBER_NAMES | self._visible_with_amounts.keys() | {*personal}
         self._masks: dict[str, Callable[[str, Any], Any]] = {
             "shown": lambda _, value: value,
             "masked": lambda *_: MASKED,
@@ -126,10 +120,10 @@ class Masker:
 
     def _entry(self, entry: Mapping[str, Any]) -> Json:
         kind = entry.get("type")  # in a context any JSON
-        has_amounts = isinstance(kind, str) and kind in self._types_with_amounts
-        harmless = self._visible_with_amounts if has_amounts else VISIBLE_MEMBERS
+        has_amounts = isinstance(kind, str) and kind in TYPES_WITH_AMOUNTS
+        harmless = VISIBLE_WITH_AMOUNTS if has_amounts else VISIBLE_MEMBERS
         return {
-            name if name in self._known_names else MASKED: self._value(name, value, harmless.get(name))
+            name if name in KNOWN_MEMBER_NAMES else MASKED: self._value(name, value, harmless.get(name))
             for name, value in entry.items()
         }
 

@@ -96,9 +96,8 @@ async def _export(settings: "Settings", *, masked: bool) -> None:
     from support_service.cases.model.requests import MAX_PAGE_SIZE, CaseQuery
     from support_service.cases.sql import case_rows
     from support_service.core.domain.principals import SYSTEM
-    from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 
-    mask = Masker(settings.server.masking_key, AMOUNTS, PERSONAL_MEMBERS, settings.cases.known_channels)
+    mask = Masker(settings.server.masking_key, settings.cases.known_channels)
     async with open_maintenance(settings) as maintenance:
         after, more = None, True
         while more:

@@ -10,13 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from support_service.core.clock import utc_now
-from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
-from support_service.timeline.sources.registry import SOURCES
+from support_service.core.domain.upstream_services import SOURCES, UpstreamService
 
 STARTED = utc_now().replace(microsecond=0)
 ORDER_STAGES = ("order.created", "order.paid", "order.packed", "order.shipped", "order.delivered")
 FAILING: dict[UpstreamService, tuple[str, ...]] = {"fulfillment": ("ORD-1005",)}  # orders that get one answer only
-PREFIXES = {"fulfillment": "SHP"}  # of ids; other services take the beginning of their kind
 STATUS = {"order.created": "placed", "order.paid": "paid", "order.packed": "packed", "order.shipped": "shipped"}
 
 
@@ -43,11 +41,14 @@ class SimulatedOrder:
         ]
 
     def view(self, service: UpstreamService) -> dict[str, Any]:
-        """Return a service's object about the order; an object without details here has an id, a status and times."""
+        """Return a service's object about the order: its example, with what depends on the order."""
         last = self.reached - 1
         details: dict[str, tuple[int, dict[str, Any]]] = {
-            "order": (last, {"status": STATUS.get(ORDER_STAGES[last], "delivered"), "grandTotal": self.total}),
-            "payment": (1, {"status": "captured", "amount": self.total}),
+            "order": (
+                last,
+                {"id": self.id, "status": STATUS.get(ORDER_STAGES[last], "delivered"), "grandTotal": self.total},
+            ),
+            "payment": (1, {"amount": self.total}),
             "fulfillment": (
                 max(last, 2),
                 {
@@ -56,10 +57,11 @@ class SimulatedOrder:
                 },
             ),
         }
-        stage, fields = details.get(service, (last, {"status": "received"}))
-        own_id = f"{PREFIXES.get(service, OBJECTS[service].kind[:3].upper())}-{self.number}"
+        stage, fields = details.get(service, (last, {}))
+        example = SOURCES[service].example
         return {
-            "id": self.id if service == "order" else own_id,
+            **example,
+            "id": f"{example['id'].partition('-')[0]}-{self.number}",
             "orderId": self.id,
             **fields,
             "createdAt": self.at(0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from support_service.core.domain.references import SourceReferences, SourceStatus
-from support_service.core.domain.upstream_services import OBJECTS, UpstreamService
+from support_service.core.domain.upstream_services import SOURCES, UpstreamService
 
 PATTERN = re.compile(r"\{\{([^{}]*)\}\}")
 MAX_VALUE_LENGTH = 255  # characters of a value; a longer one is not a status or a number that a customer can be told
@@ -36,10 +36,10 @@ VARIABLES: Mapping[str, Variable] = {
     "case.subject": Variable("subject"),
     "agent.id": Variable("assignedAgentId"),
     "order.id": Variable(ORDER_ID),
-    "order.status": Variable("status", "order"),
-    "payment.status": Variable("status", "payment"),
-    "shipment.status": Variable("status", "fulfillment"),
-    "shipment.trackingNumber": Variable("trackingNumber", "fulfillment"),
+} | {
+    f"{source.kind}.{member}": Variable(member, source.service)
+    for source in SOURCES.values()
+    for member in source.variables
 }
 
 
@@ -115,7 +115,7 @@ def _newest_entry(values: CaseValues, service: UpstreamService) -> Mapping[str, 
     Objects that the context mentions only by their order, or not at all, are those of the order that it mentions last;
     the newest of them counts.
     """
-    kind, wanted = OBJECTS[service].kind, values.references.get(service, SourceReferences())
+    kind, wanted = SOURCES[service].kind, values.references.get(service, SourceReferences())
     member, ids = (f"{kind}Id", wanted.ids) if wanted.ids else ("orderId", wanted.of_orders)
     if not ids:
         return {}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from support_service.core.clock import format_time
 from support_service.core.domain.references import SourceReferences, SourceStatus
-from support_service.core.domain.upstream_services import EntryOrigin, UpstreamService
+from support_service.core.domain.upstream_services import UpstreamService
 
 Entry = dict[str, Any]
 Dated = tuple[str, Entry]
@@ -99,7 +99,7 @@ def _worst(given: Iterable[SourceStatus]) -> SourceStatus:
     return SourceStatus(status=status, ageSeconds=max(ages, default=None), reason="; ".join(reasons) or None)
 
 
-def make_entry(origin: EntryOrigin, members: Entry) -> Entry:
+def make_entry(origin: str, members: Entry) -> Entry:
     """Return the entry with these members, whose `origin` nothing else can set. The members are changed."""
     members["origin"] = origin
     return members

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from support_service.core.domain.upstream_services import SOURCES
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
@@ -15,7 +16,6 @@ from support_service.timeline.cache import InProcessCache, RedisCacheTimings, Sn
 from support_service.timeline.overrides import REFRESH_INTERVAL, TIMELINE_SOURCE_ENABLED, Overrides
 from support_service.timeline.source_client import TIMELINE_BREAKER, SourceClient, breaker_states, create_session
 from support_service.timeline.source_health import BreakerTimings
-from support_service.timeline.sources.registry import SOURCES
 
 
 @dataclass(frozen=True, slots=True)

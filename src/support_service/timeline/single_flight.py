@@ -18,8 +18,8 @@ from support_service.timeline.snapshots import (
     SnapshotSubject,
     newer_snapshots,
 )
+from support_service.timeline.source_calls import SourceCall
 from support_service.timeline.source_client import SourceClient, TimelineBudget
-from support_service.timeline.sources.base import SourceCall
 
 MAX_ENTRIES_PER_SOURCE = 500  # entries of one source
 

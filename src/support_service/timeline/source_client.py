@@ -14,14 +14,15 @@ import pydantic_core
 from yarl import URL
 
 from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.source import Source
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_input import exceeds_depth, has_too_many_containers
 from support_service.platform.http_client import LimitedConnector, describe_client_error
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 from support_service.platform.telemetry.traces import propagation_headers
 from support_service.timeline.merge import Entry
+from support_service.timeline.source_calls import SourceCall, calls_for
 from support_service.timeline.source_health import BreakerTimings, CircuitBreaker, RecentCalls
-from support_service.timeline.sources.base import Source, SourceCall
 
 MAX_ANSWER_BYTES = 1024 * 1024  # bytes of all answers of one source for one timeline
 MAX_CALLS = 500  # calls to one source for one timeline
@@ -148,7 +149,7 @@ class SourceClient:
         self.name = source.service
         self.breaker = CircuitBreaker(breaker_timings)
         self.recent = RecentCalls()
-        self._source_calls = source.calls
+        self._source = source
         self._base_url = base_url
         self._session = session
         self._instruments = instruments
@@ -165,7 +166,7 @@ class SourceClient:
 
     def calls(self, wanted: SourceReferences) -> tuple[list[SourceCall], str | None]:
         """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""
-        calls = list(islice(self._source_calls(wanted), MAX_CALLS + 1))
+        calls = list(islice(calls_for(self._source, wanted), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:

@@ -6,6 +6,7 @@ import gc
 import pytest
 
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
 from support_service.events.opening import EventTimings
 from support_service.platform.access.timings import AccessTimings
@@ -16,7 +17,7 @@ from tests.support.scrape import parse
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
-SOURCES = {"order": "off", "payment": "off", "fulfillment": "off"}  # they have no URL
+SOURCES = dict.fromkeys(UPSTREAM_SERVICES, "off")  # they have no URL
 ALL_OK = {"database": "ok", "cache": "ok", "events": "ok", "storage": "ok", "access": "ok", "sources": SOURCES}
 
 
@@ -70,7 +71,7 @@ async def test_readiness_does_not_need_the_sources(orders, client):
         ready = await response.json()
     assert (response.status, ready["sources"]) == (
         200,
-        {"order": "source_unavailable", "payment": "ok", "fulfillment": "ok"},
+        dict.fromkeys(UPSTREAM_SERVICES, "ok") | {"order": "source_unavailable"},
     )
     override = {"duration": "5m", "reason": "it is being repaired"}
     async with client.put("/support/overrides/payment", json=override) as response:

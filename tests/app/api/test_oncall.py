@@ -9,6 +9,7 @@ import pytest
 
 from support_service.api.panel_links import panel_id
 from support_service.core.clock import utc_now
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import Unavailable
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.timeline.source_health import RecentCalls
@@ -53,7 +54,7 @@ async def test_every_part_has_a_card(client):
     assert {name for name in CARDS if found[name]["status"] == "ok"} == {*CARDS} - {"probe"}
     assert found["probe"]["status"] == "unknown"
     assert {name for name in CARDS if found[name]["scope"] == "replica"} == REPLICA
-    assert [each["service"] for each in found["sources"]["items"]] == ["order", "payment", "fulfillment"]
+    assert [each["service"] for each in found["sources"]["items"]] == [*UPSTREAM_SERVICES]
     assert found["cache"]["ttlSeconds"] == found["cache"]["defaultTtlSeconds"] == 300
     assert found["deadLetters"]["count"] == found["backlog"]["files"] == 0
     assert found["database"]["answerSeconds"] >= 0

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
 CASES_CREATED = "support_ticket_created_total"
@@ -83,7 +84,7 @@ async def test_case_is_opened_as_sent(client, metric_changes):
     assert case.keys() == DETAIL_FIELDS
     assert {name: case[name] for name in NEW_CASE} == NEW_CASE
     assert (case["status"], case["messages"], case["attachments"]) == ("open", [], [])
-    assert case["timelineSources"].keys() == {"order", "payment", "fulfillment"}
+    assert case["timelineSources"].keys() == {*UPSTREAM_SERVICES}
     assert UUID(case["id"])
     assert datetime.fromisoformat(case["createdAt"]).tzinfo
     async with client.get(response.headers["Location"]) as reread:

@@ -13,6 +13,7 @@ from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_REA
 from support_service.attachments.maintenance.reconcile import ATTACHMENT_UNREPAIRED
 from support_service.attachments.uploader import COUNTED_CONTENT_TYPES
 from support_service.core.domain.case_vocabulary import CHANNELS
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.platform.certificates import CERTIFICATE_EXPIRES
 from support_service.platform.telemetry.http import HTTP_CLIENT_DURATION
 from support_service.platform.telemetry.stores import (
@@ -77,7 +78,7 @@ async def test_first_scrape_has_every_instrument(first_scrape):
     of_replicas = [REPLICA_READY, DEPENDENCY_STATUS, CERTIFICATE_EXPIRES]
     later = [ATTACHMENT_UNREPAIRED, HTTP_CLIENT_DURATION, *of_redis, *of_replicas]
     assert {row for row in INSTRUMENTS if row.meaning not in first_scrape} == {*later}
-    services = [(one, two) for one in ("order", "payment", "fulfillment") for two in SOURCE_OUTCOMES]
+    services = [(one, two) for one in UPSTREAM_SERVICES for two in SOURCE_OUTCOMES]
     found = [given for sample, given, _ in parse(first_scrape) if sample == "support_timeline_source_seconds_count"]
     assert sorted((given["service"], given["outcome"]) for given in found) == sorted(services)
 

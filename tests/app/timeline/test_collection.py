@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.timeline.source_health import WINDOW_CALLS
 from tests.support.calls import add_message, eventually, open_case, read_detail, read_timeline, upload
 
@@ -208,13 +209,10 @@ async def test_case_without_references_calls_no_source(client, metrics, orders, 
 async def test_source_without_an_address_is_off(make_client, orders):
     """A source without a configured URL is `off`; the other sources return their entries."""
     orders.add("ORD-1")
-    client = await make_client(SUPPORT_PAYMENT_URL=None, SUPPORT_FULFILLMENT_URL=None)
+    client = await make_client(**{url_variable(name): None for name in UPSTREAM_SERVICES if name != "order"})
     sources = (await read_detail(client, await open_case(client, context=ORDER)))["timelineSources"]
-    assert {name: source["status"] for name, source in sources.items()} == {
-        "order": "fresh",
-        "payment": "off",
-        "fulfillment": "off",
-    }
+    statuses = {name: source["status"] for name, source in sources.items()}
+    assert statuses == dict.fromkeys(UPSTREAM_SERVICES, "off") | {"order": "fresh"}
 
 
 async def test_timeline_is_empty_unless_requested(client, orders):

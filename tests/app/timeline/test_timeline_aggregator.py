@@ -2,6 +2,7 @@
 
 import pytest
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.platform.settings.resources import TimelineSettings
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings
@@ -88,7 +89,7 @@ async def test_failed_refresh_says_why_beside_what_is_cached(client, case, payme
     await read_detail(client, case)
     payments.fail_with(503)
     detail = await refresh(client, case)
-    assert statuses(detail) == {"order": "fresh", "payment": "stale", "fulfillment": "fresh"}
+    assert statuses(detail) == dict.fromkeys(UPSTREAM_SERVICES, "fresh") | {"payment": "stale"}
     assert detail["timelineSources"]["payment"]["reason"] == "status 503"
     assert "payment" in {entry["type"] for entry in detail["timeline"]}
 
@@ -120,7 +121,7 @@ async def test_timeline_is_partial_when_payment_service_is_down(client, case, me
     payments.fail_with(503)
     detail = await read_detail(client, case)
     assert {entry["type"] for entry in detail["timeline"]} == {"order", "order-event", "shipment", "case-event"}
-    assert statuses(detail) == {"order": "fresh", "payment": "unavailable", "fulfillment": "fresh"}
+    assert statuses(detail) == dict.fromkeys(UPSTREAM_SERVICES, "fresh") | {"payment": "unavailable"}
     assert metrics.nonzero(READS) == {"partial": 1}
     assert detail["timelineSources"]["payment"]["reason"] == "status 503"
     assert metrics.nonzero(FAILURES) == {"http": 1}
@@ -134,7 +135,7 @@ async def test_failed_source_is_called_again_by_the_next_read(client, case, metr
     payments.heal()
     detail = await read_detail(client, case)
     assert [entry["paymentId"] for entry in detail["timeline"] if entry["type"] == "payment"] == ["PAY-1"]
-    assert statuses(detail) == {"order": "cached", "payment": "fresh", "fulfillment": "cached"}
+    assert statuses(detail) == dict.fromkeys(UPSTREAM_SERVICES, "cached") | {"payment": "fresh"}
     assert orders.count("/orders/ORD-1") == 1
     assert metrics.value(EVENTS, event="miss") == 2
     assert statuses(await read_detail(client, case))["payment"] == "cached"
@@ -161,7 +162,7 @@ async def test_failures_are_counted_by_stage(client, case, metrics, shipments, i
     """A missing answer counts as http, an invalid one as aggregate; the other sources are unaffected."""
     inject_fault(shipments)
     detail = await read_detail(client, case)
-    assert statuses(detail) == {"order": "fresh", "payment": "fresh", "fulfillment": "unavailable"}
+    assert statuses(detail) == dict.fromkeys(UPSTREAM_SERVICES, "fresh") | {"fulfillment": "unavailable"}
     assert "shipment" not in {entry["type"] for entry in detail["timeline"]}
     assert metrics.nonzero(FAILURES) == {stage: 1}
     assert metrics.value(CALLS, service="fulfillment", outcome=outcome) == len(shipments.calls) == calls

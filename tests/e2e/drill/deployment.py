@@ -28,7 +28,7 @@ from tests.support.alert_receiver import Receiver
 from tests.support.attachments.faulty_proxy import FaultyProxy
 from tests.support.certificates import CertificateAuthority
 from tests.support.servers import RedisServer, S3Server
-from tests.support.upstream import OrderService, PagedService, fulfillment_service, payment_service
+from tests.support.upstream import SourceService, source_services, url_variables
 
 REPLICAS = 3
 SETTLE = 5 * EVALUATION  # of load before the fault, so that every window of the alerts has healthy samples
@@ -66,8 +66,7 @@ class Deployment:
         self.s3_proxy = FaultyProxy(self.s3.url)
         self.authority = CertificateAuthority(folder)
         self.order_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.orders = OrderService(keep_alive=scenario.certificate is None)
-        self.payments, self.shipments = payment_service(), fulfillment_service()
+        self.sources = source_services(keep_alive=scenario.certificate is None)
         self.issuer = Issuer()
         self.receiver = Receiver()
         self.files = folder / "attachments"
@@ -84,9 +83,14 @@ class Deployment:
         self._prepared: Monitoring | None = None
 
     @property
-    def sources(self) -> tuple[OrderService, PagedService, PagedService]:
-        """The upstream services of the timeline."""
-        return self.orders, self.payments, self.shipments
+    def orders(self) -> SourceService:
+        """The order service."""
+        return self.sources["order"]
+
+    @property
+    def payments(self) -> SourceService:
+        """The payment service."""
+        return self.sources["payment"]
 
     @property
     def events_url(self) -> str:
@@ -169,7 +173,7 @@ class Deployment:
         if self.scenario.certificate is not None:
             self.order_tls.load_cert_chain(self.authority.issue(self.scenario.certificate))
             self.orders.use_tls(self.order_tls)
-        for part in (*self.sources, self.issuer, self.receiver):
+        for part in (*self.sources.values(), self.issuer, self.receiver):
             await part.open()
             stack.push_async_callback(part.close)
 
@@ -223,8 +227,7 @@ class Deployment:
         }
         if self.scenario.certificate is not None:
             variables["SSL_CERT_FILE"] = str(self.authority.certificate)
-        for name, source in zip(("ORDER", "PAYMENT", "FULFILLMENT"), self.sources, strict=True):
-            variables[f"SUPPORT_{name}_URL"] = source.url
+        variables |= url_variables(self.sources)
         if self.scenario.jwt:
             variables |= {
                 "SUPPORT_AUTH": "jwt",

@@ -14,7 +14,8 @@ import yaml
 
 from support_service.commands.parser import parser
 from support_service.core.domain.references import SourceReferences
-from support_service.timeline.sources.registry import SOURCES
+from support_service.core.domain.upstream_services import SOURCES
+from support_service.timeline.source_calls import calls_for
 from tests.support.promql import ROOT
 from tests.support.runbooks.pages import BLOCK, ENGLISH, PAGES, blocks, page_text
 
@@ -150,7 +151,7 @@ def test_source_command_calls_the_named_service(service, source, bash):
     address, paths = source
     printed = bash("RUN=", f"{{ {command} 2>&1 || :; }} <<< {service}", **{f"SUPPORT_{service.upper()}_URL": address})
     assert printed.endswith("HTTP Error 404: Not Found\n")
-    assert paths == [next(SOURCES[service].calls(SourceReferences(("none",)))).path]
+    assert paths == [next(calls_for(SOURCES[service], SourceReferences(("none",)))).path]
 
 
 @pytest.mark.parametrize("events", ["", "redis://127.0.0.1:9/0"])

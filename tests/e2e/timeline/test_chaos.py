@@ -14,7 +14,7 @@ from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.process import running
 from tests.support.servers import RedisServer, free_port
 from tests.support.timeline.fault_schedule import FaultSchedule
-from tests.support.timeline.harness import add_order, open_services, source_entries
+from tests.support.timeline.harness import PREFIXES, add_order, open_services, source_entries
 from tests.support.upstream_faults import MEBIBYTE
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -31,7 +31,8 @@ SHED_LAG = 0.5 if LONG else 0.0  # seconds
 RECOVERY_TIME = 40.0  # seconds after a source's last fault during which its circuit may still be open
 MAX_GROWTH = 48 * MEBIBYTE  # of memory, from the first quarter to the last
 UP_TO_DATE = {"fresh", "cached"}
-EXPECTED = {"order": ("ORD-{}", "e0"), "payment": ("PAY-{}",), "fulfillment": ("SHP-{}",)}
+EXPECTED = {name: (f"{prefix}-{{}}",) for name, prefix in PREFIXES.items()}
+EXPECTED["order"] += ("e0",)
 
 
 @pytest.fixture

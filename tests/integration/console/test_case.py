@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import add_message, eventually, open_case, read_detail, upload
 from tests.support.console.browser import (
     NARROW,
@@ -22,18 +23,18 @@ from tests.support.console.samples import HOSTILE, LONG_WORD, case_path, message
 
 
 @pytest.fixture
-def sources(upstream_services, orders, payments, shipments):
+def known_order(upstream_services, orders, payments, shipments):
     """The upstream services, which know an order; requested before `client`, so that the service knows them."""
     orders.add("ORD-1001", "order.created", "order.paid")
     payments.add("PAY-1", "ORD-1001")
     shipments.add("SHP-1", "ORD-1001")
 
 
-async def test_timeline_has_all_sources_by_day(sources, console, client, case):
+async def test_timeline_has_all_sources_by_day(known_order, console, client, case):
     """Messages, files, orders, payments, shipments and changes are in one list; each source has a badge."""
     await upload(client, case, filename="tracking.txt")
     page = await console.open(case_path(case))
-    for source in ("order", "payment", "fulfillment"):
+    for source in UPSTREAM_SERVICES:
         await expect(page.locator(".source").get_by_text(f"{source} fresh")).to_be_visible()
     timeline = page.get_by_role("region", name="Timeline")
     for text in ("Where is my parcel?", "tracking.txt", "Payment", "Shipment", "order.paid", "Case opened"):
@@ -44,7 +45,7 @@ async def test_timeline_has_all_sources_by_day(sources, console, client, case):
     await expect(timeline.get_by_text("Where is my parcel?")).to_be_visible()
 
 
-async def test_context_that_claims_to_be_something_else_is_shown_as_context(sources, console, client):
+async def test_context_that_claims_to_be_something_else_is_shown_as_context(known_order, console, client):
     """Entries of the context are marked, and none is hidden or shown as an entry of a service, a person or a change."""
     claims = [
         {"type": kind, "source": "payment-service", "origin": "payment", "name": f"claims {kind}"}
@@ -73,7 +74,7 @@ async def test_message_that_was_sent_long_before_it_arrived_says_so(console, cli
     await expect(messages.filter(has_text="Where is my parcel?")).not_to_contain_text("received")
 
 
-async def test_timeline_says_what_is_stale_and_what_is_missing(sources, console, client, payments, shipments, case):
+async def test_timeline_says_what_is_stale_and_what_is_missing(known_order, console, client, payments, shipments, case):
     """A stale source's entries are marked, and an unavailable source leaves a gap that says so."""
     payments.fail_with(503)
     page = await console.open(case_path(case))
@@ -356,7 +357,7 @@ async def test_duplicate_is_linked_and_unlinked(console, client, case):
     await expect(page.get_by_label("Status", exact=True)).to_have_value("open")
 
 
-async def test_timeline_has_the_entries_of_duplicates(sources, console, client, case):
+async def test_timeline_has_the_entries_of_duplicates(known_order, console, client, case):
     """Each leads to its case. Messages, files, orders and changes of duplicates are in the order of time."""
     other = await open_case(client, subject="Lost parcel", context=[{"type": "order", "orderId": "ORD-1001"}])
     await add_message(client, other, "My parcel is lost.")

@@ -17,10 +17,12 @@ from tests.support.service import service_of
 from tests.support.timeline import redis_faults
 from tests.support.timeline.harness import (
     ALL_ENTRIES,
+    CACHED,
     COLLECTIONS,
     CONTEXT,
     EVENTS,
     FAILURES,
+    FRESH,
     OPERATIONS,
     SHORT_TIMEOUT,
     STALE_TTL,
@@ -34,9 +36,6 @@ from tests.support.timeline.harness import (
 )
 from tests.support.timeline.redis_faults import RedisFault, slow_proxy
 from tests.support.upstream_faults import MEBIBYTE
-
-FRESH = dict.fromkeys(("order", "payment", "fulfillment"), ("fresh", None))
-CACHED = dict.fromkeys(FRESH, ("cached", None))
 
 
 @dataclass(frozen=True)

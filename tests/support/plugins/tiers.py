@@ -20,7 +20,7 @@ ROOTS = {  # the tier of a test that uses one of these fixtures, directly or thr
     "aiohttp_client": "app",
     "aiohttp_server": "app",
     "make_shared_client": "app",
-    "orders": "app",
+    "sources": "app",
     "servers": "servers",
     "processes": "processes",
 }

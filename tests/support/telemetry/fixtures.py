@@ -8,6 +8,7 @@ from tests.support.calls import add_message, expect_problem, form, open_case, re
 from tests.support.process import running
 from tests.support.servers import MissingServer, free_port
 from tests.support.telemetry.otlp_receiver import OtlpReceiver
+from tests.support.upstream import url_variables
 
 
 @pytest.fixture(scope="session")
@@ -44,20 +45,17 @@ async def session(port):
 
 
 @pytest.fixture
-def serve(processes, port, migrated_folder, orders, payments, shipments):
-    """Run `support-service serve` with all three upstream services for the length of a block."""
+def serve(processes, port, migrated_folder, sources):
+    """Run `support-service serve` with all upstream services for the length of a block."""
 
     def serve(**variables):
         defaults = {
             "SUPPORT_PORT": str(port),
-            "SUPPORT_ORDER_URL": orders.url,
-            "SUPPORT_PAYMENT_URL": payments.url,
-            "SUPPORT_FULFILLMENT_URL": shipments.url,
             "SUPPORT_ACCESS_LOG": "0",
             "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60",
             "SUPPORT_TIMELINE_DEADLINE": "60",
         }
-        return running("serve", cwd=migrated_folder, **defaults | variables)
+        return running("serve", cwd=migrated_folder, **defaults | url_variables(sources) | variables)
 
     return serve
 

@@ -1,4 +1,4 @@
-"""Fixtures: Redis and three fake upstream services, for one test."""
+"""Fixtures: Redis and fake upstream services, for one test."""
 
 import pytest
 from redis.asyncio import Redis

@@ -1,4 +1,4 @@
-"""A service under test with one case, and three fake upstream services."""
+"""A service under test with one case, and fake upstream services."""
 
 import asyncio
 import json
@@ -10,10 +10,11 @@ from typing import Any
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
+from support_service.core.domain.upstream_services import SOURCES
 from tests.support.calls import GENEROUS_TIMEOUT, Case, open_case, read_detail
 from tests.support.scrape import Changes
 from tests.support.service import service_of
-from tests.support.upstream import OrderService, Upstream, fulfillment_service, payment_service
+from tests.support.upstream import SourceService, source_services, url_variables
 
 TTL, STALE_TTL = 300, 3600  # seconds
 # Seconds. LONG_TIMEOUT is for healthy dependencies, which look late when the machine stalls. SHORT_TIMEOUT is for those
@@ -37,7 +38,10 @@ MAIN_LABEL = {
 }
 
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
-ALL_ENTRIES = ["ORD-1", "PAY-1", "SHP-1", "e0"]  # the sources' entries for that order, sorted
+PREFIXES = {name: source.example["id"].partition("-")[0] for name, source in SOURCES.items()}  # of ids
+ALL_ENTRIES = sorted([*(f"{prefix}-1" for prefix in PREFIXES.values()), "e0"])  # the sources' entries for that order
+FRESH = dict.fromkeys(SOURCES, ("fresh", None))  # the freshness of all sources after a good read
+CACHED = dict.fromkeys(SOURCES, ("cached", None))  # after the next one
 
 
 def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
@@ -46,20 +50,23 @@ def payment(name: str = "PAY-1", **fields: Any) -> dict[str, Any]:
     return known | {"updatedAt": "2026-01-03T00:00:00Z"} | fields
 
 
-def add_order(services: dict[str, Upstream], number: int | str = 1) -> None:
-    """Add an order with an event, a payment and a shipment of one number; a text is the complete order id."""
+def add_order(services: dict[str, SourceService], number: int | str = 1) -> None:
+    """Add an order with an event, and an object of one number to each other service.
+
+    A text is the complete order id.
+    """
     order = number if isinstance(number, str) else f"ORD-{number}"
-    services["order"].add(order, "e0")
-    services["payment"].add(f"PAY-{number}", order)
-    services["fulfillment"].add(f"SHP-{number}", order)
+    for name, service in services.items():
+        if name == "order":
+            service.add(order, "e0")
+        else:
+            service.add(f"{PREFIXES[name]}-{number}", order)
 
 
 def source_entries(detail: Case) -> list[str]:
     """Return the names of the entries that came from sources, without the case's own entries."""
     return [
-        str(entry.get("shipmentId") or entry.get("paymentId") or entry.get("eventType") or entry.get("orderId"))
-        for entry in detail["timeline"]
-        if "source" in entry
+        str(entry.get("eventType") or entry[f"{entry['type']}Id"]) for entry in detail["timeline"] if "source" in entry
     ]
 
 
@@ -69,14 +76,10 @@ def source_freshness(detail: Case) -> dict[str, tuple[str, str | None]]:
 
 
 @asynccontextmanager
-async def open_services() -> AsyncIterator[dict[str, Upstream]]:
-    """Open the three services, each with entries of one order."""
+async def open_services() -> AsyncIterator[dict[str, SourceService]]:
+    """Open the service of each source, with entries of one order."""
     async with AsyncExitStack() as stack:
-        services = {
-            "order": OrderService(keep_alive=False),
-            "payment": payment_service(keep_alive=False),
-            "fulfillment": fulfillment_service(keep_alive=False),
-        }
+        services = source_services(keep_alive=False)
         for service in services.values():
             await service.open()
             stack.push_async_callback(service.close)
@@ -84,9 +87,8 @@ async def open_services() -> AsyncIterator[dict[str, Upstream]]:
         yield services
 
 
-async def start_service(make_client: Any, services: dict[str, Upstream], **options: Any) -> TestClient:
+async def start_service(make_client: Any, services: dict[str, SourceService], **options: Any) -> TestClient:
     """Start the service, and return its client; options replace variables and timings."""
-    addresses = {f"SUPPORT_{name.upper()}_URL": service.url for name, service in services.items()}
     variables = {
         "SUPPORT_TIMELINE_DEADLINE": str(LONG_TIMEOUT),
         "SUPPORT_TIMELINE_SOURCE_TIMEOUT": str(LONG_TIMEOUT),
@@ -94,13 +96,13 @@ async def start_service(make_client: Any, services: dict[str, Upstream], **optio
         "SUPPORT_TIMELINE_STALE_TTL": str(STALE_TTL),
         "SUPPORT_REDIS_TIMEOUT": str(GENEROUS_TIMEOUT),
     }
-    return await make_client(**variables | addresses | options)
+    return await make_client(**variables | url_variables(services) | options)
 
 
 class TimelineHarness:
     """The service under test, its case, and the changes that a read of the case makes to metrics."""
 
-    def __init__(self, client: Any, case: Case, services: dict[str, Upstream]) -> None:
+    def __init__(self, client: Any, case: Case, services: dict[str, SourceService]) -> None:
         self.client = client
         self.case = case
         self.services = services
@@ -108,7 +110,7 @@ class TimelineHarness:
 
     @classmethod
     async def start(
-        cls, make_client: Any, services: dict[str, Upstream], context: Any, **variables: str
+        cls, make_client: Any, services: dict[str, SourceService], context: Any, **variables: str
     ) -> "TimelineHarness":
         """Start the service, and open a case."""
         client = await start_service(make_client, services, **variables)

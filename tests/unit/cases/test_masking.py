@@ -2,47 +2,46 @@
 
 import pytest
 
-from support_service.cases.masking import KNOWN_MEMBER_NAMES, MASKED, PSEUDONYM_LENGTH, Masker
+from support_service.cases.masking import IDENTIFYING, MASKED, PSEUDONYM_LENGTH, VISIBLE_MEMBERS, Masker
 from support_service.core.domain.references import SourceReferences
-from support_service.core.domain.upstream_services import OBJECTS, UPSTREAM_SERVICES
-from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS, SOURCES
+from support_service.core.domain.upstream_services import SOURCES
+from support_service.timeline.source_calls import calls_for
 
 
 def test_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
-    text, number, other = Masker("key", {}, (), ()).entries(
+    text, number, other = Masker("key", ()).entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
     )
-    assert text == number == {"type": "order", "orderId": Masker("key", {}, (), ()).pseudonym("7")}
+    assert text == number == {"type": "order", "orderId": Masker("key", ()).pseudonym("7")}
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
-    assert text["orderId"] != Masker("another", {}, (), ()).pseudonym("7")
+    assert text["orderId"] != Masker("another", ()).pseudonym("7")
     assert other["orderId"] == MASKED
 
 
 @pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
 def test_entry_of_any_form_is_masked(kind):
     """Clients choose what a context has: a `type` that is not text belongs to no source."""
-    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": kind, "orderId": "7"}])
-    assert masked == {"type": kind and MASKED, "orderId": Masker("key", {}, (), ()).pseudonym("7")}
+    (masked,) = Masker("key", ()).entries([{"type": kind, "orderId": "7"}])
+    assert masked == {"type": kind and MASKED, "orderId": Masker("key", ()).pseudonym("7")}
 
 
-@pytest.mark.parametrize("service", UPSTREAM_SERVICES)
-def test_each_source_declares_its_entries_and_their_personal_members(service):
-    """A source has the entry types of its row, and declares each member as an amount or as personal."""
-    source = SOURCES[service]
-    reader, *more = [call.read for call in source.calls(SourceReferences(("1",)))]
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_each_source_declares_its_entries_and_their_personal_members(source):
+    """A source has the entry types of its declaration, and declares each member as an amount or as personal."""
+    reader, *more = [call.read for call in calls_for(source, SourceReferences(("1",)))]
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
-    assert tuple(entry["type"] for entry in entries) == OBJECTS[service].entry_types
+    assert tuple(entry["type"] for entry in entries) == source.entry_types
     members = {name for entry in entries for name in entry}
-    assert members - KNOWN_MEMBER_NAMES == {*source.amounts, *source.personal}
+    assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING == source.amounts | source.personal
 
 
-@pytest.mark.parametrize("service", UPSTREAM_SERVICES)
-def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
     """Values that look like amounts stay. Personal members are masked and keep their names."""
-    source, kind = SOURCES[service], OBJECTS[service].kind
+    kind = source.kind
     entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
-    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([entry | {"nickname": "word"}])
+    (masked,) = Masker("key", ()).entries([entry | {"nickname": "word"}])
     expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
     assert masked == expected | {MASKED: MASKED}
 
@@ -52,5 +51,5 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(service):
 )
 def test_numbers_are_amounts_up_to_twelve_digits(amount, shown):
     """A longer one may be that of a card, which a client sends as a number."""
-    (masked,) = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ()).entries([{"type": "payment", "amount": amount}])
+    (masked,) = Masker("key", ()).entries([{"type": "payment", "amount": amount}])
     assert masked["amount"] == shown

@@ -1,4 +1,6 @@
-"""References to orders, payments and shipments are found in any context."""
+"""References to the objects of each source are found in any context."""
+
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -6,12 +8,19 @@ from hypothesis import strategies as st
 
 from support_service.core.domain.references import (
     MAX_REFERENCE_LENGTH,
+    NAME_PAIRS,
     SourceReferences,
     reference_rows,
     references_by_service,
 )
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UPSTREAM_SERVICES
 
 ORDER = {"type": "order", "orderId": "ORD-1"}
+
+
+def by_order(order):
+    """Return a lookup by an order at each service but that of orders."""
+    return {name: SourceReferences(of_orders=(order,)) for name in UPSTREAM_SERVICES if name != "order"}
 
 
 @pytest.mark.parametrize(
@@ -22,15 +31,12 @@ ORDER = {"type": "order", "orderId": "ORD-1"}
         ([{"orderId": "ORD-1"}], {}),
         (
             [ORDER],
-            {
-                "order": SourceReferences(ids=("ORD-1",)),
-                "payment": SourceReferences(of_orders=("ORD-1",)),
-                "fulfillment": SourceReferences(of_orders=("ORD-1",)),
-            },
+            by_order("ORD-1") | {"order": SourceReferences(ids=("ORD-1",))},
         ),
         (
             [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "shipmentId": "SHP-1"}],
-            {
+            by_order("ORD-1")
+            | {
                 "order": SourceReferences(ids=("ORD-1",)),
                 "payment": SourceReferences(ids=("PAY-1",)),
                 "fulfillment": SourceReferences(ids=("SHP-1",)),
@@ -66,15 +72,20 @@ def test_index_rows_hold_each_id_once():
     assert reference_rows(context) == [("order", "ORD-1"), ("shipment", "7")]
 
 
+@pytest.mark.parametrize("name", ["trackingNumber", "tracking_number"])
+def test_index_rows_have_the_tracking_number_of_a_shipment(name):
+    """In no other object it is an id."""
+    assert reference_rows([{"type": "shipment", name: "VN1"}]) == [("tracking", "VN1")]
+    assert reference_rows([{"type": "payment", name: "VN1"}]) == []
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=8,
 )
-entries = st.dictionaries(st.sampled_from(["type", "id", "orderId", "paymentId", "shipmentId"]), json)
-typed = entries.flatmap(
-    lambda entry: st.sampled_from(["order", "payment", "shipment"]).map(lambda kind: entry | {"type": kind})
-)
+entries = st.dictionaries(st.sampled_from(["type", "id", *chain(*NAME_PAIRS)]), json)
+typed = entries.flatmap(lambda entry: st.sampled_from([*SERVICE_BY_KIND]).map(lambda kind: entry | {"type": kind}))
 
 
 @given(st.lists(entries | typed))
@@ -84,4 +95,6 @@ def test_references_of_arbitrary_json_fit_the_index(context):
         assert wanted.ids or wanted.of_orders
         assert len(set(wanted.ids)) == len(wanted.ids)
         assert all(0 < len(value) <= MAX_REFERENCE_LENGTH for value in wanted.ids + wanted.of_orders)
-    assert len(set(reference_rows(context))) == len(reference_rows(context))
+    rows = reference_rows(context)
+    assert len(set(rows)) == len(rows)
+    assert all(0 < len(value) <= MAX_REFERENCE_LENGTH for _, value in rows)

@@ -23,11 +23,10 @@ from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.stream.changes import parse_change
-from support_service.timeline.sources.registry import AMOUNTS, PERSONAL_MEMBERS
 from tests.support.privacy.history_rules import HISTORY_RULES
 from tests.support.privacy.samples import filled, models_in, trace
 
-MASKER = Masker("key", AMOUNTS, PERSONAL_MEMBERS, ("email",))
+MASKER = Masker("key", ("email",))
 MASKS = {MASKED, OTHER}
 LEFT = {"replaced": (ERASED_TEXT,), "replaced if unknown": (OTHER,), "emptied": ("", []), "removed": (None,)}
 ANALYST = Principal("analyst", "analyst")

@@ -3,6 +3,7 @@
 from collections import Counter
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pydantic_core
 import pytest
@@ -10,13 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.core.clock import format_time
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline import merge
-from support_service.timeline.sources import fulfillment, orders, payments
-from support_service.timeline.sources.base import ContractViolation, page_reader
+from support_service.timeline.source_calls import ContractViolation, calls_for
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("context", "service", "message", "attachment")
-READERS = (orders.read_order, orders.read_events, payments.read_payment, fulfillment.read_shipment)
+# Of every call to every source: of objects, of their parts, and of pages.
+READERS = {
+    source.service: [call.read for call in calls_for(source, SourceReferences(("1",), ("1",)))]
+    for source in SOURCES.values()
+}
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -152,7 +158,7 @@ def _holds(entry, wanted):
 @given(answers)
 def test_readers_raise_only_contract_violations(answer):
     """For any JSON, a reader returns entries with a type or raises ContractViolation."""
-    for read in (*READERS, *map(page_reader, READERS)):
+    for read in chain(*READERS.values()):
         try:
             entries = read(answer)
         except ContractViolation:
@@ -253,7 +259,7 @@ bodies = st.recursive(
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")) | bodies.map(str.encode))
 def test_arbitrary_response_bytes_are_merged_or_rejected(body):
     """Any bytes become entries that can be merged and serialised, or raise a ValueError."""
-    for read in (*READERS, *map(page_reader, READERS)):
+    for read in chain(*READERS.values()):
         try:
             entries = read(pydantic_core.from_json(body, allow_inf_nan=False))
         except ValueError:
@@ -278,9 +284,9 @@ def test_arbitrary_response_bytes_are_merged_or_rejected(body):
 )
 def test_timestamps_are_normalised_to_utc(given_, expected):
     """A timestamp becomes UTC with microseconds; an invalid one becomes None."""
-    assert orders.read_order({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
+    assert READERS["order"][0]({"id": "ORD-1", "createdAt": given_})[0]["timestamp"] == expected
 
 
 def test_entry_without_a_timestamp_gets_the_opening_time_of_the_case():
-    entries = payments.read_payment({"id": "PAY-1"})
+    entries = READERS["payment"][0]({"id": "PAY-1"})
     assert merge_entries(OPENED, [], entries, [], [])[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"

@@ -11,10 +11,11 @@ import pytest
 from aioresponses import aioresponses
 
 from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.platform.background import run_in_background
 from support_service.platform.telemetry.logs import UPSTREAM_LOGGERS, RateLimitFilter
+from support_service.timeline.source_calls import calls_for
 from support_service.timeline.source_client import MAX_CALLS, CallFailure, SourceClient, TimelineBudget
-from support_service.timeline.sources.registry import SOURCES
 
 ORDER = {"id": "ORD-1", "status": "paid", "grandTotal": 1, "updatedAt": "2026-01-01T00:00:00Z"}
 DEEP = json.loads("[" * 150 + "]" * 150)
@@ -45,23 +46,44 @@ def in_five_seconds():
     return asyncio.get_running_loop().time() + 5
 
 
-def test_calls_made_for_each_source():
-    """An order takes two calls; a payment, a shipment and each lookup by order take one."""
-    assert [call.path for call in SOURCES["order"].calls(SourceReferences(("A", "B")))] == [
-        "/orders/A",
-        "/orders/A/events",
-        "/orders/B",
-        "/orders/B/events",
-    ]
-    wanted = SourceReferences(("P 1",), ("O/1",))
-    assert [call.path for call in SOURCES["payment"].calls(wanted)] == [
-        "/payments/P%201",
-        "/payments?orderId=O%2F1&limit=50",
-    ]
-    assert [call.path for call in SOURCES["fulfillment"].calls(wanted)] == [
-        "/fulfillment/shipments/P%201",
-        "/fulfillment/shipments?orderId=O%2F1&limit=50",
-    ]
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_calls_made_for_each_source(source):
+    """An object and each of its parts take a call. So does each lookup by order, but orders have none."""
+    orders = () if source.kind == "order" else ("O/1",)
+    calls = [call.path for call in calls_for(source, SourceReferences(("A", "P 1"), orders))]
+    objects = [f"{source.path}/{item}" for item in ("A", "P%201")]
+    of_objects = [target for each in objects for target in (each, *(f"{each}/{part.path}" for part in source.parts))]
+    assert calls == [*of_objects, *(f"{source.path}?orderId=O%2F1&limit=50" for _ in orders)]
+
+
+def test_calls_to_the_order_service():
+    """An order takes two calls: the order and its events."""
+    paths = [call.path for call in calls_for(SOURCES["order"], SourceReferences(("A", "B")))]
+    assert paths == ["/orders/A", "/orders/A/events", "/orders/B", "/orders/B/events"]
+
+
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_example_of_each_source_becomes_an_entry(source):
+    """It has the kind, the id and the members of the declaration. Macros insert some of them."""
+    read = next(calls_for(source, SourceReferences(("1",)))).read
+    (entry,) = read(source.example | {"orderId": "ORD-1", "createdAt": "2026-01-01T00:00:00Z"})
+    assert (entry["type"], entry["source"], entry["timestamp"]) == (
+        source.kind,
+        f"{source.service}-service",
+        "2026-01-01T00:00:00.000000Z",
+    )
+    assert entry[f"{source.kind}Id"] == source.example["id"]
+    assert {name for name, value in entry.items() if value is not None} >= {*source.members, *source.variables}
+
+
+@pytest.mark.parametrize("source", SOURCES.values())
+def test_names_of_each_source_fit_settings_fields_and_labels(source):
+    """A service and a kind are words, and ids in a simulated service begin with a prefix of their own."""
+    assert source.service.isalpha()
+    assert source.kind.isalpha()
+    assert (source.service + source.kind).islower()
+    prefixes = [each.example["id"].partition("-")[0] for each in SOURCES.values()]
+    assert len(set(prefixes)) == len(SOURCES) == len(SERVICE_BY_KIND)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """How clients read cases, their number, and the page of a customer."""
 
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, Attachment, ListedCase, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.ids import LENGTH
 from support_service.core.personal import NOT_PERSONAL
 
@@ -68,12 +69,19 @@ class CustomerQuery(ApiModel):
     )
 
 
-class CustomerReferences(ApiModel):
-    """The ids that the contexts of the cases name, in the order of the cases, each once."""
+if TYPE_CHECKING:
 
-    orders: list[str]
-    payments: list[str]
-    shipments: list[str]
+    class CustomerReferences(ApiModel):
+        """Type checkers take any kind in plural for a list of ids."""
+
+        def __getattr__(self, kinds: str) -> list[str]: ...
+else:
+    CustomerReferences = create_model(
+        "CustomerReferences",
+        __base__=ApiModel,
+        __doc__="The ids that the contexts of the cases name, in the order of the cases, each once.",
+        **{f"{kind}s": (list[str], ...) for kind in SERVICE_BY_KIND},
+    )
 
 
 class CustomerPage(ApiModel):

@@ -10,6 +10,7 @@ from support_service.cases.model.requests import NONE, CaseFilters
 from support_service.cases.sql.conditions import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import search_query
 from support_service.platform.database.dialect import UtcDateTime, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
@@ -18,7 +19,7 @@ NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
 MAY_BE_NONE = ("assigned_agent_id", "team")
 FEW_VALUES = ("status", "priority", "channel")  # columns with few values, one of which may be that of most cases
-REFERENCES = {"order_id": "order", "payment_id": "payment", "shipment_id": "shipment"}  # with their kind
+REFERENCES = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 WITHOUT, STATUS, TAG = "without_", "status_", "tag_"  # prefixes of names; a number follows the last two
 
 

@@ -1,8 +1,16 @@
 """Request models of cases: bodies and query parameters."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -34,6 +42,7 @@ from support_service.cases.model.vocabulary import (
     Visibility,
 )
 from support_service.core.domain.references import MAX_REFERENCE_LENGTH
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.personal import FACT, Personal
 
 DEFAULT_PAGE_SIZE = 50
@@ -213,9 +222,7 @@ class NewLink(RequestModel):
     case_id: Identifier = Field(description="id of the other case")
 
 
-class CaseFilters(ApiModel):
-    """Which cases to list, and in which order; every filter given must hold."""
-
+class _FiltersByColumns(ApiModel):
     status: Annotated[Statuses, FACT] = Field(
         (), description="only cases in one of these statuses, separated by commas or repeated"
     )
@@ -237,15 +244,27 @@ class CaseFilters(ApiModel):
     tag: Annotated[Annotated[tuple[Tag, ...], Field(max_length=MAX_QUERY_TAGS)], Personal("word", "emptied")] = Field(
         (), description=f"only cases with this tag; repeated up to {MAX_QUERY_TAGS} times: with all of these tags"
     )
-    order_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
-        None, description="only cases whose context refers to this order"
+
+
+if TYPE_CHECKING:
+    _FiltersByReferences = _FiltersByColumns
+else:  # a filter by the objects of each source
+    _FiltersByReferences = create_model(
+        "_FiltersByReferences",
+        __base__=_FiltersByColumns,
+        **{
+            f"{kind}_id": (
+                Annotated[Reference | None, Personal("pseudonym", "removed")],
+                Field(None, description=f"only cases whose context refers to this {kind}"),
+            )
+            for kind in SERVICE_BY_KIND
+        },
     )
-    payment_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
-        None, description="only cases whose context refers to this payment"
-    )
-    shipment_id: Annotated[Reference | None, Personal("pseudonym", "removed")] = Field(
-        None, description="only cases whose context refers to this shipment"
-    )
+
+
+class CaseFilters(_FiltersByReferences):
+    """Which cases to list, and in which order; every filter given must hold."""
+
     updated_after: Annotated[Moment | None, FACT] = Field(
         None, description="only cases with an `updatedAt` after this time (RFC 3339, with `+` as `%2B`)"
     )

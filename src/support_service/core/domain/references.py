@@ -1,21 +1,36 @@
 """References of a case to upstream services: the ids in its context, and the status of each service's data.
 
-A context is a list of JSON objects. An object whose `type` is a kind of upstream_services.py refers to that service:
+A context is a list of JSON objects. An object whose `type` is the kind of a source refers to that service:
 `{type: order, orderId|order_id|id}`, `{type: payment, paymentId|payment_id|id}`. Objects without an id of their own are
 looked up by order.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on only
 
-from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UpstreamService
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES, UpstreamService
 
 MAX_REFERENCE_LENGTH = 200  # characters of an id
-TRACKING_NUMBER = ("trackingNumber", "tracking_number")
-# The two names of each id in a context entry.
-ID_NAMES = {kind: (f"{kind}Id", f"{kind}_id") for kind in SERVICE_BY_KIND}
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """Return a member's name in camelCase and in snake_case."""
+    return name, re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+
+
+# The two names of each id in a context entry, by its kind: those of the services, and those that only one service has.
+ID_NAMES: dict[str, tuple[str, ...]] = {kind: _spellings(f"{kind}Id") for kind in SERVICE_BY_KIND}
+OTHER_ID_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    source.kind: {kind: _spellings(name) for name, kind in source.other_ids.items()} for source in SOURCES.values()
+}
+NAME_PAIRS = (*ID_NAMES.values(), *(names for others in OTHER_ID_NAMES.values() for names in others.values()))
+# Every name of every id in an entry, by the kind of the entry and of the id.
+NAMES_IN_ENTRY: dict[str, dict[str, tuple[str, ...]]] = {
+    kind: ID_NAMES | {kind: (*ID_NAMES[kind], "id")} | OTHER_ID_NAMES[kind] for kind in SERVICE_BY_KIND
+}
 
 
 class SourceStatus(TypedDict):
@@ -46,10 +61,10 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
     ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     for entry in context:
-        kind = entry.get("type")
-        if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
+        kind = _kind(entry)
+        if kind is None:
             continue
-        own = _first_id(entry, *ID_NAMES[kind], "id")
+        own = _first_id(entry, *NAMES_IN_ENTRY[kind][kind])
         order = _first_id(entry, *ID_NAMES["order"])
         if own:
             ids[kind][own] = None
@@ -67,7 +82,7 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
 def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases.
 
-    Tracking numbers of shipments have the kind `tracking`.
+    Other ids of an object have kinds of their own: the tracking number of a shipment has the kind `tracking`.
     """
     wanted = references_by_service(context)
     named: dict[tuple[str, str], None] = {}
@@ -76,9 +91,9 @@ def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
             named |= {(kind, value): None for value in wanted[service].ids}
             named |= {("order", value): None for value in wanted[service].of_orders}
     for entry in context:
-        tracking = _first_id(entry, *TRACKING_NUMBER)
-        if entry.get("type") == "shipment" and tracking:
-            named["tracking", tracking] = None
+        for kind, names in OTHER_ID_NAMES.get(_kind(entry) or "", {}).items():
+            if found := _first_id(entry, *names):
+                named[kind, found] = None
     return list(named)
 
 
@@ -87,13 +102,18 @@ def contradicting_names(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     Only objects that refer to a service are looked at: in others a client may name its members as it likes.
     """
-    kind = entry.get("type")
-    if not isinstance(kind, str) or kind not in SERVICE_BY_KIND:
+    if _kind(entry) is None:
         return
-    for name, other in (*ID_NAMES.values(), TRACKING_NUMBER):
+    for name, other in NAME_PAIRS:
         first, second = entry.get(name), entry.get(other)
         if first is not None and second is not None and _id(first) != _id(second):
             yield name, other
+
+
+def _kind(entry: Mapping[str, Any]) -> str | None:
+    """Return the kind of the objects that an object of a context refers to, or None if it refers to no service."""
+    kind = entry.get("type")
+    return kind if isinstance(kind, str) and kind in SERVICE_BY_KIND else None
 
 
 def _first_id(entry: Mapping[str, Any], *names: str) -> str | None:

@@ -1,36 +1,36 @@
-"""The upstream services, each in one row: its name, and what refers to its objects. Everything else derives from it.
+"""The upstream services, by their declarations in sources/, and the lists of names that derive from these.
 
-`SUPPORT_<NAME>_URL` is the setting with a service's base URL, `timeline/sources/` its client side. This module imports
-no package, because the command line's help reads it.
+`SUPPORT_<NAME>_URL` is the setting with a service's base URL. This module imports no package, because the command
+line's help reads it.
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-UpstreamService = Literal["order", "payment", "fulfillment"]
-UPSTREAM_SERVICES: tuple[UpstreamService, ...] = get_args(UpstreamService)  # in the order of timelines and documents
-
-
-class ServiceObjects(NamedTuple):
-    """The objects of a service that cases refer to, and the entries that they give a timeline."""
-
-    kind: str  # `type` of the context entries that refer to one; its id is in `<kind>Id` or `id`
-    entry_types: tuple[str, ...]  # `type` of the timeline entries about it
+from support_service.core.domain import sources
+from support_service.core.domain.source import Source
 
 
-OBJECTS: dict[UpstreamService, ServiceObjects] = {
-    "order": ServiceObjects("order", ("order", "order-event")),
-    "payment": ServiceObjects("payment", ("payment",)),
-    "fulfillment": ServiceObjects("shipment", ("shipment",)),
-}
-SERVICE_BY_KIND: dict[str, UpstreamService] = {objects.kind: service for service, objects in OBJECTS.items()}
-ENTRY_TYPES = tuple(entry_type for objects in OBJECTS.values() for entry_type in objects.entry_types)
-EntryOrigin = Literal["case", "context"] | UpstreamService
-"""Where a timeline entry comes from: the stored case, the context that a client gave, or an upstream service.
+def _declared() -> Iterable[Source]:
+    """Yield the source of each module of sources/."""
+    for module in iter_modules(sources.__path__, f"{sources.__name__}."):
+        source: Source = import_module(module.name).SOURCE
+        yield source
 
-The service sets it, whatever an entry says of itself.
-"""
-ENTRY_ORIGINS: tuple[EntryOrigin, ...] = ("case", "context", *UPSTREAM_SERVICES)
+
+SOURCES = {source.service: source for source in sorted(_declared(), key=lambda each: (each.place, each.service))}
+UPSTREAM_SERVICES = tuple(SOURCES)  # in the order of timelines and documents
+SERVICE_BY_KIND = {source.kind: source.service for source in SOURCES.values()}
+ENTRY_TYPES = tuple(entry_type for source in SOURCES.values() for entry_type in source.entry_types)
+if TYPE_CHECKING:
+    UpstreamService: TypeAlias = str
+else:  # models accept the declared services only
+    UpstreamService = Literal[UPSTREAM_SERVICES]
+# Where a timeline entry comes from: the stored case, the context that a client gave, or an upstream service. We set it,
+# whatever an entry says of itself.
+ENTRY_ORIGINS = ("case", "context", *UPSTREAM_SERVICES)
 
 
 def url_variable(service: UpstreamService) -> str:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.e2e.drill import TIME
 from tests.e2e.drill.deployment import Deployment, Scenario
 from tests.e2e.drill.fault import PROBE, TIMELINE_BURN, fault
@@ -44,10 +45,10 @@ async def payment_answers_are_invalid(deployment: Deployment) -> AsyncIterator[N
 
 @asynccontextmanager
 async def sources_are_down(deployment: Deployment) -> AsyncIterator[None]:
-    for source in deployment.sources:
+    for source in deployment.sources.values():
         source.drop()
     yield
-    for source in deployment.sources:
+    for source in deployment.sources.values():
         source.heal()
 
 
@@ -91,7 +92,7 @@ FAULTS = (
     ),
     fault(
         "all sources down",
-        f"{DOWN}[order] {DOWN}[payment] {DOWN}[fulfillment] {TIMELINE_BURN}",
+        " ".join([*(f"{DOWN}[{service}]" for service in UPSTREAM_SERVICES), TIMELINE_BURN]),
         sources_are_down,
         Cause(4, "broke off|can't be reached"),
     ),

@@ -1,0 +1,1 @@
+"""The timeline sources: each module declares one as `SOURCE`, and nothing else lists them."""

@@ -1,0 +1,16 @@
+"""The order service: an order gives one entry, and each of its events another."""
+
+from support_service.core.domain.source import Part, Source
+
+SOURCE = Source(
+    service="order",
+    kind="order",
+    path="/orders",
+    members={"status": "status", "total": "grandTotal"},
+    parts=(Part("events", "order-event", {"eventType": "type", "payload": "payload"}),),
+    amounts=frozenset({"total"}),
+    personal=frozenset({"payload"}),
+    variables=("status",),
+    example={"id": "ORD-1001", "status": "paid", "grandTotal": "12.50"},
+    place=1,
+)

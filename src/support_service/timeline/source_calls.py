@@ -1,0 +1,97 @@
+"""The calls to a source for the references of a case, and how their answers are read. Pure: no I/O.
+
+A reader turns an answer (parsed JSON) into entries, and raises ContractViolation if it does not match the contract.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.source import Part, Source
+from support_service.timeline.merge import Entry, normalise_time
+
+MAX_ITEMS_PER_ORDER = 50  # objects requested for one order
+
+
+class ContractViolation(ValueError):
+    """An upstream answer that does not match the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCall:
+    """One GET request to a service: the path with its query, and the reader of the parsed answer."""
+
+    path: str
+    read: Callable[[object], list[Entry]]
+
+
+def calls_for(source: Source, wanted: SourceReferences) -> Iterator[SourceCall]:
+    """Yield the calls for each object and its parts, and a call for the objects of each order."""
+    for item in map(path_segment, wanted.ids):
+        yield SourceCall(f"{source.path}/{item}", partial(read_object, source))
+        for part in source.parts:
+            yield SourceCall(f"{source.path}/{item}/{part.path}", partial(read_part, source, part))
+    for order in map(path_segment, wanted.of_orders):
+        yield SourceCall(f"{source.path}?orderId={order}&limit={MAX_ITEMS_PER_ORDER}", partial(read_page, source))
+
+
+def path_segment(reference: str) -> str:
+    """Return a reference encoded as one path segment or query value.
+
+    A reference of dots only is encoded too: `.` and `..` would be resolved as relative path segments.
+    """
+    encoded = quote(reference, safe="")
+    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
+
+
+def read_object(source: Source, answer: object) -> list[Entry]:
+    """Read an object: `{id, createdAt, updatedAt}` and the fields of the entry's members."""
+    what = f"{'an' if source.kind[0] in 'aeiou' else 'a'} {source.kind}"
+    found = _require_object(answer, what)
+    at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
+    own_id = {f"{source.kind}Id": _require(found, "id", what)}
+    return [_entry(source, source.kind, at) | own_id | _members(source.members, found)]
+
+
+def read_page(source: Source, answer: object) -> list[Entry]:
+    """Read the objects of a page: `{items: […]}`."""
+    items = _require(_require_object(answer, "a page"), "items", "a page")
+    return [entry for item in _require_objects(items, "items of a page") for entry in read_object(source, item)]
+
+
+def read_part(source: Source, part: Part, answer: object) -> list[Entry]:
+    """Read further entries about an object: a list of `{createdAt}` and the fields of the entries' members."""
+    return [
+        _entry(source, part.entry_type, normalise_time(found.get("createdAt"))) | _members(part.members, found)
+        for found in _require_objects(answer, f"{source.kind} {part.path}")
+    ]
+
+
+def _entry(source: Source, entry_type: str, at: str | None) -> Entry:
+    return {"type": entry_type, "timestamp": at, "source": f"{source.service}-service"}
+
+
+def _members(members: Mapping[str, str], found: Mapping[str, Any]) -> Entry:
+    return {member: found.get(field) for member, field in members.items()}
+
+
+def _require_object(answer: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(answer, dict):
+        raise ContractViolation(f"{what} must be an object")
+    return answer
+
+
+def _require_objects(answer: object, what: str) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        raise ContractViolation(f"{what} must be a list of objects")
+    return answer
+
+
+def _require(found: Mapping[str, Any], name: str, what: str) -> Any:
+    """Return a member of an object that must not be missing or null."""
+    if found.get(name) is None:
+        raise ContractViolation(f"{what} has no {name}")
+    return found[name]

@@ -1,1 +1,0 @@
-"""Clients of the upstream services: order, payment and fulfillment."""
