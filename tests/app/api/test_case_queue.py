@@ -20,10 +20,11 @@ async def open_cases(client):
     """Open four cases; the last one is closed."""
     order = {"type": "order", "orderId": "ORD-1"}
     payment = {"type": "payment", "paymentId": "PAY-1"}
+    shipment = {"type": "shipment", "shipmentId": 4711, "orderId": "ORD-2"}
     cases = [
         await open_case(client, subject="A", assignedAgentId="a-1", tags=["vip", "late"], context=[order, payment]),
         await open_case(client, subject="B", team="returns", tags=["vip"], context=[order]),
-        await open_case(client, subject="C", context={"type": "shipment", "shipmentId": 4711}, tags=["VIP", "x,y"]),
+        await open_case(client, subject="C", context=shipment, tags=["VIP", "x,y"]),
         await open_case(client, subject="D", assignedAgentId="a-1", team="returns"),
     ]
     await client.post(f"/support/cases/{cases[1]['id']}/status?status=pending")
@@ -53,6 +54,8 @@ FILTERED = [
     ("orderId=ORD-1&paymentId=PAY-1", "A"),
     ("payment_id=PAY-1", "A"),
     ("shipmentId=4711", "C"),
+    ("orderId=ORD-2", "C"),
+    ("orderId=ORD-2&shipmentId=4711", "C"),
     ("orderId=ORD-1&tag=late", "A"),
     ("q=vip&tag=late", "A"),
     ("q=vip&status=open,pending&sort=newest", "CBA"),

@@ -15,7 +15,7 @@ from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker
-from support_service.platform.audit import entry_rows
+from support_service.platform.audit import store as audit_store
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.erasure import ERASED_TEXT
 from support_service.platform.database.tables import idempotency_keys, metadata, outbox, tickets
@@ -195,7 +195,7 @@ async def test_audit_log_and_stored_responses_have_no_erased_data(
     assert WORD not in await stored_text(database, attachment_dir, redis)
     await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify_chain(database)).flaw is None
-    entries, _ = await entry_rows.read_case_entries(database, case["id"], None, 100)
+    entries, _ = await audit_store.read_case_entries(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
 
@@ -228,7 +228,10 @@ async def test_saved_views_that_name_the_customer_are_deleted(
 async def test_saved_views_that_show_only_the_customer_are_deleted(client, two_cases, erase):
     """By an id of an order, payment or shipment in `q`, or by a tag or channel that no other case has."""
     case, other = two_cases
-    context = [{"type": "payment", "paymentId": "PAY-77"}, {"type": "shipment", "trackingNumber": "1Z999"}]
+    context = [
+        {"type": "payment", "paymentId": "PAY-77", "orderId": "ORD-78"},
+        {"type": "shipment", "trackingNumber": "1Z999"},
+    ]
     async with client.patch(f"/support/cases/{case['id']}", json={"context": context, "tags": [WORD, "vip"]}) as sent:
         assert sent.status == 200
     async with client.patch(f"/support/cases/{other['id']}", json={"tags": ["vip"]}) as sent:
@@ -237,6 +240,7 @@ async def test_saved_views_that_show_only_the_customer_are_deleted(client, two_c
     erased = {
         "an order": {"q": f"ord-{WORD}"},
         "a payment": {"q": "refund of PAY-77", "status": ["open"]},
+        "the order of a payment": {"orderId": "ORD-78"},
         "a shipment": {"q": "1z999"},
         "About pay-77": {"status": ["open"]},
         "a tag": {"tag": ["only-here"]},
@@ -281,12 +285,13 @@ async def add_dead_letters(client, redis, *events):
 async def test_dead_letters_about_the_customer_are_dropped(client, two_cases, erase, database, attachment_dir, redis):
     """Those that name an object of the customer's cases, also if they can't be read. Others stay for on-call."""
     await wait_until_published(redis, 6)
-    await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7"}])
+    await open_case(client, customerId=CUSTOMER, context=[{"type": "payment", "paymentId": "7", "orderId": "ORD-8"}])
     kept = inbound("7", {"orderId": "ORD-2"})
     about = [
         inbound("1", {"orderId": f"ORD-{WORD}"}),
         inbound("2", {"order": {"id": "ORD-1", "owner": CUSTOMER}}),
         inbound("3", {"paymentId": 7}),
+        inbound("4", {"orderId": "ORD-8"}),
         f"order ORD-{WORD} is late",
     ]
     await add_dead_letters(client, redis, kept, *about)

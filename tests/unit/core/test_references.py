@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.core.domain.references import (
+    ID_NAMES,
     MAX_REFERENCE_LENGTH,
     NAME_PAIRS,
     SourceReferences,
@@ -70,6 +71,15 @@ def test_references_are_grouped_by_service(context, wanted):
 def test_index_rows_hold_each_id_once():
     context = [ORDER, ORDER, {"type": "shipment", "id": 7}, {"type": "payment", "orderId": "ORD-1"}]
     assert reference_rows(context) == [("order", "ORD-1"), ("shipment", "7")]
+
+
+@pytest.mark.parametrize("kind", SERVICE_BY_KIND)
+def test_index_rows_have_every_reference_of_an_object(kind):
+    """An object that has an id of its own may name those of other services too, such as its order."""
+    entry = {"type": kind, "id": "own"} | {camel: other for other, (camel, _) in ID_NAMES.items() if other != kind}
+    expected = {(other, "own" if other == kind else other) for other in SERVICE_BY_KIND}
+    assert set(reference_rows([entry])) == expected
+    assert set(reference_rows([entry | {"type": "note"}])) == set()
 
 
 @pytest.mark.parametrize("name", ["trackingNumber", "tracking_number"])

@@ -82,16 +82,12 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
 def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return (kind, value) of every id in a context, without duplicates: the index rows by which events find cases.
 
-    Other ids of an object have kinds of their own: the tracking number of a shipment has the kind `tracking`.
+    An object that refers to a service may name the ids of other services too, such as the order of a payment. Other ids
+    of an object have kinds of their own: the tracking number of a shipment has the kind `tracking`.
     """
-    wanted = references_by_service(context)
     named: dict[tuple[str, str], None] = {}
-    for kind, service in SERVICE_BY_KIND.items():
-        if service in wanted:
-            named |= {(kind, value): None for value in wanted[service].ids}
-            named |= {("order", value): None for value in wanted[service].of_orders}
     for entry in context:
-        for kind, names in OTHER_ID_NAMES.get(_kind(entry) or "", {}).items():
+        for kind, names in NAMES_IN_ENTRY.get(_kind(entry) or "", {}).items():
             if found := _first_id(entry, *names):
                 named[kind, found] = None
     return list(named)
