@@ -18,9 +18,8 @@ from support_service.attachments.garbage import GarbageEntry, add_garbage, take_
 from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.platform.database import ContendedRow, Reader, Row, Transaction
-from support_service.platform.database.compiled import compiled
-from support_service.platform.database.erasure import erased_values
-from support_service.platform.database.tables import attachment_deletions, attachments, garbage, tickets
+from support_service.platform.database.statements import compiled
+from support_service.platform.database.tables import attachment_deletions, attachments, erased_values, garbage, tickets
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import staged_attachments as staged
 

@@ -25,7 +25,7 @@ from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.compiled import compiled
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, tickets
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import InstrumentSpec

@@ -13,8 +13,7 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Transaction
-from support_service.platform.database.compiled import compiled
-from support_service.platform.database.pages import delete_in_batches
+from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
 

@@ -14,8 +14,14 @@ from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
 from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.erasure import ERASED_TEXT, erased_values
-from support_service.platform.database.tables import messages, ticket_references, ticket_tags, tickets
+from support_service.platform.database.tables import (
+    ERASED_TEXT,
+    erased_values,
+    messages,
+    ticket_references,
+    ticket_tags,
+    tickets,
+)
 from support_service.platform.telemetry.instruments import known_or_other
 
 ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JSON

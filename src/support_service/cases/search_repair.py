@@ -11,10 +11,8 @@ from support_service.cases.sql import search
 from support_service.cases.sql.import_rows import ADD_DOCUMENTS
 from support_service.core.search_words import search_text
 from support_service.platform.database import Database, Reader, Row, Transaction
-from support_service.platform.database.dialect import insert_if_new
-from support_service.platform.database.erasure import ERASED_TEXT
-from support_service.platform.database.search_dialect import POSITION_BITS, search_vector
-from support_service.platform.database.tables import messages, search_documents, tickets
+from support_service.platform.database.dialect import POSITION_BITS, insert_if_new, search_vector
+from support_service.platform.database.tables import ERASED_TEXT, messages, search_documents, tickets
 
 MAX_POSITION = (1 << POSITION_BITS) - 1
 _NO_DOCUMENT = sa.text("NOT has_document")  # the same text as in the partial index

@@ -12,7 +12,7 @@ from support_service.desk.macro_models import Macro, MacroContent
 from support_service.desk.named_resources import Kind, NamedResources
 from support_service.platform.database import Database, Row
 from support_service.platform.database.dialect import octets
-from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import macros
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 

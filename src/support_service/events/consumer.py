@@ -29,10 +29,9 @@ from support_service.events.broker.base import Broker, BrokerError, Delivery, St
 from support_service.events.inbound_events import InboundEvent
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Transaction
-from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
-from support_service.platform.database.pages import delete_in_batches
+from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import inbound_events
 from support_service.platform.telemetry.instruments import (
     OTHER,

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import octets
-from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.statements import compiled, limit_by_bytes
 from support_service.platform.database.tables import outbox
 
 

@@ -10,8 +10,7 @@ from support_service.cases.opening import CaseTimings
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.core.clock import utc_now
 from support_service.core.ids import new_id
-from support_service.platform.database.erasure import ERASED_TEXT
-from support_service.platform.database.tables import messages, search_documents, tickets
+from support_service.platform.database.tables import ERASED_TEXT, messages, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, list_cases, list_subjects, open_case
 from tests.support.service import service_of

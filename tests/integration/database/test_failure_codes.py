@@ -13,7 +13,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database import DatabaseTimings
 from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
-from support_service.platform.database.timings import PostgresTimings
+from support_service.platform.database.protocols import PostgresTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.service import service_of

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database import DatabaseTimings
-from support_service.platform.database.timings import PostgresTimings
+from support_service.platform.database.protocols import PostgresTimings
 from support_service.service import ApiTimings
 from tests.support.calls import open_case, read_case, upload
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings

@@ -17,8 +17,7 @@ from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import store as audit_store
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.erasure import ERASED_TEXT
-from support_service.platform.database.tables import idempotency_keys, metadata, outbox, tickets
+from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, metadata, outbox, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments

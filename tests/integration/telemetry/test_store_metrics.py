@@ -14,7 +14,7 @@ from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.relay import RelayTimings
 from support_service.platform import database as databases
 from support_service.platform.audit.log import SealerTimings
-from support_service.platform.database.timings import DatabaseTimings, SqliteTimings
+from support_service.platform.database.protocols import DatabaseTimings, SqliteTimings
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from support_service.platform.database.statements import compiled
 
 from support_service.attachments import attachment_rows, case_files
 from support_service.cases.sql import case_reading, case_rows
 from support_service.cases.sql.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
-from support_service.platform.database.compiled import compiled
+from support_service.platform.database.protocols import DatabaseTimings, SqliteTimings
 from support_service.platform.database.tables import (
     attachment_ledger,
     attachments,
@@ -21,7 +22,6 @@ from support_service.platform.database.tables import (
     ticket_references,
     tickets,
 )
-from support_service.platform.database.timings import DatabaseTimings, SqliteTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT
 

@@ -20,8 +20,8 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database import migrate
+from support_service.platform.database.protocols import MigrationTimings
 from support_service.platform.database.tables import metadata
-from support_service.platform.database.timings import MigrationTimings
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 from tests.support.sessions import in_thread

@@ -19,8 +19,7 @@ from support_service.core.personal import FACT, rules_of
 from support_service.desk.macro_models import Macro
 from support_service.desk.view_models import SavedView
 from support_service.events.broker.log import Place, Position
-from support_service.platform.database.erasure import ERASED_TEXT
-from support_service.platform.database.tables import ERASURE, metadata
+from support_service.platform.database.tables import ERASED_TEXT, ERASURE, metadata
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.stream.changes import parse_change
 from tests.support.privacy.history_rules import HISTORY_RULES

@@ -29,7 +29,7 @@ from support_service.attachments.storage.base import (
     verify,
 )
 from support_service.platform.database import Database, Reader, Transaction
-from support_service.platform.database.compiled import compiled
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, garbage
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 

@@ -19,7 +19,7 @@ from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, Attach
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Reader, Transaction
-from support_service.platform.database.compiled import compiled
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec

@@ -23,8 +23,7 @@ from support_service.cases.sql.conditions import access_parameters
 from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
 from support_service.core.domain.principals import Principal
 from support_service.platform.database import Reader, Row
-from support_service.platform.database.compiled import planned_by_values
-from support_service.platform.database.pages import limit_ordered_by_bytes
+from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
 
 STATEMENTS = 1024  # statements that are kept; clients choose the set of filters

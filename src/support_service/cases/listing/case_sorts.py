@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql.conditions import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.pages import Direction
+from support_service.platform.database.statements import Direction
 from support_service.platform.database.tables import tickets
 
 

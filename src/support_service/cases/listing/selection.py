@@ -9,8 +9,7 @@ from support_service.cases.listing import case_filters
 from support_service.cases.listing.case_filters import STATUS, TAG
 from support_service.cases.listing.case_sorts import Order
 from support_service.cases.sql import search
-from support_service.platform.database.dialect import UtcDateTime, octets
-from support_service.platform.database.search_dialect import found_documents
+from support_service.platform.database.dialect import UtcDateTime, found_documents, octets
 from support_service.platform.database.tables import ticket_tags, tickets
 
 PLACE = {"after", "after_at"}

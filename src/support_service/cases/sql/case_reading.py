@@ -27,9 +27,8 @@ from support_service.cases.sql.projections import (
 )
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
-from support_service.platform.database.compiled import compiled
-from support_service.platform.database.dialect import octets
-from support_service.platform.database.search_dialect import POSITION_BITS
+from support_service.platform.database.dialect import POSITION_BITS, octets
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, search_documents, tickets
 
 # Cases of more bytes are neither read nor encoded on the event loop: SQLite needs 3 ms for 1 MiB.

@@ -16,8 +16,8 @@ from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime, insert_if_new, time_after
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachments, messages, ticket_references, tickets
 
 

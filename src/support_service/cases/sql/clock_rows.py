@@ -12,8 +12,8 @@ from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
 from support_service.core.domain.service_levels import TARGETS
 from support_service.platform.database import Reader, Row, Transaction
-from support_service.platform.database.compiled import compiled
 from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import case_clocks, tickets
 
 _C = case_clocks.c

@@ -18,9 +18,8 @@ from support_service.cases.sql.case_rows import (
 from support_service.core.domain import references
 from support_service.core.search_words import search_text
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.compiled import compiled
-from support_service.platform.database.dialect import insert_if_new
-from support_service.platform.database.search_dialect import POSITION_BITS, search_vector
+from support_service.platform.database.dialect import POSITION_BITS, insert_if_new, search_vector
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import search_documents, tickets
 
 ADD_CASES = insert_if_new(tickets).returning(tickets.c.id, tickets.c.seq)

@@ -30,7 +30,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.ids import is_valid_id
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.dialect import UtcDateTime, transaction_lock
-from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import attachments, case_links, messages, tickets
 
 # The number is any that no other lock has.

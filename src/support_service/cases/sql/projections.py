@@ -16,7 +16,7 @@ from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
 from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC, LATEST_CHANGE
 from support_service.core.domain.principals import View
 from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
-from support_service.platform.database.pages import limit_by_bytes
+from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import attachments, audit_log, case_clocks, case_links, messages, tickets
 
 

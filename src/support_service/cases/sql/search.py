@@ -13,9 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.platform.database import Transaction
-from support_service.platform.database.compiled import compiled
-from support_service.platform.database.dialect import insert_if_new
-from support_service.platform.database.search_dialect import POSITION_BITS, found_documents, search_vector, words_match
+from support_service.platform.database.dialect import (
+    POSITION_BITS,
+    found_documents,
+    insert_if_new,
+    search_vector,
+    words_match,
+)
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import messages, search_documents, tickets
 
 READ_DOCUMENTS = 2_000  # number of documents that are read one by one

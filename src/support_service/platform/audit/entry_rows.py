@@ -14,9 +14,8 @@ import sqlalchemy as sa
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit.chain import CASE_ERASED, FORMER_NAMES, Action, ChainHead, StoredAuditEntry
 from support_service.platform.database import Reader, Transaction
-from support_service.platform.database.compiled import compiled, planned_by_values
 from support_service.platform.database.dialect import UtcDateTime, octets
-from support_service.platform.database.pages import Direction, limit_by_bytes
+from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
 from support_service.platform.database.tables import audit_head, audit_log
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB

@@ -3,8 +3,15 @@
 Stores take a `Reader` or a `Transaction` and do not depend on the database engine.
 """
 
-from support_service.platform.database.protocols import ContendedRow, Database, Parameters, Reader, Row, Transaction
-from support_service.platform.database.timings import DatabaseTimings
+from support_service.platform.database.protocols import (
+    ContendedRow,
+    Database,
+    DatabaseTimings,
+    Parameters,
+    Reader,
+    Row,
+    Transaction,
+)
 from support_service.platform.telemetry.stores import RecordOperation, discard_operation
 
 __all__ = ["ContendedRow", "Database", "Parameters", "Reader", "Row", "Transaction", "connect"]

@@ -9,9 +9,8 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database, connect
-from support_service.platform.database.protocols import Reader
+from support_service.platform.database.protocols import DatabaseTimings, Reader
 from support_service.platform.database.tables import secrets
-from support_service.platform.database.timings import DatabaseTimings
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.instruments import InstrumentSpec
 from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_operation

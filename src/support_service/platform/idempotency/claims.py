@@ -18,7 +18,7 @@ from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
-from support_service.platform.database.pages import delete_in_batches
+from support_service.platform.database.statements import delete_in_batches
 from support_service.platform.idempotency import key_rows
 
 

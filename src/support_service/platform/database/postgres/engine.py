@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database.compiled import is_planned_by_values
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
     DATABASE_POOL_EXHAUSTED,
@@ -25,8 +24,8 @@ from support_service.platform.database.failures import (
 )
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
-from support_service.platform.database.protocols import ContendedRow, Parameters, Row, measured
-from support_service.platform.database.timings import PostgresTimings
+from support_service.platform.database.protocols import ContendedRow, Parameters, PostgresTimings, Row, measured
+from support_service.platform.database.statements import is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation
 
 LATER_THAN_SERVER = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason

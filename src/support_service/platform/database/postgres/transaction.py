@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database.compiled import CompiledStatement
 from support_service.platform.database.protocols import Parameters, Row
+from support_service.platform.database.statements import CompiledStatement
 
 PLACEHOLDER = re.compile(r"\$([0-9]+)")
 MAX_COMBINATIONS = 64  # combinations of statements kept as SQL; each capability's writes are a few

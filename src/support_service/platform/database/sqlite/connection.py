@@ -7,8 +7,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database.compiled import COMPILED_OPTION, CompiledStatement
 from support_service.platform.database.protocols import Parameters, Row
+from support_service.platform.database.statements import COMPILED_OPTION, CompiledStatement
 
 
 class SqliteConnection:

@@ -28,11 +28,9 @@ from support_service.platform.database.failures import (
     database_error,
     original,
 )
-from support_service.platform.database.protocols import ContendedRow, Parameters, Row, measured
-from support_service.platform.database.sqlite.connection import SqliteConnection, SqliteTransaction
-from support_service.platform.database.sqlite.file_identity import FileIdentity
+from support_service.platform.database.protocols import ContendedRow, Parameters, Row, SqliteTimings, measured
+from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
 from support_service.platform.database.sqlite.group_commit import GroupCommit
-from support_service.platform.database.timings import SqliteTimings
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation
 

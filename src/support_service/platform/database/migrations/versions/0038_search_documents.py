@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from support_service.core.search_words import search_text
-from support_service.platform.database.search_dialect import SEARCH_WORDS
+from support_service.platform.database.dialect import SEARCH_WORDS
 
 revision = "0038"
 down_revision = "0037"
