@@ -1,11 +1,11 @@
-"""Column types and SQL expressions that differ between SQLite and PostgreSQL, under common names for the stores.
+"""Column types and SQL expressions that differ between SQLite and PostgreSQL, under common names.
 
 SQLAlchemy's PostgreSQL dialect is imported only when a statement is compiled for it: a service on SQLite never does.
 """
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pydantic_core
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from sqlalchemy.sql import SyntaxExtension
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
+
+T = TypeVar("T")
 
 STORAGE_KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 """The key of a file in its storage, sorted by bytes regardless of the database's locale."""
@@ -66,10 +68,106 @@ class JsonValue(sa.TypeDecorator[Any]):
         return super().load_dialect_impl(dialect)
 
 
+class SearchWords(sa.TypeDecorator[str]):
+    """Words separated by spaces, as `search_text` returns them. PostgreSQL stores them as TSVECTOR."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import TSVECTOR
+
+            return dialect.type_descriptor(TSVECTOR())
+        return super().load_dialect_impl(dialect)
+
+
 JSON_VALUE = JsonValue()
+SEARCH_WORDS = SearchWords()
+POSITION_BITS = 20  # of a search document's id; the rest is the seq of its case
 
 
-class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL function that it is
+class DialectFunction(FunctionElement[T]):
+    """An SQL function that each database writes in its own way: `sqlite` and `postgresql` have places for arguments."""
+
+    name: ClassVar[str]
+    sqlite: ClassVar[str]
+    postgresql: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        cls.name = cls.__name__
+        cls.inherit_cache = True
+        super().__init_subclass__(**options)
+
+
+@compiles(DialectFunction)
+def _(element: DialectFunction[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    template = element.sqlite if compiler.dialect.name == "sqlite" else element.postgresql
+    arguments = (  # one that the template does not use is not bound
+        compiler.process(argument, **kw) if f"{{{place}}}" in template else ""
+        for place, argument in enumerate(element.clauses)
+    )
+    return template.format(*arguments)
+
+
+# The names of functions are in lower case, because they read as SQL.
+
+
+class json_rows(DialectFunction[Any]):  # noqa: N801
+    """A JSON array with one `json_object` per row; an empty array without rows."""
+
+    type = sa.JSON()
+    sqlite = "json_group_array({0})"
+    postgresql = "coalesce(json_agg({0}), '[]'::json)"
+
+
+class octets(DialectFunction[int]):  # noqa: N801
+    """The length of a text in bytes; PostgreSQL determines it without reading the text."""
+
+    type = sa.BigInteger()
+    sqlite = "length(CAST({0} AS BLOB))"
+    postgresql = "octet_length({0})"
+
+
+class latest_time(DialectFunction[datetime]):  # noqa: N801
+    """The later of two times, which must not be NULL."""
+
+    type = UtcDateTime()
+    sqlite = "max({0}, {1})"
+    postgresql = "greatest({0}, {1})"
+
+
+class time_after(DialectFunction[datetime]):  # noqa: N801
+    """The first argument, or if that is not later than the second, the first time that is not before the second.
+
+    On PostgreSQL this is one microsecond later. On SQLite, where a transaction takes its time while no other writes, it
+    is the second time itself.
+    """
+
+    type = UtcDateTime()
+    sqlite = "max({0}, {1})"
+    postgresql = "greatest({0}, {1} + interval '1 microsecond')"
+
+
+class transaction_lock(DialectFunction[Any]):  # noqa: N801
+    """A lock by number, held until the transaction ends. SQLite, where one transaction writes at a time, needs none."""
+
+    sqlite = "NULL"
+    postgresql = "pg_advisory_xact_lock({0})"
+
+
+class unindexed(DialectFunction[str]):  # noqa: N801
+    """A text column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
+
+    PostgreSQL's statistics know them; there it is the column.
+    """
+
+    type = sa.Text()
+    sqlite = "+{0}"
+    postgresql = "{0}"
+
+
+class json_object(FunctionElement[str]):  # noqa: N801
     """A JSON object as text; the arguments are alternating names and values.
 
     A `UtcDateTime` becomes ISO 8601 in UTC with microseconds, such as `2026-05-12T08:30:00.125000Z`.
@@ -80,70 +178,96 @@ class json_object(FunctionElement[str]):  # noqa: N801 - reads as the SQL functi
     inherit_cache = True
 
 
-class json_rows(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function that it is
-    """A JSON array with one `json_object` per row; an empty array without rows."""
+@compiles(json_object)
+def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
+    is_sqlite = compiler.dialect.name == "sqlite"
 
-    name = "json_rows"
-    type = sa.JSON()
-    inherit_cache = True
+    def write(part: sa.ColumnElement[Any]) -> str:
+        value = compiler.process(part, **kw)
+        if isinstance(part.type, UtcDateTime):
+            if is_sqlite:
+                return f"substr({value}, 1, 26) || 'Z'"  # without +00:00
+            return f"""to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        # SQLite stores JSON as text: without json() the document would become a quoted string.
+        return f"json({value})" if is_sqlite and isinstance(part.type, sa.JSON | JsonValue) else value
 
-
-class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
-    """The length of a text in bytes; PostgreSQL determines it without reading the text."""
-
-    name = "octets"
-    type = sa.BigInteger()
-    inherit_cache = True
-
-
-class latest_time(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The later of two times, which must not be NULL."""
-
-    name = "latest_time"
-    type = UtcDateTime()
-    inherit_cache = True
+    return f"{'json_object' if is_sqlite else 'json_build_object'}({', '.join(map(write, element.clauses))})"
 
 
-class time_after(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The first argument, or if that is not later than the second, the first time that is not before the second.
+def to_json(value: Any) -> str:
+    """Serialize a value to JSON for the databases; NaN and infinities become null."""
+    return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
-    On PostgreSQL this is one microsecond later. On SQLite, where a transaction takes its time while no other writes, it
-    is the second time itself.
+
+def _tsquery(query: str, more: str = "") -> str:
+    """Return a subquery for the TSQUERY of a search with more conditions; PostgreSQL runs it once, not for each row."""
+    for own, postgresql in ((" AND ", " & "), (" + ", " <-> "), ("*", ":*"), ('"', "''")):
+        query = f"replace({query}, '{own}', '{postgresql}')"
+    return f"(SELECT CAST({query}{more} AS TSQUERY))"
+
+
+class search_vector(DialectFunction[str]):  # noqa: N801
+    """The value of a column of type `SearchWords`. Arguments: a text of words separated by spaces, seq of the case."""
+
+    type = SEARCH_WORDS
+    sqlite = "{0}"
+    postgresql = "search_vector(CAST({0} AS TEXT), {1})"
+
+
+class words_match(DialectFunction[bool]):  # noqa: N801
+    """True if words match a query, checked row by row. Arguments: column of `SearchWords`, query (`search_query`)."""
+
+    type = sa.Boolean()
+    sqlite = "words_match({0}, {1})"  # a function of sqlite/engine.py
+    postgresql = f"{{0}} @@ {_tsquery('{1}')}"
+
+
+class found_documents(FunctionElement[Any]):  # noqa: N801
+    """Rows with the `id` of documents that the search index finds among the cases of a seq up to `newest`.
+
+    Arguments: query, `newest`, and optionally `bits` and `first`: only among cases from two ranges, `first` and the one
+    after it; `seq >> bits` is the number of a case's range. The index of PostgreSQL has words that stand for ranges.
     """
 
-    name = "time_after"
-    type = UtcDateTime()
+    name = "found_documents"
     inherit_cache = True
 
 
-class transaction_lock(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function that it is
-    """A lock by number, held until the transaction ends. SQLite, where one transaction writes at a time, needs none."""
+@compiles(found_documents, "sqlite")
+def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
+    query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
+    lowest = f" AND rowid >= {cases[1]} << ({cases[0]} + {POSITION_BITS})" if cases else ""
+    below = f"({newest} + 1) << {POSITION_BITS}"
+    return f"(SELECT rowid AS id FROM ticket_search WHERE ticket_search MATCH {query} AND rowid < {below}{lowest})"  # noqa: S608 - compiled parts, bound values
 
-    name = "transaction_lock"
-    inherit_cache = True
 
-
-class unindexed(FunctionElement[str]):  # noqa: N801 - reads as the SQL operator that it is
-    """A text column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
-
-    PostgreSQL's statistics know them; there it is the column.
-    """
-
-    name = "unindexed"
-    type = sa.Text()
-    inherit_cache = True
+@compiles(found_documents, "postgresql")
+def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
+    query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
+    ranges = ""
+    if cases:
+        bits, first = cases
+        ranges = f" || format(' & (''r%s_%s'' | ''r%s_%s'')', {bits}, {first}, {bits}, {first} + 1)"
+    # The sum hides the key from the planner: reading the key's index up to here would cost more than the search.
+    bounded = f"id + 0 < ({newest} + 1) << {POSITION_BITS} AND {newest} >= 0"
+    return f"(SELECT id FROM search_documents WHERE words @@ {_tsquery(query, ranges)} AND {bounded})"  # noqa: S608 - compiled parts, bound values
 
 
 NO_PARTS: list[tuple[str, InternalTraversal]] = []
 
 
-class on_conflict_do_nothing(SyntaxExtension, sa.ClauseElement):  # noqa: N801 - reads as the SQL clause that it is
+class on_conflict_do_nothing(SyntaxExtension, sa.ClauseElement):  # noqa: N801
     """The clause `ON CONFLICT DO NOTHING` of an insert, which is the same in both databases."""
 
     _traverse_internals = NO_PARTS  # without this SQLAlchemy could not cache the compiled insert
 
     def apply_to_insert(self, insert_stmt: sa.Insert) -> None:
         insert_stmt.apply_syntax_extension_point(self.append_replacing_same_type, "post_values")
+
+
+@compiles(on_conflict_do_nothing)
+def _(_element: on_conflict_do_nothing, _compiler: SQLCompiler, **_: Any) -> str:
+    return "ON CONFLICT DO NOTHING"
 
 
 def insert_if_new(table: sa.Table) -> sa.Insert:
@@ -154,93 +278,3 @@ def insert_if_new(table: sa.Table) -> sa.Insert:
 def text_literal(value: str) -> sa.ColumnClause[str]:
     """Return a text without quotes as a part of the SQL: with a parameter, no partial index would be used."""
     return sa.literal_column(f"'{value}'", sa.String)
-
-
-def to_json(value: Any) -> str:
-    """Serialize a value to JSON for the databases; NaN and infinities become null."""
-    return pydantic_core.to_json(value, inf_nan_mode="null").decode()
-
-
-@compiles(on_conflict_do_nothing)
-def _(_element: on_conflict_do_nothing, _compiler: SQLCompiler, **_: Any) -> str:
-    return "ON CONFLICT DO NOTHING"
-
-
-@compiles(json_object, "sqlite")
-def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
-    # SQLite stores JSON as text: without json() the document would become a quoted string.
-    def write(part: sa.ColumnElement[Any]) -> str:
-        value = compiler.process(part, **kw)
-        if isinstance(part.type, UtcDateTime):
-            return f"substr({value}, 1, 26) || 'Z'"  # without +00:00
-        return f"json({value})" if isinstance(part.type, sa.JSON | JsonValue) else value
-
-    return f"json_object({', '.join(map(write, element.clauses))})"
-
-
-@compiles(json_object, "postgresql")
-def _(element: json_object, compiler: SQLCompiler, **kw: Any) -> str:
-    def write(part: sa.ColumnElement[Any]) -> str:
-        value = compiler.process(part, **kw)
-        if isinstance(part.type, UtcDateTime):
-            return f"""to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-        return value
-
-    return f"json_build_object({', '.join(map(write, element.clauses))})"
-
-
-@compiles(json_rows, "sqlite")
-def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_group_array({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(json_rows, "postgresql")
-def _(element: json_rows, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"coalesce(json_agg({compiler.process(element.clauses, **kw)}), '[]'::json)"
-
-
-@compiles(octets, "sqlite")
-def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
-
-
-@compiles(octets, "postgresql")
-def _(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"octet_length({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(latest_time, "sqlite")
-@compiles(time_after, "sqlite")
-def _(element: FunctionElement[datetime], compiler: SQLCompiler, **kw: Any) -> str:
-    return f"max({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(latest_time, "postgresql")
-def _(element: latest_time, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"greatest({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(time_after, "postgresql")
-def _(element: time_after, compiler: SQLCompiler, **kw: Any) -> str:
-    at, before = (compiler.process(part, **kw) for part in element.clauses)
-    return f"greatest({at}, {before} + interval '1 microsecond')"
-
-
-@compiles(transaction_lock, "sqlite")
-def _(_element: transaction_lock, _compiler: SQLCompiler, **_: Any) -> str:
-    return "NULL"
-
-
-@compiles(unindexed, "sqlite")
-def _(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"+{compiler.process(element.clauses, **kw)}"
-
-
-@compiles(unindexed, "postgresql")
-def _(element: unindexed, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-@compiles(transaction_lock, "postgresql")
-def _(element: transaction_lock, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"pg_advisory_xact_lock({compiler.process(element.clauses, **kw)})"
