@@ -75,7 +75,7 @@ _ADD_STAGED = (
     .inline()
 )
 # Every upload and every removal changes the same row.
-LEDGER_ROW = ContendedRow("attachment_ledger", at_once=4)
+LEDGER_ROW = ContendedRow("attachment_ledger", max_concurrent=4)
 LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
 UPDATE_LEDGER = compiled(
     ledger.update()

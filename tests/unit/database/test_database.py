@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from support_service.platform.database.statements import compiled
 
 from support_service.attachments import attachment_rows, case_files
 from support_service.cases.sql import case_reading, case_rows
@@ -15,6 +14,7 @@ from support_service.cases.sql.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
 from support_service.platform.database.protocols import DatabaseTimings, SqliteTimings
+from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import (
     attachment_ledger,
     attachments,

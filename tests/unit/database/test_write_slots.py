@@ -9,7 +9,7 @@ from support_service.platform.database import ContendedRow
 from support_service.platform.database.postgres.write_slots import WriteSlots
 from tests.support.calls import GENEROUS_TIMEOUT
 
-CASE, OTHER_CASE, LEDGER = ContendedRow("case"), ContendedRow("other case"), ContendedRow("ledger", at_once=4)
+CASE, OTHER_CASE, LEDGER = ContendedRow("case"), ContendedRow("other case"), ContendedRow("ledger", max_concurrent=4)
 
 
 def start(slots, *rows):

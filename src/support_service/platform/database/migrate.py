@@ -47,9 +47,7 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
         before = _schema_status(connection)
         if before == "newer" or (before == "newest" and revision == "head"):
             return before
-        from support_service.platform.database import alembic_commands
-
-        alembic_commands.upgrade(connection, MIGRATIONS, revision)
+        _alembic(connection, "upgrade", revision)
         return _schema_status(connection)
 
     return _run(url, work, timings)
@@ -57,9 +55,24 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
 
 def downgrade(url: str, revision: str) -> None:
     """Revert migrations down to `revision`; `base` reverts all of them."""
-    from support_service.platform.database import alembic_commands
+    _run(url, lambda connection: _alembic(connection, "downgrade", revision))
 
-    _run(url, lambda connection: alembic_commands.downgrade(connection, MIGRATIONS, revision))
+
+def _alembic(connection: sa.Connection, what: Literal["upgrade", "downgrade"], revision: str) -> None:
+    """Run a command of Alembic. Raises Unavailable if the revision does not exist."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    if connection.dialect.name == "postgresql":
+        connection.rollback()  # ends a read-only transaction: Alembic begins no transaction of its own within another
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    try:
+        getattr(command, what)(config, revision)
+    except CommandError as failure:
+        raise unusable_database_error(failure) from failure
 
 
 def schema_status(url: str) -> SchemaStatus:

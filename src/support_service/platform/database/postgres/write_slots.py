@@ -1,6 +1,7 @@
 """Bounds on the transactions of one process, taken before a connection, so that a locked row does not use up the pool.
 
-Transactions that wait for a row lock hold their connections. Without bounds, those of one locked case would hold all.
+A transaction that waits for a row lock holds its connection. Without bounds, the transactions on one locked case would
+hold all connections.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ class _Queue:
 
 
 class WriteSlots:
-    """At most `total` transactions run at once, and at most `ContendedRow.at_once` of them on one row."""
+    """At most `total` transactions run at once, and at most `ContendedRow.max_concurrent` of them on one row."""
 
     def __init__(self, total: int, max_waiting: int, timeout: float) -> None:
         self._total = total
@@ -53,9 +54,9 @@ class WriteSlots:
 
     @asynccontextmanager
     async def _turn(self, row: ContendedRow, deadline: float) -> AsyncIterator[None]:
-        at_once = min(row.at_once, max(1, self._total // 2))
-        queue = self._queues.setdefault(row.name, _Queue(asyncio.Semaphore(at_once)))
-        if queue.transactions >= at_once + self._max_waiting:
+        max_concurrent = min(row.max_concurrent, max(1, self._total // 2))
+        queue = self._queues.setdefault(row.name, _Queue(asyncio.Semaphore(max_concurrent)))
+        if queue.transactions >= max_concurrent + self._max_waiting:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1
         try:

@@ -1,4 +1,4 @@
-"""Marks of statements: compiled once and run directly by SQLite's driver, or planned by PostgreSQL for each execution.
+"""Statements: how the databases execute them, pages that are limited by bytes, and deletions in batches.
 
 SQLAlchemy's execution costs more than SQLite's own work: a point read of a case takes 30 us through SQLAlchemy and
 12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with
@@ -10,7 +10,7 @@ with `planned_by_values`. SQLite plans no statement by values.
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from support_service.platform.database.protocols import Row
+from support_service.platform.database.protocols import Database, Row, Transaction
 
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]
+Direction = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 COMPILED_OPTION = "support_compiled"
 PLANNED_OPTION = "support_planned_by_values"
 
@@ -101,3 +102,39 @@ def _selector(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
 
 def _row_type(columns: Sequence[str]) -> Any:
     return namedtuple("Row", columns, rename=True)  # noqa: PYI024 - the columns are known at run time only
+
+
+def limit_by_bytes(
+    rows: sa.Select[Any], *order_columns: str, direction: Direction = sa.asc, limit: str = "bytes"
+) -> sa.Subquery:
+    """Return the rows of `rows` that begin within the first bytes, with the total number of rows as `number`.
+
+    `limit` is the name of the parameter with the number of bytes.
+
+    `rows` must have a column `size`. Sizes are summed in the order of the columns; the enclosing statement has to sort
+    again.
+    """
+    return limit_ordered_by_bytes(rows, lambda sized: [direction(sized.c[name]) for name in order_columns], limit)
+
+
+def limit_ordered_by_bytes(
+    rows: sa.Select[Any], order_of: Callable[[sa.FromClause], Sequence[sa.ColumnElement[Any]]], limit: str = "bytes"
+) -> sa.Subquery:
+    """Return what `limit_by_bytes` returns; `order_of` returns the `ORDER BY` of rows that have the columns."""
+    sized = rows.subquery()
+    before = sa.func.sum(sized.c.size).over(order_by=order_of(sized)) - sized.c.size
+    counted = sa.select(sized, before.label("before"), sa.func.count().over().label("number")).subquery()
+    return sa.select(counted).where(counted.c.before < sa.bindparam(limit, type_=sa.BigInteger)).subquery()
+
+
+async def delete_in_batches(
+    database: Database, delete: Callable[[Transaction], Awaitable[int]], batch_size: int
+) -> None:
+    """Run `delete` in one transaction after another, until it deletes fewer than `batch_size` rows.
+
+    Small transactions do not block other writers for long.
+    """
+    deleted = batch_size
+    while deleted == batch_size:
+        async with database.transaction() as tx:
+            deleted = await delete(tx)
