@@ -11,6 +11,7 @@ text is kept), and further URLs of a message with several attachments.
 
 from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
+from support_service.importing.fields import Exported
 
 STATUSES = {"open": "open", "pending": "pending", "snoozed": "pending", "resolved": "resolved"}
 ACTIVITY = ("2", "activity")
@@ -31,28 +32,26 @@ CHANNELS = {
 }
 
 
-def map_conversation(conversation: Json) -> Json:
-    """Return a conversation with its messages as a case. Raises KeyError for one without `id` or `status`."""
-    meta = conversation.get("meta") or {}
-    more = conversation.get("additional_attributes") or {}
-    sender, assignee, team = (meta.get(name) or {} for name in ("sender", "assignee", "team"))
-    status = str(conversation["status"]).lower()
-    subject = str(more.get("mail_subject") or "").strip() or f"Conversation {conversation['id']}"
+def map_conversation(document: Json) -> Json:
+    """Return a conversation with its messages as a case. Raises ValidationFailed for one of another form."""
+    conversation = Exported(document)
+    meta, number = conversation.part("meta"), conversation.required("id")
+    sender, assignee, team = (meta.part(name) for name in ("sender", "assignee", "team"))
+    status = conversation.one_of("status", conversation.required("status"), STATUSES)
+    mail_subject = conversation.part("additional_attributes").get("mail_subject")
+    subject = str(mail_subject or "").strip() or f"Conversation {number}"
     files: list[Json] = []
-    said = sorted(
-        conversation.get("messages") or [], key=lambda each: (fields.time(each["created_at"]) or "", each["id"])
-    )
     messages = [
         part
-        for message in said
+        for message in fields.in_order(conversation.parts("messages"))
         if str(message.get("message_type")).lower() not in ACTIVITY
         for part in fields.split_message(_message(message, files))
     ]
     attributes = conversation.get("custom_attributes") or {}
-    context = [{"type": "chatwoot", "conversationId": conversation["id"], "customAttributes": attributes}]
+    context = [{"type": "chatwoot", "conversationId": number, "customAttributes": attributes}]
     return fields.filled(
         {
-            "externalId": f"chatwoot:{conversation.get('account_id') or 0}:{conversation['id']}",
+            "externalId": f"chatwoot:{conversation.get('account_id') or 0}:{number}",
             "subject": fields.shortened(subject, fields.MAX_SUBJECT_LENGTH),
             "customerId": fields.identifier(sender.get("identifier"), "chatwoot", sender.get("id")),
             "channel": _channel(meta.get("channel")),
@@ -61,36 +60,36 @@ def map_conversation(conversation: Json) -> Json:
             "team": str(team.get("name") or "")[:36],
             "tags": fields.tags(conversation.get("labels")),
             "context": [fields.filled(entry) for entry in context],
-            "status": STATUSES.get(status, status),
-            "sentAt": fields.time(conversation.get("created_at")),
-            "closedAt": fields.time(conversation.get("last_activity_at")) if status == "resolved" else None,
+            "status": status,
+            "sentAt": conversation.time("created_at"),
+            "closedAt": conversation.time("last_activity_at") if status == "resolved" else None,
             "messages": messages,
             "attachments": files,
         }
     )
 
 
-def _message(message: Json, files: list[Json]) -> Json:
+def _message(message: Exported, files: list[Json]) -> Json:
     """Return a message as one of the API, and add its files to `files`."""
-    author = AUTHORS.get(str(message.get("message_type")).lower(), str(message.get("message_type")))
-    sender = message.get("sender") or {}
+    author = message.one_of("message_type", message.get("message_type"), AUTHORS)
+    sender = message.part("sender")
     if author == "agent" and str(sender.get("type") or message.get("sender_type")).lower() in BOT_SENDERS:
         author = "bot"
-    visibility, sent_at = ("internal" if message.get("private") else "public"), fields.time(message["created_at"])
+    visibility, sent_at = ("internal" if message.get("private") else "public"), message.time("created_at")
     named: list[str] = []
     url = None
-    for attachment in message.get("attachments") or []:
-        path, address = attachment.get("path"), attachment.get("data_url")
+    for attachment in message.parts("attachments"):
+        path, address = attachment.text("path"), attachment.get("data_url")
         if path:
             named.append(path)
             files.append(fields.filled({"path": path, "visibility": visibility, "sentAt": sent_at}))
         elif isinstance(address, str) and address.startswith(("http://", "https://")):
             url = url or address
-    email = (message.get("content_attributes") or {}).get("email") or {}
-    metadata = {"sender": sender.get("name"), "subject": email.get("subject"), "sourceId": message.get("source_id")}
+    subject = message.part("content_attributes").part("email").get("subject")
+    metadata = {"sender": sender.get("name"), "subject": subject, "sourceId": message.get("source_id")}
     return fields.filled(
         {
-            "externalId": str(message["id"]),
+            "externalId": str(message.required("id")),
             "authorType": author,
             "visibility": visibility,
             "sentAt": sent_at,
@@ -98,7 +97,7 @@ def _message(message: Json, files: list[Json]) -> Json:
             "attachments": named,
             "attachmentUri": None if named else url,
         }
-    ) | {"message": message.get("content")}
+    ) | {"message": message.text("content")}
 
 
 def _channel(name: object) -> str:

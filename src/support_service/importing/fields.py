@@ -7,9 +7,9 @@ from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
-from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH
+from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH, Json
 from support_service.core.clock import format_time
-from support_service.core.errors import ValidationFailed
+from support_service.core.errors import FieldError, ValidationFailed
 from support_service.core.ids import LENGTH
 
 MAX_SUBJECT_LENGTH = 255
@@ -18,6 +18,82 @@ MAX_HTML_LENGTH = 4 * 1024 * 1024  # characters; reading as many takes some seco
 NO_TEXT = "(no text)"  # of a message that has only files
 LINE_TAGS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "blockquote", "hr", "h1", "h2", "h3", "h4"})
 UNSEEN_TAGS = frozenset({"script", "style", "head", "title"})
+
+
+class Exported:
+    """An object of another system's export. What is missing or has another form is refused with its place."""
+
+    def __init__(self, members: Json, place: str = "") -> None:
+        self._members = members
+        self._place = place
+
+    def get(self, name: str) -> Any:
+        """Return a value of any form, or None."""
+        return self._members.get(name)
+
+    def required(self, name: str) -> str | int:
+        """Return a text or a number that must be there."""
+        value = self.get(name)
+        if value is None or value == "":
+            raise self.refusal(name, "is missing")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise self.refusal(name, "must be a text or a whole number")
+        return value
+
+    def text(self, name: str) -> str:
+        """Return a text, empty if there is none."""
+        value = self.get(name) or ""
+        if not isinstance(value, str):
+            raise self.refusal(name, "must be a text")
+        return value
+
+    def time(self, name: str) -> str | None:
+        """Return a time as `time` does."""
+        try:
+            return _parse_time(self.get(name))
+        except (ValueError, OverflowError, OSError):
+            raise self.refusal(name, "must be a time, such as 2026-05-12T09:00:00Z") from None
+
+    def one_of(self, name: str, value: object, meanings: Mapping[str, str]) -> str:
+        """Return the meaning of the value of a member, in any case of letters."""
+        found = meanings.get(str(value).lower())
+        if found is None:
+            raise self.refusal(name, f"must be one of {', '.join(meanings)}")
+        return found
+
+    def part(self, name: str) -> "Exported":
+        """Return an object inside this one, empty if there is none."""
+        return self._exported(name, self.get(name) or {})
+
+    def parts(self, name: str) -> "list[Exported]":
+        """Return a list of objects inside this one, empty if there is none."""
+        found = self.get(name) or []
+        if not isinstance(found, list):
+            raise self.refusal(name, "must be a list")
+        return [self._exported(f"{name}.{number}", each) for number, each in enumerate(found)]
+
+    def refusal(self, name: str, rule: str) -> ValidationFailed:
+        """Return the error of a member that breaks a rule."""
+        field = f"{self._place}{name}"
+        detail = f"The case is not in the form of the export: `{field}` {rule}."
+        return ValidationFailed("invalid_request", detail, [FieldError(field, rule)])
+
+    def _exported(self, name: str, found: object) -> "Exported":
+        if not isinstance(found, dict):
+            raise self.refusal(name, "must be an object")
+        return Exported(found, f"{self._place}{name}.")
+
+
+def in_order(messages: list[Exported]) -> list[Exported]:
+    """Return messages by their times, and those of the same time by their ids."""
+
+    def order(message: Exported) -> tuple[str, int, str]:
+        message_id, at = str(message.required("id")), message.time("created_at")
+        if at is None:
+            raise message.refusal("created_at", "is missing")
+        return at, len(message_id), message_id
+
+    return sorted(messages, key=order)
 
 
 def shortened(text: str, length: int) -> str:
@@ -68,24 +144,21 @@ def filled(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def time(value: object) -> str | None:
     """Return a time as RFC 3339, of text (without an offset it is UTC) or of seconds since 1970; None for others."""
+    try:
+        return _parse_time(value)
+    except (ValueError, OverflowError, OSError):  # no time, or one that UTC has no year for
+        return str(value)  # refused with the reason when the case is validated
+
+
+def _parse_time(value: object) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _of_seconds(value)
+        return format_time(datetime.fromtimestamp(value, UTC)) if value > 0 else None
     if isinstance(value, datetime):
         return format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
     if not isinstance(value, str) or not value.strip():
         return None
     text = re.sub(r"(?<!\s)\s+UTC$", "+00:00", value.strip())  # a search that begins once in each run of blanks
-    try:
-        return time(datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00")))
-    except (ValueError, OverflowError):  # no time, or one that UTC has no year for
-        return value  # refused with the reason when the case is validated
-
-
-def _of_seconds(value: float) -> str | None:
-    try:
-        return format_time(datetime.fromtimestamp(value, UTC)) if value > 0 else None
-    except (OverflowError, OSError, ValueError):
-        return str(value)  # refused as well
+    return _parse_time(datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00")))
 
 
 class _TextOfHtml(HTMLParser):

@@ -99,7 +99,7 @@ def to_case(document: object, mapper: Mapper) -> ImportedCase:
     try:
         mapped = mapper(document)
     except NOT_IN_THE_EXPECTED_FORM as failure:
-        raise ValidationFailed("invalid_request", f"The case is not in the expected form: {failure!r}.") from failure
+        raise ValidationFailed("invalid_request", "The case is not in the form of the export.") from failure
     try:
         return ImportedCase.model_validate(_with_field_names(mapped))
     except ValidationError as failure:

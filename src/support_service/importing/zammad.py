@@ -10,10 +10,9 @@ attachments without `path`, whose names are kept in the metadata of the message.
 of customer and owner.
 """
 
-from typing import Any
-
 from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
+from support_service.importing.fields import Exported
 
 STATUSES = {
     "new": "open",
@@ -34,80 +33,81 @@ SYSTEM_USER = 1  # the id of the user who owns tickets without an owner
 KEPT_OF_ARTICLE = ("from", "to", "cc", "subject", "type")
 
 
-def map_ticket(ticket: Json) -> Json:
-    """Return a ticket with its articles as a case. Raises KeyError for one without `id` or `state`."""
-    state, number = str(ticket["state"]).lower(), ticket.get("number")
+def map_ticket(document: Json) -> Json:
+    """Return a ticket with its articles as a case. Raises ValidationFailed for one of another form."""
+    ticket = Exported(document)
+    ticket_id, state, number = ticket.required("id"), ticket.required("state"), ticket.get("number")
     title = str(ticket.get("title") or "").strip() or f"Zammad ticket {number}"
-    articles = sorted(ticket.get("articles") or [], key=lambda article: (str(article["created_at"]), article["id"]))
+    articles = fields.in_order(ticket.parts("articles"))
     owner = ticket.get("owner") if ticket.get("owner") != "-" else None
     has_owner = bool(owner) or ticket.get("owner_id") not in (None, SYSTEM_USER)
-    status = STATUSES.get(state) or ("closed" if ticket.get("close_at") else "open")
+    status = STATUSES.get(str(state).lower()) or ("closed" if ticket.get("close_at") else "open")
     files: list[Json] = []
     messages = [part for article in articles for part in fields.split_message(_message(article, files))]
-    described = [f"Zammad ticket {number}", ticket.get("note"), title if len(title) > fields.MAX_SUBJECT_LENGTH else ""]
+    described = [
+        f"Zammad ticket {number}",
+        ticket.text("note"),
+        title if len(title) > fields.MAX_SUBJECT_LENGTH else "",
+    ]
+    tags = ticket.get("tags")
     return fields.filled(
         {
-            "externalId": f"zammad:{ticket['id']}",
+            "externalId": f"zammad:{ticket_id}",
             "subject": fields.shortened(title, fields.MAX_SUBJECT_LENGTH),
             "description": fields.parts("\n".join(filter(None, described)))[0],
             "customerId": fields.identifier(ticket.get("customer"), "zammad", ticket.get("customer_id")),
             "channel": _channel(ticket, articles),
-            "priority": PRIORITIES.get(str(ticket.get("priority")).lower()) or _word(ticket.get("priority")),
+            "priority": _priority(ticket.get("priority")),
             "assignedAgentId": fields.identifier(owner, "zammad", ticket.get("owner_id")) if has_owner else None,
             "team": str(ticket.get("group") or "")[:36],
-            "tags": fields.tags(_tags(ticket.get("tags"))),
-            "context": [fields.filled({"type": "zammad", "ticketNumber": number, "state": ticket["state"]})],
+            "tags": fields.tags(tags.get("tags") if isinstance(tags, dict) else tags),  # as of `GET /api/v1/tags`
+            "context": [fields.filled({"type": "zammad", "ticketNumber": number, "state": state})],
             "status": status,
-            "sentAt": fields.time(ticket.get("created_at")),
-            "closedAt": fields.time(ticket.get("close_at")) if status in ("resolved", "closed") else None,
+            "sentAt": ticket.time("created_at"),
+            "closedAt": ticket.time("close_at") if status in ("resolved", "closed") else None,
             "messages": messages,
             "attachments": files,
         }
     )
 
 
-def _message(article: Json, files: list[Json]) -> Json:
+def _message(article: Exported, files: list[Json]) -> Json:
     """Return an article as a message, and add its files to `files`."""
     body = str(article.get("body") or "")
-    sender = str(article.get("sender") or article.get("sender_id") or "system").lower()
+    author = article.one_of("sender", article.get("sender") or article.get("sender_id") or "system", SENDERS)
     visibility = "internal" if article.get("internal") else "public"
     named: list[str] = []
     missing: list[str] = []
-    for attachment in article.get("attachments") or []:
-        name = str(attachment.get("filename") or "file")
-        if not attachment.get("path"):
+    for attachment in article.parts("attachments"):
+        name, path = str(attachment.get("filename") or "file"), attachment.text("path")
+        if not path:
             missing.append(name)
             continue
-        named.append(attachment["path"])
-        kind = (attachment.get("preferences") or {}).get("Mime-Type") or (attachment.get("preferences") or {}).get(
-            "Content-Type"
-        )
-        file = {"path": attachment["path"], "filename": name, "contentType": kind, "visibility": visibility}
-        files.append(fields.filled(file | {"sentAt": fields.time(article.get("created_at"))}))
+        named.append(path)
+        preferences = attachment.part("preferences")
+        kind = preferences.text("Mime-Type") or preferences.text("Content-Type")
+        file = {"path": path, "filename": name, "contentType": kind, "visibility": visibility}
+        files.append(fields.filled(file | {"sentAt": article.time("created_at")}))
     metadata = fields.filled({name: article.get(name) for name in KEPT_OF_ARTICLE} | {"filesLeftOut": missing})
     return fields.filled(
         {
-            "externalId": str(article["id"]),
-            "authorType": SENDERS.get(sender, sender),
+            "externalId": str(article.required("id")),
+            "authorType": author,
             "visibility": visibility,
-            "sentAt": fields.time(article.get("created_at")),
+            "sentAt": article.time("created_at"),
             "metadata": metadata,
             "attachments": named,
         }
     ) | {"message": fields.text_of_html(body) if "html" in str(article.get("content_type")) else body}
 
 
-def _channel(ticket: Json, articles: list[Json]) -> str:
+def _channel(ticket: Exported, articles: list[Exported]) -> str:
     kinds = [ticket.get("create_article_type"), *(article.get("type") for article in articles)]
     kind = str(next(filter(None, kinds), "web")).lower()
     return "social" if kind.startswith(SOCIAL) else CHANNELS.get(kind.split(" ")[0], kind[:32])
 
 
-def _tags(value: Any) -> Any:
-    """Return the tags of `GET /api/v1/tags`, whose answer has them in a member, or the list itself."""
-    return value.get("tags") if isinstance(value, dict) else value
-
-
-def _word(priority: object) -> str | None:
-    """Return the name of a priority without its number: `4 urgent` is `urgent`."""
-    return str(priority).lower().split(" ")[-1] if priority else None
+def _priority(name: object) -> str | None:
+    """Return a priority by its name. One that Zammad does not have itself loses its number: `4 urgent` is `urgent`."""
+    word = str(name).lower()
+    return PRIORITIES.get(word, word.split(" ")[-1]) if name else None

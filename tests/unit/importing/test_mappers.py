@@ -136,6 +136,63 @@ def test_document_of_another_form_is_refused_with_a_reason(mapper, document):
         to_case(document, mapper)
 
 
+ARTICLE = {"id": 3, "created_at": "2024-01-01T00:00:00Z", "sender": "Customer", "body": "Hello"}
+MESSAGE = {"id": 3, "created_at": 1_700_000_000, "message_type": 0, "content": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("mapper", "document", "place", "rule"),
+    [
+        (zammad.map_ticket, {"state": None}, "state", "is missing"),
+        (zammad.map_ticket, {"id": ""}, "id", "is missing"),
+        (zammad.map_ticket, {"id": [1]}, "id", "must be a text or a whole number"),
+        (zammad.map_ticket, {"articles": 5}, "articles", "must be a list"),
+        (zammad.map_ticket, {"articles": [ARTICLE, "x"]}, "articles.1", "must be an object"),
+        (zammad.map_ticket, {"articles": [ARTICLE | {"created_at": None}]}, "articles.0.created_at", "is missing"),
+        (
+            zammad.map_ticket,
+            {"articles": [ARTICLE, ARTICLE | {"created_at": "then"}]},
+            "articles.1.created_at",
+            "must be a time, such as 2026-05-12T09:00:00Z",
+        ),
+        (
+            zammad.map_ticket,
+            {"articles": [ARTICLE | {"sender": "Robot"}]},
+            "articles.0.sender",
+            "must be one of customer, agent, system, 1, 2, 3",
+        ),
+        (
+            zammad.map_ticket,
+            {"articles": [ARTICLE | {"attachments": [{"path": "a"}, {"path": 5}]}]},
+            "articles.0.attachments.1.path",
+            "must be a text",
+        ),
+        (chatwoot.map_conversation, {"status": None}, "status", "is missing"),
+        (chatwoot.map_conversation, {"status": "x"}, "status", "must be one of open, pending, snoozed, resolved"),
+        (chatwoot.map_conversation, {"meta": {"sender": "Ann"}}, "meta.sender", "must be an object"),
+        (chatwoot.map_conversation, {"messages": [MESSAGE | {"id": None}]}, "messages.0.id", "is missing"),
+        (
+            chatwoot.map_conversation,
+            {"messages": [MESSAGE, MESSAGE | {"created_at": 1e300}]},
+            "messages.1.created_at",
+            "must be a time, such as 2026-05-12T09:00:00Z",
+        ),
+        (
+            chatwoot.map_conversation,
+            {"messages": [MESSAGE | {"content_attributes": {"email": []}}, MESSAGE | {"attachments": {"path": "a"}}]},
+            "messages.1.attachments",
+            "must be a list",
+        ),
+    ],
+)
+def test_what_is_wrong_in_an_export_is_named_with_its_place(mapper, document, place, rule):
+    """In plain words, and with the names of the other system."""
+    with pytest.raises(ValidationFailed) as refused:
+        to_case({"id": 1, "state": "open", "status": "open"} | document, mapper)
+    assert str(refused.value) == f"The case is not in the form of the export: `{place}` {rule}."
+    assert [(each.field, each.message) for each in refused.value.errors] == [(place, rule)]
+
+
 @pytest.mark.parametrize("failure", [IndexError, OverflowError, RecursionError])
 def test_document_that_a_mapper_can_not_read_is_refused(failure):
     """Whatever part of it is not as expected, such as JSON within a text that is nested too deeply."""
@@ -143,7 +200,7 @@ def test_document_that_a_mapper_can_not_read_is_refused(failure):
     def fail(_document):
         raise failure
 
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(ValidationFailed, match=r"^The case is not in the form of the export\.$"):
         to_case({}, fail)
 
 
