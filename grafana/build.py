@@ -1,13 +1,11 @@
 """Builds Grafana's model of a dashboard from the tables of panels, with the Grafana Foundation SDK."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
+from observability.signal import runbook_of
 
-from grafana.panel import Panel, Query, Row
+from grafana.panel import Board, Panel, Query
 from support_service.api.panel_links import panel_id
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -31,16 +29,6 @@ ANNOTATIONS = (
     ),
 )
 Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """One dashboard."""
-
-    uid: str
-    title: str
-    about: str
-    rows: Sequence[Row]
 
 
 def build(board: Board, runbooks: str) -> model.Dashboard:
@@ -111,8 +99,10 @@ def _panel(panel: Panel) -> Builder:
     builder.title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit).thresholds(_limit(panel))
     for number, query in enumerate(panel.queries):
         builder.with_target(_target(query, chr(ord("A") + number), instant=panel.kind == "number"))
-    if panel.runbooks:
-        builder.links([_link(f"Runbook: {title}", file) for title, file in panel.runbooks])
+    runbooks = [(alert, runbook_of(alert)) for alert in panel.alerts]
+    runbooks += [("Timeline slow or backlog growing", panel.runbook)] if panel.runbook else []
+    if runbooks:
+        builder.links([_link(f"Runbook: {title}", file) for title, file in runbooks])
     if panel.kind != "number":
         builder.min(0)
     if panel.top is not None:

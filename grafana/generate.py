@@ -7,44 +7,13 @@ from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana.access import ACCESS
-from grafana.api import API, OBJECTIVES
-from grafana.attachments import ATTACHMENTS
-from grafana.build import ANNOTATIONS, Board, build
-from grafana.cases import TRAFFIC
-from grafana.dependencies import DEPENDENCIES
-from grafana.events import EVENTS, STREAM, SYNTHETIC
-from grafana.process import PROCESS, STORES
-from grafana.replicas import REPLICAS
-from grafana.service_levels import SERVICE_LEVELS
-from grafana.timeline import FIRST, READING, SOURCES
-from support_service.api.panel_links import AGENTS, CAPACITY, ON_CALL
+from grafana.build import ANNOTATIONS, build
+from grafana.panel import Board
+from grafana.rows import BOARDS
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "grafana" / "dashboards"
 PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
-BOARDS = (
-    Board(
-        ON_CALL,
-        "Support on-call",
-        "Whether support-service works for agents, and if not, which part fails.",
-        (FIRST, OBJECTIVES, API, SYNTHETIC, REPLICAS, DEPENDENCIES, READING, SOURCES, EVENTS, ACCESS),
-    ),
-    Board(
-        AGENTS,
-        "Support agents and service levels",
-        "The work of agents: new and open cases, answers, service levels, and the pages that show changes.",
-        (TRAFFIC, SERVICE_LEVELS, STREAM),
-    ),
-    Board(
-        CAPACITY,
-        "Support capacity",
-        "What each replica, its stores and its files use, and how it grows.",
-        (PROCESS, STORES, ATTACHMENTS),
-    ),
-)
-ROWS = tuple(row for board in BOARDS for row in board.rows)
-PLACES = {panel.title: board.uid for board in BOARDS for row in board.rows for panel in row.panels}
 IN_CONTROLS_MENU = "inControlsMenu"
 
 

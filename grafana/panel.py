@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from observability.alerts.alert import runbook_of
-
 JOB = 'job=~"$job",instance=~"$instance"'  # what the variables of the dashboard choose
-WINDOW = "$__rate_interval"
+RATE_INTERVAL = "$__rate_interval"
 HOUR = 3600
+FIRST_RUNBOOK = "timeline-slow-or-attachment-backlog.md"  # of the first row
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +26,25 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `limit` is the threshold of its alert: values above it are bad or, with `low`, values below it."""
+    """One panel. `limit` is the threshold of its alert: values above it are bad or, with `low`, values below it.
+
+    A dashboard shows the panels of a row by their place, and those of one place by title.
+    """
 
     title: str
     about: str
+    row: str  # key of a row in rows.py
+    place: int
     queries: Sequence[Query]
     unit: str
     limit: float | None = None
     low: bool = False
-    alerts: Sequence[str] = ()
+    alerts: Sequence[str] = ()  # by default those of the panel's signal
     kind: Literal["lines", "stacked", "number", "states"] = "lines"
     width: int = 8  # of 24
     top: float | None = None  # maximum of the axis
     words: dict[str, str] = field(default_factory=dict)  # texts that replace numbers
     runbook: str = ""  # in addition to the alerts' runbooks
-
-    @property
-    def runbooks(self) -> list[tuple[str, str]]:
-        """Return (title, file) of each runbook that the panel links to."""
-        named = [(alert, runbook_of(alert)) for alert in self.alerts]
-        return named + ([("Timeline slow or backlog growing", self.runbook)] if self.runbook else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +55,22 @@ class Row:
     panels: Sequence[Panel]
 
 
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One dashboard."""
+
+    uid: str
+    title: str
+    about: str
+    rows: Sequence[Row]
+
+
 def series(metric: str, where: str = "", job: str = JOB) -> str:
     """Return a selector of a metric."""
     return f"{metric}{{{','.join(filter(None, (job, where)))}}}"
 
 
-def rate(metric: str, by: str = "", where: str = "", window: str = WINDOW) -> str:
+def rate(metric: str, by: str = "", where: str = "", window: str = RATE_INTERVAL) -> str:
     """Return the rate per second, summed over replicas."""
     return f"sum{_by(by)}(rate({series(metric, where)}[{window}]))"
 
@@ -72,7 +80,7 @@ def hourly(metric: str, by: str = "", where: str = "") -> str:
     return f"{rate(metric, by, where)} * {HOUR}"
 
 
-def quantile(share: float, histogram: str, by: str = "", where: str = "", window: str = WINDOW) -> str:
+def quantile(share: float, histogram: str, by: str = "", where: str = "", window: str = RATE_INTERVAL) -> str:
     """Return a quantile of a histogram over all replicas."""
     labels = ", ".join(filter(None, (by, "le")))
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', labels, where, window)})"
@@ -96,6 +104,11 @@ def lowest(gauge: str, by: str = "", where: str = "") -> str:
 def total(gauge: str, by: str = "", where: str = "") -> str:
     """Return the sum of a gauge whose value is divided among the replicas."""
     return f"sum{_by(by)}({series(gauge, where)})"
+
+
+def each_replica(expr: str) -> tuple[Query, ...]:
+    """Return a query with a line for each replica."""
+    return (Query(expr, "{{instance}}"),)
 
 
 def _by(labels: str) -> str:

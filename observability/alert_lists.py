@@ -1,16 +1,17 @@
-"""The lists of alerts in pages: the index of runbooks and the head of each, in both languages, and the documentation.
+"""What pages have of alerts: lists in the index of runbooks and the documentation, and the head of each runbook.
 
-A list stands between two comments in its page; what is outside of them is written by hand.
+A list stands between two comments in its page. What is outside of them is written by hand, and states the thresholds.
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from grafana.generate import BOARDS, PLACES
+from grafana.rows import BOARDS, PLACES
 
-from observability.alerts.alert import Alert
-from observability.rules import ALERTS, GROUPS
+from observability.rules import GROUPS
+from observability.signal import Alert
+from observability.signals import ALERTS
 
 ROOT = Path(__file__).parent.parent
 RUNBOOKS = ROOT / "runbooks"
@@ -31,6 +32,12 @@ AREAS = {
     "traffic": ("Traffic", "Lưu lượng"),
     "objectives": ("Error budgets", "Error budget"),
 }
+# Of a runbook in English and Vietnamese: the part that says when its alert fires, and units of Prometheus's durations.
+FIRES = (
+    re.compile(r"^\*\*Fires\*\* when (.*?)^\*\*Impact\*\*: ", re.DOTALL | re.MULTILINE),
+    re.compile(r"^\*\*Kích hoạt\*\* khi (.*?)^\*\*Ảnh hưởng\*\*: ", re.DOTALL | re.MULTILINE),
+)
+UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
 HEADINGS = ("severity | in short", "mức độ | tóm tắt")
 
 
@@ -44,6 +51,22 @@ def files() -> dict[Path, str]:
             if path.exists():  # a test names those that are missing
                 pages[path] = headed(path, alert)
     return pages
+
+
+def unstated() -> list[str]:
+    """Return a line for each runbook that does not state what the signal says about the alert's threshold."""
+    found = []
+    for alert in ALERTS:
+        for language, folder in enumerate((RUNBOOKS, RUNBOOKS / "vi")):
+            page = folder / alert.runbook
+            part = FIRES[language].search(page.read_text()) if page.exists() else None
+            fires = " ".join(part[1].split()) if part else ""
+            for fact in alert.stated:
+                number, unit = fact[:-1], fact[-1:]
+                written = f"{number} {UNITS[language][unit]}" if number.isdigit() and unit in UNITS[language] else fact
+                if written not in fires:
+                    found.append(f"{page.relative_to(ROOT)} does not state {written!r}, the threshold of {alert.name}")
+    return found
 
 
 def listed(page: Path, table: str) -> str:
@@ -82,8 +105,8 @@ def _documented() -> Iterable[str]:
         for each in alerts:
             page = f"[{each.name}](../../runbooks/{each.runbook})"
             panel = f"*{each.panel}*, {TITLES[PLACES[each.panel]]}"
-            yield f"| {page} | {each.severity} | {each.held} | {each.short[0]} | {panel} |"
+            yield f"| {page} | {each.severity} | {each.for_} | {each.short[0]} | {panel} |"
 
 
 def _groups() -> Iterable[tuple[str, tuple[Alert, ...]]]:
-    return ((group, module.ALERTS) for group, module in GROUPS.items())
+    return ((group, tuple(alert for signal in signals for alert in signal.alerts)) for group, signals in GROUPS.items())

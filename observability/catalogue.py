@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from grafana.generate import ROWS
+from grafana.rows import ROWS
 
 import support_service.app
 import support_service.probe.metrics  # noqa: F401 - modules declare the instruments that they record

@@ -1,7 +1,9 @@
 """Write every generated file of observability/, grafana/ and runbooks/; with --check, only report outdated ones.
 
-`python -m observability.generate`, or `make observability`. An alert, a panel and an instrument are each declared in
-one table; the rules, their tests, the dashboards, the lists of alerts and the catalogue of metrics follow from them.
+Runbooks that do not state the threshold of their alert are reported, too.
+
+`python -m observability.generate`, or `make observability`. The rules, their tests, the dashboards and the lists of
+alerts follow from the files of signals/, and the catalogue from the instruments that the service declares.
 """
 
 import argparse
@@ -10,10 +12,10 @@ from pathlib import Path
 
 from grafana import generate as dashboards
 
-from observability import alert_lists, catalogue, prometheus_rule, rules
+from observability import alert_lists, catalogue, rules
 
 ROOT = Path(__file__).parent.parent
-SOURCES = (rules, prometheus_rule, dashboards, alert_lists, catalogue)
+SOURCES = (rules, dashboards, alert_lists, catalogue)
 # Folders without any other file: what no table describes is deleted.
 GENERATED_FOLDERS = (rules.HERE / "rules", rules.HERE / "tests", dashboards.FOLDER)
 
@@ -39,7 +41,10 @@ def main() -> int:
             path.write_text(wanted[path])
         else:
             path.unlink()
-    return int(check and bool(wrong))
+    unstated = alert_lists.unstated()
+    for line in unstated:
+        print(line, file=sys.stderr)
+    return int((check and bool(wrong)) or bool(unstated))
 
 
 if __name__ == "__main__":

@@ -1,43 +1,21 @@
-"""Prometheus's rules and their tests, from the tables of alerts."""
+"""Prometheus's rules and their tests, from the signals; also as one PrometheusRule for the Prometheus operator."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from grafana.generate import PLACES
+from grafana.rows import PLACES
 
-from observability.alerts import (
-    access,
-    attachments,
-    dependencies,
-    events,
-    objectives,
-    replicas,
-    service,
-    service_levels,
-    timeline,
-    traffic,
-)
-from observability.alerts.alert import Alert, of
-from observability.rule_tests import days, faults
+from observability import days, faults
+from observability.signal import Alert, Group, Signal, of
+from observability.signals import FAULTS, SIGNALS
 from support_service.api.panel_links import panel_path
 
 HERE = Path(__file__).parent / "prometheus"
-GROUPS: dict[str, ModuleType] = {
-    "timeline": timeline,
-    "attachments": attachments,
-    "events": events,
-    "service-levels": service_levels,
-    "service": service,
-    "replicas": replicas,
-    "dependencies": dependencies,
-    "access": access,
-    "traffic": traffic,
-    "objectives": objectives,
-}
-ALERTS: tuple[Alert, ...] = tuple(alert for module in GROUPS.values() for alert in module.ALERTS)
+OPERATOR = Path(__file__).parent / "kubernetes" / "prometheusrule.yaml"
+GROUPS = {group: tuple(signal for signal in SIGNALS if signal.group == group) for group in get_args(Group)}
 TIMES = "&from=now-3h&to=now"  # long enough to show the beginning, and what was usual before
 TEAM, SERVICE = "data-ops", "support-service"
 HEAD = "# Written by `make observability` from the tables in observability/: change those.\n"
@@ -46,8 +24,9 @@ TOKEN = re.compile(r"\{([sB]):([\d.e+]+)\}")
 
 
 def files() -> dict[Path, str]:
-    """Return the rule files and their tests."""
+    """Return the rule files, their tests, and the PrometheusRule."""
     texts = {HERE / "rules" / f"{name}.yaml": dump(document) for name, document in documents().items()}
+    texts[OPERATOR] = dump(_prometheus_rule())
     return texts | {HERE / "tests" / f"{name}.yaml": dump(test) for name, test in tests().items()}
 
 
@@ -58,12 +37,14 @@ def documents(*, time: float = 1, size: int = 1) -> dict[str, dict[str, Any]]:
         expr = TOKEN.sub(lambda token: f"{float(token[2]) / (time if token[1] == 's' else size):.12g}", expr)
         return DURATION.sub(lambda found: divided(found[0], time), expr)
 
-    def group(name: str, module: ModuleType) -> dict[str, Any]:
-        records = [{"record": record.name, "expr": scaled(record.expr)} for record in getattr(module, "RECORDS", ())]
-        alerts = [_rule(alert, scaled(alert.expr), time) for alert in module.ALERTS]
+    def group(name: str, signals: Sequence[Signal]) -> dict[str, Any]:
+        records = [
+            {"record": record.name, "expr": scaled(record.expr)} for signal in signals for record in signal.records
+        ]
+        alerts = [_rule(alert, scaled(alert.expr), time) for signal in signals for alert in signal.alerts]
         return {"groups": [{"name": f"support-{name}", "rules": records + alerts}]}
 
-    return {name: group(name, module) for name, module in GROUPS.items()}
+    return {name: group(name, signals) for name, signals in GROUPS.items()}
 
 
 def tests() -> dict[str, dict[str, Any]]:
@@ -71,7 +52,7 @@ def tests() -> dict[str, dict[str, Any]]:
     groups = {name: document["groups"][0]["rules"] for name, document in documents().items()}
     expressions = {name: "\n".join(rule["expr"] for rule in group) for name, group in groups.items()}
     days_and_nights = {"quiet-night": days.quiet(), "noisy-day": days.noisy(), "traffic": days.traffic()}
-    return faults.files(expressions) | days_and_nights
+    return faults.tests_of(FAULTS, expressions) | days_and_nights
 
 
 def divided(duration: str, by: float) -> str:
@@ -88,12 +69,21 @@ def dump(document: dict[str, Any]) -> str:
     return HEAD + text
 
 
+def _prometheus_rule() -> dict[str, Any]:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "support-service", "labels": {"app": "support-service"}},
+        "spec": {"groups": [group for document in documents().values() for group in document["groups"]]},
+    }
+
+
 def _rule(alert: Alert, expr: str, time: float) -> dict[str, Any]:
-    kept = {"keep_firing_for": divided(alert.kept, time)} if alert.kept else {}
+    kept = {"keep_firing_for": divided(alert.keep_firing_for, time)} if alert.keep_firing_for else {}
     return {
         "alert": alert.name,
         "expr": expr,
-        "for": divided(alert.held, time),
+        "for": divided(alert.for_, time),
         **kept,
         "labels": {"severity": alert.severity, "team": TEAM, "service": SERVICE},
         "annotations": {

@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
-from grafana.generate import ROWS
-from observability.alerts.alert import runbook_of
+from grafana.rows import ROWS
 from observability.catalogue import INSTRUMENTS
-from observability.rules import ALERTS
+from observability.signal import runbook_of
+from observability.signals import ALERTS
 
 from support_service.api.routes import ROUTES
 from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from observability import rules
+from observability.signals import ALERTS
 
 from tests.e2e.drill.deployment import Deployment, Scenario
 from tests.e2e.drill.runbook_checks import Cause
 
-PAGES = {alert.name: alert.runbook for alert in rules.ALERTS}
+PAGES = {alert.name: alert.runbook for alert in ALERTS}
 TIMELINE_BURN = "SupportTimelineErrorBudgetBurnFast"
 PROBE = "SupportProbeFailing"
 

@@ -7,7 +7,7 @@ tests and at a slower pace than `make drill`.
 from contextlib import aclosing
 
 import pytest
-from observability import rules
+from observability.signals import ALERTS
 
 from tests.e2e.drill.fault import together
 from tests.e2e.drill.faults import FAULTS
@@ -30,7 +30,7 @@ def _required_programs(processes):
 
 async def test_faults_raise_exactly_their_alerts_with_runbooks():
     """The alerts reach #data-ops, a check of each runbook tells the cause, and they are resolved in time."""
-    runbooks = {alert.name: alert.runbook for alert in rules.ALERTS}
+    runbooks = {alert.name: alert.runbook for alert in ALERTS}
     async with aclosing(run_faults([SHORT_FORM])) as outcomes:
         async for outcome in outcomes:
             assert outcome.good, (outcome.missing, outcome.unexpected, outcome.errors, outcome.resolved_after)

@@ -1,6 +1,6 @@
 """The faults of the drill cover the table of alerts; short.py and `make drill` run them."""
 
-from observability import rules
+from observability.signals import ALERTS
 
 from tests.e2e.drill.__main__ import in_deployments, table_row
 from tests.e2e.drill.faults import FAULTS
@@ -10,13 +10,13 @@ from tests.e2e.drill.run import ROOT, Outcome
 def test_drill_covers_every_alert():
     """The slow budget alerts take hours; promtool tests them instead."""
     drilled = {name.partition("[")[0] for fault in FAULTS for name in fault.alerts}
-    tested_by_promtool = {alert.name for alert in rules.ALERTS if alert.name.endswith("BurnSlow")} | {"Watchdog"}
-    assert drilled | tested_by_promtool == {alert.name for alert in rules.ALERTS}
+    tested_by_promtool = {alert.name for alert in ALERTS if alert.name.endswith("BurnSlow")} | {"Watchdog"}
+    assert drilled | tested_by_promtool == {alert.name for alert in ALERTS}
 
 
 def test_every_fault_has_a_check_that_tells_its_cause():
     """The check is on a page of an alert that the fault raises."""
-    pages = {alert.name: alert.runbook for alert in rules.ALERTS}
+    pages = {alert.name: alert.runbook for alert in ALERTS}
     for fault in FAULTS:
         raised = {pages[name.partition("[")[0]] for name in fault.alerts}
         assert bool(fault.causes) == bool(fault.alerts), fault.name
@@ -32,14 +32,14 @@ def test_a_deployment_has_faults_of_one_scenario():
 
 def test_every_alert_has_a_runbook_file():
     """Slack links to files of this repository."""
-    assert all((ROOT / "runbooks" / alert.runbook).is_file() for alert in rules.ALERTS)
+    assert all((ROOT / "runbooks" / alert.runbook).is_file() for alert in ALERTS)
 
 
 def test_table_shows_every_kind_of_result():
     """`make drill` prints a row for expected, unexpected and no alerts."""
     fault = next(each for each in FAULTS if len(each.alerts) == 1)
     alert = fault.alerts[0].partition("[")[0]
-    runbooks = {each.name: each.runbook for each in rules.ALERTS}
+    runbooks = {each.name: each.runbook for each in ALERTS}
     expected = Outcome(fault, alerts={alert: 3.0}, resolved_after=1, runbooks={alert: runbooks[alert]})
     assert table_row(expected).endswith("| 1 evaluation | good |")
     unexpected = Outcome(fault, alerts={alert: 3.0, "Watchdog": 4.0}, unexpected={"Watchdog"})

@@ -5,10 +5,10 @@ import subprocess
 
 import yaml
 from observability import rules
-from observability import thresholds as t
-from observability.alerts.alert import of
-from observability.rule_tests.faults import ALL
-from observability.rule_tests.notation import file_of
+from observability.faults import file_of
+from observability.signal import of
+from observability.signals import ALERTS, FAULTS
+from observability.signals.probe_flapping import PROBE_WINDOW
 
 REQUESTS = (
     'http_server_request_duration_seconds_count{job="support-service",http_route="%s",http_response_status_code="%s"}'
@@ -153,7 +153,7 @@ def test_summaries_name_the_impact_and_what_fails(promtool, tmp_path):
 def summary_test(case, series, summary):
     """Return promtool's test that an alert has this summary after `MINUTES` of these series."""
     name = case.partition(",")[0]
-    (alert,) = (each for each in rules.ALERTS if each.name == name)
+    (alert,) = (each for each in ALERTS if each.name == name)
     labels = {"severity": alert.severity, "team": rules.TEAM, "service": rules.SERVICE} | OWN_LABELS.get(name, {})
     told = {"exp_labels": labels, "exp_annotations": {"summary": summary}}
     return {
@@ -166,18 +166,18 @@ def summary_test(case, series, summary):
 
 def test_summary_names_what_an_alert_distinguishes():
     """Where an alert fires for each instance, dependency, stage or route, its summary says for which."""
-    told = {alert for fault in ALL.values() for alert in fault.alerts}
+    told = {alert for fault in FAULTS.values() for alert in fault.alerts}
     own = {(name, label) for name, _, labels in (each.partition("{") for each in told) for label in OWN.findall(labels)}
-    summaries = {alert.name: alert.summary for alert in rules.ALERTS}
+    summaries = {alert.name: alert.summary for alert in ALERTS}
     assert {label for _, label in own} >= {"instance", "dependency", "stage", "resource", "endpoint", "http_route"}
     assert [(name, label) for name, label in sorted(own) if f"$labels.{label}" not in summaries[name]] == []
 
 
 def test_queries_of_summaries_are_of_the_last_minutes():
     """A query of a summary looks back 15 minutes at most: the mean of an hour says little about the present."""
-    for alert in rules.ALERTS:
+    for alert in ALERTS:
         for window in re.findall(r"\[(\d+[smhd])\]", alert.summary):
-            assert of(window) <= of(t.PROBE_WINDOW), alert.name
+            assert of(window) <= of(PROBE_WINDOW), alert.name
 
 
 def test_every_message_names_cluster_and_environment():

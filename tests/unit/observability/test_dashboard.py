@@ -2,20 +2,23 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from grafana import generate
 from grafana.panel import Panel
-from observability import thresholds
-from observability.alerts.alert import runbook_of
+from grafana.rows import BOARDS, ROWS, row
+from observability.signal import Alert, Signal, runbook_of
+from observability.signals.attachment_backlog import BACKLOG_BYTES
+from observability.signals.timeline_latency_high import LATENCY_P95
 
 from support_service.api.panel_links import LINKS, ON_CALL, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
 
-DASHBOARDS = {board.uid: json.loads((generate.FOLDER / f"{board.uid}.json").read_text()) for board in generate.BOARDS}
+DASHBOARDS = {board.uid: json.loads((generate.FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
 EVERYTHING = [panel for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
 PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
-TABLES = [panel for row in generate.ROWS for panel in row.panels]
+TABLES = [panel for row in ROWS for panel in row.panels]
 FIRST = (
     "Support timeline p95 latency",
     "Support attachment backlog",
@@ -146,11 +149,28 @@ def test_gauges_shared_by_all_replicas_are_not_summed(panel: Panel):
 
 def test_panel_thresholds_equal_the_alert_thresholds():
     limits = {panel.title: panel.limit for panel in TABLES}
-    assert limits["Support timeline p95 latency"] == thresholds.LATENCY_P95
-    assert limits["Support attachment backlog"] == thresholds.BACKLOG_BYTES
+    assert limits["Support timeline p95 latency"] == LATENCY_P95
+    assert limits["Support attachment backlog"] == BACKLOG_BYTES
     shown = {panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"] for panel in PANELS}
     for title, limit in limits.items():
         assert [step["value"] for step in shown[title]] == ([None] if limit is None else [None, limit])
+
+
+def test_panel_without_its_alert_and_alert_without_its_panel_or_page_are_refused():
+    """The generator stops, and names what is missing."""
+    panel = Panel("A panel", "About it.", "events", 99, (), "s")
+    texts = {"short": ("in short", "tóm tắt"), "summary": "A summary", "description": "A description"}
+    alert = Alert(name="SupportNew", expr="up == 0", for_="1m", severity="warning", stated=("1m",), **texts)
+    with pytest.raises(ValueError, match=r"no alert watches the panels \['A panel'\]"):
+        Signal(group="events", alerts=(), panels=(panel,))
+    with pytest.raises(ValueError, match="SupportNew has no panel"):
+        Signal(group="events", alerts=(alert,))
+    with pytest.raises(ValueError, match="SupportNew does not say what its runbook states"):
+        Signal(group="events", alerts=(replace(alert, stated=()),), panels=(panel,))
+    signal = Signal(group="events", alerts=(alert,), panels=(panel,))
+    assert (signal.alerts[0].panel, signal.panels[0].alerts) == ("A panel", ("SupportNew",))
+    with pytest.raises(ValueError, match="A panel has a limit"):
+        row("events", "Events", [], [replace(panel, limit=1)])
 
 
 @each_dashboard

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from observability import alert_lists, generate, rules
+from observability import alert_lists, generate
+from observability.signals import ALERTS
 
 from tests.support.promql import ROOT
 
@@ -57,7 +58,7 @@ def test_an_outdated_file_and_one_that_no_table_describes_are_named(tmp_path):
 def test_each_alert_is_in_the_index_with_its_severity_and_text(language):
     page = alert_lists.RUNBOOKS / ("vi" if language else "") / "README.md"
     rows = re.findall(r"^\| \[(\w+)\]\(([a-z-]+\.md)\) \| (\w+) \| (.+) \|$", page.read_text(), re.MULTILINE)
-    wanted = [(each.name, each.runbook, each.severity, each.short[language]) for each in rules.ALERTS]
+    wanted = [(each.name, each.runbook, each.severity, each.short[language]) for each in ALERTS]
     assert sorted(rows) == sorted(wanted)
 
 

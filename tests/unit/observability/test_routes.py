@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from observability import rules
+from observability.signals import ALERTS
 
 from tests.support.servers import MissingServer, find_binary
 
@@ -44,14 +44,14 @@ def test_routes_distinguish_alerts_by_severity_alone(config):
     """Only the watchdog is named by a route, and it has a severity of its own."""
     matchers = {matcher for route in config["route"]["routes"] for matcher in route["matchers"]}
     assert matchers == {'alertname="Watchdog"', 'severity="critical"', 'severity="warning"'}
-    assert {alert.name for alert in rules.ALERTS if alert.severity == "none"} == {"Watchdog"}
-    assert {alert.severity for alert in rules.ALERTS} == RECEIVERS.keys()
+    assert {alert.name for alert in ALERTS if alert.severity == "none"} == {"Watchdog"}
+    assert {alert.severity for alert in ALERTS} == RECEIVERS.keys()
 
 
 @pytest.mark.parametrize("severity", RECEIVERS)
 def test_alert_is_routed_by_its_severity(amtool, severity):
     """Critical alerts go to the pager and Slack, warnings to Slack, the watchdog to the dead man's switch."""
-    alert = next(alert for alert in rules.ALERTS if alert.severity == severity)
+    alert = next(alert for alert in ALERTS if alert.severity == severity)
     labels = [f"alertname={alert.name}", f"severity={severity}", "team=data-ops", "service=support-service"]
     receivers = RECEIVERS[severity]
     run(amtool, "config", "routes", "test", "--config.file", CONFIG, f"--verify.receivers={receivers}", *labels)
@@ -83,7 +83,7 @@ def test_secrets_are_read_from_files(config):
 
 def test_inhibitions_refer_to_existing_alerts(config):
     """An inhibition of an unknown alert would have no effect and no error. None mutes alerts of another cluster."""
-    names = {alert.name for alert in rules.ALERTS}
+    names = {alert.name for alert in ALERTS}
     for rule in config["inhibit_rules"]:
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
             label, _, values = matcher.partition("=" if "!~" not in matcher else "!~")

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 from grafana import generate
-from observability import rules, thresholds
-from observability.alerts.alert import of
+from observability import faults, rules, signal
 from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
-from observability.rule_tests.faults import ALL
+from observability.signal import of
+from observability.signals import ALERTS, FAULTS
+from observability.signals.attachment_integrity import SWEEP_KEPT, SWEEP_UNHEARD
+from observability.signals.event_loop_lag import LOOP_LAG_P95
+from observability.signals.timeline_latency_high import LATENCY_P95
 
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.platform.settings.resources import TimelineSettings
@@ -23,6 +26,7 @@ PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
 OTHER_RUNBOOKS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
 TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
+WITHOUT_REASON = ("GIB", "SCRAPE_EVERY", "DAY", "MONTH")  # units and intervals
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 
@@ -69,10 +73,10 @@ def test_fault_is_tested_with_every_rule_that_its_series_concern():
     for path in [*(PROMETHEUS / "tests").glob("faults*.yaml"), PROMETHEUS / "tests" / "healthy.yaml"]:
         file = yaml.safe_load(path.read_text())
         tested |= {test["name"]: {Path(name).stem for name in file["rule_files"]} for test in file["tests"]}
-    assert tested.keys() == ALL.keys()
+    assert tested.keys() == {*FAULTS, "nothing is wrong"}
     assert tested["nothing is wrong"] == names.keys()
     for fault, loaded in tested.items():
-        metrics = {series.partition("{")[0] for series in ALL[fault].series}
+        metrics = {series.partition("{")[0] for series in FAULTS[fault].series} if fault in FAULTS else set()
         assert {group for group, named in names.items() if named & metrics} <= loaded, fault
     for group, document in rules.documents().items():
         for record in (rule["record"] for rule in document["groups"][0]["rules"] if "record" in rule):
@@ -80,9 +84,9 @@ def test_fault_is_tested_with_every_rule_that_its_series_concern():
 
 
 def test_every_alert_has_a_fault_that_makes_it_fire():
-    fired = {alert.partition("{")[0] for fault in ALL.values() for alert in fault.alerts}
+    fired = {alert.partition("{")[0] for fault in FAULTS.values() for alert in fault.alerts}
     fired |= {"SupportTicketTrafficAnomaly", "SupportNoTraffic"}  # in tests/traffic.yaml, since they take days
-    assert fired | {"Watchdog"} == {alert.name for alert in rules.ALERTS}
+    assert fired | {"Watchdog"} == {alert.name for alert in ALERTS}
 
 
 def test_every_alert_has_what_on_call_needs(alerts):
@@ -108,7 +112,7 @@ def test_every_alert_has_what_on_call_needs(alerts):
 def test_every_alert_has_one_runbook_in_each_language(language):
     """There is one file for each alert, and no file for an unknown alert."""
     written = {path.name for path in (RUNBOOKS / language).glob("*.md")} - {f"{name}.md" for name in OTHER_RUNBOOKS}
-    assert written == {alert.runbook for alert in rules.ALERTS}
+    assert written == {alert.runbook for alert in ALERTS}
 
 
 def test_rules_use_only_existing_metrics(alerts):
@@ -131,45 +135,45 @@ def test_rules_use_only_existing_metrics(alerts):
     assert families_named <= families | PROMETHEUS_OWN
 
 
-def test_thresholds_are_defined_in_one_module():
-    """Alerts take numbers and durations from thresholds.py, where each has its reason."""
-    for path in (ROOT / "observability" / "alerts").glob("*.py"):
-        if path.name in ("alert.py", "__init__.py"):
-            continue
+def test_thresholds_are_constants_with_their_reason():
+    """Alerts take numbers and durations from the constants at the top of their signal, or from signal.py."""
+    modules = [ROOT / "observability" / name for name in ("signal.py", "error_budget.py")]
+    modules += (ROOT / "observability" / "signals").glob("*.py")
+    for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not re.search(r"[<>]=? [1-9]|\[[0-9]+[smhd]\]", node.value), f"{path.name}: {node.value}"
-    for line in (ROOT / "observability" / "thresholds.py").read_text().splitlines():
-        if re.match(r"[A-Z_0-9]+ = ", line) and not line.startswith(("GIB", "SCRAPE", "EVALUATE")):
-            assert "  # " in line or line.endswith(('m")', 'h")')), f"no reason: {line}"
+        for line in path.read_text().splitlines():
+            if re.match(r"""[A-Z_0-9]+ = [("]*\d""", line) and not line.startswith(WITHOUT_REASON):
+                assert "  # " in line or line.endswith(('m")', 'h")')), f"no reason: {line}"
 
 
 def test_prometheus_intervals_equal_those_of_the_thresholds():
     """Windows and waits are counted in evaluations, so the configured intervals must match."""
     configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]
-    assert configured["scrape_interval"] == thresholds.SCRAPE_EVERY
-    assert configured["evaluation_interval"] == thresholds.EVALUATE_EVERY
+    assert configured["scrape_interval"] == signal.SCRAPE_EVERY
+    assert configured["evaluation_interval"] == faults.EVALUATE_EVERY
 
 
 def test_latency_alert_fires_for_a_service_that_is_slow_within_its_timeout():
     """At a lower timeout each slow call is cut off instead, and the alert on latency never fires."""
     timeline = TimelineSettings()
-    assert thresholds.LATENCY_P95 < timeline.source_timeout < timeline.deadline
+    assert LATENCY_P95 < timeline.source_timeout < timeline.deadline
 
 
 def test_latency_thresholds_are_bucket_boundaries():
     edges = {row.name: row.buckets for row in TABLE if row.buckets}
     for name in ("support.timeline.collect", "support.timeline.read"):
-        assert thresholds.LATENCY_P95 in edges[name]
-    assert thresholds.LOOP_LAG_P95 in edges["support.event_loop.lag"]
+        assert LATENCY_P95 in edges[name]
+    assert LOOP_LAG_P95 in edges["support.event_loop.lag"]
 
 
 def test_lost_files_alert_covers_the_interval_between_reconciles():
     """The alert looks back beyond the first reconcile, and beyond another one if that fails."""
     timings = MaintenanceTimings()
     first, interval = timings.first_reconcile_delay[1], timings.reconcile_interval
-    assert of(thresholds.SWEEP_KEPT) >= 2 * first
-    assert of(thresholds.SWEEP_UNHEARD) >= first + interval + of(thresholds.SWEEP_KEPT)
+    assert of(SWEEP_KEPT) >= 2 * first
+    assert of(SWEEP_UNHEARD) >= first + interval + of(SWEEP_KEPT)
 
 
 def test_drill_rules_differ_only_in_times_and_sizes():

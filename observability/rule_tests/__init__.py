@@ -1,1 +1,0 @@
-"""Unit tests of the rules, for promtool. Each lists every alert that fires, except Watchdog."""

@@ -1,0 +1,132 @@
+"""A signal: its alerts, their panels, the faults that make them fire, and what their runbooks state.
+
+Each file of `signals/` declares one. Its thresholds are constants with their unit and their reason. Durations use
+Prometheus's syntax (`3m`). A value that is compared with a number is a number. The drill divides times and bytes by
+constants of its own, and changes nothing else.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from grafana.panel import Panel
+
+from observability.faults import Fault
+
+# faults.py has the interval of evaluations, a minute. Ranges of cause alerts are 3 evaluations long, so that an alert
+# resolves within six evaluations of the repair; SupportUploadsRefused, which is kept for longer, within eight.
+SCRAPE_EVERY = "15s"
+WINDOW = "3m"  # range of the rates in alerts: 12 scrapes; a few may be lost
+SYMPTOM_WINDOW = "2m"  # range of symptoms, so that a symptom resolves before its cause
+
+# How long a condition must hold before its alert fires. Causes fire first, so that they can inhibit their symptoms.
+AT_ONCE = "0m"  # for conditions that never occur by chance
+CAUSE_FOR = "2m"  # longer than a restart, and than a deployment's last replica takes
+CAUSE_KEPT = "3m"  # a cause keeps firing this long after it ended: longer than the window of any symptom that it mutes
+SYMPTOM_FOR = "5m"  # by then the alert on a cause, if there is one, has fired
+SLOW_FOR = "10m"  # for the timeline's latency, as in the objective, and the backlog, which can't shrink in a minute
+EVENTS_FOR = "2m"  # as for a cause: agents notice it only by missing information
+
+GIB = 1024**3
+SERVICE_JOB = 'job="support-service"'
+
+Severity = Literal["critical", "warning", "none"]
+Group = Literal[
+    "timeline",
+    "attachments",
+    "events",
+    "service-levels",
+    "service",
+    "replicas",
+    "dependencies",
+    "access",
+    "traffic",
+    "objectives",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alerting rule: critical pages a person, warning is read in working hours, none is for machines.
+
+    In `expr`, seconds that are compared with an age are written as `{s:120}`, and bytes as `{B:1024}`. The drill
+    divides them and every duration.
+    """
+
+    name: str
+    short: tuple[str, str]  # what has happened, in English and Vietnamese, for lists of alerts
+    expr: str
+    for_: str  # how long the condition must hold
+    severity: Severity
+    summary: str
+    description: str  # with values and units
+    panel: str = ""  # title of a panel of a dashboard; by default the first one of the signal
+    keep_firing_for: str = ""  # after the condition ended, so that inhibited alerts resolve first
+    stated: Sequence[str] = ()  # what the page of the runbook says about the threshold; only Watchdog has none
+
+    @property
+    def runbook(self) -> str:
+        """Return the runbook's file name."""
+        return runbook_of(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One recording rule."""
+
+    name: str
+    expr: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Signal:
+    """What is watched. An alert leads to the first panel, and panels to all alerts, unless they name others."""
+
+    group: Group
+    alerts: Sequence[Alert]
+    records: Sequence[Record] = ()
+    panels: Sequence[Panel] = ()
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Complete alerts and panels. Raises ValueError for a panel without alert, and an alert without panel or page.
+
+        The faults of alerts that need days are in `days.py`.
+        """
+        if not self.alerts:
+            raise ValueError(f"no alert watches the panels {[panel.title for panel in self.panels]}")
+        first = self.panels[0].title if self.panels else ""
+        self.alerts = [replace(alert, panel=alert.panel or first) for alert in self.alerts]
+        for alert in self.alerts:
+            if not alert.panel:
+                raise ValueError(f"{alert.name} has no panel: give its signal one, or name that of another signal")
+            if not alert.stated and alert.severity != "none":
+                raise ValueError(f"{alert.name} does not say what its runbook states about the threshold")
+        names = tuple(alert.name for alert in self.alerts)
+        self.panels = [replace(panel, alerts=panel.alerts or names) for panel in self.panels]
+
+
+def runbook_of(alert: str) -> str:
+    """Return the file name of an alert's runbook, which is the alert's name in kebab case."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
+
+
+def of(duration: str) -> int:
+    """Return the seconds of a duration in Prometheus's syntax: 5m is 300."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[duration[-1]]
+
+
+def seconds(value: float) -> str:
+    """Return seconds as they are written in an expression."""
+    return f"{{s:{value:g}}}"
+
+
+def size(value: int) -> str:
+    """Return bytes as they are written in an expression."""
+    return f"{{B:{value}}}"
+
+
+def most(label: str, expr: str) -> str:
+    """Return text of a template that names the value of `label` with the highest result of a query."""
+    return f"{{{{ range query `topk(1, {expr})` }}}}{{{{ .Labels.{label} }}}}{{{{ end }}}}"

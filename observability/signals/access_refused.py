@@ -1,0 +1,62 @@
+"""SupportAccessRefused: callers are refused."""
+
+from grafana.panel import Panel, Query, rate
+
+from observability.faults import Counter, Fault
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, most
+
+REFUSED_SHARE = 0.25  # share of authentications; a client whose token has expired is far below it
+REFUSALS = 20  # refused authentications per window; a few requests of one client are not an outage
+ACCESS_FOR = "3m"  # longer than callers take to get new tokens
+AUTHENTICATIONS = "support_access_authentications_total"
+REFUSED = f'sum(increase({AUTHENTICATIONS}{{outcome=~"invalid|expired|unavailable"}}[{WINDOW}]))'
+TOP_OUTCOME = most("outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcome!="accepted"}}[{SYMPTOM_FOR}]))')
+
+
+def _authentications(outcome: str) -> str:
+    return f'support_access_authentications_total{{outcome="{outcome}"}}'
+
+
+SIGNAL = Signal(
+    group="access",
+    alerts=(
+        Alert(
+            name="SupportAccessRefused",
+            short=("callers are refused", "bên gọi bị từ chối"),
+            expr=f"{REFUSED} / sum(increase({AUTHENTICATIONS}[{WINDOW}])) > {REFUSED_SHARE}"
+            f" and {REFUSED} >= {REFUSALS}",
+            for_=ACCESS_FOR,
+            severity="critical",
+            summary="{{ $value | humanizePercentage }} of callers are refused, mostly with the outcome "
+            f"{TOP_OUTCOME}",
+            description=f"{{{{ $value | humanizePercentage }}}} of authentications in {WINDOW} are invalid, expired "
+            f"or unavailable (limit {REFUSED_SHARE:.0%} and {REFUSALS} requests). These callers can neither read nor "
+            "change cases.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(f"{REFUSED_SHARE * 100:g} %", f"{REFUSALS} request", WINDOW, ACCESS_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support authentications",
+            "Authentications of requests by outcome. Normal: accepted, and a few expired. Many invalid: a client "
+            "guesses tokens; unavailable: the issuer's keys can't be read. No data with SUPPORT_AUTH=open.",
+            row="access",
+            place=10,
+            queries=(Query(rate("support_access_authentications_total", "outcome"), "{{outcome}}"),),
+            unit="reqps",
+        ),
+    ),
+    faults={
+        "tokens of all clients are refused": Fault(
+            ("SupportAccessRefused",),
+            {_authentications("accepted"): Counter(100, 10), _authentications("invalid"): Counter(1, 90)},
+        ),
+        "the token of one client has expired": Fault(
+            (), {_authentications("accepted"): Counter(100, 90), _authentications("expired"): Counter(1, 10)}
+        ),
+        "nobody sends a token": Fault(
+            (), {_authentications("accepted"): Counter(100, 50), _authentications("missing"): Counter(1, 50)}
+        ),
+    },
+)

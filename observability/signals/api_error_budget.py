@@ -1,0 +1,115 @@
+"""SupportApiErrorBudgetBurnFast and SupportApiErrorBudgetBurnSlow: requests fail."""
+
+from grafana.panel import Panel, Query, rate, share
+
+from observability.error_budget import BURN_FAST, BURN_LINE, MONTH, Objective
+from observability.faults import Counter, Fault
+from observability.signal import SERVICE_JOB, Signal
+
+OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
+OF_MACHINES = "/metrics|/livez|/readyz|/health"  # requested by machines, not by agents
+SHOWN_ROUTES = f'http_route!~"{OF_MACHINES}"'
+# By convention all services share the name of the series. Without `job`, failures of others would count here.
+ROUTED = f"{SERVICE_JOB},{SHOWN_ROUTES}"
+FAILED_REQUESTS = (
+    f'rate(http_server_request_duration_seconds_count{{{ROUTED},http_response_status_code=~"5.."}}[WINDOW])'
+)
+SHOWN_FAILURES = f'{SHOWN_ROUTES},http_response_status_code=~"5.."'
+REQUESTS = "http_server_request_duration_seconds"
+OBJECTIVE = Objective(
+    key="api_requests",
+    alert="SupportApiErrorBudget",
+    share=OBJECTIVE_API,
+    title="API availability",
+    short=("API", "API"),
+    what="API requests returned 5xx",
+    bad=f"sum({FAILED_REQUESTS})",
+    total=f"sum(rate(http_server_request_duration_seconds_count{{{ROUTED}}}[WINDOW]))",
+    most=f"{{{{ range query `topk(1, sum by (http_route, http_response_status_code) ({FAILED_REQUESTS}))` }}}}, mostly "
+    "{{ .Labels.http_route }} with {{ .Labels.http_response_status_code }}{{ end }}",
+)
+
+
+def _requests(status: str, job: str = "support-service") -> str:
+    labels = f'job="{job}",http_route="/support/cases",http_response_status_code="{status}"'
+    return f"http_server_request_duration_seconds_count{{{labels}}}"
+
+
+SIGNAL = Signal(
+    group="objectives",
+    alerts=OBJECTIVE.alerts(),
+    records=OBJECTIVE.records(),
+    panels=(
+        Panel(
+            "Support API error budget",
+            f"Burn rate of the error budget of {OBJECTIVE_API:.1%} over each window. {BURN_LINE}",
+            row="objectives",
+            place=40,
+            queries=OBJECTIVE.burn_rates(),
+            unit="suffix: x",
+            limit=BURN_FAST,
+            width=6,
+        ),
+        Panel(
+            "Support API error budget left",
+            f"Remaining part of the 5xx responses that {OBJECTIVE_API:.1%} allows in 30 days. Below 0: missed.",
+            row="objectives",
+            place=20,
+            queries=OBJECTIVE.budget_left(
+                rate(f"{REQUESTS}_count", where=SHOWN_FAILURES, window=MONTH),
+                rate(f"{REQUESTS}_count", where=SHOWN_ROUTES, window=MONTH),
+            ),
+            unit="percentunit",
+            limit=0,
+            low=True,
+            alerts=("SupportApiErrorBudgetBurnSlow",),
+            kind="number",
+            width=3,
+        ),
+        Panel(
+            "Support API errors",
+            "Share of responses with status 5xx and 4xx. The line is the share at which the month's budget burns "
+            f"{BURN_FAST:g} times too fast; 4xx are client errors.",
+            row="api",
+            place=20,
+            queries=(
+                Query(
+                    share(
+                        rate(f"{REQUESTS}_count", where=SHOWN_FAILURES), rate(f"{REQUESTS}_count", where=SHOWN_ROUTES)
+                    ),
+                    "5xx",
+                ),
+                Query(
+                    share(
+                        rate(f"{REQUESTS}_count", where=f'{SHOWN_ROUTES},http_response_status_code=~"4.."'),
+                        rate(f"{REQUESTS}_count", where=SHOWN_ROUTES),
+                    ),
+                    "4xx",
+                ),
+            ),
+            unit="percentunit",
+            limit=round(BURN_FAST * (1 - OBJECTIVE_API), 6),
+            alerts=("SupportApiErrorBudgetBurnFast",),
+        ),
+    ),
+    faults={
+        "5 % of requests fail": Fault(
+            ("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
+            {_requests("200"): Counter(600, 570), _requests("500"): Counter(0, 30)},
+            still_firing=("SupportApiErrorBudgetBurnSlow",),
+        ),
+        "0.8 % of requests fail": Fault(
+            ("SupportApiErrorBudgetBurnSlow",),
+            {_requests("200"): Counter(595, 595), _requests("500"): Counter(5, 5)},
+            still_firing=("SupportApiErrorBudgetBurnSlow",),
+        ),
+        "another service's requests fail": Fault(
+            (),
+            {
+                _requests("200"): Counter(600, 600),
+                _requests("200", "order-service"): Counter(600, 300),
+                _requests("500", "order-service"): Counter(0, 300),
+            },
+        ),
+    },
+)

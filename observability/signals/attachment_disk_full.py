@@ -1,0 +1,43 @@
+"""SupportAttachmentDiskFull: the disk is nearly full."""
+
+from grafana.panel import Panel, Query, lowest
+
+from observability.faults import Fault, Gauge
+from observability.signal import CAUSE_FOR, GIB, Alert, Signal, size
+from observability.signals.attachment_backlog import FREE
+
+DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
+
+SIGNAL = Signal(
+    group="attachments",
+    alerts=(
+        Alert(
+            name="SupportAttachmentDiskFull",
+            short=("the disk is nearly full", "đĩa sắp đầy"),
+            expr=f"{FREE} < {size(DISK_FREE)}",
+            for_=CAUSE_FOR,
+            severity="critical",
+            summary="Uploads are about to be refused: {{ $value | humanize1024 }}B are free on the disk of attachments",
+            description="{{ $value | humanize1024 }}B are free on the disk of local storage (limit "
+            f"{DISK_FREE // GIB} GiB). At the reserve (SUPPORT_ATTACHMENT_DISK_RESERVE) uploads fail with 507.",
+            stated=(f"{DISK_FREE // GIB} GiB", CAUSE_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support attachment disk",
+            "Free bytes on the disk of local storage, on the replica with the least.",
+            row="attachments",
+            place=10,
+            queries=(Query(lowest("support_attachment_disk_free_bytes"), "free"),),
+            unit="bytes",
+            limit=DISK_FREE,
+            low=True,
+        ),
+    ),
+    faults={
+        "100 MiB are left on the disk": Fault(
+            ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": Gauge(9e9, 100 * 1024**2)}
+        ),
+    },
+)

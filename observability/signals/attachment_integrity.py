@@ -1,0 +1,95 @@
+"""SupportAttachmentIntegrity: files are missing or damaged."""
+
+from grafana.panel import JOB, Panel, Query, highest
+
+from observability.faults import REPAIRED, Counter, Fault, Gauge, Restarted
+from observability.signal import AT_ONCE, Alert, Signal, of
+from observability.signals.attachment_offload_failing import OFFLOADED
+
+SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
+SWEEP_UNHEARD = "2h"  # validity of the last report if no sweep has run since; a failed sweep is repeated within an hour
+DAMAGE_WINDOW = "1h"  # a re-hash or a download reports a file once, and the alert must not resolve within minutes
+# A restarted process reports nothing until its first sweep; meanwhile the last report counts. A sweep that finds the
+# repair counts at once, because it is a later report of the same process.
+UNREPAIRED = " or ".join(
+    f"max by (kind) (last_over_time(support_attachment_unrepaired[{window}]))" for window in (SWEEP_KEPT, SWEEP_UNHEARD)
+)
+
+
+def _missing(instance: str) -> str:
+    return f'support_attachment_unrepaired{{instance="{instance}",kind="missing"}}'
+
+
+SIGNAL = Signal(
+    group="attachments",
+    alerts=(
+        Alert(
+            name="SupportAttachmentIntegrity",
+            short=("files are missing or damaged", "file mất hoặc hỏng"),
+            expr=f"sum({UNREPAIRED}) > 0"
+            f' or sum(increase(support_attachment_scrubbed_total{{outcome="mismatch"}}[{DAMAGE_WINDOW}])) > 0'
+            f' or sum(increase({OFFLOADED}{{outcome="mismatch"}}[{DAMAGE_WINDOW}])) > 0'
+            f" or sum(increase(support_attachment_unreadable_total[{DAMAGE_WINDOW}])) > 0",
+            for_=AT_ONCE,
+            severity="critical",
+            summary="{{ $value | humanize }} stored attachments are missing or damaged",
+            description="{{ $value | humanize }} files are missing, or have another size or SHA-256 than when they "
+            "were stored (limit 0).",
+            stated=(DAMAGE_WINDOW, SWEEP_KEPT, SWEEP_UNHEARD),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support attachment integrity",
+            "Files that the last sweep found missing or damaged (no data before the first sweep), and files that a "
+            f"re-hash, a move or a download found changed or missing in the last {DAMAGE_WINDOW}. Normal: 0.",
+            row="attachments",
+            place=40,
+            queries=(
+                Query(highest("support_attachment_unrepaired", "kind"), "{{kind}}"),
+                Query(
+                    f'sum(increase(support_attachment_scrubbed_total{{{JOB},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
+                    "re-hashed: mismatch",
+                ),
+                Query(
+                    f'sum(increase(support_attachment_offloaded_total{{{JOB},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
+                    "moved: mismatch",
+                ),
+                Query(
+                    f"sum by (kind) (increase(support_attachment_unreadable_total{{{JOB}}}[{DAMAGE_WINDOW}]))",
+                    "downloaded: {{kind}}",
+                ),
+            ),
+            unit="short",
+        ),
+    ),
+    faults={
+        "a file is missing": Fault(("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 1)}),
+        "a file is missing, and the service restarts": Fault(
+            ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=6)}
+        ),
+        "a file is missing, and the first sweep after a restart fails": Fault(
+            ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=36)}
+        ),
+        "a file is missing, and the replica that has swept since restarts": Fault(
+            ("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 0), _missing("b"): Restarted(0, 1, silent=6)}
+        ),
+        "a file is missing, and another replica takes the place of the one that knew": Fault(
+            ("SupportAttachmentIntegrity",),
+            {_missing("a"): Restarted(0, 1, silent=6, returns=False), _missing("b"): Gauge(0, None)},
+            resolved_after=REPAIRED - 6 + of(SWEEP_KEPT) // 60,
+        ),
+        "a file's hash is another": Fault(
+            ("SupportAttachmentIntegrity",),
+            {'support_attachment_scrubbed_total{outcome="mismatch"}': Counter(0, 0.1)},
+            resolved_after=REPAIRED + of(DAMAGE_WINDOW) // 60 - 2,
+            still_firing=("SupportAttachmentIntegrity",),
+        ),
+        "a download finds its file missing": Fault(
+            ("SupportAttachmentIntegrity",),
+            {'support_attachment_unreadable_total{storage="local",kind="missing"}': Counter(0, 0.1)},
+            resolved_after=REPAIRED + of(DAMAGE_WINDOW) // 60 - 2,
+            still_firing=("SupportAttachmentIntegrity",),
+        ),
+    },
+)

@@ -1,0 +1,45 @@
+"""SupportAuditUnsealed: the audit log is not sealed."""
+
+from grafana.panel import Panel, Query, highest
+
+from observability.faults import Fault, Gauge
+from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
+
+AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this time
+
+SIGNAL = Signal(
+    group="service",
+    alerts=(
+        Alert(
+            name="SupportAuditUnsealed",
+            short=("the audit log is not sealed", "nhật ký audit không được niêm phong"),
+            expr=f"max(support_audit_unsealed_age_seconds) > {seconds(AUDIT_AGE)}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="The audit log is not sealed: the oldest entry has waited {{ $value | humanizeDuration }}",
+            description="The oldest unsealed entry of the audit log has waited {{ $value | humanizeDuration }} (limit "
+            f"{AUDIT_AGE} s). Until it is sealed, its alteration or removal cannot be detected.",
+            stated=(f"{AUDIT_AGE} s", SYMPTOM_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support audit log",
+            "Age of the oldest entry that is not sealed (the line is its limit); on the right, sealed entries. "
+            "Normal: under 2 s.",
+            row="access",
+            place=30,
+            queries=(
+                Query(highest("support_audit_unsealed_age_seconds"), "oldest not sealed"),
+                Query(highest("support_audit_sealed"), "sealed", right="short"),
+            ),
+            unit="s",
+            limit=AUDIT_AGE,
+        ),
+    ),
+    faults={
+        "the audit log is not sealed": Fault(
+            ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
+        ),
+    },
+)

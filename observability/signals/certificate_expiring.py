@@ -1,0 +1,48 @@
+"""SupportCertificateExpiring: a certificate expires soon."""
+
+from grafana.panel import Panel, Query, series
+
+from observability.faults import Fault, Gauge
+from observability.signal import SLOW_FOR, Alert, Signal, seconds
+
+CERTIFICATE_DAYS = 14  # days; enough to replace a certificate by hand, and after the usual renewal should have been
+DAY = 86_400
+
+SIGNAL = Signal(
+    group="dependencies",
+    alerts=(
+        Alert(
+            name="SupportCertificateExpiring",
+            short=("a certificate expires soon", "một chứng chỉ sắp hết hạn"),
+            expr=f"min by (target) (support_certificate_expires_seconds) < {seconds(CERTIFICATE_DAYS * 86_400)}",
+            for_=SLOW_FOR,
+            severity="warning",
+            summary="The certificate of {{ $labels.target }} expires in {{ $value | humanizeDuration }}",
+            description="The certificate of the server {{ $labels.target }} expires in "
+            f"{{{{ $value | humanizeDuration }}}} (limit {CERTIFICATE_DAYS} days). Afterwards the service refuses to "
+            "call it.",
+            stated=(f"{CERTIFICATE_DAYS}d", SLOW_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support certificates",
+            "Time until the certificate of each server expires that the service calls over https.",
+            row="dependencies",
+            place=60,
+            queries=(Query(f"min by (target) ({series('support_certificate_expires_seconds')})", "{{target}}"),),
+            unit="s",
+            limit=CERTIFICATE_DAYS * 86_400,
+            low=True,
+        ),
+    ),
+    faults={
+        "a certificate expires in ten days": Fault(
+            ('SupportCertificateExpiring{target="payment"}',),
+            {
+                'support_certificate_expires_seconds{target="payment"}': Gauge(60 * DAY, 10 * DAY),
+                'support_certificate_expires_seconds{target="order"}': Gauge(20 * DAY, 20 * DAY),
+            },
+        ),
+    },
+)

@@ -1,0 +1,43 @@
+"""SupportClockOffset: the clock of a replica is wrong."""
+
+from grafana.panel import Panel, Query, series
+
+from observability.faults import Fault, Gauge
+from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
+
+CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
+
+SIGNAL = Signal(
+    group="replicas",
+    alerts=(
+        Alert(
+            name="SupportClockOffset",
+            short=("the clock of a replica is wrong", "đồng hồ của một replica bị sai"),
+            expr=f"abs(support_clock_offset_seconds) > {seconds(CLOCK_OFFSET)}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="The clock of {{ $labels.instance }} differs by {{ $value | humanizeDuration }}",
+            description="The clock of {{ $labels.instance }} differs from that of the database by "
+            f"{{{{ $value | humanizeDuration }}}} (limit {CLOCK_OFFSET} s). Times of cases are wrong, and valid "
+            "tokens may be refused.",
+            stated=(f"{CLOCK_OFFSET} s", SYMPTOM_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support clock offset",
+            "Difference of each replica's clock from that of the database. Normal: under 1 s.",
+            row="replicas",
+            place=50,
+            queries=(Query(f"abs({series('support_clock_offset_seconds')})", "{{instance}}"),),
+            unit="s",
+            limit=CLOCK_OFFSET,
+        ),
+    ),
+    faults={
+        "a clock is ten minutes late": Fault(
+            ('SupportClockOffset{instance="a"}',), {'support_clock_offset_seconds{instance="a"}': Gauge(0.01, -600)}
+        ),
+        "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': Gauge(0.01, 2)}),
+    },
+)

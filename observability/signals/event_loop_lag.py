@@ -1,0 +1,67 @@
+"""SupportEventLoopLag: the event loop of a replica lags."""
+
+from grafana.panel import Panel, each_replica, quantile
+
+from observability.faults import Counter, Fault, Values
+from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Record, Signal
+
+LOOP_LAG_LONG = 0.1  # s; four times the lag of a busy loop, if it lasts for LOOP_LAG_LONG_FOR
+LOOP_LAG_LONG_FOR = "15m"  # longer than an import, or a burst of uploads
+LOOP_LAG_P95 = 0.25  # s; every request waits this long besides its own work; ten times the lag of a busy loop
+LAG = "instance:support_event_loop_lag_seconds:p95"
+
+
+def _lag(**late: float) -> dict[str, Values]:
+    """Return a loop whose timers are late: how many of 240 a minute take at most each bucket's edge."""
+    edges = {"0.01": late.get("fast", 0), "0.1": late.get("usual", 0), "0.25": late.get("slow", 0), "0.5": 240}
+    return {
+        f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}': Counter(240, count)
+        for edge, count in (edges | {"+Inf": 240}).items()
+    }
+
+
+SIGNAL = Signal(
+    group="replicas",
+    alerts=(
+        Alert(
+            name="SupportEventLoopLag",
+            short=("the event loop of a replica lags", "event loop của một replica bị trễ"),
+            expr=f"{LAG} > {LOOP_LAG_P95} or min_over_time({LAG}[{LOOP_LAG_LONG_FOR}]) > {LOOP_LAG_LONG}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="The event loop of {{ $labels.instance }} lags by {{ $value | humanizeDuration }}",
+            description="The 95th percentile of the event loop lag of {{ $labels.instance }} is "
+            f"{{{{ $value | humanizeDuration }}}} (limit {LOOP_LAG_P95:g} s, or {LOOP_LAG_LONG:g} s for "
+            f"{LOOP_LAG_LONG_FOR}). Every request of that replica takes that much longer.",
+            stated=(
+                f"{LOOP_LAG_P95:g} s",
+                f"{LOOP_LAG_LONG:g} s",
+                LOOP_LAG_LONG_FOR,
+                SYMPTOM_FOR,
+            ),
+        ),
+    ),
+    records=(
+        Record(
+            LAG,
+            f"histogram_quantile(0.95, sum by (instance, le) (rate(support_event_loop_lag_seconds_bucket[{WINDOW}])))",
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support event loop lag",
+            "95 of 100 wake-ups of the event loop are at most this late. It adds to the duration of every request. "
+            "Normal: under 10 ms.",
+            row="process",
+            place=20,
+            queries=each_replica(quantile(0.95, "support_event_loop_lag_seconds", "instance", window=WINDOW)),
+            unit="s",
+            limit=LOOP_LAG_P95,
+        ),
+    ),
+    faults={
+        "the loop is late": Fault(('SupportEventLoopLag{instance="a"}',), _lag(slow=20)),
+        "the loop is a little late for long": Fault(('SupportEventLoopLag{instance="a"}',), _lag(usual=20, slow=240)),
+        "the loop is as late as under load": Fault((), _lag(fast=120, usual=240, slow=240)),
+    },
+)

@@ -1,0 +1,64 @@
+"""SupportEventsConsumerStalled: events of other services are not applied."""
+
+from grafana.panel import Panel, Query, rate
+
+from observability.faults import Counter, Fault, Gauge
+from observability.signal import EVENTS_FOR, WINDOW, Alert, Signal
+
+STREAM_WAITING = 100  # waiting events while none is applied; a consumer takes as many in a second or two
+STREAM_BEHIND = 5000  # waiting events in any case; more than a consumer takes in a minute
+
+SIGNAL = Signal(
+    group="events",
+    alerts=(
+        Alert(
+            name="SupportEventsConsumerStalled",
+            short=("events of other services are not applied", "event của service khác không được áp dụng"),
+            expr=f"(max(support_events_stream_lag) > {STREAM_WAITING}"
+            f' unless sum(increase(support_events_consumed_total{{outcome!~"failed|dead"}}[{WINDOW}])) > 0)'
+            f" or max(support_events_stream_lag) > {STREAM_BEHIND}",
+            for_=EVENTS_FOR,
+            severity="warning",
+            summary="Events of other services are not applied: {{ $value | humanize }} are waiting",
+            description=f"{{{{ $value | humanize }}}} events wait in the inbound stream (limit {STREAM_WAITING} while "
+            f"none was applied in the last {WINDOW}, and {STREAM_BEHIND} in any case). Cases show old data.",
+            panel="Support events",
+            stated=(f"{STREAM_WAITING} event", WINDOW, EVENTS_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support events consumed",
+            "Inbound events by outcome. failed: delivered again; dead: moved to the dead letters.",
+            row="events",
+            place=30,
+            queries=(Query(rate("support_events_consumed_total", "outcome"), "{{outcome}}"),),
+            unit="ops",
+            alerts=("SupportEventsConsumerStalled", "SupportEventsDeadLettered"),
+        ),
+    ),
+    faults={
+        "the consumer is stuck": Fault(
+            ("SupportEventsConsumerStalled",),
+            {
+                "support_events_stream_lag": Gauge(2, 150, 50),
+                'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
+            },
+        ),
+        "no event can be applied": Fault(
+            ("SupportEventsConsumerStalled",),
+            {
+                "support_events_stream_lag": Gauge(2, 150, 50),
+                'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
+                'support_events_consumed_total{outcome="failed"}': Counter(0, 5),
+            },
+        ),
+        "the consumer is too slow": Fault(
+            ("SupportEventsConsumerStalled",),
+            {
+                "support_events_stream_lag": Gauge(2, 1000, 1000),
+                'support_events_consumed_total{outcome="applied"}': Counter(50, 1),
+            },
+        ),
+    },
+)

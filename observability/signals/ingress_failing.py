@@ -1,0 +1,49 @@
+"""SupportIngressFailing: the ingress does not lead to the service."""
+
+from grafana.panel import Panel, Query, highest
+
+from observability.faults import Fault, Gauge
+from observability.signal import CAUSE_KEPT, Alert, Signal
+from observability.signals.probe_failing import DIRECT, GOOD, INGRESS, PROBE_JOB, steps
+
+INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct runs succeed
+
+SIGNAL = Signal(
+    group="events",
+    alerts=(
+        Alert(
+            name="SupportIngressFailing",
+            short=("the ingress does not lead to the service", "ingress không dẫn tới service"),
+            expr=f"max by (instance) ({GOOD}{{{INGRESS}}}) == 0 and on () max({GOOD}{{{DIRECT}}}) == 1",
+            for_=INGRESS_FOR,
+            severity="critical",
+            summary=f"No agent reaches support-service: its ingress fails at step{steps(INGRESS)}",
+            description="The check through the ingress fails, while the same check directly at the service succeeds. "
+            f"Its result has been {{{{ $value }}}} for {INGRESS_FOR} (limit: 1, which means success). 404: a host or "
+            "a path of the ingress leads elsewhere; 502 to 504: it finds no replica; no status: DNS, TLS or a timeout.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(INGRESS_FOR,),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support probe",
+            "The last run of the synthetic check, which opens a case and waits until a synthetic event is in its "
+            "timeline: directly at the service, and through its ingress.",
+            row="probe",
+            place=10,
+            queries=(Query(highest("support_probe_success", "via", job=PROBE_JOB), "{{via}}"),),
+            unit="short",
+            limit=1,
+            low=True,
+            alerts=("SupportProbeFailing", "SupportIngressFailing", "SupportProbeMissing"),
+            kind="states",
+            words={"0": "failed", "1": "good"},
+        ),
+    ),
+    faults={
+        "the ingress leads elsewhere": Fault(
+            ("SupportIngressFailing",), {'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)}
+        ),
+    },
+)

@@ -1,0 +1,82 @@
+"""SupportProbeFailing: the synthetic check fails."""
+
+from grafana.panel import Panel, Query, highest
+
+from observability.faults import PROBE, Fault, Gauge
+from observability.signal import Alert, Signal
+
+PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
+DIRECT, INGRESS = 'via!="ingress"', 'via="ingress"'
+GOOD = "support_probe_success"
+
+
+def steps(via: str) -> str:
+    """Return text of a template that names each failed step, with the status and the code of its answer."""
+    failed = f"max by (step, status, code) (support_probe_step_failure{{{via}}})"
+    answer = "{{ with .Labels.status }} with {{ . }}{{ end }}{{ with .Labels.code }} {{ . }}{{ end }}"
+    return f"{{{{ range query `{failed}` }}}} {{{{ .Labels.step }}}}{answer}{{{{ end }}}}"
+
+
+PROBE_JOB = 'job=~".*probe.*"'  # the probe is a process of its own
+
+SIGNAL = Signal(
+    group="events",
+    alerts=(
+        Alert(
+            name="SupportProbeFailing",
+            short=("the synthetic check fails", "synthetic check lỗi"),
+            expr=f"max by (instance) ({GOOD}{{{DIRECT}}}) == 0",
+            for_=PROBE_FOR,
+            severity="critical",
+            summary=f"The synthetic check of a whole case fails at step{steps(DIRECT)}",
+            description="The probe opens a case and waits until an event appears in its timeline. Its result has been "
+            f"{{{{ $value }}}} for {PROBE_FOR} (limit: 1, which means success). Agents most likely cannot do what it "
+            "cannot do.",
+            stated=(PROBE_FOR,),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support probe steps that succeed",
+            "Which steps of the last run were good; steps after a failed one may be skipped.",
+            row="probe",
+            place=20,
+            queries=(Query(highest("support_probe_step_success", "via, step", job=PROBE_JOB), "{{via}} {{step}}"),),
+            unit="short",
+            limit=1,
+            low=True,
+            alerts=("SupportProbeFailing", "SupportProbeFlapping"),
+            kind="states",
+            words={"0": "failed", "1": "good"},
+        ),
+        Panel(
+            "Support probe steps",
+            "Duration of each step of the last run.",
+            row="probe",
+            place=30,
+            queries=(Query(highest("support_probe_step_seconds", "via, step", job=PROBE_JOB), "{{via}} {{step}}"),),
+            unit="s",
+        ),
+        Panel(
+            "Support probe last success",
+            "Time since the last good run.",
+            row="probe",
+            place=40,
+            queries=(
+                Query(
+                    f"time() - {highest('support_probe_last_success_timestamp_seconds', 'via', job=PROBE_JOB)}",
+                    "{{via}}",
+                ),
+            ),
+            unit="s",
+            alerts=("SupportProbeFailing", "SupportProbeMissing"),
+        ),
+    ),
+    faults={
+        "the probe fails": Fault(("SupportProbeFailing",), {PROBE: Gauge(1, 0)}),
+        "the service fails behind its ingress": Fault(
+            ("SupportProbeFailing",),
+            {PROBE: Gauge(1, 0), 'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)},
+        ),
+    },
+)

@@ -1,0 +1,27 @@
+"""SupportProbeMissing: the synthetic check does not run."""
+
+from observability.faults import PROBE, Fault, Gauge
+from observability.signal import Alert, Signal
+
+PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment
+
+SIGNAL = Signal(
+    group="events",
+    alerts=(
+        Alert(
+            name="SupportProbeMissing",
+            short=("the synthetic check does not run", "synthetic check không chạy"),
+            expr="(count(support_probe_success) or vector(0)) == 0",
+            for_=PROBE_MISSING_FOR,
+            severity="warning",
+            summary="The synthetic check does not run",
+            description=f"{{{{ $value }}}} probes have answered a scrape in {PROBE_MISSING_FOR} (limit: at least 1). "
+            "Failures that only the probe detects go unnoticed.",
+            panel="Support probe",
+            stated=(PROBE_MISSING_FOR,),
+        ),
+    ),
+    faults={
+        "the probe is gone": Fault(("SupportProbeMissing",), {PROBE: Gauge(1, None)}),
+    },
+)

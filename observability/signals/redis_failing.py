@@ -1,0 +1,70 @@
+"""SupportRedisFailing: the Redis of events fails."""
+
+from grafana.panel import Panel, Query, rate, share
+
+from observability.faults import Counter, Fault
+from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
+from observability.signals.database_failing import FAILED, OPERATIONS
+from observability.signals.timeline_cache_errors import (
+    CACHE_FAILING,
+    REDIS_ERROR_SHARE,
+    REDIS_ERRORS,
+    redis_cause,
+    stream_operations,
+)
+
+OF_REDIS = 'db_system_name="redis"'
+
+
+def _streams(where: str = "") -> str:
+    selected = ",".join(filter(None, (SERVICE_JOB, OF_REDIS, 'db_operation_name=~"X.+"', where)))
+    return f"sum(increase({OPERATIONS}{{{selected}}}[{SYMPTOM_WINDOW}]))"
+
+
+SIGNAL = Signal(
+    group="dependencies",
+    alerts=(
+        Alert(
+            name="SupportRedisFailing",
+            short=("the Redis of events fails", "Redis của event lỗi"),
+            expr=f"{_streams(FAILED)} / {_streams()} > {REDIS_ERROR_SHARE} and {_streams(FAILED)} >= {REDIS_ERRORS}"
+            f" unless on () ({CACHE_FAILING})",
+            for_=CAUSE_FOR,
+            severity="warning",
+            summary=f"Redis fails, events of cases are stopped{redis_cause('events')}",
+            description="Redis errors for {{ $value | humanizePercentage }} of the operations on event streams (limit "
+            f"{REDIS_ERROR_SHARE:.0%} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). No event is published or "
+            "applied until Redis works.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, CAUSE_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support Redis errors",
+            "Share of operations on Redis that fail: those of event streams begin with X. Normal: 0.",
+            row="dependencies",
+            place=20,
+            queries=(
+                Query(
+                    share(
+                        rate(OPERATIONS, "db_operation_name", f"{OF_REDIS},{FAILED}", SYMPTOM_WINDOW),
+                        rate(OPERATIONS, "db_operation_name", OF_REDIS, SYMPTOM_WINDOW),
+                    ),
+                    "{{db_operation_name}}",
+                ),
+            ),
+            unit="percentunit",
+            limit=REDIS_ERROR_SHARE,
+            top=1,
+        ),
+    ),
+    faults={
+        "the Redis of events is down": Fault(
+            ("SupportRedisFailing",), {stream_operations(): Counter(60, 0), stream_operations("timeout"): Counter(0, 4)}
+        ),
+        "an operation on Redis in fifty fails": Fault(
+            (), {stream_operations(): Counter(98, 98), stream_operations("_OTHER"): Counter(2, 2)}
+        ),
+    },
+)

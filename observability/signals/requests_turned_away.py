@@ -1,0 +1,62 @@
+"""SupportRequestsTurnedAway: limits refuse many requests."""
+
+from grafana.panel import Panel, Query, rate
+
+from observability.faults import Counter, Fault, Values
+from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal, most
+
+TURNED_AWAY_SHARE = 0.05  # share of requests; a client over its limit is far below it
+TURNED_AWAY = 20  # requests per window
+TOP_REASON = most("reason", f"sum by (reason) (rate(support_request_turned_away_total[{SYMPTOM_FOR}]))")
+REFUSED_REQUESTS = f"sum(increase(support_request_turned_away_total[{SYMPTOM_WINDOW}]))"
+
+
+def _received(a_minute: float) -> dict[str, Values]:
+    return {'support_request_received_total{synthetic="other"}': Counter(a_minute, a_minute)}
+
+
+SIGNAL = Signal(
+    group="access",
+    alerts=(
+        Alert(
+            name="SupportRequestsTurnedAway",
+            short=("limits refuse many requests", "giới hạn từ chối nhiều request"),
+            expr=f"{REFUSED_REQUESTS} / sum(increase(support_request_received_total[{SYMPTOM_WINDOW}]))"
+            f" > {TURNED_AWAY_SHARE} and {REFUSED_REQUESTS} >= {TURNED_AWAY}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="Limits refuse {{ $value | humanizePercentage }} of requests, mostly for the reason "
+            f"{TOP_REASON}",
+            description=f"{{{{ $value | humanizePercentage }}}} of requests in {SYMPTOM_WINDOW} were answered with "
+            f"429 or 503 by a limit (limit {TURNED_AWAY_SHARE:.0%} and {TURNED_AWAY} requests). Their callers must "
+            "repeat them.",
+            stated=(
+                f"{TURNED_AWAY_SHARE * 100:g} %",
+                f"{TURNED_AWAY} request",
+                SYMPTOM_WINDOW,
+                SYMPTOM_FOR,
+            ),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support requests turned away",
+            "Requests that admission refused. address, principal: over the rate limit (429); other reasons: overload "
+            "(503). Normal: 0, or a few from a client over its limit.",
+            row="access",
+            place=40,
+            queries=(Query(rate("support_request_turned_away_total", "reason"), "{{reason}}"),),
+            unit="reqps",
+            width=12,
+        ),
+    ),
+    faults={
+        "limits refuse most requests": Fault(
+            ("SupportRequestsTurnedAway",),
+            _received(100) | {'support_request_turned_away_total{reason="address"}': Counter(0.5, 67)},
+        ),
+        "limits refuse a client": Fault(
+            (), _received(1000) | {'support_request_turned_away_total{reason="principal"}': Counter(1, 30)}
+        ),
+    },
+)

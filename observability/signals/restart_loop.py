@@ -1,0 +1,46 @@
+"""SupportRestartLoop: a replica restarts again and again."""
+
+from grafana.panel import Panel, each_replica, series
+
+from observability.faults import REPAIRED, Crashing, Fault
+from observability.signal import AT_ONCE, SERVICE_JOB, Alert, Signal, of
+
+RESTARTS = 3  # in RESTART_WINDOW; a deployment is one
+RESTART_WINDOW = "15m"  # a pod that crashes at once is restarted five times in it
+ONE = 'job="support-service",instance="a"'
+
+SIGNAL = Signal(
+    group="replicas",
+    alerts=(
+        Alert(
+            name="SupportRestartLoop",
+            short=("a replica restarts again and again", "một replica liên tục khởi động lại"),
+            expr=f"resets(process_uptime_seconds{{{SERVICE_JOB}}}[{RESTART_WINDOW}]) >= {RESTARTS}",
+            for_=AT_ONCE,
+            severity="warning",
+            summary="The replica {{ $labels.instance }} restarts again and again",
+            description=f"The replica {{{{ $labels.instance }}}} restarted {{{{ $value }}}} times in {RESTART_WINDOW} "
+            f"(limit {RESTARTS}). Requests in progress are lost at each crash.",
+            stated=(f"{RESTARTS} ", RESTART_WINDOW),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support uptime",
+            "Time since each replica started.",
+            row="process",
+            place=70,
+            queries=each_replica(series("process_uptime_seconds")),
+            unit="s",
+            alerts=("SupportServiceDown", "SupportRestartLoop"),
+            width=24,
+        ),
+    ),
+    faults={
+        "a replica crashes every three minutes": Fault(
+            ('SupportRestartLoop{instance="a"}',),
+            {f"process_uptime_seconds{{{ONE}}}": Crashing()},
+            resolved_after=REPAIRED + of(RESTART_WINDOW) // 60 - 2 * RESTARTS,
+        ),
+    },
+)

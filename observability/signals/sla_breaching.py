@@ -1,0 +1,84 @@
+"""SupportSlaBreaching: many cases are answered or resolved too late."""
+
+from grafana.panel import Panel, Query, highest, hourly
+
+from observability.faults import Counter, Fault
+from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
+
+SLA_WINDOW = "15m"  # long enough that a share of the clocks that end means something
+SLA_BREACHES = 10  # breaches in SLA_WINDOW; fewer are for the team of the cases, who learn of each by its event
+SLA_BREACH_SHARE = 0.2  # share of all clocks that end; targets that are met in four of five cases are met usually
+
+
+def _breached(window: str) -> str:
+    return f"sum(increase(support_sla_breached_total[{window}]))"
+
+
+def _many_of_all(window: str) -> str:
+    """Return the condition that a large share of the clocks that ended was breached; not met if none ended."""
+    edge = 'le=~"1(.0)?"'  # 1 if ingested by OTLP, 1.0 if scraped
+    in_time = f"sum(increase(support_sla_used_share_bucket{{{edge}}}[{window}]))"
+    return f"{_breached(window)} / ({_breached(window)} + {in_time}) > {SLA_BREACH_SHARE:g}"
+
+
+SIGNAL = Signal(
+    group="service-levels",
+    alerts=(
+        Alert(
+            name="SupportSlaBreaching",
+            short=("many cases are answered or resolved too late", "nhiều case được trả lời hoặc giải quyết quá muộn"),
+            expr=f"{_breached(SLA_WINDOW)} >= {SLA_BREACHES} and {_many_of_all(SLA_WINDOW)} and {_many_of_all(WINDOW)}",
+            for_=CAUSE_FOR,
+            severity="warning",
+            summary="Service levels are breached: {{ $value | humanize }} clocks of cases in a quarter of an hour",
+            description=f"{{{{ $value | humanize }}}} clocks of cases were breached in the last {SLA_WINDOW} (limit "
+            f"{SLA_BREACHES}). They are more than {SLA_BREACH_SHARE * 100:g} % of those that ended, in the last "
+            f"{WINDOW} too. Customers wait longer than they were promised.",
+            stated=(
+                f"{SLA_BREACHES} ",
+                f"{SLA_BREACH_SHARE * 100:g} %",
+                SLA_WINDOW,
+                WINDOW,
+                CAUSE_FOR,
+            ),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support service level breaches",
+            "Breaches per hour by target; on the right, running clocks. Normal: a small part of the clocks that end. "
+            f"The alert needs {SLA_BREACHES} in {SLA_WINDOW}.",
+            row="service levels",
+            place=10,
+            queries=(
+                Query(hourly("support_sla_breached_total", "target"), "{{target}}"),
+                Query(highest("support_sla_running", "target"), "running: {{target}}", right="short"),
+            ),
+            unit="suffix: /h",
+            width=12,
+        ),
+    ),
+    faults={
+        "clocks are breached": Fault(
+            ("SupportSlaBreaching",),
+            {
+                'support_sla_breached_total{target="resolution"}': Counter(0.1, 3),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(6, 6),
+            },
+        ),
+        "all clocks are breached, and edges of buckets are named as OTLP does": Fault(
+            ("SupportSlaBreaching",),
+            {
+                'support_sla_breached_total{target="firstResponse"}': Counter(0, 3),
+                'support_sla_used_share_bucket{target="firstResponse",le="1"}': Counter(3, 0),
+            },
+        ),
+        "as many clocks are breached as always, of many that end": Fault(
+            (),
+            {
+                'support_sla_breached_total{target="resolution"}': Counter(1, 3),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(20, 20),
+            },
+        ),
+    },
+)

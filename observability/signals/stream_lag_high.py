@@ -1,0 +1,76 @@
+"""SupportStreamLagHigh: open streams show changes late."""
+
+from grafana.panel import Panel, Query, highest, quantile, rate, total
+
+from observability.faults import Counter, Fault, Gauge
+from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, seconds
+
+STREAM_LAG_P95 = 2.0  # s; twenty times the usual, and agents answer what is outdated by then
+STREAM_INTERRUPTED = 300  # s; other alerts tell sooner that Redis is away, and a failover takes less
+
+
+def _sent(edge: str) -> str:
+    return f'support_stream_lag_seconds_bucket{{instance="a",le="{edge}"}}'
+
+
+SIGNAL = Signal(
+    group="events",
+    alerts=(
+        Alert(
+            name="SupportStreamLagHigh",
+            short=("open streams show changes late", "luồng thay đổi đến muộn"),
+            expr="max(histogram_quantile(0.95, sum by (instance, le) "
+            f"(rate(support_stream_lag_seconds_bucket[{WINDOW}])))) > {STREAM_LAG_P95:g}"
+            f" or max(support_stream_interrupted_seconds) > {seconds(STREAM_INTERRUPTED)}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="Open streams show changes late: by {{ $value | humanizeDuration }}",
+            description="Changes of cases reach open streams {{ $value | humanizeDuration }} after their commit "
+            f"(limit of the 95th percentile of a replica: {STREAM_LAG_P95:g} s), or a replica has not followed the "
+            f"events for that time (limit {STREAM_INTERRUPTED} s). Agents work with outdated pages; no change is lost.",
+            stated=(f"{STREAM_LAG_P95:g} s", f"{STREAM_INTERRUPTED} s", SYMPTOM_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support stream lag",
+            "Time from a change to open streams, without replays (the line is the limit of p95), and how long a "
+            "replica has not followed the events; on the right, open streams. Normal: p95 under 0.2 s, and 0 s.",
+            row="stream",
+            place=10,
+            queries=(
+                Query(quantile(0.5, "support_stream_lag_seconds"), "p50"),
+                Query(quantile(0.95, "support_stream_lag_seconds"), "p95"),
+                Query(highest("support_stream_interrupted_seconds"), "interrupted"),
+                Query(total("support_stream_open"), "open streams", right="short"),
+            ),
+            unit="s",
+            limit=STREAM_LAG_P95,
+            width=12,
+        ),
+        Panel(
+            "Support stream traffic",
+            "Changes sent to open streams, and sent again to clients that came back; streams that were asked to read "
+            "again, by reason, and ended streams, by reason.",
+            row="stream",
+            place=20,
+            queries=(
+                Query(rate("support_stream_sent_total"), "sent"),
+                Query(rate("support_stream_replayed_total"), "replayed"),
+                Query(rate("support_stream_resynced_total", "reason"), "read again: {{reason}}"),
+                Query(rate("support_stream_closed_total", "reason"), "ended: {{reason}}"),
+            ),
+            unit="ops",
+            width=12,
+        ),
+    ),
+    faults={
+        "changes reach streams late": Fault(
+            ("SupportStreamLagHigh",),
+            {_sent("2.0"): Counter(300, 30), _sent("5.0"): Counter(300, 300), _sent("+Inf"): Counter(300, 300)},
+        ),
+        "a replica does not follow the events": Fault(
+            ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": Gauge(0, 60, 60)}
+        ),
+    },
+)

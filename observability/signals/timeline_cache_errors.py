@@ -1,0 +1,109 @@
+"""SupportTimelineCacheErrors: Redis fails, timelines are read without their cache."""
+
+from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, series
+
+from observability.faults import STEADY, Counter, Fault
+from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal
+
+REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
+REDIS_FULL_SHARE = 0.98  # share of maxmemory in use; Redis refuses a write that would exceed it
+REDIS_ERRORS = 3  # errors per window; one lost connection is not an outage
+
+
+def cache_events(events: str) -> str:
+    return f'sum(increase(support_timeline_cache_events_total{{event=~"{events}"}}[{SYMPTOM_WINDOW}]))'
+
+
+READS, CACHE_ERRORS = cache_events("hit|miss"), cache_events("error")
+CACHE_FAILING = f"{CACHE_ERRORS} / {READS} > {REDIS_ERROR_SHARE} and {CACHE_ERRORS} >= {REDIS_ERRORS}"
+CACHE_EVENTS = "support_timeline_cache_events_total"
+
+
+def redis_cause(server: str) -> str:
+    """Return the part of a summary that names why a server, `cache` or `events`, refuses changes, or nothing."""
+    own = f'server="{server}"'
+    replica = f'max by (server) (support_redis_role{{{own},role="replica"}}) == 1'
+    full = (
+        f"max by (server) (support_redis_memory_usage_bytes{{{own}}})"
+        f" / (max by (server) (support_redis_memory_limit_bytes{{{own}}}) > 0) > {REDIS_FULL_SHARE}"
+    )
+    causes = ((replica, "its server is a replica, which refuses changes"), (full, "its memory is full"))
+    return "".join(f"{{{{ range query `{query}` }}}}: {cause}{{{{ end }}}}" for query, cause in causes)
+
+
+def cache_event(name: str) -> str:
+    return f'support_timeline_cache_events_total{{event="{name}"}}'
+
+
+def stream_operations(error: str = "") -> str:
+    labels = f'job="support-service",db_system_name="redis",db_operation_name="XADD",error_type="{error}"'
+    return f"db_client_operation_duration_seconds_count{{{labels}}}"
+
+
+SIGNAL = Signal(
+    group="timeline",
+    alerts=(
+        Alert(
+            name="SupportTimelineCacheErrors",
+            short=(
+                "Redis fails, timelines are read without their cache",
+                "Redis lỗi, timeline được đọc không qua cache",
+            ),
+            expr=CACHE_FAILING,
+            for_=CAUSE_FOR,
+            severity="warning",
+            summary=f"Redis fails, timelines are read without their cache{redis_cause('cache')}",
+            description="Redis errors for {{ $value | humanizePercentage }} of timeline reads (limit "
+            f"{REDIS_ERROR_SHARE:.0%} and {REDIS_ERRORS} errors in {SYMPTOM_WINDOW}). Reads call the upstream "
+            "services each time. If events use the same Redis, none is published or applied until it works.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(f"{REDIS_ERROR_SHARE * 100:g} %", f"{REDIS_ERRORS} ", SYMPTOM_WINDOW, CAUSE_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support timeline cache events",
+            "Uses of the timeline cache. hit and miss are one read each; error is an operation on Redis that failed. "
+            "Normal: more hits than misses, no errors.",
+            row="first",
+            place=30,
+            queries=(Query(rate(CACHE_EVENTS, "event"), "{{event}}"),),
+            unit="ops",
+            alerts=("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
+            runbook=FIRST_RUNBOOK,
+            width=12,
+        ),
+        Panel(
+            "Support Redis role",
+            "The role of each Redis server. Normal: master. replica: after a failover the address leads to the wrong "
+            "server, which refuses changes.",
+            row="dependencies",
+            place=40,
+            queries=(Query(f"max by (server, role) ({series('support_redis_role')})", "{{server}}: {{role}}"),),
+            unit="short",
+            alerts=("SupportTimelineCacheErrors", "SupportRedisFailing"),
+            kind="states",
+            words={"1": "yes"},
+        ),
+    ),
+    faults={
+        "Redis gives errors": Fault(
+            ("SupportTimelineCacheErrors",),
+            {cache_event("hit"): STEADY, cache_event("miss"): Counter(6, 6), cache_event("error"): Counter(0, 6)},
+        ),
+        "Redis is down": Fault(
+            (
+                "SupportTimelineCacheErrors",
+                "SupportTimelineCacheMissSurge",
+            ),
+            {
+                cache_event("hit"): Counter(40, 0),
+                cache_event("miss"): Counter(20, 60),
+                cache_event("error"): Counter(0, 60),
+                'support_timeline_collection_failures_total{stage="cache"}': Counter(0, 60),
+                stream_operations(): Counter(60, 0),
+                stream_operations("_OTHER"): Counter(0, 12),
+            },
+        ),
+    },
+)

@@ -1,0 +1,80 @@
+"""SupportTimelineCacheMissSurge: the cache misses more reads than usual."""
+
+from grafana.panel import Panel, Query, rate, share
+
+from observability.faults import Counter, Fault
+from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
+from observability.signals.timeline_cache_errors import CACHE_EVENTS, READS, cache_event, cache_events
+
+MISS_SHARE = 0.6  # share of reads; cold cases and renewals stay below half
+MISS_SURGE = 1.5  # multiple of the previous day's share, so that a usually high miss rate is not a surge
+MISS_BEFORE = "1d"  # baseline period of a surge; a day includes its rush hours and its night
+MISS_READS = 10  # reads per window; the first reads of the morning all miss
+# Weighted by reads, not by time: at night nearly all reads are the probe's, and each of them misses.
+USUAL_MISSES = (
+    f"sum_over_time(support:timeline_cache_misses:increase[{MISS_BEFORE}])"
+    f" / sum_over_time(support:timeline_cache_reads:increase[{MISS_BEFORE}])"
+)
+READ_RATE = rate(CACHE_EVENTS, where='event=~"hit|miss"', window=SYMPTOM_WINDOW)
+
+SIGNAL = Signal(
+    group="timeline",
+    alerts=(
+        Alert(
+            name="SupportTimelineCacheMissSurge",
+            short=("the cache misses more reads than usual", "cache miss nhiều hơn thường lệ"),
+            expr=f"support:timeline_cache_misses:ratio > {MISS_SHARE}"
+            f" and support:timeline_cache_misses:ratio > {MISS_SURGE} * ({USUAL_MISSES})"
+            f" and on () {READS} >= {MISS_READS}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="Timelines are slower, {{ $value | humanizePercentage }} of reads miss the cache",
+            description="{{ $value | humanizePercentage }} of timeline reads find no fresh snapshot in the cache "
+            f"(limit {MISS_SHARE:.0%}, and {MISS_SURGE:g} times the day before). Upstream services receive more load.",
+            stated=(
+                f"{MISS_SHARE * 100:g} %",
+                f"{MISS_SURGE:g}",
+                f"{MISS_READS} ",
+                SYMPTOM_WINDOW,
+            ),
+        ),
+    ),
+    records=(
+        Record("support:timeline_cache_misses:increase", cache_events("miss")),
+        Record("support:timeline_cache_reads:increase", READS),
+        Record(
+            "support:timeline_cache_misses:ratio",
+            "support:timeline_cache_misses:increase / (support:timeline_cache_reads:increase > 0)",
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support timeline cache shares",
+            f"Share of reads that miss the cache, and share with a cache error, over {SYMPTOM_WINDOW}. The line is "
+            "the limit for misses.",
+            row="reads",
+            place=10,
+            queries=(
+                Query(share(rate(CACHE_EVENTS, where='event="miss"', window=SYMPTOM_WINDOW), READ_RATE), "miss"),
+                Query(share(rate(CACHE_EVENTS, where='event="error"', window=SYMPTOM_WINDOW), READ_RATE), "error"),
+            ),
+            unit="percentunit",
+            limit=MISS_SHARE,
+            top=1,
+        ),
+    ),
+    faults={
+        "nothing is cached": Fault(
+            ("SupportTimelineCacheMissSurge",),
+            {cache_event("hit"): Counter(50, 5), cache_event("miss"): Counter(10, 55)},
+        ),
+        "nothing is cached, after a night without a read": Fault(
+            ("SupportTimelineCacheMissSurge",),
+            {cache_event("hit"): Counter(50, 5, night=0), cache_event("miss"): Counter(10, 55, night=0)},
+        ),
+        "nothing is cached, after a night of the probe's reads alone": Fault(
+            ("SupportTimelineCacheMissSurge",),
+            {cache_event("hit"): Counter(50, 5, night=0), cache_event("miss"): Counter(10, 55, night=2)},
+        ),
+    },
+)

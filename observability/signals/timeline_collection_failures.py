@@ -1,0 +1,60 @@
+"""SupportTimelineCollectionFailures: timeline collection fails at one stage."""
+
+from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate
+
+from observability.faults import Counter, Fault
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
+from observability.signals.timeline_cache_errors import READS, cache_event
+
+FAILURE_SHARE = 0.1  # failures per read; each degrades a timeline, and comes after a failed retry
+FAILURES = 5  # failures per window
+# Failures of the stage `cache` are the errors that SupportTimelineCacheErrors reports.
+FAILED_STAGES = (
+    f'sum by (stage) (increase(support_timeline_collection_failures_total{{stage!="cache"}}[{SYMPTOM_WINDOW}]))'
+)
+
+
+def _failures(stage: str) -> str:
+    return f'support_timeline_collection_failures_total{{stage="{stage}"}}'
+
+
+SIGNAL = Signal(
+    group="timeline",
+    alerts=(
+        Alert(
+            name="SupportTimelineCollectionFailures",
+            short=("timeline collection fails at one stage", "dựng timeline lỗi ở một stage"),
+            expr=f"{FAILED_STAGES} / on () group_left () {READS} > {FAILURE_SHARE} and {FAILED_STAGES} >= {FAILURES}",
+            for_=SYMPTOM_FOR,
+            severity="warning",
+            summary="Parts of timelines are stale or missing: collection fails at stage {{ $labels.stage }}",
+            description="{{ $value | humanize }} failures of stage {{ $labels.stage }} per timeline read (limit "
+            f"{FAILURE_SHARE:g}).",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(f"{FAILURES} ", SYMPTOM_WINDOW, SYMPTOM_FOR),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support timeline failure stages",
+            "Failures while timelines are collected. http: no usable response of a service; aggregate: a response "
+            "that violates the contract; cache: Redis; cache_decode: an unreadable cached value. Normal: none.",
+            row="first",
+            place=40,
+            queries=(Query(rate("support_timeline_collection_failures_total", "stage"), "{{stage}}"),),
+            unit="ops",
+            runbook=FIRST_RUNBOOK,
+            width=12,
+        ),
+    ),
+    faults={
+        "answers can't be read": Fault(
+            ('SupportTimelineCollectionFailures{stage="aggregate"}',),
+            {
+                cache_event("hit"): Counter(50, 50),
+                cache_event("miss"): Counter(10, 10),
+                _failures("aggregate"): Counter(0, 10),
+            },
+        ),
+    },
+)

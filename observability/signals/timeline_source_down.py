@@ -1,0 +1,93 @@
+"""SupportTimelineSourceDown: order, payment or fulfillment fails."""
+
+from grafana.panel import Panel, Query, rate, total
+
+from observability.faults import Counter, Fault
+from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Record, Signal
+
+SOURCE_DOWN_SHARE = 0.5  # share of calls; the breaker opens at the same share
+SOURCE_WINDOW = "2m"  # shorter than WINDOW, because the breaker's open state of up to 30 s and CAUSE_KEPT add to it
+SOURCE_CALLS = 5  # failed calls per window; the breaker needs as many
+DOWN = "timeout|error|open"
+CALLS = "support_timeline_source_seconds"
+FAILED_CALLS = 'outcome=~"timeout|error|open"'
+
+
+def _calls(service: str, outcome: str) -> str:
+    return f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}'
+
+
+SIGNAL = Signal(
+    group="timeline",
+    alerts=(
+        Alert(
+            name="SupportTimelineSourceDown",
+            short=("order, payment or fulfillment fails", "order, payment hoặc fulfillment lỗi"),
+            expr=f"label_replace(service:support_timeline_source_failures:ratio > {SOURCE_DOWN_SHARE}"
+            f" and sum by (service) "
+            f'(increase(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{SOURCE_WINDOW}]))'
+            f' >= {SOURCE_CALLS}, "dependency", "$1", "service", "(.*)")',
+            for_=CAUSE_FOR,
+            severity="warning",
+            summary="Parts of timelines are stale or missing: {{ $value | humanizePercentage }} of calls to "
+            "{{ $labels.dependency }} fail",
+            description="{{ $value | humanizePercentage }} of calls to the {{ $labels.dependency }} service fail, "
+            f"time out or are blocked by the circuit breaker (limit {SOURCE_DOWN_SHARE:.0%}). Its part of timelines "
+            "is stale or missing.",
+            keep_firing_for=CAUSE_KEPT,
+            stated=(
+                f"{SOURCE_DOWN_SHARE * 100:g} %",
+                f"{SOURCE_CALLS} ",
+                SOURCE_WINDOW,
+                CAUSE_FOR,
+            ),
+        ),
+    ),
+    records=(
+        Record(
+            "service:support_timeline_source_failures:ratio",
+            f'sum by (service) (rate(support_timeline_source_seconds_count{{outcome=~"{DOWN}"}}[{SOURCE_WINDOW}]))'
+            f" / sum by (service) (rate(support_timeline_source_seconds_count[{SOURCE_WINDOW}]))",
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support timeline sources",
+            "Share of calls to a service that fail, time out or are rejected by its circuit breaker. Normal: 0.",
+            row="sources",
+            place=10,
+            queries=(
+                Query(
+                    f"({rate(f'{CALLS}_count', 'service', FAILED_CALLS, SOURCE_WINDOW)})"
+                    f" / ({rate(f'{CALLS}_count', 'service', window=SOURCE_WINDOW)} > 0)",
+                    "{{service}}",
+                ),
+            ),
+            unit="percentunit",
+            limit=SOURCE_DOWN_SHARE,
+            top=1,
+        ),
+        Panel(
+            "Support timeline breakers",
+            "Replicas whose breaker for a service is not closed: open rejects calls, half_open tries one. Normal: 0.",
+            row="sources",
+            place=40,
+            queries=(
+                Query(total("support_timeline_breaker", "service, state", 'state!="closed"'), "{{service}} {{state}}"),
+            ),
+            unit="short",
+            width=12,
+        ),
+    ),
+    faults={
+        "payments fail": Fault(
+            ('SupportTimelineSourceDown{dependency="payment"}',),
+            {
+                _calls("payment", "ok"): Counter(20, 0),
+                _calls("payment", "error"): Counter(0, 5),
+                _calls("payment", "open"): Counter(0, 15),
+                _calls("order", "ok"): Counter(40, 40),
+            },
+        ),
+    },
+)

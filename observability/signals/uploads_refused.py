@@ -1,0 +1,73 @@
+"""SupportUploadsRefused: files are refused by the disk or S3."""
+
+from grafana.panel import Panel, Query, hourly
+
+from observability.faults import REPAIRED, Counter, Fault
+from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
+
+UPLOADS_REFUSED_SHARE = 0.05  # share of uploads; a healthy store refuses none, and one of ten replicas a tenth
+UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not an outage
+UPLOADS_REFUSED_KEPT = "5m"  # the probe, which uploads a file, is flapping for PROBE_RECENT after its last bad run
+REFUSED = f'sum(increase(support_attachment_rejected_total{{reason=~"storage_full|storage_unavailable"}}[{WINDOW}]))'
+STORED = f"sum(increase(support_attachment_stored_total[{WINDOW}]))"
+
+SIGNAL = Signal(
+    group="attachments",
+    alerts=(
+        Alert(
+            name="SupportUploadsRefused",
+            short=("files are refused by the disk or S3", "đĩa hoặc S3 từ chối file"),
+            expr=f"{REFUSED} / ({REFUSED} + {STORED}) > {UPLOADS_REFUSED_SHARE} and {REFUSED} >= {UPLOADS_REFUSED}",
+            for_=CAUSE_FOR,
+            severity="critical",
+            summary="{{ $value | humanizePercentage }} of uploads fail: their store refuses the files",
+            description=f"The disk or S3 refused {{{{ $value | humanizePercentage }}}} of the uploads of {WINDOW} "
+            f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
+            "stored files are not lost.",
+            keep_firing_for=UPLOADS_REFUSED_KEPT,
+            stated=(
+                f"{UPLOADS_REFUSED_SHARE * 100:g} %",
+                f"{UPLOADS_REFUSED} ",
+                WINDOW,
+                CAUSE_FOR,
+            ),
+        ),
+    ),
+    panels=(
+        Panel(
+            "Support uploads refused",
+            "Refused and aborted uploads per hour, by reason. storage_full: the disk is at its reserve.",
+            row="attachments",
+            place=80,
+            queries=(Query(hourly("support_attachment_rejected_total", "reason") + " > 0", "{{reason}}"),),
+            unit="suffix: /h",
+            alerts=("SupportUploadsRefused", "SupportAttachmentDiskFull"),
+        ),
+    ),
+    faults={
+        "S3 refuses uploads": Fault(
+            ("SupportUploadsRefused",),
+            {
+                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 8),
+                'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+            },
+            resolved_after=REPAIRED + 8,
+        ),
+        "one of ten replicas lacks its volume": Fault(
+            ("SupportUploadsRefused",),
+            {
+                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 3),
+                'support_attachment_stored_total{content_type="image/png"}': Counter(30, 27),
+            },
+            resolved_after=REPAIRED + 8,
+        ),
+        "clients send files that are too large": Fault(
+            (),
+            {
+                'support_attachment_rejected_total{reason="attachment_too_large"}': Counter(0, 8),
+                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 0.5),
+                'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+            },
+        ),
+    },
+)
