@@ -44,7 +44,6 @@ WATCHED = modules(
     "cases/recorder.py",
     "cases/service.py",
     "platform/idempotency/claims.py",
-    "platform/idempotency/key_rows.py",
     "platform/idempotency/unit_of_work.py",
     "api/routing/idempotency.py",
 )
@@ -57,11 +56,15 @@ WRITES = {
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
-        before("platform/idempotency/claims.py", "if await key_rows.insert_claim("),
+        before("platform/idempotency/claims.py", "if await tx.execute(INSERT_CLAIM"),
         0,
         (None, None),
     ),  # nothing is stored
-    "message": (before("platform/idempotency/unit_of_work.py", "if not await key_rows.mark_applied("), 0, (None, None)),
+    "message": (
+        before("platform/idempotency/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"),
+        0,
+        (None, None),
+    ),
     "close": (
         before("platform/idempotency/claims.py", "size = len(response.body)"),
         1,

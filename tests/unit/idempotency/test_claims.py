@@ -10,11 +10,13 @@ from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.database.tables import idempotency_keys
-from support_service.platform.idempotency import key_rows
 from support_service.platform.idempotency.claims import (
+    APPLIED,
     IdempotencyService,
     IdempotencyTimings,
     StoredResponse,
+    erase_case_responses,
+    erase_responses_naming,
     stored_key,
 )
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
@@ -202,10 +204,10 @@ async def test_response_is_not_stored_after_its_case_was_erased(claims, changes,
     claim = await claims.take("key", "request")
     await changes.make(claim)
     async with database.transaction() as tx:
-        await key_rows.erase_case_responses(tx, "case")
+        await erase_case_responses(tx, "case")
     await claims.keep(claim, StoredResponse(200, {}, b"a secret", "case"), "caller")
     (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
-    assert tuple(row) == (key_rows.APPLIED, None)
+    assert tuple(row) == (APPLIED, None)
     with pytest.raises(Conflict, match="answer was not kept"):
         await claims.take("key", "request")
 
@@ -215,7 +217,7 @@ async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(cl
     """Its response is not stored, and it cannot change anything afterwards."""
     claim = await claims.take("key", "request", "case")
     async with database.transaction() as tx:
-        await key_rows.erase_case_responses(tx, "case")
+        await erase_case_responses(tx, "case")
     await claims.keep(claim, StoredResponse(200, {}, b"a secret"), "caller")
     with pytest.raises(Conflict):
         await changes.make(claim)
@@ -260,7 +262,7 @@ async def test_responses_about_no_case_are_erased_by_a_text(database):
             pass
         await claims.keep(claim, StoredResponse(200, {}, body, case_id), "caller")
     async with database.transaction() as tx:
-        await key_rows.erase_responses_naming(tx, "zaphod", [])
+        await erase_responses_naming(tx, "zaphod", [])
     for key in ("other", "of a case"):
         assert isinstance(await claims.take(key, "request"), StoredResponse)
     with pytest.raises(Conflict, match="taken effect"):

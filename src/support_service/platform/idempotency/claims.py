@@ -7,19 +7,56 @@ is still running, only the current owner can mark it, so the two cannot both com
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+
+import pydantic_core
+import sqlalchemy as sa
 
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.core.ids import new_id
 from support_service.platform.background import run_every, run_in_background
-from support_service.platform.database import Database
+from support_service.platform.database import Database, Transaction
+from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.database.statements import delete_in_batches
-from support_service.platform.idempotency import key_rows
+from support_service.platform.database.tables import idempotency_keys
+
+_K = idempotency_keys.c
+CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
+NO_OWNER = ""  # the owner of a claim whose response must not be stored
+
+INSERT_CLAIM = insert_if_new(idempotency_keys)
+LOCK = (
+    sa.select(_K.request, _K.until, _K.state, _K.created_at, _K.status, _K.headers, _K.body, _K.case_id)
+    .where(_K.id == sa.bindparam("key"))
+    .with_for_update()
+)
+_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
+MARK_APPLIED = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
+RENEW = _OWNED.values(until=sa.bindparam("later"))
+RELEASE = idempotency_keys.delete().where(
+    _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
+)
+LARGE_BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0).label("bytes")).where(
+    _K.large_response_of == sa.bindparam("caller")
+)
+_OLDEST = (
+    sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
+)
+DELETE_EXPIRED = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
+NO_RESPONSE = {"status": None, "headers": None, "body": None, "large_response_of": None}
+CLEARED = {"state": APPLIED, "until": _K.created_at, **NO_RESPONSE}  # of a key whose response is erased
+ABOUT_NO_CASE = (
+    sa.select(_K.id, _K.body)
+    .where(_K.case_id.is_(None), _K.state == DONE, _K.body.is_not(None), _K.id > sa.bindparam("after"))
+    .order_by(_K.id)
+    .limit(sa.literal_column("100"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +80,11 @@ class IdempotencyClaim:
     key: str
     owner: str
     case_id: str | None = None
+
+    @property
+    def owned(self) -> dict[str, Any]:
+        """The parameters of statements that change the key only while this claim owns it."""
+        return {"key": self.key, "me": self.owner}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +141,35 @@ class IdempotencyService:
             "request": request,
             "owner": claim.owner,
             "until": now + self._timings.claim_lease,
-            "state": key_rows.CLAIMED,
+            "state": CLAIMED,
             "created_at": now,
             "case_id": case_id,
         }
         async with self._database.transaction() as tx:
-            if await key_rows.insert_claim(tx, row):
+            if await tx.execute(INSERT_CLAIM, row):
                 return claim
-            stored = await key_rows.lock_key(tx, key)
+            stored = await tx.fetch_one(LOCK, {"key": key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
             if stored.created_at > now - self._timings.retention:
                 if stored.request != request:
                     raise key_reused_error()
-                if stored.state == key_rows.DONE and stored.status is not None:
+                if stored.state == DONE and stored.status is not None:
                     return StoredResponse(stored.status, stored.headers or {}, stored.body or b"", stored.case_id)
                 if stored.until > now:
                     raise key_in_use_error()
-                if stored.state == key_rows.APPLIED:
+                if stored.state == APPLIED:
                     raise Conflict(
                         "idempotency_answer_lost",
                         "This request has taken effect, but its answer was not kept; read the case to see what is.",
                     )
-            await key_rows.take_over(tx, row)
+            await tx.execute(idempotency_keys.update().where(_K.id == key).values(row | NO_RESPONSE))
         return claim
 
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await key_rows.renew(tx, claim.key, claim.owner, utc_now() + self._timings.claim_lease)
+            await tx.execute(RENEW, claim.owned | {"later": utc_now() + self._timings.claim_lease})
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
@@ -143,32 +185,55 @@ class IdempotencyService:
         size = len(response.body)
         large = size > self._timings.large_body_bytes
         async with self._database.transaction() as tx:
-            stored = await key_rows.large_bytes_of(tx, caller) if large else 0
-            if size > self._timings.max_body_bytes or stored + size > self._timings.max_large_bytes_per_caller:
-                await key_rows.store_response(tx, claim.key, claim.owner, state=key_rows.APPLIED, until=utc_now())
-                return
-            await key_rows.store_response(
-                tx,
-                claim.key,
-                claim.owner,
-                state=key_rows.DONE,
-                status=response.status,
-                headers=dict(response.headers),
-                body=response.body,
-                large_response_of=caller if large else None,
-            )
+            row = await tx.fetch_one(LARGE_BYTES, {"caller": caller}) if large else None
+            stored = int(row.bytes) if row else 0
+            answer: dict[str, Any] = {"state": APPLIED, "until": utc_now()}
+            if size <= self._timings.max_body_bytes and stored + size <= self._timings.max_large_bytes_per_caller:
+                answer = {
+                    "state": DONE,
+                    "status": response.status,
+                    "headers": dict(response.headers),
+                    "body": response.body,
+                    "large_response_of": caller if large else None,
+                }
+            await tx.execute(_OWNED.values(answer), claim.owned)
 
     async def release(self, claim: IdempotencyClaim) -> None:
         """Delete a claim whose request has had no effect, so that its key can be used again."""
         async with self._database.transaction() as tx:
-            await key_rows.release(tx, claim.key, claim.owner)
+            await tx.execute(RELEASE, claim.owned)
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
         before, batch_size = utc_now() - self._timings.retention, self._timings.cleanup_batch_size
-        await delete_in_batches(self._database, lambda tx: key_rows.delete_expired(tx, before, batch_size), batch_size)
+        oldest = {"before": before, "count": batch_size}
+        await delete_in_batches(self._database, lambda tx: tx.execute(DELETE_EXPIRED, oldest), batch_size)
 
 
 def key_in_use_error() -> Conflict:
     """Return the error for a key whose claim another request holds."""
     return Conflict("idempotency_key_in_use", "The same request is in progress; try again in a moment.")
+
+
+async def erase_case_responses(tx: Transaction, case_id: str) -> None:
+    """Delete the stored responses about a case, and do not let requests in progress store theirs.
+
+    Applied keys stay applied. Claims without effect lose their owner, and may be retried when they expire.
+    """
+    of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
+    await tx.execute(of_case)
+    await tx.execute(of_case.where(_K.state != CLAIMED).values(CLEARED))
+
+
+async def erase_responses_naming(tx: Transaction, text: str, members: Collection[tuple[str, str]]) -> None:
+    """Delete the stored responses that are about no case and have a text, in any case, or one of the JSON members.
+
+    Their keys stay applied.
+    """
+    after, sought = "", pydantic_core.to_json(text).strip(b'"').lower()
+    named = [pydantic_core.to_json({name: value})[1:-1] for name, value in members]
+    while page := await tx.fetch_all(ABOUT_NO_CASE, {"after": after}):
+        after = page[-1].id
+        for row in page:
+            if sought in row.body.lower() or any(member in row.body for member in named):
+                await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.platform.database import ContendedRow, Database, Transaction
-from support_service.platform.idempotency import key_rows
-from support_service.platform.idempotency.claims import IdempotencyClaim, key_in_use_error
+from support_service.platform.idempotency.claims import MARK_APPLIED, IdempotencyClaim, key_in_use_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class UnitOfWork:
         case_id = claim.case_id
         if self._case_ids and case_id not in self._case_ids:
             case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
-        if not await key_rows.mark_applied(self.tx, claim.key, claim.owner, case_id):
+        if not await self.tx.execute(MARK_APPLIED, claim.owned | {"case": case_id}):
             raise key_in_use_error()
 
 
