@@ -86,13 +86,12 @@ async def test_age_of_the_token_file(tmp_path):
     path = tmp_path / "tokens.json"
     path.write_text('{"tokens": []}')
     verifier = FileTokenVerifier(path, clock=lambda: now[0])
-    await verifier.open()
-    now[0] += 30
-    assert verifier.age == 30
-    await verifier.reload_if_changed()
-    assert verifier.age == 0
-    path.write_text("not JSON")
-    now[0] += 900
-    await verifier.reload_if_changed()
-    assert (verifier.age, verifier.fault) == (900, "tokens_unavailable")
-    await verifier.close()
+    async with verifier.running():
+        now[0] += 30
+        assert verifier.age == 30
+        await verifier.reload_if_changed()
+        assert verifier.age == 0
+        path.write_text("not JSON")
+        now[0] += 900
+        await verifier.reload_if_changed()
+        assert (verifier.age, verifier.fault) == (900, "tokens_unavailable")

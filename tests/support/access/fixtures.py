@@ -1,6 +1,7 @@
 """A JWT issuer with keys, a JWKS server, and tokens that tests sign."""
 
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cache
 
@@ -8,9 +9,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import generate_key
 
-from support_service.platform.access.jwt import JwtRequirements, JwtVerifier
-from support_service.platform.access.keys import create_key_source
+from support_service.platform.access.jwt import JwtVerifier
+from support_service.platform.access.keys import open_key_source
 from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
+from support_service.platform.settings.process import AccessSettings
 from tests.support.calls import GENEROUS_TIMEOUT
 from tests.support.upstream import Upstream
 from tests.support.upstream_faults import huge
@@ -92,6 +94,12 @@ def write_token(path, name, **fields):
     return token
 
 
+def jwt_settings(algorithms=("RS256", "ES256", "EdDSA"), **requirements):
+    """Return the settings of a service that requires JWTs of the issuer; names are those after `SUPPORT_JWT_`."""
+    required = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ",".join(algorithms)} | requirements
+    return AccessSettings.of({f"SUPPORT_JWT_{name.upper()}": str(value) for name, value in required.items()})
+
+
 @pytest.fixture
 async def issuer():
     """A running issuer."""
@@ -104,23 +112,16 @@ async def issuer():
 @pytest.fixture
 async def open_verifier(issuer):
     """Open a verifier that reads keys from the issuer, a file or another source; keywords change its options."""
-    opened = []
+    async with AsyncExitStack() as opened:
 
-    async def start(file=None, *, keys=None, options=None, now=time.time, clock=time.monotonic, **requirements):
-        requirements = {"algorithms": ("RS256", "ES256", "EdDSA")} | requirements
-        keys = keys or create_key_source(file or issuer.jwks_location, 6 * GENEROUS_TIMEOUT)
-        verifier = JwtVerifier(
-            keys,
-            JwtRequirements(ISSUER, AUDIENCE, **requirements),
-            required=file is not None,
-            now=now,
-            clock=clock,
-            **options or {},
-        )
-        await verifier.open()
-        opened.append(verifier)
-        return verifier
+        async def start(file=None, *, read=None, options=None, now=time.time, clock=time.monotonic, **requirements):
+            read = read or await opened.enter_async_context(
+                open_key_source(file or issuer.jwks_location, 6 * GENEROUS_TIMEOUT)
+            )
+            settings = jwt_settings(**requirements)
+            verifier = JwtVerifier(read, settings, required=file is not None, now=now, clock=clock, **options or {})
+            await opened.enter_async_context(verifier.keys.running())
+            return verifier
 
-    yield start
-    for each in opened:
-        await each.close()
+        start.close = opened.aclose
+        yield start

@@ -11,7 +11,7 @@ from joserfc.jwk import generate_key
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated, Unavailable
-from support_service.platform.access.keys import create_key_source, parse_key_set
+from support_service.platform.access.keys import open_key_source, parse_key_set
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
@@ -27,28 +27,6 @@ class Clock:
     def __call__(self):
         """Return the seconds."""
         return self.now
-
-
-class RetimedSource:
-    """The issuer's keys, with a timeout that can be shortened while the source is open."""
-
-    def __init__(self, url):
-        self._usual, self._hurried = create_key_source(url, 6 * GENEROUS_TIMEOUT), create_key_source(url, 0.1)
-        self.short_timeout = False
-
-    async def open(self):
-        """Open both clients."""
-        await self._usual.open()
-        await self._hurried.open()
-
-    async def close(self):
-        """Close both clients."""
-        await self._usual.close()
-        await self._hurried.close()
-
-    async def read(self):
-        """Read the keys within the timeout that holds now."""
-        return await (self._hurried if self.short_timeout else self._usual).read()
 
 
 async def refused(jwt, token, kind=Unauthenticated):
@@ -177,28 +155,36 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_known_keys_are_kept_while_the_issuer_fails(issuer, open_verifier, trouble, caplog):
     """Their age grows, and the failure is logged once a minute."""
-    clock, keys = Clock(), RetimedSource(issuer.jwks_location)
-    jwt = await open_verifier(keys=keys, clock=clock)
-    known = issuer.sign()
-    keys.short_timeout = trouble == "a hang"  # the other troubles end before any timeout
-    TROUBLES[trouble](issuer)
-    limit = RateLimitFilter(*LIMITED_LOGGERS)
-    with caplog.at_level(logging.ERROR, logger="support_service"), caplog.filtering(limit):
-        for age in (1, 2):
-            clock.now += 1
-            await jwt.keys.refresh()
-            assert jwt.keys.age == age
-    keys.short_timeout = False
-    assert (await jwt.verify(known)).name == "user-17"
-    (line,) = complaints(caplog, "support_service")
-    prefix, _, reason = line.partition(": ")
-    assert prefix == "SUPPORT_JWT_KEYS can't be loaded"
-    assert len(reason.split()) > 1
-    issuer.heal()
-    issuer.add_key("new", "RSA", 2048)
-    assert (await jwt.verify(issuer.sign("new"))).name == "user-17"
-    assert jwt.keys.age == 0
-    assert "/elsewhere" not in issuer.calls
+    clock, hurried = Clock(), False
+    async with (
+        open_key_source(issuer.jwks_location, 6 * GENEROUS_TIMEOUT) as read_usual,
+        open_key_source(issuer.jwks_location, 0.1) as read_hurried,
+    ):
+
+        async def read():
+            return await (read_hurried if hurried else read_usual)()
+
+        jwt = await open_verifier(read=read, clock=clock)
+        known = issuer.sign()
+        hurried = trouble == "a hang"  # the other troubles end before any timeout
+        TROUBLES[trouble](issuer)
+        limit = RateLimitFilter(*LIMITED_LOGGERS)
+        with caplog.at_level(logging.ERROR, logger="support_service"), caplog.filtering(limit):
+            for age in (1, 2):
+                clock.now += 1
+                await jwt.keys.refresh()
+                assert jwt.keys.age == age
+        hurried = False
+        assert (await jwt.verify(known)).name == "user-17"
+        (line,) = complaints(caplog, "support_service")
+        prefix, _, reason = line.partition(": ")
+        assert prefix == "SUPPORT_JWT_KEYS can't be loaded"
+        assert len(reason.split()) > 1
+        issuer.heal()
+        issuer.add_key("new", "RSA", 2048)
+        assert (await jwt.verify(issuer.sign("new"))).name == "user-17"
+        assert jwt.keys.age == 0
+        assert "/elsewhere" not in issuer.calls
 
 
 async def test_endless_key_response_is_limited(issuer, open_verifier):
@@ -243,7 +229,7 @@ async def test_shutdown_does_not_wait_for_the_issuer(issuer, open_verifier):
     waiting = asyncio.create_task(jwt.verify(issuer.sign(header={"kid": "new"})))
     await eventually(lambda: issuer.waiting == 1)
     async with asyncio.timeout(GENEROUS_TIMEOUT):  # a question is given up after six times that
-        await jwt.close()
+        await open_verifier.close()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], Unauthenticated)
 
 

@@ -15,9 +15,9 @@ from joserfc.jws import JWSRegistry
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.jwt import JwtRequirements, JwtVerifier, _Signatures
+from support_service.platform.access.jwt import JwtVerifier, _Signatures
 from support_service.platform.settings import JWT_ALGORITHMS
-from tests.support.access.fixtures import AUDIENCE, ISSUER, valid_claims
+from tests.support.access.fixtures import AUDIENCE, ISSUER, jwt_settings, valid_claims
 
 KEYS = [
     ("RSA", 2048, "RS256"),
@@ -338,23 +338,14 @@ async def test_non_canonical_base64_signature_is_refused(issuer, open_verifier):
 def test_any_text_is_refused_as_an_invalid_token(parts):
     """No other error is raised."""
     token = ".".join(map(encoded, parts))
-    jwt = JwtVerifier(EmptySource(), JwtRequirements(ISSUER, AUDIENCE, ("RS256",)), required=False)
+    jwt = JwtVerifier(read_nothing, jwt_settings(("RS256",)), required=False)
     with pytest.raises(Unauthenticated):
         asyncio.run(jwt.verify(token))
 
 
-class EmptySource:
-    """A source of no keys."""
-
-    async def open(self):
-        """Do nothing."""
-
-    async def close(self):
-        """Do nothing."""
-
-    async def read(self):
-        """Return a set without a key."""
-        return b'{"keys": []}'
+async def read_nothing():
+    """Return a set without a key."""
+    return b'{"keys": []}'
 
 
 async def test_cache_of_verified_tokens_is_limited(issuer, open_verifier):

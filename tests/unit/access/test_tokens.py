@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,17 +45,16 @@ def add(path):
 @pytest.fixture
 async def tokens(path):
     """Open the file's authenticator with the clock at NOW; a list holds the clock. It looks when a test tells it to."""
-    opened, clock = [], [NOW]
+    clock = [NOW]
+    async with AsyncExitStack() as opened:
 
-    async def start():
-        opened.append(FileTokenVerifier(path, lambda: clock[0], AccessTimings(token_file_check_interval=3600)))
-        await opened[-1].open()
-        return opened[-1]
+        async def start():
+            tokens = FileTokenVerifier(path, lambda: clock[0], AccessTimings(token_file_check_interval=3600))
+            await opened.enter_async_context(tokens.running())
+            return tokens
 
-    start.clock = clock
-    yield start
-    for each in opened:
-        await each.close()
+        start.clock = clock
+        yield start
 
 
 async def refusal(authenticator, token):
@@ -166,7 +166,7 @@ async def test_missing_token_file_stops_the_start(path, content):
         path.parent.mkdir()
         path.write_text(content)
     with pytest.raises(Unavailable) as refused:
-        await FileTokenVerifier(path).open()
+        await FileTokenVerifier(path).running().__aenter__()
     assert refused.value.code == "tokens_unavailable"
     assert str(path) in refused.value.detail
     assert "\n" not in refused.value.detail

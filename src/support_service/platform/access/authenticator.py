@@ -42,12 +42,6 @@ class Authenticator(Protocol):
     def fault(self) -> str | None:
         """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
 
-    async def open(self) -> None:
-        """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
-
-    async def close(self) -> None:
-        """Release the resources that `open` acquired."""
-
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that a request's Authorization headers, possibly none, identify.
 
@@ -60,12 +54,6 @@ class AnonymousAuthenticator:
 
     fault = None
 
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
     async def authenticate(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
         return ANONYMOUS
 
@@ -76,12 +64,6 @@ class TokenVerifier(Protocol):
     @property
     def fault(self) -> str | None:
         """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
-
-    async def open(self) -> None:
-        """Load the tokens or keys. Raises Unavailable if they cannot be loaded."""
-
-    async def close(self) -> None:
-        """Release the resources that `open` acquired."""
 
     async def verify(self, token: str) -> Principal:
         """Return the caller that a token identifies.
@@ -100,12 +82,6 @@ class BearerAuthenticator:
     @property
     def fault(self) -> str | None:
         return self._verifier.fault
-
-    async def open(self) -> None:
-        await self._verifier.open()
-
-    async def close(self) -> None:
-        await self._verifier.close()
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that the bearer token identifies, and count the outcome.

@@ -1,8 +1,7 @@
 """Verification of JWTs: signed by a key of the issuer, issued for this service, and not expired (RFC 7519, 8725)."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, cast
 
@@ -15,8 +14,9 @@ from joserfc.util import urlsafe_b64decode
 
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.keys import JwksCache, KeySource, parse_object
+from support_service.platform.access.keys import JwksCache, ReadKeys, parse_object
 from support_service.platform.access.timings import JwksTimings
+from support_service.platform.settings.process import AccessSettings
 
 MAX_CACHED_TOKENS = 10_000  # default number of verified tokens in the cache
 MAX_NAME_LENGTH = 128  # characters
@@ -24,26 +24,13 @@ MAX_ID_LENGTH = 36  # characters of the id of an agent, a customer or a team, as
 MAX_TEAMS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class JwtRequirements:
-    """Requirements for a token. Times are in seconds."""
-
-    issuer: str
-    audience: str
-    algorithms: Sequence[str]
-    leeway: int = 30
-    role_claim: str = "role"
-    subject_claim: str = "sub"
-    teams_claim: str = "teams"
-
-
 class JwtVerifier:
     """A verifier of JWTs. A verified token is cached until it expires or the keys change."""
 
     def __init__(
         self,
-        source: KeySource,
-        requirements: JwtRequirements,
+        read: ReadKeys,
+        settings: AccessSettings,
         *,
         required: bool,
         now: Callable[[], float] = time.time,
@@ -51,16 +38,16 @@ class JwtVerifier:
         timings: JwksTimings = JwksTimings(),
         max_cached_tokens: int = MAX_CACHED_TOKENS,
     ) -> None:
-        self._requirements = requirements
+        self._settings = settings
         self._now = now
         self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
-        self.keys = JwksCache(source, self._verified.clear, required=required, clock=clock, timings=timings)
-        self._signatures = _Signatures(algorithms=requirements.algorithms, strict_check_header=False)
+        self.keys = JwksCache(read, self._verified.clear, required=required, clock=clock, timings=timings)
+        self._signatures = _Signatures(algorithms=settings.jwt_algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
-            requirements.leeway,
-            iss={"essential": True, "value": requirements.issuer},
-            aud={"essential": True, "value": requirements.audience},
+            settings.jwt_leeway,
+            iss={"essential": True, "value": settings.jwt_issuer or ""},
+            aud={"essential": True, "value": settings.jwt_audience or ""},
             exp={"essential": True},
             sub={"essential": True},
         )
@@ -68,17 +55,6 @@ class JwtVerifier:
     @property
     def fault(self) -> str | None:
         return self.keys.fault
-
-    async def open(self) -> None:
-        """Read the keys, and start to refresh them in the background.
-
-        Raises Unavailable if keys are required and cannot be loaded.
-        """
-        await self.keys.open()
-
-    async def close(self) -> None:
-        """Stop refreshing the keys."""
-        await self.keys.close()
 
     async def verify(self, token: str) -> Principal:
         """Return the caller that the token identifies.
@@ -106,7 +82,7 @@ class JwtVerifier:
         except ValueError as failure:
             raise _invalid("It is not a JWT.") from failure
         algorithm, key_id = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in self._requirements.algorithms:
+        if not isinstance(algorithm, str) or algorithm not in self._settings.jwt_algorithms:
             raise _invalid("Its algorithm is not allowed.")
         if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
             raise _invalid("Its header has an unsupported parameter.")
@@ -123,16 +99,16 @@ class JwtVerifier:
             raise _invalid(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
             raise _invalid("Its signature or format is invalid.") from failure
-        return self._caller(claims), claims["exp"] + self._requirements.leeway
+        return self._caller(claims), claims["exp"] + self._settings.jwt_leeway
 
     def _caller(self, claims: Mapping[str, Any]) -> Principal:
-        requirements = self._requirements
-        role = claims.get(requirements.role_claim)
+        settings = self._settings
+        role = claims.get(settings.jwt_role_claim)
         if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
             role = role[0]
         if role not in ROLES:
-            raise _invalid(f"Its claim {requirements.role_claim!r} must be one of {', '.join(ROLES)}.")
-        subject, teams = claims.get(requirements.subject_claim), claims.get(requirements.teams_claim, [])
+            raise _invalid(f"Its claim {settings.jwt_role_claim!r} must be one of {', '.join(ROLES)}.")
+        subject, teams = claims.get(settings.jwt_subject_claim), claims.get(settings.jwt_teams_claim, [])
         if not _is_text(claims["sub"], MAX_NAME_LENGTH):
             raise _invalid(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
         if not (
@@ -141,12 +117,12 @@ class JwtVerifier:
             else subject is None or _is_text(subject, MAX_NAME_LENGTH)
         ):
             raise _invalid(
-                f"Its claim {requirements.subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
+                f"Its claim {settings.jwt_subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
             )
         if not (
             isinstance(teams, list) and len(teams) <= MAX_TEAMS and all(_is_text(each, MAX_ID_LENGTH) for each in teams)
         ):
-            raise _invalid(f"Its claim {requirements.teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
+            raise _invalid(f"Its claim {settings.jwt_teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
         return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
 
 

@@ -8,10 +8,11 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import aiohttp
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -41,95 +42,58 @@ log = logging.getLogger(__name__)
 
 
 class KeySourceError(Exception):
-    """The document cannot be loaded; the message gives the reason."""
+    """The document with the keys cannot be read. The message gives the reason."""
 
 
-class KeySource(Protocol):
-    """The interface of sources of the document with the keys."""
-
-    async def open(self) -> None:
-        """Acquire the resources for reading."""
-
-    async def close(self) -> None:
-        """Release the resources that `open` acquired."""
-
-    async def read(self) -> bytes:
-        """Return the current document. Raises KeySourceError."""
+ReadKeys = Callable[[], Awaitable[bytes]]
+"""A function that returns the current document with the keys, or raises KeySourceError."""
 
 
-def create_key_source(
-    location: str, timeout: float = HTTP_TIMEOUT, trace_configs: Sequence[aiohttp.TraceConfig] = ()
-) -> KeySource:
-    """Return the source for an HTTP URL or a file path; `timeout` in seconds and `trace_configs` are for HTTP."""
-    return (
-        HttpKeySource(location, timeout, trace_configs)
-        if re.match(r"https?://", location)
-        else FileKeySource(Path(location))
-    )
+@asynccontextmanager
+async def open_key_source(
+    location: str, seconds: float = HTTP_TIMEOUT, trace_configs: Sequence[aiohttp.TraceConfig] = ()
+) -> AsyncIterator[ReadKeys]:
+    """Open what reads the keys at an HTTP URL, within `seconds`, or at a file path; `trace_configs` are for HTTP."""
+    if not re.match(r"https?://", location):
+        yield partial(_read_file, Path(location))
+        return
+    async with aiohttp.ClientSession(
+        connector=LimitedConnector(),
+        timeout=aiohttp.ClientTimeout(total=seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=list(trace_configs),
+    ) as session:
+        yield partial(_read_url, session, location)
 
 
-class FileKeySource:
-    """A source that reads a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def read(self) -> bytes:
-        """Return the file's content. Raises KeySourceError."""
-        try:
-            return await asyncio.to_thread(self._path.read_bytes)
-        except OSError as failure:
-            raise KeySourceError(f"{self._path}: {failure.strerror}") from failure
+async def _read_file(path: Path) -> bytes:
+    try:
+        return await asyncio.to_thread(path.read_bytes)
+    except OSError as failure:
+        raise KeySourceError(f"{path}: {failure.strerror}") from failure
 
 
-class HttpKeySource:
-    """A source that reads an HTTP URL. It follows no redirects, because only the configured URL is trusted."""
+async def _read_url(session: aiohttp.ClientSession, url: str) -> bytes:
+    """Return the response body, of at most MAX_JWKS_BYTES.
 
-    def __init__(self, url: str, timeout: float, trace_configs: Sequence[aiohttp.TraceConfig] = ()) -> None:
-        self._url = url
-        self._trace_configs = list(trace_configs)
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Create the HTTP client."""
-        self._session = aiohttp.ClientSession(
-            connector=LimitedConnector(),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=self._trace_configs,
-        )
-
-    async def close(self) -> None:
-        """Close the HTTP client."""
-        if self._session is not None:  # pragma: no branch - else it was never opened
-            await self._session.close()
-
-    async def read(self) -> bytes:
-        """Return the response body, of at most MAX_JWKS_BYTES. Raises KeySourceError."""
-        assert self._session is not None  # noqa: S101 - callers call `open` first
-        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
-        try:
-            async with self._session.get(self._url, allow_redirects=False, headers=headers) as response:
-                if response.status != 200:  # noqa: PLR2004 - HTTP's OK
-                    raise KeySourceError(f"the response has status {response.status}")
-                body = bytearray()
-                async for block in response.content.iter_any():
-                    body += block
-                    if len(body) > MAX_JWKS_BYTES:
-                        response.close()
-                        raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
-                return bytes(body)
-        except TimeoutError as failure:
-            raise KeySourceError(f"no response within {self._timeout.total:g} s") from failure
-        except (aiohttp.ClientError, OSError) as failure:
-            raise KeySourceError(describe_client_error(failure)) from failure
+    Redirects are not followed, because only the configured URL is trusted.
+    """
+    headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+    try:
+        async with session.get(url, allow_redirects=False, headers=headers) as response:
+            if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+                raise KeySourceError(f"the response has status {response.status}")
+            body = bytearray()
+            async for block in response.content.iter_any():
+                body += block
+                if len(body) > MAX_JWKS_BYTES:
+                    response.close()
+                    raise KeySourceError(f"the response has more than {MAX_JWKS_BYTES} bytes")
+            return bytes(body)
+    except TimeoutError as failure:
+        raise KeySourceError(f"no response within {session.timeout.total:g} s") from failure
+    except (aiohttp.ClientError, OSError) as failure:
+        raise KeySourceError(describe_client_error(failure)) from failure
 
 
 class KeySet:
@@ -258,14 +222,14 @@ class JwksCache:
 
     def __init__(
         self,
-        source: KeySource,
+        read: ReadKeys,
         changed: Callable[[], Any],
         *,
         required: bool,
         clock: Callable[[], float] = time.monotonic,
         timings: JwksTimings = JwksTimings(),
     ) -> None:
-        self._source = source
+        self._read_document = read
         self._changed = changed
         self._required = required
         self._clock = clock
@@ -275,7 +239,6 @@ class JwksCache:
         self._next_unknown_key_refresh = clock()  # when an unknown key may next cause a refresh
         self._refreshing: asyncio.Task[None] | None = None
         self._last_error = ""
-        self._background = AsyncExitStack()
 
     @property
     def age(self) -> float:
@@ -287,26 +250,23 @@ class JwksCache:
         """The problem code of the last attempt to read the keys, or None if it succeeded."""
         return "keys_unavailable" if self._last_error else None
 
-    async def open(self) -> None:
-        """Read the keys, and start to refresh them in the background.
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read the keys, and refresh them in the background during a `with` block.
 
         Raises Unavailable if keys are required and cannot be loaded.
         """
-        await self._source.open()
-        self._background.push_async_callback(self._source.close)
         await self.refresh()
         if self._required and not self._keys:
-            await self.close()
             reason = self._last_error or "it contains no usable key"
             raise Unavailable("keys_unavailable", f"SUPPORT_JWT_KEYS can't be loaded: {reason}")
-        await self._background.enter_async_context(run_in_background(self._refresh_periodically()))
-
-    async def close(self) -> None:
-        """Stop refreshing the keys, and close the source."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.wait({self._refreshing})
-        await self._background.aclose()
+        async with run_in_background(self._refresh_periodically()):
+            try:
+                yield
+            finally:
+                if self._refreshing is not None:
+                    self._refreshing.cancel()
+                    await asyncio.wait({self._refreshing})
 
     async def find(self, key_id: str | None, algorithm: str) -> Key | None:
         """Return the key that may have signed with this key id and algorithm, or None.
@@ -338,7 +298,7 @@ class JwksCache:
 
     async def _read(self) -> None:
         try:
-            document = await self._source.read()
+            document = await self._read_document()
             keys = await asyncio.to_thread(parse_key_set, document)
         except (KeySourceError, ValueError) as failure:
             reason = str(failure) if isinstance(failure, KeySourceError) else f"it can't be parsed: {failure}"

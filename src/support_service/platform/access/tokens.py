@@ -12,8 +12,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -70,7 +70,6 @@ class FileTokenVerifier:
         self._last_error = ""
         self._checked_at = clock()  # when the file was last read, or found to be unchanged
         self._clock = clock
-        self._background = AsyncExitStack()
 
     @property
     def age(self) -> float:
@@ -81,15 +80,13 @@ class FileTokenVerifier:
     def fault(self) -> str | None:
         return "tokens_unavailable" if self._last_error else None
 
-    async def open(self) -> None:
-        """Read the file, and start to check it for changes. Raises Unavailable if it cannot be loaded."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read the file, and check it for changes during a `with` block. Raises Unavailable if it cannot be loaded."""
         await asyncio.to_thread(self._load)
         checks = run_every(self._timings.token_file_check_interval, self.reload_if_changed, "Checking the token file")
-        await self._background.enter_async_context(run_in_background(checks))
-
-    async def close(self) -> None:
-        """Stop checking the file for changes."""
-        await self._background.aclose()
+        async with run_in_background(checks):
+            yield
 
     async def verify(self, token: str) -> Principal:
         """Return the caller of a token. Raises Unauthenticated for an unknown, revoked or expired token."""
