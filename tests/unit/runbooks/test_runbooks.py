@@ -39,7 +39,7 @@ FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged eng
     ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
     VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
 }
-LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff")
+LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff", "every")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
