@@ -117,4 +117,4 @@ def _default(default: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(PAGE, page(), __doc__))
+    sys.exit(write_or_check(__doc__, {PAGE: page()}))

@@ -116,4 +116,4 @@ def _stored() -> Iterator[Sequence[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(PAGE, page(), __doc__))
+    sys.exit(write_or_check(__doc__, {PAGE: page()}))

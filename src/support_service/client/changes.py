@@ -1,6 +1,6 @@
-"""The stream of changes: what it yields, and how it goes on after a broken connection."""
+"""The stream of changes: what it yields, its format, and how it goes on after a broken connection."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,16 +8,14 @@ import aiohttp
 from pydantic import Field, ValidationError
 
 from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
-from support_service.client.cases import CASES
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
-from support_service.client.event_stream import EventParser, ServerSentEvent
 from support_service.client.operations import Operations
 from support_service.client.retries import NEVER, Attempts
 from support_service.client.transport import Request
-from support_service.core.domain.case_vocabulary import PresenceState
 from support_service.core.errors import SupportError
 
 STREAM = ("support", "stream")
+MAX_LINE_BYTES = 16 * 1024 * 1024  # bytes of one line; more is not an event of the service
 RESYNC, PRESENCE = "resync", "presence"
 
 
@@ -56,8 +54,57 @@ class Resync:
 StreamItem = Change | Presence | Resync
 
 
+@dataclass(slots=True)
+class ServerSentEvent:
+    """An event; `id` is None if it has none, `retry` is in seconds."""
+
+    event: str = "message"
+    data: str = ""
+    id: str | None = None
+    retry: float | None = None
+
+
+class EventParser:
+    """Splits the bytes of a stream into events. Comments and unknown fields are left out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._event = ServerSentEvent()
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        """Yield the events that are complete. Raises UnexpectedAnswer if a line is too long."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise UnexpectedAnswer("unexpected_answer", "a line of the stream is too long")
+        for line in lines:
+            if event := self._read(line.removesuffix(b"\r").decode(errors="replace")):
+                yield event
+
+    def _read(self, line: str) -> ServerSentEvent | None:
+        if not line:
+            return self._finish()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event.event = value
+        elif name == "id" and "\0" not in value:
+            self._event.id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self._event.retry = int(value) / 1000
+        return None
+
+    def _finish(self) -> ServerSentEvent | None:
+        """Return the event that an empty line ends, unless only comments were before it."""
+        finished, self._event = self._event, ServerSentEvent()
+        finished.data, self._data = "\n".join(self._data), []
+        return None if finished == ServerSentEvent() else finished
+
+
 class StreamOperations(Operations):
-    """The stream of changes, and the presence that it shows to others."""
+    """The stream of changes."""
 
     async def stream(
         self, *, after: str | None = None, give_up_after: float | None = None
@@ -94,10 +141,6 @@ class StreamOperations(Operations):
             async for chunk in response.content.iter_any():
                 for event in parser.feed(chunk):
                     yield event
-
-    async def put_presence(self, case_id: str, state: PresenceState) -> None:
-        """Tell other agents for 15 s that the caller has a case open, or writes a message."""
-        await self._write("PUT", *CASES, case_id, "presence", body={"state": state})
 
 
 def _item(event: ServerSentEvent, position: str | None) -> StreamItem | None:

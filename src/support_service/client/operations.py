@@ -3,11 +3,12 @@
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import pydantic_core
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from support_service.cases.model.vocabulary import format_duration
@@ -41,14 +42,23 @@ class Operations:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def _read(self, model: type[Model], *path: str, **query: object) -> Model:
+    async def _read(self, model: type[Model], path: tuple[str, ...], **query: object) -> Model:
         """Get an object. Query parameters are in snake_case; parameters that are None are left out."""
         return parse(model, await self._transport.send(Request("GET", path, json_members(query))))
+
+    async def _read_list(self, model: type[Model], path: tuple[str, ...]) -> list[Model]:
+        """Get a list of objects."""
+        answer = await self._transport.send(Request("GET", path))
+        try:
+            return _list_of(model).validate_json(answer.body)
+        except ValueError as failure:
+            raise UnexpectedAnswer("unexpected_answer", f"the answer is no list of {model.__name__}") from failure
 
     async def _write(
         self,
         method: str,
-        *path: str,
+        path: tuple[str, ...],
+        *,
         body: object = None,
         content_type: str = JSON,
         version: int | None = None,
@@ -66,12 +76,16 @@ class Operations:
         cursor = None
         while True:
             page = await read(cursor)
-            for item in page.items:
-                forget_version(item)
+            for item in forget_versions(page.items):
                 yield item
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+
+@cache
+def _list_of(model: type[Model]) -> TypeAdapter[list[Model]]:
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def write_headers(version: int | None, key: str | None) -> dict[str, str]:
@@ -96,16 +110,22 @@ def parse(model: type[Model], answer: Answer) -> Model:
     return parsed
 
 
-def forget_version(item: object) -> None:
-    """Set the version of an item of a list to 0 if the list does not have it."""
-    field = type(item).model_fields.get("version") if isinstance(item, BaseModel) else None
-    if field is not None and field.exclude:
-        setattr(item, "version", UNKNOWN_VERSION)  # noqa: B010 - not every model has one
+def forget_versions(items: Sequence[Item]) -> Sequence[Item]:
+    """Set the version of items of a list to 0 if the list does not have it."""
+    for item in items:
+        field = type(item).model_fields.get("version") if isinstance(item, BaseModel) else None
+        if field is not None and field.exclude:
+            setattr(item, "version", UNKNOWN_VERSION)  # noqa: B010 - not every model has one
+    return items
 
 
-def json_members(fields: Mapping[str, object]) -> dict[str, Any]:
-    """Return fields by the names that they have in JSON, and durations as the service reads them."""
+def json_members(fields: Mapping[str, object], *nested: str) -> dict[str, Any]:
+    """Return fields by the names that they have in JSON, also those of nested ones, and durations as they are read."""
     return {
-        to_camel(name): format_duration(value) if isinstance(value, timedelta) else value
+        to_camel(name): json_members(value)
+        if name in nested and isinstance(value, Mapping)
+        else format_duration(value)
+        if isinstance(value, timedelta)
+        else value
         for name, value in fields.items()
     }

@@ -1,40 +1,28 @@
-"""Fields that operations take as keywords, in snake_case. A test compares them with the models of the service."""
+"""Fields that methods take as keywords, in snake_case.
+
+`make generate` writes this module.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Required, TypedDict
 
 from support_service.cases.clocks.policy import PolicyCalendar, PolicyMatch, PolicyTargets
-from support_service.cases.model.vocabulary import CaseSort, LinkKind
+from support_service.cases.model.vocabulary import CaseSort
 from support_service.core.domain.case_vocabulary import AuthorType, Priority, Status
 
-__all__ = [
-    "CaseChangeFields",
-    "CaseFilterFields",
-    "CaseReadOptions",
-    "ClosingFields",
-    "LinkKind",
-    "MacroFields",
-    "NewCaseFields",
-    "NewMessageFields",
-    "PolicyFields",
-    "ViewChangeFields",
-    "Visibility",
-]
-
-JsonObject = Mapping[str, Any]
 Visibility = Literal["public", "internal"]
 
 
 class NewMessageFields(TypedDict, total=False):
-    """A message to add. A `visibility` of `internal` hides it from customers."""
+    """A message to add to a case."""
 
     author_type: Required[AuthorType]
     message: Required[str]
     attachment_uri: str | None
     attachment_ids: Sequence[str]
     sentiment: str | None
-    metadata: JsonObject | None
+    metadata: Mapping[str, Any] | None
     visibility: Visibility
     external_id: str | None
     sent_at: datetime | None
@@ -44,47 +32,47 @@ class NewCaseFields(TypedDict, total=False):
     """A case to open."""
 
     subject: Required[str]
-    channel: Required[str]
     description: str | None
     customer_id: str | None
+    channel: Required[str]
     priority: Priority
     assigned_agent_id: str | None
     team: str | None
-    context: Sequence[JsonObject]
+    context: Sequence[Mapping[str, Any]]
     tags: Sequence[str]
-    initial_message: NewMessageFields | None
     external_id: str | None
     sent_at: datetime | None
+    initial_message: NewMessageFields | None
 
 
 class CaseChangeFields(TypedDict, total=False):
-    """Changes of a case. Fields that are left out stay as they are; None clears a description, an agent or a team."""
+    """Changes of a case; omitted fields stay unchanged."""
 
     subject: str
     description: str | None
     priority: Priority
     assigned_agent_id: str | None
     team: str | None
-    context: Sequence[JsonObject]
+    context: Sequence[Mapping[str, Any]]
     tags: Sequence[str]
     status: Status
 
 
 class ClosingFields(TypedDict, total=False):
-    """The last message of a case that is closed, and its agent."""
+    """An optional last message and an optional agent for a case that is closed."""
 
     message: str | None
     author_type: AuthorType
     attachment_uri: str | None
     attachment_ids: Sequence[str]
     sentiment: str | None
-    metadata: JsonObject | None
+    metadata: Mapping[str, Any] | None
     visibility: Visibility
     assigned_agent_id: str | None
 
 
 class CaseFilterFields(TypedDict, total=False):
-    """Which cases to list, and in which order; every filter must hold. Agent or team `none`: cases without one."""
+    """Which cases to list, and in which order; every filter given must hold."""
 
     status: Status | Sequence[Status] | None
     customer_id: str | None
@@ -104,16 +92,16 @@ class CaseFilterFields(TypedDict, total=False):
 
 
 class CaseReadOptions(TypedDict, total=False):
-    """Which parts of a case to read."""
+    """The query of a case: whether to collect its timeline, or which part of the conversation to return."""
 
     include_timeline: bool
-    include_linked: bool
     messages_after: str | None
     messages_limit: int | None
+    include_linked: bool
 
 
 class ViewChangeFields(TypedDict, total=False):
-    """Changes of a saved view. `query` replaces all its filters; a team of None makes it the caller's own."""
+    """Changes of a saved view; omitted fields stay unchanged."""
 
     name: str
     query: CaseFilterFields
@@ -121,7 +109,7 @@ class ViewChangeFields(TypedDict, total=False):
 
 
 class MacroFields(TypedDict, total=False):
-    """What a macro has besides its name."""
+    """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
 
     text: Required[str]
     status: Status | None
@@ -129,7 +117,7 @@ class MacroFields(TypedDict, total=False):
 
 
 class PolicyFields(TypedDict, total=False):
-    """What a service level policy has besides its name. Without a calendar all of the time counts."""
+    """The content of a policy."""
 
     match: PolicyMatch
     targets: Required[PolicyTargets]

@@ -1,33 +1,29 @@
-"""The client of the API: one method for each of its operations."""
+"""The client of the API: its operations, and what needs more than one request or another answer than a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
+import pydantic_core
 
-from support_service.client.agent_work import AgentWorkOperations
-from support_service.client.attachments import AttachmentOperations
-from support_service.client.audit import AuditOperations
-from support_service.client.cases import CaseOperations
+from support_service.api.models.service import Accepted, Ready
+from support_service.cases.model.case import Case, CaseLink, CaseSummary
+from support_service.cases.model.vocabulary import LinkKind
+from support_service.client.api_operations import ApiOperations
 from support_service.client.changes import StreamOperations
-from support_service.client.on_call import OnCallOperations
-from support_service.client.retries import ClientTimings
-from support_service.client.service import ServiceOperations
-from support_service.client.service_levels import ServiceLevelOperations
-from support_service.client.transport import Token, Transport
+from support_service.client.errors import UnexpectedAnswer, VersionConflict
+from support_service.client.files import FileOperations
+from support_service.client.operations import JSON, parse
+from support_service.client.parameters import CaseChangeFields
+from support_service.client.retries import Attempts, ClientTimings
+from support_service.client.transport import Request, Token, Transport
+
+CLOUD_EVENT = "application/cloudevents+json"
+NOT_READY = 503  # the status of an answer that says what is not ready
 
 
-class SupportClient(
-    CaseOperations,
-    AttachmentOperations,
-    AgentWorkOperations,
-    ServiceLevelOperations,
-    AuditOperations,
-    OnCallOperations,
-    StreamOperations,
-    ServiceOperations,
-):
+class SupportClient(ApiOperations, FileOperations, StreamOperations):
     """A client of one service.
 
     Every method raises a SupportError of its kind if the service refuses the call, and after the last attempt. Reads
@@ -62,3 +58,69 @@ class SupportClient(
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+    async def update_case(self, case_id: str, change: Callable[[Case], CaseChangeFields | None]) -> CaseSummary:
+        """Change a case to what `change` returns for it; None or no fields change nothing.
+
+        If another caller changes the case meanwhile, it is read again and `change` is called again.
+        """
+        attempts = Attempts(self._transport.timings)
+        while True:
+            case = await self.get_case(case_id)
+            changes = change(case)
+            if not changes:
+                return case
+            try:
+                return await self.change_case(case_id, version=case.version, **changes)
+            except VersionConflict as conflict:
+                await attempts.wait_after(conflict, repeat=True)
+
+    async def add_link(
+        self,
+        case_id: str,
+        other_case_id: str,
+        kind: LinkKind,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> CaseLink:
+        """Link a case with another one; `kind` says what the case is to the other one."""
+        body = {"kind": kind, "caseId": other_case_id}
+        path = ("support", "cases", case_id, "links")
+        return parse(CaseLink, await self._write("POST", path, body=body, version=version, key=idempotency_key))
+
+    async def send_event(self, event: Mapping[str, Any], *, idempotency_key: str | None = None) -> Accepted:
+        """Send an event of another service: a structured CloudEvent, or the plain payload of older senders."""
+        content_type = CLOUD_EVENT if "specversion" in event else JSON
+        path = ("support", "events")
+        sent = await self._write("POST", path, body=event, content_type=content_type, key=idempotency_key)
+        return parse(Accepted, sent)
+
+    async def readyz(self) -> Ready:
+        """Get whether the service is ready, and the status of each part; a service that is not ready raises nothing."""
+        request = Request("GET", ("readyz",), accepts=frozenset({NOT_READY}))
+        return parse(Ready, await self._transport.send(request))
+
+    async def metrics(self, *, token: Token = None) -> str:
+        """Get all metrics in the text format of Prometheus; `token` is that of `SUPPORT_METRICS_TOKEN`."""
+        return (await self._transport.send(Request("GET", ("metrics",), token=token))).body.decode()
+
+    async def openapi(self) -> dict[str, Any]:
+        """Get the OpenAPI document."""
+        return await self._document("openapi.json")
+
+    async def asyncapi(self) -> dict[str, Any]:
+        """Get the AsyncAPI document, which describes the events."""
+        return await self._document("asyncapi.json")
+
+    async def docs(self) -> str:
+        """Get the description of the API for people, as HTML."""
+        return (await self._transport.send(Request("GET", ("docs",)))).body.decode()
+
+    async def _document(self, name: str) -> dict[str, Any]:
+        answer = await self._transport.send(Request("GET", (name,)))
+        try:
+            document: dict[str, Any] = pydantic_core.from_json(answer.body)
+        except ValueError as failure:
+            raise UnexpectedAnswer("unexpected_answer", f"{name} is not JSON", answer.status) from failure
+        return document

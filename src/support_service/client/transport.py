@@ -1,5 +1,6 @@
 """Requests and answers of the client: addresses, credentials, errors as exceptions, and repeats."""
 
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from yarl import URL
 from support_service import __version__
 from support_service.client.errors import NoAnswer, error_of
 from support_service.client.retries import Attempts, ClientTimings
-from support_service.client.tracing import trace_headers
 from support_service.core.errors import SupportError, UserError
 from support_service.platform.http_client import describe_client_error
 
@@ -127,7 +127,7 @@ class Transport:
     def _headers(self, request: Request) -> dict[str, str]:
         chosen = self._token if request.token is None else request.token
         token = chosen() if callable(chosen) else chosen
-        return self._given | trace_headers() | ({"Authorization": f"Bearer {token}"} if token else {})
+        return self._given | _trace_headers() | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _as_texts(value: object) -> list[str]:
@@ -139,3 +139,14 @@ def _as_texts(value: object) -> list[str]:
     if isinstance(value, bool):
         return [str(value).lower()]
     return [value.isoformat() if isinstance(value, datetime) else str(value)]
+
+
+def _trace_headers() -> dict[str, str]:
+    """Return `traceparent` and others of the current context; none in a program that does not use OpenTelemetry."""
+    if "opentelemetry" not in sys.modules:
+        return {}
+    from opentelemetry import propagate
+
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers

@@ -58,7 +58,7 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: "
 
 
 def _check_case(case_id: str, files: Sequence[Path]) -> None:
-    from support_service.client.uploads import printable
+    from support_service.client.files import printable
 
     if _is_file(case_id):
         raise ValidationFailed(
@@ -79,7 +79,7 @@ def _is_file(text: str) -> bool:
 async def _upload_all(client: "SupportClient", case_id: str, files: Sequence[Path], visibility: "Visibility") -> int:
     """Upload files one after the other, print the URI or the error of each, and return the exit status."""
     from support_service.client import SupportError
-    from support_service.client.uploads import printable
+    from support_service.client.files import printable
 
     failed = 0
     with show_progress("attach", sum(map(_size, files))) as bar:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
+from support_service.api.openapi.document import PATH_PARAMETERS
+from support_service.api.openapi.schemas import example
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
@@ -12,67 +14,40 @@ from support_service.platform.access.tokens import TokenEntry, edit_token_file, 
 from tests.support.calls import form
 
 SUBJECTS = {"agent": "agent-1", "customer": "customer-1"}
-EVENT = {
-    "specversion": "1.0",
-    "id": "e-1",
-    "source": "/fulfillment",
-    "type": "fulfillment.shipment.updated.v1",
-    "data": {"orderId": "ORD-1", "shipmentId": "SHP-1", "status": "in_transit"},
-}
 MESSAGE = {"authorType": "customer", "message": "Hello"}
 PERMISSIONS = {route.operation: route.access for route in ROUTES if route.access != PUBLIC}
-# One valid request for each operation that needs a permission: method, path, keywords.
-REQUESTS = {
-    "open_case": ("POST", "/support/cases", {"json": {"subject": "A parcel", "channel": "email"}}),
-    "list_cases": ("GET", "/support/cases", {}),
-    "count_cases": ("GET", "/support/cases/count", {}),
-    "get_case": ("GET", "/support/cases/{case}?includeTimeline=true", {}),
-    "change_case": ("PATCH", "/support/cases/{case}", {"json": {"priority": "high"}}),
-    "set_status": ("POST", "/support/cases/{case}/status?status=pending", {}),
-    "close_case": ("POST", "/support/cases/{case}/close", {}),
-    "delete_case": ("DELETE", "/support/cases/{case}", {}),
-    "add_message": ("POST", "/support/cases/{case}/messages", {"json": MESSAGE}),
-    "add_link": ("POST", "/support/cases/{case}/links", {"json": {"kind": "related", "caseId": "nobody"}}),
-    "remove_link": ("DELETE", "/support/cases/{case}/links/nobody", {}),
-    "refresh_timeline": ("POST", "/support/cases/{case}/timeline/refresh", {}),
-    "upload": ("POST", "/support/cases/{case}/attachments", None),
-    "list_attachments": ("GET", "/support/cases/{case}/attachments", {}),
-    "download": ("GET", "/support/cases/{case}/attachments/{file}/note.txt", {}),
-    "remove": ("DELETE", "/support/cases/{case}/attachments/{file}", {}),
-    "get_customer": ("GET", "/support/customers/customer-1", {}),
-    "list_audit": ("GET", "/support/cases/{case}/audit", {}),
-    "workload": ("GET", "/support/agents/agent-1/workload", {}),
-    "create_view": ("POST", "/support/views", {"json": {"name": "Urgent", "query": {"priority": "urgent"}}}),
-    "list_views": ("GET", "/support/views", {}),
-    "get_view": ("GET", "/support/views/{view}", {}),
-    "change_view": ("PATCH", "/support/views/{view}", {"json": {"name": "Renamed"}}),
-    "delete_view": ("DELETE", "/support/views/{view}", {}),
-    "get_me": ("GET", "/support/me", {}),
-    "list_macros": ("GET", "/support/macros", {}),
-    "create_macro": ("POST", "/support/macros", {"json": {"name": "new", "text": "Hello"}}),
-    "get_macro": ("GET", "/support/macros/late", {}),
-    "put_macro": ("PUT", "/support/macros/late", {"json": {"text": "Bye"}}),
-    "delete_macro": ("DELETE", "/support/macros/late", {}),
-    "preview_macro": ("POST", "/support/cases/{case}/macros/late/preview", {}),
-    "list_sla_policies": ("GET", "/support/sla-policies", {}),
-    "get_sla_policy": ("GET", "/support/sla-policies/all", {}),
-    "put_sla_policy": ("PUT", "/support/sla-policies/all", {"json": {"targets": {"resolution": "PT9H"}}}),
-    "delete_sla_policy": ("DELETE", "/support/sla-policies/all", {}),
-    "get_oncall": ("GET", "/support/oncall", {}),
-    "set_override": ("PUT", "/support/overrides/payment", {"json": {"reason": "down", "duration": "PT30M"}}),
-    "clear_override": ("DELETE", "/support/overrides/order", {}),
-    "list_dead_letters": ("GET", "/support/dead-letters", {}),
-    "replay_dead_letter": ("POST", "/support/dead-letters/1-0/replay", {}),
-    "drop_dead_letter": ("DELETE", "/support/dead-letters/1-0", {}),
-    "list_deliveries": ("GET", "/support/webhook-deliveries", {}),
-    "replay_delivery": ("POST", "/support/webhook-deliveries/1/replay", {}),
-    "drop_delivery": ("DELETE", "/support/webhook-deliveries/1", {}),
-    "list_audit_log": ("GET", "/support/audit", {}),
-    "verify_audit_log": ("GET", "/support/audit/verification", {}),
-    "follow": ("GET", "/support/stream", {}),
-    "put_presence": ("PUT", "/support/cases/{case}/presence", {"json": {"state": "viewing"}}),
-    "receive_event": ("POST", "/support/events", {"json": EVENT}),
+# Parts of paths: `case`, `file` and `view` are those of a test, and `late` and `all` are made by it.
+IDS = {
+    "case_id": "{case}",
+    "attachment_id": "{file}",
+    "filename": "note.txt",
+    "view_id": "{view}",
+    "customer_id": "customer-1",
+    "agent_id": "agent-1",
+    "macro_name": "late",
+    "policy_name": "all",
 }
+# What is sent in place of the example in the document, which does not fit the callers or the cases of these tests.
+SENT = {
+    "open_case": {"subject": "A parcel", "channel": "email"},
+    "change_case": {"priority": "high"},
+    "set_status": {"status": "pending"},
+    "add_message": MESSAGE,
+    "close_case": {},
+    "create_view": {"name": "Urgent", "query": {"priority": "urgent"}},
+    "change_view": {"name": "Renamed"},
+}
+
+
+def valid_request(route):
+    """Return a valid request for an operation: method, path, keywords. A file is sent without keywords."""
+    ids = {name: IDS.get(name, PATH_PARAMETERS[name].schema["examples"][0]) for name in route.path_parameters}
+    query = "?includeTimeline=true" if route.query and "include_timeline" in route.query.model_fields else ""
+    sent = {} if route.body is None else {"json": SENT.get(route.operation, example(route.body))}
+    return route.method, route.path.format(**ids) + query, None if route.is_upload else sent
+
+
+REQUESTS = {route.operation: valid_request(route) for route in ROUTES if route.access != PUBLIC}
 
 
 class Principals:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.client import UnexpectedAnswer
-from support_service.client.event_stream import MAX_LINE_BYTES, EventParser, ServerSentEvent
+from support_service.client.changes import MAX_LINE_BYTES, EventParser, ServerSentEvent
 
 STREAM = (
     ": a comment\n\n"

@@ -1,31 +1,112 @@
-"""Operations on the files of cases: upload, list, download, remove."""
+"""Files of cases: how they are sent with their SHA-256, and received in blocks."""
 
 import asyncio
 import hashlib
+import mimetypes
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import aiofiles
 import aiohttp
-from pydantic import TypeAdapter
 
 from support_service.cases.model.case import Attachment
-from support_service.client.cases import CASES
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.operations import Operations, parse, write_headers
 from support_service.client.parameters import Visibility
 from support_service.client.retries import Attempts
 from support_service.client.transport import Answer, Request
-from support_service.client.uploads import FileToSend, Progress
 from support_service.core.errors import SupportError
 
-BLOCK_BYTES = 256 * 1024  # bytes of a download at a time
-ATTACHMENTS = TypeAdapter(list[Attachment], config={"defer_build": True})
+BLOCK_BYTES = 256 * 1024  # bytes per write, and of a download at a time
+UNKNOWN_TYPE = "application/octet-stream"
 DAMAGED = "checksum_mismatch"
 
+Progress = Callable[[int, int], object]
+"""Called with the bytes that were sent and their total; after a failed attempt it starts again at 0."""
 
-class AttachmentOperations(Operations):
-    """Operations on the files of cases."""
+
+@dataclass(frozen=True, slots=True)
+class FileToSend:
+    """A file, or bytes, with what is sent beside them; `sha256` is in hex."""
+
+    content: Path | bytes
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    async def prepare(
+        cls, file: str | os.PathLike[str] | bytes, filename: str | None, content_type: str | None
+    ) -> Self:
+        """Return a file with its size and SHA-256. Raises OSError."""
+        content = file if isinstance(file, bytes) else Path(file)
+        size, digest = await asyncio.to_thread(_measure, content)
+        name = filename or ("file" if isinstance(content, bytes) else content.name)
+        kind = content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
+        return cls(content, printable(name) or "file", kind, size, digest)
+
+    def form(self, sent: Progress, failures: list[Exception]) -> aiohttp.MultipartWriter:
+        """Return a form with the file and its checksum; `sent` is called after each block.
+
+        An error of the file, or of `sent`, is added to `failures`: the caller gets it as one of the connection.
+        """
+        form = aiohttp.MultipartWriter("form-data")
+        part = form.append_payload(_SizedBlocks(self._blocks(sent, failures), self.size_bytes, self.content_type))
+        part.set_content_disposition("form-data", quote_fields=False, name="file", filename=self.filename)
+        part.headers["X-Checksum-Sha256"] = self.sha256
+        return form
+
+    async def _blocks(self, sent: Progress, failures: list[Exception]) -> AsyncIterator[bytes]:
+        done = 0
+        try:
+            async for block in self._read():
+                yield block
+                done += len(block)
+                sent(done, self.size_bytes)
+        except Exception as failure:
+            failures.append(failure)
+            raise
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        if isinstance(self.content, bytes):
+            for start in range(0, len(self.content), BLOCK_BYTES):
+                yield self.content[start : start + BLOCK_BYTES]
+            return
+        async with aiofiles.open(self.content, "rb") as file:
+            while block := await file.read(BLOCK_BYTES):
+                yield block
+
+
+class _SizedBlocks(aiohttp.payload.AsyncIterablePayload):
+    """Blocks with their total size, so that the request has a Content-Length."""
+
+    def __init__(self, blocks: AsyncIterator[bytes], size_bytes: int, content_type: str) -> None:
+        super().__init__(blocks, content_type=content_type)
+        self._size = size_bytes
+
+
+def printable(name: str) -> str:
+    """Return a file name as valid UTF-8 on one line, as headers and terminals require."""
+    readable = os.fsencode(name).decode(errors="replace")
+    return "".join(character for character in readable if character.isprintable())
+
+
+def _measure(content: Path | bytes) -> tuple[int, str]:
+    """Return the size in bytes and the SHA-256."""
+    if isinstance(content, bytes):
+        return len(content), hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        digest: Any = hashlib.file_digest(file, "sha256")
+        return os.fstat(file.fileno()).st_size, digest.hexdigest()
+
+
+class FileOperations(Operations):
+    """Upload and download of the files of cases."""
 
     async def upload(
         self,
@@ -50,7 +131,7 @@ class AttachmentOperations(Operations):
         Raises OSError if the file can't be read.
         """
         prepared = await FileToSend.prepare(file, filename, content_type)
-        path = (*CASES, case_id, "attachments")
+        path = ("support", "cases", case_id, "attachments")
         headers = write_headers(version, idempotency_key)
         request = Request("POST", path, {"staged": "true"} if staged else {"visibility": visibility}, headers=headers)
         attempts = Attempts(self._transport.timings)
@@ -92,14 +173,6 @@ class AttachmentOperations(Operations):
         except TimeoutError as failure:
             raise self._transport.no_answer(failure) from failure
 
-    async def list_attachments(self, case_id: str) -> list[Attachment]:
-        """List a case's attachments, oldest first."""
-        answer = await self._transport.send(Request("GET", (*CASES, case_id, "attachments")))
-        try:
-            return ATTACHMENTS.validate_json(answer.body)
-        except ValueError as failure:
-            raise UnexpectedAnswer("unexpected_answer", "the answer is no list of attachments") from failure
-
     async def download(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of an attachment in blocks; after a broken connection the rest is requested.
 
@@ -121,7 +194,7 @@ class AttachmentOperations(Operations):
             raise UnexpectedAnswer(DAMAGED, f"the bytes of {attachment.filename} differ from those that were uploaded")
 
     async def _read_from(self, attachment: Attachment, start: int) -> AsyncGenerator[bytes, None]:
-        path = (*CASES, attachment.ticket_id, "attachments", attachment.id, attachment.filename)
+        path = ("support", "cases", attachment.ticket_id, "attachments", attachment.id, attachment.filename)
         headers = {"Range": f"bytes={start}-", "If-Range": f'"{attachment.sha256}"'} if start else {}
         timings = self._transport.timings
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timings.connect, sock_read=timings.attempt)
@@ -132,10 +205,3 @@ class AttachmentOperations(Operations):
                 skip -= len(block) - len(rest)
                 if rest:
                     yield rest
-
-    async def remove_attachment(
-        self, case_id: str, attachment_id: str, *, version: int | None = None, idempotency_key: str | None = None
-    ) -> None:
-        """Remove an attachment from its case."""
-        path = (*CASES, case_id, "attachments", attachment_id)
-        await self._write("DELETE", *path, version=version, key=idempotency_key)

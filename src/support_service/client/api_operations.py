@@ -1,0 +1,410 @@
+"""One method for each operation of the API.
+
+`make generate` writes this module.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime, timedelta
+from typing import Unpack
+
+from support_service.api.models.audit import AuditEntry, AuditLogEntry, AuditLogPage, AuditPage, Verification
+from support_service.api.models.cases import CaseCount, CustomerPage
+from support_service.api.models.oncall import OnCall
+from support_service.api.models.oncall_actions import (
+    DeadLetterPage,
+    DeliveryPage,
+    DeliveryState,
+    ShownDeadLetter,
+    ShownDelivery,
+    ShownOverride,
+)
+from support_service.api.models.service import Health, Me
+from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
+from support_service.client.operations import Operations, forget_versions, json_members, parse
+from support_service.client.parameters import (
+    CaseChangeFields,
+    CaseFilterFields,
+    CaseReadOptions,
+    ClosingFields,
+    MacroFields,
+    NewCaseFields,
+    NewMessageFields,
+    PolicyFields,
+    ViewChangeFields,
+)
+from support_service.core.domain.case_vocabulary import PresenceState, Status
+from support_service.desk.macro_models import FilledMacro, Macro, MacroPage
+from support_service.desk.policy_models import Policy, SlaPolicyList
+from support_service.desk.view_models import CountedView, SavedView, ViewPage
+from support_service.platform.audit.chain import Action
+
+
+class ApiOperations(Operations):
+    """The operations of the API.
+
+    `version` makes a change only if the object still has this version, else VersionConflict. Lists are read page by
+    page; `page_size` is the size of a page. The version of what a list has is not known: it is 0.
+    """
+
+    async def count_cases(self, **fields: Unpack[CaseFilterFields]) -> CaseCount:
+        """Count the cases that a list with these filters shows to the caller."""
+        return await self._read(CaseCount, ("support", "cases", "count"), **fields)
+
+    async def open_case(self, *, idempotency_key: str | None = None, **fields: Unpack[NewCaseFields]) -> Case:
+        """Open a case, optionally with its first message."""
+        answer = await self._write(
+            "POST", ("support", "cases"), body=json_members(fields, "initial_message"), key=idempotency_key
+        )
+        return parse(Case, answer)
+
+    def list_cases(
+        self, *, page_size: int | None = None, **fields: Unpack[CaseFilterFields]
+    ) -> AsyncGenerator[ListedCase, None]:
+        """List cases, newest first or in the order of `sort`."""
+        return self._items(
+            lambda cursor: self._read(CasePage, ("support", "cases"), **fields, limit=page_size, cursor=cursor)
+        )
+
+    async def get_case(self, case_id: str, **fields: Unpack[CaseReadOptions]) -> Case:
+        """Get a case with its messages and attachments."""
+        return await self._read(Case, ("support", "cases", case_id), **fields)
+
+    async def change_case(
+        self,
+        case_id: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[CaseChangeFields],
+    ) -> CaseSummary:
+        """Change some fields of a case."""
+        answer = await self._write(
+            "PATCH", ("support", "cases", case_id), body=json_members(fields), version=version, key=idempotency_key
+        )
+        return parse(CaseSummary, answer)
+
+    async def delete_case(
+        self, case_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Delete a synthetic case with its files."""
+        await self._write("DELETE", ("support", "cases", case_id), version=version, key=idempotency_key)
+
+    async def add_message(
+        self,
+        case_id: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[NewMessageFields],
+    ) -> Message:
+        """Add a message to a case."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", case_id, "messages"),
+            body=json_members(fields),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(Message, answer)
+
+    async def set_status(
+        self,
+        case_id: str,
+        status: Status,
+        *,
+        assigned_agent_id: str | None = None,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> CaseSummary:
+        """Set the status of a case, and optionally its agent."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", case_id, "status"),
+            body=json_members({"status": status, "assigned_agent_id": assigned_agent_id}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(CaseSummary, answer)
+
+    async def close_case(
+        self,
+        case_id: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[ClosingFields],
+    ) -> Case:
+        """Close a case, optionally with a last message."""
+        answer = await self._write(
+            "POST",
+            ("support", "cases", case_id, "close"),
+            body=json_members(fields),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(Case, answer)
+
+    async def remove_link(
+        self, case_id: str, link_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Remove a link, from either of its cases."""
+        await self._write(
+            "DELETE", ("support", "cases", case_id, "links", link_id), version=version, key=idempotency_key
+        )
+
+    async def refresh_timeline(self, case_id: str) -> Case:
+        """Refresh the timeline of a case, bypassing the cache."""
+        answer = await self._write("POST", ("support", "cases", case_id, "timeline", "refresh"))
+        return parse(Case, answer)
+
+    async def list_attachments(self, case_id: str) -> list[Attachment]:
+        """List a case's attachments, oldest first."""
+        return await self._read_list(Attachment, ("support", "cases", case_id, "attachments"))
+
+    async def remove_attachment(
+        self, case_id: str, attachment_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Remove an attachment, or a staged file of the caller."""
+        await self._write(
+            "DELETE", ("support", "cases", case_id, "attachments", attachment_id), version=version, key=idempotency_key
+        )
+
+    async def get_customer(
+        self, customer_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> CustomerPage:
+        """Get the cases of a customer, with what they refer to and their files."""
+        return await self._read(CustomerPage, ("support", "customers", customer_id), limit=limit, cursor=cursor)
+
+    def list_audit(self, case_id: str, *, page_size: int | None = None) -> AsyncGenerator[AuditEntry, None]:
+        """List the changes of a case, newest first."""
+        return self._items(
+            lambda cursor: self._read(AuditPage, ("support", "cases", case_id, "audit"), limit=page_size, cursor=cursor)
+        )
+
+    def list_audit_log(
+        self,
+        *,
+        actor: str | None = None,
+        action: Action | None = None,
+        case_id: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        page_size: int | None = None,
+    ) -> AsyncGenerator[AuditLogEntry, None]:
+        """List the changes of all cases, overrides, views and macros, newest first."""
+        return self._items(
+            lambda cursor: self._read(
+                AuditLogPage,
+                ("support", "audit"),
+                actor=actor,
+                action=action,
+                case_id=case_id,
+                **{"from": start, "to": end},
+                limit=page_size,
+                cursor=cursor,
+            )
+        )
+
+    async def verify_audit_log(self, *, after: int | None = None, limit: int | None = None) -> Verification:
+        """Verify a part of the chain, by default its last 1,000 entries."""
+        return await self._read(Verification, ("support", "audit", "verification"), after=after, limit=limit)
+
+    async def workload(self, agent_id: str) -> Workload:
+        """Count an agent's cases by status."""
+        return await self._read(Workload, ("support", "agents", agent_id, "workload"))
+
+    async def create_view(
+        self, name: str, query: CaseFilterFields, *, team: str | None = None, idempotency_key: str | None = None
+    ) -> SavedView:
+        """Save a view of the list of cases."""
+        answer = await self._write(
+            "POST",
+            ("support", "views"),
+            body=json_members({"name": name, "query": query, "team": team}, "query"),
+            key=idempotency_key,
+        )
+        return parse(SavedView, answer)
+
+    def list_views(self, *, page_size: int | None = None) -> AsyncGenerator[CountedView, None]:
+        """List the saved views of the caller and of the caller's teams, newest first."""
+        return self._items(lambda cursor: self._read(ViewPage, ("support", "views"), limit=page_size, cursor=cursor))
+
+    async def get_view(self, view_id: str) -> CountedView:
+        """Get a saved view with the number of cases that it shows to the caller."""
+        return await self._read(CountedView, ("support", "views", view_id))
+
+    async def change_view(
+        self,
+        view_id: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[ViewChangeFields],
+    ) -> SavedView:
+        """Change the name, the query or the team of a saved view."""
+        answer = await self._write(
+            "PATCH",
+            ("support", "views", view_id),
+            body=json_members(fields, "query"),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(SavedView, answer)
+
+    async def delete_view(
+        self, view_id: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Delete a saved view."""
+        await self._write("DELETE", ("support", "views", view_id), version=version, key=idempotency_key)
+
+    async def get_me(self) -> Me:
+        """Tell the caller who it is and what it may do."""
+        return await self._read(Me, ("support", "me"))
+
+    def list_macros(self, *, page_size: int | None = None) -> AsyncGenerator[Macro, None]:
+        """List macros, oldest first."""
+        return self._items(lambda cursor: self._read(MacroPage, ("support", "macros"), limit=page_size, cursor=cursor))
+
+    async def create_macro(
+        self, name: str, *, idempotency_key: str | None = None, **fields: Unpack[MacroFields]
+    ) -> Macro:
+        """Create a macro."""
+        answer = await self._write(
+            "POST", ("support", "macros"), body=json_members({"name": name, **fields}), key=idempotency_key
+        )
+        return parse(Macro, answer)
+
+    async def get_macro(self, macro_name: str) -> Macro:
+        """Get a macro."""
+        return await self._read(Macro, ("support", "macros", macro_name))
+
+    async def put_macro(
+        self,
+        macro_name: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[MacroFields],
+    ) -> Macro:
+        """Replace a macro, or create it."""
+        answer = await self._write(
+            "PUT", ("support", "macros", macro_name), body=json_members(fields), version=version, key=idempotency_key
+        )
+        return parse(Macro, answer)
+
+    async def delete_macro(
+        self, macro_name: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Delete a macro."""
+        await self._write("DELETE", ("support", "macros", macro_name), version=version, key=idempotency_key)
+
+    async def preview_macro(self, case_id: str, macro_name: str) -> FilledMacro:
+        """Fill a macro from a case and its timeline."""
+        answer = await self._write("POST", ("support", "cases", case_id, "macros", macro_name, "preview"))
+        return parse(FilledMacro, answer)
+
+    async def list_sla_policies(self) -> Sequence[Policy]:
+        """List service level policies."""
+        return forget_versions((await self._read(SlaPolicyList, ("support", "sla-policies"))).items)
+
+    async def get_sla_policy(self, policy_name: str) -> Policy:
+        """Get a service level policy."""
+        return await self._read(Policy, ("support", "sla-policies", policy_name))
+
+    async def put_sla_policy(
+        self,
+        policy_name: str,
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[PolicyFields],
+    ) -> Policy:
+        """Replace a service level policy, or create it."""
+        answer = await self._write(
+            "PUT",
+            ("support", "sla-policies", policy_name),
+            body=json_members(fields),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(Policy, answer)
+
+    async def delete_sla_policy(
+        self, policy_name: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Delete a service level policy."""
+        await self._write("DELETE", ("support", "sla-policies", policy_name), version=version, key=idempotency_key)
+
+    async def put_presence(self, case_id: str, state: PresenceState) -> None:
+        """Say that the caller views a case, or types in it."""
+        await self._write("PUT", ("support", "cases", case_id, "presence"), body=json_members({"state": state}))
+
+    async def get_oncall(self) -> OnCall:
+        """Get the state of the service's parts."""
+        return await self._read(OnCall, ("support", "oncall"))
+
+    async def set_override(
+        self,
+        override_name: str,
+        duration: timedelta | str,
+        *,
+        value: float | None = None,
+        reason: str = "",
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> ShownOverride:
+        """Set an override, in place of the one of the same name."""
+        answer = await self._write(
+            "PUT",
+            ("support", "overrides", override_name),
+            body=json_members({"value": value, "reason": reason, "duration": duration}),
+            version=version,
+            key=idempotency_key,
+        )
+        return parse(ShownOverride, answer)
+
+    async def clear_override(
+        self, override_name: str, *, version: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Clear an override before it expires."""
+        await self._write("DELETE", ("support", "overrides", override_name), version=version, key=idempotency_key)
+
+    def list_dead_letters(self, *, page_size: int | None = None) -> AsyncGenerator[ShownDeadLetter, None]:
+        """List dead letters, oldest first."""
+        return self._items(
+            lambda cursor: self._read(DeadLetterPage, ("support", "dead-letters"), limit=page_size, cursor=cursor)
+        )
+
+    async def replay_dead_letter(self, letter_id: str, *, idempotency_key: str | None = None) -> None:
+        """Move a dead letter back to the end of its stream."""
+        await self._write("POST", ("support", "dead-letters", letter_id, "replay"), key=idempotency_key)
+
+    async def drop_dead_letter(self, letter_id: str, *, idempotency_key: str | None = None) -> None:
+        """Delete a dead letter."""
+        await self._write("DELETE", ("support", "dead-letters", letter_id), key=idempotency_key)
+
+    def list_deliveries(
+        self, *, state: DeliveryState = "failed", page_size: int | None = None
+    ) -> AsyncGenerator[ShownDelivery, None]:
+        """List webhook deliveries in a state, latest `due` first."""
+        return self._items(
+            lambda cursor: self._read(
+                DeliveryPage, ("support", "webhook-deliveries"), state=state, limit=page_size, cursor=cursor
+            )
+        )
+
+    async def replay_delivery(self, delivery_id: int, *, idempotency_key: str | None = None) -> None:
+        """Schedule a webhook delivery again from now on."""
+        await self._write("POST", ("support", "webhook-deliveries", str(delivery_id), "replay"), key=idempotency_key)
+
+    async def drop_delivery(self, delivery_id: int, *, idempotency_key: str | None = None) -> None:
+        """Delete a webhook delivery."""
+        await self._write("DELETE", ("support", "webhook-deliveries", str(delivery_id)), key=idempotency_key)
+
+    async def health(self) -> Health:
+        """Get the status of the service."""
+        return await self._read(Health, ("health",))
+
+    async def livez(self) -> Health:
+        """Check liveness."""
+        return await self._read(Health, ("livez",))
