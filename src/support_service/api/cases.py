@@ -1,22 +1,21 @@
-"""Cases: count, open, list, read, change, delete; their messages, status and links."""
+"""Cases: count, open, list, read, change, delete; their messages, status, links and timeline."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 
-from support_service.api.case_document.cache import CaseDocument
-from support_service.api.case_document.own_entries import new_history
-from support_service.api.linked_cases import read_with_duplicates
+import pydantic_core
+
+from support_service.api.case_document.parts import CaseDocument
 from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQuery
-from support_service.api.presence import add_viewers, with_viewers
 from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
-from support_service.api.routing.etags import KnownTags, etag_header, is_known, live_etag_header
+from support_service.api.routing.etags import KnownTags, etag_header, is_known, unique_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, RouteResponse, Tag
 from support_service.attachments.model import StoredAttachment
-from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message
+from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message, Viewer
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
     CaseChange,
@@ -30,7 +29,6 @@ from support_service.cases.model.requests import (
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
-from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.logs import LOG_CASE_ID
@@ -45,6 +43,7 @@ READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst":
 WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "case_closed", "case_full")
 
+READ_BYTES = 64 * 1024  # bytes of linked cases that cost as much as one request: masking them takes about 10 ms
 SEARCH_COST = 4  # requests; of the words of a count, and of each DEFAULT_PAGE_SIZE cases of a list
 
 
@@ -88,10 +87,11 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     """
     case = await call.services.cases.open_case(call.write_origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case)}
+    headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case.version)}
+    documents = call.services.documents
     if isinstance(case, ExistingCase):
-        return EncodedReply(await call.services.documents.with_own_timeline(call.view, case.stored), headers, 200)
-    return EncodedReply(call.services.documents.encode_new(call.view, case, new_history(call.principal, case)), headers)
+        return EncodedReply((await documents.after_write(call.view, case.stored)).joined(), headers, 200)
+    return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).joined(), headers)
 
 
 @get(CASES, access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
@@ -107,7 +107,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     cost = list_cost(query)
     async with turn(call, cost) if cost else nullcontext():
         page = await call.services.cases.list_cases(call.principal, query)
-    add_viewers(call, page.items)
+    _add_viewers(call, page.items)
     return Reply(page)
 
 
@@ -144,7 +144,6 @@ async def turn(call: Call, cost: int) -> AsyncIterator[None]:
     other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
     problems=CASE_PROBLEMS,
 )
-@with_viewers
 async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: KnownTags) -> EncodedReply[Case]:
     """Get a case with its messages and attachments.
 
@@ -162,28 +161,71 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     each entry has its `ticketId`. Towards the rate limit each duplicate then counts as one request, and in either case
     each 64 KiB that are read.
     """
-    principal, view, documents = call.principal, call.view, call.services.documents
+    if query.include_linked:
+        return _reply(call, case_id, await _read_with_duplicates(call, case_id, with_timeline=query.include_timeline))
+    if query.include_timeline:
+        return _reply(call, case_id, await _collect_timeline(call, case_id))
+    documents = call.services.documents
     if query.is_page:
         limit = query.messages_limit or DEFAULT_PAGE_SIZE
-        case, document = await documents.read_page(principal, view, case_id, query.messages_after, limit)
-        return _reply(call, case, document, known)
-    if query.include_linked:
-        case, body = await read_with_duplicates(
-            call.services, principal, view, case_id, with_timeline=query.include_timeline
-        )
-        return EncodedReply(body, live_etag_header(call, case))
-    case, document = await documents.read(principal, view, case_id, with_history=query.include_timeline)
-    if query.include_timeline:
-        call.services.admission.check_debt(principal.name, len(document.body))
-        body = await documents.add_timeline(principal, view, case_id, case, document)
-        return EncodedReply(body, live_etag_header(call, case))
-    return _reply(call, case, document, known)
+        document = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
+    else:
+        document = (await documents.read(call.principal, call.view, case_id))[1].document
+    # While a clock runs, `remaining` changes without the case: the tag is unique.
+    etag = (unique_etag_header if document.changes_with_time else etag_header)(call, document.version)
+    return EncodedReply(None, etag, 304) if is_known(etag, known) else _reply(call, case_id, document, etag)
 
 
-def _reply(call: Call, case: StoredCase, document: CaseDocument, known: KnownTags) -> EncodedReply[Case]:
-    """Return a case without a timeline. While a clock runs, `remaining` changes without the case: the tag is unique."""
-    etag = live_etag_header(call, case) if document.changes_with_time else etag_header(call, case)
-    return EncodedReply(None, etag, 304) if is_known(etag, known) else EncodedReply(document.encoded(), etag)
+async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) -> CaseDocument:
+    """Return a case with its timeline; `refresh` bypasses the cache. Raises NotFound and RateLimited."""
+    principal, view, documents = call.principal, call.view, call.services.documents
+    case, encoded = await documents.read(principal, view, case_id, with_history=True)
+    call.services.admission.check_debt(principal.name, encoded.document.size)
+    return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
+
+
+async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool) -> CaseDocument:
+    """Return a case with the messages and files of its duplicates, and one timeline of all if wanted.
+
+    Only those duplicates count that the principal may see. With a timeline each costs one request. What is read costs
+    too, besides the answer: a masked answer is short and takes longer. Raises NotFound and RateLimited.
+    """
+    principal, services = call.principal, call.services
+    case = await services.cases.read_long_case(principal, case_id, with_history=with_timeline)
+    duplicates = await services.links.read_duplicates(principal, case_id, with_history=with_timeline)
+    cases = [case, *duplicates]
+    cost = sum(each.size for each in cases) // READ_BYTES + (len(duplicates) if with_timeline else 0)
+    services.admission.charge_more(principal.name, cost)
+    return await services.documents.of_duplicates(principal, call.view, cases, with_timeline=with_timeline)
+
+
+def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
+    """Return a case with who views it at present.
+
+    Without an `etag`, the answer depends on more than the case's version: it has a tag of its own, which is valid in
+    If-Match and matches no later answer. An answer with viewers, too.
+    """
+    viewers = _viewers_part(call, case_id)
+    if viewers or etag is None:
+        etag = unique_etag_header(call, document.version)
+    return EncodedReply(document.joined(viewers), etag)
+
+
+def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
+    """Add who views each case at present, if the caller may know it."""
+    if call.view == "full":
+        for case in cases:
+            if viewers := call.services.stream.presence.viewers(case.id):
+                case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
+
+
+def _viewers_part(call: Call, case_id: str) -> bytes:
+    """Return the part of a case document that says who views the case at present; empty without any.
+
+    It is empty for callers who may not know it, too.
+    """
+    viewers = call.services.stream.presence.viewers(case_id) if call.view == "full" else ()
+    return b',"viewers":' + pydantic_core.to_json([each._asdict() for each in viewers]) if viewers else b""
 
 
 @patch(CASE, access=WRITE, headers=("ETag",), problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"))
@@ -196,7 +238,7 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     case = await call.services.cases.change_case(call.write_origin, case_id, body, expected)
     if "context" in body.model_fields_set:
         await call.services.timeline.invalidate(case.id)
-    return Reply(case, etag_header(call, case))
+    return Reply(case, etag_header(call, case.version))
 
 
 @delete(
@@ -254,7 +296,7 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
     Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
     """
     case = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
-    return Reply(case, etag_header(call, case))
+    return Reply(case, etag_header(call, case.version))
 
 
 @post(CASE + "/close", access=WRITE, body_required=False, headers=("ETag",), problems=MESSAGE_PROBLEMS)
@@ -266,7 +308,8 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     """
     files = call.services.attachments.named(body.attachment_ids)
     case = await call.services.cases.close_case(call.write_origin, case_id, body, expected, files)
-    return EncodedReply(await call.services.documents.with_own_timeline(call.view, case), etag_header(call, case))
+    document = await call.services.documents.after_write(call.view, case)
+    return EncodedReply(document.joined(), etag_header(call, case.version))
 
 
 @post(
@@ -301,3 +344,20 @@ async def remove_link(call: Call, case_id: str, link_id: str, expected: Expected
     """
     await call.services.links.remove(call.write_origin, case_id, link_id, expected)
     return Reply(None)
+
+
+@post(
+    CASE + "/timeline/refresh",
+    access=Permission("timeline:refresh", {"agent": "own", "supervisor": "all"}),
+    stores_response=False,  # it changes no case, and its answer is large
+    headers=("ETag",),
+    problems=CASE_PROBLEMS,
+)
+async def refresh_timeline(call: Call, case_id: str) -> EncodedReply[Case]:
+    """Refresh the timeline of a case, bypassing the cache.
+
+    Calls every service that the context refers to; if one fails, its last known answer is used.
+    Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
+    """
+    document = await _collect_timeline(call, case_id, refresh=True)
+    return EncodedReply(document.joined(), unique_etag_header(call, document.version))

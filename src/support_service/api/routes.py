@@ -10,16 +10,14 @@ from support_service.api import (
     macros,
     oncall,
     oncall_actions,
-    presence,
     service,
     sla_policies,
     stream,
-    timeline,
 )
 from support_service.api.routing.route import Route
 
 MODULES = (
-    *(cases, timeline, attachments, customers, audit, agents, macros, sla_policies, stream, presence, events),
+    *(cases, attachments, customers, audit, agents, macros, sla_policies, stream, events),
     *(oncall, oncall_actions, service),
 )
 ROUTES = tuple(route for module in MODULES for route in vars(module).values() if isinstance(route, Route))

@@ -1,4 +1,4 @@
-"""The stream of changes, as Server-Sent Events."""
+"""The stream of changes, as Server-Sent Events, and presence: agents say that they view a case or type in it."""
 
 from time import perf_counter
 
@@ -7,15 +7,18 @@ from multidict import istr
 from pydantic import Field
 
 from support_service.api.cases import READ
-from support_service.api.presence import TAG
-from support_service.api.routing.call import Call
-from support_service.api.routing.decorators import get
-from support_service.api.routing.route import Permission
+from support_service.api.routing.call import Call, Reply
+from support_service.api.routing.decorators import get, put
+from support_service.api.routing.problem_groups import CASE_PROBLEMS
+from support_service.api.routing.route import Permission, Tag
+from support_service.cases.model.case import example_config
 from support_service.cases.model.requests import RequestModel
+from support_service.core.domain.case_vocabulary import PresenceState
 from support_service.guard.connection import HttpConnection
 from support_service.guard.instrumentation import STREAM_BEGAN
 from support_service.guard.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
 
+TAG = Tag("stream", "Changes of cases as they happen, and who views a case.")
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = istr("Last-Event-ID")
 UNREAD_BYTES = 16 * 1024  # bytes that a client may leave unread before its changes wait in its queue
@@ -34,7 +37,6 @@ class StreamQuery(RequestModel):
 
 @get(
     "/support/stream",
-    tag=TAG,
     access=Permission("stream:read", READ.scopes),
     request_headers=("Last-Event-ID",),
     masks_itself=True,
@@ -71,3 +73,28 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
         await services.stream.send(subscriber, last_event_id, response.write)
     return response
+
+
+class PresenceChange(RequestModel):
+    """What the caller does with a case."""
+
+    model_config = example_config({"state": "typing"})
+
+    state: PresenceState = Field(description="valid for 15 seconds; send it again for as long as it holds")
+
+
+@put(
+    "/support/cases/{case_id}/presence",
+    access=Permission("presence:write", {"agent": "own", "supervisor": "all"}),
+    stores_response=False,
+    problems=CASE_PROBLEMS,
+)
+async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[None]:
+    """Say that the caller views a case, or types in it.
+
+    Colleagues who may see the case learn it from the stream, from lists and from the case. It is not stored, and is
+    valid for 15 seconds. While Redis is unavailable, only clients of the same replica learn it.
+    """
+    owner = await call.services.cases.expect_visible(call.principal, case_id)
+    await call.services.stream.announce(call.principal, case_id, owner, body.state)
+    return Reply(None)

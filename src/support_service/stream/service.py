@@ -17,7 +17,7 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
-from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
+from support_service.stream.presence import Presence, PresenceTimings
 from support_service.stream.slots import StreamLimits, StreamSlots
 from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
 
@@ -120,10 +120,6 @@ class ChangeStream:
     async def announce(self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState) -> None:
         """Say that a principal views a case, or types in it."""
         await self.presence.announce(principal, case_id, owner, state, self._log)
-
-    def viewers(self, case_id: str) -> list[PresentAgent]:
-        """Return who views a case at present, by name."""
-        return self.presence.viewers(case_id)
 
     def open(
         self, principal: Principal, view: View, authenticate: Authenticate, abort: Callable[[], None]

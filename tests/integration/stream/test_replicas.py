@@ -211,4 +211,4 @@ async def test_a_late_replica_knows_who_views_a_case(make_client):
         assert response.status == 204
     second = await make_client()
     stream = service_of(second).stream
-    await eventually(lambda: stream.viewers(case["id"]))
+    await eventually(lambda: stream.presence.viewers(case["id"]))

@@ -1,25 +1,41 @@
-"""The JSON of a case in each view, and of its timeline entries. It reads nothing and keeps nothing."""
+"""The JSON of a case in each view, in parts, and of its timeline entries. It reads nothing and keeps nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pydantic_core
 
-from support_service.api.case_document.cache import CaseChanges, CaseDocument, EncodedEntries, OwnEntries
-from support_service.api.case_document.own_entries import change_entries
-from support_service.api.case_document.parts import NO_CLOCKS, NO_SOURCES, NO_TIMELINE, with_timeline
+from support_service.api.case_document.own_entries import EntryEncoder, OwnEntries
+from support_service.api.case_document.parts import (
+    NO_CLOCKS,
+    CaseDocument,
+    EncodedCase,
+    attachments_part,
+    messages_part,
+    open_object,
+    timeline_part,
+)
 from support_service.attachments.model import attachment_url
+from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.masking import Masker
-from support_service.cases.model.case import Case
-from support_service.cases.model.history import History, parse_history
-from support_service.cases.sql.case_reading import StoredCase, join_parts, to_case
+from support_service.cases.model.case import NOT_REQUESTED, Case
+from support_service.cases.model.history import History, RecordedChange, parse_history
+from support_service.cases.recorder import opening_changes
+from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.clock import format_time
-from support_service.core.domain import references
-from support_service.core.domain.principals import View
+from support_service.core.domain.principals import Principal, View
+from support_service.platform.audit.log import actor_of
 from support_service.timeline import merge
 
-LAST = {"sla", "timeline", "more_case_events", "timeline_sources"}  # members of a case that come last, written apart
+# Members of a case that are no fields of its own, and are written apart.
+OTHER_MEMBERS = {
+    *("messages", "more_messages", "attachments", "links", "sla"),
+    *("timeline", "more_case_events", "timeline_sources"),
+}
+_to_json = partial(pydantic_core.to_json, by_alias=True, inf_nan_mode="null")
 
 
 class CaseEncoder:
@@ -28,24 +44,26 @@ class CaseEncoder:
     def __init__(self, masker: Masker, public_url: str) -> None:
         self._masker = masker
         self._public_url = public_url
+        self.entries = EntryEncoder(masker)
 
-    def encode(self, view: View, stored: StoredCase) -> CaseDocument:
-        """Return the document of a case, without its clocks and timeline."""
-        head = join_parts(stored, self._with_urls(stored.attachments or "[]")).encode()
-        tail = NO_TIMELINE if stored.has_clocks else NO_CLOCKS + NO_TIMELINE
+    def encode(self, view: View, stored: StoredCase, clocks: MeasuredClocks | None) -> EncodedCase:
+        """Return the document of a case, without a timeline."""
         if view != "masked":
-            return CaseDocument(stored.version, head + tail)
+            document = CaseDocument(
+                stored.version,
+                open_object((stored.fields or "{}").encode()),
+                messages_part((stored.messages or "[]").encode(), more=stored.more_messages),
+                attachments_part(pydantic_core.to_json(self._with_urls(stored.attachments))),
+                measured=clocks,
+            )
+            return EncodedCase(document)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
-        own = self._own_entries(view, pydantic_core.from_json(head + b"}"))
-        body = pydantic_core.to_json(
-            self._masker.mask(to_case(stored)), by_alias=True, inf_nan_mode="null", exclude=LAST
-        )
-        return CaseDocument(stored.version, body[:-1] + tail, own)
+        case = self._decoded(stored)
+        document = _document(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
+        return EncodedCase(document, self.entries.of_case(view, case, None))
 
-    def encode_new(self, view: View, case: Case, history: History) -> bytes:
-        """Return the JSON of a case that was just opened; its timeline has only the entries of the case itself."""
-        head = pydantic_core.to_json(case, by_alias=True, inf_nan_mode="null", exclude=LAST - {"sla"})
-        body = head[:-1] + NO_TIMELINE
+    def encode_new(self, view: View, principal: Principal, case: Case) -> CaseDocument:
+        """Return the document of a case that the principal has just opened; its timeline has its own entries only."""
         members = {
             "createdAt": format_time(case.created_at),
             "context": case.context,
@@ -59,55 +77,71 @@ class CaseEncoder:
             ],
             "attachments": [],  # a new case has none
         }
-        own = replace(self._own_entries(view, members), changes=self._encode_changes(view, history))
-        return with_own_timeline(body, own)
+        opening = pydantic_core.to_json(opening_changes(case)).decode()  # as the audit log records it
+        change = RecordedChange(format_time(case.created_at), actor_of(principal), "case.opened", opening)
+        document = _document(case.version, case, b',"sla":' + _to_json(case.sla))
+        return with_own_timeline(document, self.entries.of_case(view, members, History([change])))
 
-    def all_own_entries(self, view: View, stored: StoredCase, document: CaseDocument) -> OwnEntries:
-        """Return the timeline entries of the case itself. The case was read with its history."""
-        own = document.own or self._own_entries(view, pydantic_core.from_json(document.body))
-        assert stored.history is not None  # noqa: S101 - the case was read with its history
-        return replace(own, changes=self._encode_changes(view, parse_history(stored.history)))
+    def own_entries(self, view: View, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
+        """Return the timeline entries of the case itself, which was read with its history."""
+        history = _history(stored)
+        if encoded.own is None:
+            return self.entries.of_case(view, encoded.document.decoded(), history)
+        return replace(encoded.own, changes=self.entries.changes(view, history), more_changes=history.more)
 
     def linked_own_entries(self, view: View, stored: StoredCase) -> OwnEntries:
         """Return the timeline entries of one of several cases, which name it. It was read with its history."""
-        case = pydantic_core.from_json(join_parts(stored, self._with_urls(stored.attachments or "[]")) + "}")
-        assert stored.history is not None  # noqa: S101 - the case was read with its history
-        changes = self._encode_changes(view, parse_history(stored.history), case["id"])
-        return replace(self._own_entries(view, case, case["id"]), ticket_id=case["id"], changes=changes)
+        case = self._decoded(stored)
+        return self.entries.of_case(view, case, _history(stored), case["id"])
 
-    def encode_entries(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
-        """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
-        entries = [entry for _, entry in dated]
-        if view == "masked":
-            entries = self._masker.entries(entries)
-        return _encode(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
+    def _decoded(self, stored: StoredCase) -> dict[str, Any]:
+        """Return a case with its messages and attachments as Python objects."""
+        return stored.decoded() | {"attachments": self._with_urls(stored.attachments)}
 
-    def _with_urls(self, attachments: str) -> str:
+    def _with_urls(self, attachments: str | None) -> list[dict[str, Any]]:
         """Return attachments, a JSON list, with the URL of each."""
-        rows: list[dict[str, Any]] = pydantic_core.from_json(attachments)
+        rows: list[dict[str, Any]] = pydantic_core.from_json(attachments or "[]")
         for row in rows:
             row["uri"] = attachment_url(self._public_url, row["ticketId"], row["id"], row["filename"])
-        return pydantic_core.to_json(rows).decode()
-
-    def _own_entries(self, view: View, case: dict[str, Any], ticket_id: str = "") -> OwnEntries:
-        opened_at, context = case["createdAt"], case["context"]
-        dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
-        return OwnEntries(
-            opened_at,
-            references.references_by_service(context),
-            self.encode_entries(view, merge.context_entries(opened_at, context), ticket_id),
-            self.encode_entries(view, dated, ticket_id),
-        )
-
-    def _encode_changes(self, view: View, history: History, ticket_id: str = "") -> CaseChanges:
-        return CaseChanges(_encode(change_entries(history.changes, view, self._masker), ticket_id), history.more)
+        return rows
 
 
-def _encode(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
-    named = {"ticketId": ticket_id} if ticket_id else {}
-    return [(at, pydantic_core.to_json(entry | named, inf_nan_mode="null")) for at, entry in dated]
+def with_own_timeline(document: CaseDocument, own: OwnEntries) -> CaseDocument:
+    """Return a document whose timeline has the entries of the case itself only; `timelineSources` says so."""
+    timeline = timeline_part(b",".join(merge.merge(*own.groups)), more=own.more_changes)
+    return document.with_timeline(timeline, NOT_REQUESTED)
 
 
-def with_own_timeline(body: bytes, own: OwnEntries) -> bytes:
-    """Return the JSON of a case whose timeline has only its own entries; `timelineSources` says so."""
-    return with_timeline(body, b",".join(merge.merge(*own.groups)), NO_SOURCES, more=own.more_changes)
+def with_conversations(cases: Sequence[StoredCase]) -> StoredCase:
+    """Return the first of several cases with the messages and files of all, each in the order of `createdAt`."""
+    return cases[0]._replace(
+        messages=_by_time([each.messages or "[]" for each in cases]),
+        attachments=_by_time([each.attachments or "[]" for each in cases]),
+    )
+
+
+def _by_time(parts: Sequence[str]) -> str:
+    """Return JSON lists as one, by `createdAt`, which the databases write in one format."""
+    rows: list[dict[str, Any]] = [row for part in parts for row in pydantic_core.from_json(part)]
+    rows.sort(key=itemgetter("createdAt"))
+    return pydantic_core.to_json(rows, inf_nan_mode="null").decode()
+
+
+def _document(
+    version: int, case: Case, clocks: bytes = NO_CLOCKS, measured: MeasuredClocks | None = None
+) -> CaseDocument:
+    """Return the document of a model."""
+    return CaseDocument(
+        version,
+        open_object(_to_json(case, exclude=OTHER_MEMBERS)),
+        messages_part(_to_json(case.messages), more=case.more_messages),
+        attachments_part(_to_json(case.attachments)),
+        b',"links":' + _to_json(case.links),
+        clocks,
+        measured=measured,
+    )
+
+
+def _history(stored: StoredCase) -> History:
+    assert stored.history is not None  # noqa: S101 - the case was read with its history
+    return parse_history(stored.history)

@@ -1,17 +1,78 @@
-"""Timeline entries of the recorded changes of a case."""
+"""The timeline entries of a case itself: its context, its recorded changes, its messages and files."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import pydantic_core
 
 from support_service.cases.masking import Masker
-from support_service.cases.model.case import Case
 from support_service.cases.model.history import ENTRY_TYPE, History, RecordedChange, shown_changes
-from support_service.cases.recorder import opening_changes
-from support_service.core.clock import format_time
-from support_service.core.domain.principals import Principal, View
-from support_service.platform.audit.log import actor_of
+from support_service.core.domain import references
+from support_service.core.domain.principals import View
+from support_service.core.domain.references import SourceReferences
+from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline import merge
+
+EncodedEntries = list[tuple[str, bytes]]
+"""Timeline entries as JSON, each with its timestamp."""
+
+ENTRY_BYTES = 256  # memory of a timeline entry besides its JSON
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEntries:
+    """What a case itself adds to its timeline, and the objects that its context refers to."""
+
+    opened_at: str
+    wanted: dict[UpstreamService, SourceReferences]
+    context: EncodedEntries
+    messages_and_files: EncodedEntries
+    changes: EncodedEntries | None = None  # None until the history is read, for a timeline
+    more_changes: bool = False  # the case has older changes than these
+    ticket_id: str = ""  # in each entry, if the case is read with its duplicates; else empty
+
+    @property
+    def groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:
+        """The entries in the order in which those of the same time stand in the timeline."""
+        return self.context, self.changes or [], self.messages_and_files
+
+    @property
+    def size(self) -> int:
+        """Approximate memory in bytes."""
+        return sum(ENTRY_BYTES + len(entry) for group in self.groups for _, entry in group)
+
+
+class EntryEncoder:
+    """Encodes timeline entries as each view has them."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+
+    def encode(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
+        """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
+        entries = [entry for _, entry in dated]
+        if view == "masked":
+            entries = self._masker.entries(entries)
+        return _encode(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
+
+    def of_case(self, view: View, case: dict[str, Any], history: History | None, ticket_id: str = "") -> OwnEntries:
+        """Return the entries of a case, which has the members of the API; without a history, all but its changes."""
+        opened_at, context = case["createdAt"], case["context"]
+        dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
+        return OwnEntries(
+            opened_at,
+            references.references_by_service(context),
+            self.encode(view, merge.context_entries(opened_at, context), ticket_id),
+            self.encode(view, dated, ticket_id),
+            None if history is None else self.changes(view, history, ticket_id),
+            history is not None and history.more,
+            ticket_id,
+        )
+
+    def changes(self, view: View, history: History, ticket_id: str = "") -> EncodedEntries:
+        """Return the entries of recorded changes."""
+        return _encode(change_entries(history.changes, view, self._masker), ticket_id)
 
 
 def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Masker) -> list[merge.Dated]:
@@ -29,7 +90,6 @@ def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Maske
     return dated
 
 
-def new_history(principal: Principal, case: Case) -> History:
-    """Return the history of a case that the principal has just opened, as the audit log records it."""
-    opening = pydantic_core.to_json(opening_changes(case)).decode()
-    return History([RecordedChange(format_time(case.created_at), actor_of(principal), "case.opened", opening)])
+def _encode(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
+    named = {"ticketId": ticket_id} if ticket_id else {}
+    return [(at, pydantic_core.to_json(entry | named, inf_nan_mode="null")) for at, entry in dated]

@@ -6,9 +6,6 @@ from typing import NewType
 from multidict import CIMultiDictProxy, istr
 
 from support_service.api.routing.call import Call
-from support_service.cases.model.case import CaseSummary
-from support_service.cases.service import ExistingCase
-from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
@@ -21,10 +18,10 @@ KnownTags = NewType("KnownTags", frozenset[str])
 """The entity tags in If-None-Match, without the mark of weak tags."""
 
 
-def etag_header(call: Call, case: CaseSummary | StoredCase | ExistingCase) -> dict[str, str]:
+def etag_header(call: Call, version: int) -> dict[str, str]:
     """Return the ETag header of a case: its version, and the principal's view if it is restricted."""
     view = {"full": "", "public": "+customer", "masked": "+masked"}[call.view]
-    return {"ETag": f'"{case.version}{view}"'}
+    return {"ETag": f'"{version}{view}"'}
 
 
 def version_header(version: int) -> dict[str, str]:
@@ -32,12 +29,12 @@ def version_header(version: int) -> dict[str, str]:
     return {"ETag": f'"{version}"'}
 
 
-def live_etag_header(call: Call, case: CaseSummary | StoredCase) -> dict[str, str]:
+def unique_etag_header(call: Call, version: int) -> dict[str, str]:
     """Return a unique ETag header, for a response that depends on more than the case's version, such as a timeline.
 
     The tag is valid in If-Match, but never matches a cached response.
     """
-    return {"ETag": f'"{case.version}.{call.request_id}"'}
+    return {"ETag": f'"{version}.{call.request_id}"'}
 
 
 def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:

@@ -5,8 +5,7 @@ names it, and the database writes the JSON only if the case is at another versio
 need, is read by the same statement if it is asked for.
 """
 
-from collections.abc import Collection, Sequence
-from operator import itemgetter
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -56,10 +55,10 @@ class StoredCase(NamedTuple):
     more_messages: bool = False  # the case has messages after the requested ones
     history: str | None = None  # for `model.history.parse_history`; None unless asked for
 
-    @property
-    def has_clocks(self) -> bool:
-        """Whether there are clocks that the reader may see."""
-        return self.clocks not in (None, "[]")
+    def decoded(self) -> dict[str, Any]:
+        """Return the case with its messages as Python objects, without its files."""
+        case: dict[str, Any] = pydantic_core.from_json(self.fields or "{}")
+        return case | {"messages": pydantic_core.from_json(self.messages or "[]"), "moreMessages": self.more_messages}
 
     @property
     def size(self) -> int:
@@ -227,31 +226,9 @@ def _select(
 
 def to_case(stored: StoredCase) -> Case:
     """Return the model of a case that was read with its JSON."""
-    case = Case.model_validate_json(join_parts(stored, stored.attachments or "[]") + "}")
+    case = Case.model_validate(stored.decoded() | {"attachments": pydantic_core.from_json(stored.attachments or "[]")})
     case.version, case.timeline_epoch = stored.version, stored.timeline_epoch
     return case
-
-
-def with_conversations(cases: Sequence[StoredCase]) -> StoredCase:
-    """Return the first of several cases with the messages and files of all, each in the order of `createdAt`."""
-    return cases[0]._replace(
-        messages=_by_time([each.messages or "[]" for each in cases]),
-        attachments=_by_time([each.attachments or "[]" for each in cases]),
-    )
-
-
-def _by_time(parts: Sequence[str]) -> str:
-    """Return JSON lists as one, by `createdAt`, which the databases write in one format."""
-    rows: list[dict[str, Any]] = [row for part in parts for row in pydantic_core.from_json(part)]
-    rows.sort(key=itemgetter("createdAt"))
-    return pydantic_core.to_json(rows, inf_nan_mode="null").decode()
-
-
-def join_parts(stored: StoredCase, attachments_json: str) -> str:
-    """Return the JSON object of a case, without its closing brace."""
-    fields = (stored.fields or "{}").rstrip().removesuffix("}")
-    more = "true" if stored.more_messages else "false"
-    return f'{fields},"messages":{stored.messages},"moreMessages":{more},"attachments":{attachments_json}'
 
 
 _CASE = sa.select(tickets.c.seq).where(tickets.c.id == sa.bindparam("id")).scalar_subquery()
