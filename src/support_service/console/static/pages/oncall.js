@@ -7,8 +7,7 @@ import { clock, clockWithSeconds, t, word } from "../lib/i18n.js";
 import { Samples } from "../lib/samples.js";
 import { databaseDown } from "../parts/database-down.js";
 import { failedDeliveries } from "../parts/failed-deliveries.js";
-import { cards, figures } from "../parts/oncall-cards.js";
-import { sources } from "../parts/oncall-sources.js";
+import { cards, figures, sources } from "../parts/oncall-cards.js";
 
 const INTERVAL = 5_000; // ms between requests for the state
 const LIST_SIZE = 20; // dead letters and deliveries that are listed
