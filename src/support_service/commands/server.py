@@ -73,15 +73,14 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the OpenAPI document. With `--check`, exit with status 1 and list its gaps if it has any."""
-    from support_service.api.openapi import document as openapi_document
-    from support_service.api.openapi.lint import find_gaps
+    from support_service.api.openapi import document
     from support_service.api.routes import ROUTES
 
     server = load_settings(environ).server
-    document = openapi_document.document(ROUTES, secured=server.auth != "open", public_url=server.public_url or "")
+    described = document.document(ROUTES, secured=server.auth != "open", public_url=server.public_url or "")
     if not arguments.check:
-        print(json.dumps(document, indent=2))
-    elif found := find_gaps(document):
+        print(json.dumps(described, indent=2))
+    elif found := document.find_gaps(described):
         sys.exit("\n".join(found))
 
 

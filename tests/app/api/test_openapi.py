@@ -9,9 +9,9 @@ import pydantic
 import pytest
 import pytest_asyncio
 
+from support_service.api.openapi import descriptions, page
 from support_service.api.openapi import document as openapi
-from support_service.api.openapi import headers, page
-from support_service.api.openapi.lint import find_gaps
+from support_service.api.openapi.document import find_gaps
 from support_service.api.routes import ROUTES
 from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
@@ -258,11 +258,11 @@ def test_every_header_is_described():
     """No header has a description without being used."""
     named = {name for route in ROUTES for name in route.headers} | {
         "Idempotency-Replayed",
-        *headers.COMMON_RESPONSE_HEADERS,
-        *headers.OPTIONAL_RESPONSE_HEADERS,
+        *descriptions.COMMON_RESPONSE_HEADERS,
+        *descriptions.OPTIONAL_RESPONSE_HEADERS,
     }
     named |= {name for route in ROUTES for other in route.other_responses for name in other.headers}
-    named |= {name for names in headers.HEADERS_BY_STATUS.values() for name in names}
-    assert named == set(headers.RESPONSE_HEADERS)
-    sent = {"Idempotency-Key", *headers.COMMON_RESPONSE_HEADERS}
-    assert {name for route in ROUTES for name in route.request_headers} | sent == set(headers.REQUEST_HEADERS)
+    named |= {name for names in descriptions.HEADERS_BY_STATUS.values() for name in names}
+    assert named == set(descriptions.RESPONSE_HEADERS)
+    sent = {"Idempotency-Key", *descriptions.COMMON_RESPONSE_HEADERS}
+    assert {name for route in ROUTES for name in route.request_headers} | sent == set(descriptions.REQUEST_HEADERS)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
-from support_service.api.openapi.document import PATH_PARAMETERS
+from support_service.api.openapi.descriptions import PATH_PARAMETERS
 from support_service.api.openapi.schemas import example
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC

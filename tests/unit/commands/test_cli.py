@@ -12,7 +12,7 @@ from importlib import metadata
 import pytest
 
 from support_service import __version__, cli
-from support_service.api.openapi import lint
+from support_service.api.openapi import document
 from support_service.api.routes import ROUTES
 from support_service.client import ClientTimings
 from support_service.commands.attach import attach
@@ -105,7 +105,7 @@ def test_openapi_requires_a_token_when_authentication_is_on(run):
 def test_openapi_check_names_gaps(run, monkeypatch):
     """A complete document prints nothing."""
     assert run("openapi", "--check") == (0, "", "")
-    monkeypatch.setattr(lint, "find_gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
+    monkeypatch.setattr(document, "find_gaps", lambda _: ["GET /a: has no summary", "GET /b: has no tags"])
     assert run("openapi", "--check") == ("GET /a: has no summary\nGET /b: has no tags", "", "")
 
 

@@ -1,5 +1,6 @@
-"""OpenAPI 3.1 document, generated from the routes, the models and the table of problem codes."""
+"""OpenAPI 3.1 document, generated from the routes, the models and the table of problem codes; and what it lacks."""
 
+from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -8,8 +9,8 @@ import pydantic_core
 from pydantic import BaseModel
 
 from support_service import __version__
-from support_service.api.openapi import headers, schemas
-from support_service.api.openapi.headers import Header
+from support_service.api.openapi import descriptions, schemas
+from support_service.api.openapi.descriptions import PATH_PARAMETERS, TEXT, Header
 from support_service.api.routing.problem_groups import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
@@ -17,12 +18,12 @@ from support_service.api.routing.problem_groups import (
     IDEMPOTENCY_PROBLEMS,
 )
 from support_service.api.routing.route import BYTES, JSON, PUBLIC, Route
-from support_service.core.ids import NAME_PATTERN
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.guard.problems import Problem
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
 
 Json = dict[str, Any]
+WITHOUT_BODY = {"204", "304", "307"}
 
 API_DESCRIPTION = """\
 Support cases, one merged timeline, and attachments.
@@ -36,22 +37,6 @@ An error is `application/problem+json`: `code` is stable and for programs, `deta
 each invalid field, and `requestId` identifies the request in the log. Each operation lists its codes; an unknown path
 is 404 `route_not_found`, and an unsupported method is 405 `method_not_allowed`.
 """
-PATH_PARAMETERS = {
-    "agent_id": Header("The agent's id, as in `assignedAgentId`.", headers.TEXT | {"examples": ["agent-7"]}),
-    "attachment_id": Header(
-        "The attachment's id.", headers.TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}
-    ),
-    "case_id": Header("The case's id.", headers.TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
-    "customer_id": Header("The customer's id, as in `customerId`.", headers.TEXT | {"examples": ["CUS-42"]}),
-    "delivery_id": Header("The webhook delivery's id.", headers.TEXT | {"examples": ["1042"]}),
-    "letter_id": Header("The dead letter's id.", headers.TEXT | {"examples": ["1778587200000-0"]}),
-    "link_id": Header("The link's id.", headers.TEXT | {"examples": ["5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21"]}),
-    "macro_name": Header("The macro's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
-    "policy_name": Header("The policy's name.", headers.TEXT | {"pattern": NAME_PATTERN, "examples": ["10-urgent"]}),
-    "override_name": Header("The name of a service, or `ttl`.", headers.TEXT | {"examples": ["payment"]}),
-    "filename": Header("The file's name from `uri`; any name is accepted.", headers.TEXT | {"examples": ["label.png"]}),
-    "view_id": Header("The saved view's id.", headers.TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
-}
 CONTACT = {"name": "The operators of this service"}
 SECURITY_SCHEMES = {
     "bearer": {
@@ -93,7 +78,7 @@ def document(routes: tuple[Route, ...], *, secured: bool = False, public_url: st
             "responses": dict(sorted(refusals.items())),
             "headers": {
                 name: {"required": header.always} | _describe(header)
-                for name, header in headers.RESPONSE_HEADERS.items()
+                for name, header in descriptions.RESPONSE_HEADERS.items()
             },
             **({"securitySchemes": SECURITY_SCHEMES} if secured else {}),
         },
@@ -147,11 +132,11 @@ def _parameters(route: Route) -> list[Json]:
             documented = {"description": schema.pop("description", ""), "schema": schema}
             sent = {"required": name in required, "allowEmptyValue": True}  # an empty parameter counts as not given
             found.append({"name": name, "in": "query"} | sent | documented)
-    names = {*route.request_headers, *headers.COMMON_RESPONSE_HEADERS} | (
+    names = {*route.request_headers, *descriptions.COMMON_RESPONSE_HEADERS} | (
         {"Idempotency-Key"} if route.takes_idempotency_key else set()
     )
     return found + [
-        {"name": name, "in": "header", "required": False, **_describe(headers.REQUEST_HEADERS[name])}
+        {"name": name, "in": "header", "required": False, **_describe(descriptions.REQUEST_HEADERS[name])}
         for name in sorted(names)
     ]
 
@@ -163,7 +148,7 @@ def _response(
     if model:
         described["content"] = _content(model, media, many=route.is_list)
     elif media != (JSON,):
-        described["content"] = {each: {"schema": headers.BYTES if each == BYTES else headers.TEXT} for each in media}
+        described["content"] = {each: {"schema": descriptions.BYTES if each == BYTES else TEXT} for each in media}
     return described
 
 
@@ -215,7 +200,7 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
         "description": f"{phrase}. "
         + "; ".join(f"`{code}`: {PROBLEM_CODES_BY_NAME[code].meaning}" for code in codes)
         + ".",
-        "headers": _headers(*headers.HEADERS_BY_STATUS.get(status, ())),
+        "headers": _headers(*descriptions.HEADERS_BY_STATUS.get(status, ())),
         "content": {
             "application/problem+json": {
                 "schema": schemas.reference(Problem)
@@ -240,9 +225,51 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
 def _headers(*names: str) -> Json:
     return {
         name: {"$ref": f"#/components/headers/{name}"}
-        for name in sorted((*names, *headers.COMMON_RESPONSE_HEADERS, *headers.OPTIONAL_RESPONSE_HEADERS))
+        for name in sorted((*names, *descriptions.COMMON_RESPONSE_HEADERS, *descriptions.OPTIONAL_RESPONSE_HEADERS))
     }
 
 
 def _describe(header: Header) -> Json:
     return {"description": header.description, "schema": header.schema}
+
+
+def find_gaps(document: Json) -> list[str]:
+    """Return one line per missing summary, description, schema or example; empty if the document is complete."""
+    return [
+        f"{method.upper()} {path}: {gap}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for gap in (*_operation_gaps(operation), *_body_gaps(operation), *_response_gaps(document, operation))
+    ]
+
+
+def _operation_gaps(operation: Json) -> Iterator[str]:
+    for part in ("summary", "description", "tags"):
+        if not operation.get(part):
+            yield f"has no {part}"
+    for parameter in operation["parameters"]:
+        if not parameter.get("description"):
+            yield f"the parameter {parameter['name']} has no description"
+
+
+def _body_gaps(operation: Json) -> Iterator[str]:
+    for media, content in operation.get("requestBody", {}).get("content", {}).items():
+        if not content.get("schema"):
+            yield f"the body as {media} has no schema"
+        if "example" not in content:
+            yield f"the body as {media} has no example"
+
+
+def _response_gaps(document: Json, operation: Json) -> Iterator[str]:
+    for status, given in operation["responses"].items():
+        name = given.get("$ref", "").rpartition("/")[2]
+        answer = document["components"]["responses"][name] if name else given
+        if not answer.get("description"):
+            yield f"the answer {status} has no description"
+        if status not in WITHOUT_BODY and not answer.get("content"):
+            yield f"the answer {status} has no body"
+        for media, content in answer.get("content", {}).items():
+            if not content.get("schema"):
+                yield f"the answer {status} as {media} has no schema"
+            if media == "application/json" and "example" not in content:
+                yield f"the answer {status} has no example"

@@ -1,7 +1,8 @@
-"""Descriptions of all request and response headers, and the response headers that depend on the status."""
+"""Descriptions of all parts of paths and of all headers, and the response headers that depend on the status."""
 
 from typing import Any, NamedTuple
 
+from support_service.core.ids import NAME_PATTERN
 from support_service.guard.problems import RETRY_AFTER_BY_STATUS
 
 TEXT = {"type": "string"}
@@ -10,12 +11,30 @@ COUNT = {"type": "integer", "minimum": 0}
 
 
 class Header(NamedTuple):
-    """A header's description and schema. If not `always` present, the description says when it is."""
+    """The description and the schema of a header, or of a part of a path.
+
+    If it is not `always` present, the description says when it is.
+    """
 
     description: str
     schema: dict[str, Any]
     always: bool = True  # in a response that lists it
 
+
+PATH_PARAMETERS = {
+    "agent_id": Header("The agent's id, as in `assignedAgentId`.", TEXT | {"examples": ["agent-7"]}),
+    "attachment_id": Header("The attachment's id.", TEXT | {"examples": ["7c9e6679-7425-40de-944b-e07fc1f90ae7"]}),
+    "case_id": Header("The case's id.", TEXT | {"examples": ["0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"]}),
+    "customer_id": Header("The customer's id, as in `customerId`.", TEXT | {"examples": ["CUS-42"]}),
+    "delivery_id": Header("The webhook delivery's id.", TEXT | {"examples": ["1042"]}),
+    "letter_id": Header("The dead letter's id.", TEXT | {"examples": ["1778587200000-0"]}),
+    "link_id": Header("The link's id.", TEXT | {"examples": ["5d0c7a52-2a0b-4f36-9c1e-0f7b0f7f6c21"]}),
+    "macro_name": Header("The macro's name.", TEXT | {"pattern": NAME_PATTERN, "examples": ["late-parcel"]}),
+    "policy_name": Header("The policy's name.", TEXT | {"pattern": NAME_PATTERN, "examples": ["10-urgent"]}),
+    "override_name": Header("The name of a service, or `ttl`.", TEXT | {"examples": ["payment"]}),
+    "filename": Header("The file's name from `uri`; any name is accepted.", TEXT | {"examples": ["label.png"]}),
+    "view_id": Header("The saved view's id.", TEXT | {"examples": ["2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4"]}),
+}
 
 REQUEST_HEADERS = {
     "Content-Digest": Header(
