@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.core.units import MAX_INTEGER
-from support_service.events.outbox import locked_in_order
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
+from support_service.platform.database.statements import locked_in_order
 from support_service.platform.database.tables import webhook_deliveries
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 

@@ -13,13 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
+
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
-from support_service.events import outbox, webhooks
+from support_service.events import webhooks
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.events.webhooks import WebhookEndpoint
-from support_service.platform.database import Database, Row, lease_rows
+from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
+from support_service.platform.database.dialect import octets
+from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
+from support_service.platform.database.tables import outbox
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 log = logging.getLogger(__name__)
@@ -133,7 +138,7 @@ class OutboxRelay:
 
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
-        self._backlog = await outbox.backlog(self._database)
+        self._backlog = await read_backlog(self._database)
         self.backlog_read_at = utc_now()
 
     @property
@@ -151,10 +156,10 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or not await outbox.has_pending(self._database):
+        if not await self._hold_lease() or not await has_pending(self._database):
             return 0
         batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
-        pending = await outbox.oldest_events(self._database, batch, max_bytes)
+        pending = await oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
         if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
@@ -170,7 +175,7 @@ class OutboxRelay:
                 self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
-            await outbox.delete_published(tx, [event.seq for event in pending])
+            await delete_published(tx, [event.seq for event in pending])
         self._count(pending, "ok")
         return len(pending)
 
@@ -224,3 +229,48 @@ class OutboxRelay:
 
 def _age(at: str) -> float:
     return max(0.0, time.time() - datetime.fromisoformat(at).timestamp())
+
+
+ANY_PENDING: sa.Select[int] = compiled(
+    sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1"))
+)
+_OLDEST = (
+    sa.select(outbox.c.seq, octets(outbox.c.event).label("size")).order_by(outbox.c.seq).limit(sa.bindparam("count"))
+)
+PENDING = (
+    sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
+    .where(outbox.c.seq.in_(sa.select(limit_by_bytes(_OLDEST, "seq").c.seq)))
+    .order_by(outbox.c.seq)
+)
+OLDEST_AT = sa.select(outbox.c.at).order_by(outbox.c.seq).limit(sa.literal_column("1")).scalar_subquery()
+BACKLOG = sa.select(sa.func.count(outbox.c.seq).label("number"), OLDEST_AT.label("oldest"))
+REMOVE = compiled(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
+_RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
+REMOVE_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _RANGE)))
+
+
+async def has_pending(reader: Reader) -> bool:
+    """Return True if the outbox holds an event."""
+    return await reader.fetch_one(ANY_PENDING) is not None
+
+
+async def oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
+    """Return the oldest events of the outbox: at most `count`, ending with the one that reaches `max_bytes`.
+
+    Rows have seq, type, at, event and fanned_out, which is true if the event's webhook deliveries exist.
+    """
+    return await reader.fetch_all(PENDING, {"count": count, "bytes": max_bytes})
+
+
+async def read_backlog(reader: Reader) -> tuple[int, str | None]:
+    """Return the number of events in the outbox, and the time of the oldest or None."""
+    (row,) = await reader.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
+    return row.number, row.oldest
+
+
+async def delete_published(tx: Transaction, published: Sequence[int]) -> None:
+    """Remove published events from the outbox. `published` holds their seqs in ascending order."""
+    if published[-1] - published[0] + 1 == len(published):  # contiguous, so the range contains no other event
+        await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
+        return
+    await tx.execute(REMOVE, [{"published": seq} for seq in published])

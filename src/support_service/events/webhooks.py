@@ -22,11 +22,10 @@ from standardwebhooks import Webhook
 
 from support_service.core.clock import Backoff, utc_now
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
-from support_service.events.outbox import locked_in_order
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.statements import delete_in_batches
+from support_service.platform.database.statements import delete_in_batches, locked_in_order
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec

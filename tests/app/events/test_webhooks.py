@@ -12,8 +12,7 @@ from standardwebhooks import Webhook
 
 from support_service.events import erasure, webhooks
 from support_service.events.deliveries import replay_deliveries
-from support_service.events.outbox import delete_published
-from support_service.events.relay import RelayTimings
+from support_service.events.relay import RelayTimings, delete_published
 from support_service.events.webhooks import WebhookTimings
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOADS
 from support_service.events.opening import EventTimings
-from support_service.events.outbox import oldest_events
+from support_service.events.relay import oldest_events
 from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox
 from tests.conftest import both_databases

@@ -12,7 +12,7 @@ from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import clock_counts, known_policies
 from support_service.cases.sql import clock_rows
-from support_service.events import consumer, outbox, webhooks
+from support_service.events import consumer, relay, webhooks
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import lease_rows
 from support_service.platform.idempotency import claims
@@ -74,9 +74,9 @@ PERIODIC = {
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
     "the oldest local file": (attachment_rows.OLDEST, {"of": "local"}),
     "the ledger": (attachment_rows.LEDGER, {"of": "local"}),
-    "a look for events": (outbox.ANY_PENDING, {}),
-    "events to publish": (outbox.PENDING, {"count": 200, "bytes": 4 << 20}),
-    "the oldest event": (sa.select(outbox.OLDEST_AT), {}),
+    "a look for events": (relay.ANY_PENDING, {}),
+    "events to publish": (relay.PENDING, {"count": 200, "bytes": 4 << 20}),
+    "the oldest event": (sa.select(relay.OLDEST_AT), {}),
     "events to fan out": (webhooks.TO_FAN_OUT, {"count": 200}),
     "due deliveries": (webhooks.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
     "pending deliveries": (webhooks.COUNT_PENDING, {}),

@@ -104,6 +104,15 @@ def _row_type(columns: Sequence[str]) -> Any:
     return namedtuple("Row", columns, rename=True)  # noqa: PYI024 - the columns are known at run time only
 
 
+def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition that selects the rows matching `condition` and locks them in the order of seq.
+
+    The relay, a replay and an erasure change the same rows. A plain UPDATE locks rows in physical order, so two of them
+    could deadlock.
+    """
+    return table.c.seq.in_(sa.select(table.c.seq).where(condition).order_by(table.c.seq).with_for_update())
+
+
 def limit_by_bytes(
     rows: sa.Select[Any], *order_columns: str, direction: Direction = sa.asc, limit: str = "bytes"
 ) -> sa.Subquery:
