@@ -8,7 +8,7 @@ from pathlib import Path
 from grafana.rows import ROWS
 
 import support_service.app
-import support_service.probe.metrics  # noqa: F401 - modules declare the instruments that they record
+import support_service.probe.run  # noqa: F401 - modules declare the instruments that they record
 from observability.rules import documents
 from support_service.platform.telemetry.instruments import InstrumentSpec, declared_instruments
 

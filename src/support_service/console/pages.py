@@ -1,8 +1,9 @@
 """The routes of pages and assets, and where `/` leads."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import quote
 
 from aiohttp import web
@@ -41,6 +42,8 @@ CONTENT_SECURITY_POLICY = (
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types lit-html"
 )
+APP = "app.js"
+TEXTS = {"en": "i18n/en.js", "vi": "i18n/vi.js"}
 LANGUAGE = re.compile(r"(?:^|,)\s*(en|vi)\b", re.IGNORECASE)
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -72,8 +75,6 @@ def sign_in_handler(auth: str) -> Handler:
 
 def shell_response(request: web.Request, auth: str, page: Page) -> web.Response:
     """Return the document of a page."""
-    from support_service.console.shell import shell  # it needs htpy, and most processes never serve it
-
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
     values = {name: quote(value, safe="") for name, value in request.match_info.items()}
     text = shell(auth, page.module, language(request), [path.format_map(values) for path in page.data])
@@ -122,3 +123,39 @@ async def serve_asset(request: web.Request) -> web.Response:
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=asset.compressed, content_type=asset.content_type, headers=headers)
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)
+
+
+def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
+    """Return the document of a page as HTML.
+
+    It names what the page will ask for: all modules of the page, the texts of the language, and the paths of `data`.
+    A browser fetches them at once, instead of one after another as scripts come to need them. `page` is the path of the
+    page's module. `auth` is the value of SUPPORT_AUTH; with `open`, pages offer no sign-in.
+    """
+    import htpy as h  # most processes never serve a page
+
+    found = assets()
+    return str(
+        h.html(lang="en", data_auth=auth)[
+            h.head[
+                h.meta(charset="utf-8"),
+                h.meta(name="viewport", content="width=device-width, initial-scale=1"),
+                h.meta(name="color-scheme", content="light dark"),
+                h.title["Support console"],
+                h.link(rel="icon", href=found.url("icon.svg"), type="image/svg+xml"),
+                h.link(rel="stylesheet", href=found.url("console.css")),
+                h.script(type="module", src=found.url(APP)),
+                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules(page, language)),
+                (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),
+            ],
+            h.body[
+                h.support_console,
+                h.noscript[h.p["The console needs JavaScript."]],
+            ],
+        ]
+    )
+
+
+@cache
+def _modules(page: str, language: str) -> list[str]:
+    return assets().with_imports(APP, page, TEXTS[language])[1:]

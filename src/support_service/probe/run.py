@@ -3,12 +3,110 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from aiohttp import web
 
 from support_service.platform.settings import ServerSettings
-from support_service.probe.check import SyntheticCheck
-from support_service.probe.metrics import CheckMetrics
+from support_service.platform.telemetry.instruments import InstrumentSpec, Observations, observe
+from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.probe.check import PROBE_STEPS, CheckReport, Step, SyntheticCheck
 from support_service.server import serving, stop_signal
+
+PROBE_PATHS = ("service", "ingress")  # by which a check reaches the service: `--base-url`, or `--ingress-url`
+PROBE_SUCCESS = InstrumentSpec(
+    "support.probe.success",
+    "gauge",
+    "{check}",
+    "1 where the last synthetic check was good, else 0; checks reach the service directly (service) or through its "
+    "ingress",
+    {"via": PROBE_PATHS},
+)
+PROBE_STEP = InstrumentSpec(
+    "support.probe.step",
+    "gauge",
+    "s",
+    "Duration of each step of the last synthetic check",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS},
+)
+PROBE_STEP_SUCCESS = InstrumentSpec(
+    "support.probe.step_success",
+    "gauge",
+    "{check}",
+    "1 for each step of the last synthetic check that was good, 0 for one that was slow or wrong; no value for a step "
+    "that was skipped",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS},
+)
+PROBE_STEP_FAILURE = InstrumentSpec(
+    "support.probe.step_failure",
+    "gauge",
+    "{check}",
+    "1 for each step of the last synthetic check that was not good, with the HTTP status and the problem code of an "
+    "answer that was not expected; without them, the step was slow, got no answer, or got one with wrong content",
+    {"via": PROBE_PATHS, "step": PROBE_STEPS, "status": None, "code": None},
+)
+PROBE_LAST_SUCCESS = InstrumentSpec(
+    "support.probe.last_success_timestamp",
+    "gauge",
+    "s",
+    "When a synthetic check was last good, in Unix time",
+    {"via": PROBE_PATHS},
+)
+
+
+class CheckMetrics:
+    """Metrics of the last check by each way to the service."""
+
+    def __init__(self) -> None:
+        self.provider = Metrics(("prometheus",), build_resource())
+        self._last: dict[str, CheckReport] = {}
+        self._last_good: dict[str, float] = {}
+        meter = self.provider.meter
+        observe(meter, PROBE_SUCCESS, self._successes)
+        observe(meter, PROBE_STEP, lambda: [(step.seconds, labels) for step, labels in self._steps()])
+        observe(meter, PROBE_STEP_SUCCESS, lambda: [(int(step.verdict == "good"), of) for step, of in self._steps()])
+        observe(meter, PROBE_STEP_FAILURE, lambda: [(1, labels) for labels in self._failures()])
+        observe(meter, PROBE_LAST_SUCCESS, lambda: [(at, {"via": via}) for via, at in self._last_good.items()])
+
+    def application(self) -> web.Application:
+        """Return an app that serves `/metrics`."""
+
+        async def metrics(request: web.Request) -> web.Response:
+            found = await self.provider.render_async(request.headers.get("Accept", ""), "")
+            return web.Response(body=found.body, headers={"Content-Type": found.content_type})
+
+        app = web.Application()
+        app.router.add_get("/metrics", metrics)
+        return app
+
+    def keep(self, report: CheckReport) -> None:
+        """Store a report as the last check by its way."""
+        self._last[report.via] = report
+        if report.verdict == "good":
+            self._last_good[report.via] = time.time()
+
+    def close(self) -> None:
+        """Shut down the metrics provider."""
+        self.provider.close()
+
+    def _successes(self) -> Observations:
+        return [(int(report.verdict == "good"), {"via": via}) for via, report in self._last.items()]
+
+    def _steps(self) -> Iterator[tuple[Step, dict[str, str]]]:
+        """Yield every step that ran, with its labels."""
+        for via, report in self._last.items():
+            for step in report.steps:
+                if step.verdict != "skipped":
+                    yield step, {"via": via, "step": step.step}
+
+    def _failures(self) -> Iterator[dict[str, str]]:
+        """Yield the labels of every step that failed; opening the case is one where nothing answered."""
+        for via, report in self._last.items():
+            if report.reason is not None:
+                yield {"via": via, "step": "open", "status": "", "code": ""}
+        for step, labels in self._steps():
+            if step.verdict != "good":
+                yield {**labels, "status": str(step.status or ""), "code": step.code or ""}
 
 
 async def run_once(checks: Sequence[SyntheticCheck]) -> int:

@@ -5,8 +5,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from support_service.cases.model.examples import CASE, MESSAGE
-from support_service.probe.check import SyntheticCheck
-from support_service.probe.report import Step
+from support_service.probe.check import Step, SyntheticCheck
 
 
 @pytest.fixture

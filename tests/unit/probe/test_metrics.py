@@ -2,8 +2,8 @@
 
 import pytest
 
-from support_service.probe.metrics import CheckMetrics
-from support_service.probe.report import CheckReport, Step
+from support_service.probe.check import CheckReport, Step
+from support_service.probe.run import CheckMetrics
 from tests.support.scrape import parse
 
 AT = "2026-11-26T12:00:00+00:00"
