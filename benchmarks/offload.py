@@ -21,6 +21,8 @@ import aiohttp
 import obstore
 import uvloop
 from obstore.store import S3Store
+from tests.support.attachments.harness import add_file
+from tests.support.cases import recorder
 
 from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
@@ -150,14 +152,16 @@ async def _store(settings: Settings) -> list[Path]:
     storage_by_name = configured_storages(settings.attachments, settings.s3)
     local = storage_by_name["local"]
     await local.open()
-    case = await CaseService(connection, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
+    case = await CaseService(connection, recorder(connection, instruments)).open_case(
+        SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
+    )
     service = AttachmentService(connection, {"local": local}, instruments, UploadLimits(HUGE))
 
     async def chunks() -> AsyncIterator[bytes]:
         yield os.urandom(SMALL)
 
     for _ in range(FILES):
-        await service.uploader.add(SYSTEM_ORIGIN, case.id, "a.bin", None, chunks())
+        await add_file(service, case.id, "a.bin", None, chunks())
     await local.close()
     await connection.close()
     metrics.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from generated_page import write_or_check
 
-from support_service.attachments.case_files import CaseFileLimits
+from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
 from support_service.events.webhooks import WebhookTimings

@@ -18,13 +18,14 @@ from support_service.api.routing.cursors import CursorSeal
 from support_service.api.routing.route import Route
 from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService
+from support_service.cases.case_files import CaseFiles
 from support_service.cases.clocks.opening import SlaTimings, open_clocks
 from support_service.cases.erasure import event_rules
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.opening import CaseTimings, open_cases
-from support_service.cases.recorder import CaseRecorder
+from support_service.cases.recorder import CaseChannels, CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
@@ -181,10 +182,13 @@ async def running(
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
         event_rules()  # a field of an event without a rule stops the start
-        cases = await opened(open_cases(settings.cases, database, instruments, clocks, timings.cases))
+        channels = CaseChannels(settings.cases.known_channels, settings.cases.synthetic_channels)
+        recorder = CaseRecorder(instruments, clocks, channels)
+        files = CaseFiles(timings.cases.files, settings.server.url_prefix)
+        cases = await opened(open_cases(settings.cases, database, instruments, recorder, files, timings=timings.cases))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
-        attachments = await opened(open_attachments(settings, database, instruments, timings.attachments))
+        attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
         stream_name, redis_url = settings.events.stream, settings.events_redis_url
@@ -196,7 +200,7 @@ async def running(
                 database,
                 broker,
                 instruments,
-                apply=InboundEventHandler(database, CaseRecorder(instruments, clocks)).apply,
+                apply=InboundEventHandler(database, recorder).apply,
                 readiness=guard.readiness,
                 timings=timings.events,
             )
@@ -238,7 +242,7 @@ async def running(
             idempotency=idempotency,
             masker=masker,
             cases=cases,
-            links=LinkService(database, instruments, clocks),
+            links=LinkService(database, recorder),
             cache=cache,
             timeline=timeline,
             overrides=OverrideService(database, timeline.overrides),

@@ -11,6 +11,8 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM
+from support_service.platform.database import Database
+from support_service.platform.telemetry.instruments import Instruments
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
@@ -54,6 +56,6 @@ def add_cases(database):
     return add_cases
 
 
-def recorder(database, instruments):
+def recorder(database: Database, instruments: Instruments) -> CaseRecorder:
     """Return the recorder of changes, without service levels."""
     return CaseRecorder(instruments, ClockTracker.without_policies(database, instruments))

@@ -12,8 +12,8 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import BYTES, Permission, RouteResponse, Tag
-from support_service.attachments.model import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.case import ApiModel, Attachment
+from support_service.cases.model.files import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
 from support_service.core.errors import Unavailable
@@ -96,24 +96,23 @@ async def upload(
     check_may_attach(call.principal, query.visibility)
     services = call.services
     with services.attachments.upload_slots.occupy(call.principal), services.readiness.wait_for_client():
-        await services.attachments.uploader.check_upload(call.principal, case_id, expected)
+        uploader, files = services.attachments.uploader, services.attachments.files
+        await files.check_upload(services.database, call.principal, case_id, expected)
         incoming = FileUpload(request, services.settings.attachments)
         await incoming.open()
-        stored = await services.attachments.uploader.add(
-            call.write_origin,
+        async with uploader.store(
             case_id,
             incoming.filename,
             incoming.content_type,
             incoming.chunks(),
             size_hint=request.content_length or 0,
             visibility=query.visibility,
-            staged=query.staged,
-            expected_versions=expected,
-            before_commit=call.expect_same_principal,
-        )
+        ) as new:
+            await call.expect_same_principal()
+            stored = await uploader.add(call.write_origin, new, expected, staged=query.staged)
     attachment = present_attachment(services, stored)
     if query.staged:
-        attachment.visibility, attachment.staged_until = "internal", services.attachments.uploader.staged_until(stored)
+        attachment.visibility, attachment.staged_until = "internal", files.staged_until(stored)
     return Reply(attachment, {"Location": attachment.uri})
 
 

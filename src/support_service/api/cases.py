@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
-from datetime import datetime
 from functools import partial
 
 import pydantic_core
@@ -14,7 +13,6 @@ from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, unique_etag_header
 from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
 from support_service.api.routing.route import Permission, RouteResponse, Tag
-from support_service.attachments.model import StoredAttachment
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message, Viewer
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,
@@ -30,7 +28,6 @@ from support_service.cases.model.requests import (
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
 from support_service.core.optimistic_lock import ExpectedVersions
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
@@ -252,13 +249,8 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     The synthetic check deletes its cases with this operation. Cases that are not synthetic can't be
     deleted: close them.
     """
-    files, removed = call.services.attachments, list[StoredAttachment]()
-
-    async def remove_files(work: UnitOfWork, at: datetime) -> None:
-        removed.extend(await files.remove_all(work, case_id, at))
-
-    await call.services.cases.remove_synthetic(call.write_origin, case_id, remove_files, expected)
-    await files.delete_bytes(removed)
+    removed = await call.services.cases.remove_synthetic(call.write_origin, case_id, expected)
+    await call.services.attachments.delete_bytes(removed)
     return Reply(None)
 
 
@@ -278,8 +270,7 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
 
     A repeat with the same `externalId` adds nothing, and returns the existing message.
     """
-    files = call.services.attachments.named(body.attachment_ids)
-    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected, files))
+    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))
 
 
 @post(
@@ -306,8 +297,7 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
     of the response has the case's own entries only: context, changes, messages and files.
     """
-    files = call.services.attachments.named(body.attachment_ids)
-    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected, files)
+    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
     document = await call.services.documents.after_write(call.view, case)
     return EncodedReply(document.joined(), etag_header(call, case.version))
 

@@ -5,9 +5,10 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from support_service.attachments import attachment_rows
-from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.cases.case_files import CaseFiles
+from support_service.cases.model.files import FileTotals
+from support_service.cases.sql import attachment_rows
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
@@ -60,10 +61,12 @@ class AttachmentBacklog:
     `local` is None if this process has no local storage.
     """
 
-    def __init__(self, database: Database, local: AttachmentStorage | None, instruments: Instruments) -> None:
+    def __init__(
+        self, database: Database, local: AttachmentStorage | None, instruments: Instruments, files: CaseFiles
+    ) -> None:
         self._database = database
+        self._files = files
         self._local = local
-        self._totals: FileTotals | None = None
         self._oldest: datetime | None = None
         self._disk_free: int | None = None
         self.free_history: deque[tuple[datetime, int]] = deque(maxlen=MAX_READINGS)  # free bytes of the last hour
@@ -72,11 +75,6 @@ class AttachmentBacklog:
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_AGE, self._age)
         instruments.observe(ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})])
-
-    def update(self, storage: str, totals: FileTotals) -> None:
-        """Take over the content of a storage after an upload."""
-        if storage == LOCAL:
-            self._totals = totals
 
     async def refresh(self) -> None:
         """Update the gauges: free disk space, then the local ledger and the time of the oldest local file.
@@ -88,13 +86,17 @@ class AttachmentBacklog:
                 self._disk_free = await asyncio.to_thread(self._local.free)
             except OSError:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
-        self._totals = await attachment_rows.ledger_totals(self._database, LOCAL)
-        self._oldest = await attachment_rows.oldest_created_at(self._database, LOCAL) if self._totals.files else None
+        totals = self._files.totals[LOCAL] = await attachment_rows.ledger_totals(self._database, LOCAL)
+        self._oldest = await attachment_rows.oldest_created_at(self._database, LOCAL) if totals.files else None
         self._read_at = utc_now()
         if self._disk_free is not None:
             self.free_history.append((self._read_at, self._disk_free))
         while self.free_history and self.free_history[0][0] < self._read_at - HISTORY:
             self.free_history.popleft()
+
+    @property
+    def _totals(self) -> FileTotals | None:
+        return self._files.totals.get(LOCAL)
 
     @property
     def status(self) -> BacklogStatus | None:

@@ -16,7 +16,6 @@ from functools import cache
 
 import puremagic
 
-from support_service.attachments.model import StoredAttachment, clean_content_type, clean_filename, content_disposition
 from support_service.attachments.storage.base import (
     AttachmentStorage,
     ResponseHeaders,
@@ -24,6 +23,7 @@ from support_service.attachments.storage.base import (
     UnreadableFile,
     verify,
 )
+from support_service.cases.model.files import StoredAttachment, clean_content_type, clean_filename, content_disposition
 from support_service.core.clock import utc_now
 from support_service.core.errors import RequestTooLarge, Unavailable, UnsupportedMediaType
 from support_service.core.ids import new_id

@@ -2,40 +2,30 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
-from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.cases.model.files import FileTotals
+from support_service.cases.sql.attachment_rows import GarbageEntry
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Transaction
-from support_service.platform.database.statements import compiled, delete_in_batches
+from support_service.platform.database.statements import delete_in_batches
 from support_service.platform.database.tables import garbage
 from support_service.platform.database.tables import staged_attachments as staged
 
 BATCH_SIZE = 100
 BATCH_LEASE = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
 RETRY_DELAY = timedelta(minutes=1)  # for a storage that can't be reached
-INSERT_GARBAGE = compiled(garbage.insert().inline())
 _ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
 _CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
 _POSTPONE = garbage.update().where(_ENTRY).values(due_at=sa.bindparam("later"))
 _DELETE = garbage.delete().where(_ENTRY)
 WallClock = Callable[[], datetime]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class GarbageEntry:
-    """An entry of the garbage list: bytes that no attachment names. `size` is in bytes."""
-
-    storage: str
-    key: str
-    size: int
 
 
 class GarbageCollector:
@@ -99,39 +89,6 @@ class GarbageCollector:
             log.warning("Deleting %s from storage %s failed; retrying later: %s", entry.key, entry.storage, failure)
             return False
         return True
-
-
-async def add_garbage(
-    tx: Transaction, entries: Sequence[GarbageEntry], due_at: datetime, *, mover: str | None = None
-) -> None:
-    """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
-
-    `mover` is the offload run that still writes these bytes, if any.
-    """
-    rows = [
-        {
-            "storage": entry.storage,
-            "storage_key": entry.key,
-            "size_bytes": entry.size,
-            "due_at": due_at,
-            "mover": mover,
-            "removing": False,
-        }
-        for entry in entries
-    ]
-    if rows:
-        await tx.execute(INSERT_GARBAGE, rows)
-
-
-async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) -> int:
-    """Delete entries from the garbage list because a row names their bytes from now on.
-
-    Return how many were deleted; an entry whose bytes are being deleted stays.
-    """
-    named = sa.or_(
-        *(sa.and_(garbage.c.storage == entry.storage, garbage.c.storage_key == entry.key) for entry in entries)
-    )
-    return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
 
 
 async def claim_due_garbage(

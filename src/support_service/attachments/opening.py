@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions, MaintenanceTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.cases.case_files import CaseFiles
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
@@ -21,7 +21,6 @@ from support_service.platform.telemetry.instruments import Instruments
 class AttachmentTimings:
     """Intervals and limits of attachments."""
 
-    files: CaseFileLimits = field(default_factory=CaseFileLimits)
     # Seconds between updates of the gauges, which include files of other replicas.
     backlog_refresh_interval: float = 10.0
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
@@ -29,13 +28,12 @@ class AttachmentTimings:
 
 @asynccontextmanager
 async def open_attachments(
-    settings: Settings, database: Database, instruments: Instruments, timings: AttachmentTimings
+    settings: Settings, database: Database, instruments: Instruments, files: CaseFiles, timings: AttachmentTimings
 ) -> AsyncIterator[AttachmentService]:
     """Open the storages and run the maintenance jobs during a `with` block.
 
     Raises Unavailable if the directory or the bucket can't be used.
     """
-    public_url = settings.server.url_prefix
     async with open_storages(settings) as storages:
         service = AttachmentService(
             database,
@@ -43,8 +41,7 @@ async def open_attachments(
             instruments,
             UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
             settings.attachments.uploads,
-            case_limits=timings.files,
-            public_url=public_url,
+            files=files,
         )
         maintenance = AttachmentMaintenance(
             database, storages, instruments, maintenance_options(settings), timings.maintenance

@@ -3,33 +3,30 @@
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
 
-from support_service.attachments import attachment_rows
-from support_service.attachments.attachment_rows import LEDGER_ROW
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.case_files import (
-    ATTACHMENT_DELETED,
-    CaseFileLimits,
-    CaseForUpload,
-    NamedFiles,
-    attachment_not_found,
-    lock_visible_case,
-    remove_attachments,
-    require_may_remove,
-)
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
-from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import STORAGES, AttachmentStorage, UnreadableFile, read_verified
 from support_service.attachments.uploader import AttachmentUploader, UploadSlots
+from support_service.cases.case_files import (
+    ATTACHMENT_DELETED,
+    CaseFiles,
+    attachment_not_found,
+    lock_for_file,
+    require_may_remove,
+)
+from support_service.cases.model.files import StoredAttachment
+from support_service.cases.sql import attachment_rows
+from support_service.cases.sql.attachment_rows import LEDGER_ROW
+from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 log = logging.getLogger(__name__)
@@ -59,26 +56,16 @@ class AttachmentService:
         limits: UploadLimits,
         uploads: int = 64,
         *,
-        case_limits: CaseFileLimits = CaseFileLimits(),
-        public_url: str = "",
+        files: CaseFiles | None = None,
     ) -> None:
         self._database = database
         self._storages = storages
         self._instruments = instruments
-        self._case_limits = case_limits
-        self._public_url = public_url
-        self.backlog = AttachmentBacklog(database, storages.get("local"), instruments)
+        self.files = files or CaseFiles()
+        self.backlog = AttachmentBacklog(database, storages.get("local"), instruments, self.files)
         self.upload_slots = UploadSlots(instruments, uploads)
         first = next(iter(storages.values()))
-        self.uploader = AttachmentUploader(
-            database, first, instruments, limits, self.backlog, case_limits=case_limits, public_url=public_url
-        )
-
-    def named(self, ids: Sequence[str]) -> NamedFiles | None:
-        """Return the files that a new message names by their ids; None without ids."""
-        if not ids:
-            return None
-        return NamedFiles(ids, self.backlog, self._case_limits.max_files_per_case, public_url=self._public_url)
+        self.uploader = AttachmentUploader(database, first, instruments, limits, self.files)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""
@@ -159,14 +146,13 @@ class AttachmentService:
         not part of its case, so the version of the case does not matter.
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
-        case: CaseForUpload | None = None
+        case: CaseState | None = None
         async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
             removed = await attachment_rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
             if not removed:
                 require_may_remove(origin.principal)
-                case = await lock_visible_case(work, case_id, expected_versions, visibility=attachment.visibility)
-                at = time_after(case.latest)
-                removed = await remove_attachments(work, [attachment.id], "request", at, public_url=self._public_url)
+                case = await lock_for_file(work, case_id, expected_versions, visibility=attachment.visibility)
+                removed = await self.files.remove(work, [attachment.id], "request", time_after(case.at))
                 # After an error the rollback leaves nothing changed.
                 if not removed:  # another request deleted it first
                     raise attachment_not_found(attachment_id)
@@ -175,12 +161,6 @@ class AttachmentService:
         if case is not None and not case.synthetic:
             self._instruments.add(ATTACHMENT_DELETED, 1, {"reason": "request"})
         await self.delete_bytes(removed)
-
-    async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
-        """Delete all files of a case that `work` has locked. After the commit, call `delete_bytes`."""
-        discarded = await attachment_rows.discard_staged_of_case(work.tx, case_id, at)
-        ids = [attachment.id for attachment in await attachment_rows.list_by_case(work.tx, case_id)]
-        return discarded + await remove_attachments(work, ids, "request", at, public_url=None)
 
     async def delete_bytes(self, removed: Iterable[StoredAttachment]) -> None:
         """Delete the bytes of removed attachments. If that fails, the garbage collection deletes them later."""

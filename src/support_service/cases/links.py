@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.locked_case import LockedCase
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.requests import NewLink
@@ -24,7 +23,6 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
 LockedCases = dict[str, LockedCase]  # by id
@@ -33,10 +31,9 @@ LockedCases = dict[str, LockedCase]  # by id
 class LinkService:
     """Adds and removes links of cases."""
 
-    def __init__(self, database: Database, instruments: Instruments, clocks: ClockTracker | None = None) -> None:
+    def __init__(self, database: Database, recorder: CaseRecorder) -> None:
         self._database = database
-        clocks = clocks or ClockTracker.without_policies(database, instruments)
-        self._recorder = CaseRecorder(instruments, clocks)
+        self._recorder = recorder
 
     async def add(
         self, origin: WriteOrigin, case_id: str, new: NewLink, expected: ExpectedVersions = None

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.case_files import CaseFileLimits, CaseFiles
 from support_service.cases.gauges import CaseGauges, GaugeTimings
-from support_service.cases.recorder import CaseChannels
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.search_repair import SearchRepair, SearchRepairTimings
 from support_service.cases.service import CaseLimits, CaseService
 from support_service.platform.background import run_every, run_in_background
@@ -22,16 +22,22 @@ class CaseTimings:
     gauges: GaugeTimings = field(default_factory=GaugeTimings)
     search_repair: SearchRepairTimings = field(default_factory=SearchRepairTimings)
     limits: CaseLimits = field(default_factory=CaseLimits)
+    files: CaseFileLimits = field(default_factory=CaseFileLimits)
 
 
 @asynccontextmanager
 async def open_cases(
-    settings: CaseSettings, database: Database, instruments: Instruments, clocks: ClockTracker, timings: CaseTimings
+    settings: CaseSettings,
+    database: Database,
+    instruments: Instruments,
+    recorder: CaseRecorder,
+    files: CaseFiles,
+    *,
+    timings: CaseTimings,
 ) -> AsyncIterator[CaseService]:
     """Count open cases and repair the search during a `with` block, and yield the case service."""
-    channels = CaseChannels(settings.known_channels, settings.synthetic_channels)
     limits = replace(timings.limits, customers_set_priority=settings.customers_set_priority)
-    cases = CaseService(database, instruments, limits, channels, clocks)
+    cases = CaseService(database, recorder, limits, files)
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     repair = SearchRepair(database, timings.search_repair)

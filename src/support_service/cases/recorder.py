@@ -71,8 +71,8 @@ class CaseRecorder:
 
     def __init__(self, instruments: Instruments, clocks: ClockTracker, channels: CaseChannels = CaseChannels()) -> None:
         self._instruments = instruments
-        self._clocks = clocks
-        self._channels = channels
+        self.clocks = clocks
+        self.channels = channels
         for channel in channels.known:
             instruments.expect(TICKET_CREATED, {"channel": channel})
 
@@ -103,7 +103,7 @@ class CaseRecorder:
         is_heard = message.visibility == "public" and not (closing and message.author_type == "customer")
         if state.sla_policy is not None and is_heard:
             author, is_answered = message.author_type, state.answered_at is not None
-            await self._clocks.message_added(
+            await self.clocks.message_added(
                 work, message.ticket_id, state.sla_policy, author, state.at, is_answered=is_answered
             )
 
@@ -140,7 +140,7 @@ class CaseRecorder:
                 await case_events.append(work.tx, after.id, CASE_CLOSED, at, **said)
         changes = {_JSON_NAMES[name]: (getattr(before, name), getattr(after, name)) for name in fields}
         await audit.record(work, after.id, _action(before, after), at, changes)
-        await self._clocks.status_changed(work, before, after)
+        await self.clocks.status_changed(work, before, after)
         work.after_commit(partial(self._count_status, before, after))
 
     async def link_changed(
@@ -196,7 +196,7 @@ class CaseRecorder:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
         if case.synthetic:
             return SYNTHETIC
-        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self._channels.known)
+        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self.channels.known)
 
 
 def opening_changes(case: CaseSummary) -> dict[str, tuple[Any, Any]]:

@@ -1,6 +1,6 @@
 """The changes of cases, one method per use case. Each is one transaction."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import pydantic_core
 
-from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.case_files import CaseFiles, NamedFiles
 from support_service.cases.listing.shared_counts import SharedCountLimits
 from support_service.cases.locked_case import LockedCase
-from support_service.cases.message_files import MessageFiles
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
+from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
-from support_service.cases.recorder import CaseChannels, CaseRecorder
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.sql import case_reading, case_rows, link_rows
+from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.cases.sql.case_reading import StoredCase, read_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
@@ -27,7 +28,6 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
-from support_service.platform.telemetry.instruments import Instruments
 
 MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to a conflict: the newest ones
 
@@ -59,16 +59,14 @@ class CaseService(CaseReader):
     def __init__(
         self,
         database: Database,
-        instruments: Instruments,
+        recorder: CaseRecorder,
         limits: CaseLimits = CaseLimits(),
-        channels: CaseChannels = CaseChannels(),
-        clocks: ClockTracker | None = None,
+        files: CaseFiles | None = None,
     ) -> None:
-        self._clocks = clocks or ClockTracker.without_policies(database, instruments)
-        super().__init__(database, self._clocks.policies, limits.counts)
+        super().__init__(database, recorder.clocks.policies, limits.counts)
         self._limits = limits
-        self._channels = channels
-        self._recorder = CaseRecorder(instruments, self._clocks, channels)
+        self._recorder = recorder
+        self._files = files or CaseFiles()
 
     async def open_case(self, origin: WriteOrigin, new: NewCase) -> Case | ExistingCase:
         """Open a case, with its first message if one is given, and return it.
@@ -76,7 +74,7 @@ class CaseService(CaseReader):
         If the channel has a case with its external id, that one is returned. Raises Forbidden, and Conflict if the
         principal may not see that one.
         """
-        synthetic = new.channel in self._channels.synthetic
+        synthetic = new.channel in self._recorder.channels.synthetic
         may_prioritize = self._limits.customers_set_priority or origin.principal.role != "customer"
         new = authorize_new_case(origin.principal, new, synthetic=synthetic, may_prioritize=may_prioritize)
         at = utc_now()
@@ -130,26 +128,26 @@ class CaseService(CaseReader):
         case_id: str,
         closing: Closing,
         expected: ExpectedVersions = None,
-        files: MessageFiles | None = None,
     ) -> StoredCase:
         """Close a case, with a last message if one is given; return it with its JSON and history.
 
         The last message reopens no case; a customer's is accepted unless the case was closed before. Raises NotFound,
-        Forbidden, VersionConflict, Conflict, and ValidationFailed for `files` that the message can't name.
+        Forbidden, VersionConflict, Conflict, and ValidationFailed for files that the message can't name.
         """
         last = closing.last_message()
-        async with unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
+        async with unit_of_work(self._database, origin, *_contended(case_id, closing.attachment_ids)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
+            named: NamedFiles | None = None
             if last and last.author_type == "customer":
                 _expect_not_closed(case.current.status)
             if last:
-                message, version = await self._append_message(work, case_id, last, closing=True, files=files)
+                message, version, named = await self._append_message(work, case_id, last, closing=True)
                 case.current = case.current.model_copy(update={"updated_at": message.created_at, "version": version})
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             closed = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
-            if files:
-                await files.count(work)
+            if named:
+                await self._files.count_named(work, named)
         assert closed is not None  # noqa: S101 - this transaction has changed it
         return closed
 
@@ -159,9 +157,8 @@ class CaseService(CaseReader):
         case_id: str,
         new: NewMessage,
         expected: ExpectedVersions = None,
-        files: MessageFiles | None = None,
     ) -> Message:
-        """Append a message to a case and return it. `files` are the files that its `attachment_ids` name.
+        """Append a message to a case and return it.
 
         Raises NotFound, Forbidden, VersionConflict, Conflict for a full case, and ValidationFailed for files that the
         message can't name.
@@ -172,24 +169,21 @@ class CaseService(CaseReader):
         version of the case. Raises Conflict if the principal may not see it.
         """
         described = self._described_conflict(origin.principal, case_id, expected)
-        async with described, unit_of_work(self._database, origin, ContendedRow(case_id), *_rows(files)) as work:
+        contended = _contended(case_id, new.attachment_ids)
+        async with described, unit_of_work(self._database, origin, *contended) as work:
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _ = await self._append_message(work, case_id, new, expected, files=files)
-            if files:
-                await files.count(work)
+            message, _, named = await self._append_message(work, case_id, new, expected)
+            if named:
+                await self._files.count_named(work, named)
         return message
 
     async def remove_synthetic(
-        self,
-        origin: WriteOrigin,
-        case_id: str,
-        remove_files: Callable[[UnitOfWork, datetime], Awaitable[None]],
-        expected: ExpectedVersions = None,
-    ) -> None:
-        """Delete a synthetic case. Raises NotFound, VersionConflict, and Conflict for any other case.
+        self, origin: WriteOrigin, case_id: str, expected: ExpectedVersions = None
+    ) -> list[StoredAttachment]:
+        """Delete a synthetic case; return its files, whose bytes remain to be deleted.
 
-        `remove_files` deletes the rows of its attachments first, with the time of the deletion.
+        Raises NotFound, VersionConflict, and Conflict for any other case.
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             await link_rows.lock_with_linked_cases(work.tx, case_id)
@@ -197,10 +191,11 @@ class CaseService(CaseReader):
             if not case.synthetic:
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
-            await remove_files(work, at)
+            removed = await self._files.remove_all(work, case_id, at)
             await link_rows.change_linked_cases(work.tx, case_id)
             await case_rows.delete(work.tx, case_id)
             await self._recorder.deleted(work, case, at)
+        return removed
 
     async def _add_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
         """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
@@ -220,7 +215,7 @@ class CaseService(CaseReader):
     async def _add(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
         """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
         author = first.author_type if first and first.visibility == "public" else None
-        started = None if case.synthetic else self._clocks.start(case, case.created_at, author)
+        started = None if case.synthetic else self._recorder.clocks.start(case, case.created_at, author)
         due_at = None
         if started:
             case.sla_policy, due_at = started.policy.id, started.first_due
@@ -242,19 +237,20 @@ class CaseService(CaseReader):
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
-        files: MessageFiles | None = None,
-    ) -> tuple[Message, int]:
-        """Append a message and return it with the case's version; a customer's message reopens a resolved case.
+    ) -> tuple[Message, int, NamedFiles | None]:
+        """Append a message and return it with the case's version and its files, to be counted at the end of `work`.
 
-        It does not while the case is being closed. Its `files` are counted at the end of `work`. Raises Conflict if the
+        A customer's message reopens a resolved case, unless the case is being closed. Raises Conflict if the
         conversation would be too long, and ValidationFailed for files that the message can't name.
         """
         principal = work.origin.principal
         check_may_write(principal, new)
         message = _build_message(case_id, new, utc_now())
-        if files:
+        named = None
+        if new.attachment_ids:
             await LockedCase.lock(work, self._recorder, case_id)
-            message.attachment_uri = await files.find(work, case_id)
+            named = await self._files.find_named(work, case_id, new.attachment_ids)
+            message.attachment_uri = named.uri
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
@@ -266,12 +262,12 @@ class CaseService(CaseReader):
         shows_file = await case_rows.update_attachment_visibility(work.tx, message)
         if shows_file and message.visibility == "internal":  # a file that customers saw is hidden from them
             await case_rows.count_as_public(work.tx, case_id)
-        if files:
-            await files.add_staged(work, state.at, message.visibility)
+        if named:
+            await self._files.add_named(work, named, state.at, message.visibility)
         await self._recorder.message_added(work, message, state, closing=closing, shows_file=shows_file)
         if message.author_type == "customer" and not closing and state.status == "resolved":
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
-        return message, state.version
+        return message, state.version, named
 
     async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
         """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
@@ -324,5 +320,6 @@ def _external_id_taken() -> Conflict:
     return Conflict("external_id_taken", "This `externalId` is in use; send another one.")
 
 
-def _rows(files: MessageFiles | None) -> tuple[ContendedRow, ...]:
-    return files.rows if files else ()
+def _contended(case_id: str, file_ids: Sequence[str]) -> tuple[ContendedRow, ...]:
+    """Return the contended rows that a message changes: its case, and the ledger if it names files."""
+    return (ContendedRow(case_id), LEDGER_ROW) if file_ids else (ContendedRow(case_id),)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.commands import grammar
 from support_service.commands.output import Progress, print_summary, show_progress
 from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run

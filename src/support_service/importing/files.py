@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
-from support_service.attachments.model import StoredAttachment, attachment_url
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.cases.model.files import StoredAttachment, attachment_url
+from support_service.cases.sql import attachment_rows
 from support_service.core.errors import FieldError, InsufficientStorage, SupportError, Unavailable, ValidationFailed
 from support_service.core.os_errors import describe_os_error
 from support_service.importing.imported_case import CaseToImport, FileToImport

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from support_service.attachments.model import MAX_FILENAME_BYTES
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, CaseSummary, Message
+from support_service.cases.model.files import MAX_FILENAME_BYTES
 from support_service.cases.model.requests import NewCase, NewMessage, RequestModel
 from support_service.cases.model.vocabulary import ExternalId, Json, NewSentAt, Status, Visibility
 from support_service.cases.sql.import_rows import CaseHistory

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, Self
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.attachments.attachment_rows import LEDGER_ROW
-from support_service.attachments.model import StoredAttachment
+from support_service.cases.model.files import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
+from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.importing import imported_case

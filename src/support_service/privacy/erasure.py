@@ -10,16 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from support_service.attachments import attachment_rows
-from support_service.attachments.case_files import (
-    ATTACHMENT_DELETED,
-    audit_removal,
-    get_case,
-    lock_case_and_bump_version,
-)
 from support_service.attachments.garbage import GarbageCollector
-from support_service.attachments.model import StoredAttachment
 from support_service.cases import erasure as cases
+from support_service.cases.case_files import ATTACHMENT_DELETED, audit_removal
+from support_service.cases.model.files import StoredAttachment
+from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
 from support_service.core.search_words import Sought
@@ -99,7 +94,7 @@ class CustomerErasure:
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
-                case = await get_case(work.tx, case_id)
+                case = await case_rows.read_state(work.tx, case_id)
                 removed, staged = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
             if case is not None and not case.synthetic:
                 self._instruments.add(ATTACHMENT_DELETED, len(removed), {"reason": "erasure"})
@@ -156,8 +151,8 @@ class CustomerErasure:
         Return the removed files of the case, and the removed staged files. Their bytes remain to be deleted.
         """
         tx = work.tx
-        case = await lock_case_and_bump_version(tx, case_id)
-        at = time_after(case.latest) if case else utc_now()  # a synthetic case may be deleted meanwhile
+        case = await case_rows.count_change(tx, case_id)
+        at = time_after(case.at) if case else utc_now()  # a synthetic case may be deleted meanwhile
         files = [attachment.id for attachment in await attachment_rows.list_by_case(tx, case_id)]
         staged = await attachment_rows.discard_staged_of_case(tx, case_id, at)
         removed = await attachment_rows.remove(tx, files, "erasure", at) if files else []

@@ -6,8 +6,8 @@ import os
 import aiohttp
 import pytest
 
-from support_service.attachments.case_files import CaseFileLimits
-from support_service.attachments.opening import AttachmentTimings
+from support_service.cases.case_files import CaseFileLimits
+from support_service.cases.opening import CaseTimings
 from tests.support.calls import expect_problem, form, open_case, read_case, read_timeline, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -119,9 +119,7 @@ async def test_removed_attachment_is_gone(client, case, attachment, attachment_d
 
 async def test_upload_to_a_full_case_is_refused_before_the_file_is_sent(make_client, attachment_dir):
     """The client waits for `100 Continue` and gets the problem instead."""
-    client = await make_client(
-        timings=patient_timings(attachments=AttachmentTimings(files=CaseFileLimits(max_files_per_case=1)))
-    )
+    client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_files_per_case=1))))
     case = await open_case(client)
     attachment = await upload(client, case, DATA)
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "9999", "Expect": "100-continue"}

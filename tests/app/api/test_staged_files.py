@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest_asyncio
 
-from support_service.attachments.case_files import CaseFileLimits
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.opening import AttachmentTimings
+from support_service.cases.case_files import CaseFileLimits
+from support_service.cases.opening import CaseTimings
 from tests.support.calls import eventually, expect_problem, form, open_case, stored_files
 from tests.support.scrape import Changes
 from tests.support.service import service_of
@@ -218,9 +219,7 @@ async def test_a_staged_file_is_in_the_backlog_from_its_message_on(case):
 
 async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_dir):
     """One more is refused, and stores nothing."""
-    client = await make_client(
-        timings=patient_timings(attachments=AttachmentTimings(files=CaseFileLimits(max_staged_files=1)))
-    )
+    client = await make_client(timings=patient_timings(cases=CaseTimings(files=CaseFileLimits(max_staged_files=1))))
     path = f"/support/cases/{(await open_case(client))['id']}/attachments?staged=true"
     async with client.post(path, data=form(b"x")) as response:
         assert response.status == 201
@@ -231,8 +230,11 @@ async def test_staged_files_of_one_uploader_are_bounded(make_client, attachment_
 async def test_a_staged_file_that_no_message_names_is_deleted(make_client, attachment_dir):
     """After its time a message can't name it, and the service deletes its bytes."""
     maintenance = MaintenanceTimings(garbage_collection_interval=0.05)
-    limits = AttachmentTimings(files=CaseFileLimits(staged_for=timedelta(0)), maintenance=maintenance)
-    client = await make_client(timings=patient_timings(attachments=limits))
+    timings = patient_timings(
+        cases=CaseTimings(files=CaseFileLimits(staged_for=timedelta(0))),
+        attachments=AttachmentTimings(maintenance=maintenance),
+    )
+    client = await make_client(timings=timings)
     path = f"/support/cases/{(await open_case(client))['id']}"
     async with client.post(f"{path}/attachments?staged=true", data=form(b"x")) as response:
         file = (await response.json())["id"]

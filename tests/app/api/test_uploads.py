@@ -6,7 +6,7 @@ import gzip
 import pytest
 import pytest_asyncio
 
-from support_service.attachments import attachment_rows
+from support_service.cases.sql import attachment_rows
 from tests.support.attachments.raw_uploads import (
     BODIES,
     END,

@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 
-from support_service.attachments.model import FileTotals
+from support_service.cases.model.files import FileTotals
 from support_service.commands.attachments import FormerCopies, run_scrub
 from tests.support.calls import open_case, upload
 

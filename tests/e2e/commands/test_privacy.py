@@ -11,6 +11,7 @@ from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.platform import database as databases
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from tests.support.cases import recorder
 from tests.support.process import running
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -27,7 +28,7 @@ async def cases(migrated_folder, instruments):
     """The cases of the service in that folder."""
     database = databases.connect(f"sqlite:///{migrated_folder / 'var' / 'support.db'}")
     await database.open()
-    yield CaseService(database, instruments)
+    yield CaseService(database, recorder(database, instruments))
     await database.close()
 
 

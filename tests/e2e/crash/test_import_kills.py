@@ -43,7 +43,7 @@ WATCHED = modules(
     "platform/database/*/transaction.py",
     "attachments/storage/durable_write.py",
     "attachments/storage/local.py",
-    "attachments/attachment_rows.py",
+    "cases/sql/attachment_rows.py",
     "attachments/content.py",
     "platform/audit/log.py",
     "platform/audit/entry_rows.py",

@@ -27,6 +27,7 @@ from support_service.platform.database.tables import idempotency_keys, tickets
 from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
+from tests.support.cases import recorder
 from tests.support.crash import victim
 from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, spread
 from tests.support.crash.victim import before, modules
@@ -36,7 +37,7 @@ from tests.support.servers import free_port
 pytestmark = pytest.mark.usefixtures("processes")
 
 WATCHED = modules(
-    "attachments/case_files.py",
+    "cases/case_files.py",
     "attachments/service.py",
     "attachments/uploader.py",
     "platform/audit/log.py",
@@ -97,7 +98,7 @@ class WriteRunner:
         key = f"{write} {len(self._sent)}"
         async with _opened(self._folder) as database:
             new = NewCase(subject="A", channel="email")
-            case = await CaseService(database, self._instruments).open_case(SYSTEM_ORIGIN, new)
+            case = await CaseService(database, recorder(database, self._instruments)).open_case(SYSTEM_ORIGIN, new)
         async with self._service(point, record) as (address, process):
             await _send(address, write, case.id, key, process)
         async with _opened(self._folder) as database:

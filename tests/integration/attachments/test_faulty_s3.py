@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import UnreadableFile
 from support_service.attachments.storage.s3 import PART_BYTES, READ_BLOCK_BYTES
+from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

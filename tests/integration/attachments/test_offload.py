@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows, garbage
+from support_service.attachments import garbage
 from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, GarbageCollector
 from support_service.attachments.maintenance import file_mover
 from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
 from support_service.attachments.maintenance.offload import DELETE_GRACE, OffloadTimings
 from support_service.attachments.maintenance.scrub import list_page
-from support_service.attachments.model import FileTotals
+from support_service.cases.model.files import FileTotals
+from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

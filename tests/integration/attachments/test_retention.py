@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.retention import list_expired
-from support_service.attachments.model import FileTotals, attachment_url
+from support_service.cases.model.files import FileTotals, attachment_url
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.platform.database.tables import attachment_deletions, outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN

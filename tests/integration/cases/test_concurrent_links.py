@@ -14,6 +14,7 @@ from support_service.platform import database as databases
 from support_service.platform.database.tables import case_links, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually
+from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -29,7 +30,7 @@ async def replicas(database_url, instruments):
     opened = [databases.connect(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
     for each in opened:
         await each.open()
-    yield [LinkService(each, instruments) for each in opened]
+    yield [LinkService(each, recorder(each, instruments)) for each in opened]
     for each in opened:
         await each.close()
 
@@ -37,7 +38,7 @@ async def replicas(database_url, instruments):
 @pytest.fixture
 def open_cases(database, instruments):
     """Open some cases."""
-    service = CaseService(database, instruments)
+    service = CaseService(database, recorder(database, instruments))
 
     async def add(number):
         return [await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email")) for _ in range(number)]

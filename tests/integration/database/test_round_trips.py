@@ -3,7 +3,6 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
@@ -12,7 +11,9 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.model.requests import Closing, NewCase, NewMessage
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
+from support_service.cases.sql import attachment_rows
 from support_service.core.clock import utc_now
 from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
@@ -20,6 +21,8 @@ from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from tests.support.attachments.harness import add_file
+from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE
 
 MESSAGE = {"authorType": "agent", "message": "We are looking into it."}
@@ -73,7 +76,7 @@ def sent(database):
 
 async def test_change_of_a_case_sends_few_statements(database, instruments, sent):
     """The message, the event and the audit entry of a change are one statement."""
-    service = CaseService(database, instruments)
+    service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     assert len(sent) == OPENING
     sent.clear()
@@ -89,7 +92,7 @@ async def test_service_levels_add_few_statements(database, instruments, sent):
     policies = KnownPolicies(database)
     policy = PolicyContent.model_validate({"targets": {"firstResponse": "PT1H", "resolution": "PT9H"}})
     await PolicyService(database, policies).put(SYSTEM_ORIGIN, "all", policy)
-    service = CaseService(database, instruments, clocks=ClockTracker(policies, instruments))
+    service = CaseService(database, CaseRecorder(instruments, ClockTracker(policies, instruments)))
     sent.clear()
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": None}))
     assert len(sent) == OPENING
@@ -105,10 +108,10 @@ async def test_upload_sends_few_statements(database, instruments, sent, tmp_path
     """The event and the audit entry of a file are one statement; the ledger's row is locked last."""
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
-    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
     attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
     sent.clear()
-    await attachments.uploader.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())
+    await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())
     assert len(sent) == UPLOAD
     assert "attachment_ledger" in sent[-1]
     await storage.close()
@@ -116,7 +119,7 @@ async def test_upload_sends_few_statements(database, instruments, sent, tmp_path
 
 async def test_files_of_a_case_are_listed_by_one_statement(database, instruments, sent, tmp_path):
     """It also tells whether the case exists, and whose it is."""
-    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
     storage = LocalAttachmentStorage(tmp_path)
     attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
     sent.clear()
@@ -127,14 +130,11 @@ async def test_files_of_a_case_are_listed_by_one_statement(database, instruments
 @pytest.mark.parametrize("files", [1, 3])
 async def test_removal_of_any_number_of_files_sends_as_many_statements(database, instruments, sent, tmp_path, files):
     """The same holds for the deletion of their bytes."""
-    case = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NEW)
+    case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
     attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
-    ids = [
-        (await attachments.uploader.add(SYSTEM_ORIGIN, case.id, "a.txt", "text/plain", one_chunk())).id
-        for _ in range(files)
-    ]
+    ids = [(await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())).id for _ in range(files)]
     sent.clear()
     async with database.transaction() as tx:
         await attachment_rows.remove(tx, ids, "request", utc_now())
@@ -147,7 +147,7 @@ async def test_removal_of_any_number_of_files_sends_as_many_statements(database,
 
 @pytest.mark.parametrize("messages", [1, 3])
 async def test_erasure_of_any_number_of_events_sends_as_many_statements(database, instruments, sent, messages):
-    service = CaseService(database, instruments)
+    service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     for _ in range(messages):
         await service.add_message(SYSTEM_ORIGIN, case.id, NewMessage.model_validate(MESSAGE))
@@ -160,7 +160,7 @@ async def test_erasure_of_any_number_of_events_sends_as_many_statements(database
 
 async def test_deferred_inserts_of_one_table_keep_their_order(database, instruments):
     """The two events of a closing have numbers in the order in which they happened."""
-    service = CaseService(database, instruments)
+    service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     await service.close_case(SYSTEM_ORIGIN, case.id, Closing.model_validate(MESSAGE))
     changes = sa.text("SELECT event::json -> 'data' ->> 'changeType' AS change FROM outbox ORDER BY seq")
@@ -170,7 +170,7 @@ async def test_deferred_inserts_of_one_table_keep_their_order(database, instrume
 
 async def test_failing_deferred_insert_rolls_back_its_transaction(database, instruments):
     """Nothing of it is stored."""
-    service = CaseService(database, instruments)
+    service = CaseService(database, recorder(database, instruments))
     case = await service.open_case(SYSTEM_ORIGIN, NEW)
     entry = {"at": utc_now(), "actor": "a", "role": "agent", "case_id": case.id, "request_id": None, "changes": "{}"}
     with pytest.raises(StatementError):

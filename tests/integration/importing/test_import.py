@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments.maintenance.reconcile import compare_ledger
-from support_service.attachments.model import FileTotals
+from support_service.cases.model.files import FileTotals
 from support_service.core.clock import utc_now
 from support_service.importing import imported_case
 from support_service.platform.audit import entry_rows

@@ -1,11 +1,11 @@
 """Attachments with a database, a local folder, a bucket, and a clock that a test can advance."""
 
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
@@ -15,13 +15,31 @@ from support_service.attachments.maintenance.scrub import Scrubber, list_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
+from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.cases.sql import attachment_rows
 from support_service.platform.database.tables import garbage, staged_attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
+from tests.support.cases import recorder
 
 ALL_CLAIMS_EXPIRED = timedelta(hours=30)  # by then every claim has expired, and all unfinished files are old
+
+
+async def add_file(
+    service: AttachmentService,
+    case_id: str,
+    name: str,
+    content_type: str | None,
+    chunks: AsyncIterator[bytes],
+    *,
+    visibility: str = "public",
+    staged: bool = False,
+) -> StoredAttachment:
+    """Add a file to a case, as an upload does, and return its attachment."""
+    async with service.uploader.store(case_id, name, content_type, chunks, visibility=visibility) as new:
+        return await service.uploader.add(SYSTEM_ORIGIN, new, staged=staged)
 
 
 class AttachmentHarness:
@@ -34,7 +52,7 @@ class AttachmentHarness:
         self.storages = {"local": self.local, "s3": self.s3}
         self.clock_offset = timedelta(0)
         self.service = AttachmentService(database, self.storages, instruments, UploadLimits(10_000_000))
-        self.cases = CaseService(database, instruments)
+        self.cases = CaseService(database, recorder(database, instruments))
         self.garbage_collector = GarbageCollector(database, self.storages, self.clock)
         self.reconciler = Reconciler(database, self.storages, self.garbage_collector, instruments, self.clock)
         self.scrubber = Scrubber(database, self.storages, instruments)
@@ -57,7 +75,7 @@ class AttachmentHarness:
 
     async def add(self, data=b"hello", name="a.txt"):
         """Store a file."""
-        return await self.service.uploader.add(SYSTEM_ORIGIN, self.case_id, name, "text/plain", stream(data))
+        return await add_file(self.service, self.case_id, name, "text/plain", stream(data))
 
     async def offload(self, offloader=None, **options):
         """Move all files that are due; return the outcome of each."""

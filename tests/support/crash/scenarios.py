@@ -54,7 +54,7 @@ class Serve(Scenario):
     arguments = ("serve",)
     steps = (
         before("attachments/storage/durable_write.py", "os.rename("),  # all bytes are written, in no folder of files
-        before("attachments/uploader.py", "committing = True"),  # it is in its folder, its row not committed
+        before("attachments/uploader.py", "new.is_committing = True"),  # it is in its folder, its row not committed
         before("api/attachments.py", "attachment = present_attachment("),  # the row is committed, the client not told
         before("attachments/service.py", "await storage.delete(attachment.storage_key)"),  # the row is deleted
         before("attachments/service.py", "await delete_garbage_entries("),  # the bytes are deleted

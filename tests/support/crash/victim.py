@@ -31,7 +31,14 @@ def modules(*patterns):
     return {path for paths in found.values() for path in paths}
 
 
-WATCHED = modules("attachments/**/*.py", "platform/database/sqlite/engine.py", "api/attachments.py", "guard/uploads.py")
+WATCHED = modules(
+    "attachments/**/*.py",
+    "cases/case_files.py",
+    "cases/sql/attachment_rows.py",
+    "platform/database/sqlite/engine.py",
+    "api/attachments.py",
+    "guard/uploads.py",
+)
 
 
 def before(module, text):

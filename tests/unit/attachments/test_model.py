@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.attachments.model import MAX_FILENAME_BYTES, UNKNOWN_TYPE, clean_content_type, clean_filename
+from support_service.cases.model.files import MAX_FILENAME_BYTES, UNKNOWN_TYPE, clean_content_type, clean_filename
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrogates too
 

@@ -4,21 +4,23 @@ import asyncio
 
 import pytest
 
-from support_service.attachments import attachment_rows
 from support_service.attachments.backlog import MAX_READINGS
-from support_service.attachments.case_files import CaseFileLimits, get_case
 from support_service.attachments.content import UploadLimits
-from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.cases.case_files import CaseFileLimits, CaseFiles
+from support_service.cases.model.files import FileTotals
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
+from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
 from support_service.platform.database.tables import attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.attachments.harness import add_file
 from tests.support.calls import stored_files
+from tests.support.cases import recorder
 
 pytestmark = both_databases
 
@@ -34,7 +36,11 @@ async def service(database, instruments, tmp_path):
 @pytest.fixture
 async def case_id(database, instruments):
     """A case."""
-    return (await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))).id
+    return (
+        await CaseService(database, recorder(database, instruments)).open_case(
+            SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
+        )
+    ).id
 
 
 async def stream(*chunks):
@@ -45,10 +51,7 @@ async def stream(*chunks):
 
 async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_path):
     """After each change it is the sum of the rows, and the rows are the files."""
-    kept = [
-        await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x" * size))
-        for size in (1, 20, 100)
-    ]
+    kept = [await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)]
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
@@ -68,9 +71,9 @@ async def test_readings_of_free_space_are_bounded(service):
 async def test_files_of_several_cases_are_the_newest_first(service, database, instruments, case_id):
     """Customers get the public ones."""
     new = NewCase(subject="B", channel="email")
-    other = (await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, new)).id
+    other = (await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, new)).id
     first, note, last = [
-        await service.uploader.add(SYSTEM_ORIGIN, case, "a.txt", "text/plain", stream(b"x"), visibility=visibility)
+        await add_file(service, case, "a.txt", "text/plain", stream(b"x"), visibility=visibility)
         for case, visibility in ((case_id, "public"), (other, "internal"), (case_id, "public"))
     ]
     cases, customer = [case_id, other], Principal("ann", "customer", "customer-1")
@@ -81,7 +84,7 @@ async def test_files_of_several_cases_are_the_newest_first(service, database, in
 
 
 async def test_attachment_is_found_in_its_own_case_only(service, case_id):
-    kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"))
+    kept = await add_file(service, case_id, "a.txt", "text/plain", stream(b"x"))
     assert await service.get(SYSTEM, case_id, kept.id) == kept
     with pytest.raises(NotFound):
         await service.get(SYSTEM, "other", kept.id)
@@ -99,7 +102,7 @@ async def test_attachment_is_found_in_its_own_case_only(service, case_id):
 async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, case, chunks, error):
     """Neither on the disk nor in the database."""
     with pytest.raises(error):
-        await service.uploader.add(SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(*chunks))
+        await add_file(service, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
 
@@ -109,9 +112,7 @@ async def test_file_that_is_shown_or_hidden_while_it_is_deleted_stays(
     service, database, case_id, tmp_path, monkeypatch, visibility
 ):
     """Who deletes it has not seen it as it is now."""
-    kept = await service.uploader.add(
-        SYSTEM_ORIGIN, case_id, "a.txt", "text/plain", stream(b"x"), visibility=visibility
-    )
+    kept = await add_file(service, case_id, "a.txt", "text/plain", stream(b"x"), visibility=visibility)
     read, changed = service.get, "internal" if visibility == "public" else "public"
 
     async def read_before_a_change(*arguments):
@@ -134,25 +135,15 @@ class UndeletableFiles(LocalAttachmentStorage):
         raise Unavailable("storage_unavailable", f"{key} can't be deleted")
 
 
-async def cancelled():
-    """Be cancelled, as an upload at the shutdown is."""
-    raise asyncio.CancelledError
-
-
-@pytest.mark.parametrize(
-    ("case", "before_commit", "error"), [("other", None, NotFound), (None, cancelled, asyncio.CancelledError)]
-)
-async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(
-    database, instruments, case_id, tmp_path, case, before_commit, error
-):
+@pytest.mark.parametrize("error", [NotFound("case_not_found", "There is no such case."), asyncio.CancelledError()])
+async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(database, instruments, case_id, tmp_path, error):
     """The caller learns why its file is refused, and a cancellation stays one; the sweep deletes the file."""
     storage = UndeletableFiles(tmp_path / "files")
     await storage.open()
     service = AttachmentService(database, {"local": storage}, instruments, UploadLimits(100))
-    with pytest.raises(error):
-        await service.uploader.add(
-            SYSTEM_ORIGIN, case or case_id, "a.txt", "text/plain", stream(b"x"), before_commit=before_commit
-        )
+    with pytest.raises(type(error)):
+        async with service.uploader.store(case_id, "a.txt", "text/plain", stream(b"x")):
+            raise error
     assert len(stored_files(tmp_path / "files")) == 1
 
 
@@ -160,37 +151,37 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     """Concurrent uploads included. After a removal there is room for one."""
     storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
     service = AttachmentService(
-        database, storages, instruments, UploadLimits(100), case_limits=CaseFileLimits(max_files_per_case=3)
+        database, storages, instruments, UploadLimits(100), files=CaseFiles(CaseFileLimits(max_files_per_case=3))
     )
     added = await asyncio.gather(
-        *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
+        *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
         return_exceptions=True,
     )
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
     assert len(kept) == len(stored_files(tmp_path / "files")) == 3
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=30)
-    assert (await get_case(database, case_id)).version == 4
+    assert (await case_rows.read_state(database, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
-        await service.uploader.check_upload(SYSTEM, case_id)
-    other = await CaseService(database, instruments).open_case(SYSTEM_ORIGIN, NewCase(subject="B", channel="email"))
-    await service.uploader.check_upload(SYSTEM, other.id)
+        await service.files.check_upload(database, SYSTEM, case_id)
+    other = await CaseService(database, recorder(database, instruments)).open_case(
+        SYSTEM_ORIGIN, NewCase(subject="B", channel="email")
+    )
+    await service.files.check_upload(database, SYSTEM, other.id)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)
-    await service.uploader.check_upload(SYSTEM, case_id)
-    await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x"))
+    await service.files.check_upload(database, SYSTEM, case_id)
+    await add_file(service, case_id, "a", None, stream(b"x"))
 
 
 async def test_ledger_is_right_after_concurrent_changes(service, database, case_id, tmp_path):
-    kept = await asyncio.gather(
-        *(service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10)) for _ in range(20))
-    )
+    kept = await asyncio.gather(*(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
 
 
 async def test_concurrent_removals_of_one_file_count_once(service, database, case_id):
-    kept = await service.uploader.add(SYSTEM_ORIGIN, case_id, "a", None, stream(b"x" * 10))
-    await service.uploader.add(SYSTEM_ORIGIN, case_id, "b", None, stream(b"x" * 10))
+    kept = await add_file(service, case_id, "a", None, stream(b"x" * 10))
+    await add_file(service, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
     assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=1, bytes=10)

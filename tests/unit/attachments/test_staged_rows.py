@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows
-from support_service.attachments.attachment_rows import bytes_of
 from support_service.attachments.garbage import claim_due_garbage, delete_expired_staged
-from support_service.attachments.model import StoredAttachment
+from support_service.cases.model.files import StoredAttachment
+from support_service.cases.sql import attachment_rows
+from support_service.cases.sql.attachment_rows import bytes_of
 from support_service.core.domain.principals import Principal
 from support_service.platform.database.tables import garbage
 from tests.conftest import both_databases

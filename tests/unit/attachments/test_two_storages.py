@@ -8,24 +8,25 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows, garbage
-from support_service.attachments.case_files import CaseFileLimits
+from support_service.attachments import garbage
 from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance import jobs
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
-from support_service.attachments.model import FileTotals
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
+from support_service.cases.case_files import CaseFileLimits
+from support_service.cases.model.files import FileTotals
 from support_service.cases.model.requests import Closing, NewCase
+from support_service.cases.sql import attachment_rows
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness
+from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness, add_file
 from tests.support.attachments.streams import stream
 from tests.support.scrape import Scrape
 
@@ -116,7 +117,7 @@ async def test_claims_are_renewed_during_a_run(disks, monkeypatch, caplog):
 async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
     """Each is one transaction, which blocks other writers."""
     for _ in range(5):
-        await disks.service.uploader.add(SYSTEM_ORIGIN, disks.case_id, "a", None, stream(b"x"), staged=True)
+        await add_file(disks.service, disks.case_id, "a", None, stream(b"x"), staged=True)
     delete, deleted = garbage.delete_expired_staged, []
 
     async def noting(*arguments):

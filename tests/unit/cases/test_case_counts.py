@@ -17,6 +17,7 @@ from support_service.core.errors import Conflict
 from support_service.platform.database.tables import tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import recorder
 
 WRITERS, STEPS = 4, 25
 
@@ -24,7 +25,7 @@ WRITERS, STEPS = 4, 25
 @pytest.fixture
 def service(database, instruments):
     """The case service."""
-    return CaseService(database, instruments)
+    return CaseService(database, recorder(database, instruments))
 
 
 async def counted(database):
@@ -50,9 +51,6 @@ async def change_at_random(service, seed):
     """Open cases; change their status and priority; reopen them by messages; delete them, as far as it is allowed."""
     draw, cases = random.Random(seed), []
 
-    async def keep_files(_, __):
-        """No case of this test has a file."""
-
     for _ in range(STEPS):
         step = draw.choice(("open", "open", "status", "status", "priority", "message", "delete"))
         if step == "open" or not cases:
@@ -68,7 +66,7 @@ async def change_at_random(service, seed):
                 message = NewMessage.model_validate({"authorType": "customer", "message": "Hello"})
                 await service.add_message(SYSTEM_ORIGIN, case, message)
             else:
-                await service.remove_synthetic(SYSTEM_ORIGIN, case, keep_files)
+                await service.remove_synthetic(SYSTEM_ORIGIN, case)
                 cases.remove(case)
         except Conflict:
             pass  # a change of status or a deletion that is not allowed

@@ -22,6 +22,7 @@ from support_service.platform.database.tables import (
 from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
+from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE
 
 pytestmark = both_databases
@@ -43,7 +44,7 @@ async def replicas(database, database_url, instruments):
     """The case services of two replicas."""
     other = databases.connect(database_url, timings=PATIENT_DATABASE)
     await other.open()
-    yield [CaseService(each, instruments) for each in (database, other)]
+    yield [CaseService(each, recorder(each, instruments)) for each in (database, other)]
     await other.close()
 
 

@@ -22,7 +22,7 @@ from support_service.platform import database as databases
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import stored_case
+from tests.support.cases import recorder, stored_case
 from tests.support.examples import examples
 from tests.support.sessions import in_thread
 from tests.support.timings import PATIENT_DATABASE
@@ -38,13 +38,13 @@ def link_to(other, kind="related"):
 @pytest.fixture
 def service(database, instruments):
     """The case service."""
-    return CaseService(database, instruments)
+    return CaseService(database, recorder(database, instruments))
 
 
 @pytest.fixture
 def links(database, instruments):
     """The link service."""
-    return LinkService(database, instruments)
+    return LinkService(database, recorder(database, instruments))
 
 
 @pytest.fixture
@@ -247,21 +247,17 @@ async def test_only_the_expected_version_is_changed(links, add_case, service):
 @both_databases
 async def test_deleted_synthetic_case_takes_its_links_along(service, links, add_case, database):
     """The other cases get a new version, so that no replica keeps the link."""
-
-    async def remove_files(*_):
-        pass
-
     case = await add_case("synthetic")
     others = [await add_case(), await add_case()]
     await links.add(SYSTEM_ORIGIN, case.id, link_to(others[0]))
     await links.add(SYSTEM_ORIGIN, others[1].id, link_to(case, "parent-of"))
-    await service.remove_synthetic(SYSTEM_ORIGIN, case.id, remove_files)
+    await service.remove_synthetic(SYSTEM_ORIGIN, case.id)
     assert await database.fetch_all(sa.select(case_links)) == []
     for other in others:
         found = await stored_case(service, other.id)
         assert (found.version, found.links) == (3, [])
     with pytest.raises(NotFound):
-        await service.remove_synthetic(SYSTEM_ORIGIN, "\0", remove_files)
+        await service.remove_synthetic(SYSTEM_ORIGIN, "\0")
 
 
 class LinkMachine(RuleBasedStateMachine):
@@ -271,9 +267,11 @@ class LinkMachine(RuleBasedStateMachine):
         super().__init__()
         self._runner = asyncio.Runner()
         self._database = databases.connect(url, timings=PATIENT_DATABASE)
-        self._links = LinkService(self._database, instruments)
+        self._links = LinkService(self._database, recorder(self._database, instruments))
         self._known = []
-        self._cases = self._runner.run(self._open_cases(CaseService(self._database, instruments)))
+        self._cases = self._runner.run(
+            self._open_cases(CaseService(self._database, recorder(self._database, instruments)))
+        )
 
     async def _open_cases(self, service):
         await self._database.open()

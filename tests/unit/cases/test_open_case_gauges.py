@@ -13,6 +13,7 @@ from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.conftest import both_databases
+from tests.support.cases import recorder
 from tests.support.scrape import parse
 
 pytestmark = both_databases
@@ -38,7 +39,7 @@ def metrics():
 @pytest.fixture
 def service(database, metrics):
     """The case service."""
-    return CaseService(database, Instruments(metrics.meter))
+    return CaseService(database, recorder(database, Instruments(metrics.meter)))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import matches_query, search_query, search_text
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
+from tests.support.cases import recorder
 
 pytestmark = both_databases
 WORDS = ("parcel", "late", "letter", "lost", "Đơn", "hàng")
@@ -62,7 +63,7 @@ async def change(service, model, choice):
 async def test_pages_hold_what_matches_throughout_once_and_nothing_else(database, instruments, q):
     """A case that matches before, during and after is on one page; one that never matches is on none; newest first."""
     choice = random.Random(f"{q}")
-    service, model = CaseService(database, instruments), Model()
+    service, model = CaseService(database, recorder(database, instruments)), Model()
     for _ in range(STEPS):
         await change(service, model, choice)
     order = list(model.cases)

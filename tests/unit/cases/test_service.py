@@ -7,8 +7,10 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import to_json
 
+from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, CaseQuery, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseLimits, CaseService
+from support_service.cases.sql import attachment_rows, case_rows
 from support_service.cases.sql.case_reading import to_case
 from support_service.cases.sql.case_rows import MIN_MESSAGE_BYTES
 from support_service.core.domain.principals import SYSTEM
@@ -17,7 +19,7 @@ from support_service.events.consumer import EVENT_ID_RETENTION, delete_expired
 from support_service.platform.database.tables import inbound_events, tickets
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import stored_case
+from tests.support.cases import recorder, stored_case
 
 pytestmark = both_databases
 NEW = NewCase.model_validate({"subject": "A", "channel": "email", "context": {"type": "order", "id": 7}})
@@ -27,7 +29,7 @@ HELLO = NewMessage.model_validate({"authorType": "agent", "message": "Hello"})
 @pytest.fixture
 def service(database, instruments):
     """The case service."""
-    return CaseService(database, instruments)
+    return CaseService(database, recorder(database, instruments))
 
 
 async def test_opened_case_equals_the_case_that_is_read(service):
@@ -81,7 +83,9 @@ async def test_conversation_size_counts_numbers_in_full(service, database):
 async def test_message_to_a_full_case_is_refused(service, database, instruments):
     """This holds for concurrent messages and for a closing message, and nothing changes."""
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"initial_message": HELLO}))
-    service = CaseService(database, instruments, CaseLimits(max_conversation_bytes=3 * json_size(case.messages)))
+    service = CaseService(
+        database, recorder(database, instruments), CaseLimits(max_conversation_bytes=3 * json_size(case.messages))
+    )
     results = await asyncio.gather(
         *(service.add_message(SYSTEM_ORIGIN, case.id, HELLO) for _ in range(5)), return_exceptions=True
     )
@@ -152,20 +156,24 @@ async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case
             await use
 
 
-async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service):
+async def test_synthetic_case_is_removed_with_its_files_or_not_at_all(service, database, monkeypatch):
     """Case and files are removed in one transaction."""
     case = await service.open_case(SYSTEM_ORIGIN, NEW.model_copy(update={"channel": "synthetic"}))
+    file = StoredAttachment("file-1", case.id, "a.txt", "text/plain", 1, "", "local", "key-1", case.created_at)
+    async with database.transaction() as tx:
+        await attachment_rows.add(tx, file, 1)
 
-    async def fail(_, __):
+    async def fail(tx, _):
+        assert await attachment_rows.list_by_case(tx, case.id) == []
         raise ValueError("no row")
 
-    async def succeed(work, _):
-        assert await work.tx.fetch_one(tickets.select()) is not None
-
-    with pytest.raises(ValueError, match="no row"):
-        await service.remove_synthetic(SYSTEM_ORIGIN, case.id, fail)
-    assert (await stored_case(service, case.id)).version == case.version
-    await service.remove_synthetic(SYSTEM_ORIGIN, case.id, succeed)
+    with monkeypatch.context() as patch:
+        patch.setattr(case_rows, "delete", fail)
+        with pytest.raises(ValueError, match="no row"):
+            await service.remove_synthetic(SYSTEM_ORIGIN, case.id)
+    kept = await stored_case(service, case.id)
+    assert (kept.version, len(kept.attachments)) == (case.version, 1)
+    assert await service.remove_synthetic(SYSTEM_ORIGIN, case.id) == [file]
     with pytest.raises(NotFound):
         await stored_case(service, case.id)
 

@@ -16,7 +16,7 @@ from support_service.core.errors import Conflict
 from support_service.platform.database.tables import outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
-from tests.support.cases import stored_case
+from tests.support.cases import recorder, stored_case
 
 STATUSES = get_args(Status)
 
@@ -29,7 +29,7 @@ def message_from(author):
 @pytest.fixture
 def service(database, instruments):
     """The case service."""
-    return CaseService(database, instruments)
+    return CaseService(database, recorder(database, instruments))
 
 
 @pytest.fixture

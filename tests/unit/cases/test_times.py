@@ -28,7 +28,7 @@ def message_from(author, visibility="public"):
 @pytest.fixture
 def service(database, instruments):
     """The case service."""
-    return CaseService(database, instruments)
+    return CaseService(database, recorder(database, instruments))
 
 
 async def recorded_times(database, case):

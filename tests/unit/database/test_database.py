@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows, case_files
-from support_service.cases.sql import case_reading, case_rows
+from support_service.cases.sql import attachment_rows, case_reading, case_rows
 from support_service.cases.sql.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform import database as databases
@@ -132,7 +131,7 @@ HOT = {
         {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **LIMITS},
     ),
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
-    "whose a case is": (case_files.SELECT_CASE, {"case_id": "case-1"}),
+    "whose a case is": (case_rows.READ_STATE, {"case_id": "case-1"}),
     "an attachment": (attachment_rows.BY_ID, {"id": "file-1", "case_id": "case-1"}),
     "the ledger": (attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from support_service.attachments import attachment_rows, garbage
+from support_service.attachments import garbage
 from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import clock_counts, known_policies
-from support_service.cases.sql import clock_rows
+from support_service.cases.sql import attachment_rows, clock_rows
 from support_service.events import consumer, relay, webhooks
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import lease_rows

@@ -18,10 +18,10 @@ from support_service.api.case_document.parts import (
     open_object,
     timeline_part,
 )
-from support_service.attachments.model import attachment_url
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import NOT_REQUESTED, Case
+from support_service.cases.model.files import attachment_url
 from support_service.cases.model.history import History, RecordedChange, parse_history
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql.case_reading import StoredCase

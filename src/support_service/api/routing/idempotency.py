@@ -17,7 +17,7 @@ from multidict import istr
 
 from support_service.api.routing.call import Call
 from support_service.api.routing.route import Route
-from support_service.attachments.model import clean_filename
+from support_service.cases.model.files import clean_filename
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import is_valid_id
 from support_service.events.envelope import HEADER_PREFIX

@@ -16,10 +16,7 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments import attachment_rows
-from support_service.attachments.attachment_rows import COLUMNS, add_to_ledger, bytes_of, to_attachment
-from support_service.attachments.garbage import GarbageEntry, WallClock, add_garbage
-from support_service.attachments.model import FileTotals, StoredAttachment, content_disposition
+from support_service.attachments.garbage import WallClock
 from support_service.attachments.storage.base import (
     STORAGES,
     AttachmentStorage,
@@ -27,6 +24,16 @@ from support_service.attachments.storage.base import (
     UnreadableFile,
     new_key,
     verify,
+)
+from support_service.cases.model.files import FileTotals, StoredAttachment, content_disposition
+from support_service.cases.sql import attachment_rows
+from support_service.cases.sql.attachment_rows import (
+    COLUMNS,
+    GarbageEntry,
+    add_garbage,
+    add_to_ledger,
+    bytes_of,
+    to_attachment,
 )
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.statements import compiled

@@ -16,8 +16,8 @@ from support_service.attachments.maintenance.file_mover import (
     Throttle,
     movable_totals,
 )
-from support_service.attachments.model import FileTotals
 from support_service.attachments.storage.base import AttachmentStorage
+from support_service.cases.model.files import FileTotals
 from support_service.core.clock import utc_now
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
 from support_service.core.ids import new_id

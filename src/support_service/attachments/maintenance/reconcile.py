@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.attachment_rows import COLUMNS, is_current, is_referenced, to_attachment
 from support_service.attachments.garbage import GarbageCollector, WallClock
-from support_service.attachments.model import FileTotals, StoredAttachment
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
+from support_service.cases.model.files import FileTotals, StoredAttachment
+from support_service.cases.sql.attachment_rows import COLUMNS, is_current, is_referenced, to_attachment
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Reader, Transaction

@@ -5,10 +5,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from support_service.attachments.attachment_rows import COLUMNS, to_attachment
-from support_service.attachments.case_files import ATTACHMENT_DELETED, lock_case_and_bump_version, remove_attachments
 from support_service.attachments.garbage import WallClock
-from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.cases.case_files import ATTACHMENT_DELETED, CaseFiles
+from support_service.cases.model.files import FileTotals, StoredAttachment
+from support_service.cases.sql import case_rows
+from support_service.cases.sql.attachment_rows import COLUMNS, to_attachment
 from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
@@ -29,7 +30,7 @@ class RetentionJob:
         self._database = database
         self._instruments = instruments
         self._clock = clock
-        self._public_url = public_url
+        self._files = CaseFiles(public_url=public_url)
 
     async def run(
         self,
@@ -58,9 +59,9 @@ class RetentionJob:
                     ids = [attachment.id for attachment in expired]
                     public = {each.ticket_id for each in expired if each.visibility == "public"}
                     for case_id in sorted({attachment.ticket_id for attachment in expired}):
-                        await lock_case_and_bump_version(work.tx, case_id, internal=case_id not in public)
+                        await case_rows.count_change(work.tx, case_id, internal=case_id not in public)
                     at = self._clock()  # with the cases locked
-                    deleted = await remove_attachments(work, ids, "retention", at, public_url=self._public_url)
+                    deleted = await self._files.remove(work, ids, "retention", at)
                 self._instruments.add(ATTACHMENT_DELETED, len(deleted), {"reason": "retention"})
             if not expired:
                 break

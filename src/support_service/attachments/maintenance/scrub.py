@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.attachment_rows import COLUMNS, is_current, to_attachment
-from support_service.attachments.model import StoredAttachment
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
+from support_service.cases.model.files import StoredAttachment
+from support_service.cases.sql.attachment_rows import COLUMNS, is_current, to_attachment
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec

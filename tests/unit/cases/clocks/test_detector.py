@@ -15,6 +15,7 @@ from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
 from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
 from support_service.core.domain.service_levels import TARGETS
@@ -61,7 +62,7 @@ async def policies(database):
 @pytest.fixture
 def cases(database, policies, instruments):
     """The case service."""
-    return CaseService(database, instruments, clocks=ClockTracker(policies, instruments))
+    return CaseService(database, CaseRecorder(instruments, ClockTracker(policies, instruments)))
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ async def test_without_a_policy_no_lease_is_taken(database, instruments):
 async def test_policy_of_another_replica_applies_after_a_refresh(database, policies, instruments):
     """A deleted one no longer."""
     other = KnownPolicies(database)
-    service = CaseService(database, instruments, clocks=ClockTracker(other, instruments))
+    service = CaseService(database, CaseRecorder(instruments, ClockTracker(other, instruments)))
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is None
     await other.refresh()
     assert (await service.open_case(SYSTEM_ORIGIN, NEW)).sla is not None

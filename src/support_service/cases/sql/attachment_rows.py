@@ -8,14 +8,13 @@ The ledger counts the files and bytes of each storage. Each transaction changes 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.garbage import GarbageEntry, add_garbage, take_from_garbage
-from support_service.attachments.model import FileTotals, StoredAttachment
+from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership, Principal
 from support_service.platform.database import ContendedRow, Reader, Row, Transaction
 from support_service.platform.database.statements import compiled
@@ -57,6 +56,7 @@ ADD_ALL = compiled(attachments.insert().inline())
 OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).where(
     attachments.c.storage == sa.bindparam("of")
 )
+INSERT_GARBAGE = compiled(garbage.insert().inline())
 # A staged file gets the visibility of its message. Before that, only the uploader sees it.
 _STAGED_COLUMNS = [
     sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in FIELD_NAMES
@@ -83,6 +83,15 @@ UPDATE_LEDGER = compiled(
     .values(files=ledger.c.files + sa.bindparam("more_files"), bytes=ledger.c.bytes + sa.bindparam("more_bytes"))
     .returning(ledger.c.files, ledger.c.bytes)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageEntry:
+    """An entry of the garbage list: bytes that no attachment names. `size` is in bytes."""
+
+    storage: str
+    key: str
+    size: int
 
 
 class OwnedAttachment(NamedTuple):
@@ -287,6 +296,39 @@ def _staged_for(uploader: Principal, case_id: str, ids: Collection[str]) -> tupl
 def _staged_by(uploader: Principal) -> str:
     """Return the name of an uploader in rows. It is the id of a person, so that a new token finds the files."""
     return f"{uploader.role} {uploader.subject or uploader.name}"
+
+
+async def add_garbage(
+    tx: Transaction, entries: Sequence[GarbageEntry], due_at: datetime, *, mover: str | None = None
+) -> None:
+    """Put bytes that no attachment names on the garbage list, to be deleted at `due_at`.
+
+    `mover` is the offload run that still writes these bytes, if any.
+    """
+    rows = [
+        {
+            "storage": entry.storage,
+            "storage_key": entry.key,
+            "size_bytes": entry.size,
+            "due_at": due_at,
+            "mover": mover,
+            "removing": False,
+        }
+        for entry in entries
+    ]
+    if rows:
+        await tx.execute(INSERT_GARBAGE, rows)
+
+
+async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) -> int:
+    """Delete entries from the garbage list because a row names their bytes from now on.
+
+    Return how many were deleted; an entry whose bytes are being deleted stays.
+    """
+    named = sa.or_(
+        *(sa.and_(garbage.c.storage == entry.storage, garbage.c.storage_key == entry.key) for entry in entries)
+    )
+    return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
 
 
 async def ledger_totals(reader: Reader, storage: str) -> FileTotals:

@@ -1,0 +1,263 @@
+"""The files of a case: their addition, their removal, and the staged files that a message names.
+
+Each addition or removal writes rows, an event, an audit entry and the ledger in one unit of work.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from support_service.cases.model.files import (
+    FileTotals,
+    StoredAttachment,
+    attachment_url,
+    attachment_view,
+    audit_fields,
+)
+from support_service.cases.model.published import CASE_UPDATED
+from support_service.cases.sql import attachment_rows, case_events, case_rows
+from support_service.cases.sql.case_rows import CaseState
+from support_service.core.clock import time_after, utc_now
+from support_service.core.domain.principals import Principal
+from support_service.core.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed, case_not_found
+from support_service.core.ids import is_valid_id
+from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.platform.audit import log as audit
+from support_service.platform.database import Reader
+from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.telemetry.instruments import InstrumentSpec
+
+ATTACHMENT_DELETED = InstrumentSpec(
+    "support.attachment.deleted",
+    "counter",
+    "{file}",
+    "Deleted attachments: by a request, by retention, or by an erasure",
+    {"reason": ("request", "retention", "erasure")},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFileLimits:
+    """How many files a case and an uploader may have, and how long staged files wait."""
+
+    max_files_per_case: int = 1000  # because reading a case reads all its attachments
+    max_staged_files: int = 100  # of one uploader, in all cases
+    staged_for: timedelta = timedelta(hours=24)  # in which a message must name a staged file
+
+
+@dataclass(slots=True)
+class NamedFiles:
+    """The files that a message names by their ids, with the URI of the first one; `staged` are none of the case yet."""
+
+    ids: Sequence[str]
+    uri: str
+    staged: list[StoredAttachment]
+
+
+class CaseFiles:
+    """Adds files to cases, and removes them. `totals` are those of each storage when this process last knew them."""
+
+    def __init__(self, limits: CaseFileLimits = CaseFileLimits(), public_url: str = "") -> None:
+        self._limits = limits
+        self._public_url = public_url
+        self.totals: dict[str, FileTotals] = {}
+
+    def staged_until(self, attachment: StoredAttachment) -> datetime:
+        """Return the time until which a message must name a staged file."""
+        return attachment.created_at + self._limits.staged_for
+
+    async def check_upload(
+        self, reader: Reader, principal: Principal, case_id: str, expected: ExpectedVersions = None
+    ) -> None:
+        """Check that the principal may add a file to a case.
+
+        Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and VersionConflict.
+        """
+        case = await case_rows.read_state(reader, case_id) if is_valid_id(case_id) else None
+        if _expect_accepting(principal, case_id, case, expected).files >= self._limits.max_files_per_case:
+            raise self._full()
+
+    async def add(
+        self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions
+    ) -> tuple[StoredAttachment, bool]:
+        """Add a file to its case, as the last step of `work`. Return it with its time, and if the case is synthetic.
+
+        Raises NotFound, VersionConflict, and Conflict for a case that is full or takes no files of its customer.
+        """
+        case = await lock_for_file(work, attachment.ticket_id, expected, visibility=attachment.visibility)
+        _expect_open(work.origin.principal, case)
+        attachment = replace(attachment, created_at=time_after(case.at))
+        await self._add(work, attachment)
+        await self._count(work, [attachment])
+        return attachment, case.synthetic
+
+    async def stage(self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions) -> bool:
+        """Keep a file for a message of its uploader. Return whether the case is synthetic.
+
+        Raises the errors of `add`, and Conflict if the uploader has too many staged files.
+        """
+        principal, most = work.origin.principal, self._limits.max_staged_files
+        # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
+        held = await case_rows.hold(work.tx, attachment.ticket_id)
+        case = _expect_accepting(principal, attachment.ticket_id, held, expected)
+        if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
+            raise Conflict(
+                "too_many_staged_files",
+                f"You have {most:,} staged files, as many as may wait; send or delete some of them first.",
+            )
+        return case.synthetic
+
+    async def find_named(self, work: UnitOfWork, case_id: str, ids: Sequence[str]) -> NamedFiles:
+        """Return the files that a message names: staged files of its author, and files of the case.
+
+        `work` has locked the case. Raises ValidationFailed for an id of another file.
+        """
+        principal = work.origin.principal
+        staged = {
+            each.id: each for each in await attachment_rows.list_staged(work.tx, principal, case_id, ids, utc_now())
+        }
+        present = {
+            each.id: each
+            for each in await attachment_rows.list_by_ids(work.tx, case_id, ids)
+            if principal.may_see_visibility(each.visibility)
+        }
+        if missing := set(ids) - staged.keys() - present.keys():
+            raise _not_sendable(ids, missing)
+        first = present.get(ids[0]) or staged[ids[0]]
+        uri = attachment_url(self._public_url, case_id, first.id, first.filename)
+        return NamedFiles(ids, uri, [staged[each] for each in ids if each in staged and each not in present])
+
+    async def add_named(self, work: UnitOfWork, named: NamedFiles, at: datetime, visibility: str) -> None:
+        """Make staged files that a message names files of the case, with the message's time and visibility.
+
+        Count them with `count_named` at the end of `work`. Raises ValidationFailed if one has expired, and Conflict if
+        the case is full.
+        """
+        if not named.staged:
+            return
+        if not await attachment_rows.take_staged(work.tx, named.staged):
+            raise _not_sendable(named.ids, {each.id for each in named.staged})
+        named.staged = [replace(each, created_at=at, visibility=visibility) for each in named.staged]
+        for each in named.staged:
+            await self._add(work, each)
+
+    async def count_named(self, work: UnitOfWork, named: NamedFiles) -> None:
+        """Count the added files, as the last step of `work`."""
+        await self._count(work, named.staged)
+
+    async def remove(
+        self, work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, is_published: bool = True
+    ) -> list[StoredAttachment]:
+        """Remove files of cases that `work` has locked, as its last step; return those that existed.
+
+        No event tells of it unless it `is_published`.
+        """
+        removed = await attachment_rows.remove(work.tx, ids, reason, at) if ids else []
+        if is_published:
+            change = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
+            events = [
+                (each.ticket_id, at, {**change, "attachment": attachment_view(each, self._public_url)})
+                for each in removed
+            ]
+            await case_events.append_all(work.tx, CASE_UPDATED, events)
+        await audit_removal(work, removed, reason, at)
+        await attachment_rows.subtract_from_ledger(work.tx, removed)
+        return removed
+
+    async def remove_all(self, work: UnitOfWork, case_id: str, at: datetime) -> list[StoredAttachment]:
+        """Remove all files of a case that `work` deletes, also staged ones. Their bytes remain to be deleted."""
+        discarded = await attachment_rows.discard_staged_of_case(work.tx, case_id, at)
+        ids = [attachment.id for attachment in await attachment_rows.list_by_case(work.tx, case_id)]
+        return discarded + await self.remove(work, ids, "request", at, is_published=False)
+
+    async def _add(self, work: UnitOfWork, added: StoredAttachment) -> None:
+        """Add a file to a case that `work` has locked. Raises Conflict for a full case."""
+        view = attachment_view(added, self._public_url)
+        event = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added", "attachment": view}
+        await case_events.append(work.tx, added.ticket_id, CASE_UPDATED, added.created_at, **event)
+        changes = {name: (None, value) for name, value in audit_fields(added).items()}
+        await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
+        if not await attachment_rows.add(work.tx, added, self._limits.max_files_per_case):
+            raise self._full()
+
+    async def _count(self, work: UnitOfWork, added: Sequence[StoredAttachment]) -> None:
+        for storage in sorted({each.storage for each in added}):
+            sizes = [each.size_bytes for each in added if each.storage == storage]
+            totals = await attachment_rows.add_to_ledger(work.tx, storage, len(sizes), sum(sizes))
+            work.after_commit(partial(self.totals.__setitem__, storage, totals))
+
+    def _full(self) -> Conflict:
+        most = self._limits.max_files_per_case
+        return Conflict("case_full", f"This case has {most:,} files, as many as it may have; open another case.")
+
+
+async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], reason: str, at: datetime) -> None:
+    """Record in the audit log which attachments `work` removes, and why."""
+    changed = [
+        (
+            each.ticket_id,
+            at,
+            {name: (value, None) for name, value in audit_fields(each).items()} | {"reason": (None, reason)},
+        )
+        for each in removed
+    ]
+    await audit.record_all(work, "attachment.removed", changed)
+
+
+def attachment_not_found(attachment_id: str) -> NotFound:
+    """Return the error for an attachment that does not exist, or that the principal may not see."""
+    return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
+
+
+def require_may_remove(principal: Principal) -> None:
+    """Raise Forbidden if the principal is a customer: customers delete files only before they are sent."""
+    if principal.role == "customer":
+        raise Forbidden(
+            "permission_missing",
+            "The permission 'attachments:delete' covers a customer's staged files only; this file is in the case.",
+        )
+
+
+async def lock_for_file(work: UnitOfWork, case_id: str, expected: ExpectedVersions, *, visibility: str) -> CaseState:
+    """Lock a case for a change of a file, and give the case its next version. Raises NotFound and VersionConflict."""
+    principal = work.origin.principal
+    locked = await case_rows.count_change(work.tx, case_id, internal=visibility == "internal")
+    case = _expect_visible(principal, case_id, locked)
+    expect_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
+    return case
+
+
+def _expect_visible(principal: Principal, case_id: str, case: CaseState | None) -> CaseState:
+    """Return the case. Raises NotFound if there is none, or if the principal may not see it."""
+    if case is None or not principal.may_see(case):
+        raise case_not_found(case_id)
+    return case
+
+
+def _expect_open(principal: Principal, case: CaseState) -> None:
+    """Raise Conflict if the case is closed and the principal is its customer."""
+    if case.status == "closed" and principal.role == "customer":
+        raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
+
+
+def _expect_accepting(
+    principal: Principal, case_id: str, found: CaseState | None, expected: ExpectedVersions
+) -> CaseState:
+    case = _expect_visible(principal, case_id, found)
+    _expect_open(principal, case)
+    expect_version(visible_version(principal, case.version, case.internal_changes), expected)
+    return case
+
+
+def _not_sendable(ids: Sequence[str], missing: Collection[str]) -> ValidationFailed:
+    named = ", ".join(each for each in ids if each in missing)
+    return ValidationFailed(
+        "attachment_not_sendable",
+        f"These files are neither in the case nor staged by you, or they have expired: {named}. Upload them again.",
+        [
+            FieldError(f"attachmentIds.{index}", "is neither a file of the case nor a staged file of yours")
+            for index, each in enumerate(ids)
+            if each in missing
+        ],
+    )
