@@ -52,7 +52,7 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
 
     An unknown agent has none.
     """
-    return Reply(await call.services.cases.workload(call.principal, agent_id))
+    return Reply(await call.service.cases.workload(call.principal, agent_id))
 
 
 @post(
@@ -66,7 +66,7 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     `cursor`; other members are refused. A name is unique among the views of a user, and among those of a team.
     """
     check_may_search(call, body.query)
-    view = await call.services.views.create(call.write_origin, body.name, body.query.as_query(), body.team)
+    view = await call.service.views.create(call.origin, body.name, body.query.as_query(), body.team)
     return Reply(view, {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
 
 
@@ -77,7 +77,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     Each has the number of cases that it shows to the caller, exact up to 1,000. Supervisors see the views of all teams.
     """
     before = pagination.decode_cursor(query.cursor)
-    page, last = await call.services.views.list_views(call.principal, before, query.limit, _counter(call))
+    page, last = await call.service.views.list_views(call.principal, before, query.limit, _counter(call))
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
@@ -88,7 +88,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
 
     The number is exact up to 1,000.
     """
-    found = await call.services.views.read(call.principal, view_id, _counter(call))
+    found = await call.service.views.read(call.principal, view_id, _counter(call))
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
@@ -102,7 +102,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     """
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
-    view = await call.services.views.change(call.write_origin, view_id, body.given(), expected)
+    view = await call.service.views.change(call.origin, view_id, body.given(), expected)
     return Reply(view, version_header(view.version))
 
 
@@ -112,7 +112,7 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
 
     The cases that it showed stay as they are.
     """
-    await call.services.views.delete(call.write_origin, view_id, expected)
+    await call.service.views.delete(call.origin, view_id, expected)
     return Reply(None)
 
 
@@ -121,13 +121,13 @@ def _counter(call: Call) -> CountCases:
 
     While the caller has less than half of its rate left, a count waits.
     """
-    services, name = call.services, call.principal.name
+    service, name = call.service, call.principal.name
 
     @asynccontextmanager
     async def in_turn(cost: int) -> AsyncIterator[None]:
-        while wait := services.admission.charge_spare(name, cost):  # noqa: ASYNC110 - the rate refills with time
+        while wait := service.admission.charge_spare(name, cost):  # noqa: ASYNC110 - the rate refills with time
             await asyncio.sleep(wait)
-        async with services.turns.occupy(name):
+        async with service.turns.occupy(name):
             yield
 
     async def count(query: Json, most: int) -> int | None:
@@ -136,9 +136,7 @@ def _counter(call: Call) -> CountCases:
             check_may_search(call, filters)
         except (ValidationError, Forbidden):
             return None
-        return await services.cases.count_cases(
-            call.principal, filters, most, partial(in_turn, 1 + count_cost(filters))
-        )
+        return await service.cases.count_cases(call.principal, filters, most, partial(in_turn, 1 + count_cost(filters)))
 
     return count
 
@@ -171,6 +169,6 @@ async def get_me(call: Call) -> Reply[Me]:
             role=principal.role,
             subject=principal.subject,
             teams=sorted(principal.teams),
-            permissions=permissions_by_role(call.services.routes)[principal.role],
+            permissions=permissions_by_role(call.service.routes)[principal.role],
         )
     )

@@ -94,11 +94,11 @@ async def upload(
     It is deleted if no message names it until `stagedUntil`.
     """
     check_may_attach(call.principal, query.visibility)
-    services = call.services
-    with services.attachments.upload_slots.occupy(call.principal), services.readiness.wait_for_client():
-        uploader, files = services.attachments.uploader, services.attachments.files
-        await files.check_upload(services.database, call.principal, case_id, expected)
-        incoming = FileUpload(request, services.settings.attachments)
+    service = call.service
+    with service.attachments.upload_slots.occupy(call.principal), service.readiness.wait_for_client():
+        uploader, files = service.attachments.uploader, service.attachments.files
+        await files.check_upload(service.database, call.principal, case_id, expected)
+        incoming = FileUpload(request, service.settings.attachments)
         await incoming.open()
         async with uploader.store(
             case_id,
@@ -109,8 +109,8 @@ async def upload(
             visibility=query.visibility,
         ) as new:
             await call.expect_same_principal()
-            stored = await uploader.add(call.write_origin, new, expected, staged=query.staged)
-    attachment = present_attachment(services, stored)
+            stored = await uploader.add(call.origin, new, expected, staged=query.staged)
+    attachment = present_attachment(service, stored)
     if query.staged:
         attachment.visibility, attachment.staged_until = "internal", files.staged_until(stored)
     return Reply(attachment, {"Location": attachment.uri})
@@ -128,9 +128,9 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
 
     Each has the URI of its content, its size and its SHA-256.
     """
-    services = call.services
-    attachments = await services.attachments.list_by_case(call.principal, case_id)
-    return Reply([present_attachment(services, stored) for stored in attachments])
+    service = call.service
+    attachments = await service.attachments.list_by_case(call.principal, case_id)
+    return Reply([present_attachment(service, stored) for stored in attachments])
 
 
 @get(
@@ -155,7 +155,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     The content type is that of the file. Browsers save it and do not display it. The name in the path is for people;
     only the id counts.
     """
-    service = call.services.attachments
+    service = call.service.attachments
     attachment = await service.get(call.principal, case_id, attachment_id)
     headers = {
         "Accept-Ranges": "bytes",
@@ -167,7 +167,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
     if any(tag.value in (attachment.sha256, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     # A presigned link is valid for GET only.
-    redirects = call.services.settings.attachments.download == "redirect" and request.method != "HEAD"
+    redirects = call.service.settings.attachments.download == "redirect" and request.method != "HEAD"
     if redirects and (link := await service.presigned_url(attachment)):
         return web.Response(status=307, headers=headers | {"Location": link})
     byte_range = _requested_range(request, attachment)
@@ -189,7 +189,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
-            with call.services.readiness.wait_for_client():
+            with call.service.readiness.wait_for_client():
                 while block:
                     await response.write(block)
                     block = await anext(blocks, b"")
@@ -212,13 +212,13 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
     It is removed from the case at once; its bytes are deleted at once, or later if their storage is unavailable.
     Customers remove their staged files only. For these, `If-Match` has no effect.
     """
-    await call.services.attachments.remove(call.write_origin, case_id, attachment_id, expected)
+    await call.service.attachments.remove(call.origin, case_id, attachment_id, expected)
     return Reply(None)
 
 
-def present_attachment(services: Service, stored: StoredAttachment) -> Attachment:
+def present_attachment(service: Service, stored: StoredAttachment) -> Attachment:
     """Return a stored attachment as its API model."""
-    return Attachment.model_validate(attachment_view(stored, services.settings.server.url_prefix))
+    return Attachment.model_validate(attachment_view(stored, service.settings.server.url_prefix))
 
 
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:

@@ -40,13 +40,13 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     """
     before = pagination.decode_cursor(query.cursor)
     page, more = (
-        await entry_rows.read_case_entries(call.services.database, case_id, before, query.limit)
+        await entry_rows.read_case_entries(call.service.database, case_id, before, query.limit)
         if is_valid_id(case_id)
         else ([], False)
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await call.services.cases.expect_visible(call.principal, case_id)
+        await call.service.cases.expect_visible(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
     return Reply(
         AuditPage.model_construct(items=[AuditEntry.model_validate(members(each)) for each in page], next_cursor=cursor)
@@ -76,7 +76,7 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     """
     before = pagination.decode_timed_cursor(query.cursor)
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
-    page, more = await find_entries(call.services.database, filters, before, query.limit)
+    page, more = await find_entries(call.service.database, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
     items = [AuditLogEntry.model_validate(members(each) | {"caseId": each.case_id}) for each in page]
     return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))
@@ -89,7 +89,7 @@ async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verifi
     A part shows that its entries were not altered since they were sealed. Only `support-service audit verify` verifies
     the whole chain, with the head that you kept outside of the database.
     """
-    found = await verify_part(call.services.database, query.after, query.limit)
+    found = await verify_part(call.service.database, query.after, query.limit)
     return Reply(
         Verification.model_construct(
             holds=found.flaw is None,

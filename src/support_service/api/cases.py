@@ -53,7 +53,7 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """
     check_may_search(call, query)
     in_turn = partial(turn, call, count_cost(query))
-    count = await call.services.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
+    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
     return Reply(CaseCount(count=min(count, MAX_COUNT), more=count > MAX_COUNT))
 
 
@@ -82,10 +82,10 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
 
     A repeat with the same `externalId` in the same channel opens nothing, and returns the existing case with 200.
     """
-    case = await call.services.cases.open_case(call.write_origin, body)
+    case = await call.service.cases.open_case(call.origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
     headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case.version)}
-    documents = call.services.documents
+    documents = call.service.documents
     if isinstance(case, ExistingCase):
         return EncodedReply((await documents.after_write(call.view, case.stored)).joined(), headers, 200)
     return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).joined(), headers)
@@ -103,14 +103,14 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     check_may_search(call, query)
     cost = list_cost(query)
     async with turn(call, cost) if cost else nullcontext():
-        page = await call.services.cases.list_cases(call.principal, query)
+        page = await call.service.cases.list_cases(call.principal, query)
     _add_viewers(call, page.items)
     return Reply(page)
 
 
 def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
-    if call.is_masked and call.services.masker.asks_for_masked(query):
+    if call.is_masked and call.service.masker.asks_for_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 
@@ -128,8 +128,8 @@ def count_cost(query: CaseFilters) -> int:
 @asynccontextmanager
 async def turn(call: Call, cost: int) -> AsyncIterator[None]:
     """Wait for the caller's turn, and charge the caller. Raises RateLimited."""
-    async with call.services.turns.occupy(call.principal.name):
-        call.services.admission.charge_more(call.principal.name, cost)
+    async with call.service.turns.occupy(call.principal.name):
+        call.service.admission.charge_more(call.principal.name, cost)
         yield
 
 
@@ -162,7 +162,7 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
         return _reply(call, case_id, await _read_with_duplicates(call, case_id, with_timeline=query.include_timeline))
     if query.include_timeline:
         return _reply(call, case_id, await _collect_timeline(call, case_id))
-    documents = call.services.documents
+    documents = call.service.documents
     if query.is_page:
         limit = query.messages_limit or DEFAULT_PAGE_SIZE
         document = await documents.read_page(call.principal, call.view, case_id, query.messages_after, limit)
@@ -175,9 +175,9 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
 
 async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) -> CaseDocument:
     """Return a case with its timeline; `refresh` bypasses the cache. Raises NotFound and RateLimited."""
-    principal, view, documents = call.principal, call.view, call.services.documents
+    principal, view, documents = call.principal, call.view, call.service.documents
     case, encoded = await documents.read(principal, view, case_id, with_history=True)
-    call.services.admission.check_debt(principal.name, encoded.document.size)
+    call.service.admission.check_debt(principal.name, encoded.document.size)
     return await documents.with_timeline(principal, view, case_id, case, encoded, refresh=refresh)
 
 
@@ -187,13 +187,13 @@ async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool
     Only those duplicates count that the principal may see. With a timeline each costs one request. What is read costs
     too, besides the answer: a masked answer is short and takes longer. Raises NotFound and RateLimited.
     """
-    principal, services = call.principal, call.services
-    case = await services.cases.read_long_case(principal, case_id, with_history=with_timeline)
-    duplicates = await services.links.read_duplicates(principal, case_id, with_history=with_timeline)
+    principal, service = call.principal, call.service
+    case = await service.cases.read_long_case(principal, case_id, with_history=with_timeline)
+    duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
     cases = [case, *duplicates]
     cost = sum(each.size for each in cases) // READ_BYTES + (len(duplicates) if with_timeline else 0)
-    services.admission.charge_more(principal.name, cost)
-    return await services.documents.of_duplicates(principal, call.view, cases, with_timeline=with_timeline)
+    service.admission.charge_more(principal.name, cost)
+    return await service.documents.of_duplicates(principal, call.view, cases, with_timeline=with_timeline)
 
 
 def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
@@ -212,7 +212,7 @@ def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
     """Add who views each case at present, if the caller may know it."""
     if call.view == "full":
         for case in cases:
-            if viewers := call.services.stream.presence.viewers(case.id):
+            if viewers := call.service.stream.presence.viewers(case.id):
                 case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
 
 
@@ -221,7 +221,7 @@ def _viewers_part(call: Call, case_id: str) -> bytes:
 
     It is empty for callers who may not know it, too.
     """
-    viewers = call.services.stream.presence.viewers(case_id) if call.view == "full" else ()
+    viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
     return b',"viewers":' + pydantic_core.to_json([each._asdict() for each in viewers]) if viewers else b""
 
 
@@ -232,9 +232,9 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
     Sent fields replace the stored values, lists as a whole; other fields stay unchanged. Null clears `description` or
     `assignedAgentId`.
     """
-    case = await call.services.cases.change_case(call.write_origin, case_id, body, expected)
+    case = await call.service.cases.change_case(call.origin, case_id, body, expected)
     if "context" in body.model_fields_set:
-        await call.services.timeline.invalidate(case.id)
+        await call.service.timeline.invalidate(case.id)
     return Reply(case, etag_header(call, case.version))
 
 
@@ -249,8 +249,8 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
     The synthetic check deletes its cases with this operation. Cases that are not synthetic can't be
     deleted: close them.
     """
-    removed = await call.services.cases.remove_synthetic(call.write_origin, case_id, expected)
-    await call.services.attachments.delete_bytes(removed)
+    removed = await call.service.cases.remove_synthetic(call.origin, case_id, expected)
+    await call.service.attachments.delete_bytes(removed)
     return Reply(None)
 
 
@@ -270,7 +270,7 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
 
     A repeat with the same `externalId` adds nothing, and returns the existing message.
     """
-    return Reply(await call.services.cases.add_message(call.write_origin, case_id, body, expected))
+    return Reply(await call.service.cases.add_message(call.origin, case_id, body, expected))
 
 
 @post(
@@ -286,7 +286,7 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
 
     Both can be in the query or in a JSON body; the query takes precedence, and one of them must have a status.
     """
-    case = await call.services.cases.set_status(call.write_origin, case_id, body, expected)
+    case = await call.service.cases.set_status(call.origin, case_id, body, expected)
     return Reply(case, etag_header(call, case.version))
 
 
@@ -297,8 +297,8 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     Closing a closed case again has no effect; the message is added, unless a customer sends it. `timeline`
     of the response has the case's own entries only: context, changes, messages and files.
     """
-    case = await call.services.cases.close_case(call.write_origin, case_id, body, expected)
-    document = await call.services.documents.after_write(call.view, case)
+    case = await call.service.cases.close_case(call.origin, case_id, body, expected)
+    document = await call.service.documents.after_write(call.view, case)
     return EncodedReply(document.joined(), etag_header(call, case.version))
 
 
@@ -322,7 +322,7 @@ async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVe
     link `duplicate-of` closes this case. A link that exists already is returned with 200. Both cases must be visible
     to the caller, and both get a new version.
     """
-    link, is_new = await call.services.links.add(call.write_origin, case_id, body, expected)
+    link, is_new = await call.service.links.add(call.origin, case_id, body, expected)
     return Reply(link, {"Location": f"{CASES}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
 
 
@@ -332,7 +332,7 @@ async def remove_link(call: Call, case_id: str, link_id: str, expected: Expected
 
     A duplicate that the link closed gets its former status back, unless it was reopened since.
     """
-    await call.services.links.remove(call.write_origin, case_id, link_id, expected)
+    await call.service.links.remove(call.origin, case_id, link_id, expected)
     return Reply(None)
 
 

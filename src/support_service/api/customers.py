@@ -34,20 +34,20 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     requests the next page, and is null on the last one. Agents get the cases that they may see, customers only their
     own; without any, the answer is 404, whether the customer exists or not. Synthetic cases are left out.
     """
-    services, page = call.services, None
+    service, page = call.service, None
     if CUSTOMER_ID.fullmatch(customer_id):
         of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
-        page = await services.cases.list_cases(call.principal, of_customer)
+        page = await service.cases.list_cases(call.principal, of_customer)
     if page is None or not (page.items or query.cursor):
         raise NotFound("customer_not_found", f"There is no case of a customer {customer_id[:64]!r} that you may see.")
     # A second statement, because the first one is that of all case lists, and ends a page by the size of its cases.
-    files = await services.attachments.list_by_cases(call.principal, [case.id for case in page.items], MAX_FILES + 1)
+    files = await service.attachments.list_by_cases(call.principal, [case.id for case in page.items], MAX_FILES + 1)
     return Reply(
         CustomerPage.model_construct(
             customer_id=customer_id,
             cases=page.items,
             references=_references(page.items),
-            files=[present_attachment(services, stored) for stored in files[:MAX_FILES]],
+            files=[present_attachment(service, stored) for stored in files[:MAX_FILES]],
             more_files=len(files) > MAX_FILES,
             next_cursor=page.next_cursor,
         )

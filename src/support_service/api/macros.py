@@ -36,7 +36,7 @@ async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
 
     `nextCursor` requests the next page, and is null on the last one.
     """
-    found, cursor = await call.services.macros.list_macros(query.cursor, query.limit)
+    found, cursor = await call.service.macros.list_macros(query.cursor, query.limit)
     return Reply(MacroPage.model_construct(items=found, next_cursor=cursor))
 
 
@@ -53,7 +53,7 @@ async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
 
     Variables in its text are names between two braces, such as `{{order.status}}`. An unknown one is refused.
     """
-    macro = await call.services.macros.create(call.write_origin, body.name, body)
+    macro = await call.service.macros.create(call.origin, body.name, body)
     return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)})
 
 
@@ -69,7 +69,7 @@ async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macr
 
     The text has its variables as they were saved.
     """
-    macro = await call.services.macros.get(macro_name)
+    macro = await call.service.macros.get(macro_name)
     etag = version_header(macro.version)
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(macro, etag)
 
@@ -87,7 +87,7 @@ async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: E
     All fields are replaced; fields that are not sent get their defaults. The name is that of the path, and does not
     change.
     """
-    macro, created = await call.services.macros.put(call.write_origin, macro_name, body, expected)
+    macro, created = await call.service.macros.put(call.origin, macro_name, body, expected)
     if created:
         return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)}, 201)
     return Reply(macro, version_header(macro.version))
@@ -99,7 +99,7 @@ async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) 
 
     Messages that were written with it stay as they are.
     """
-    await call.services.macros.delete(call.write_origin, macro_name, expected)
+    await call.service.macros.delete(call.origin, macro_name, expected)
     return Reply(None)
 
 
@@ -116,13 +116,13 @@ async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[Fill
     current is never used: the variable stays in the text, and `unfilled` has it with the reason. Nothing is changed, so
     an `Idempotency-Key` is ignored.
     """
-    principal, services = call.principal, call.services
-    stored = await services.cases.read_case_page(principal, case_id, None, 1)  # a long conversation is not needed
-    macro = await services.macros.get(macro_name)
+    principal, service = call.principal, call.service
+    stored = await service.cases.read_case_page(principal, case_id, None, 1)  # a long conversation is not needed
+    macro = await service.macros.get(macro_name)
     case = pydantic_core.from_json(stored.fields or "{}")
     values = CaseValues(case, references_by_service(case["context"]))
     if needs_services(macro.text):
-        collected = await services.timeline.collect(principal, case_id, values.references, epoch=stored.timeline_epoch)
+        collected = await service.timeline.collect(principal, case_id, values.references, epoch=stored.timeline_epoch)
         values = CaseValues(case, values.references, collected.entries, collected.sources)
     filled = fill(macro.text, values)
     unfilled = [

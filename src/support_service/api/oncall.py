@@ -53,8 +53,8 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
     The answer is 200 also while the database, Redis or an upstream service is down: the card of that part says so.
     Cards with the scope `replica` are about the replica that answers.
     """
-    parts = call.services.on_call
-    database, cache = await asyncio.gather(_database(call.services), _cache(call.services))
+    parts = call.service.on_call
+    database, cache = await asyncio.gather(_database(call.service), _cache(call.service))
     return Reply(
         OnCall.model_construct(
             replica=f"{platform.node()}-{os.getpid()}",
@@ -81,9 +81,9 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
     )
 
 
-async def _database(services: Service) -> DatabaseCard:
+async def _database(service: Service) -> DatabaseCard:
     started = time.perf_counter()
-    status = await services.dependencies.database_status()
+    status = await service.dependencies.database_status()
     seconds = time.perf_counter() - started
     return DatabaseCard.model_construct(
         status="ok" if status == "ok" else "unavailable",
@@ -91,16 +91,16 @@ async def _database(services: Service) -> DatabaseCard:
         scope="replica",
         as_of=utc_now(),
         answer_seconds=round(seconds, 6) if status == "ok" else None,
-        **services.on_call.links("database"),
+        **service.on_call.links("database"),
     )
 
 
-async def _cache(services: Service) -> CacheCard:
-    parts = services.on_call
+async def _cache(service: Service) -> CacheCard:
+    parts = service.on_call
     error = None
     try:
-        async with asyncio.timeout(services.timings.api.ping_timeout):
-            await services.cache.ping()
+        async with asyncio.timeout(service.timings.api.ping_timeout):
+            await service.cache.ping()
     except (CacheUnavailable, TimeoutError):
         error = "The Redis of the timeline cache does not answer."
     overrides, default = parts.timeline.overrides, parts.timeline.default_ttl

@@ -48,8 +48,8 @@ async def set_override(
     The name is `order`, `payment` or `fulfillment`, which is then not called, or `ttl`. The override ends by itself
     after `duration`. This replica applies it at once, the others within about 2 seconds.
     """
-    override = await call.services.overrides.put(
-        call.write_origin,
+    override = await call.service.overrides.put(
+        call.origin,
         override_name,
         value=body.value,
         reason=body.reason,
@@ -65,7 +65,7 @@ async def clear_override(call: Call, override_name: str, expected: ExpectedVersi
 
     This replica applies it at once, the others within about 2 seconds.
     """
-    await call.services.overrides.clear(call.write_origin, override_name, expected)
+    await call.service.overrides.clear(call.origin, override_name, expected)
     return Reply(None)
 
 
@@ -81,7 +81,7 @@ async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLet
     Their events are shown as they arrived, also with personal data: only supervisors, who see every case, may read
     them. Without Redis they are those of this process.
     """
-    letters, more = await call.services.dead_letters.page(query.cursor or "", query.limit)
+    letters, more = await call.service.dead_letters.page(query.cursor or "", query.limit)
     items = []
     for letter in letters:
         event, truncated = shown_event(letter)
@@ -104,7 +104,7 @@ async def replay_dead_letter(call: Call, letter_id: str) -> Reply[None]:
 
     It is applied as if it had just arrived. If it fails again, it becomes a dead letter with another id.
     """
-    await call.services.dead_letters.replay(call.write_origin, letter_id)
+    await call.service.dead_letters.replay(call.origin, letter_id)
     return Reply(None)
 
 
@@ -114,7 +114,7 @@ async def drop_dead_letter(call: Call, letter_id: str) -> Reply[None]:
 
     Its event is lost; the audit log keeps the id.
     """
-    await call.services.dead_letters.drop(call.write_origin, letter_id)
+    await call.service.dead_letters.drop(call.origin, letter_id)
     return Reply(None)
 
 
@@ -126,7 +126,7 @@ async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPag
     a day.
     """
     before = pagination.decode_timed_cursor(query.cursor)
-    rows, more = await call.services.deliveries.page(query.state, before, query.limit)
+    rows, more = await call.service.deliveries.page(query.state, before, query.limit)
     items = [ShownDelivery.model_construct(**row._asdict()) for row in rows]
     cursor = pagination.encode_timed_cursor(items[-1].due, items[-1].id) if more else None
     return Reply(DeliveryPage.model_construct(items=items, next_cursor=cursor))
@@ -138,7 +138,7 @@ async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
 
     It is retried for a day, also if it was delivered before: the endpoint gets the same event id again.
     """
-    await call.services.deliveries.replay(call.write_origin, delivery_id)
+    await call.service.deliveries.replay(call.origin, delivery_id)
     return Reply(None)
 
 
@@ -148,5 +148,5 @@ async def drop_delivery(call: Call, delivery_id: str) -> Reply[None]:
 
     It is not tried again; a try in progress is completed.
     """
-    await call.services.deliveries.drop(call.write_origin, delivery_id)
+    await call.service.deliveries.drop(call.origin, delivery_id)
     return Reply(None)

@@ -37,8 +37,8 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
 
     In the Prometheus text format, or in OpenMetrics if `Accept` asks for it; compressed if the client accepts that.
     """
-    _expect_scraper(call.services, headers)
-    exposition = await call.services.metrics.render_async(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
+    _expect_scraper(call.service, headers)
+    exposition = await call.service.metrics.render_async(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
     sent = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
         sent["Content-Encoding"] = exposition.content_encoding
@@ -74,7 +74,7 @@ async def readyz(call: Call) -> Reply[Ready]:
     The service is ready while the database answers reads and no shutdown has begun. The other dependencies are
     reported, and not required.
     """
-    found = await call.services.dependencies.read()
+    found = await call.service.dependencies.read()
     return Reply(Ready(**asdict(found)), status=200 if found.status == "ready" else 503)
 
 
@@ -106,8 +106,8 @@ async def openapi(call: Call) -> EncodedReply[Document]:
     """
     from support_service.api.openapi import document
 
-    server = call.services.settings.server
-    body = document.body(call.services.routes, secured=server.auth != "open", public_url=server.url_prefix)
+    server = call.service.settings.server
+    body = document.body(call.service.routes, secured=server.auth != "open", public_url=server.url_prefix)
     return EncodedReply(body)
 
 
@@ -119,7 +119,7 @@ async def asyncapi(call: Call) -> EncodedReply[Document]:
     """
     from support_service.api.openapi import asyncapi as events
 
-    streams = call.services.settings.events
+    streams = call.service.settings.events
     return EncodedReply(events.body(streams.stream, streams.inbound_stream))
 
 
@@ -131,7 +131,7 @@ async def docs(call: Call) -> web.Response:
     """
     from support_service.api.openapi import page
 
-    server = call.services.settings.server
-    text = page.page(call.services.routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
+    server = call.service.settings.server
+    text = page.page(call.service.routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
     headers = {"Content-Security-Policy": page.content_security_policy()}
     return web.Response(text=text, content_type="text/html", headers=headers)

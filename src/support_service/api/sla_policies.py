@@ -22,7 +22,7 @@ async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
 
     They are in the order of their names, by code points: the first that matches a new case applies to it.
     """
-    return Reply(SlaPolicyList.model_construct(items=await call.services.policies.list_policies()))
+    return Reply(SlaPolicyList.model_construct(items=await call.service.policies.list_policies()))
 
 
 @get(
@@ -37,7 +37,7 @@ async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Repl
 
     Durations are in hours, minutes and seconds, whatever they were sent in.
     """
-    policy = await call.services.policies.get(policy_name)
+    policy = await call.service.policies.get(policy_name)
     etag = version_header(policy.version)
     return Reply(None, etag, 304) if is_known(etag, known) else Reply(policy, etag)
 
@@ -57,7 +57,7 @@ async def put_sla_policy(
     It applies to cases that are opened from now on, on other replicas after some seconds at most. Cases that are open
     keep the version that applied when they were opened.
     """
-    policy, created = await call.services.policies.put(call.write_origin, policy_name, body, expected)
+    policy, created = await call.service.policies.put(call.origin, policy_name, body, expected)
     if created:
         return Reply(policy, {"Location": f"{POLICIES}/{policy.name}", **version_header(policy.version)}, 201)
     return Reply(policy, version_header(policy.version))
@@ -69,5 +69,5 @@ async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVers
 
     Cases that it applies to keep their clocks.
     """
-    await call.services.policies.delete(call.write_origin, policy_name, expected)
+    await call.service.policies.delete(call.origin, policy_name, expected)
     return Reply(None)

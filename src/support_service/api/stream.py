@@ -54,7 +54,7 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
 
     docs/api/stream.md has the details.
     """
-    services = call.services
+    service = call.service
     response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     response.content_type = MEDIA_TYPE
     response.headers["X-Request-Id"] = call.request_id  # headers are sent before the middleware could add it
@@ -65,13 +65,13 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     assert isinstance(connection, HttpConnection)  # noqa: S101 - the server of an application makes no other
     request[STREAMED_BYTES] = OPEN_STREAM_BYTES
     response.force_close()
-    with services.stream.slots.occupy(callers), services.readiness.stream():
+    with service.stream.slots.occupy(callers), service.readiness.stream():
         await response.prepare(request)
         request[STREAM_BEGAN] = perf_counter()
-        subscriber = services.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
+        subscriber = service.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
         connection.begin_stream(lambda: subscriber.close("client"), UNREAD_BYTES)
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
-        await services.stream.send(subscriber, last_event_id, response.write)
+        await service.stream.send(subscriber, last_event_id, response.write)
     return response
 
 
@@ -95,6 +95,6 @@ async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[
     Colleagues who may see the case learn it from the stream, from lists and from the case. It is not stored, and is
     valid for 15 seconds. While Redis is unavailable, only clients of the same replica learn it.
     """
-    owner = await call.services.cases.expect_visible(call.principal, case_id)
-    await call.services.stream.announce(call.principal, case_id, owner, body.state)
+    owner = await call.service.cases.expect_visible(call.principal, case_id)
+    await call.service.stream.announce(call.principal, case_id, owner, body.state)
     return Reply(None)

@@ -20,27 +20,27 @@ ContentT_co = TypeVar("ContentT_co", bound=BaseModel | Sequence[BaseModel] | byt
 
 @dataclass(slots=True)  # not frozen: one is created for each request, in a third of the time
 class Call:
-    """A request that was admitted: its principal, the scope of the principal's permission, and the app's services."""
+    """A request that was admitted: its principal, the scope of the principal's permission, and the service."""
 
     principal: Principal
     scope: Scope
-    services: Service
+    service: Service
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
     authorization: Sequence[str] = ()  # the request's Authorization headers, or what its session stands for
     session: str | None = None  # the secret of the browser's session that authorizes the request
 
     @property
-    def write_origin(self) -> WriteOrigin:
+    def origin(self) -> WriteOrigin:
         """The origin of the changes that the request makes."""
         return WriteOrigin(self.principal, self.request_id, self.claim)
 
     async def authenticate_again(self) -> Principal:
         """Return the caller as its credentials are now. Raises Unauthenticated and Unavailable."""
-        authorization, sessions = self.authorization, self.services.sessions
+        authorization, sessions = self.authorization, self.service.sessions
         if self.session is not None and sessions is not None:  # it may have been ended
             authorization = (await sessions.authorization(self.session),)
-        return await self.services.authenticator.authenticate(authorization)
+        return await self.service.authenticator.authenticate(authorization)
 
     async def expect_same_principal(self) -> None:
         """Authenticate the caller again, after minutes in which its token may have been revoked.

@@ -3,7 +3,7 @@
 The operation is the name of the handler, and its documentation the docstring. A handler's parameters select what it is
 called with, and thereby what clients send:
 
-    call: Call                  the principal, the scope and the services
+    call: Call                  the principal, the scope and the service
     case_id: str                a path parameter, by its name
     query: CaseQuery            the query, as this model
     body: NewCase               the JSON body, as this model

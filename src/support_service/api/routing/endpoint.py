@@ -50,38 +50,38 @@ def compile_route(route: Route) -> Handler:
     if permission == PUBLIC:
 
         async def serve_public(request: web.Request) -> web.StreamResponse:
-            services = request.app[SERVICE]
-            response = await respond(request, Call(ANONYMOUS, "all", services, request[REQUEST_ID]))
+            service = request.app[SERVICE]
+            response = await respond(request, Call(ANONYMOUS, "all", service, request[REQUEST_ID]))
             if size := _size(response):
-                services.admission.check_answer(request, size)
+                service.admission.check_answer(request, size)
             return response
 
         return serve_public
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        services = request.app[SERVICE]
+        service = request.app[SERVICE]
         authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
         session = None
-        if not authorization and COOKIE in request.headers and services.sessions is not None:
-            session, authorization = await session_authorization(request, services.sessions)
-        principal = await services.authenticator.authenticate(authorization)
-        services.admission.check_principal(request, principal.name)
+        if not authorization and COOKIE in request.headers and service.sessions is not None:
+            session, authorization = await session_authorization(request, service.sessions)
+        principal = await service.authenticator.authenticate(authorization)
+        service.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)
         if scope is None:
             raise Forbidden(
                 "permission_missing",
                 f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
             )
-        call = Call(principal, scope, services, request[REQUEST_ID], authorization=authorization, session=session)
+        call = Call(principal, scope, service, request[REQUEST_ID], authorization=authorization, session=session)
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
-            services.admission.charge_written(request, principal.name, _size(response))
+            service.admission.charge_written(request, principal.name, _size(response))
             return response
         response = await respond(request, call)
         if size := _size(response):
-            services.admission.check_answer(request, size)
-            services.admission.charge_answer(request, principal.name, size)
+            service.admission.check_answer(request, size)
+            service.admission.charge_answer(request, principal.name, size)
         return response
 
     return serve
@@ -103,10 +103,10 @@ def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[we
         if not isinstance(reply, Reply):
             return reply
         if call.is_masked and not masks_itself and reply.content is not None:
-            masker = call.services.masker
+            masker = call.service.masker
             reply.content = masker.all(reply.content) if is_list else masker.mask(reply.content)
         if has_pages and reply.content.next_cursor is not None:
-            reply.content.next_cursor = call.services.cursors.seal(operation, reply.content.next_cursor)
+            reply.content.next_cursor = call.service.cursors.seal(operation, reply.content.next_cursor)
         if reply.content is None:
             return web.Response(status=reply.status or status, headers=reply.headers)
         return json_response(reply.content, reply.status or status, reply.headers)
@@ -139,7 +139,7 @@ def _with_open_cursor(call: Call, operation: str, query: Any) -> Any:
     """Return a query with the cursor that this list has sealed. Raises ValidationFailed for another one."""
     if query.cursor is None:
         return query
-    return query.model_copy(update={"cursor": call.services.cursors.open(operation, query.cursor)})
+    return query.model_copy(update={"cursor": call.service.cursors.open(operation, query.cursor)})
 
 
 def _check_masking(route: Route) -> None:

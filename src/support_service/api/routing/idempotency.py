@@ -52,7 +52,7 @@ async def respond_once(
     Raises ValidationFailed for a malformed key, or a key used for another request; Conflict if the first request is
     still running or its response was lost.
     """
-    claims, key = call.services.idempotency, stored_key(call.principal, _idempotency_key(request))
+    claims, key = call.service.idempotency, stored_key(call.principal, _idempotency_key(request))
     case_id = request.match_info.get("case_id")
     is_upload = route.is_upload and media_type(request).startswith("multipart/")
     digest = await _request_digest(request, with_body=not is_upload)
@@ -60,7 +60,7 @@ async def respond_once(
     if isinstance(claim, StoredResponse):
         if claim.case_id is not None and call.scope == "own":
             # The principal may have lost access to the case since.
-            await call.services.cases.expect_visible(call.principal, claim.case_id)
+            await call.service.cases.expect_visible(call.principal, claim.case_id)
         if is_upload:
             await _expect_same_file(request, call, claim)
         return web.Response(status=claim.status, headers={**claim.headers, REPLAYED: "true"}, body=claim.body)
@@ -100,8 +100,8 @@ async def _request_digest(request: web.Request, *, with_body: bool) -> str:
 async def _expect_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
-    with call.services.attachments.upload_slots.occupy(call.principal), call.services.readiness.wait_for_client():
-        incoming = FileUpload(request, call.services.settings.attachments)
+    with call.service.attachments.upload_slots.occupy(call.principal), call.service.readiness.wait_for_client():
+        incoming = FileUpload(request, call.service.settings.attachments)
         await incoming.open()
         digest, size = hashlib.sha256(), 0
         async for chunk in incoming.chunks():
