@@ -1,4 +1,4 @@
-"""The entries of the audit log and their hash chain, without I/O: what is recorded and hashed, and what comes next.
+"""The entries of the audit log and their hash chain, without I/O: what is recorded, hashed and verified.
 
 Each sealed entry has a position, counted from 1 without gaps, and a hash:
 
@@ -83,6 +83,12 @@ class StoredAuditEntry(NamedTuple):
     salt: bytes | None = None
     digest: bytes | None = None
     hash: bytes | None = None
+
+    @property
+    def head(self) -> ChainHead:
+        """The end of the chain after this entry, which is sealed."""
+        assert self.position is not None and self.hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
+        return ChainHead(self.position, self.hash)
 
     def erased(self) -> list[int]:
         """Return the positions whose changes were erased according to this entry."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit.chain import CASE_ERASED, FORMER_NAMES, Action, ChainHead, StoredAuditEntry
-from support_service.platform.database import Reader, Transaction
+from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
 from support_service.platform.database.tables import audit_head, audit_log
@@ -27,9 +27,9 @@ COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
 def select_page(
     condition: sa.ColumnElement[bool] | sa.TextClause, *order: sa.Column[Any], direction: Direction = sa.asc
 ) -> sa.Select[Any]:
-    """Select the first `count` entries that meet a condition, up to and including the one that reaches `bytes`.
+    """Select the first `count` entries that meet a condition, until their changes have at least `bytes` bytes.
 
-    The bytes are those of the changes. Each row also has the number of entries without the limit of bytes.
+    Each row also has the number of entries without the limit of bytes.
     """
     # The column `changes` is read only for the entries within the limit.
     kept = [column for column in COLUMNS if column is not _L.changes]
@@ -83,16 +83,17 @@ async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> 
 
 
 async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
-    """Return the head, and the time of the oldest unsealed entry. Raises LookupError if there is no head."""
+    """Return the head, and the time of the oldest unsealed entry. Raises LookupError if the head is lost."""
     row = await reader.fetch_one(HEAD_AND_OLDEST)
-    if row is None:
-        raise LookupError("the audit log has lost the row of its head; the migrations make it")
-    return ChainHead(row.position, row.hash), row.oldest
+    return _head(row), row.oldest if row else None
 
 
 async def lock_head(tx: Transaction) -> ChainHead:
-    """Return the head, locked until this transaction ends. Raises LookupError if there is no head."""
-    row = await tx.fetch_one(LOCK_HEAD)
+    """Return the head, locked until this transaction ends. Raises LookupError if the head is lost."""
+    return _head(await tx.fetch_one(LOCK_HEAD))
+
+
+def _head(row: Row | None) -> ChainHead:
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
     return ChainHead(row.position, row.hash)
@@ -139,7 +140,14 @@ async def read_case_entries(
 ) -> tuple[list[StoredAuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
     newer = MAX_INTEGER if before is None else before
-    found, number = await read_page(reader, OF_CASE, case=case_id, before=newer, count=limit + 1, bytes=MAX_PAGE_BYTES)
+    return await _read_newest(reader, OF_CASE, limit, case=case_id, before=newer)
+
+
+async def _read_newest(
+    reader: Reader, statement: sa.Select[Any], limit: int, **parameters: Any
+) -> tuple[list[StoredAuditEntry], bool]:
+    """Return a page of entries, and whether there are older ones."""
+    found, number = await read_page(reader, statement, count=limit + 1, bytes=MAX_PAGE_BYTES, **parameters)
     page = found[:limit]
     return page, number > len(page)
 
@@ -187,9 +195,7 @@ async def find_entries(
     if filters.action is not None:
         condition = _done_as(filters.action, condition, order)
     statement = planned_by_values(select_page(condition, *order, direction=sa.desc))
-    found, number = await read_page(reader, statement, count=limit + 1, bytes=MAX_PAGE_BYTES)
-    page = found[:limit]
-    return page, number > len(page)
+    return await _read_newest(reader, statement, limit)
 
 
 def _done_as(

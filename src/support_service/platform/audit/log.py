@@ -16,10 +16,10 @@ import pydantic_core
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.platform.audit import chain, entry_rows
-from support_service.platform.audit.chain import CASE_ERASED, ChainHead
+from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 Action = chain.Action
 FieldChanges = Mapping[str, tuple[Any, Any]]
@@ -111,34 +111,26 @@ class Sealer:
     def __init__(self, database: Database, instruments: Instruments, timings: SealerTimings = SealerTimings()) -> None:
         self._database = database
         self._timings = timings
-        self._length: int | None = None
         self.status: SealerStatus | None = None
-        self._oldest: datetime | None = None
-        instruments.observe(AUDIT_SEALED, lambda: [] if self._length is None else [(self._length, {})])
-        instruments.observe(AUDIT_UNSEALED_AGE, self._age)
+        instruments.observe(AUDIT_SEALED, lambda: [(self.status.length, {})] if self.status else [])
+        instruments.observe(
+            AUDIT_UNSEALED_AGE, lambda: [(age_in_seconds(self.status.oldest_unsealed), {})] if self.status else []
+        )
 
-    async def refresh_gauges(self) -> None:
+    async def refresh_gauges(self) -> SealerStatus:
         """Read the length of the chain and the time of the oldest unsealed entry."""
-        head, self._oldest = await entry_rows.read_head_and_oldest_unsealed(self._database)
+        head, oldest = await entry_rows.read_head_and_oldest_unsealed(self._database)
         last, now = self.status, utc_now()
         grown = last is not None and head.position > last.length
         sealed_at = now if grown else last.last_sealed_at if last else None
-        self.status = SealerStatus(now, head.position, self._oldest, sealed_at)
-        self._length = head.position
+        self.status = SealerStatus(now, head.position, oldest, sealed_at)
+        return self.status
 
     async def run(self) -> None:
         """Seal all unsealed entries, in batches."""
-        while True:
-            await self.refresh_gauges()
-            if self._oldest is None:
-                return
+        while (await self.refresh_gauges()).oldest_unsealed is not None:
             async with self._database.transaction() as tx:
                 await _seal_batch(tx, self._timings)
-
-    def _age(self) -> Observations:
-        if self._length is None:
-            return []
-        return [(age_in_seconds(self._oldest), {})]
 
 
 async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) -> None:
@@ -149,11 +141,10 @@ async def seal_all(tx: Transaction, timings: SealerTimings = SealerTimings()) ->
 
 async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
     head = await entry_rows.lock_head(tx)
-    sealed = []
+    sealed: list[chain.StoredAuditEntry] = []
     for entry in await entry_rows.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
         sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
-        assert sealed[-1].position is not None and sealed[-1].hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
-        head = ChainHead(sealed[-1].position, sealed[-1].hash)
+        head = sealed[-1].head
     if sealed:
         await entry_rows.store_seals(tx, sealed)
     return len(sealed)

@@ -44,10 +44,10 @@ async def verify_chain(
     noted_found = noted in (None, GENESIS)
     while page := await entry_rows.read_sealed(database, head.position, limits.page_size, limits.page_bytes):
         for entry in page:
-            reason = chain.find_flaw(head, entry)
-            if reason is not None or entry.hash is None:
-                return ChainVerification(head, reason)
-            head = ChainHead(head.position + 1, entry.hash)
+            flaw = chain.find_flaw(head, entry)
+            if flaw is not None:
+                return ChainVerification(head, flaw)
+            head = entry.head
             noted_found = noted_found or entry.hash == noted
             if entry.changes is None:
                 erased.add(head.position)
@@ -97,10 +97,10 @@ async def verify_part(
         if not page:
             return PartVerification(start, head, end, f"entries are missing after position {head.position}", oldest)
         for entry in page:
-            reason = chain.find_flaw(head, entry)
-            if reason is not None or entry.hash is None:
-                return PartVerification(start, head, end, reason, oldest)
-            head = ChainHead(head.position + 1, entry.hash)
+            flaw = chain.find_flaw(head, entry)
+            if flaw is not None:
+                return PartVerification(start, head, end, flaw, oldest)
+            head = entry.head
     flaw = None
     if head.position == end.position and head.hash != end.hash:
         flaw = f"the head says {end}, which is not the last entry"
@@ -108,14 +108,11 @@ async def verify_part(
 
 
 async def _head_at(database: Database, position: int) -> ChainHead | None:
-    """Return the head that the chain had at a position, or None if there is no such entry."""
+    """Return the head that the chain had at a position, or None if no entry has this position."""
     if position == 0:
         return ChainHead(0, GENESIS)
     found = await entry_rows.read_sealed(database, position - 1, 1)
-    entry = found[0] if found else None
-    if entry is None or entry.position != position or entry.hash is None:
-        return None
-    return ChainHead(position, entry.hash)
+    return found[0].head if found and found[0].position == position and found[0].hash else None
 
 
 async def _check_ends(database: Database, head: ChainHead) -> str | None:
