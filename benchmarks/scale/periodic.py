@@ -12,15 +12,15 @@ from support_service.cases.clocks import clock_counts
 from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
-from support_service.platform import database as databases
 from support_service.platform.database import Reader
+from support_service.platform.database.opening import connect
 
 REPEATS = 40
 
 
 async def measure_periodic(url: str) -> dict[str, float]:
     """Return the median time in ms of each read of `calls.PERIODIC`."""
-    database = databases.connect(url)
+    database = connect(url)
     await database.open()
     try:
         return {call.name: await _median(database, read) for call, read in READS.items()}

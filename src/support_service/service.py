@@ -46,9 +46,8 @@ from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
-from support_service.platform.database import Database
+from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
-from support_service.platform.database.protocols import DatabaseTimings
 from support_service.platform.idempotency.claims import IdempotencyService, IdempotencyTimings
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.provider import Metrics

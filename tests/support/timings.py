@@ -11,7 +11,7 @@ from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
-from support_service.platform.database.protocols import DatabaseTimings, PostgresTimings
+from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.service import ApiTimings, DeskLimits, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 

@@ -23,8 +23,8 @@ from support_service.core.errors import Unavailable
 from support_service.guard.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.entries import Entries, KeptIds, checked
-from support_service.platform.database import connect
 from support_service.platform.database.failures import StatementError
+from support_service.platform.database.opening import connect
 
 BATCH = 200  # cases that are read at once
 ARCHIVE = "archive"

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.storage.local import LocalAttachmentStorage
-from support_service.platform import database as databases
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
@@ -108,7 +108,7 @@ class KilledImports:
         return process.exitcode
 
     async def _check(self, folder, url):
-        database, storage = databases.connect(url), LocalAttachmentStorage(folder / "files")
+        database, storage = connect(url), LocalAttachmentStorage(folder / "files")
         await database.open()
         await storage.open()
         try:

@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
-from support_service.platform import database as databases
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import idempotency_keys, tickets
 from support_service.platform.idempotency.claims import IdempotencyService
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
@@ -172,7 +172,7 @@ async def _effects(database, case_id, key):
 
 class _opened:  # noqa: N801 - used like a function
     def __init__(self, folder):
-        self._database = databases.connect(f"sqlite:///{folder / 'support.db'}")
+        self._database = connect(f"sqlite:///{folder / 'support.db'}")
 
     async def __aenter__(self):
         await self._database.open()

@@ -24,7 +24,7 @@ from support_service.events.webhooks import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.certificates import CertificateTimings
-from support_service.platform.database.protocols import DatabaseTimings, PostgresTimings
+from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.telemetry import stores as store_metrics
 from support_service.probe import check
 from support_service.service import ApiTimings, Timings

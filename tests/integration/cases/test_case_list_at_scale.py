@@ -31,7 +31,7 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
-from support_service.platform import database as databases
+from support_service.platform.database.opening import connect
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
 pytestmark = pytest.mark.timeout(900)  # each test of the long form goes through all queries
@@ -205,8 +205,8 @@ def sqlite_paths(sqlite_template, built_once, tmp_path_factory):
 async def full_databases(sqlite_paths, postgres_urls):
     """The databases with FULL cases, by kind."""
     opened = {
-        "sqlite": databases.connect(f"sqlite:///{sqlite_paths[1]}"),
-        "postgresql": databases.connect(postgres_urls[1]),
+        "sqlite": connect(f"sqlite:///{sqlite_paths[1]}"),
+        "postgresql": connect(postgres_urls[1]),
     }
     for database in opened.values():
         await database.open()
@@ -396,7 +396,7 @@ def buffers(plan):
 @pytest.fixture
 async def postgres_databases(postgres_urls):
     """The databases with SMALL and FULL cases."""
-    opened = [databases.connect(url) for url in postgres_urls]
+    opened = [connect(url) for url in postgres_urls]
     for database in opened:
         await database.open()
     yield opened
@@ -420,7 +420,7 @@ async def test_a_search_uses_the_index_right_after_a_bulk_load(postgres_server, 
     """Before the first vacuum PostgreSQL has no statistics of the rows."""
     url = postgres_server.url(postgres_server.create_database(postgres_template))
     await asyncio.to_thread(load, url, 5_000, lambda *_: None, analyze=False)
-    database = databases.connect(url)
+    database = connect(url)
     await database.open()
     for q in (rows.RARE, rows.ABSENT, rows.VOCABULARY[7]):
         plan = await plan_of(database, {"q": q})

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.platform.database import DatabaseTimings
-from support_service.platform.database.protocols import PostgresTimings
+from support_service.platform.database import DatabaseTimings, PostgresTimings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case
 from tests.support.timings import patient_timings
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.importing import dataflow
 from support_service.importing.dataflow import open_earlier_database
-from support_service.platform.database import connect
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import attachments, tickets
 from tests.support.calls import list_cases, read_case
 from tests.support.importing import ImportRunner

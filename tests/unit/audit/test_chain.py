@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.core.domain.principals import Principal
-from support_service.platform import database as databases
 from support_service.platform.audit import chain, entry_rows, log
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
@@ -81,7 +81,7 @@ class opened_database:  # noqa: N801 - used like a function
     """A SQLite file as an open database, for the length of a block."""
 
     def __init__(self, path):
-        self._database = databases.connect(f"sqlite:///{path}")
+        self._database = connect(f"sqlite:///{path}")
 
     async def __aenter__(self):
         await self._database.open()
@@ -218,7 +218,7 @@ async def test_erasure_keeps_principal_action_and_time(sealed_log):
 @both_databases
 async def test_concurrent_sealers_make_one_chain(database, database_url, instruments):
     """Replicas that seal while others write leave no gap and lose no entry."""
-    replicas = [databases.connect(database_url) for _ in range(3)]
+    replicas = [connect(database_url) for _ in range(3)]
     for replica in replicas:
         await replica.open()
     done = asyncio.Event()

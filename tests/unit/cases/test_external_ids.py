@@ -10,7 +10,7 @@ from support_service.cases.service import CaseService, ExistingCase
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict
-from support_service.platform import database as databases
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import (
     audit_log,
     messages,
@@ -42,7 +42,7 @@ TABLES = (tickets, messages, outbox, audit_log, search_documents, ticket_referen
 @pytest.fixture
 async def replicas(database, database_url, instruments):
     """The case services of two replicas."""
-    other = databases.connect(database_url, timings=PATIENT_DATABASE)
+    other = connect(database_url, timings=PATIENT_DATABASE)
     await other.open()
     yield [CaseService(each, recorder(each, instruments)) for each in (database, other)]
     await other.close()

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from support_service.platform.database.protocols import SqliteTimings
+from support_service.platform.database import SqliteTimings
 from support_service.platform.database.sqlite.engine import SqliteDatabase
 from support_service.platform.database.tables import audit_head
 from tests.support.calls import eventually

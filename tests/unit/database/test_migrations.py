@@ -18,9 +18,8 @@ from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Unavailable
-from support_service.platform import database as databases
-from support_service.platform.database import migrate
-from support_service.platform.database.protocols import MigrationTimings
+from support_service.platform.database import MigrationTimings, migrate
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import metadata
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
@@ -245,7 +244,7 @@ def found_by(url, q):
     """Return the ids of the cases that a search finds."""
 
     async def search():
-        database = databases.connect(url)
+        database = connect(url)
         await database.open()
         page = await case_list.find(database, CaseQuery(q=q), None, SYSTEM)
         await database.close()
@@ -535,7 +534,7 @@ async def test_unreachable_database_is_reported(url):
     """By the migration and by the service."""
     with pytest.raises(Unavailable):
         await asyncio.to_thread(migrate.upgrade, url)
-    database = databases.connect(url)
+    database = connect(url)
     with pytest.raises(Unavailable):
         await database.open()
     await database.close()

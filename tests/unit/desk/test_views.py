@@ -12,7 +12,7 @@ from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailab
 from support_service.core.search_words import Sought
 from support_service.desk.view_models import SavedView
 from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any
-from support_service.platform import database as databases
+from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
@@ -40,7 +40,7 @@ def service(database):
 @pytest.fixture
 async def other_replica(database_url):
     """The service of another replica."""
-    database = databases.connect(database_url, timings=PATIENT_DATABASE)
+    database = connect(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield ViewService(database, ViewLimits(max_views=3))
     await database.close()

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from support_service.core.errors import Unavailable
+from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
-from support_service.platform.database.protocols import MigrationTimings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from support_service.platform.database.protocols import Database, Row, Transaction
+from support_service.platform.database import Database, Row, Transaction
 
 Statement = TypeVar("Statement", bound=Executable)
 Processor = Callable[[Any], Any]

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.base import Executable
 
+from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
     DATABASE_POOL_EXHAUSTED,
@@ -24,7 +25,6 @@ from support_service.platform.database.failures import (
 )
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
-from support_service.platform.database.protocols import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.statements import is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
 from support_service.platform.database.postgres.engine import driver_url
-from support_service.platform.database.protocols import MigrationTimings
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock

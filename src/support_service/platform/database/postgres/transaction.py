@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
 
-from support_service.platform.database.protocols import Parameters, Row
+from support_service.platform.database import Parameters, Row
 from support_service.platform.database.statements import CompiledStatement
 
 PLACEHOLDER = re.compile(r"\$([0-9]+)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from support_service.platform.database.protocols import Reader
+from support_service.platform.database import Reader
 
 PREPARED_TRANSACTION = 0  # the process id that pg_blocking_pids gives for a prepared transaction
 

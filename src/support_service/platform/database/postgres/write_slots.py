@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from support_service.core.errors import Unavailable
+from support_service.platform.database import ContendedRow
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
     DATABASE_POOL_EXHAUSTED,
     WRITES_WAITING,
     database_error,
 )
-from support_service.platform.database.protocols import ContendedRow
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
+from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
@@ -28,7 +29,6 @@ from support_service.platform.database.failures import (
     database_error,
     original,
 )
-from support_service.platform.database.protocols import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
 from support_service.platform.database.sqlite.group_commit import GroupCommit
 from support_service.platform.telemetry.logs import outage_logger
