@@ -35,7 +35,10 @@ class CaseReader:
 
     async def read_long_case(self, principal: Principal, case_id: str, *, with_history: bool = False) -> StoredCase:
         """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
-        return await self._read(principal, case_id, partial(case_reading.read_any_size, with_history=with_history))
+        known_history = NO_VERSION if with_history else None
+        return await self._read(
+            principal, case_id, partial(case_reading.read, known_history=known_history, any_size=True)
+        )
 
     async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
         """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""

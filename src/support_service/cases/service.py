@@ -19,7 +19,7 @@ from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.sql import case_reading, case_rows, link_rows
 from support_service.cases.sql.attachment_rows import LEDGER_ROW
-from support_service.cases.sql.case_reading import StoredCase, read_since
+from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
@@ -145,7 +145,9 @@ class CaseService(CaseReader):
                 case.current = case.current.model_copy(update={"updated_at": message.created_at, "version": version})
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
-            closed = await case_reading.read_any_size(work.tx, case_id, public_only=public_only, with_history=True)
+            closed = await case_reading.read(
+                work.tx, case_id, public_only=public_only, known_history=NO_VERSION, any_size=True
+            )
             if named:
                 await self._files.count_named(work, named)
         assert closed is not None  # noqa: S101 - this transaction has changed it

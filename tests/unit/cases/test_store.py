@@ -288,6 +288,6 @@ async def test_long_case_without_messages_is_not_read_inline(database, fields, f
         await add_files(database, files)
     stored = await case_reading.read(database, "case-1")
     assert (stored.version, stored.fields is not None, stored.attachments is not None) == (1, inline, inline)
-    whole = await case_reading.read_any_size(database, "case-1")
+    whole = await case_reading.read(database, "case-1", any_size=True)
     assert len(json.loads(whole.attachments)) == files
     assert json.loads(whole.fields)["description"] == fields.get("description")

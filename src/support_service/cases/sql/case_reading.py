@@ -6,6 +6,7 @@ need, is read by the same statement if it is asked for.
 """
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -67,11 +68,32 @@ class StoredCase(NamedTuple):
 
 
 VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
-_CLOCKS = {False: sa.cast(CLOCKS_JSON, sa.Text), True: sa.cast(PUBLIC_CLOCKS_JSON, sa.Text)}
-FIELDS = {False: FIELDS_JSON, True: PUBLIC_FIELDS_JSON}
 OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
 READ_OWNER = compiled(sa.select(*OWNER).where(tickets.c.id == sa.bindparam("id")))
 READ_OWNERS = sa.select(tickets.c.id, *OWNER).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
+def identity(*, public_only: bool) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return the columns of a `StoredCase` that are no JSON."""
+    return VERSION[public_only].label("version"), tickets.c.timeline_epoch, *OWNER
+
+
+def is_readable(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
+    """Return the condition for the messages, or the files, that staff or customers may read."""
+    return table.c.visibility == PUBLIC if public_only else sa.true()
+
+
+def parts(*, public_only: bool) -> dict[str, sa.ColumnElement[Any]]:
+    """Return the parts of a `StoredCase` that staff or customers may read, each as JSON."""
+    return {
+        "fields": PUBLIC_FIELDS_JSON if public_only else FIELDS_JSON,
+        "messages": MESSAGES_JSON(is_readable(messages, public_only=public_only)),
+        "attachments": ATTACHMENTS_JSON(is_readable(attachments, public_only=public_only)),
+        "clocks": sa.cast(PUBLIC_CLOCKS_JSON if public_only else CLOCKS_JSON, sa.Text),
+    }
+
+
+# Bytes that a case needs as JSON, approximately. A message counts for 1 KiB at least, and so does a file.
 _FILES = (
     sa.select(sa.func.count())
     .select_from(attachments)
@@ -79,7 +101,6 @@ _FILES = (
     .correlate(tickets)
     .scalar_subquery()
 )
-# Bytes that a case needs as JSON, approximately. A message counts for 1 KiB at least, and so does a file.
 _SIZE = (
     tickets.c.conversation_bytes
     + sa.func.coalesce(octets(tickets.c.description), sa.literal_column("0"))
@@ -93,24 +114,13 @@ def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
     known: sa.BindParameter[int] = sa.bindparam("known_version")
     is_short = sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _SIZE
     wanted = sa.and_(version != known, is_short)
-    parts = {
-        "fields": FIELDS[public_only],
-        "messages": MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()),
-        "attachments": ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()),
-        "clocks": _CLOCKS[public_only],
-    }
-    columns = [
-        version.label("version"),
-        tickets.c.timeline_epoch,
-        *OWNER,
-        *(sa.case((wanted, part)).label(name) for name, part in parts.items()),
-    ]
+    read = [sa.case((wanted, part)).label(name) for name, part in parts(public_only=public_only).items()]
     if with_history:  # of a long case with the JSON, which another statement reads
         known_history: sa.BindParameter[int] = sa.bindparam("known_history")
         history_wanted = sa.and_(version != known_history, sa.or_(version == known, is_short))
         history = sa.case((history_wanted, HISTORY_JSON[public_only]))
-        columns += [sa.false().label("more_messages"), history.label("history")]
-    return compiled(sa.select(*columns).where(tickets.c.id == sa.bindparam("id")))
+        read += [sa.false().label("more_messages"), history.label("history")]
+    return compiled(sa.select(*identity(public_only=public_only), *read).where(tickets.c.id == sa.bindparam("id")))
 
 
 READ = {public_only: _statement(public_only=public_only, with_history=False) for public_only in (False, True)}
@@ -119,20 +129,22 @@ READ_WITH_HISTORY = {
 }
 
 
+@cache
 def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
-    visible = messages.c.visibility == PUBLIC if public_only else sa.true()
     last = messages.alias("last")
     after_seq = (
         sa.select(last.c.seq)
         .where(
             last.c.ticket_id == tickets.c.id,
             last.c.id == sa.bindparam("after"),
-            last.c.visibility == PUBLIC if public_only else sa.true(),
+            is_readable(last, public_only=public_only),
         )
         .correlate(tickets)
         .scalar_subquery()
     )
-    following = sa.and_(visible, messages.c.seq > after_seq) if after else visible
+    following = is_readable(messages, public_only=public_only)
+    if after:
+        following = sa.and_(following, messages.c.seq > after_seq)
     one_more = (
         sa.select(sa.literal_column("1"))
         .select_from(messages)
@@ -141,27 +153,14 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         .limit(sa.bindparam("one_more"))
         .subquery()
     )
+    more = sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")
     page = MESSAGES_JSON(following, sa.bindparam("limit"))
-    files = attachments.c.visibility == PUBLIC if public_only else sa.true()
+    read = parts(public_only=public_only) | {"messages": sa.case((after_seq.is_not(None), page)) if after else page}
     return sa.select(
-        VERSION[public_only].label("version"),
-        tickets.c.timeline_epoch,
-        *OWNER,
-        FIELDS[public_only].label("fields"),
-        (sa.case((after_seq.is_not(None), page)) if after else page).label("messages"),
-        ATTACHMENTS_JSON(files).label("attachments"),
-        _CLOCKS[public_only].label("clocks"),
-        (sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")).label(
-            "more_messages"
-        ),
+        *identity(public_only=public_only),
+        *(part.label(name) for name, part in read.items()),
+        more.label("more_messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
-
-
-_READ_PAGE = {
-    (public_only, after): _page_statement(public_only=public_only, after=after)
-    for public_only in (False, True)
-    for after in (False, True)
-}
 
 
 async def read_owner(reader: Reader, case_id: str) -> CaseOwnership | None:
@@ -176,6 +175,38 @@ async def read_owners(reader: Reader, case_ids: Collection[str]) -> dict[str, Ca
     return {row.id: CaseOwnership(row.customer_id, row.assigned_agent_id, row.team) for row in rows}
 
 
+async def read(
+    reader: Reader,
+    case_id: str,
+    *,
+    public_only: bool = False,
+    known_version: int = NO_VERSION,
+    known_history: int | None = None,
+    any_size: bool = False,
+) -> StoredCase | None:
+    """Return a case, or None; its JSON only if it is not at `known_version` and has at most `MAX_INLINE_BYTES`.
+
+    `known_history` asks for the history, unless the case is at that version: `NO_VERSION` if no history is known. The
+    history of a long case is left out together with its JSON.
+
+    With `any_size` the JSON of a long case is read, too: SQLite reads it in a thread.
+    """
+    bounds = {
+        "id": case_id,
+        "known_version": known_version,
+        "max_bytes": _NO_LIMIT if any_size else MAX_INLINE_BYTES,
+    }
+    statement = READ[public_only]
+    if known_history is not None:
+        statement, bounds = READ_WITH_HISTORY[public_only], bounds | LIMITS | {"known_history": known_history}
+    if any_size:
+        rows = await reader.fetch_all(statement, bounds)
+        row = rows[0] if rows else None
+    else:
+        row = await reader.fetch_one(statement, bounds)
+    return StoredCase(*row) if row else None  # type: ignore[misc]  # a row is a tuple
+
+
 async def read_page(
     reader: Reader, case_id: str, after: str | None, limit: int, *, public_only: bool = False
 ) -> StoredCase | None:
@@ -184,44 +215,9 @@ async def read_page(
     Return None for an unknown case. `messages` is None if the case has no message `after`.
     """
     bounds = {"id": case_id, "limit": limit, "one_more": limit + 1} | ({"after": after} if after else {})
-    rows = await reader.fetch_all(_READ_PAGE[public_only, after is not None], bounds)
+    statement = _page_statement(public_only=public_only, after=after is not None)
+    rows = await reader.fetch_all(statement, bounds)
     return StoredCase(*rows[0]) if rows else None  # type: ignore[misc]  # a row is a tuple
-
-
-async def read(
-    reader: Reader,
-    case_id: str,
-    *,
-    public_only: bool = False,
-    known_version: int = NO_VERSION,
-    known_history: int | None = None,
-) -> StoredCase | None:
-    """Return a case, or None; its JSON only if it is not at `known_version` and has at most `MAX_INLINE_BYTES`.
-
-    `known_history` asks for the history, unless the case is at that version: `NO_VERSION` if no history is known. The
-    history of a long case is left out together with its JSON.
-    """
-    known = {"known_version": known_version, "max_bytes": MAX_INLINE_BYTES}
-    row = await reader.fetch_one(*_select(case_id, known, known_history, public_only=public_only))
-    return StoredCase(*row) if row else None  # type: ignore[misc]  # a row is a tuple
-
-
-async def read_any_size(
-    reader: Reader, case_id: str, *, public_only: bool = False, with_history: bool = False
-) -> StoredCase | None:
-    """Return a case with its JSON, and its history if that is wanted, or None; SQLite reads it in a thread."""
-    known = {"known_version": NO_VERSION, "max_bytes": _NO_LIMIT}
-    known_history = NO_VERSION if with_history else None
-    rows = await reader.fetch_all(*_select(case_id, known, known_history, public_only=public_only))
-    return StoredCase(*rows[0]) if rows else None  # type: ignore[misc]  # a row is a tuple
-
-
-def _select(
-    case_id: str, known: dict[str, int], known_history: int | None, *, public_only: bool
-) -> tuple[sa.Select[Any], dict[str, Any]]:
-    if known_history is None:
-        return READ[public_only], {"id": case_id, **known}
-    return READ_WITH_HISTORY[public_only], {"id": case_id, **known, **LIMITS, "known_history": known_history}
 
 
 def to_case(stored: StoredCase) -> Case:
@@ -255,9 +251,8 @@ def _newest(*, public_only: bool) -> sa.Select[Any]:
         .order_by(found.c.seq.desc())
         .limit(sa.bindparam("number"))
     )
-    version = PUBLIC_VERSION if public_only else tickets.c.version
     return sa.select(
-        version.label("version"),
+        VERSION[public_only].label("version"),
         MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.subquery().c.seq))).label("messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
 

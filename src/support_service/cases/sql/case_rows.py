@@ -171,7 +171,7 @@ _STORED_FIELDS = [name for name in CaseSummary.model_fields if name in tickets.c
 
 async def get(reader: Reader, case_id: str) -> Case | None:
     """Return a case with its conversation and attachments, or None; one statement."""
-    stored = await case_reading.read_any_size(reader, case_id)
+    stored = await case_reading.read(reader, case_id, any_size=True)
     return case_reading.to_case(stored) if stored else None
 
 

@@ -15,15 +15,12 @@ from support_service.cases.model.vocabulary import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
-from support_service.cases.sql.case_reading import FIELDS, OWNER, VERSION, StoredCase
+from support_service.cases.sql.case_reading import StoredCase, identity, parts
 from support_service.cases.sql.conditions import access_conditions, access_parameters
 from support_service.cases.sql.projections import (
-    ATTACHMENTS_JSON,
     HISTORY_JSON,
     LIMITS,
     LOCKED_CASE_JSON,
-    MESSAGES_JSON,
-    PUBLIC,
 )
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
@@ -31,7 +28,7 @@ from support_service.core.ids import is_valid_id
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.dialect import UtcDateTime, transaction_lock
 from support_service.platform.database.statements import limit_by_bytes
-from support_service.platform.database.tables import attachments, case_links, messages, tickets
+from support_service.platform.database.tables import case_links, tickets
 
 # The number is any that no other lock has.
 LOCK_DIRECTED_LINKS = sa.select(transaction_lock(sa.literal_column("7418002")).label("locked"))
@@ -198,12 +195,8 @@ def _duplicates_statement(role: str, *, with_history: bool) -> sa.Select[Any]:
     page = limit_by_bytes(found, "seq")
     return (
         sa.select(
-            VERSION[public_only].label("version"),
-            tickets.c.timeline_epoch,
-            *OWNER,
-            FIELDS[public_only].label("fields"),
-            MESSAGES_JSON(messages.c.visibility == PUBLIC if public_only else sa.true()).label("messages"),
-            ATTACHMENTS_JSON(attachments.c.visibility == PUBLIC if public_only else sa.true()).label("attachments"),
+            *identity(public_only=public_only),
+            *(part.label(name) for name, part in parts(public_only=public_only).items() if name != "clocks"),
             *([HISTORY_JSON[public_only].label("history")] if with_history else []),
         )
         .where(tickets.c.seq == page.c.seq)
