@@ -4,6 +4,7 @@ import asyncio
 
 from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
 from support_service.attachments.opening import AttachmentTimings
+from support_service.platform.settings import Settings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, stored_files, upload
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -21,7 +22,7 @@ async def test_first_reconcile_runs_minutes_after_the_start(harness, monkeypatch
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    kept = AttachmentMaintenance(harness.database, harness.storages, harness.instruments)
+    kept = AttachmentMaintenance(harness.database, harness.storages, harness.instruments, Settings.load({}))
     for _ in range(10):
         async with kept.scheduled():
             await resume(0)
@@ -50,6 +51,5 @@ async def restarted(client, make_client, *, first):
     """The metrics of a process that takes a client's service's place, and sweeps first after so many seconds."""
     await client.close()
     maintenance = MaintenanceTimings(first_reconcile_delay=(first, first))
-    return Scrape(
-        (await make_client(timings=patient_timings(attachments=AttachmentTimings(maintenance=maintenance)))).app
-    )
+    timings = patient_timings(attachments=AttachmentTimings(maintenance=maintenance))
+    return Scrape(service_of(await make_client(timings=timings)).metrics)

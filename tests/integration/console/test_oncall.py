@@ -50,7 +50,7 @@ def source(page, name):
 
 async def test_every_part_has_a_card(upstream_services, console, client):
     """Each card has its state in words and its links; the page is accessible in both modes and widths."""
-    await give_up(client.app, "{}", LONG_WORD, reason=HOSTILE)
+    await give_up(client, "{}", LONG_WORD, reason=HOSTILE)
     page = await open_watched(console)
     for name in ("Upstream services", "Timeline cache", "Files on local storage", "Outbox", "Audit sealer", "Probe"):
         await expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
@@ -121,7 +121,7 @@ async def test_answers_are_kept_longer(console):
 
 async def test_dead_letters_are_replayed_and_dropped(console, client):
     """What senders wrote is text. To drop one needs a second press."""
-    await give_up(client.app, HOSTILE, "second", reason=HOSTILE)
+    await give_up(client, HOSTILE, "second", reason=HOSTILE)
     page = await console.open(ADDRESS)
     letters = page.locator("[data-list=letters] li")
     await expect(letters).to_have_count(2)
