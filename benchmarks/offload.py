@@ -27,7 +27,6 @@ from tests.support.cases import recorder
 from benchmarks import process_stats
 from benchmarks.environment import ROOT, free_port, running
 from benchmarks.load_generator import Failed
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.opening import configured_storages
 from support_service.attachments.service import AttachmentService
@@ -39,6 +38,7 @@ from support_service.platform.database import migrate
 from support_service.platform.database.opening import connect
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
+from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 
@@ -155,7 +155,7 @@ async def _store(settings: Settings) -> list[Path]:
     case = await CaseService(connection, recorder(connection, instruments)).open_case(
         SYSTEM_ORIGIN, NewCase(subject="A", channel="email")
     )
-    service = AttachmentService(connection, {"local": local}, instruments, UploadLimits(HUGE))
+    service = AttachmentService(connection, {"local": local}, instruments, AttachmentSettings(max_bytes=HUGE))
 
     async def chunks() -> AsyncIterator[bytes]:
         yield os.urandom(SMALL)

@@ -25,7 +25,7 @@ from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
 from support_service.cases.opening import CaseTimings, open_cases
-from support_service.cases.recorder import CaseChannels, CaseRecorder
+from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
@@ -53,7 +53,6 @@ from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
 from support_service.stream.service import ChangeStream, StreamTimings
-from support_service.stream.slots import StreamLimits
 from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
@@ -181,10 +180,9 @@ async def running(
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
         event_rules()  # a field of an event without a rule stops the start
-        channels = CaseChannels(settings.cases.known_channels, settings.cases.synthetic_channels)
-        recorder = CaseRecorder(instruments, clocks, channels)
+        recorder = CaseRecorder(instruments, clocks, settings.cases)
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
-        cases = await opened(open_cases(settings.cases, database, instruments, recorder, files, timings=timings.cases))
+        cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))
         cache = await opened(open_cache(settings.timeline, telemetry, timings.timeline.redis))
         timeline = await opened(open_timeline(settings, database, cache, telemetry, timings.timeline))
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
@@ -205,11 +203,8 @@ async def running(
             )
         )
         await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
-        limits = StreamLimits(
-            settings.limits.streams, settings.limits.streams_per_principal, settings.limits.streams_per_address
-        )
         stream = ChangeStream(
-            event_log, masker.published_case, cases.owners_of, instruments, limits, timings=timings.stream
+            event_log, masker.published_case, cases.owners_of, instruments, settings.limits, timings=timings.stream
         )
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())

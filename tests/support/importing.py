@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.core.domain.principals import Principal
@@ -16,6 +15,7 @@ from support_service.importing.imported_case import Mapper, as_it_is
 from support_service.importing.importer import Importer, ImportTotals
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.settings.resources import AttachmentSettings
 
 OPERATOR = WriteOrigin(Principal("operator ann", "supervisor"))
 Refusals = list[tuple[int, str, list[str]]]
@@ -51,7 +51,7 @@ class ImportRunner:
         """Import entries; return the totals."""
         await self.storage.open()
         self.refusals, self.batches = [], []
-        upload_limits = UploadLimits(**({"max_bytes": 1_000_000} | limits))
+        upload_limits = AttachmentSettings(**({"max_bytes": 1_000_000} | limits))
         files = ImportedFiles(self.folder, self.storage, upload_limits, skip_missing=skip_missing)
         importer = Importer(
             self.database,

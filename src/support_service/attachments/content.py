@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 
 import puremagic
@@ -27,6 +26,7 @@ from support_service.cases.model.files import StoredAttachment, clean_content_ty
 from support_service.core.clock import utc_now
 from support_service.core.errors import RequestTooLarge, Unavailable, UnsupportedMediaType
 from support_service.core.ids import new_id
+from support_service.platform.settings.resources import AttachmentSettings
 
 HEAD_BYTES = 2048  # bytes that are examined
 # Minimum length of a signature in bytes: MIN_TEXT_SIGNATURE for text, MIN_BINARY_SIGNATURE for data with a NUL byte.
@@ -95,22 +95,14 @@ SHARED_CONTAINERS = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """Limits of a file: its size in bytes, and its content types (None allows all)."""
-
-    max_bytes: int
-    types: tuple[str, ...] | None = None
-
-
 class UploadValidator:
     """One upload being validated. A rejected file raises an error out of its stream, so that no storage keeps it."""
 
-    def __init__(self, filename: str, content_type: str | None, limits: UploadLimits) -> None:
+    def __init__(self, filename: str, content_type: str | None, settings: AttachmentSettings) -> None:
         self.filename = clean_filename(filename)
         self.content_type = clean_content_type(content_type)
         self.detected_type: str | None = None
-        self._limits = limits
+        self._settings = settings
         self._head: bytearray | None = bytearray()
 
     async def validated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -118,15 +110,15 @@ class UploadValidator:
 
         Raises RequestTooLarge and UnsupportedMediaType. A file may be empty.
         """
-        types = self._limits.types
+        types = self._settings.types
         if types is not None and not type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")
         size = 0
         async for chunk in chunks:
             size += len(chunk)
-            if size > self._limits.max_bytes:
+            if size > self._settings.max_bytes:
                 raise RequestTooLarge(
-                    "attachment_too_large", f"A file may have at most {self._limits.max_bytes} bytes."
+                    "attachment_too_large", f"A file may have at most {self._settings.max_bytes} bytes."
                 )
             if self._head is not None:
                 self._head += chunk[:HEAD_BYTES]
@@ -139,7 +131,7 @@ class UploadValidator:
     def _detect(self) -> None:
         head, self._head = bytes(self._head or b"")[:HEAD_BYTES], None
         self.detected_type = found = detect(head, self.filename)
-        types = self._limits.types
+        types = self._settings.types
         if types is not None and found is not None and not detected_type_allowed(types, self.content_type, found):
             raise _type_not_allowed(types, found, "detected")
 

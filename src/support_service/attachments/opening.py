@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from support_service.attachments.content import UploadLimits
-from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions, MaintenanceTimings
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceTimings
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.attachments.storage.local import LocalAttachmentStorage
@@ -39,13 +38,10 @@ async def open_attachments(
             database,
             storages,
             instruments,
-            UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
-            settings.attachments.uploads,
+            settings.attachments,
             files=files,
         )
-        maintenance = AttachmentMaintenance(
-            database, storages, instruments, maintenance_options(settings), timings.maintenance
-        )
+        maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
         await service.backlog.refresh()
         refresh = run_every(timings.backlog_refresh_interval, service.backlog.refresh, "Reading the attachment backlog")
         async with run_in_background(refresh), maintenance.scheduled():
@@ -74,14 +70,3 @@ def configured_storages(settings: AttachmentSettings, s3: ObjectStoreSettings) -
     if settings.store == "s3":
         return {"s3": objects, "local": local}
     return {"local": local, "s3": objects}
-
-
-def maintenance_options(settings: Settings) -> MaintenanceOptions:
-    """Return the options of the maintenance jobs."""
-    return MaintenanceOptions(
-        public_url=settings.server.url_prefix,
-        retention=settings.attachments.retention,
-        scrub_share=settings.attachments.scrub,
-        offload_after=settings.s3.offload_after,
-        offload_grace=settings.s3.grace,
-    )

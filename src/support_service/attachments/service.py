@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from support_service.attachments.backlog import AttachmentBacklog
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import delete_garbage_entries
 from support_service.attachments.storage.base import STORAGES, AttachmentStorage, UnreadableFile, read_verified
 from support_service.attachments.uploader import AttachmentUploader, UploadSlots
@@ -27,6 +26,7 @@ from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ class AttachmentService:
         database: Database,
         storages: Mapping[str, AttachmentStorage],
         instruments: Instruments,
-        limits: UploadLimits,
-        uploads: int = 64,
+        settings: AttachmentSettings,
         *,
         files: CaseFiles | None = None,
     ) -> None:
@@ -63,9 +62,9 @@ class AttachmentService:
         self._instruments = instruments
         self.files = files or CaseFiles()
         self.backlog = AttachmentBacklog(database, storages.get("local"), instruments, self.files)
-        self.upload_slots = UploadSlots(instruments, uploads)
+        self.upload_slots = UploadSlots(instruments, settings.uploads)
         first = next(iter(storages.values()))
-        self.uploader = AttachmentUploader(database, first, instruments, limits, self.files)
+        self.uploader = AttachmentUploader(database, first, instruments, settings, self.files)
 
     async def list_by_case(self, principal: Principal, case_id: str) -> list[StoredAttachment]:
         """Return the attachments that the principal may see, oldest first. Raises NotFound for an unknown case."""

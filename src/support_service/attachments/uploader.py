@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
+from support_service.attachments.content import UploadValidator, discard_bytes, store_file
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.model.files import StoredAttachment
@@ -16,6 +16,7 @@ from support_service.core.errors import Conflict, InsufficientStorage, SupportEr
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
@@ -123,13 +124,13 @@ class AttachmentUploader:
         database: Database,
         storage: AttachmentStorage,
         instruments: Instruments,
-        limits: UploadLimits,
+        settings: AttachmentSettings,
         files: CaseFiles,
     ) -> None:
         self._database = database
         self._storage = storage
         self._instruments = instruments
-        self._limits = limits
+        self._settings = settings
         self._files = files
         self.store_fault: str | None = None  # the problem code of the last upload that its storage refused
 
@@ -148,7 +149,7 @@ class AttachmentUploader:
 
         Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage and Unavailable.
         """
-        upload = UploadValidator(filename, content_type, self._limits)
+        upload = UploadValidator(filename, content_type, self._settings)
         try:
             attachment = await store_file(
                 self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from support_service.cases.case_files import CaseFileLimits, CaseFiles
 from support_service.cases.gauges import CaseGauges, GaugeTimings
@@ -11,7 +11,6 @@ from support_service.cases.search_repair import SearchRepair, SearchRepairTiming
 from support_service.cases.service import CaseLimits, CaseService
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
-from support_service.platform.settings.process import CaseSettings
 from support_service.platform.telemetry.instruments import Instruments
 
 
@@ -27,17 +26,14 @@ class CaseTimings:
 
 @asynccontextmanager
 async def open_cases(
-    settings: CaseSettings,
     database: Database,
     instruments: Instruments,
     recorder: CaseRecorder,
     files: CaseFiles,
-    *,
     timings: CaseTimings,
 ) -> AsyncIterator[CaseService]:
     """Count open cases and repair the search during a `with` block, and yield the case service."""
-    limits = replace(timings.limits, customers_set_priority=settings.customers_set_priority)
-    cases = CaseService(database, recorder, limits, files)
+    cases = CaseService(database, recorder, timings.limits, files)
     gauges = CaseGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     repair = SearchRepair(database, timings.search_repair)

@@ -4,7 +4,6 @@ A use case says what changed, once; none of the four can be forgotten.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AUTHOR_TYPES, CHANNELS, STATUSES, SYNTHETIC
 from support_service.platform.audit import log as audit
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.settings.process import CaseSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
 
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
@@ -58,22 +58,15 @@ TICKET_RESOLUTION = InstrumentSpec(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CaseChannels:
-    """The channels with a metric label of their own, and those whose cases are synthetic."""
-
-    known: Collection[str] = CHANNELS
-    synthetic: Collection[str] = (SYNTHETIC,)
-
-
 class CaseRecorder:
     """Records what happens to cases."""
 
-    def __init__(self, instruments: Instruments, clocks: ClockTracker, channels: CaseChannels = CaseChannels()) -> None:
+    def __init__(self, instruments: Instruments, clocks: ClockTracker, settings: CaseSettings = CaseSettings()) -> None:
         self._instruments = instruments
         self.clocks = clocks
-        self.channels = channels
-        for channel in channels.known:
+        self.settings = settings
+        self._known_channels = settings.known_channels
+        for channel in self._known_channels:
             instruments.expect(TICKET_CREATED, {"channel": channel})
 
     async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
@@ -196,7 +189,7 @@ class CaseRecorder:
         """Return the metric label of a case's channel; dashboards and alerts leave out the label of synthetic cases."""
         if case.synthetic:
             return SYNTHETIC
-        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self.channels.known)
+        return OTHER if case.channel == SYNTHETIC else known_or_other(case.channel, self._known_channels)
 
 
 def opening_changes(case: CaseSummary) -> dict[str, tuple[Any, Any]]:

@@ -37,7 +37,6 @@ class CaseLimits:
     """Limits of cases."""
 
     max_conversation_bytes: int = MAX_CONVERSATION_BYTES
-    customers_set_priority: bool = False  # also tags; service levels go by both
     counts: SharedCountLimits = field(default_factory=SharedCountLimits)
 
 
@@ -74,8 +73,8 @@ class CaseService(CaseReader):
         If the channel has a case with its external id, that one is returned. Raises Forbidden, and Conflict if the
         principal may not see that one.
         """
-        synthetic = new.channel in self._recorder.channels.synthetic
-        may_prioritize = self._limits.customers_set_priority or origin.principal.role != "customer"
+        synthetic = new.channel in self._recorder.settings.synthetic_channels
+        may_prioritize = self._recorder.settings.customers_set_priority or origin.principal.role != "customer"
         new = authorize_new_case(origin.principal, new, synthetic=synthetic, may_prioritize=may_prioritize)
         at = utc_now()
         opened = {

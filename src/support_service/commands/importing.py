@@ -89,7 +89,6 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
 
 
 async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
-    from support_service.attachments.content import UploadLimits
     from support_service.attachments.opening import configured_storages
     from support_service.importing.files import ImportedFiles
     from support_service.importing.importer import Importer, RefusalFile
@@ -105,7 +104,7 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
         files = ImportedFiles(
             opened.folder,
             storage,
-            UploadLimits(settings.attachments.max_bytes, settings.attachments.types),
+            settings.attachments,
             public_url=settings.server.url_prefix,
             skip_missing=arguments.skip_missing_files,
         )

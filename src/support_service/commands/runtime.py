@@ -137,7 +137,7 @@ def _require_database(url: str) -> None:
 async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMaintenance]":
     """Open the database and the storages, and yield the jobs of attachments. Metrics are sent by OTLP if configured."""
     from support_service.attachments.maintenance.jobs import AttachmentMaintenance
-    from support_service.attachments.opening import maintenance_options, open_storages
+    from support_service.attachments.opening import open_storages
     from support_service.platform.database.opening import open_database
     from support_service.platform.telemetry.instruments import Instruments
     from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -145,7 +145,6 @@ async def open_maintenance(settings: "Settings") -> "AsyncIterator[AttachmentMai
     metrics = Metrics([name for name in settings.telemetry.metrics if name != "prometheus"], build_resource())
     try:
         async with open_database(settings.database, pool_size=4) as database, open_storages(settings) as storages:
-            instruments = Instruments(metrics.meter)
-            yield AttachmentMaintenance(database, storages, instruments, maintenance_options(settings))
+            yield AttachmentMaintenance(database, storages, Instruments(metrics.meter), settings)
     finally:
         metrics.close()

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.opening import configured_storages
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
@@ -53,7 +52,7 @@ async def import_history(settings: Settings, folder: Path) -> None:
     """Store the cases, unless they are there. Raises Unavailable if the database can't be used."""
     async with open_database(settings.database, pool_size=1) as database:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
-        files = ImportedFiles(folder, storage, UploadLimits(settings.attachments.max_bytes))
+        files = ImportedFiles(folder, storage, settings.attachments)
         importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_fail)
         await importer.run(_entries(), as_it_is)
 

@@ -13,7 +13,7 @@ from support_service.events.broker.log import EventLog
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.consumer import PURGE_INTERVAL, ApplyEvent, ConsumerTimings, EventConsumer, delete_expired
 from support_service.events.relay import OutboxRelay, RelayTimings
-from support_service.events.webhooks import WebhookEndpoint, WebhookSender, WebhookTimings
+from support_service.events.webhooks import WebhookSender, WebhookTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
@@ -85,14 +85,13 @@ async def open_relay(
     settings: EventSettings, database: Database, broker: Broker, instruments: Instruments, timings: EventTimings
 ) -> AsyncIterator[tuple[OutboxRelay, WebhookSender]]:
     """Publish the outbox to the broker and to webhooks during a `with` block, and what is left of it at the end."""
-    endpoints = [WebhookEndpoint(each.name, each.url, each.secret, each.types) for each in settings.webhooks]
     relay = OutboxRelay(
         database,
         broker,
         instruments,
         stream=settings.stream,
         max_stream_length=0 if isinstance(broker, InMemoryBroker) else settings.keep,  # in memory it has no readers
-        endpoints=endpoints,
+        endpoints=settings.webhooks,
         timings=timings.relay,
     )
     async with AsyncExitStack() as stack:
@@ -105,7 +104,9 @@ async def open_relay(
                 trace_configs=[client_metrics(instruments)],
             )
         )
-        webhooks = WebhookSender(database, session, instruments, endpoints, relay.is_leader, timings=timings.webhooks)
+        webhooks = WebhookSender(
+            database, session, instruments, settings.webhooks, relay.is_leader, timings=timings.webhooks
+        )
         await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
         for work in (
             relay.run(),

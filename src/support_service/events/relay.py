@@ -20,11 +20,11 @@ from support_service.core.ids import new_id
 from support_service.events import webhooks
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
-from support_service.events.webhooks import WebhookEndpoint
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
 from support_service.platform.database.tables import outbox
+from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class OutboxRelay:
         *,
         stream: str,
         max_stream_length: int,
-        endpoints: Iterable[WebhookEndpoint] = (),
+        endpoints: Iterable[WebhookSetting] = (),
         timings: RelayTimings = RelayTimings(),
     ) -> None:
         self._database = database
@@ -211,7 +211,13 @@ class OutboxRelay:
         async with self._fan_out_lock:
             events = await webhooks.events_to_fan_out(self._database, self._timings.publish_batch)
             if events:
-                subscriptions = [(endpoint.name, endpoint.subscribed(events)) for endpoint in self._endpoints]
+                subscriptions = [
+                    (
+                        endpoint.name,
+                        [event.seq for event in events if not endpoint.types or event.type in endpoint.types],
+                    )
+                    for endpoint in self._endpoints
+                ]
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
                     await webhooks.fan_out(tx, seqs, subscriptions, utc_now())

@@ -28,6 +28,7 @@ from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
+from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 
@@ -46,20 +47,6 @@ WEBHOOK_ATTEMPTS = InstrumentSpec(
 WEBHOOK_PENDING = InstrumentSpec(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookEndpoint:
-    """A webhook endpoint: its URL, signing secret and subscribed event types. No types means all types."""
-
-    name: str
-    url: str
-    secret: str
-    types: tuple[str, ...] = ()
-
-    def subscribed(self, events: Sequence[Row]) -> list[int]:
-        """Return the seqs of the events that the endpoint subscribes to."""
-        return [event.seq for event in events if not self.types or event.type in self.types]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +73,7 @@ class WebhookSender:
         database: Database,
         session: aiohttp.ClientSession,
         instruments: Instruments,
-        endpoints: Iterable[WebhookEndpoint],
+        endpoints: Iterable[WebhookSetting],
         is_leader: Callable[[], bool],
         *,
         timings: WebhookTimings = WebhookTimings(),
@@ -186,7 +173,7 @@ class WebhookSender:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
         return log.getChild(name) if name in self._endpoints else log
 
-    async def _post(self, endpoint: WebhookEndpoint, event: str) -> str | None:
+    async def _post(self, endpoint: WebhookSetting, event: str) -> str | None:
         """POST an event to an endpoint. Return None if it was accepted, else the reason."""
         try:
             async with self._session.post(

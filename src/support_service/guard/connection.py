@@ -17,10 +17,11 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from support_service.guard.admission import Admission
-from support_service.guard.connection_limits import ConnectionLimits, ConnectionLimitSettings, DelayReason
+from support_service.guard.connection_limits import ConnectionLimits, DelayReason
 from support_service.guard.instrumentation import new_request_id
 from support_service.guard.problems import problem_response
 from support_service.guard.unread_answers import CALLERS, UnreadAnswers
+from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQUEST_ID
 
@@ -205,7 +206,7 @@ class HttpConnection(web.RequestHandler):
         """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
-    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> DelayReason | None:
+    def exceeded_timeout(self, now: float, settings: LimitSettings) -> DelayReason | None:
         """Return what the client has delayed for too long: the rest of a head, or reading its response; else None."""
         if self._client_transport is None:
             return None
@@ -234,7 +235,7 @@ class HttpConnection(web.RequestHandler):
             self._framing = None
             self._body.set_exception(web.RequestPayloadError("a chunk is malformed"))
 
-    def _is_slow(self, unread: int, now: float, settings: ConnectionLimitSettings) -> bool:
+    def _is_slow(self, unread: int, now: float, settings: LimitSettings) -> bool:
         """Return True if the client has read its responses below the minimum rate for the whole of the send timeout."""
         written = self._written + (self._answer_writer.output_size if self._answer_writer is not None else 0)
         taken, elapsed = written - unread, now - self._rate_since

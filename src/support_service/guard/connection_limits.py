@@ -7,11 +7,12 @@ import asyncio
 import gc
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Literal, Protocol
 
 from support_service.guard.addresses import UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
+from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 
 ADDRESS_SHARE = 4  # one address may have a quarter of the connections
@@ -35,21 +36,6 @@ CONNECTION_CUT = InstrumentSpec(
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionLimitSettings:
-    """Connection limits.
-
-    Timeouts are in seconds: reading headers, keep-alive idle, client not reading the response. The rate at which a
-    client must read its response is in bytes per second, averaged over the last of these.
-    """
-
-    connections: int
-    header_timeout: float
-    idle_timeout: float
-    send_timeout: float
-    send_rate: float
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectionTimings:
     """Intervals in seconds, and the size of one step."""
 
@@ -65,7 +51,7 @@ class LimitedConnection(Protocol):
     def idle_since(self) -> float | None:
         """Return the loop time at which the connection became idle, or None while a request is in progress."""
 
-    def exceeded_timeout(self, now: float, settings: ConnectionLimitSettings) -> DelayReason | None:
+    def exceeded_timeout(self, now: float, settings: LimitSettings) -> DelayReason | None:
         """Return what the client has delayed for too long, or None."""
 
     def abort(self) -> None:
@@ -100,7 +86,7 @@ class ConnectionLimits:
 
     def __init__(
         self,
-        settings: ConnectionLimitSettings,
+        settings: LimitSettings,
         proxies: TrustedProxies,
         count: Callable[[CloseReason], None],
         timings: ConnectionTimings = ConnectionTimings(),
@@ -126,7 +112,9 @@ class ConnectionLimits:
 
     def with_limit(self, limit: int) -> "ConnectionLimits":
         """Return separate limits with their own number of connections, the same timeouts and the same counters."""
-        return ConnectionLimits(replace(self.settings, connections=limit), self._proxies, self._count, self.timings)
+        return ConnectionLimits(
+            self.settings.model_copy(update={"connections": limit}), self._proxies, self._count, self.timings
+        )
 
     def add(self, connection: LimitedConnection, peer: str | None, now: float) -> bool:
         """Register a connection. Return False if it must be closed because a limit is reached.

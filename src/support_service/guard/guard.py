@@ -14,7 +14,6 @@ from support_service.guard.connection_limits import (
     CONNECTION_CUT,
     CONNECTION_OPEN,
     ConnectionLimits,
-    ConnectionLimitSettings,
     ConnectionTimings,
 )
 from support_service.guard.instrumentation import instrumentation_middleware
@@ -63,9 +62,7 @@ class Guard:
             instruments=instruments,
         )
         self.connections = ConnectionLimits(
-            ConnectionLimitSettings(
-                limits.connections, limits.header_timeout, limits.idle_timeout, limits.send_timeout, limits.send_rate
-            ),
+            limits,
             proxies,
             lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}),
             timings.connections,

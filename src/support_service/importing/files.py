@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from support_service.attachments.content import UploadLimits, UploadValidator, discard_bytes, store_file
+from support_service.attachments.content import UploadValidator, discard_bytes, store_file
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.model.files import StoredAttachment, attachment_url
 from support_service.cases.sql import attachment_rows
@@ -20,6 +20,7 @@ from support_service.core.os_errors import describe_os_error
 from support_service.importing.imported_case import CaseToImport, FileToImport
 from support_service.platform.background import cancel_all
 from support_service.platform.database import Transaction
+from support_service.platform.settings.resources import AttachmentSettings
 
 BLOCK_BYTES = 256 * 1024  # bytes per read
 CONCURRENT_FILES = 16  # they share the flush of a folder
@@ -90,14 +91,14 @@ class ImportedFiles:
         self,
         folder: Path,
         storage: AttachmentStorage,
-        limits: UploadLimits,
+        settings: AttachmentSettings,
         *,
         public_url: str = "",
         skip_missing: bool = False,
     ) -> None:
         self._folder = folder
         self._storage = storage
-        self._limits = limits
+        self._settings = settings
         self._public_url = public_url
         self._skip_missing = skip_missing
         self._slots = asyncio.Semaphore(CONCURRENT_FILES)
@@ -175,6 +176,6 @@ class ImportedFiles:
         filename = sent.filename or sent.path.rpartition("/")[2]
         with open_below(self._folder, sent.path) as opened:
             content_type = sent.content_type or mimetypes.guess_type(filename)[0]
-            upload = UploadValidator(filename, content_type, self._limits)
+            upload = UploadValidator(filename, content_type, self._settings)
             attachment = await store_file(self._storage, upload, case_id, _blocks(opened), visibility=file.visibility)
         return replace(attachment, id=file.id, created_at=file.created_at)

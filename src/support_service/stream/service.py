@@ -13,12 +13,13 @@ from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
 from support_service.guard.admission import REQUEST_TURNED_AWAY
 from support_service.platform.background import run_every, run_in_background
+from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
 from support_service.stream.presence import Presence, PresenceTimings
-from support_service.stream.slots import StreamLimits, StreamSlots
+from support_service.stream.slots import StreamSlots
 from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
 
 Authenticate = Callable[[], Awaitable[Principal]]
@@ -82,7 +83,7 @@ class ChangeStream:
         mask: MaskCase,
         current_owners: CurrentOwners,
         instruments: Instruments,
-        limits: StreamLimits,
+        limits: LimitSettings,
         *,
         timings: StreamTimings = StreamTimings(),
     ) -> None:

@@ -3,27 +3,18 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from support_service.core.errors import RateLimited, Unavailable
 from support_service.guard.unread_answers import ADDRESS_PREFIX
+from support_service.platform.settings.process import LimitSettings
 
 RETRY_AFTER = 5  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """The most streams that may be open in one replica."""
-
-    total: int
-    per_principal: int
-    per_address: int
 
 
 class StreamSlots:
     """Counts the open streams of each caller: a principal or a client address."""
 
-    def __init__(self, limits: StreamLimits, count_refusal: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limits: LimitSettings, count_refusal: Callable[[], None] = lambda: None) -> None:
         self._limits = limits
         self._count_refusal = count_refusal
         self._total = 0
@@ -37,13 +28,13 @@ class StreamSlots:
         """
         for caller in callers:
             is_address = caller.startswith(ADDRESS_PREFIX)
-            most = self._limits.per_address if is_address else self._limits.per_principal
+            most = self._limits.streams_per_address if is_address else self._limits.streams_per_principal
             if self._by_caller[caller] >= most:
                 whose = "address" if is_address else "principal"
                 message = f"One {whose} may have {most} open streams in each replica; close one of yours first."
                 self._count_refusal()
                 raise RateLimited("too_many_streams", message, RETRY_AFTER)
-        if self._total >= self._limits.total:
+        if self._total >= self._limits.streams:
             self._count_refusal()
             raise Unavailable("overloaded", "The service has as many open streams as it may have; try again later.")
         self._total += 1

@@ -15,11 +15,11 @@ from support_service.guard.addresses import TrustedProxies
 from support_service.guard.connection_limits import (
     FREEZE_THRESHOLD,
     ConnectionLimits,
-    ConnectionLimitSettings,
     ConnectionTimings,
 )
 from support_service.guard.guard import GuardTimings
 from support_service.platform.background import run_in_background
+from support_service.platform.settings.process import LimitSettings
 from support_service.service import Timings
 from tests.support.calls import GENEROUS_TIMEOUT, eventually, open_case, upload
 from tests.support.raw_requests import narrow
@@ -274,7 +274,11 @@ class IdleConnection:
 def test_garbage_collections_skip_tracked_connections():
     """Full collections skip tracked connections; reference cycles are collected when half have ended."""
     limits = ConnectionLimits(
-        ConnectionLimitSettings(4 * 2 * FREEZE_THRESHOLD, 10, 10, 10, 0), TrustedProxies(), lambda _: None
+        LimitSettings(
+            connections=4 * 2 * FREEZE_THRESHOLD, header_timeout=10, idle_timeout=10, send_timeout=10, send_rate=0
+        ),
+        TrustedProxies(),
+        lambda _: None,
     )
     gc.collect()
     before = gc.get_freeze_count()
@@ -348,7 +352,11 @@ class SlowConnection:
 async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
     """After a search without a result, connections are refused without another search for a while."""
     counted, searched = [], []
-    limits = ConnectionLimits(ConnectionLimitSettings(1, 1, 1, 1, 0), TrustedProxies(()), counted.append)
+    limits = ConnectionLimits(
+        LimitSettings(send_rate=0).model_copy(update={"connections": 1}),
+        TrustedProxies(()),
+        counted.append,
+    )
     connection = SlowConnection()
     connection.idle_since = lambda: searched.append(1)
     assert limits.add(connection, "192.0.2.1", 0.0)
@@ -362,7 +370,7 @@ async def test_check_of_many_connections_yields_to_requests():
     """The check for overdue connections pauses between batches, and closes every overdue one."""
     counted = []
     limits = ConnectionLimits(
-        ConnectionLimitSettings(20, 0.001, 1, 0.001, 0),
+        LimitSettings(connections=20, header_timeout=0.001, idle_timeout=1, send_timeout=0.001, send_rate=0),
         TrustedProxies(()),
         counted.append,
         ConnectionTimings(checks_per_pause=2),

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.base import UnreadableFile
 from support_service.attachments.storage.s3 import PART_BYTES, READ_BLOCK_BYTES
@@ -13,6 +12,7 @@ from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from tests.conftest import both_databases
 from tests.support.attachments.faulty_proxy import FaultyProxy, with_last_bit_flipped
@@ -38,7 +38,7 @@ async def harness(database, tmp_path, s3, proxy, metrics_and_scrape):
     instruments = Instruments(metrics_and_scrape[0].meter)
     harness = AttachmentHarness(database, tmp_path / "files", proxy.url, s3.create_bucket(), instruments)
     storages = {"s3": harness.s3, "local": harness.local}
-    harness.service = AttachmentService(database, storages, instruments, UploadLimits(100_000_000))
+    harness.service = AttachmentService(database, storages, instruments, AttachmentSettings(max_bytes=100_000_000))
     await harness.open()
     yield harness
     await harness.local.close()
@@ -98,7 +98,7 @@ async def test_empty_upload_that_s3_did_not_store_is_refused(harness, proxy, fau
 async def test_local_file_is_kept_until_its_copy_is_verified(harness, proxy, fault, data):
     """No fault of the server makes the offload delete the only good copy."""
     harness.service = AttachmentService(
-        harness.database, harness.storages, harness.instruments, UploadLimits(100_000_000)
+        harness.database, harness.storages, harness.instruments, AttachmentSettings(max_bytes=100_000_000)
     )
     kept = await harness.add(data)
     fault(proxy)

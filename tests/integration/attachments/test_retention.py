@@ -7,12 +7,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.maintenance.retention import list_expired
 from support_service.cases.model.files import FileTotals, attachment_url
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.platform.database.tables import attachment_deletions, outbox
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings import Settings
 from tests.conftest import both_databases
 
 
@@ -108,8 +109,8 @@ async def test_deletion_event_has_the_public_address_of_the_file(harness):
     """It is the address that the event of the upload had."""
     kept = await harness.add(b"one")
     await close(harness)
-    options = MaintenanceOptions(public_url="https://support.example")
-    maintenance = AttachmentMaintenance(harness.database, harness.storages, harness.instruments, options)
+    settings = Settings.load({"SUPPORT_PUBLIC_URL": "https://support.example"})
+    maintenance = AttachmentMaintenance(harness.database, harness.storages, harness.instruments, settings)
     await maintenance.retention.run(SYSTEM_ORIGIN, harness.clock())
     (data,) = await heard(harness, "attachment.removed")
     assert data["attachment"]["uri"] == attachment_url(

@@ -3,7 +3,6 @@
 import pytest
 import sqlalchemy as sa
 
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
@@ -21,6 +20,7 @@ from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings.resources import AttachmentSettings
 from tests.support.attachments.harness import add_file
 from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE
@@ -109,7 +109,7 @@ async def test_upload_sends_few_statements(database, instruments, sent, tmp_path
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
     case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
-    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
     sent.clear()
     await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())
     assert len(sent) == UPLOAD
@@ -121,7 +121,7 @@ async def test_files_of_a_case_are_listed_by_one_statement(database, instruments
     """It also tells whether the case exists, and whose it is."""
     case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
     storage = LocalAttachmentStorage(tmp_path)
-    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
     sent.clear()
     assert await attachments.list_by_case(SYSTEM_ORIGIN.principal, case.id) == []
     assert len(sent) == 1
@@ -133,7 +133,7 @@ async def test_removal_of_any_number_of_files_sends_as_many_statements(database,
     case = await CaseService(database, recorder(database, instruments)).open_case(SYSTEM_ORIGIN, NEW)
     storage = LocalAttachmentStorage(tmp_path)
     await storage.open()
-    attachments = AttachmentService(database, {"local": storage}, instruments, UploadLimits(1024))
+    attachments = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=1024))
     ids = [(await add_file(attachments, case.id, "a.txt", "text/plain", one_chunk())).id for _ in range(files)]
     sent.clear()
     async with database.transaction() as tx:

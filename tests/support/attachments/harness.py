@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
@@ -21,6 +20,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows
 from support_service.platform.database.tables import garbage, staged_attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings.resources import AttachmentSettings
 from tests.support.attachments.streams import read, stream
 from tests.support.cases import recorder
 
@@ -51,7 +51,7 @@ class AttachmentHarness:
         self.s3 = S3AttachmentStorage(bucket, endpoint=s3_url)
         self.storages = {"local": self.local, "s3": self.s3}
         self.clock_offset = timedelta(0)
-        self.service = AttachmentService(database, self.storages, instruments, UploadLimits(10_000_000))
+        self.service = AttachmentService(database, self.storages, instruments, AttachmentSettings(max_bytes=10_000_000))
         self.cases = CaseService(database, recorder(database, instruments))
         self.garbage_collector = GarbageCollector(database, self.storages, self.clock)
         self.reconciler = Reconciler(database, self.storages, self.garbage_collector, instruments, self.clock)

@@ -7,8 +7,9 @@ import zipfile
 import puremagic
 import pytest
 
-from support_service.attachments.content import ALIASES, SHARED_CONTAINERS, UploadLimits, UploadValidator, detect
+from support_service.attachments.content import ALIASES, SHARED_CONTAINERS, UploadValidator, detect
 from support_service.core.errors import UnsupportedMediaType
+from support_service.platform.settings.resources import AttachmentSettings
 
 OOXML = "application/vnd.openxmlformats-officedocument."
 ODF = "application/vnd.oasis.opendocument."
@@ -125,7 +126,7 @@ async def take(declared, filename, head, types):
     async def chunks():
         yield head
 
-    intake = UploadValidator(filename, declared, UploadLimits(100_000, tuple(types.split(","))))
+    intake = UploadValidator(filename, declared, AttachmentSettings(max_bytes=100_000, types=types))
     assert b"".join([chunk async for chunk in intake.validated(chunks())]) == head
 
 

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from support_service.attachments.backlog import MAX_READINGS
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.cases.case_files import CaseFileLimits, CaseFiles
@@ -17,6 +16,7 @@ from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
 from support_service.platform.database.tables import attachments
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings.resources import AttachmentSettings
 from tests.conftest import both_databases
 from tests.support.attachments.harness import add_file
 from tests.support.calls import stored_files
@@ -30,7 +30,7 @@ async def service(database, instruments, tmp_path):
     """A service that takes files of up to 100 bytes."""
     storage = LocalAttachmentStorage(tmp_path / "files")
     await storage.open()
-    return AttachmentService(database, {"local": storage}, instruments, UploadLimits(100))
+    return AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=100))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(database, 
     """The caller learns why its file is refused, and a cancellation stays one; the sweep deletes the file."""
     storage = UndeletableFiles(tmp_path / "files")
     await storage.open()
-    service = AttachmentService(database, {"local": storage}, instruments, UploadLimits(100))
+    service = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=100))
     with pytest.raises(type(error)):
         async with service.uploader.store(case_id, "a.txt", "text/plain", stream(b"x")):
             raise error
@@ -151,7 +151,11 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     """Concurrent uploads included. After a removal there is room for one."""
     storages = {"local": LocalAttachmentStorage(tmp_path / "files")}
     service = AttachmentService(
-        database, storages, instruments, UploadLimits(100), files=CaseFiles(CaseFileLimits(max_files_per_case=3))
+        database,
+        storages,
+        instruments,
+        AttachmentSettings(max_bytes=100),
+        files=CaseFiles(CaseFileLimits(max_files_per_case=3)),
     )
     added = await asyncio.gather(
         *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),

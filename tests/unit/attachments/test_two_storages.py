@@ -9,10 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.attachments import garbage
-from support_service.attachments.content import UploadLimits
 from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance import jobs
-from support_service.attachments.maintenance.jobs import AttachmentMaintenance, MaintenanceOptions
+from support_service.attachments.maintenance.jobs import AttachmentMaintenance
 from support_service.attachments.maintenance.reconcile import Finding
 from support_service.attachments.maintenance.scrub import Scrubber
 from support_service.attachments.service import AttachmentService
@@ -24,6 +23,8 @@ from support_service.cases.sql import attachment_rows
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings import Settings
+from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness, add_file
@@ -134,7 +135,7 @@ async def test_garbage_on_an_unconfigured_storage_waits(disks, caplog):
     """This is logged, and files there are not scrubbed."""
     kept = await moved(disks)
     assert await Scrubber(disks.database, only_local(disks), disks.instruments).run(1.0) == {"ok": 0, "mismatch": 0}
-    service = AttachmentService(disks.database, only_local(disks), disks.instruments, UploadLimits(100))
+    service = AttachmentService(disks.database, only_local(disks), disks.instruments, AttachmentSettings(max_bytes=100))
     await service.remove(SYSTEM_ORIGIN, disks.case_id, kept.id)
     disks.clock_offset = ALL_CLAIMS_EXPIRED
     caplog.clear()
@@ -224,7 +225,7 @@ async def test_backlog_is_unknown_without_local_storage(disks):
     """It is unknown before the first query too, and there is no free space to report."""
     metrics = Metrics(("prometheus",), build_resource())
     scrape, instruments = Scrape(metrics), Instruments(metrics.meter)
-    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, UploadLimits(100))
+    service = AttachmentService(disks.database, {"s3": disks.s3}, instruments, AttachmentSettings(max_bytes=100))
     assert scrape.label_sets(BACKLOG) == []
     await service.backlog.refresh()
     assert scrape.value(BACKLOG) == 0.0
@@ -245,8 +246,9 @@ async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):
     monkeypatch.setattr(jobs, "utc_now", lambda: disks.clock() + ALL_CLAIMS_EXPIRED)
 
     def in_charge(retention=None):
-        options = MaintenanceOptions(scrub_share=1.0, retention=retention)
-        return AttachmentMaintenance(disks.database, disks.storages, disks.instruments, options)
+        chosen = AttachmentSettings(scrub="100%", retention=retention)
+        settings = Settings.load({}).model_copy(update={"attachments": chosen})
+        return AttachmentMaintenance(disks.database, disks.storages, disks.instruments, settings)
 
     def told():
         lines = [record.message for record in caplog.records if record.name == jobs.__name__]
@@ -262,10 +264,10 @@ async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):
         await in_charge().run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
         assert await disks.reload(old) == old
-        await in_charge(retention=timedelta(days=1)).run_hourly_jobs()
+        await in_charge(retention="1d").run_hourly_jobs()
         assert told()[0] == "Retention deleted 1 files of 3 bytes"
         assert await disks.reload(old) is None
-        await in_charge(retention=timedelta(days=1)).run_hourly_jobs()
+        await in_charge(retention="1d").run_hourly_jobs()
         assert [line.partition(":")[0] for line in told()] == [f"Attachment {bad.id} does not match its recorded hash"]
         await in_charge().offload()
         assert [line.partition(": ")[0] for line in told()] == [f"Attachment {bad.id} was not moved"]

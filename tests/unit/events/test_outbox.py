@@ -11,14 +11,16 @@ from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings, delete_published
-from support_service.events.webhooks import WebhookEndpoint, WebhookSender, fan_out
+from support_service.events.webhooks import WebhookSender, fan_out
 from support_service.platform.background import run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
+from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from tests.support.calls import eventually
 from tests.support.scrape import Scrape
 
+HOOK = WebhookSetting(name="hook", url="http://127.0.0.1:1/", secret="whsec_" + "c2Vj" * 8)
 STREAM = "support.events"
 OLDEST = "support_events_outbox_oldest_seconds"
 
@@ -39,12 +41,11 @@ async def left(database):
 @pytest.fixture
 def create_relay(database, instruments):
     """Return a relay to a broker with one endpoint, which takes two events at once and never rests."""
-    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_", ())
     timings = RelayTimings(publish_batch=2, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
 
     def create(broker):
         return OutboxRelay(
-            database, broker, instruments, stream=STREAM, max_stream_length=9, endpoints=[hook], timings=timings
+            database, broker, instruments, stream=STREAM, max_stream_length=9, endpoints=[HOOK], timings=timings
         )
 
     return create
@@ -142,8 +143,7 @@ async def test_unexpected_error_is_raised_after_the_other_deliveries(database, i
             asked.append(1)
             raise LookupError("unforeseen") if len(asked) == 1 else aiohttp.ClientConnectionError("refused")
 
-    hook = WebhookEndpoint("hook", "http://127.0.0.1:1/", "whsec_c2VjcmV0", ())
-    webhooks = WebhookSender(database, FailingSession(), instruments, [hook], lambda: True)
+    webhooks = WebhookSender(database, FailingSession(), instruments, [HOOK], lambda: True)
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
         await fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))

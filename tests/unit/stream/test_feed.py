@@ -11,9 +11,9 @@ from support_service.events.broker.log import Place
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
+from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import ChangeStream, StreamTimings
-from support_service.stream.slots import StreamLimits
 from support_service.stream.subscribers import QueueLimits
 from tests.support.calls import eventually
 from tests.support.published_changes import owners, published_change
@@ -28,7 +28,14 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     """Streams behind the one that failed have not got the change; the next change reaches all of them."""
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
-    stream = ChangeStream(log, refuse, owners, instruments, StreamLimits(2, 2, 2), timings=timings)
+    stream = ChangeStream(
+        log,
+        refuse,
+        owners,
+        instruments,
+        LimitSettings(),
+        timings=timings,
+    )
     analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
     written = []
 
@@ -61,7 +68,14 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
             opening.append(asyncio.create_task(follow(boss, "full", late, start)))
         return case
 
-    stream = ChangeStream(log, open_another, owners, instruments, StreamLimits(3, 3, 3), timings=timings)
+    stream = ChangeStream(
+        log,
+        open_another,
+        owners,
+        instruments,
+        LimitSettings(),
+        timings=timings,
+    )
     analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
     early, late = [], []
 
@@ -103,7 +117,12 @@ async def test_late_changes_wait_for_the_database(instruments):
         written.append(frame)
 
     stream = ChangeStream(
-        log, lambda case: case, recovering_owners, instruments, StreamLimits(2, 2, 2), timings=timings
+        log,
+        lambda case: case,
+        recovering_owners,
+        instruments,
+        LimitSettings(),
+        timings=timings,
     )
     boss = Principal("boss", "supervisor")
     async with run_in_background(stream.feed.run()):
@@ -137,7 +156,14 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     """Older ones are replayed from the log."""
     log = NotingLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
-    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
+    stream = ChangeStream(
+        log,
+        lambda case: case,
+        owners,
+        instruments,
+        LimitSettings(),
+        timings=timings,
+    )
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         log.append([published_change(number) for number in (1, 2, 3)])
@@ -154,7 +180,14 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     """Another log may be as long, and one that lost its last entries has the same epoch."""
     log, resyncs = InMemoryLog(), []
     timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
-    stream = ChangeStream(log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=timings)
+    stream = ChangeStream(
+        log,
+        lambda case: case,
+        owners,
+        instruments,
+        LimitSettings(),
+        timings=timings,
+    )
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()

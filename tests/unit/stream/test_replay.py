@@ -9,9 +9,9 @@ from support_service.core.errors import Unavailable
 from support_service.events.broker.log import Place, Position
 from support_service.events.broker.memory import InMemoryLog
 from support_service.platform.background import run_in_background
+from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
 from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
-from support_service.stream.slots import StreamLimits
 from tests.support.calls import eventually
 from tests.support.published_changes import owners, published_change
 
@@ -40,7 +40,14 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
         written.append(frame)
 
     timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page=PAGE))
-    stream = ChangeStream(log, lambda case: case, owners_at_a_turn, instruments, StreamLimits(1, 1, 1), timings=timings)
+    stream = ChangeStream(
+        log,
+        lambda case: case,
+        owners_at_a_turn,
+        instruments,
+        LimitSettings(),
+        timings=timings,
+    )
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         if are_kept:
@@ -73,7 +80,12 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
 
     timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page=PAGE))
     stream = ChangeStream(
-        log, lambda case: case, owners_after_an_outage, instruments, StreamLimits(1, 1, 1), timings=timings
+        log,
+        lambda case: case,
+        owners_after_an_outage,
+        instruments,
+        LimitSettings(),
+        timings=timings,
     )
     boss = Principal("boss", "supervisor")
     async with run_in_background(stream.feed.run()):
@@ -94,7 +106,12 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
         written.append(frame)
 
     stream = ChangeStream(
-        log, lambda case: case, owners, instruments, StreamLimits(1, 1, 1), timings=StreamTimings(heartbeat=0.01)
+        log,
+        lambda case: case,
+        owners,
+        instruments,
+        LimitSettings(),
+        timings=StreamTimings(heartbeat=0.01),
     )
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()

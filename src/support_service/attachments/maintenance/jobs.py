@@ -18,6 +18,7 @@ from support_service.core.clock import utc_now
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments, Observations
 
 log = logging.getLogger(__name__)
@@ -36,17 +37,6 @@ class MaintenanceTimings:
     offload: OffloadTimings = field(default_factory=OffloadTimings)
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenanceOptions:
-    """Options of the maintenance jobs: which of them run, and on which files."""
-
-    public_url: str = ""
-    retention: timedelta | None = None  # age at which files of closed cases are deleted; None keeps them
-    scrub_share: float = 0.0  # share of the files that each scrub hashes again
-    offload_after: timedelta | None = None  # age at which local files are moved to S3; None keeps them
-    offload_grace: timedelta = timedelta(0)  # for which a moved file's former copy remains
-
-
 class AttachmentMaintenance:
     """The maintenance jobs: garbage collection, offload, reconcile, scrub and retention.
 
@@ -58,10 +48,10 @@ class AttachmentMaintenance:
         database: Database,
         storages: Mapping[str, AttachmentStorage],
         instruments: Instruments,
-        options: MaintenanceOptions = MaintenanceOptions(),
+        settings: Settings,
         timings: MaintenanceTimings = MaintenanceTimings(),
     ) -> None:
-        self._options = options
+        self._settings = settings
         self._timings = timings
         self._storages = storages
         self.database = database
@@ -69,7 +59,7 @@ class AttachmentMaintenance:
         self.garbage_collector = GarbageCollector(database, storages)
         self.reconciler = Reconciler(database, storages, self.garbage_collector, instruments)
         self.scrubber = Scrubber(database, storages, instruments)
-        self.retention = RetentionJob(database, instruments, public_url=options.public_url)
+        self.retention = RetentionJob(database, instruments, public_url=settings.server.url_prefix)
         instruments.observe(ATTACHMENT_UNREPAIRED, self._unrepaired)
 
     def offloader(self, *, reverse: bool = False) -> Offloader:
@@ -81,20 +71,20 @@ class AttachmentMaintenance:
             source,
             target,
             self.instruments,
-            grace=self._options.offload_grace,
+            grace=self._settings.s3.grace,
             timings=self._timings.offload,
         )
 
     @asynccontextmanager
     async def scheduled(self) -> AsyncIterator[None]:
-        """Run the jobs that the options enable at their intervals, in the background, while the block runs."""
+        """Run the jobs that the settings enable at their intervals, in the background, while the block runs."""
         timings = self._timings
         first = random.uniform(*timings.first_reconcile_delay)
         jobs = [
             run_every(timings.garbage_collection_interval, self._collect_garbage, "Collecting garbage"),
             run_every(timings.reconcile_interval, self.run_hourly_jobs, "The sweep", first=first),
         ]
-        if self._options.offload_after is not None:
+        if self._settings.s3.offload_after is not None:
             jobs.append(run_every(timings.offload_interval, self.offload, "Moving files to S3"))
         async with AsyncExitStack() as stack:
             for job in jobs:
@@ -104,7 +94,7 @@ class AttachmentMaintenance:
     async def offload(self) -> None:
         """Move the files that are due to S3."""
         await self.offloader().run(
-            utc_now() - (self._options.offload_after or timedelta(0)), report=_log_failed_offload
+            utc_now() - (self._settings.s3.offload_after or timedelta(0)), report=_log_failed_offload
         )
 
     async def run_hourly_jobs(self) -> None:
@@ -121,7 +111,7 @@ class AttachmentMaintenance:
         await self.garbage_collector.run()
 
     async def _retain(self) -> None:
-        retention = self._options.retention
+        retention = self._settings.attachments.retention
         if retention is None:
             return
         deleted = await self.retention.run(SYSTEM_ORIGIN, utc_now() - retention)
@@ -132,7 +122,7 @@ class AttachmentMaintenance:
         await self.reconciler.run(report=_log_finding)
 
     async def _scrub(self) -> None:
-        await self.scrubber.run(self._options.scrub_share, _log_mismatch)
+        await self.scrubber.run(self._settings.attachments.scrub, _log_mismatch)
 
     def _unrepaired(self) -> Observations:
         return [(number, {"kind": kind}) for kind, number in self.reconciler.unrepaired().items()]

@@ -23,7 +23,9 @@ AnySection = TypeVar("AnySection", bound="SettingsSection")
 class SettingsSection(BaseModel):
     """Base class of the sections; a section is read from the variables that its field aliases name."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True, populate_by_name=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod

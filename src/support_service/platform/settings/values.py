@@ -218,7 +218,7 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class WebhookSetting(BaseModel):
-    """An endpoint that receives events.
+    """An endpoint that receives events of some types; no types mean all.
 
     Its secret has the Standard Webhooks form: `whsec_` and 24 to 64 bytes in base64.
     """
