@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
+.PHONY: help install services vendor screenshots run test test-fast test-times test-long coverage mutants lint lint-code lint-types lint-console lint-api lint-generated format docs generate configuration inventory sources client observability drill drill-short image image-build image-test bench bench-scale bench-one-caller bench-import bench-stream bench-console slow-clients siege lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -144,6 +144,7 @@ lint-generated: install
 	$(BIN)/support-service openapi --check
 	$(BIN)/python docs/configuration.py --check
 	$(BIN)/python docs/data_inventory.py --check
+	$(BIN)/python docs/sources.py --check
 	$(BIN)/python docs/client_methods.py --check
 	$(BIN)/python -m observability.generate --check
 
@@ -154,13 +155,16 @@ format: install ## Format the code and apply the safe fixes
 docs: install ## Build the documentation site in build/docs; a broken link fails
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
 
-generate: configuration inventory client observability ## Write every generated file again
+generate: configuration inventory sources client observability ## Write every generated file again
 
 configuration: install ## Write docs/configuration.md again, from the settings
 	$(BIN)/python docs/configuration.py
 
 inventory: install ## Write docs/operations/data-inventory.md again, from the fields and the columns
 	$(BIN)/python docs/data_inventory.py
+
+sources: install ## Write docs/api/sources.md again, from the declarations of the sources
+	$(BIN)/python docs/sources.py
 
 client: install ## Write the client's methods and parameters again, from the routes
 	$(BIN)/python docs/client_methods.py

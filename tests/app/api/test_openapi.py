@@ -20,6 +20,7 @@ from support_service.api.routing.problem_groups import (
     IDEMPOTENCY_PROBLEMS,
 )
 from support_service.api.routing.route import PUBLIC
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
 from tests.support.calls import api_routes, open_case, upload
@@ -200,7 +201,7 @@ async def test_list_filters_are_described(document):
     names = {parameter["name"] for parameter in parameters}
     filters = {"status", "customerId", "assignedAgentId", "team", "priority", "channel", "q", "tag", "updatedAfter"}
     filters |= {"dueBefore", "dueWithin"}
-    assert names == filters | {"orderId", "paymentId", "shipmentId", "sort", "limit", "cursor"}
+    assert names == filters | {f"{kind}Id" for kind in SERVICE_BY_KIND} | {"sort", "limit", "cursor"}
     assert not any(parameter["required"] for parameter in parameters)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from support_service.core.domain.references import references_by_service
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
+from support_service.core.domain.upstream_services import SOURCES, UPSTREAM_SERVICES
 from support_service.core.ids import is_valid_name
 from support_service.desk.macro_models import MAX_TEXT_LENGTH, MacroName, MacroText
 from support_service.desk.macro_variables import (
@@ -21,29 +21,24 @@ from support_service.desk.macro_variables import (
 
 CASE = {"id": "case-1", "customerId": "CUS-1", "subject": "A parcel", "assignedAgentId": "agent-7"}
 ORDER = {"type": "order", "orderId": "ORD-1"}
+# The example of each source as an entry of the order.
 ENTRIES = [
-    {"type": "order", "timestamp": "2026-01-02", "orderId": "ORD-1", "status": "paid"},
-    {"type": "order-event", "timestamp": "2026-01-03", "status": "an event has none"},
-    {"type": "payment", "timestamp": "2026-01-02", "paymentId": "PAY-1", "orderId": "ORD-1", "status": "captured"},
-    {
-        "type": "shipment",
-        "timestamp": "2026-01-02",
-        "shipmentId": "SHP-1",
-        "orderId": "ORD-1",
-        "status": "in_transit",
-        "trackingNumber": "VN1",
-    },
+    {"type": source.kind, "timestamp": "2026-01-02", f"{source.kind}Id": source.example["id"]}
+    | {member: source.example.get(field) for member, field in source.members.items()}
+    | {"orderId": "ORD-1"}
+    for source in SOURCES.values()
 ]
+ENTRIES.append({"type": "order-event", "timestamp": "2026-01-03", "status": "an event has none"})
 FILLED = {
     "customer.id": "CUS-1",
     "case.id": "case-1",
     "case.subject": "A parcel",
     "agent.id": "agent-7",
     "order.id": "ORD-1",
-    "order.status": "paid",
-    "payment.status": "captured",
-    "shipment.status": "in_transit",
-    "shipment.trackingNumber": "VN1",
+} | {
+    f"{source.kind}.{member}": source.example[source.members[member]]
+    for source in SOURCES.values()
+    for member in source.variables
 }
 EVERYTHING = " ".join(map(in_braces, VARIABLES))
 pieces = st.text(alphabet=st.sampled_from("{} .aorder\nđ$\\"), max_size=12)
@@ -79,7 +74,7 @@ def test_variable_of_a_service_that_is_not_current_stays(service, status):
 def test_variable_without_a_value_stays():
     """A case without customer, agent and references has few values."""
     bare = {"id": "case-1", "customerId": None, "subject": "A parcel", "assignedAgentId": None}
-    filled = fill(EVERYTHING, values(bare, (), [], order="none", payment="none", fulfillment="none"))
+    filled = fill(EVERYTHING, values(bare, (), [], **dict.fromkeys(UPSTREAM_SERVICES, "none")))
     assert filled.unfilled == dict.fromkeys(VARIABLES.keys() - {"case.id", "case.subject"}, "none")
 
 

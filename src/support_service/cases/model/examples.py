@@ -3,6 +3,7 @@
 from typing import Any
 
 from support_service.cases.clocks.shown_clocks import EXAMPLE as SLA
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UPSTREAM_SERVICES
 
 Example = dict[str, Any]
 
@@ -125,8 +126,8 @@ CASE: Example = CASE_SUMMARY | {
     "attachments": [ATTACHMENT],
     "links": [LINK],
     "sla": SLA,
-    "timelineSources": {
-        "order": {"status": "fresh", "ageSeconds": 0.0, "reason": None},
+    "timelineSources": {each: {"status": "fresh", "ageSeconds": 0.0, "reason": None} for each in UPSTREAM_SERVICES}
+    | {
         "payment": {"status": "cached", "ageSeconds": 41.2, "reason": None},
         "fulfillment": {"status": "unavailable", "ageSeconds": None, "reason": "timeout"},
     },
@@ -135,7 +136,8 @@ CASE_PAGE: Example = {"items": [LISTED_CASE], "nextCursor": "rT0mV2Yw3kq9sJb1XzQ
 CUSTOMER_PAGE: Example = {
     "customerId": "CUS-42",
     "cases": [LISTED_CASE],
-    "references": {"orders": ["ORD-1001"], "payments": [], "shipments": ["SHP-1001"]},
+    "references": {f"{kind}s": list[str]() for kind in SERVICE_BY_KIND}
+    | {"orders": ["ORD-1001"], "shipments": ["SHP-1001"]},
     "files": [ATTACHMENT],
     "moreFiles": False,
     "nextCursor": None,

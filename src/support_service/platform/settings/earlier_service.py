@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
-
 PREFIX = "SERVICE_"
 PAGE = "docs/operations/earlier-service.md"
 NEW_NAMES = {
@@ -26,8 +24,8 @@ NEW_NAMES = {
     "SERVICE_ATTACHMENT_MAX_BYTES": "SUPPORT_ATTACHMENT_MAX_BYTES",
     "SERVICE_SUPPORT_ATTACHMENT_MAX_BYTES": "SUPPORT_ATTACHMENT_MAX_BYTES",
     **{
-        f"SERVICE_{service.upper()}_{end}": url_variable(service)
-        for service in UPSTREAM_SERVICES
+        f"SERVICE_{service}_{end}": f"SUPPORT_{service}_URL"
+        for service in ("ORDER", "PAYMENT", "FULFILLMENT")
         for end in ("SERVICE_URL", "BASE_URL", "URL")
     },
 }
