@@ -1,7 +1,7 @@
 """Connections to other HTTP servers, with bounded answers, and their errors as sentences for people.
 
-Unrequested data is never read as an answer. A sentence has no names of exceptions, but the address and the cause. The
-address is the scheme, the host and the port: the path of a webhook may be its secret.
+Unrequested data is never read as an answer. A sentence about an error has the address and the cause, and no name of an
+exception. The address is the scheme, the host and the port: the path of a webhook may be its secret.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ MAX_RESPONSE_BYTES = 1024 * 1024 + 256 * 1024
 MAX_INTERIM_ANSWERS = 8  # 1xx answers before an answer; a server sends one or two, if any
 # The beginning of an answer, at the start of a line. No header has this form, because it has no colon.
 STATUS_LINE = re.compile(rb"\nHTTP/\d\.\d (\d)")
-LONGEST_STATUS_START = len(b"\nHTTP/1.1 ")  # bytes kept, in case that the next data completes a status line
+LONGEST_STATUS_START = len(b"\nHTTP/1.1 ")  # bytes kept, because the next data may complete a status line
 
 OTHER_SERVICE = "is this the URL of a support-service?"
 # From here on aiohttp's text quotes what the server sent, which may repeat the path of the request.
@@ -39,7 +39,7 @@ class InterimAnswers:
         self._answered = False  # whether the answer itself has begun
 
     def too_many(self, data: bytes) -> bool:
-        """Count the interim answers that begin in `data`; return whether all are more than `MAX_INTERIM_ANSWERS`."""
+        """Count the interim answers that begin in `data`. Return whether there were more than `MAX_INTERIM_ANSWERS`."""
         if self._answered:
             return False
         data = self._unfinished + data

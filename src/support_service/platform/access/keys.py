@@ -35,7 +35,7 @@ KEY_TYPES: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed"
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
-# Errors for a key that can't be imported. joserfc passes on those of the standard library and of cryptography.
+# Errors for a key that can't be imported. joserfc passes on errors of the standard library and of cryptography.
 IMPORT_ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, ArithmeticError)
 
 log = logging.getLogger(__name__)

@@ -85,7 +85,7 @@ class BrowserSessions:
     async def authorization(self, secret: str) -> str:
         """Return the Authorization header that a session stands for; the caller verifies its token.
 
-        Raises Unauthenticated if there is no such session.
+        Raises Unauthenticated if the session has ended.
         """
         row = await self._database.fetch_one(FIND, {"session": _session_id(secret), "now": self._now()})
         if row is None:
@@ -93,7 +93,7 @@ class BrowserSessions:
         return _as_bearer(_unseal(row.sealed_token, secret))
 
     async def end(self, secret: str) -> None:
-        """End a session; one that has ended stays so."""
+        """End a session, unless it has ended."""
         async with self._database.transaction() as tx:
             await tx.execute(END, {"session": _session_id(secret)})
 

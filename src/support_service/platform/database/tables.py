@@ -101,12 +101,12 @@ tickets = table(
     # Increments with each event of another service about the case: data cached in an older epoch is not current.
     required("timeline_epoch", sa.Integer, "not personal", default="0"),
     required("conversation_bytes", sa.BigInteger, "rewritten", default="0"),  # size of its messages as JSON
-    # What the system that sent the case calls it; unique in the channel.
+    # Id of the case in the system that sent it, unique in the channel.
     optional("external_id", sa.String(255), "removed"),
-    optional("sent_at", TIME, "kept"),  # time at which that system says that it was sent
+    optional("sent_at", TIME, "kept"),  # time of sending, as that system gives it
     # Seq of the version of the service level policy that applies.
     optional("sla_policy", sa.BigInteger, "not personal"),
-    optional("sla_due_at", TIME, "kept"),  # first due time of its clocks that run, also of breached ones
+    optional("sla_due_at", TIME, "kept"),  # earliest due time of its running clocks, also of breached ones
     # Set at opening; NULL in cases of releases without it: see IS_SYNTHETIC.
     optional("synthetic", sa.Boolean, "not personal"),
     index("status", "seq"),
@@ -157,11 +157,11 @@ messages = table(
     optional("sentiment", sa.String(32), "removed"),
     optional("metadata", JSON_VALUE, "removed"),
     required("visibility", sa.String(16), "kept", default="public"),  # internal: not for customers
-    # What the system that sent the message calls it; unique in the case.
+    # Id of the message in the system that sent it, unique in the case.
     optional("external_id", sa.String(255), "removed"),
-    optional("sent_at", TIME, "kept"),  # time at which that system says that it was sent
+    optional("sent_at", TIME, "kept"),  # time of sending, as that system gives it
     required("created_at", TIME, "kept"),
-    # False if a release that knows no search documents has added the message, until a job makes its document.
+    # False for a message of a release without search documents, until a job makes its document.
     required("has_document", sa.Boolean, "not personal", default=sa.false()),
     index("ticket_id", "seq"),
     index("ticket_id", "external_id", unique=True, where=HAS_EXTERNAL_ID),
@@ -452,9 +452,9 @@ case_clocks = table(
     required("state", sa.String(16), "kept"),  # running, paused, met, breached
     required("allowance", sa.BigInteger, "kept"),
     required("used", sa.BigInteger, "kept"),  # before `running_since`
-    optional("running_since", TIME, "kept"),  # NULL while it stands
+    optional("running_since", TIME, "kept"),  # NULL while the clock is paused or has ended
     optional("due_at", TIME, "kept"),
-    optional("ended_at", TIME, "kept"),  # time of what it measures
+    optional("ended_at", TIME, "kept"),  # time of the event that the clock measures
     index("due_at", where="state = 'running'", name="ix_case_clocks_running"),
     index("target", "due_at", where="state = 'breached' AND running_since IS NOT NULL", name="ix_case_clocks_overdue"),
 )

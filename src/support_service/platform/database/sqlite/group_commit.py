@@ -57,7 +57,7 @@ class GroupCommit:
         self._transactions -= 1
 
     def set_savepoint(self) -> None:
-        """Begin a block that takes effect as a whole or not at all; the caller has the turn and has begun.
+        """Begin a block that takes effect as a whole or not at all. The caller has the turn and has sent BEGIN.
 
         The first block since BEGIN needs no savepoint: undoing it undoes everything.
         """
