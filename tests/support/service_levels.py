@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import get_args
 
 from support_service.core.clock import utc_now
-from support_service.core.domain.service_levels import Target
+from support_service.core.domain.case_vocabulary import Target
 from support_service.platform.database.tables import case_clocks, tickets
 from tests.support.service import service_of
 

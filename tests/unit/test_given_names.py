@@ -8,7 +8,7 @@ from observability.signal import runbook_of
 from observability.signals import ALERTS
 
 from support_service.api.routes import ROUTES
-from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from tests.support.promql import ROOT
 
 METRICS = {

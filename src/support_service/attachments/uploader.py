@@ -10,7 +10,7 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql.attachment_rows import LEDGER_ROW
-from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from support_service.cases.model.published import PAYLOADS
 from support_service.cases.sql import search
-from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
 from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.platform.database import Reader, Transaction

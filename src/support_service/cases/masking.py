@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import Json
-from support_service.core.domain.content_types import KNOWN_CONTENT_TYPES
+from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURCES
 from support_service.core.personal import Personal, rules_of
 from support_service.platform.telemetry.instruments import known_or_other

@@ -20,7 +20,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.model.published import CASE_SLA_BREACHED
 from support_service.cases.sql import case_events, clock_rows
 from support_service.core.clock import time_after, utc_now
-from support_service.core.domain.service_levels import TARGETS, Target
+from support_service.core.domain.case_vocabulary import TARGETS, Target
 from support_service.core.ids import new_id
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, lease_rows

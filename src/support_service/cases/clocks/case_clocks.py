@@ -19,8 +19,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
 from support_service.cases.clocks.calendar import NOTHING, WorkingTime
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, Status
-from support_service.core.domain.service_levels import ClockState, Target
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, ClockState, Status, Target
 
 
 @dataclass(frozen=True, slots=True)

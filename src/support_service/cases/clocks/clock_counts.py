@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.core.domain.service_levels import TARGETS, Target
+from support_service.core.domain.case_vocabulary import TARGETS, Target
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.dialect import text_literal
 from support_service.platform.database.tables import case_clocks, clock_counts

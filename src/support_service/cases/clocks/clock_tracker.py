@@ -12,8 +12,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.sql import clock_rows
-from support_service.core.domain.case_vocabulary import AuthorType, Status
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS, AuthorType, Status
 from support_service.platform.database import Database, Transaction
 from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec

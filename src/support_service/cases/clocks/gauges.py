@@ -9,7 +9,7 @@ from time import monotonic
 from support_service.cases.clocks import clock_counts
 from support_service.cases.clocks.clock_counts import ClockCounts, OldestClocks
 from support_service.core.clock import age_in_seconds
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 

@@ -12,8 +12,7 @@ from pydantic.alias_generators import to_camel
 from support_service.cases.clocks.calendar import NOTHING, AllHours, Calendar, Span
 from support_service.cases.clocks.case_clocks import Terms
 from support_service.cases.model.vocabulary import Duration
-from support_service.core.domain.case_vocabulary import Priority
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS, Priority
 
 MAX_VALUES = 100  # of a match list
 # Within which the spans of a calendar must have the time of each target: clocks are computed day by day.

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from support_service.cases.clocks.calendar import WorkingTime
 from support_service.cases.clocks.case_clocks import Clocks
 from support_service.cases.model.vocabulary import format_duration
-from support_service.core.domain.service_levels import ClockState
+from support_service.core.domain.case_vocabulary import ClockState
 from support_service.core.personal import FACT, PARTS
 
 EXAMPLE: dict[str, Any] = {

@@ -16,8 +16,7 @@ from support_service.cases.model.case import (
     Viewer,
 )
 from support_service.cases.model.vocabulary import Visibility
-from support_service.core.domain.case_vocabulary import Status
-from support_service.core.domain.service_levels import Target
+from support_service.core.domain.case_vocabulary import Status, Target
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
 
 SOURCE = "/support-service"

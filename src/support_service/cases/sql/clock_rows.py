@@ -10,7 +10,7 @@ from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import compiled

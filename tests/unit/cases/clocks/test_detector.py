@@ -18,7 +18,7 @@ from support_service.cases.model.requests import NewCase, NewMessage, StatusChan
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.core.errors import Conflict
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets

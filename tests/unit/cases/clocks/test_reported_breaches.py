@@ -23,7 +23,7 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
 from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
-from support_service.core.domain.service_levels import TARGETS
+from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, tickets
