@@ -87,6 +87,7 @@ def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 async def _offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Move files to S3, or back, and delete their former copies. Return the exit status: 1 if a file failed.
 
+    A file that failed in an earlier run, and waits for its next try, counts as well.
     A SupportError that ends the move is raised after the summary is printed. Raises WrongSetting if there is no S3.
     """
     from support_service.platform.background import run_every, run_in_background
@@ -100,12 +101,13 @@ async def _offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     counted: dict[str, list[int]] = {"moved": []}
     async with open_maintenance(settings) as maintenance:
         offloader, before = maintenance.offloader(reverse=reverse), utc_now() - older_than
-        pending = await offloader.pending(before, arguments.limit)
+        pending, waiting = await offloader.pending(before, arguments.limit), await offloader.waiting(before)
+        left = {"waiting": waiting.files} if waiting.files else {}
+        left_text = f"; {waiting.files} failed before and wait for their next try" if waiting.files else ""
         to = "local disk" if reverse else "S3"
         if arguments.dry_run:
-            print_summary(
-                f"Would move {_format_totals(pending)} to {to}", dryRun=True, files=pending.files, bytes=pending.bytes
-            )
+            text = f"Would move {_format_totals(pending)} to {to}{left_text}"
+            print_summary(text, dryRun=True, files=pending.files, bytes=pending.bytes, **left)
             return 0
         failure: SupportError | None = None
         removal = FormerCopies(maintenance.garbage_collector, settings.s3.grace)
@@ -128,17 +130,19 @@ async def _offload(settings: "Settings", arguments: argparse.Namespace) -> int:
         print_summary(
             f"Moved {_format_totals(moved)} to {to}; removed {_format_totals(freed)}"
             + "".join(f"; {number} {outcome}" for outcome, number in stayed.items())
+            + left_text
             + (f"; the service removes the rest after {rest['restAfterSeconds']:g} s" if rest else ""),
             moved=moved.files,
             movedBytes=moved.bytes,
             removed=freed.files,
             freedBytes=freed.bytes,
             **stayed,
+            **left,
             **rest,
         )
         if failure is not None:
             raise failure
-    return 1 if stayed.keys() - {"gone"} else 0
+    return 1 if left or stayed.keys() - {"gone"} else 0
 
 
 def _report_result(bar: Progress, result: "OffloadResult") -> None:

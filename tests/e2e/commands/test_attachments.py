@@ -111,7 +111,7 @@ KINDS = ("unfinished", "orphan", "leftover", "ledger", "missing", "damaged")
 
 
 async def test_damaged_and_missing_files_are_named(variables, session, tmp_path):
-    """`sweep`, `scrub` and `offload` name them, and end with status 1."""
+    """`sweep`, `scrub` and `offload` name them, and end with status 1. The next `offload` counts what waits."""
     case = await open_case(session)
     bad, lost = [await upload(session, case, name.encode(), filename=name) for name in ("bad", "lost")]
     for path in (tmp_path / "var" / "attachments").rglob("*"):
@@ -132,6 +132,11 @@ async def test_damaged_and_missing_files_are_named(variables, session, tmp_path)
     outcomes = {line["id"]: line["outcome"] for line in lines[:-1]}
     assert outcomes == {bad["id"]: "mismatch", lost["id"]: "unreadable"}
     assert (lines[-1]["moved"], lines[-1]["mismatch"], lines[-1]["unreadable"]) == (0, 1, 1)
+    assert "waiting" not in lines[-1]
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s")
+    assert (status, len(lines), lines[-1]["moved"], lines[-1]["waiting"]) == (1, 1, 0, 2)
+    status, lines, _ = await command(variables, "offload", "--older-than", "0s", "--dry-run")
+    assert (status, lines[-1]["files"], lines[-1]["waiting"]) == (0, 0, 2)
 
 
 async def test_retention_deletes_only_files_of_closed_cases(variables, session):

@@ -232,7 +232,18 @@ async def movable_totals(
 ) -> FileTotals:
     """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
     free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
-    sizes = free.order_by(attachments.c.created_at).limit(limit).subquery()
+    return await _totals(reader, free.order_by(attachments.c.created_at).limit(limit))
+
+
+async def waiting_totals(reader: Reader, source: str, before: datetime, now: datetime) -> FileTotals:
+    """Return the number and size of the files on `source` that failed, and that no run tries again yet."""
+    failed = sa.and_(attachments.c.mover.is_(None), attachments.c.moving_until >= now)
+    old = sa.and_(attachments.c.storage == source, attachments.c.created_at <= before)
+    return await _totals(reader, sa.select(attachments.c.size_bytes).where(old, failed))
+
+
+async def _totals(reader: Reader, statement: sa.Select[int]) -> FileTotals:
+    sizes = statement.subquery()
     row = await reader.fetch_one(
         sa.select(
             sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(sizes.c.size_bytes), 0).label("bytes")

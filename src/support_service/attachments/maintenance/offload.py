@@ -15,6 +15,7 @@ from support_service.attachments.maintenance.file_mover import (
     OffloadResult,
     Throttle,
     movable_totals,
+    waiting_totals,
 )
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.model.files import FileTotals
@@ -63,6 +64,10 @@ class Offloader:
     async def pending(self, before: datetime, limit: int | None = None) -> FileTotals:
         """Return the number and size of the files to move: unclaimed, created before `before`, at most `limit`."""
         return await movable_totals(self._database, self._source.name, before, self._clock(), limit)
+
+    async def waiting(self, before: datetime) -> FileTotals:
+        """Return the number and size of the files that failed in an earlier run, and that are not tried again yet."""
+        return await waiting_totals(self._database, self._source.name, before, self._clock())
 
     async def run(
         self,
