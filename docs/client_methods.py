@@ -127,7 +127,14 @@ class Module:
         lines = [f"from {module} import {', '.join(sorted(names))}" for module, names in self._imports.items()]
         text = "\n".join((DOCUMENT.format(self._document), *lines, "", *self.parts))
         for command in (["check", "--fix-only", "--select", "I"], ["format"]):
-            ruff = [Path(sys.executable).with_name("ruff"), *command, "--quiet", "--stdin-filename", METHODS, "-"]
+            ruff = [
+                str(Path(sys.executable).with_name("ruff")),
+                *command,
+                "--quiet",
+                "--stdin-filename",
+                str(METHODS),
+                "-",
+            ]
             text = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
         return text
 
@@ -174,7 +181,7 @@ class Method:
         self._sent: Any = route.body or route.query
         self._fields = module.fields(self._sent) if self._sent else None  # the name of those that come as keywords
         self._answer = None if route.response_model is None else module.name_of(route.response_model)
-        items = route.response_model and route.response_model.model_fields.get("items")
+        items = route.response_model.model_fields.get("items") if route.response_model else None
         self._item = module.name_of(get_args(items.annotation)[0]) if items else None
         self._is_paged = self._item is not None and route.has_pages
 
@@ -225,7 +232,9 @@ class Method:
         """Return the fields of the body or the query that are parameters of their own."""
         if self._sent is None:
             return {}
-        named = next((each.model_fields for each in self._sent.__mro__ if each in FIELDS_BY_MODEL), {})
+        named: dict[str, FieldInfo] = next(
+            (each.model_fields for each in self._sent.__mro__ if each in FIELDS_BY_MODEL), {}
+        )
         left_out = {*named, *(PAGE if self._is_paged else ())}
         return {name: info for name, info in self._sent.model_fields.items() if name not in left_out}
 

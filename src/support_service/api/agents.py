@@ -12,8 +12,7 @@ from support_service.api.models.service import Me
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Route, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Route, Tag
 from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
 from support_service.core import pagination

@@ -10,8 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post
-from support_service.api.routing.problem_groups import BODY_PROBLEMS, CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import BYTES, Permission, RouteResponse, Tag
+from support_service.api.routing.route import (
+    BODY_PROBLEMS,
+    BYTES,
+    CASE_PROBLEMS,
+    DATABASE_PROBLEMS,
+    Permission,
+    RouteResponse,
+    Tag,
+)
 from support_service.cases.model.case import ApiModel, Attachment
 from support_service.cases.model.files import StoredAttachment, attachment_view, content_disposition
 from support_service.cases.model.vocabulary import Visibility

@@ -18,8 +18,7 @@ from support_service.api.models.audit import (
 )
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Tag
+from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, Tag
 from support_service.core import pagination
 from support_service.core.ids import is_valid_id
 from support_service.platform.audit import chain, entry_rows

@@ -11,8 +11,7 @@ from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQue
 from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, unique_etag_header
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, RouteResponse, Tag
+from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message, Viewer
 from support_service.cases.model.requests import (
     DEFAULT_PAGE_SIZE,

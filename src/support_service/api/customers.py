@@ -7,8 +7,7 @@ from support_service.api.attachments import present_attachment
 from support_service.api.models.cases import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain import references

@@ -8,8 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 from support_service.api.models.service import Accepted
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import post
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import JSON, Permission, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, JSON, Permission, Tag
 from support_service.cases.model.case import example_config
 from support_service.core.errors import RequestTooLarge, UnsupportedMediaType
 from support_service.events import envelope

@@ -6,8 +6,7 @@ from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
 from support_service.api.routing.etags import KnownTags, is_known, version_header
-from support_service.api.routing.problem_groups import CASE_PROBLEMS, DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, RouteResponse, Tag
+from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.core.domain.references import references_by_service
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.macro_models import (

@@ -13,8 +13,7 @@ from support_service.api.models.oncall_actions import (
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
 from support_service.api.routing.etags import version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
 from support_service.core import pagination
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.events.dead_letters import shown_event

@@ -3,8 +3,7 @@
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, put
 from support_service.api.routing.etags import KnownTags, is_known, version_header
-from support_service.api.routing.problem_groups import DATABASE_PROBLEMS
-from support_service.api.routing.route import Permission, RouteResponse, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.policy_models import Policy, SlaPolicyContent, SlaPolicyList
 

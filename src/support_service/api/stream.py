@@ -9,8 +9,7 @@ from pydantic import Field
 from support_service.api.cases import READ
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get, put
-from support_service.api.routing.problem_groups import CASE_PROBLEMS
-from support_service.api.routing.route import Permission, Tag
+from support_service.api.routing.route import CASE_PROBLEMS, Permission, Tag
 from support_service.cases.model.case import example_config
 from support_service.cases.model.requests import RequestModel
 from support_service.core.domain.case_vocabulary import PresenceState

@@ -13,13 +13,13 @@ from support_service.api.openapi import descriptions, page
 from support_service.api.openapi import document as openapi
 from support_service.api.openapi.document import find_gaps
 from support_service.api.routes import ROUTES
-from support_service.api.routing.problem_groups import (
+from support_service.api.routing.route import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
     COMMON_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
+    PUBLIC,
 )
-from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.platform.telemetry.http import UNMEASURED_PATHS

@@ -11,13 +11,16 @@ from pydantic import BaseModel
 from support_service import __version__
 from support_service.api.openapi import descriptions, schemas
 from support_service.api.openapi.descriptions import PATH_PARAMETERS, TEXT, Header
-from support_service.api.routing.problem_groups import (
+from support_service.api.routing.route import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
+    BYTES,
     COMMON_PROBLEMS,
     IDEMPOTENCY_PROBLEMS,
+    JSON,
+    PUBLIC,
+    Route,
 )
-from support_service.api.routing.route import BYTES, JSON, PUBLIC, Route
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.guard.problems import Problem
 from support_service.platform.telemetry.http import UNMEASURED_PATHS

@@ -25,8 +25,7 @@ from pydantic import BaseModel
 
 from support_service.api.routing.call import EncodedReply, Reply
 from support_service.api.routing.etags import KnownTags
-from support_service.api.routing.problem_groups import JSON_BODY_PROBLEMS
-from support_service.api.routing.route import JSON, Permission, Route, RouteResponse, Tag
+from support_service.api.routing.route import JSON, JSON_BODY_PROBLEMS, Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 
 HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
