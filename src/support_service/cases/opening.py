@@ -39,5 +39,5 @@ async def open_cases(
     repair = SearchRepair(database, timings.search_repair)
     counting = run_every(timings.gauges.refresh_interval, gauges.refresh, "Counting open cases")
     repairing = run_every(timings.search_repair.interval, repair.run, "Making missing search documents")
-    async with run_in_background(counting), run_in_background(repairing):
+    async with run_in_background(counting, repairing):
         yield cases

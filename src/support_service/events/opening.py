@@ -108,14 +108,13 @@ async def open_relay(
             database, session, instruments, settings.webhooks, relay.is_leader, timings=timings.webhooks
         )
         await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
-        for work in (
+        async with run_in_background(
             relay.run(),
             run_every(timings.backlog_refresh_interval, relay.refresh_backlog, "Reading the outbox backlog"),
             webhooks.run(),  # also without endpoints: it ends deliveries to removed endpoints
             run_every(timings.backlog_refresh_interval, webhooks.refresh, "Counting webhook deliveries"),
         ):
-            await stack.enter_async_context(run_in_background(work))
-        yield relay, webhooks
+            yield relay, webhooks
 
 
 @asynccontextmanager
@@ -140,13 +139,11 @@ async def open_consumer(
         timings=timings.consumer,
     )
     await consumer.refresh_backlog()
-    async with AsyncExitStack() as stack:
-        for work in (
-            run_every(timings.backlog_refresh_interval, consumer.refresh_backlog, "Reading the inbound backlog"),
-            run_every(PURGE_INTERVAL, partial(delete_expired, database), "Deleting old event ids"),
-            *([consumer.run()] if settings.consume else []),
-        ):
-            await stack.enter_async_context(run_in_background(work))
+    async with run_in_background(
+        run_every(timings.backlog_refresh_interval, consumer.refresh_backlog, "Reading the inbound backlog"),
+        run_every(PURGE_INTERVAL, partial(delete_expired, database), "Deleting old event ids"),
+        *([consumer.run()] if settings.consume else []),
+    ):
         yield consumer
         if isinstance(broker, InMemoryBroker) and settings.consume:  # events in process memory are lost on exit
             await consumer.finish(readiness.stop_by)

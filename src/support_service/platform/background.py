@@ -14,20 +14,21 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def run_in_background(
-    work: Coroutine[Any, Any, None], *, cancel_timeout: float = CANCEL_TIMEOUT
+    *work: Coroutine[Any, Any, None], cancel_timeout: float = CANCEL_TIMEOUT
 ) -> AsyncIterator[None]:
-    """Run an endless coroutine as a background task while the block runs, and cancel it afterwards.
+    """Run endless coroutines as background tasks while the block runs, and cancel them afterwards.
 
-    Raises the coroutine's own exception if it failed. A task that is still running `cancel_timeout` seconds after
-    the cancellation is abandoned.
+    Raises the exception of a coroutine that failed. A task that is still running `cancel_timeout` seconds after the
+    cancellation is abandoned.
     """
-    task = asyncio.create_task(work)
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        await cancel_all({task}, cancel_timeout)
-        if task.done() and not task.cancelled():
-            task.result()  # raises the exception that ended the task
+        await cancel_all(tasks, cancel_timeout)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()  # raises the exception that ended the task
 
 
 async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: float = CANCEL_TIMEOUT) -> None:

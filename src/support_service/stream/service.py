@@ -114,7 +114,7 @@ class ChangeStream:
         self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.interrupted_for, {})])
         expire = run_every(self._timings.presence.expiry_interval, self.presence.expire, "Ending presence")
         check = run_every(self._timings.access_interval, self.check_access, "Checking the callers of streams")
-        async with run_in_background(self.feed.run()), run_in_background(expire), run_in_background(check):
+        async with run_in_background(self.feed.run(), expire, check):
             await self.feed.attempted.wait()  # else the first clients would be asked to read again
             yield
 

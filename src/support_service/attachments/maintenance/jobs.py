@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -86,9 +86,7 @@ class AttachmentMaintenance:
         ]
         if self._settings.s3.offload_after is not None:
             jobs.append(run_every(timings.offload_interval, self.offload, "Moving files to S3"))
-        async with AsyncExitStack() as stack:
-            for job in jobs:
-                await stack.enter_async_context(run_in_background(job))
+        async with run_in_background(*jobs):
             yield
 
     async def offload(self) -> None:

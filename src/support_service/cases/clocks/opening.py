@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
@@ -34,13 +34,11 @@ async def open_clocks(database: Database, instruments: Instruments, timings: Sla
     gauges = SlaGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     try:
-        async with AsyncExitStack() as stack:
-            for job in (
-                run_every(timings.policy_refresh_interval, policies.refresh, "Reading service level policies"),
-                run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
-                run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
-            ):
-                await stack.enter_async_context(run_in_background(job))
+        async with run_in_background(
+            run_every(timings.policy_refresh_interval, policies.refresh, "Reading service level policies"),
+            run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
+            run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
+        ):
             yield ClockTracker(policies, instruments)
     finally:
         try:
