@@ -1,4 +1,4 @@
-"""What pages have of alerts: lists in the index of runbooks and the documentation, and the head of each runbook.
+"""What pages have of signals: lists of alerts, the table of a drill by hand, and the head of each runbook.
 
 A list stands between two comments in its page. What is outside of them is written by hand, and states the thresholds.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 from grafana.rows import BOARDS, PLACES
 
 from observability.rules import GROUPS
-from observability.signal import Alert
-from observability.signals import ALERTS
+from observability.signal import Alert, runbook_of
+from observability.signals import ALERTS, SIGNALS
 
 ROOT = Path(__file__).parent.parent
 RUNBOOKS = ROOT / "runbooks"
@@ -38,6 +38,7 @@ FIRES = (
     re.compile(r"^\*\*Kích hoạt\*\* khi (.*?)^\*\*Ảnh hưởng\*\*: ", re.DOTALL | re.MULTILINE),
 )
 UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
+BREAKS = (("break", "repair"), ("phá", "sửa"))
 HEADINGS = ("severity | in short", "mức độ | tóm tắt")
 
 
@@ -46,6 +47,8 @@ def files() -> dict[Path, str]:
     index, index_vi = RUNBOOKS / "README.md", RUNBOOKS / "vi" / "README.md"
     pages = {index: listed(index, _index(0)), index_vi: listed(index_vi, _index(1))}
     pages[MONITORING] = listed(MONITORING, "\n".join(_documented()) + "\n")
+    for language, page in enumerate((RUNBOOKS / "drill.md", RUNBOOKS / "vi" / "drill.md")):
+        pages[page] = listed(page, _exercises(language))
     for alert in ALERTS:
         for path in (RUNBOOKS / alert.runbook, RUNBOOKS / "vi" / alert.runbook):
             if path.exists():  # a test names those that are missing
@@ -95,6 +98,17 @@ def _index(language: int) -> str:
         + "".join(f"| [{each.name}]({each.runbook}) | {each.severity} | {each.short[language]} |\n" for each in alerts)
         for group, alerts in _groups()
     )
+
+
+def _exercises(language: int) -> str:
+    """Return the table of what people break and repair in a drill."""
+    breaks, repair = BREAKS[language]
+    rows = (
+        f"| {each.breaks[language]} | [{each.alert}]({runbook_of(each.alert)}) | {each.repair[language]} |\n"
+        for signal in SIGNALS
+        for each in signal.exercises
+    )
+    return f"| {breaks} | alert | {repair} |\n| --- | --- | --- |\n" + "".join(rows)
 
 
 def _documented() -> Iterable[str]:

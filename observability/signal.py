@@ -1,4 +1,4 @@
-"""A signal: its alerts, their panels, the faults that make them fire, and what their runbooks state.
+"""A signal: its alerts, their panels, the faults that make them fire and are drilled, and what their runbooks state.
 
 Each file of `signals/` declares one. Its thresholds are constants with their unit and their reason. Durations use
 Prometheus's syntax (`3m`). A value that is compared with a number is a number. The drill divides times and bytes by
@@ -12,6 +12,7 @@ from typing import Literal
 
 from grafana.panel import Panel
 
+from observability.drill import DrillFault, Exercise
 from observability.faults import Fault
 
 # faults.py has the interval of evaluations, a minute. Ranges of cause alerts are 3 evaluations long, so that an alert
@@ -88,6 +89,8 @@ class Signal:
     records: Sequence[Record] = ()
     panels: Sequence[Panel] = ()
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    drills: Sequence[DrillFault] = ()
+    exercises: Sequence[Exercise] = ()
 
     def __post_init__(self) -> None:
         """Complete alerts and panels. Raises ValueError for a panel without alert, and an alert without panel or page.
@@ -104,6 +107,7 @@ class Signal:
             if not alert.stated and alert.severity != "none":
                 raise ValueError(f"{alert.name} does not say what its runbook states about the threshold")
         names = tuple(alert.name for alert in self.alerts)
+        self.exercises = [replace(each, alert=each.alert or names[0]) for each in self.exercises]
         self.panels = [replace(panel, alerts=panel.alerts or names) for panel in self.panels]
 
 

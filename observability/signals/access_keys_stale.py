@@ -1,11 +1,23 @@
 """SupportAccessKeysStale: keys or tokens cannot be read again."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, series
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario
 from observability.faults import Fault, Gauge
 from observability.signal import CAUSE_FOR, Alert, Signal, seconds
 
 KEYS_AGE = 900  # s; keys are read every 5 min, the token file every few seconds
+
+
+@asynccontextmanager
+async def _keys_cannot_be_read(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.issuer.fail_with(503)
+    yield
+    deployment.issuer.heal()
+
 
 SIGNAL = Signal(
     group="access",
@@ -53,4 +65,22 @@ SIGNAL = Signal(
             {'support_access_tokens_age_seconds{instance="a"}': Gauge(1, 60, 60)},
         ),
     },
+    drills=(
+        DrillFault(
+            "keys unreachable",
+            ("SupportAccessKeysStale[keys]",),
+            _keys_cannot_be_read,
+            (Cause(2, "SUPPORT_JWT_KEYS can't be loaded"),),
+            scenario=Scenario(jwt=True),
+        ),
+    ),
+    exercises=(
+        Exercise(
+            (
+                "make the address of the issuer's keys refuse connections",
+                "cho địa chỉ khoá của bên phát hành từ chối kết nối",
+            ),
+            ("make it respond normally", "cho nó trả lời bình thường"),
+        ),
+    ),
 )

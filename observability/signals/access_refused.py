@@ -1,7 +1,11 @@
 """SupportAccessRefused: callers are refused."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario, changed
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, most
 
@@ -15,6 +19,24 @@ TOP_OUTCOME = most("outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcom
 
 def _authentications(outcome: str) -> str:
     return f'support_access_authentications_total{{outcome="{outcome}"}}'
+
+
+@asynccontextmanager
+async def _tokens_are_emptied(deployment: Deployment) -> AsyncIterator[None]:
+    usual = deployment.tokens.read_bytes()
+    deployment.tokens.write_text('{"tokens": []}')
+    yield
+    deployment.tokens.write_bytes(usual)
+
+
+@asynccontextmanager
+async def _keys_are_rotated_unseen(deployment: Deployment) -> AsyncIterator[None]:
+    """The issuer signs with a new key, and the address of its keys does not answer."""
+    deployment.issuer.add_key("new", "RSA", 2048)
+    deployment.issuer.fail_with(503)
+    async with changed(deployment.traffic, token=deployment.token("agents")):
+        yield
+    deployment.issuer.heal()
 
 
 SIGNAL = Signal(
@@ -59,4 +81,17 @@ SIGNAL = Signal(
             (), {_authentications("accepted"): Counter(100, 50), _authentications("missing"): Counter(1, 50)}
         ),
     },
+    drills=(
+        DrillFault(
+            "token file emptied", ("SupportAccessRefused",), _tokens_are_emptied, (Cause(3, "token file changed"),)
+        ),
+        DrillFault(
+            "keys rotated while unreachable",
+            ("SupportAccessRefused",),
+            _keys_are_rotated_unseen,
+            (Cause(3, "SUPPORT_JWT_KEYS can't be loaded"),),
+            scenario=Scenario(jwt=True),
+        ),
+    ),
+    exercises=(Exercise(("empty the token file", "làm trống file token"), ("restore the file", "khôi phục file")),),
 )

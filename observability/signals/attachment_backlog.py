@@ -1,9 +1,14 @@
 """SupportAttachmentBacklogHigh and SupportAttachmentGrowthRapid: too many files are on the local disk."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, highest, series
 
+from observability.drill import Cause, Deployment, DrillFault, changed
 from observability.faults import Fault, Gauge
 from observability.signal import GIB, SLOW_FOR, WINDOW, Alert, Signal, seconds, size
+from observability.signals.attachment_integrity import remove_large_files, upload_large_file
 
 BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
 BACKLOG_DISK_SHARE = 0.75  # backlog as a share of backlog plus free space; the same limit on a smaller volume
@@ -20,6 +25,25 @@ HOURS = GROWTH_HORIZON // 3600
 LIMIT = size(BACKLOG_BYTES)
 BACKLOG_METRIC = "support_attachment_backlog_bytes"
 PREDICTED = f"predict_linear({series(BACKLOG_METRIC)}[{GROWTH_WINDOW}], {GROWTH_HORIZON})"
+
+
+@asynccontextmanager
+async def _backlog_is_high(deployment: Deployment) -> AsyncIterator[None]:
+    yield
+    await remove_large_files(deployment)
+
+
+async def _fill_backlog(deployment: Deployment) -> None:
+    """Upload sixteen files, of 1 GiB before division by SIZE."""
+    for _ in range(16):
+        await upload_large_file(deployment)
+
+
+@asynccontextmanager
+async def _files_grow_fast(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, uploads=4.0, file_size=100_000):
+        yield
+
 
 SIGNAL = Signal(
     group="attachments",
@@ -100,4 +124,14 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "backlog high",
+            ("SupportAttachmentBacklogHigh",),
+            _backlog_is_high,
+            (Cause(1, r"1\.[67]\d*e\+07"),),
+            before=_fill_backlog,
+        ),
+        DrillFault("fast growth", ("SupportAttachmentGrowthRapid",), _files_grow_fast, (Cause(1, r"^{} [1-9]\d"),)),
+    ),
 )

@@ -1,12 +1,26 @@
 """SupportAttachmentDiskFull: the disk is nearly full."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, lowest
 
+from observability.drill import SIZE, Cause, Deployment, DrillFault, Exercise, Scenario
 from observability.faults import Fault, Gauge
 from observability.signal import CAUSE_FOR, GIB, Alert, Signal, size
 from observability.signals.attachment_backlog import FREE
 
+DIVIDED_GIB = GIB // SIZE
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
+
+
+@asynccontextmanager
+async def _disk_fills_up(deployment: Deployment) -> AsyncIterator[None]:
+    ballast = deployment.disk.path / "ballast"
+    ballast.write_bytes(bytes(deployment.scenario.disk - DIVIDED_GIB * 3 // 4))
+    yield
+    ballast.unlink()
+
 
 SIGNAL = Signal(
     group="attachments",
@@ -40,4 +54,21 @@ SIGNAL = Signal(
             ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": Gauge(9e9, 100 * 1024**2)}
         ),
     },
+    drills=(
+        DrillFault(
+            "disk nearly full",
+            ("SupportAttachmentDiskFull",),
+            _disk_fills_up,
+            (Cause(2, r"9\d%"),),
+            scenario=Scenario(
+                disk=18 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)}
+            ),
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("fill the attachment disk with one large file", "làm đầy đĩa đính kèm bằng một file lớn"),
+            ("delete that file", "xoá file đó"),
+        ),
+    ),
 )

@@ -1,7 +1,11 @@
 """SupportAttachmentIntegrity: files are missing or damaged."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import JOB, Panel, Query, highest
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario
 from observability.faults import REPAIRED, Counter, Fault, Gauge, Restarted
 from observability.signal import AT_ONCE, Alert, Signal, of
 from observability.signals.attachment_offload_failing import OFFLOADED
@@ -18,6 +22,31 @@ UNREPAIRED = " or ".join(
 
 def _missing(instance: str) -> str:
     return f'support_attachment_unrepaired{{instance="{instance}",kind="missing"}}'
+
+
+MIB = 1024**2
+
+
+async def upload_large_file(deployment: Deployment) -> None:
+    """Upload a file that differs from all others by its size."""
+    case = await deployment.traffic.open_case(read=False)
+    deployment.large_files.append((case, await deployment.traffic.upload(case, MIB)))
+
+
+async def remove_large_files(deployment: Deployment) -> None:
+    """Delete the files of `upload_large_file`."""
+    while deployment.large_files:
+        await deployment.traffic.remove(*deployment.large_files.pop())
+
+
+@asynccontextmanager
+async def _file_is_missing(deployment: Deployment) -> AsyncIterator[None]:
+    (file,) = (path for path in deployment.files.rglob("*") if path.is_file() and path.stat().st_size == MIB)
+    away = deployment.files.with_name("away")
+    file.rename(away)
+    yield
+    away.rename(file)
+    await remove_large_files(deployment)
 
 
 SIGNAL = Signal(
@@ -92,4 +121,15 @@ SIGNAL = Signal(
             still_firing=("SupportAttachmentIntegrity",),
         ),
     },
+    drills=(
+        DrillFault(
+            "file missing",
+            ("SupportAttachmentIntegrity",),
+            _file_is_missing,
+            (Cause(1, '"missing"} 1'),),
+            before=upload_large_file,
+            scenario=Scenario(settings={"DRILL_SWEEP_EVERY": "1"}),
+            resolved_within=10,  # each replica has to end a sweep that began before the repair, and the next one
+        ),
+    ),
 )

@@ -1,7 +1,12 @@
 """SupportAttachmentOffloadFailing: files cannot be moved to S3."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
 from grafana.panel import Panel, Query, highest, hourly
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario, changed
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
@@ -12,6 +17,20 @@ OFFLOADED = "support_attachment_offloaded_total"
 
 def _moved(outcome: str) -> str:
     return f'support_attachment_offloaded_total{{to="s3",outcome="{outcome}"}}'
+
+
+OFFLOADING = Scenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s", "SUPPORT_OFFLOAD_GRACE": "1s"})
+
+
+@asynccontextmanager
+async def _s3_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    def disconnect(request: web.Request) -> web.Response:
+        if request.transport:
+            request.transport.abort()
+        return web.Response()
+
+    async with changed(deployment.s3_proxy, answer=disconnect):
+        yield
 
 
 SIGNAL = Signal(
@@ -55,4 +74,19 @@ SIGNAL = Signal(
             ("SupportAttachmentOffloadFailing",), {_moved("moved"): Counter(5, 0), _moved("failed"): Counter(0, 5)}
         ),
     },
+    drills=(
+        DrillFault(
+            "S3 down",
+            ("SupportAttachmentOffloadFailing",),
+            _s3_is_down,
+            (Cause(1, r'"failed"} [1-9]'),),
+            scenario=OFFLOADING,
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("set wrong S3 credentials and restart the service", "đặt sai credentials S3 rồi khởi động lại service"),
+            ("set the correct ones and restart", "đặt đúng rồi khởi động lại"),
+        ),
+    ),
 )

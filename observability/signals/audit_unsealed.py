@@ -1,11 +1,24 @@
 """SupportAuditUnsealed: the audit log is not sealed."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, highest
 
+from observability.drill import ROLE, Cause, Deployment, DrillFault
 from observability.faults import Fault, Gauge
 from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
 
 AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this time
+
+
+@asynccontextmanager
+async def _sealing_is_refused(deployment: Deployment) -> AsyncIterator[None]:
+    """The head of the audit chain can't be updated, as after a restore with other permissions; changes succeed."""
+    await deployment.database.run(f"REVOKE UPDATE ON audit_head FROM {ROLE}")
+    yield
+    await deployment.database.run(f"GRANT UPDATE ON audit_head TO {ROLE}")
+
 
 SIGNAL = Signal(
     group="service",
@@ -42,4 +55,9 @@ SIGNAL = Signal(
             ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
         ),
     },
+    drills=(
+        DrillFault(
+            "audit log not sealed", ("SupportAuditUnsealed",), _sealing_is_refused, (Cause(3, "InsufficientPrivilege"),)
+        ),
+    ),
 )

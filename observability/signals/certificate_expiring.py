@@ -1,12 +1,25 @@
 """SupportCertificateExpiring: a certificate expires soon."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
 from grafana.panel import Panel, Query, series
 
+from observability.drill import TIME, Cause, Deployment, DrillFault, Exercise, Scenario
 from observability.faults import Fault, Gauge
 from observability.signal import SLOW_FOR, Alert, Signal, seconds
 
 CERTIFICATE_DAYS = 14  # days; enough to replace a certificate by hand, and after the usual renewal should have been
 DAY = 86_400
+
+
+@asynccontextmanager
+async def _certificate_of_order_is_old(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=10) / TIME))
+    yield
+    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=90)))
+
 
 SIGNAL = Signal(
     group="dependencies",
@@ -45,4 +58,19 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "certificate of order expires soon",
+            ("SupportCertificateExpiring",),
+            _certificate_of_order_is_old,
+            (Cause(1, r'"order"} 0\.'),),
+            scenario=Scenario(certificate=timedelta(days=90)),
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("give an upstream service a certificate of 10 days", "cấp cho một service upstream chứng chỉ 10 ngày"),
+            ("renew it", "gia hạn nó"),
+        ),
+    ),
 )

@@ -1,7 +1,12 @@
 """SupportClientErrorsHigh: many requests of a route are client errors."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import aiohttp
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.faults import Counter, Fault
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.api_error_budget import REQUESTS, ROUTED, SHOWN_ROUTES
@@ -27,6 +32,21 @@ ROUTE = "/support/cases"
 def _answers(status: str, route: str = ROUTE) -> str:
     labels = f'job="support-service",http_route="{route}",http_response_status_code="{status}"'
     return f"http_server_request_duration_seconds_count{{{labels}}}"
+
+
+@asynccontextmanager
+async def _a_client_sends_invalid_cases(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.traffic.session() as session:
+
+        async def send() -> None:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with session.post("/support/cases", json={"channel": "pigeon"}):
+                    pass
+
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(repeatedly(send, 0.15))
+            yield
 
 
 SIGNAL = Signal(
@@ -85,4 +105,12 @@ SIGNAL = Signal(
             {_answers("200"): Counter(100, 30), **{_answers(code): Counter(0, 30) for code in ("404", "401", "429")}},
         ),
     },
+    drills=(
+        DrillFault(
+            "59 % of answers are 422",
+            ("SupportClientErrorsHigh",),
+            _a_client_sends_invalid_cases,
+            (Cause(1, '"422".* [1-9]'),),
+        ),
+    ),
 )

@@ -1,11 +1,25 @@
 """SupportClockOffset: the clock of a replica is wrong."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, series
 
+from observability.drill import TIME, Cause, Deployment, DrillFault, Exercise, Scenario
 from observability.faults import Fault, Gauge
 from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
 
 CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
+
+MINUTES_OFF = 10
+
+
+@asynccontextmanager
+async def _one_has_a_wrong_clock(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.clock.write_text(f"-{MINUTES_OFF * 60 / TIME:g}s")
+    yield
+    deployment.clock.write_text("+0s")
+
 
 SIGNAL = Signal(
     group="replicas",
@@ -40,4 +54,19 @@ SIGNAL = Signal(
         ),
         "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': Gauge(0.01, 2)}),
     },
+    drills=(
+        DrillFault(
+            "clock of a replica 10 min off",
+            ("SupportClockOffset",),
+            _one_has_a_wrong_clock,
+            (Cause(1, '"REPLICA".* -[1-9]'),),
+            scenario=Scenario(manipulated=True),
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("set the clock of one replica's host back by 10 minutes", "lùi đồng hồ máy chủ của một replica 10 phút"),
+            ("synchronize it", "đồng bộ lại"),
+        ),
+    ),
 )

@@ -1,7 +1,12 @@
 """SupportDatabaseFailing: the database fails."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate, share
 
+from observability.drill import ROLE, Cause, Deployment, DrillFault, Exercise, changed
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 
@@ -21,6 +26,80 @@ def _database(where: str = "") -> str:
 def _operations(error: str = "", instance: str = "a") -> str:
     labels = f'job="support-service",instance="{instance}",db_system_name="postgresql",db_operation_name="SELECT"'
     return f'{OPERATIONS}{{{labels},error_type="{error}"}}'
+
+
+MANY = 20.0  # requests per second: the alert counts errors in a window that is divided, by a limit that is not
+
+
+@asynccontextmanager
+async def _postgresql_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    await asyncio.to_thread(deployment.database.server.stop)
+    yield
+    await deployment.database.start()
+
+
+@asynccontextmanager
+async def _postgresql_freezes(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.database.server.freeze()
+    yield
+    deployment.database.server.thaw()
+
+
+@asynccontextmanager
+async def _tickets_are_locked(deployment: Deployment) -> AsyncIterator[None]:
+    async with deployment.database.holding("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"):
+        yield
+
+
+@asynccontextmanager
+async def _outbox_is_locked(deployment: Deployment) -> AsyncIterator[None]:
+    lock = deployment.database.holding("LOCK TABLE outbox IN SHARE MODE")
+    async with lock, changed(deployment.traffic, unread_cases=MANY):
+        yield
+
+
+@asynccontextmanager
+async def _ledger_row_is_locked(deployment: Deployment) -> AsyncIterator[None]:
+    lock = deployment.database.holding("SELECT * FROM attachment_ledger FOR UPDATE")
+    async with lock, changed(deployment.traffic, uploads=MANY):
+        yield
+
+
+@asynccontextmanager
+async def _statements_are_slow(deployment: Deployment) -> AsyncIterator[None]:
+    """Each new case takes long, as without an index, and many come."""
+    slow = deployment.database.trigger("BEFORE INSERT ON tickets", "PERFORM pg_sleep(0.9)")
+    async with slow, changed(deployment.traffic, unread_cases=3 * MANY):
+        yield
+
+
+DISCONNECT = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+
+
+@asynccontextmanager
+async def _connections_are_used_up(deployment: Deployment) -> AsyncIterator[None]:
+    await deployment.database.run(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1; {DISCONNECT}")
+    yield
+    await deployment.database.run(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
+
+
+@asynccontextmanager
+async def _database_is_read_only(deployment: Deployment) -> AsyncIterator[None]:
+    setting = f"ALTER DATABASE {ROLE}"
+    await deployment.database.run(f"{setting} SET default_transaction_read_only = on")
+    await deployment.database.run(DISCONNECT)
+    yield
+    await asyncio.to_thread(deployment.database.server.run, f"{setting} RESET default_transaction_read_only")
+    await asyncio.to_thread(deployment.database.server.run, DISCONNECT)
+
+
+@asynccontextmanager
+async def _database_disk_is_full(deployment: Deployment) -> AsyncIterator[None]:
+    """Every change of a case is refused with the error of a full disk."""
+    action = "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'"
+    refused = deployment.database.trigger("BEFORE INSERT ON outbox", action)
+    async with refused, changed(deployment.traffic, unread_cases=MANY):
+        yield
 
 
 SIGNAL = Signal(
@@ -92,4 +171,62 @@ SIGNAL = Signal(
             (), {_operations(): Counter(3000, 3000), _operations("_OTHER"): Counter(0, 30)}
         ),
     },
+    drills=(
+        DrillFault(
+            "PostgreSQL down", ("SupportDatabaseFailing",), _postgresql_is_down, (Cause(3, "database_unavailable"),)
+        ),
+        DrillFault(
+            "PostgreSQL frozen",
+            ("SupportDatabaseFailing",),
+            _postgresql_freezes,
+            (Cause(4, "can't be used"),),
+            resolved_within=8,  # what hangs is given up first
+        ),
+        DrillFault(
+            "tickets locked",
+            ("SupportDatabaseFailing",),
+            _tickets_are_locked,
+            (Cause(4, r"psql +tests[\s\S]*on tickets"),),
+        ),
+        DrillFault(
+            "outbox locked", ("SupportDatabaseFailing",), _outbox_is_locked, (Cause(4, r"psql +tests[\s\S]*on outbox"),)
+        ),
+        DrillFault(
+            "a row locked",
+            ("SupportDatabaseFailing",),
+            _ledger_row_is_locked,
+            (Cause(4, r"psql +tests[\s\S]*UPDATE attachment_ledger"),),
+        ),
+        DrillFault(
+            "connection pool exhausted",
+            ("SupportDatabaseFailing",),
+            _statements_are_slow,
+            (Cause(2, "database_pool_exhausted"),),
+        ),
+        DrillFault(
+            "max_connections reached",
+            ("SupportDatabaseFailing",),
+            _connections_are_used_up,
+            (Cause(2, "database_connections_exhausted"),),
+        ),
+        DrillFault(
+            "database read-only", ("SupportDatabaseFailing",), _database_is_read_only, (Cause(2, "database_read_only"),)
+        ),
+        DrillFault(
+            "disk of the database full",
+            ("SupportDatabaseFailing",),
+            _database_disk_is_full,
+            (Cause(2, "database_full"),),
+        ),
+    ),
+    exercises=(
+        Exercise(("stop PostgreSQL", "dừng PostgreSQL"), ("start PostgreSQL", "khởi động PostgreSQL")),
+        Exercise(
+            (
+                "hold a lock: `BEGIN; LOCK TABLE tickets;` in `psql`",
+                "giữ khoá: `BEGIN; LOCK TABLE tickets;` trong `psql`",
+            ),
+            ("`ROLLBACK;`", "`ROLLBACK;`"),
+        ),
+    ),
 )

@@ -1,7 +1,12 @@
 """SupportEventLoopLag: the event loop of a replica lags."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, each_replica, quantile
 
+from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.faults import Counter, Fault, Values
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Record, Signal
 
@@ -18,6 +23,19 @@ def _lag(**late: float) -> dict[str, Values]:
         f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}': Counter(240, count)
         for edge, count in (edges | {"+Inf": 240}).items()
     }
+
+
+@asynccontextmanager
+async def _one_lacks_cpu(deployment: Deployment) -> AsyncIterator[None]:
+    async def throttle() -> None:
+        deployment.replicas[-1].freeze()
+        try:
+            await asyncio.sleep(0.36)  # shorter than the scrape timeout of 0.5 s
+        finally:
+            deployment.replicas[-1].thaw()
+
+    async with repeatedly(throttle, 0.44):
+        yield
 
 
 SIGNAL = Signal(
@@ -64,4 +82,9 @@ SIGNAL = Signal(
         "the loop is a little late for long": Fault(('SupportEventLoopLag{instance="a"}',), _lag(usual=20, slow=240)),
         "the loop is as late as under load": Fault((), _lag(fast=120, usual=240, slow=240)),
     },
+    drills=(
+        DrillFault(
+            "a replica lacks CPU", ("SupportEventLoopLag",), _one_lacks_cpu, (Cause(1, r'"REPLICA".* 0\.[2-9]'),)
+        ),
+    ),
 )

@@ -1,12 +1,44 @@
 """SupportEventsConsumerStalled: events of other services are not applied."""
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import redis.asyncio as redis
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault
 from observability.faults import Counter, Fault, Gauge
 from observability.signal import EVENTS_FOR, WINDOW, Alert, Signal
 
 STREAM_WAITING = 100  # waiting events while none is applied; a consumer takes as many in a second or two
 STREAM_BEHIND = 5000  # waiting events in any case; more than a consumer takes in a minute
+
+INBOUND = "support.inbound"
+
+
+@asynccontextmanager
+async def command_is_refused(command: str, deployment: Deployment) -> AsyncIterator[None]:
+    """Redis refuses a command, as after a wrong change of user permissions."""
+    async with redis.Redis.from_url(deployment.events_url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", f"-{command}")  # type: ignore[no-untyped-call]
+        yield
+        await client.execute_command("ACL", "SETUSER", "default", f"+{command}")  # type: ignore[no-untyped-call]
+
+
+consumer_may_not_read = partial(command_is_refused, "xreadgroup")
+
+
+@asynccontextmanager
+async def _consumer_is_stuck(deployment: Deployment) -> AsyncIterator[None]:
+    data = {"orderId": "ORD-1", "status": "in_transit"}
+    event = {"specversion": "1.0", "source": "/fulfillment", "type": "fulfillment.shipment.updated.v1", "data": data}
+    async with consumer_may_not_read(deployment), redis.Redis.from_url(deployment.events_url) as client:
+        for number in range(300):
+            await client.xadd(INBOUND, {"event": json.dumps(event | {"id": f"e-{number}"})})
+        yield
+
 
 SIGNAL = Signal(
     group="events",
@@ -61,4 +93,15 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "consumer stuck",
+            (
+                "SupportEventsConsumerStalled",
+                "SupportProbeFailing",
+            ),
+            _consumer_is_stuck,
+            (Cause(3, "Consuming events is interrupted.*permission|Consuming events"),),
+        ),
+    ),
 )

@@ -1,9 +1,28 @@
 """SupportEventsDeadLettered: events of other services failed for good."""
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio as redis
+
+from observability.drill import Cause, Deployment, DrillFault
 from observability.faults import Fault, Gauge
 from observability.signal import AT_ONCE, Alert, Signal
 
 DEAD_LETTERS = 0  # events; each is a change that a case has not received
+
+INBOUND = "support.inbound"
+
+
+@asynccontextmanager
+async def _event_is_invalid(deployment: Deployment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(deployment.events_url) as client:
+        await client.xadd(INBOUND, {"event": "no event"})
+    yield
+    (letter,) = map(json.loads, (await deployment.run("events", "dead-letters", "list")).splitlines())
+    await deployment.run("events", "dead-letters", "drop", letter["id"])
+
 
 SIGNAL = Signal(
     group="events",
@@ -24,4 +43,5 @@ SIGNAL = Signal(
     faults={
         "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
     },
+    drills=(DrillFault("invalid event", ("SupportEventsDeadLettered",), _event_is_invalid, (Cause(1, '"reason"'),)),),
 )

@@ -1,12 +1,28 @@
 """SupportIngressFailing: the ingress does not lead to the service."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, highest
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import Fault, Gauge
 from observability.signal import CAUSE_KEPT, Alert, Signal
 from observability.signals.probe_failing import DIRECT, GOOD, INGRESS, PROBE_JOB, steps
 
 INGRESS_FOR = "3m"  # three failed runs through the ingress, while the direct runs succeed
+
+
+NOTHING_IS_SERVED = "http-request return status 404"  # of HAProxy
+
+
+@asynccontextmanager
+async def _nothing_is_routed(deployment: Deployment) -> AsyncIterator[None]:
+    """The load balancer answers every request with 404, as after a wrong change of its rules."""
+    await deployment.load_balancer.start(deployment.replicas, NOTHING_IS_SERVED)
+    yield
+    await deployment.load_balancer.start(deployment.replicas)
+
 
 SIGNAL = Signal(
     group="events",
@@ -46,4 +62,15 @@ SIGNAL = Signal(
             ("SupportIngressFailing",), {'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)}
         ),
     },
+    drills=(
+        DrillFault(
+            "ingress answers 404", ("SupportIngressFailing",), _nothing_is_routed, (Cause(1, '"status": "404"'),)
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("make the ingress answer every request with 404", "cho ingress trả 404 với mọi request"),
+            ("take its rule back", "bỏ rule đó"),
+        ),
+    ),
 )

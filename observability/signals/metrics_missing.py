@@ -1,10 +1,24 @@
 """SupportMetricsMissing: Prometheus reads no metrics, although the service works."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import UP, Fault, Gauge
 from observability.signal import Alert, Signal
 from observability.signals.service_down import NO_REPLICA, PROBE_GOOD
 
 METRICS_MISSING_FOR = "5m"  # longer than the probe needs to notice that the service is down
+
+UNUSED_ADDRESS = "127.0.0.1:9"  # the port that discards; nothing listens there
+
+
+@asynccontextmanager
+async def _scrapes_are_blocked(deployment: Deployment) -> AsyncIterator[None]:
+    await deployment.monitoring.scrape("support-service", [UNUSED_ADDRESS])
+    yield
+    await deployment.monitoring.scrape("support-service", deployment.targets)
+
 
 SIGNAL = Signal(
     group="service",
@@ -28,4 +42,6 @@ SIGNAL = Signal(
     faults={
         "Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP: Gauge(1, 0)}),
     },
+    drills=(DrillFault("scrapes blocked", ("SupportMetricsMissing",), _scrapes_are_blocked, (Cause(2, "refused"),)),),
+    exercises=(Exercise(("block scrapes of the service", "chặn scrape tới service"), ("allow them", "cho phép lại")),),
 )

@@ -1,7 +1,11 @@
 """SupportNoTraffic: no request arrives."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, changed
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Signal
 from observability.signals.ticket_traffic_anomaly import TRAFFIC_HOUR, TRAFFIC_PAST
 
@@ -12,6 +16,14 @@ EXPECTED = " and ".join(
     f"sum(increase({RECEIVED}[{TRAFFIC_HOUR}] offset {24 * day - 1}h30m)) > {NO_TRAFFIC_EXPECTED}"
     for day in (1, TRAFFIC_PAST)
 )
+
+
+@asynccontextmanager
+async def _nothing_is_sent(deployment: Deployment) -> AsyncIterator[None]:
+    """The way of clients to the service is interrupted; the probe's is not."""
+    async with changed(deployment.traffic, cases=0.0, reads=0.0, uploads=0.0):
+        yield
+
 
 SIGNAL = Signal(
     group="traffic",
@@ -41,4 +53,5 @@ SIGNAL = Signal(
             width=12,
         ),
     ),
+    drills=(DrillFault("no request", ("SupportNoTraffic",), _nothing_is_sent, (Cause(2, '"other"} 0$'),)),),
 )

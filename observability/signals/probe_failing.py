@@ -1,9 +1,15 @@
 """SupportProbeFailing: the synthetic check fails."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, highest
 
+from observability.drill import Cause, Deployment, DrillFault, changed
 from observability.faults import PROBE, Fault, Gauge
 from observability.signal import Alert, Signal
+from observability.signals.events_consumer_stalled import consumer_may_not_read
+from observability.signals.uploads_refused import S3_STORE
 
 PROBE_FOR = "5m"  # five failed runs at the usual interval of a minute; a symptom, whose cause has fired by then
 DIRECT, INGRESS = 'via!="ingress"', 'via="ingress"'
@@ -18,6 +24,13 @@ def steps(via: str) -> str:
 
 
 PROBE_JOB = 'job=~".*probe.*"'  # the probe is a process of its own
+
+
+@asynccontextmanager
+async def _s3_is_slow(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.s3_proxy, delay=3.5):
+        yield
+
 
 SIGNAL = Signal(
     group="events",
@@ -79,4 +92,10 @@ SIGNAL = Signal(
             {PROBE: Gauge(1, 0), 'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)},
         ),
     },
+    drills=(
+        DrillFault(
+            "S3 slow", ("SupportProbeFailing",), _s3_is_slow, (Cause(5, r'"upload".*} [3-9]'),), scenario=S3_STORE
+        ),
+        DrillFault("probe fails", ("SupportProbeFailing",), consumer_may_not_read, (Cause(4, "} [1-9]"),)),
+    ),
 )

@@ -1,7 +1,13 @@
 """SupportProbeFlapping: the synthetic check fails again and again."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from observability.drill import EVALUATION, Cause, Deployment, DrillFault, repeatedly
 from observability.faults import PROBE, Fault, Flapping
 from observability.signal import Alert, Signal
+from observability.signals.events_consumer_stalled import consumer_may_not_read
 from observability.signals.probe_failing import GOOD
 
 PROBE_SHARE = 0.8  # share of good runs in PROBE_WINDOW; a run that fails by chance is one of fifteen
@@ -13,6 +19,19 @@ WORST_STEP = (
     f'(avg_over_time(support_probe_step_success{{via=~"%s|"}}[{PROBE_WINDOW}])) != 1)` $labels.via) }}}}'
     ", mostly at step {{ .Labels.step }}{{ end }}"
 )
+
+
+@asynccontextmanager
+async def _probe_fails_at_times(deployment: Deployment) -> AsyncIterator[None]:
+    """The consumer may not read for four minutes of six: a run that fails takes longer than the interval of runs."""
+
+    async def refuse_for_a_while() -> None:
+        async with consumer_may_not_read(deployment):
+            await asyncio.sleep(4 * EVALUATION)
+
+    async with repeatedly(refuse_for_a_while, 2 * EVALUATION):
+        yield
+
 
 SIGNAL = Signal(
     group="events",
@@ -41,4 +60,9 @@ SIGNAL = Signal(
     faults={
         "the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE: Flapping()}),
     },
+    drills=(
+        DrillFault(
+            "probe fails at times", ("SupportProbeFlapping",), _probe_fails_at_times, (Cause(1, r'"timeline".*} 0\.'),)
+        ),
+    ),
 )

@@ -1,9 +1,21 @@
 """SupportProbeMissing: the synthetic check does not run."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE, Fault, Gauge
 from observability.signal import Alert, Signal
 
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment
+
+
+@asynccontextmanager
+async def _probe_stops(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.probe.kill()
+    yield
+    await deployment.probe.start()
+
 
 SIGNAL = Signal(
     group="events",
@@ -24,4 +36,6 @@ SIGNAL = Signal(
     faults={
         "the probe is gone": Fault(("SupportProbeMissing",), {PROBE: Gauge(1, None)}),
     },
+    drills=(DrillFault("probe stopped", ("SupportProbeMissing",), _probe_stops, (Cause(2, " 0$"),)),),
+    exercises=(Exercise(("stop the probe", "dừng probe"), ("start the probe", "khởi động probe")),),
 )

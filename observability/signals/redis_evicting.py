@@ -1,9 +1,23 @@
 """SupportRedisEvicting: Redis may evict event streams."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio as redis
 from grafana.panel import JOB, Panel, Query, series
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import Fault, Gauge
 from observability.signal import CAUSE_FOR, Alert, Signal
+
+
+@asynccontextmanager
+async def _redis_may_evict(deployment: Deployment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        yield
+        await client.config_set("maxmemory-policy", "noeviction")
+
 
 SIGNAL = Signal(
     group="dependencies",
@@ -53,4 +67,11 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(DrillFault("Redis may evict", ("SupportRedisEvicting",), _redis_may_evict, (Cause(1, "allkeys-lru"),)),),
+    exercises=(
+        Exercise(
+            ("set `maxmemory-policy` of Redis to `allkeys-lru`", "đặt `maxmemory-policy` của Redis là `allkeys-lru`"),
+            ("set `noeviction`", "đặt `noeviction`"),
+        ),
+    ),
 )

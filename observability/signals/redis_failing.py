@@ -1,7 +1,12 @@
 """SupportRedisFailing: the Redis of events fails."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate, share
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.database_failing import FAILED, OPERATIONS
@@ -19,6 +24,13 @@ OF_REDIS = 'db_system_name="redis"'
 def _streams(where: str = "") -> str:
     selected = ",".join(filter(None, (SERVICE_JOB, OF_REDIS, 'db_operation_name=~"X.+"', where)))
     return f"sum(increase({OPERATIONS}{{{selected}}}[{SYMPTOM_WINDOW}]))"
+
+
+@asynccontextmanager
+async def _events_redis_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.events.kill()
+    yield
+    await asyncio.to_thread(deployment.events.start)
 
 
 SIGNAL = Signal(
@@ -67,4 +79,16 @@ SIGNAL = Signal(
             (), {stream_operations(): Counter(98, 98), stream_operations("_OTHER"): Counter(2, 2)}
         ),
     },
+    drills=(
+        DrillFault(
+            "relay stuck",
+            (
+                "SupportRedisFailing",
+                "SupportOutboxStalled",
+            ),
+            _events_redis_is_down,
+            (Cause(1, "refused"),),
+            scenario=Scenario(separate_events_redis=True),
+        ),
+    ),
 )

@@ -1,11 +1,49 @@
 """SupportReplicaDown: one replica does not respond."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, series
 
+from observability.drill import ROLE, Cause, Deployment, DrillFault, Exercise
 from observability.faults import UP, Fault, Gauge
 from observability.signal import SERVICE_JOB, Alert, Signal
 
 REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
+
+
+@asynccontextmanager
+async def _one_freezes(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.replicas[-1].freeze()
+    yield
+    deployment.replicas[-1].thaw()
+
+
+@asynccontextmanager
+async def _one_is_killed(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.replicas[-1].kill()
+    yield
+    await deployment.replicas[-1].start()
+
+
+async def __use_all(deployment: Deployment) -> None:
+    """Send requests to every replica, and scrape every one."""
+    await deployment.load_balancer.start(deployment.replicas)
+    await deployment.monitoring.scrape("support-service", deployment.targets)
+
+
+@asynccontextmanager
+async def _a_new_one_does_not_start(deployment: Deployment) -> AsyncIterator[None]:
+    """A rollout adds a replica whose role the database does not know, and which ends at its start."""
+    new = deployment.new_replica()
+    new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(ROLE, "nobody", 1)
+    new.spawn()
+    await __use_all(deployment)
+    yield
+    new.kill()
+    deployment.replicas.remove(new)
+    await __use_all(deployment)
+
 
 SIGNAL = Signal(
     group="replicas",
@@ -43,4 +81,21 @@ SIGNAL = Signal(
             {UP: Gauge(1, 0), 'up{job="support-service",instance="b"}': Gauge(1, 1)},
         ),
     },
+    drills=(
+        DrillFault("a replica frozen", ("SupportReplicaDown",), _one_freezes, (Cause(1, '"REPLICA".* 0$'),)),
+        DrillFault("a replica killed", ("SupportReplicaDown",), _one_is_killed, (Cause(1, '"REPLICA".* 0$'),)),
+        DrillFault(
+            "a new replica does not start",
+            ("SupportReplicaDown",),
+            _a_new_one_does_not_start,
+            (Cause(3, 'role "nobody" does not exist'),),
+            resolved_within=12,  # Prometheus takes 5 s to forget a target
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("freeze one of several replicas", "làm treo một trong các replica"),
+            ("continue its process", "cho process chạy tiếp"),
+        ),
+    ),
 )

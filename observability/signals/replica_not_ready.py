@@ -1,7 +1,11 @@
 """SupportReplicaNotReady: one replica runs and does not become ready."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, series, total
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario
 from observability.faults import Fault, Flapping, Gauge
 from observability.signal import SERVICE_JOB, Alert, Signal
 
@@ -13,6 +17,16 @@ UNAVAILABLE = (
 )
 ONE = 'job="support-service",instance="a"'
 READY, OTHER_READY = f"support_replica_ready{{{ONE}}}", 'support_replica_ready{job="support-service",instance="b"}'
+
+
+@asynccontextmanager
+async def _one_does_not_end(deployment: Deployment) -> AsyncIterator[None]:
+    """A rollout stops a replica, which reports that it is not ready and does not end."""
+    deployment.replicas[-1].process.terminate()
+    yield
+    deployment.replicas[-1].kill()
+    await deployment.replicas[-1].start()
+
 
 SIGNAL = Signal(
     group="replicas",
@@ -57,4 +71,13 @@ SIGNAL = Signal(
         "a replica never becomes ready": Fault(('SupportReplicaNotReady{instance="a"}',), {READY: Gauge(1, 0)}),
         "a replica is not ready at times": Fault((), {READY: Gauge(1, 1), OTHER_READY: Flapping()}),
     },
+    drills=(
+        DrillFault(
+            "a replica never ready",
+            ("SupportReplicaNotReady",),
+            _one_does_not_end,
+            (Cause(2, '"REPLICA".* 0$'),),
+            scenario=Scenario(manipulated=True),
+        ),
+    ),
 )

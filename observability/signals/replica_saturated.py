@@ -1,7 +1,13 @@
 """SupportReplicaSaturated: a replica is near its limit of memory, files or connections."""
 
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
 from grafana.panel import Panel, Query, series
 
+from observability.drill import Cause, Deployment, DrillFault
 from observability.faults import Fault, Gauge
 from observability.signal import SERVICE_JOB, SYMPTOM_FOR, Alert, Signal
 
@@ -28,6 +34,16 @@ def _used(used: str, limit: str, legend: str, where: str = "", state: str = "") 
 ONE = 'job="support-service",instance="a"'
 SATURATED = 'SupportReplicaSaturated{instance="a",resource="%s"}'
 ONE_POOL = f'{ONE},db_client_connection_pool_name="database"'
+
+
+@asynccontextmanager
+async def _one_runs_out_of_descriptors(deployment: Deployment) -> AsyncIterator[None]:
+    process = psutil.Process(deployment.replicas[-1].process.pid)
+    _, most = usual = process.rlimit(resource.RLIMIT_NOFILE)
+    process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 1, most))
+    yield
+    process.rlimit(resource.RLIMIT_NOFILE, usual)
+
 
 SIGNAL = Signal(
     group="replicas",
@@ -126,4 +142,12 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "a replica out of file descriptors",
+            ("SupportReplicaSaturated",),
+            _one_runs_out_of_descriptors,
+            (Cause(2, r'"REPLICA".* (0\.9|1)'),),
+        ),
+    ),
 )

@@ -1,7 +1,11 @@
 """SupportRequestsTurnedAway: limits refuse many requests."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario, changed
 from observability.faults import Counter, Fault, Values
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal, most
 
@@ -13,6 +17,12 @@ REFUSED_REQUESTS = f"sum(increase(support_request_turned_away_total[{SYMPTOM_WIN
 
 def _received(a_minute: float) -> dict[str, Values]:
     return {'support_request_received_total{synthetic="other"}': Counter(a_minute, a_minute)}
+
+
+@asynccontextmanager
+async def _clients_send_too_much(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, reads=100.0):
+        yield
 
 
 SIGNAL = Signal(
@@ -59,4 +69,13 @@ SIGNAL = Signal(
             (), _received(1000) | {'support_request_turned_away_total{reason="principal"}': Counter(1, 30)}
         ),
     },
+    drills=(
+        DrillFault(
+            "67 % of requests get 429",
+            ("SupportRequestsTurnedAway",),
+            _clients_send_too_much,
+            (Cause(1, '"address"'),),
+            scenario=Scenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "36/s"}),
+        ),
+    ),
 )

@@ -1,13 +1,30 @@
 """SupportRestartLoop: a replica restarts again and again."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, each_replica, series
 
+from observability.drill import EVALUATION, Cause, Deployment, DrillFault, Exercise, repeatedly
 from observability.faults import REPAIRED, Crashing, Fault
 from observability.signal import AT_ONCE, SERVICE_JOB, Alert, Signal, of
 
 RESTARTS = 3  # in RESTART_WINDOW; a deployment is one
 RESTART_WINDOW = "15m"  # a pod that crashes at once is restarted five times in it
 ONE = 'job="support-service",instance="a"'
+
+
+@asynccontextmanager
+async def _one_crashes_again_and_again(deployment: Deployment) -> AsyncIterator[None]:
+    crashing = deployment.replicas[-1]
+
+    async def crash() -> None:
+        crashing.kill()
+        await crashing.start()
+
+    async with repeatedly(crash, 1.5 * EVALUATION):  # long enough that an evaluation sees each start
+        yield
+
 
 SIGNAL = Signal(
     group="replicas",
@@ -43,4 +60,19 @@ SIGNAL = Signal(
             resolved_after=REPAIRED + of(RESTART_WINDOW) // 60 - 2 * RESTARTS,
         ),
     },
+    drills=(
+        DrillFault(
+            "a replica crashes again and again",
+            ("SupportRestartLoop",),
+            _one_crashes_again_and_again,
+            (Cause(1, '"REPLICA".* [3-9]$'),),
+            resolved_within=16,  # the window of the alert
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("kill one replica every three minutes", "cứ ba phút kill một replica"),
+            ("stop killing it", "ngừng kill nó"),
+        ),
+    ),
 )

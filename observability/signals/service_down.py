@@ -1,13 +1,40 @@
 """SupportServiceDown: no replica responds."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, total
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import PROBE, UP, Fault, Gauge
 from observability.signal import CAUSE_KEPT, Alert, Signal
 
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
 NO_REPLICA = '(count(up{job="support-service"} == 1) or vector(0)) == 0'
 PROBE_GOOD = "on () max(support_probe_success) == 1"  # the service answers the probe, but not Prometheus
+
+
+@asynccontextmanager
+async def _migration_is_missing(deployment: Deployment) -> AsyncIterator[None]:
+    """A release starts on the schema of the one before."""
+    (revision,) = (await deployment.database.run("SELECT version_num FROM alembic_version")).splitlines()
+    await deployment.database.run("UPDATE alembic_version SET version_num = '0001'")
+    for replica in deployment.replicas:
+        await replica.stop()
+        replica.spawn()
+    yield
+    await deployment.database.run(f"UPDATE alembic_version SET version_num = '{revision}'")
+    await asyncio.gather(*(replica.start() for replica in deployment.replicas))
+
+
+@asynccontextmanager
+async def _all_are_killed(deployment: Deployment) -> AsyncIterator[None]:
+    for replica in deployment.replicas:
+        replica.kill()
+    yield
+    await asyncio.gather(*(replica.start() for replica in deployment.replicas))
+
 
 SIGNAL = Signal(
     group="service",
@@ -52,4 +79,9 @@ SIGNAL = Signal(
             ("SupportServiceDown", "SupportProbeMissing"), {UP: Gauge(1, None), PROBE: Gauge(1, None)}
         ),
     },
+    drills=(
+        DrillFault("migration missing", ("SupportServiceDown",), _migration_is_missing, (Cause(2, "migrat"),)),
+        DrillFault("all replicas killed", ("SupportServiceDown",), _all_are_killed, (Cause(1, "^$"),)),
+    ),
+    exercises=(Exercise(("stop every replica", "dừng mọi replica"), ("start the replicas", "khởi động các replica")),),
 )

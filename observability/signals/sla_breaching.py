@@ -1,7 +1,12 @@
 """SupportSlaBreaching: many cases are answered or resolved too late."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 from grafana.panel import Panel, Query, highest, hourly
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, repeatedly
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
@@ -19,6 +24,15 @@ def _many_of_all(window: str) -> str:
     edge = 'le=~"1(.0)?"'  # 1 if ingested by OTLP, 1.0 if scraped
     in_time = f"sum(increase(support_sla_used_share_bucket{{{edge}}}[{window}]))"
     return f"{_breached(window)} / ({_breached(window)} + {in_time}) > {SLA_BREACH_SHARE:g}"
+
+
+@asynccontextmanager
+async def _answers_come_late(deployment: Deployment) -> AsyncIterator[None]:
+    """No agent answers in time; after the block the waiting cases count as answered."""
+    await deployment.traffic.promise_answers()
+    async with repeatedly(partial(deployment.traffic.open_case, read=False, tags=["promised"]), 0.25):
+        yield
+    await deployment.database.run("UPDATE case_clocks SET state = 'met' WHERE state = 'running'")
 
 
 SIGNAL = Signal(
@@ -81,4 +95,16 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault("answers come late", ("SupportSlaBreaching",), _answers_come_late, (Cause(1, '"firstResponse"'),)),
+    ),
+    exercises=(
+        Exercise(
+            (
+                "make a service level policy with the target `PT1M` for a tag, and open 20 cases with it",
+                "tạo chính sách mức dịch vụ với mục tiêu `PT1M` cho một tag, rồi mở 20 case với tag đó",
+            ),
+            ("delete the policy, and close the cases", "xoá chính sách, đóng các case"),
+        ),
+    ),
 )

@@ -1,11 +1,26 @@
 """SupportSlaClockStalled: breaches of service levels are not reported."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, highest
 
+from observability.drill import Cause, Deployment, DrillFault
 from observability.faults import Fault, Gauge
 from observability.signal import EVENTS_FOR, Alert, Signal, seconds
 
 SLA_UNREPORTED_AGE = 120  # s; a breach is reported within 5 s, and after a failover within 10 s
+
+
+@asynccontextmanager
+async def _breaches_are_not_reported(deployment: Deployment) -> AsyncIterator[None]:
+    """The state of a clock can't be set to breached, as after a restore with other permissions."""
+    refuse = "IF new.state = 'breached' THEN RAISE EXCEPTION 'a drill'; END IF"
+    async with deployment.database.trigger("BEFORE UPDATE ON case_clocks", refuse):
+        await deployment.traffic.promise_answers()
+        await deployment.traffic.open_case(tags=["promised"])
+        yield
+
 
 SIGNAL = Signal(
     group="service-levels",
@@ -39,4 +54,12 @@ SIGNAL = Signal(
             ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": Gauge(0, 60, 60)}
         ),
     },
+    drills=(
+        DrillFault(
+            "breaches not reported",
+            ("SupportSlaClockStalled",),
+            _breaches_are_not_reported,
+            (Cause(2, "Reporting breaches of service levels failed"),),
+        ),
+    ),
 )

@@ -1,9 +1,13 @@
 """SupportStreamLagHigh: open streams show changes late."""
 
+from functools import partial
+
 from grafana.panel import Panel, Query, highest, quantile, rate, total
 
+from observability.drill import Cause, DrillFault
 from observability.faults import Counter, Fault, Gauge
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, seconds
+from observability.signals.events_consumer_stalled import command_is_refused
 
 STREAM_LAG_P95 = 2.0  # s; twenty times the usual, and agents answer what is outdated by then
 STREAM_INTERRUPTED = 300  # s; other alerts tell sooner that Redis is away, and a failover takes less
@@ -11,6 +15,12 @@ STREAM_INTERRUPTED = 300  # s; other alerts tell sooner that Redis is away, and 
 
 def _sent(edge: str) -> str:
     return f'support_stream_lag_seconds_bucket{{instance="a",le="{edge}"}}'
+
+
+streams_are_not_fed = partial(command_is_refused, "xread")  # it follows the published events
+
+
+_streams_are_not_fed = partial(command_is_refused, "xread")  # it follows the published events
 
 
 SIGNAL = Signal(
@@ -73,4 +83,5 @@ SIGNAL = Signal(
             ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": Gauge(0, 60, 60)}
         ),
     },
+    drills=(DrillFault("streams not fed", ("SupportStreamLagHigh",), _streams_are_not_fed, (Cause(3, "NOPERM"),)),),
 )

@@ -1,7 +1,11 @@
 """SupportTicketTrafficAnomaly: far more or far fewer new cases than usual."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import HOUR, JOB, Panel, Query
 
+from observability.drill import Cause, Deployment, DrillFault, changed
 from observability.signal import CAUSE_FOR, Alert, Record, Signal, of, seconds
 
 TRAFFIC_SPIKE = 4  # multiple of the second highest of the seven days; sales and Mondays stay below three
@@ -39,6 +43,19 @@ REAL = 'channel!="synthetic"'
 SILENCE_FLOOR = TRAFFIC_SILENCE_FLOOR * HOUR / of(SILENCE_WINDOW)
 # The alert's floors, converted from cases in its windows to cases an hour.
 SPIKE_FLOOR = TRAFFIC_SPIKE_FLOOR * HOUR / of(SPIKE_WINDOW)
+
+
+@asynccontextmanager
+async def _case_volume_is_high(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, unread_cases=45.0):
+        yield
+
+
+@asynccontextmanager
+async def _no_cases_are_opened(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.traffic, cases=0.0):
+        yield
+
 
 SIGNAL = Signal(
     group="traffic",
@@ -87,6 +104,14 @@ SIGNAL = Signal(
             ),
             unit="suffix: /h",
             width=12,
+        ),
+    ),
+    drills=(
+        DrillFault(
+            "many new cases", ("SupportTicketTrafficAnomaly[spike]",), _case_volume_is_high, (Cause(1, "email"),)
+        ),
+        DrillFault(
+            "no new cases", ("SupportTicketTrafficAnomaly[silence]",), _no_cases_are_opened, (Cause(1, "} 0$"),)
         ),
     ),
 )

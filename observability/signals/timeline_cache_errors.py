@@ -1,7 +1,13 @@
 """SupportTimelineCacheErrors: Redis fails, timelines are read without their cache."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, series
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise
 from observability.faults import STEADY, Counter, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal
 
@@ -38,6 +44,39 @@ def cache_event(name: str) -> str:
 def stream_operations(error: str = "") -> str:
     labels = f'job="support-service",db_system_name="redis",db_operation_name="XADD",error_type="{error}"'
     return f"db_client_operation_duration_seconds_count{{{labels}}}"
+
+
+@asynccontextmanager
+async def _redis_is_killed(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.redis.kill()
+    yield
+    await asyncio.to_thread(deployment.redis.start)
+
+
+@asynccontextmanager
+async def _redis_freezes(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.redis.freeze()
+    yield
+    deployment.redis.thaw()
+
+
+@asynccontextmanager
+async def _redis_is_full(deployment: Deployment) -> AsyncIterator[None]:
+    """Its memory is used up, and it evicts nothing."""
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("maxmemory", 1)
+        yield
+        await client.config_set("maxmemory", 0)
+
+
+@asynccontextmanager
+async def _redis_is_read_only(deployment: Deployment) -> AsyncIterator[None]:
+    """It has become a replica, as after a failover that the service does not follow."""
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+        await client.replicaof("127.0.0.1", "9")
+        yield
+        await client.replicaof("NO", "ONE")
 
 
 SIGNAL = Signal(
@@ -106,4 +145,43 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "Redis killed",
+            (
+                "SupportTimelineCacheErrors",
+                "SupportOutboxStalled",
+            ),
+            _redis_is_killed,
+            (Cause(1, "refused"),),
+        ),
+        DrillFault(
+            "Redis frozen",
+            (
+                "SupportTimelineCacheErrors",
+                "SupportOutboxStalled",
+            ),
+            _redis_freezes,
+            (Cause(4, "Redis is unavailable"),),
+        ),
+        DrillFault(
+            "Redis full",
+            (
+                "SupportTimelineCacheErrors",
+                "SupportOutboxStalled",
+            ),
+            _redis_is_full,
+            (Cause(3, r'"server": "events"} [1-9]'),),
+        ),
+        DrillFault(
+            "Redis read-only",
+            (
+                "SupportTimelineCacheErrors",
+                "SupportOutboxStalled",
+            ),
+            _redis_is_read_only,
+            (Cause(2, "role:slave"),),
+        ),
+    ),
+    exercises=(Exercise(("stop Redis", "dừng Redis"), ("start Redis", "khởi động Redis")),),
 )

@@ -1,7 +1,12 @@
 """SupportTimelineCacheMissSurge: the cache misses more reads than usual."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio as redis
 from grafana.panel import Panel, Query, rate, share
 
+from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.faults import Counter, Fault
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.timeline_cache_errors import CACHE_EVENTS, READS, cache_event, cache_events
@@ -16,6 +21,13 @@ USUAL_MISSES = (
     f" / sum_over_time(support:timeline_cache_reads:increase[{MISS_BEFORE}])"
 )
 READ_RATE = rate(CACHE_EVENTS, where='event=~"hit|miss"', window=SYMPTOM_WINDOW)
+
+
+@asynccontextmanager
+async def _cache_is_emptied(deployment: Deployment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(deployment.redis.url) as client, repeatedly(client.flushdb, 0.02):
+        yield
+
 
 SIGNAL = Signal(
     group="timeline",
@@ -77,4 +89,9 @@ SIGNAL = Signal(
             {cache_event("hit"): Counter(50, 5, night=0), cache_event("miss"): Counter(10, 55, night=2)},
         ),
     },
+    drills=(
+        DrillFault(
+            "cache emptied", ("SupportTimelineCacheMissSurge",), _cache_is_emptied, (Cause(2, r'"miss"} [1-9]'),)
+        ),
+    ),
 )

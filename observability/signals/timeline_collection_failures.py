@@ -1,7 +1,12 @@
 """SupportTimelineCollectionFailures: timeline collection fails at one stage."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, repeatedly
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.timeline_cache_errors import READS, cache_event
@@ -16,6 +21,27 @@ FAILED_STAGES = (
 
 def _failures(stage: str) -> str:
     return f'support_timeline_collection_failures_total{{stage="{stage}"}}'
+
+
+@asynccontextmanager
+async def _cache_is_corrupt(deployment: Deployment) -> AsyncIterator[None]:
+    async with redis.Redis.from_url(deployment.redis.url) as client:
+
+        async def corrupt() -> None:
+            async for key in client.scan_iter("support:timeline:*", count=1000):
+                if not key.endswith(b"claim"):
+                    await client.set(key, b"not a timeline", xx=True, keepttl=True)
+
+        async with repeatedly(corrupt, 0.02):
+            yield
+        await client.flushdb()
+
+
+@asynccontextmanager
+async def _payment_answers_are_invalid(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.payments.answer_with_document({"nonsense": True})
+    yield
+    deployment.payments.heal()
 
 
 SIGNAL = Signal(
@@ -57,4 +83,22 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "cache corrupt",
+            ("SupportTimelineCollectionFailures[cache_decode]",),
+            _cache_is_corrupt,
+            (Cause(4, "can't be read, and is removed"),),
+        ),
+        DrillFault(
+            "payment answers are invalid",
+            (
+                "SupportTimelineCollectionFailures[aggregate]",
+                "SupportProbeFailing",
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _payment_answers_are_invalid,
+            (Cause(3, "payment.*off the contract"),),
+        ),
+    ),
 )

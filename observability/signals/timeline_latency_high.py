@@ -1,7 +1,11 @@
 """SupportTimelineLatencyHigh: timelines are slow."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, quantile
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario
 from observability.faults import STEADY, Counter, Fault
 from observability.signal import SLOW_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 
@@ -11,6 +15,14 @@ LATENCY_READS = 10  # reads per window; with fewer, one slow read would be the 9
 
 def _collected(edge: str) -> str:
     return f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}'
+
+
+@asynccontextmanager
+async def _order_takes_over_two_seconds(deployment: Deployment) -> AsyncIterator[None]:
+    release = deployment.orders.delay(2.2)
+    yield
+    release.set()
+    deployment.orders.heal()
 
 
 SIGNAL = Signal(
@@ -82,4 +94,16 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "order takes 2.2 s",  # within the default timeouts
+            ("SupportTimelineLatencyHigh",),
+            _order_takes_over_two_seconds,
+            (Cause(1, r'"order"} 2\.'),),
+            scenario=Scenario(
+                probe=("--event-threshold=5s",),  # the default of the command, which drills shorten
+                load={"cases": 8.0, "reads": 75.0},  # enough late reads for a percentile, too few to burn a budget
+            ),
+        ),
+    ),
 )

@@ -1,9 +1,15 @@
 """SupportTimelineSourceDown: order, payment or fulfillment fails."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
 from grafana.panel import Panel, Query, rate, total
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario
 from observability.faults import Counter, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Record, Signal
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
 SOURCE_DOWN_SHARE = 0.5  # share of calls; the breaker opens at the same share
 SOURCE_WINDOW = "2m"  # shorter than WINDOW, because the breaker's open state of up to 30 s and CAUSE_KEPT add to it
@@ -15,6 +21,37 @@ FAILED_CALLS = 'outcome=~"timeout|error|open"'
 
 def _calls(service: str, outcome: str) -> str:
     return f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}'
+
+
+@asynccontextmanager
+async def _order_hangs(deployment: Deployment) -> AsyncIterator[None]:
+    release = deployment.orders.hang()
+    yield
+    release.set()
+    deployment.orders.heal()
+
+
+@asynccontextmanager
+async def _payment_fails(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.payments.fail_with(500)
+    yield
+    deployment.payments.heal()
+
+
+@asynccontextmanager
+async def _sources_are_down(deployment: Deployment) -> AsyncIterator[None]:
+    for source in deployment.sources.values():
+        source.drop()
+    yield
+    for source in deployment.sources.values():
+        source.heal()
+
+
+@asynccontextmanager
+async def _certificate_of_order_expires(deployment: Deployment) -> AsyncIterator[None]:
+    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=-1)))
+    yield
+    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=90)))
 
 
 SIGNAL = Signal(
@@ -90,4 +127,51 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "order hangs",
+            (
+                "SupportTimelineSourceDown[order]",
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _order_hangs,
+            (Cause(1, r'"order"} [\d.]+'),),
+        ),
+        DrillFault(
+            "payment answers 500",
+            (
+                "SupportTimelineSourceDown[payment]",
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _payment_fails,
+            (Cause(4, "payment.*with status 500"),),
+        ),
+        DrillFault(
+            "all sources down",
+            (
+                *(f"SupportTimelineSourceDown[{service}]" for service in UPSTREAM_SERVICES),
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _sources_are_down,
+            (Cause(4, "broke off|can't be reached"),),
+        ),
+        DrillFault(
+            "certificate of order expired",
+            (
+                "SupportTimelineSourceDown[order]",
+                "SupportCertificateExpiring",
+                "SupportTimelineErrorBudgetBurnFast",
+            ),
+            _certificate_of_order_expires,
+            (Cause(3, "certificate has expired", typed="order"),),
+            scenario=Scenario(certificate=timedelta(days=90)),
+        ),
+    ),
+    exercises=(
+        Exercise(
+            ("make payment return 500", "cho payment trả 500"),
+            ("make it respond normally", "cho nó trả lời bình thường"),
+        ),
+        Exercise(("make order hang", "cho order treo"), ("make it respond normally", "cho nó trả lời bình thường")),
+    ),
 )

@@ -1,7 +1,12 @@
 """SupportUploadsRefused: files are refused by the disk or S3."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
 from grafana.panel import Panel, Query, hourly
 
+from observability.drill import Cause, Deployment, DrillFault, Scenario, changed
 from observability.faults import REPAIRED, Counter, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
@@ -10,6 +15,40 @@ UPLOADS_REFUSED = 5  # such uploads per window; one lost connection to S3 is not
 UPLOADS_REFUSED_KEPT = "5m"  # the probe, which uploads a file, is flapping for PROBE_RECENT after its last bad run
 REFUSED = f'sum(increase(support_attachment_rejected_total{{reason=~"storage_full|storage_unavailable"}}[{WINDOW}]))'
 STORED = f"sum(increase(support_attachment_stored_total[{WINDOW}]))"
+
+
+S3_STORE = Scenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
+
+
+@asynccontextmanager
+async def _one_lacks_its_volume(deployment: Deployment) -> AsyncIterator[None]:
+    """Files of one replica can't be written; the alert counts failures, so many come."""
+    deployment.volume.unlink()
+    deployment.volume.write_text("no folder")
+    async with changed(deployment.traffic, uploads=10.0):
+        yield
+    deployment.volume.unlink()
+    deployment.volume.symlink_to(deployment.files)
+
+
+@asynccontextmanager
+async def _s3_refuses_credentials(deployment: Deployment) -> AsyncIterator[None]:
+    """The credentials of the service have expired."""
+    expired = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+    answer = lambda _: web.Response(status=400, text=expired, content_type="application/xml")  # noqa: E731
+    async with changed(deployment.s3_proxy, answer=answer):
+        yield
+
+
+@asynccontextmanager
+async def _uploads_fail(deployment: Deployment) -> AsyncIterator[None]:
+    away = deployment.files.with_name("attachments-away")
+    deployment.files.rename(away)
+    deployment.files.write_text("no folder")
+    yield
+    deployment.files.unlink()
+    away.rename(deployment.files)
+
 
 SIGNAL = Signal(
     group="attachments",
@@ -70,4 +109,35 @@ SIGNAL = Signal(
             },
         ),
     },
+    drills=(
+        DrillFault(
+            "a replica without its volume",
+            (
+                "SupportUploadsRefused",
+                "SupportApiErrorBudgetBurnFast",
+            ),
+            _one_lacks_its_volume,
+            (Cause(1, '"REPLICA".*storage_unavailable'),),
+            scenario=Scenario(manipulated=True),
+            resolved_within=8,  # the alert is kept for longer than others
+        ),
+        DrillFault(
+            "S3 credentials expired",
+            ("SupportUploadsRefused",),
+            _s3_refuses_credentials,
+            (Cause(3, "ExpiredToken"),),
+            scenario=S3_STORE,
+            resolved_within=8,  # the alert is kept for longer than others
+        ),
+        DrillFault(
+            "5 % of requests fail",
+            (
+                "SupportUploadsRefused",
+                "SupportApiErrorBudgetBurnFast",
+            ),
+            _uploads_fail,
+            (Cause(4, "-rw"),),
+            resolved_within=8,  # the alert is kept for longer than others
+        ),
+    ),
 )

@@ -1,7 +1,11 @@
 """SupportWebhooksFailing: a webhook receives no events."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from grafana.panel import Panel, Query, rate
 
+from observability.drill import Cause, Deployment, DrillFault, Exercise, changed
 from observability.faults import Counter, Fault
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal
 
@@ -12,6 +16,12 @@ DELIVERIES = "support_webhook_deliveries_total"
 
 def _deliveries(endpoint: str, outcome: str) -> str:
     return f'support_webhook_deliveries_total{{endpoint="{endpoint}",outcome="{outcome}"}}'
+
+
+@asynccontextmanager
+async def _webhook_is_down(deployment: Deployment) -> AsyncIterator[None]:
+    async with changed(deployment.receiver, webhook_status=500):
+        yield
 
 
 SIGNAL = Signal(
@@ -60,4 +70,8 @@ SIGNAL = Signal(
             (), {_deliveries("crm", "delivered"): Counter(10, 10), _deliveries("crm", "retried"): Counter(0, 2)}
         ),
     },
+    drills=(DrillFault("webhook down", ("SupportWebhooksFailing",), _webhook_is_down, (Cause(2, "500"),)),),
+    exercises=(
+        Exercise(("stop the receiver of a webhook", "dừng bên nhận một webhook"), ("start it", "khởi động nó")),
+    ),
 )

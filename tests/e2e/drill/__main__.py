@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from statistics import median
 
-from tests.e2e.drill import TIME
-from tests.e2e.drill.deployment import Scenario
-from tests.e2e.drill.fault import Fault
+from observability.drill import TIME, DrillFault, Scenario
+
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome, run_faults
 
@@ -35,11 +34,11 @@ def main() -> int:
     return asyncio.run(_run(faults, arguments.jobs))
 
 
-async def _run(faults: list[Fault], jobs: int) -> int:
+async def _run(faults: list[DrillFault], jobs: int) -> int:
     outcomes: list[Outcome] = []
     slots = asyncio.Semaphore(jobs)
 
-    async def run_in_slot(some: Sequence[Fault]) -> None:
+    async def run_in_slot(some: Sequence[DrillFault]) -> None:
         async with slots, aclosing(run_faults(some)) as results:
             async for outcome in results:
                 outcomes.append(outcome)
@@ -75,7 +74,7 @@ async def _run(faults: list[Fault], jobs: int) -> int:
     return int(good != len(outcomes))
 
 
-def in_deployments(faults: list[Fault]) -> list[list[Fault]]:
+def in_deployments(faults: list[DrillFault]) -> list[list[DrillFault]]:
     """Return the faults that share a deployment: those of one scenario, at most IN_ONE_DEPLOYMENT of them."""
     scenarios: list[Scenario] = []
     for fault in faults:

@@ -12,11 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import asyncpg
+from observability.drill import ROLE
 
 from tests.support.process import environment
 from tests.support.servers import PostgresServer
 
-NAME = ROLE = "support"
+NAME = ROLE
 
 
 class Database:

@@ -13,11 +13,10 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
-from tests.e2e.drill import EVALUATION
+from observability.drill import EVALUATION, Scenario
+
 from tests.e2e.drill.database import Database
 from tests.e2e.drill.load_balancer import LoadBalancer
 from tests.e2e.drill.monitoring import Monitoring
@@ -36,20 +35,6 @@ BUCKET = "case-files"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"drill" * 6).decode()
 FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)  # `make services` installs it
 EVENTS_DATABASE = "1"  # of Redis: another one than that of the cache, which may be flushed
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """How the deployment of a fault differs from the usual one."""
-
-    settings: dict[str, str] = field(default_factory=dict)  # of the replicas
-    load: dict[str, float] = field(default_factory=dict)  # rates of `Traffic` that differ
-    probe: tuple[str, ...] = ()  # arguments
-    separate_events_redis: bool = False
-    jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
-    certificate: timedelta | None = None  # how long that of order is valid, which then serves https
-    manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
-    disk: int | None = None  # bytes, if files lie on a separate disk
 
 
 class Deployment:

@@ -36,7 +36,6 @@ backend replicas
     option httpchk GET /readyz
     {servers}
 """
-NOTHING_IS_SERVED = "http-request return status 404"
 
 
 class LoadBalancer:

@@ -15,12 +15,13 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 from observability import rules
+from observability.drill import EVALUATION, SIZE, TIME
 
-from tests.e2e.drill import EVALUATION, SCRAPE, SIZE, TIME
 from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
 from tests.support.servers import find_binary, free_port
 
+SCRAPE = f"{30_000 // TIME}ms"  # twice the configured interval, since the drill itself loads the machine
 OBSERVABILITY = Path(rules.__file__).parent
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")

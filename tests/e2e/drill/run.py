@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.drill import EVALUATION
-from tests.e2e.drill.deployment import SETTLE, Deployment, Scenario
-from tests.e2e.drill.fault import Fault
+from observability.drill import EVALUATION, DrillFault, Scenario
+
+from tests.e2e.drill.deployment import SETTLE, Deployment
+from tests.e2e.drill.runbook_checks import wrong_outputs
 from tests.support.calls import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +25,7 @@ CHANNEL = "#data-ops"
 class Outcome:
     """The result of a fault."""
 
-    fault: Fault
+    fault: DrillFault
     alerts: dict[str, float] = field(default_factory=dict)  # seconds until Slack got it, by alert
     missing: set[str] = field(default_factory=set)
     unexpected: set[str] = field(default_factory=set)
@@ -41,7 +42,7 @@ class Outcome:
         return not (self.missing or self.unexpected or self.errors) and (resolved or not self.fault.alerts)
 
 
-async def run_faults(faults: Sequence[Fault]) -> AsyncIterator[Outcome]:
+async def run_faults(faults: Sequence[DrillFault]) -> AsyncIterator[Outcome]:
     """Run faults of one scenario one after another, in one deployment for as long as it recovers from them."""
     remaining = deque(faults)
     while remaining:
@@ -64,7 +65,7 @@ async def _deployed(scenario: Scenario) -> AsyncIterator[Deployment]:
             yield deployment
 
 
-async def _run_fault(deployment: Deployment, fault: Fault, following: Fault | None) -> Outcome:
+async def _run_fault(deployment: Deployment, fault: DrillFault, following: DrillFault | None) -> Outcome:
     outcome = Outcome(fault)
     loop = asyncio.get_running_loop()
     if fault.before is None:
@@ -80,7 +81,7 @@ async def _run_fault(deployment: Deployment, fault: Fault, following: Fault | No
                 return {name.partition("[")[0] for name in wanted} <= _sent_alerts(deployment) and wanted <= seen
 
             await _wait_until(all_sent, SENT_WITHIN)
-            outcome.unknown_causes = [wrong for cause in fault.causes if (wrong := await cause.found(deployment))]
+            outcome.unknown_causes = await wrong_outputs(deployment, fault)
             await asyncio.sleep(max(0.0, LINGER - (loop.time() - started)))
         else:
             await asyncio.sleep(HEALTHY_FOR)

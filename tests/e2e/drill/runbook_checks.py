@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from observability.drill import Cause, DrillFault
+from observability.signal import runbook_of
 
 from tests.e2e.drill.deployment import Deployment
 
@@ -16,28 +18,28 @@ SHELL = re.compile(r"^\*\*A process on this machine\*\*.*?```sh\n(.*?)```", re.M
 LONGEST = 60.0  # seconds, on a busy machine
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """A check of a page by its number, and what it prints if the fault is the cause."""
-
-    check: int
-    text: str  # regular expression; REPLICA is the instance that a fault affects
-    page: str = ""
-    typed: str = ""  # what a person types at the prompt of the check
-
-    async def found(self, deployment: Deployment) -> str:
-        """Run the check; return an empty text if it names the cause, otherwise what it printed instead."""
-        printed = await _run_check(deployment, self)
-        text = self.text.replace("REPLICA", re.escape(deployment.replicas[-1].admin_target))
-        if re.search(text, printed, re.MULTILINE):
-            return ""
-        return f"check {self.check} of {self.page} does not print {text!r}, but: {printed[:700]} … {printed[-300:]}"
+async def wrong_outputs(deployment: Deployment, fault: DrillFault) -> list[str]:
+    """Run the checks that tell the causes of a fault; return what each printed that does not name its cause."""
+    found = []
+    for cause in fault.causes:
+        printed = await _run_check(deployment, cause, page_of(cause, fault))
+        text = cause.text.replace("REPLICA", re.escape(deployment.replicas[-1].admin_target))
+        if not re.search(text, printed, re.MULTILINE):
+            page = page_of(cause, fault)
+            printed = f"{printed[:700]} … {printed[-300:]}"
+            found.append(f"check {cause.check} of {page} does not print {text!r}, but: {printed}")
+    return found
 
 
-async def _run_check(deployment: Deployment, cause: Cause) -> str:
+def page_of(cause: Cause, fault: DrillFault) -> str:
+    """Return the runbook that has the check of a cause."""
+    return cause.page or runbook_of(fault.alerts[0].partition("[")[0])
+
+
+async def _run_check(deployment: Deployment, cause: Cause, page: str) -> str:
     """Run the queries and commands of a check; return what they print."""
     printed = []
-    for language, content in BLOCK.findall(_check(cause.page, cause.check)):
+    for language, content in BLOCK.findall(_check(page, cause.check)):
         if language == "promql":
             printed.append(await deployment.monitoring.query(" ".join(content.split())))
         else:

@@ -6,6 +6,8 @@ No interval is shorter than a quarter of a second, and the relay's lease lasts a
 import os
 from functools import partial
 
+from observability.drill import TIME
+
 from support_service import cli, server
 from support_service.app import build
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
@@ -31,7 +33,6 @@ from support_service.service import ApiTimings, Timings
 from support_service.timeline.cache import RedisCacheTimings
 from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.source_health import BreakerTimings
-from tests.e2e.drill import TIME
 
 MINIMUM = 0.25  # seconds
 

@@ -4,19 +4,41 @@ It depends on seconds of real time, so `make test` runs it in a process of its o
 tests and at a slower pace than `make drill`.
 """
 
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
+from observability.drill import DrillFault
 from observability.signals import ALERTS
 
-from tests.e2e.drill.fault import together
+from tests.e2e.drill.deployment import Deployment
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import run_faults
+from tests.e2e.drill.runbook_checks import page_of
 from tests.support.servers import MissingServer, find_binary
 
 # A dependency that all replicas lack, whose symptoms are inhibited; a state; and a metric that ends.
 TOGETHER = ("PostgreSQL down", "Redis may evict", "probe stopped")
-SHORT_FORM = together(*(fault for fault in FAULTS if fault.name in TOGETHER))
+
+
+def together(*faults: DrillFault) -> DrillFault:
+    """Return faults of one scenario, which raise alerts and have causes of their own, as one fault."""
+
+    @asynccontextmanager
+    async def inject(deployment: Deployment) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for fault in faults:
+                await stack.enter_async_context(fault.inject(deployment))
+            yield
+
+    return DrillFault(
+        ", ".join(fault.name for fault in faults),
+        tuple(alert for fault in faults for alert in fault.alerts),
+        inject,
+        tuple(replace(cause, page=page_of(cause, fault)) for fault in faults for cause in fault.causes),
+        resolved_within=max(fault.resolved_within for fault in faults) + len(faults),  # they are repaired in turn
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +53,7 @@ def _required_programs(processes):
 async def test_faults_raise_exactly_their_alerts_with_runbooks():
     """The alerts reach #data-ops, a check of each runbook tells the cause, and they are resolved in time."""
     runbooks = {alert.name: alert.runbook for alert in ALERTS}
-    async with aclosing(run_faults([SHORT_FORM])) as outcomes:
+    async with aclosing(run_faults([together(*(fault for fault in FAULTS if fault.name in TOGETHER))])) as outcomes:
         async for outcome in outcomes:
             assert outcome.good, (outcome.missing, outcome.unexpected, outcome.errors, outcome.resolved_after)
             assert outcome.unknown_causes == []

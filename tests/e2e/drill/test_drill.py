@@ -5,6 +5,7 @@ from observability.signals import ALERTS
 from tests.e2e.drill.__main__ import in_deployments, table_row
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import ROOT, Outcome
+from tests.e2e.drill.runbook_checks import page_of
 
 
 def test_drill_covers_every_alert():
@@ -20,7 +21,7 @@ def test_every_fault_has_a_check_that_tells_its_cause():
     for fault in FAULTS:
         raised = {pages[name.partition("[")[0]] for name in fault.alerts}
         assert bool(fault.causes) == bool(fault.alerts), fault.name
-        assert {cause.page for cause in fault.causes} <= raised, fault.name
+        assert {page_of(cause, fault) for cause in fault.causes} <= raised, fault.name
 
 
 def test_a_deployment_has_faults_of_one_scenario():

@@ -1,0 +1,97 @@
+"""Faults of the drill: how each is injected into a whole deployment and repaired, and which check tells its cause.
+
+Signals declare them, and tests/e2e/drill/ runs them. Every wait of rules and routes is divided by TIME and every size
+by SIZE, so that an hour of on-call takes a minute. Set `DRILL_TIME=30` on a busy machine, which needs more time.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+TIME = int(os.environ.get("DRILL_TIME", "60"))  # noqa: TID251 - no setting of the service
+SIZE = 1024
+EVALUATION = 60 / TIME  # seconds
+ROLE = "support"  # on PostgreSQL; not a superuser, and the owner of a database of its name
+
+Deployment: TypeAlias = Any
+"""`Deployment` of tests/e2e/drill/deployment.py, which nothing but the drill imports."""
+Injection = Callable[[Deployment], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How the deployment of a fault differs from the usual one."""
+
+    settings: dict[str, str] = field(default_factory=dict)  # of the replicas
+    load: dict[str, float] = field(default_factory=dict)  # rates of `Traffic` that differ
+    probe: tuple[str, ...] = ()  # arguments
+    separate_events_redis: bool = False
+    jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
+    certificate: timedelta | None = None  # how long that of order is valid, which then serves https
+    manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
+    disk: int | None = None  # bytes, if files lie on a separate disk
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A check of a page by its number, and what it prints if the fault is the cause."""
+
+    check: int
+    text: str  # regular expression; REPLICA is the instance that a fault affects
+    page: str = ""  # by default that of the fault's first alert
+    typed: str = ""  # what a person types at the prompt of the check
+
+
+@dataclass(frozen=True, slots=True)
+class DrillFault:
+    """A fault; `inject` holds it for the length of a block, and repairs it."""
+
+    name: str
+    alerts: Sequence[str]  # exactly those that it raises, such as `SupportTimelineSourceDown[order]`
+    inject: Injection
+    causes: Sequence[Cause] = ()  # none for a control, which must raise nothing
+    before: Callable[[Deployment], Awaitable[None]] | None = None  # runs before monitoring starts
+    scenario: Scenario = field(default_factory=Scenario)
+    resolved_within: int = 6  # evaluations after the repair
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """What people break and repair by hand in a drill, in English and Vietnamese, for the alert of this name."""
+
+    breaks: tuple[str, str]
+    repair: tuple[str, str]
+    alert: str = ""  # by default the first one of the signal
+
+
+@asynccontextmanager
+async def repeatedly(operation: Callable[[], Awaitable[object]], interval: float) -> AsyncIterator[None]:
+    """Repeat an operation for the length of a block; let the last repetition finish."""
+    done = asyncio.Event()
+
+    async def repeat() -> None:
+        while not done.is_set():
+            await operation()
+            await asyncio.sleep(interval)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        done.set()
+        await task
+
+
+@asynccontextmanager
+async def changed(part: object, **values: object) -> AsyncIterator[None]:
+    """Change attributes for the length of a block."""
+    usual = {name: getattr(part, name) for name in values}
+    for name, value in values.items():
+        setattr(part, name, value)
+    yield
+    for name, value in usual.items():
+        setattr(part, name, value)
