@@ -1,15 +1,13 @@
 """The `support-service offload`, `sweep`, `scrub` and `retention` commands, which work on the files of cases."""
 
 import argparse
-import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.commands import grammar
 from support_service.commands.output import Progress, print_summary, show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run
+from support_service.commands.runtime import cli_principal, open_maintenance, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import SupportError
 from support_service.core.units import format_bytes
@@ -31,7 +29,7 @@ MAX_AWAITED_GRACE = timedelta(seconds=30)
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `offload`, `sweep`, `scrub` and `retention` to the commands."""
     what = "move files from the local disk to S3; each copy is read back and compared first"
-    command = commands.add("offload", what, offload)
+    command = commands.add("offload", what, with_settings(offload, migrated=True))
     command.add_argument(
         "--older-than",
         type=grammar.duration,
@@ -47,11 +45,11 @@ def add_to(commands: grammar.Subcommands) -> None:
 
     what = "compare rows, files and the ledger"
     repairs = f"{what}, and make safe repairs; exit status 1 if a file is missing or damaged"
-    command = commands.add("sweep", what, sweep, description=repairs)
+    command = commands.add("sweep", what, with_settings(sweep, migrated=True), description=repairs)
     command.add_argument("--dry-run", action="store_true", help="repair nothing, only print the differences")
 
     what = "hash stored files again and compare with their recorded SHA-256; exit status 1 if a file differs"
-    command = commands.add("scrub", what, scrub)
+    command = commands.add("scrub", what, with_settings(scrub, migrated=True))
     command.add_argument(
         "--sample",
         type=grammar.share,
@@ -61,7 +59,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     )
 
     what = "delete the files of cases that were closed or resolved long ago; each deletion is recorded in the database"
-    command = commands.add("retention", what, retention)
+    command = commands.add("retention", what, with_settings(retention, migrated=True))
     command.add_argument(
         "--older-than",
         type=grammar.duration,
@@ -79,12 +77,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     command.add_argument("--dry-run", action="store_true", help="delete nothing, only list the files")
 
 
-def offload(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Move files from the local disk to S3, or back."""
-    sys.exit(run(_offload(load_migrated_settings(environ), arguments)))
-
-
-async def _offload(settings: "Settings", arguments: argparse.Namespace) -> int:
+async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Move files to S3, or back, and delete their former copies. Return the exit status: 1 if a file failed.
 
     A file that failed in an earlier run, and waits for its next try, counts as well.
@@ -196,22 +189,7 @@ class FormerCopies:
         return self.deleted
 
 
-def sweep(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Compare rows, files and the ledger, and repair differences that are safe to repair."""
-    sys.exit(run(_sweep(load_migrated_settings(environ), dry_run=arguments.dry_run)))
-
-
-def scrub(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Hash stored files again and compare each with its recorded SHA-256."""
-    sys.exit(run(run_scrub(load_migrated_settings(environ), sample=arguments.sample)))
-
-
-def retention(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Delete the files of cases that were closed or resolved long ago."""
-    run(_delete_expired(load_migrated_settings(environ), arguments))
-
-
-async def _sweep(settings: "Settings", *, dry_run: bool) -> int:
+async def sweep(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Reconcile rows, files and the ledger. Return the exit status: 1 if a file is missing or damaged."""
     from support_service.attachments.maintenance.reconcile import REPORTED
 
@@ -219,7 +197,9 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> int:
         with show_progress("sweep", None) as bar:
 
             def report(finding: "Finding") -> None:
-                done = "reported" if finding.kind in REPORTED else "would be repaired" if dry_run else "repaired"
+                done = (
+                    "reported" if finding.kind in REPORTED else "would be repaired" if arguments.dry_run else "repaired"
+                )
                 bar.print(
                     f"{finding.kind} ({done}): {finding.storage} {finding.name}"
                     + (f", {finding.number} of them" if finding.number > 1 else ""),
@@ -230,13 +210,13 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> int:
                     number=finding.number,
                 )
 
-            found = await maintenance.reconciler.run(dry_run=dry_run, report=report)
+            found = await maintenance.reconciler.run(dry_run=arguments.dry_run, report=report)
         text = ", ".join(f"{number} {kind}" for kind, number in found.items() if number)
         print_summary(f"Found {text}" if text else "Rows, files and ledger agree", **found)
     return 1 if any(found[kind] for kind in REPORTED) else 0
 
 
-async def run_scrub(settings: "Settings", *, sample: float) -> int:
+async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Hash a random share of the stored files. Return the exit status: 1 if a hash differs from its record."""
     async with open_maintenance(settings) as maintenance:
         with show_progress("scrub", None) as bar:
@@ -251,12 +231,13 @@ async def run_scrub(settings: "Settings", *, sample: float) -> int:
                         **_log_fields(scrubbed.attachment),
                     )
 
-            counted = await maintenance.scrubber.run(sample, report)
+            counted = await maintenance.scrubber.run(arguments.sample, report)
         print_summary(f"{counted['ok']} files match their recorded hash, {counted['mismatch']} do not", **counted)
     return 1 if counted["mismatch"] else 0
 
 
-async def _delete_expired(settings: "Settings", arguments: argparse.Namespace) -> None:
+async def retention(settings: "Settings", arguments: argparse.Namespace) -> None:
+    """Delete the files of cases that were closed or resolved long ago."""
     from support_service.platform.idempotency.unit_of_work import WriteOrigin
 
     dry_run: bool = arguments.dry_run

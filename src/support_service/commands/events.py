@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
-from support_service.commands.runtime import load_settings, run, run_on_database
+from support_service.commands.runtime import load_settings, run_on_database, with_settings
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
-from support_service.events.broker.base import BrokerError, DeadLetter
+from support_service.events.broker.base import BrokerError
 
 if TYPE_CHECKING:
     from support_service.events.broker.redis import RedisBroker
-    from support_service.platform.database import Database
+    from support_service.platform.database import Database, Row
     from support_service.platform.settings import Settings
 
 MAX_LISTED_DELIVERIES = 1000  # webhook deliveries per listing
@@ -30,14 +30,17 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 def _add_dead_letters(actions: grammar.Subcommands) -> None:
-    actions.add("list", "print dead letters with the reason, oldest first, one JSON object per line", list_dead_letters)
-    replay = actions.add(
-        "replay", "move dead letters to the end of their stream, to be applied again", replay_dead_letters
+    actions.add(
+        "list",
+        "print dead letters with the reason, oldest first, one JSON object per line",
+        with_settings(list_dead_letters),
     )
+    what = "move dead letters to the end of their stream, to be applied again"
+    replay = actions.add("replay", what, with_settings(replay_dead_letters))
     replay.add_argument(
         "ids", nargs="*", type=grammar.stream_entry, metavar="ID", help="id from the list (default: all)"
     )
-    drop = actions.add("drop", "delete dead letters that can never be applied", drop_dead_letters)
+    drop = actions.add("drop", "delete dead letters that can never be applied", with_settings(drop_dead_letters))
     drop.add_argument("ids", nargs="+", type=grammar.stream_entry, metavar="ID", help="id from the list")
 
 
@@ -54,27 +57,15 @@ def _add_webhooks(actions: grammar.Subcommands) -> None:
     )
 
 
-def list_dead_letters(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Print the dead letters, oldest first, one JSON object per line."""
-    run(_list_dead_letters(load_settings(environ)))
-
-
-def replay_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Move the named dead letters, or all of them, back to the end of their stream.
-
-    Raises NotFound after that if an id is unknown.
-    """
-    run(_replay_dead_letters(load_settings(environ), list(dict.fromkeys(arguments.ids))))
-
-
-def drop_dead_letters(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Delete the named dead letters. Raises NotFound after that if an id is unknown."""
-    run(_drop_dead_letters(load_settings(environ), list(dict.fromkeys(arguments.ids))))
-
-
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the newest webhook deliveries, one JSON object per line."""
-    run_on_database(load_settings(environ), lambda base: _list_deliveries(base, arguments.state))
+    from support_service.events import deliveries
+
+    async def listed(database: "Database") -> "Sequence[Row]":
+        return await deliveries.list_deliveries(database, arguments.state, MAX_LISTED_DELIVERIES)
+
+    for row in run_on_database(load_settings(environ), listed):
+        print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
 def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -82,20 +73,39 @@ def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str])
 
     Raises NotFound after that if an id is unknown.
     """
-    unknown = run_on_database(load_settings(environ), lambda base: _replay_deliveries(base, arguments.ids))
-    _expect_known("delivery_not_found", "webhook delivery", unknown)
+    from support_service.events.deliveries import replay_deliveries as replay
+
+    chosen = sorted(set(arguments.ids))  # locked in this order, as everywhere
+
+    async def schedule(database: "Database") -> list[int]:
+        async with database.transaction() as tx:
+            unknown = [each for each in chosen if not await replay(tx, utc_now(), [each])]
+            replayed = len(chosen) - len(unknown) if chosen else await replay(tx, utc_now(), None)
+        print(f"Scheduled {replayed} deliveries again.", flush=True)
+        return unknown
+
+    _expect_known("delivery_not_found", "webhook delivery", run_on_database(load_settings(environ), schedule))
 
 
-async def _list_dead_letters(settings: "Settings") -> None:
+async def list_dead_letters(settings: "Settings", _: argparse.Namespace) -> None:
+    """Print the dead letters, oldest first, one JSON object per line."""
     from support_service.events.dead_letters import shown_event
 
+    after = ""
     async with _broker(settings) as (broker, stream):
-        async for letter in _all_dead_letters(broker, stream):
-            shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
-            print(_printable(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False)))
+        while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
+            for letter in page:
+                shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
+                print(_printable(json.dumps(shown | {"event": shown_event(letter)[0]}, ensure_ascii=False)))
+            after = page[-1].id
 
 
-async def _replay_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
+async def replay_dead_letters(settings: "Settings", arguments: argparse.Namespace) -> None:
+    """Move the named dead letters, or all of them, back to the end of their stream.
+
+    Raises NotFound after that if an id is unknown.
+    """
+    ids = list(dict.fromkeys(arguments.ids))
     async with _broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.replay(stream, [each])]
         replayed = len(ids) - len(unknown)
@@ -113,44 +123,19 @@ async def _replay_dead_letters(settings: "Settings", ids: Sequence[str]) -> None
     _expect_known("dead_letter_not_found", "dead letter", unknown)
 
 
-async def _drop_dead_letters(settings: "Settings", ids: Sequence[str]) -> None:
+async def drop_dead_letters(settings: "Settings", arguments: argparse.Namespace) -> None:
+    """Delete the named dead letters. Raises NotFound after that if an id is unknown."""
+    ids = list(dict.fromkeys(arguments.ids))
     async with _broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.delete_dead_letters(stream, [each])]
     print(f"Dropped {len(ids) - len(unknown)} dead letters.", flush=True)
     _expect_known("dead_letter_not_found", "dead letter", unknown)
 
 
-async def _list_deliveries(base: "Database", state: str | None) -> None:
-    from support_service.events import deliveries
-
-    for row in await deliveries.list_deliveries(base, state, MAX_LISTED_DELIVERIES):
-        print(json.dumps(row._asdict(), default=datetime.isoformat))
-
-
-async def _replay_deliveries(base: "Database", ids: Sequence[int]) -> Sequence[int]:
-    """Schedule deliveries again, and return the ids that are unknown."""
-    from support_service.events.deliveries import replay_deliveries
-
-    chosen = sorted(set(ids))  # locked in this order, as everywhere
-    async with base.transaction() as tx:
-        unknown = [each for each in chosen if not await replay_deliveries(tx, utc_now(), [each])]
-        replayed = len(chosen) - len(unknown) if chosen else await replay_deliveries(tx, utc_now(), None)
-    print(f"Scheduled {replayed} deliveries again.", flush=True)
-    return unknown
-
-
 def _expect_known(code: str, what: str, unknown: Sequence[object]) -> None:
     """Raise NotFound if an id is unknown. What the command does to the other ids is done before."""
     if unknown:
         raise NotFound(code, f"There is no {what} {', '.join(map(str, unknown))}: the list has the ids")
-
-
-async def _all_dead_letters(broker: "RedisBroker", stream: str) -> AsyncIterator[DeadLetter]:
-    after = ""
-    while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
-        for letter in page:
-            yield letter
-        after = page[-1].id
 
 
 def _printable(document: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.output import show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run
+from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run, with_settings
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
 
@@ -28,7 +28,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     customer.add_argument("--dry-run", action="store_true", help="erase nothing, only list the cases")
     customer.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     what = "print every case as a line of JSON, with personal data and texts masked"
-    export = commands.add("export", what, export_cases)
+    export = commands.add("export", what, with_settings(export_cases, migrated=True))
     export.add_argument("--unmasked", action="store_true", help="don't mask anything")
 
 
@@ -83,12 +83,8 @@ async def _confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def export_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+async def export_cases(settings: "Settings", arguments: argparse.Namespace) -> None:
     """Print every case as a line of JSON, masked unless `--unmasked` is given."""
-    run(_export(load_migrated_settings(environ), masked=not arguments.unmasked))
-
-
-async def _export(settings: "Settings", *, masked: bool) -> None:
     import pydantic_core
 
     from support_service.cases.listing import case_list
@@ -107,5 +103,5 @@ async def _export(settings: "Settings", *, masked: bool) -> None:
                 after = place
                 case = await case_rows.get(maintenance.database, summary.id)
                 if case is not None:  # pragma: no branch - else it was deleted after the page was read
-                    line = mask.mask(case) if masked else case
+                    line = mask.mask(case) if not arguments.unmasked else case
                     print(pydantic_core.to_json(line, by_alias=True, inf_nan_mode="null").decode())

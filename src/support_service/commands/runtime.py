@@ -1,12 +1,15 @@
 """What commands run on: the event loop, their principal in the audit log, the database, and the maintenance jobs."""
 
+import argparse
 import os
 import pwd
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from support_service.commands.grammar import CommandFunction
 from support_service.core import interrupts
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
@@ -88,6 +91,21 @@ def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
     if migrate.schema_status(settings.database.url) == "older":
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     return settings
+
+
+def with_settings(
+    main: "Callable[[Settings, argparse.Namespace], Coroutine[Any, Any, int | None]]", *, migrated: bool = False
+) -> CommandFunction:
+    """Return the function of a command that runs a coroutine; its result is the exit status, None for 0.
+
+    With `migrated` the settings are those of `load_migrated_settings`.
+    """
+
+    def run_main(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        settings = load_migrated_settings(environ) if migrated else load_settings(environ)
+        sys.exit(run(main(settings, arguments)))
+
+    return run_main
 
 
 def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[Result]]") -> Result:

@@ -1,10 +1,11 @@
 """The attachment commands, in the test's own process."""
 
 import json
+from argparse import Namespace
 from datetime import timedelta
 
 from support_service.cases.model.files import FileTotals
-from support_service.commands.attachments import FormerCopies, run_scrub
+from support_service.commands.attachments import FormerCopies, scrub
 from tests.support.calls import open_case, upload
 
 
@@ -12,7 +13,7 @@ async def test_scrub_of_intact_files_prints_only_a_summary(client, settings, cap
     """The status is 0."""
     await upload(client, await open_case(client))
     capsys.readouterr()
-    assert await run_scrub(settings, sample=1.0) == 0
+    assert await scrub(settings, Namespace(sample=1.0)) == 0
     assert json.loads(capsys.readouterr().out) == {"summary": True, "ok": 1, "mismatch": 0}
 
 

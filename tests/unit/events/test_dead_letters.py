@@ -1,8 +1,10 @@
 """The commands about dead letters, where Redis is out of reach."""
 
+from argparse import Namespace
+
 import pytest
 
-from support_service.commands.events import _list_dead_letters
+from support_service.commands.events import list_dead_letters
 from support_service.platform.settings import Settings, WrongSetting
 from tests.support.servers import free_port
 
@@ -11,4 +13,4 @@ async def test_unreachable_redis_is_reported():
     """In one line."""
     settings = Settings.load({"SUPPORT_EVENTS_REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
     with pytest.raises(WrongSetting, match=r"^Redis at SUPPORT_EVENTS_REDIS_URL can't be used: "):
-        await _list_dead_letters(settings)
+        await list_dead_letters(settings, Namespace())
