@@ -11,7 +11,18 @@ from pydantic.json_schema import SkipJsonSchema
 from support_service.cases.clocks.shown_clocks import ShownClocks
 from support_service.cases.model import examples
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
-from support_service.cases.model.vocabulary import Json, Priority, SentAt, ShownLinkKind, Visibility
+from support_service.cases.model.vocabulary import (
+    Context,
+    Description,
+    Identifier,
+    Json,
+    Priority,
+    SentAt,
+    ShownLinkKind,
+    Subject,
+    Tags,
+    Visibility,
+)
 from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
@@ -92,6 +103,24 @@ class Viewer(ApiModel):
         description="`subject` of the colleague, or the name of one without a subject"
     )
     state: Annotated[PresenceState, NOT_PERSONAL]
+
+
+# The documents of the API have the fields of the last base class first.
+class SettableTexts(ApiModel):
+    """What a case is about, as clients set it when they open the case, and change it."""
+
+    subject: Subject
+    description: Description | None = None
+
+
+class SettableFields(ApiModel):
+    """Other fields of a case that clients set when they open it, and change."""
+
+    priority: Priority = "normal"
+    assigned_agent_id: Identifier | None = None
+    team: Identifier | None = None
+    context: Context = Field([])
+    tags: Tags = Field([])
 
 
 class CaseSummary(ApiModel):

@@ -15,15 +15,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from support_service.cases.model import examples
-from support_service.cases.model.case import ApiModel, example_config
+from support_service.cases.model.case import ApiModel, SettableFields, SettableTexts, example_config
 from support_service.cases.model.vocabulary import (
     AttachmentIds,
     AttachmentUri,
     AuthorType,
     CaseSort,
     Channel,
-    Context,
-    Description,
     ExternalId,
     Identifier,
     LinkKind,
@@ -36,7 +34,6 @@ from support_service.cases.model.vocabulary import (
     Statuses,
     Subject,
     Tag,
-    Tags,
     Text,
     TimeSpan,
     Visibility,
@@ -123,20 +120,18 @@ class NewMessage(RequestModel):
         return _expect_no_uri(ids, checked)
 
 
-class NewCase(RequestModel):
+class CaseOrigin(ApiModel):
+    """Whose a case is, and where it comes from."""
+
+    customer_id: Identifier | None = None
+    channel: Channel
+
+
+class NewCase(SettableFields, CaseOrigin, SettableTexts, RequestModel):
     """A case to open."""
 
     model_config = example_config(examples.NEW_CASE)
 
-    subject: Subject
-    description: Description | None = None
-    customer_id: Identifier | None = None
-    channel: Channel
-    priority: Priority = "normal"
-    assigned_agent_id: Identifier | None = None
-    team: Identifier | None = None
-    context: Context = Field([])
-    tags: Tags = Field([])
     external_id: ExternalId | None = None
     sent_at: NewSentAt | None = None
     initial_message: NewMessage | None = None
@@ -149,18 +144,12 @@ class NewCase(RequestModel):
         return first
 
 
-class CaseChange(ApiModel):
+class CaseChange(SettableFields, SettableTexts):
     """Changes of a case; omitted fields stay unchanged."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     subject: Subject = ""
-    description: Description | None = None
-    priority: Priority = "normal"
-    assigned_agent_id: Identifier | None = None
-    team: Identifier | None = None
-    context: Context = Field([])
-    tags: Tags = Field([])
     status: Status = "open"
 
     def given(self) -> dict[str, Any]:
