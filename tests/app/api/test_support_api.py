@@ -5,29 +5,15 @@ from uuid import UUID
 
 import pytest
 
+from support_service.cases.model.case import CaseSummary
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from tests.support.calls import add_message, expect_problem, open_case, read_case, upload
 
 CASES_CREATED = "support_ticket_created_total"
 MESSAGES_ADDED = "support_conversation_added_total"
 STATUS_CHANGES = "support_ticket_status_changed_total"
-CASE_FIELDS = {
-    "id",
-    "subject",
-    "description",
-    "customerId",
-    "status",
-    "priority",
-    "channel",
-    "assignedAgentId",
-    "team",
-    "context",
-    "tags",
-    "externalId",
-    "sentAt",
-    "createdAt",
-    "updatedAt",
-}
+# What every answer with a case has: the fields of the model, without those of the service and of some answers only.
+CASE_FIELDS = {field.alias for field in CaseSummary.model_fields.values() if not (field.exclude or field.exclude_if)}
 DETAIL_FIELDS = CASE_FIELDS | {
     "waitingSince",
     "messages",
