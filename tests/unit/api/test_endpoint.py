@@ -62,6 +62,10 @@ async def encodes() -> EncodedReply[Body]:
     return EncodedReply(b"{}")
 
 
+async def answers_with_bytes() -> Reply[bytes]:
+    return Reply(b"{}")
+
+
 class Unruled(BaseModel):
     """An answer with a field that says nothing about privacy."""
 
@@ -104,7 +108,7 @@ def test_route_without_access_is_refused():
         get("/new")(no_parameters)
 
 
-@pytest.mark.parametrize("handler", [encodes, streams])
+@pytest.mark.parametrize("handler", [encodes, answers_with_bytes, streams])
 def test_handler_that_encodes_what_analysts_get_must_mask_it(handler):
     """Models are masked for every handler; it declares that it masks bytes and streams."""
     with pytest.raises(LookupError, match=r"mask what analysts get"):

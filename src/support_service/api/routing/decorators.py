@@ -83,12 +83,14 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared)
     parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
     model, is_list, returns_models = _answer(hints.get("return"))
     derived: dict[str, Any] = {
-        "tag": inspect.unwrap(handler).__globals__.get("TAG"),
+        "tag": handler.__globals__.get("TAG"),
         "query": parameters.get("query"),
         "body": parameters.get("body"),
         "status": 204 if hints.get("return") == Reply[None] else 200,
     }
     members: dict[str, Any] = derived | {**declared}
+    if members["tag"] is None:
+        raise LookupError(f"{handler.__name__}: the route needs a tag, or its module TAG")
     takes_json = members["body"] and JSON in members.get("body_media_types", (JSON,))
     members["problems"] = (
         *members.get("problems", ()),
@@ -113,13 +115,13 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared)
 
 
 def _answer(returned: Any) -> tuple[type[BaseModel] | None, bool, bool]:
-    """Return the model of an answer, whether it is a list of it, and whether the handler returns models."""
+    """Return the model of an answer, whether it is a list of it, and whether the handler returns models or nothing."""
     kind = get_origin(returned)
-    if kind not in (Reply, EncodedReply):
-        return None, False, False
-    (content,) = get_args(returned)
+    content = get_args(returned)[0] if kind in (Reply, EncodedReply) else None
     if get_origin(content) in (Union, UnionType):  # or None, for 304
         (content,) = (each for each in get_args(content) if each is not NoneType)
-    if get_origin(content) is list:
-        return get_args(content)[0], True, True
-    return (None if content is NoneType else content), False, kind is Reply
+    is_list = get_origin(content) is list
+    if is_list:
+        (content,) = get_args(content)
+    model = content if isinstance(content, type) and issubclass(content, BaseModel) else None
+    return model, is_list, kind is Reply and (model is not None or content is NoneType)
