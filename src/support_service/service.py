@@ -13,7 +13,6 @@ from aiohttp import web
 
 from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
-from support_service.api.oncall_parts import OnCallParts
 from support_service.api.routing.cursors import CursorSeal
 from support_service.api.routing.route import Route
 from support_service.attachments.opening import AttachmentTimings, open_attachments
@@ -35,6 +34,8 @@ from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
 from support_service.events.deliveries import DeliveryService
 from support_service.events.opening import EventTimings, open_broker, open_consumer, open_log, open_relay
+from support_service.events.relay import OutboxRelay
+from support_service.events.webhooks import WebhookSender
 from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.guard import Guard, GuardTimings
@@ -50,6 +51,7 @@ from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
 from support_service.platform.idempotency.claims import IdempotencyService, IdempotencyTimings
 from support_service.platform.settings import Settings, WrongSetting
+from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
 from support_service.platform.telemetry.telemetry import Telemetry, TelemetryTimings
 from support_service.stream.service import ChangeStream, StreamTimings
@@ -105,6 +107,7 @@ class Service:
     settings: Settings
     timings: Timings
     metrics: Metrics
+    loop_lag: LoopLagSampler
     guard: Guard
     admission: Admission
     readiness: Readiness
@@ -112,6 +115,7 @@ class Service:
     sessions: BrowserSessions | None  # None without authentication
     database: Database
     idempotency: IdempotencyService
+    sealer: Sealer
     masker: Masker
     cases: CaseService
     links: LinkService
@@ -123,12 +127,13 @@ class Service:
     macros: MacroService
     policies: PolicyService
     broker: Broker
+    relay: OutboxRelay
+    webhooks: WebhookSender
     consumer: EventConsumer
     dead_letters: DeadLetterService
     deliveries: DeliveryService
     stream: ChangeStream
     dependencies: DependencyMonitor
-    on_call: OnCallParts
     documents: CaseDocuments
     turns: FairTurns  # of searches and counts
     cursors: CursorSeal
@@ -210,13 +215,15 @@ async def running(
         await opened(stream.running())
 
         dependencies = DependencyMonitor(
-            readiness=guard.readiness,
-            database=database,
-            authenticator=authenticator,
-            attachments=attachments,
-            timeline=timeline,
-            cache=cache,
-            consumer=consumer,
+            guard.readiness,
+            database,
+            cache,
+            parts={
+                "events": consumer.status,
+                "storage": attachments.uploader.status,
+                "access": authenticator.status,
+            },
+            sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )
         instruments.observe(REPLICA_READY, dependencies.ready)
@@ -227,6 +234,7 @@ async def running(
             settings=settings,
             timings=timings,
             metrics=telemetry.metrics,
+            loop_lag=telemetry.loop_lag,
             guard=guard,
             admission=guard.admission,
             readiness=guard.readiness,
@@ -234,6 +242,7 @@ async def running(
             sessions=sessions,
             database=database,
             idempotency=idempotency,
+            sealer=sealer,
             masker=masker,
             cases=cases,
             links=LinkService(database, recorder),
@@ -245,23 +254,13 @@ async def running(
             macros=MacroService(database),
             policies=PolicyService(database, clocks.policies, most=timings.desk.max_policies),
             broker=broker,
+            relay=relay,
+            webhooks=webhooks,
             consumer=consumer,
             dead_letters=DeadLetterService(database, broker, settings.events.inbound_stream),
             deliveries=DeliveryService(database),
             stream=stream,
             dependencies=dependencies,
-            on_call=OnCallParts(
-                timeline=timeline,
-                backlog=attachments.backlog,
-                relay=relay,
-                consumer=consumer,
-                webhooks=webhooks,
-                sealer=sealer,
-                loop_lag=telemetry.loop_lag,
-                stale_after=timings.api.stale_after,
-                runbooks_url=settings.links.runbooks_url,
-                grafana_url=settings.links.grafana_url,
-            ),
             documents=CaseDocuments(
                 cases,
                 timeline,

@@ -1,26 +1,20 @@
 """The status of each dependency: asked for `/readyz`, and in the background for the metrics."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
 
-from support_service.attachments.service import AttachmentService
+from support_service.api.models.service import Ready
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
 from support_service.core.errors import Unavailable
-from support_service.events.consumer import EventConsumer
+from support_service.core.part_state import OK
 from support_service.guard.overload import Readiness
-from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.database import Database
 from support_service.platform.database.failures import DATABASE_READ_ONLY, DATABASE_UNAVAILABLE
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
-from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 
-OK, OFF = "ok", "off"
-BROKER_UNAVAILABLE = "broker_unavailable"
 CACHE_UNAVAILABLE = "cache_unavailable"
-SOURCE_UNAVAILABLE = "source_unavailable"
+PARTS = tuple(name for name in Ready.model_fields if name not in ("status", "sources"))
 SERVES_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
 
 REPLICA_READY = InstrumentSpec(
@@ -36,23 +30,10 @@ DEPENDENCY_STATUS = InstrumentSpec(
     "1 for the present status of each dependency, as `/readyz` tells it: ok, off (a source that is not called), or a "
     "code",
     {
-        "dependency": ("database", "cache", "events", "storage", "access", *UPSTREAM_SERVICES),
+        "dependency": (*PARTS, *UPSTREAM_SERVICES),
         "status": None,
     },
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DependencyStatus:
-    """The status of each dependency, which is `ok` or a code; a source that is not called is `off`."""
-
-    status: Literal["ready", "unavailable", "stopping"]
-    database: str
-    cache: str
-    events: str
-    storage: str
-    access: str
-    sources: Mapping[UpstreamService, str]
 
 
 class DependencyMonitor:
@@ -60,43 +41,43 @@ class DependencyMonitor:
 
     def __init__(
         self,
-        *,
         readiness: Readiness,
         database: Database,
-        authenticator: Authenticator,
-        attachments: AttachmentService,
-        timeline: TimelineAggregator,
         cache: SnapshotStore,
-        consumer: EventConsumer,
+        *,
+        parts: Mapping[str, Callable[[], str]],
+        sources: Callable[[], Mapping[UpstreamService, str]],
         ping_timeout: float,
     ) -> None:
-        """`ping_timeout` is in seconds."""
+        """`parts` return what the last use of the other dependencies showed. `ping_timeout` is in seconds."""
         self._readiness = readiness
         self._database = database
-        self._authenticator = authenticator
-        self._attachments = attachments
-        self._timeline = timeline
         self._cache = cache
-        self._consumer = consumer
+        self._parts = parts
+        self._sources = sources
         self._ping_timeout = ping_timeout
-        self._last: DependencyStatus | None = None
+        self._last: Ready | None = None
 
-    async def read(self) -> DependencyStatus:
+    async def read(self) -> Ready:
         """Ask the database and the cache; of the other dependencies, return what their last use showed."""
         database, cache = await asyncio.gather(self.database_status(), self._cache_status())
-        status: Literal["ready", "unavailable", "stopping"] = "ready" if database in SERVES_READS else "unavailable"
-        if not self._readiness.accepting:
-            status = "stopping"
-        self._last = DependencyStatus(
-            status=status,
+        ready = "ready" if database in SERVES_READS else "unavailable"
+        self._last = Ready(
+            status=ready if self._readiness.accepting else "stopping",
             database=database,
             cache=cache,
-            events=OK if self._consumer.backlog else BROKER_UNAVAILABLE,
-            storage=self._attachments.uploader.store_fault or OK,
-            access=self._authenticator.fault or OK,
-            sources={service: self._source_status(service) for service in UPSTREAM_SERVICES},
+            **{name: status() for name, status in self._parts.items()},
+            sources=dict(self._sources()),
         )
         return self._last
+
+    async def cache_answers(self) -> bool:
+        """Return True if the cache answers within the time of a ping."""
+        try:
+            async with asyncio.timeout(self._ping_timeout):
+                return await self._cache_status() == OK
+        except TimeoutError:
+            return False
 
     async def refresh(self) -> None:
         """Find the status again for the metrics."""
@@ -132,14 +113,8 @@ class DependencyMonitor:
         last = self._last
         if last is None:
             return []
-        parts = [(name, getattr(last, name)) for name in ("database", "cache", "events", "storage", "access")]
-        return [(1, {"dependency": name, "status": status}) for name, status in (*parts, *last.sources.items())]
-
-    def _source_status(self, service: UpstreamService) -> str:
-        client = self._timeline.sources.get(service)
-        if client is None or self._timeline.overrides.in_effect(service):
-            return OFF
-        return OK if client.breaker.state == "closed" else SOURCE_UNAVAILABLE
+        found = {name: getattr(last, name) for name in PARTS} | last.sources
+        return [(1, {"dependency": name, "status": status}) for name, status in found.items()]
 
     async def _cache_status(self) -> str:
         try:

@@ -4,7 +4,6 @@ The modules that build the descriptions are imported on first use, because most 
 """
 
 import hmac
-from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -75,7 +74,7 @@ async def readyz(call: Call) -> Reply[Ready]:
     reported, and not required.
     """
     found = await call.service.dependencies.read()
-    return Reply(Ready(**asdict(found)), status=200 if found.status == "ready" else 503)
+    return Reply(found, status=200 if found.status == "ready" else 503)
 
 
 def _expect_scraper(service: Service, headers: Headers) -> None:

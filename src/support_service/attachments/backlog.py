@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from support_service.attachments.storage.base import AttachmentStorage
@@ -10,6 +9,7 @@ from support_service.cases.case_files import CaseFiles
 from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.clock import age_in_seconds, utc_now
+from support_service.core.part_state import Card
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
@@ -42,17 +42,6 @@ ATTACHMENT_DISK_FREE = InstrumentSpec(
     "By",
     "Free bytes on the disk of local storage",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogStatus:
-    """What this replica last read of the local storage."""
-
-    read_at: datetime
-    totals: FileTotals
-    oldest: datetime | None
-    disk_free: int | None  # bytes
-    full_in: float | None  # seconds until the disk is full at the rate of the last hour; None if it does not fill
 
 
 class AttachmentBacklog:
@@ -98,14 +87,22 @@ class AttachmentBacklog:
     def _totals(self) -> FileTotals | None:
         return self._files.totals.get(LOCAL)
 
-    @property
-    def status(self) -> BacklogStatus | None:
-        """What was last read, or None before that."""
-        if self._read_at is None or self._totals is None:
-            return None
-        return BacklogStatus(self._read_at, self._totals, self._oldest, self._disk_free, self._full_in())
+    def card(self) -> Card:
+        """Return what on-call is shown of the files on local storage."""
+        totals = self._totals if self._read_at else None
+        return Card(
+            self._read_at if totals else None,
+            {
+                "files": totals and totals.files,
+                "bytes": totals and totals.bytes,
+                "oldest_age_seconds": age_in_seconds(self._oldest) if totals else None,
+                "disk_free_bytes": self._disk_free if totals else None,
+                "full_in_seconds": self._full_in() if totals else None,
+            },
+        )
 
     def _full_in(self) -> float | None:
+        """Return the seconds until the disk is full at the rate of the last hour; None if it does not fill."""
         if not self.free_history:
             return None
         (first_at, first), (last_at, last) = self.free_history[0], self.free_history[-1]

@@ -14,6 +14,7 @@ from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
 from support_service.core.optimistic_lock import ExpectedVersions
+from support_service.core.part_state import OK
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.settings.resources import AttachmentSettings
@@ -132,7 +133,11 @@ class AttachmentUploader:
         self._instruments = instruments
         self._settings = settings
         self._files = files
-        self.store_fault: str | None = None  # the problem code of the last upload that its storage refused
+        self._status = OK  # or the problem code of the last upload, if its storage refused it
+
+    def status(self) -> str:
+        """Return OK, or the problem code of the last upload if its storage refused it."""
+        return self._status
 
     @asynccontextmanager
     async def store(
@@ -155,9 +160,9 @@ class AttachmentUploader:
                 self._storage, upload, case_id, chunks, size_hint=size_hint, visibility=visibility
             )
         except (Unavailable, InsufficientStorage) as failure:
-            self.store_fault = failure.code
+            self._status = failure.code
             raise
-        self.store_fault = None
+        self._status = OK
         new = NewFile(attachment)
         try:
             yield new

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
+from support_service.core.part_state import OK, Card
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
@@ -98,6 +99,10 @@ class ConsumerTimings:
     max_waiting_events: int = 100_000  # beyond it, events sent by HTTP are rejected
 
 
+BROKER_UNAVAILABLE = "broker_unavailable"
+BROKER_SILENT = "The Redis of events does not answer."
+
+
 class EventConsumer:
     """One member of the consumer group that reads the stream of inbound events.
 
@@ -126,7 +131,7 @@ class EventConsumer:
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
         self._backlog: StreamBacklog | None = None
-        self.backlog_read_at: datetime | None = None
+        self._backlog_read_at: datetime | None = None
         instruments.observe(EVENTS_STREAM_LAG, self._observe_lag)
         instruments.observe(EVENTS_DEAD_LETTERS, lambda: [(self._backlog.dead, {})] if self._backlog else [])
 
@@ -153,17 +158,27 @@ class EventConsumer:
 
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
-        self.backlog_read_at = utc_now()
+        self._backlog_read_at = utc_now()
         try:
             await self._broker.trim(self._stream)
             self._backlog = await self._broker.backlog(self._stream)
         except BrokerError:
             self._backlog = None
 
-    @property
-    def backlog(self) -> StreamBacklog | None:
-        """The backlog as it was last read; None while the broker is down."""
-        return self._backlog
+    def status(self) -> str:
+        """Return OK, or `broker_unavailable` if the broker did not answer when the backlog was last read."""
+        return OK if self._backlog else BROKER_UNAVAILABLE
+
+    def stream_card(self) -> Card:
+        """Return what on-call is shown of the stream of inbound events."""
+        return self._card(waiting=self._backlog.waiting if self._backlog else None)
+
+    def dead_letters_card(self) -> Card:
+        """Return what on-call is shown of the events that were given up."""
+        return self._card(count=self._backlog.dead if self._backlog else None)
+
+    def _card(self, **figures: int | None) -> Card:
+        return Card(self._backlog_read_at, figures, None if self._backlog else BROKER_SILENT)
 
     async def finish(self, until: float) -> None:
         """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""

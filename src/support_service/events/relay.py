@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
+from support_service.core.part_state import Card
 from support_service.events import webhooks
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
@@ -103,7 +104,7 @@ class OutboxRelay:
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self._backlog: tuple[int, str | None] | None = None
-        self.backlog_read_at: datetime | None = None
+        self._backlog_read_at: datetime | None = None
         instruments.observe(EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
         instruments.observe(EVENTS_OUTBOX_OLDEST, self._observe_oldest)
 
@@ -139,15 +140,20 @@ class OutboxRelay:
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
         self._backlog = await read_backlog(self._database)
-        self.backlog_read_at = utc_now()
+        self._backlog_read_at = utc_now()
 
-    @property
-    def backlog(self) -> tuple[int, float] | None:
-        """The number of events in the outbox and the age of the oldest in seconds; None before the first reading."""
+    def card(self) -> Card:
+        """Return what on-call is shown of the outbox."""
+        events = self._backlog[0] if self._backlog else None
+        figures = {"events": events, "oldest_age_seconds": self._oldest_age(), "leader": self.is_leader()}
+        return Card(self._backlog_read_at, figures)
+
+    def _oldest_age(self) -> float | None:
+        """Return the age of the oldest event in the outbox in seconds; None before the first reading."""
         if self._backlog is None:
             return None
-        number, oldest = self._backlog
-        return number, _age(oldest) if oldest else 0.0
+        oldest = self._backlog[1]
+        return _age(oldest) if oldest else 0.0
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""
@@ -230,7 +236,8 @@ class OutboxRelay:
             self._instruments.record(EVENTS_RELAY_LAG, _age(events[0].at))
 
     def _observe_oldest(self) -> Observations:
-        return [] if self.backlog is None else [(self.backlog[1], {})]
+        age = self._oldest_age()
+        return [] if age is None else [(age, {})]
 
 
 def _age(at: str) -> float:

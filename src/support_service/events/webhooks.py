@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from standardwebhooks import Webhook
 
 from support_service.core.clock import Backoff, utc_now
+from support_service.core.part_state import Card
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Reader, Row, Transaction
@@ -87,18 +88,12 @@ class WebhookSender:
         for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
             instruments.expect(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
         self._pending: int | None = None
-        self.pending_read_at: datetime | None = None
+        self._pending_read_at: datetime | None = None
         instruments.observe(WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
 
-    @property
-    def pending(self) -> int | None:
-        """The number of pending deliveries as it was last read."""
-        return self._pending
-
-    @property
-    def endpoint_names(self) -> list[str]:
-        """The names of the configured endpoints."""
-        return list(self._endpoints)
+    def card(self) -> Card:
+        """Return what on-call is shown of the deliveries."""
+        return Card(self._pending_read_at, {"pending": self._pending, "endpoints": list(self._endpoints)})
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
@@ -116,7 +111,7 @@ class WebhookSender:
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         self._pending = await count_pending_deliveries(self._database)
-        self.pending_read_at = utc_now()
+        self._pending_read_at = utc_now()
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
 

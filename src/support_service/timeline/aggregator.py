@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
+from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
+from support_service.core.part_state import OK, Card
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 from support_service.timeline.merge import Entry
-from support_service.timeline.overrides import Overrides
+from support_service.timeline.overrides import TTL_OVERRIDE, Overrides
 from support_service.timeline.single_flight import (
     FetchResult,
     ReadLimits,
@@ -30,6 +32,7 @@ from support_service.timeline.source_client import LATENCY_BUCKETS, SourceClient
 NOT_REFERENCED = SourceStatus(status="none", ageSeconds=None, reason=None)
 NOT_CONFIGURED = SourceStatus(status="off", ageSeconds=None, reason=None)
 
+OFF, SOURCE_UNAVAILABLE = "off", "source_unavailable"
 COMPLETENESS = ("complete", "stale", "partial")
 TIMELINE_COLLECT = InstrumentSpec(
     "support.timeline.collect",
@@ -175,10 +178,45 @@ class TimelineAggregator:
         deadline = asyncio.get_running_loop().time() + self._deadline
         return ReadLimits(deadline, {name: source.new_slots() for name, source in self.sources.items()})
 
-    @property
-    def default_ttl(self) -> float:
-        """Seconds for which answers are fresh without an override."""
-        return self._ttl
+    def status(self) -> dict[UpstreamService, str]:
+        """Return of each service OK, `off`, or `source_unavailable` if its circuit breaker rejects calls."""
+        return {service: self._source_status(service) for service in UPSTREAM_SERVICES}
+
+    def _source_status(self, service: UpstreamService) -> str:
+        source = self.sources.get(service)
+        if source is None or self.overrides.in_effect(service):
+            return OFF
+        return OK if source.breaker.state == "closed" else SOURCE_UNAVAILABLE
+
+    def card(self) -> Card:
+        """Return what on-call is shown of the sources as this replica sees them."""
+        failing = [service for service, status in self.status().items() if status == SOURCE_UNAVAILABLE]
+        error = f"The circuit breaker rejects calls to: {', '.join(failing)}." if failing else None
+        items = [self._source_figures(service) for service in UPSTREAM_SERVICES]
+        return Card(utc_now(), {"items": items}, error, scope="replica")
+
+    def _source_figures(self, service: UpstreamService) -> dict[str, object]:
+        source = self.sources.get(service)
+        recent = source.recent.summary() if source else None
+        return {
+            "service": service,
+            "configured": source is not None,
+            "breaker": source and source.breaker.state,
+            "calls": recent.calls if recent else 0,
+            "error_share": recent and recent.error_share,
+            "p95_seconds": None if recent is None or recent.p95 is None else round(recent.p95, 3),
+            "last_answer_at": recent and recent.last_answer_at,
+            "override": self.overrides.in_effect(service),
+        }
+
+    def cache_card(self, error: str | None) -> Card:
+        """Return what on-call is shown of the cache; `error` says that it does not answer."""
+        figures = {
+            "ttl_seconds": self.overrides.ttl(self._ttl),
+            "default_ttl_seconds": self._ttl,
+            "override": self.overrides.in_effect(TTL_OVERRIDE),
+        }
+        return Card(utc_now(), figures, error)
 
     async def invalidate(self, case_id: str) -> None:
         """Delete the cached snapshots of a case, for a change of its references."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from support_service.core.domain.principals import ANONYMOUS, Principal
 from support_service.core.errors import Unauthenticated, Unavailable
+from support_service.core.part_state import OK
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 MAX_TOKEN_LENGTH = 8192  # characters; a longer token is refused
@@ -38,9 +39,8 @@ ACCESS_KEYS_AGE = InstrumentSpec(
 class Authenticator(Protocol):
     """The interface of authenticators, which identify callers by their Authorization headers."""
 
-    @property
-    def fault(self) -> str | None:
-        """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
+    def status(self) -> str:
+        """Return OK, or the problem code of the last attempt to read the tokens or keys."""
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that a request's Authorization headers, possibly none, identify.
@@ -52,7 +52,8 @@ class Authenticator(Protocol):
 class AnonymousAuthenticator:
     """The authenticator of a service without authentication: every request is anonymous."""
 
-    fault = None
+    def status(self) -> str:
+        return OK
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:  # noqa: ARG002 - the interface has it
         return ANONYMOUS
@@ -79,9 +80,9 @@ class BearerAuthenticator:
         self._verifier = verifier
         self._instruments = instruments
 
-    @property
-    def fault(self) -> str | None:
-        return self._verifier.fault
+    def status(self) -> str:
+        """Return OK, or the problem code of the last attempt to read the tokens or keys."""
+        return self._verifier.fault or OK
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that the bearer token identifies, and count the outcome.

@@ -15,6 +15,7 @@ import pydantic_core
 
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.principals import Principal
+from support_service.core.part_state import Card
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Transaction
@@ -115,6 +116,18 @@ class Sealer:
         instruments.observe(AUDIT_SEALED, lambda: [(self.status.length, {})] if self.status else [])
         instruments.observe(
             AUDIT_UNSEALED_AGE, lambda: [(age_in_seconds(self.status.oldest_unsealed), {})] if self.status else []
+        )
+
+    def card(self) -> Card:
+        """Return what on-call is shown of the sealing."""
+        found = self.status
+        return Card(
+            found.read_at if found else None,
+            {
+                "entries": found.length if found else None,
+                "last_sealed_at": found.last_sealed_at if found else None,
+                "unsealed_age_seconds": age_in_seconds(found.oldest_unsealed) if found else None,
+            },
         )
 
     async def refresh_gauges(self) -> SealerStatus:

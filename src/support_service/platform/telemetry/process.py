@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import resource
 import time
 from collections import deque
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from support_service.core.clock import utc_now
+from support_service.core.part_state import Card
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -102,10 +105,21 @@ class LoopLagSampler:
     """Sampler of the event loop's lag. Each of its listeners is called with each sample, in seconds."""
 
     def __init__(self, instruments: Instruments, interval: float) -> None:
-        self.recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
+        self._recent: deque[float] = deque(maxlen=RECENT_SAMPLES)
         self.listeners: list[Callable[[float], None]] = []
         self._instruments = instruments
         self._interval = interval
+
+    def card(self) -> Card:
+        """Return what on-call is shown of the lag of this replica in the last minute."""
+        samples = list(self._recent)
+        ordered = sorted(samples)
+        figures = {
+            "lag_seconds": samples[-1] if samples else None,
+            "p95_seconds": ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None,
+            "max_seconds": ordered[-1] if ordered else None,
+        }
+        return Card(utc_now(), {name: value and round(value, 3) for name, value in figures.items()}, scope="replica")
 
     async def run(self) -> None:
         """Sample the lag until cancelled.
@@ -122,4 +136,4 @@ class LoopLagSampler:
                 listener(late)
             for missed in range(min(int(late / self._interval), MAX_MISSED_SAMPLES) + 1):
                 self._instruments.record(EVENT_LOOP_LAG, late - missed * self._interval)
-                self.recent.append(late - missed * self._interval)
+                self._recent.append(late - missed * self._interval)
