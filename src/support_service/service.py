@@ -49,7 +49,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
-from support_service.platform.idempotency.claims import IdempotencyService, IdempotencyTimings
+from support_service.platform.idempotency.claims import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
@@ -177,7 +177,7 @@ async def running(
         if settings.server.auth != "open":
             sessions = BrowserSessions(database, authenticator, timings.access.sessions)
         idempotency = IdempotencyService(database, timings.idempotency)
-        await every(timings.idempotency.cleanup_interval, idempotency.delete_expired, "Deleting old idempotency keys")
+        await every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)
         await sealer.refresh_gauges()
         await every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")

@@ -14,6 +14,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 
 HTTPS_PORT = 443
+READ_TIMEOUT = 5.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ class CertificateTimings:
 
     first_read_delay: float = 5.0  # so that a start does not wait for other servers
     read_interval: float = 3600.0
-    read_timeout: float = 5.0
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def watch_certificates(
     if not any(url.startswith("https:") for url in urls.values()):
         yield
         return
-    certificates = CertificateExpiry(urls, timings.read_timeout)
+    certificates = CertificateExpiry(urls)
     instruments.observe(
         CERTIFICATE_EXPIRES,
         lambda: [(left, {"target": target}) for target, left in certificates.seconds_left().items()],
@@ -59,7 +59,7 @@ async def watch_certificates(
 class CertificateExpiry:
     """The expiry of the certificate of each target that has an `https` URL; `urls` are by target."""
 
-    def __init__(self, urls: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, urls: Mapping[str, str], timeout: float = READ_TIMEOUT) -> None:
         self._addresses = {
             target: (parts.hostname, parts.port or HTTPS_PORT)
             for target, parts in ((target, urlsplit(url)) for target, url in urls.items())

@@ -151,12 +151,9 @@ class DatabaseTimings:
 
 @dataclass(frozen=True, slots=True)
 class MigrationTimings:
-    """Times in seconds."""
+    """Migrations on PostgreSQL while the service uses the database. Times are in seconds."""
 
-    busy_timeout: float = 30.0  # SQLite: for another process to migrate the same file
-    connect_timeout: float = 5.0  # PostgreSQL: for the server to accept the connection
-    # PostgreSQL: for a table in use. Later statements queue behind this lock request; the service's give up after 2 s.
+    # For a table in use. Later statements queue behind this lock request; the service's give up after 2 s.
     lock_timeout: float = 1.0
-    turn_pause: float = 0.2  # between two attempts to be the only process that migrates
     retry_pause: float = 2.0  # between attempts; other sessions get the table in it
     attempts: int = 100  # about five minutes: no session of the service holds a table for that long, but a dump may

@@ -15,6 +15,7 @@ from support_service.core.errors import Unavailable
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
 
+BUSY_TIMEOUT = 30.0  # seconds on SQLite, for another process that migrates the same file
 MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION_ID = re.compile("[0-9]{4}")  # form of the revision ids
 # A table of the earlier support-service, and the first table of this one.
@@ -133,7 +134,7 @@ def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTi
 
     try:
         if url.startswith("sqlite:"):
-            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked, timings)
+            return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked)
         from support_service.platform.database.postgres import migrate
 
         return migrate.run_locked(url, checked, timings)
@@ -143,12 +144,12 @@ def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTi
         raise unusable_database_error(failure, url) from failure
 
 
-def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+def _run_on_sqlite(path: Path, work: Callable[[sa.Connection], Result]) -> Result:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         f"sqlite+pysqlite:///{path}",
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": timings.busy_timeout},
+        connect_args={"timeout": BUSY_TIMEOUT},
         poolclass=NullPool,
         hide_parameters=True,
     )

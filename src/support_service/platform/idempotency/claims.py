@@ -28,6 +28,8 @@ from support_service.platform.database.tables import idempotency_keys
 
 _K = idempotency_keys.c
 CLAIMED, APPLIED, DONE = "claimed", "applied", "done"
+CLAIM_LEASE = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
+RENEW_INTERVAL, CLEANUP_INTERVAL = 10.0, 600.0  # seconds
 NO_OWNER = ""  # the owner of a claim whose response must not be stored
 
 INSERT_CLAIM = insert_if_new(idempotency_keys)
@@ -61,15 +63,12 @@ ABOUT_NO_CASE = (
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyTimings:
-    """Times and limits of idempotency keys."""
+    """Retention and limits of idempotency keys."""
 
     retention: timedelta = timedelta(hours=24)
-    claim_lease: timedelta = timedelta(seconds=30)  # until another request may take over a claim that is not renewed
-    renew_interval: float = 10.0  # seconds
     max_body_bytes: int = 1024 * 1024  # the body of a larger response is not stored
     large_body_bytes: int = 16 * 1024  # larger bodies count towards the next limit
     max_large_bytes_per_caller: int = 16 * 1024 * 1024  # bytes of large bodies that are stored for one caller
-    cleanup_interval: float = 600.0  # seconds
     cleanup_batch_size: int = 500  # keys deleted per transaction
 
 
@@ -140,7 +139,7 @@ class IdempotencyService:
             "id": key,
             "request": request,
             "owner": claim.owner,
-            "until": now + self._timings.claim_lease,
+            "until": now + CLAIM_LEASE,
             "state": CLAIMED,
             "created_at": now,
             "case_id": case_id,
@@ -169,11 +168,11 @@ class IdempotencyService:
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await tx.execute(RENEW, claim.owned | {"later": utc_now() + self._timings.claim_lease})
+            await tx.execute(RENEW, claim.owned | {"later": utc_now() + CLAIM_LEASE})
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
-        renewals = run_every(self._timings.renew_interval, lambda: self.renew(claim), "Renewing an idempotency claim")
+        renewals = run_every(RENEW_INTERVAL, lambda: self.renew(claim), "Renewing an idempotency claim")
         return run_in_background(renewals)
 
     async def keep(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
