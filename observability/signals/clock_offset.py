@@ -11,7 +11,7 @@ from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
 
 CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
 
-MINUTES_OFF = 10
+MINUTES_OFF = 10  # in the drill; twenty times the limit
 
 
 @asynccontextmanager

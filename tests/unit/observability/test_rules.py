@@ -26,7 +26,7 @@ PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
 OTHER_RUNBOOKS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
 TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
-WITHOUT_REASON = ("GIB", "SCRAPE_EVERY", "DAY", "MONTH")  # units and intervals
+WITHOUT_REASON = ("GIB", "MIB", "SCRAPE_EVERY", "DAY", "MONTH")  # units and intervals
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 
