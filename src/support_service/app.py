@@ -36,7 +36,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            service = await stack.enter_async_context(running(settings, timings, telemetry, guard, ROUTES))
+            service = await stack.enter_async_context(running(settings, timings, telemetry, guard))
             if access.admin_port is not None:
                 url = await stack.enter_async_context(admin_server(service, access.admin_host, access.admin_port))
                 service = replace(service, admin_url=url)
@@ -55,7 +55,7 @@ def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) 
     scheme = "https" if settings.server.url_prefix.startswith("https:") else "http"
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
-        add(any_segment(route.path), compile_route(route))
+        add(any_segment(route.path), compile_route(route, ROUTES))
         for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
             telemetry.requests.expect(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)

@@ -13,8 +13,6 @@ from aiohttp import web
 
 from support_service.api.case_document.reading import CaseDocuments
 from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
-from support_service.api.routing.cursors import CursorSeal
-from support_service.api.routing.route import Route
 from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService
 from support_service.cases.case_files import CaseFiles
@@ -47,6 +45,7 @@ from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
+from support_service.platform.cursor_seal import CursorSeal
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
 from support_service.platform.idempotency.claims import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings
@@ -137,7 +136,6 @@ class Service:
     documents: CaseDocuments
     turns: FairTurns  # of searches and counts
     cursors: CursorSeal
-    routes: tuple[Route, ...]
     serves_metrics: bool  # on this port
     admin_url: str | None = None  # base URL of the admin server, if there is one
 
@@ -151,7 +149,6 @@ async def running(
     timings: Timings,
     telemetry: Telemetry,
     guard: Guard,
-    routes: tuple[Route, ...],
 ) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
 
@@ -272,7 +269,6 @@ async def running(
             ),
             turns=FairTurns(timings.api.turns),
             cursors=CursorSeal(cursor_key),
-            routes=routes,
             serves_metrics=settings.access.admin_port is None,
         )
 

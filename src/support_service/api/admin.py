@@ -35,7 +35,7 @@ async def admin_server(service: Service, host: str, port: int) -> AsyncIterator[
     app[SERVICE] = replace(service, serves_metrics=True)
     for route in ROUTES:
         if route.tag is HEALTH:
-            app.router.add_get(route.path, compile_route(route))
+            app.router.add_get(route.path, compile_route(route, ROUTES))
     runner = Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:

@@ -12,7 +12,7 @@ from support_service.api.models.service import Me
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import version_header
-from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Route, Tag
+from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Routes, Tag
 from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
 from support_service.core import pagination
@@ -141,7 +141,7 @@ def _counter(call: Call) -> CountCases:
 
 
 @cache
-def permissions_by_role(routes: tuple[Route, ...]) -> dict[Role, dict[str, Scope]]:
+def permissions_by_role(routes: Routes) -> dict[Role, dict[str, Scope]]:
     """Return the permissions that each role has, with their scopes, in the order of their names."""
     permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
     return {
@@ -155,7 +155,7 @@ def permissions_by_role(routes: tuple[Route, ...]) -> dict[Role, dict[str, Scope
     tag=Tag("me", "The caller: who it is, and what it may do."),
     access=Permission("me:read", dict.fromkeys(ROLES, "own")),
 )
-async def get_me(call: Call) -> Reply[Me]:
+async def get_me(call: Call, routes: Routes) -> Reply[Me]:
     """Tell the caller who it is and what it may do.
 
     Each operation that needs a permission names it when it refuses a request. With `SUPPORT_AUTH=open` every caller is
@@ -168,6 +168,6 @@ async def get_me(call: Call) -> Reply[Me]:
             role=principal.role,
             subject=principal.subject,
             teams=sorted(principal.teams),
-            permissions=permissions_by_role(call.service.routes)[principal.role],
+            permissions=permissions_by_role(routes)[principal.role],
         )
     )

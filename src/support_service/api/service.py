@@ -12,7 +12,7 @@ from pydantic import ConfigDict, RootModel
 from support_service.api.models.service import Health, Ready
 from support_service.api.routing.call import Call, EncodedReply, Headers, Reply
 from support_service.api.routing.decorators import get
-from support_service.api.routing.route import PUBLIC, RouteResponse, Tag
+from support_service.api.routing.route import PUBLIC, RouteResponse, Routes, Tag
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.platform.access.authenticator import extract_bearer_token
 from support_service.service import Service
@@ -98,7 +98,7 @@ class Document(RootModel[dict[str, Any]]):
 
 
 @get("/openapi.json", tag=API_DOCS, access=PUBLIC)
-async def openapi(call: Call) -> EncodedReply[Document]:
+async def openapi(call: Call, routes: Routes) -> EncodedReply[Document]:
     """Describe the API for programs.
 
     The OpenAPI 3.1 document behind the page `/docs`. `support-service openapi` prints it too.
@@ -106,7 +106,7 @@ async def openapi(call: Call) -> EncodedReply[Document]:
     from support_service.api.openapi import document
 
     server = call.service.settings.server
-    body = document.body(call.service.routes, secured=server.auth != "open", public_url=server.url_prefix)
+    body = document.body(routes, secured=server.auth != "open", public_url=server.url_prefix)
     return EncodedReply(body)
 
 
@@ -123,7 +123,7 @@ async def asyncapi(call: Call) -> EncodedReply[Document]:
 
 
 @get("/docs", tag=API_DOCS, access=PUBLIC, response_media_types=("text/html",))
-async def docs(call: Call) -> web.Response:
+async def docs(call: Call, routes: Routes) -> web.Response:
     """Describe the API for people.
 
     An HTML page without scripts and external resources.
@@ -131,6 +131,6 @@ async def docs(call: Call) -> web.Response:
     from support_service.api.openapi import page
 
     server = call.service.settings.server
-    text = page.page(call.service.routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
+    text = page.page(routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
     headers = {"Content-Security-Policy": page.content_security_policy()}
     return web.Response(text=text, content_type="text/html", headers=headers)

@@ -78,14 +78,14 @@ async def answers_unruled() -> Reply[Unruled]:
 
 def test_all_routes_fit_their_handlers():
     """Every route compiles, and no two share an operation id."""
-    assert all(compile_route(route) for route in ROUTES)
+    assert all(compile_route(route, ROUTES) for route in ROUTES)
     assert len({route.operation for route in ROUTES}) == len(ROUTES)
 
 
 def test_route_follows_from_the_signature_of_its_handler():
     """Every kind of parameter is provided and described."""
     route = post("/{case_id}", access=Permission("new:write", {"agent": "own"}))(takes_everything)
-    assert compile_route(route)
+    assert compile_route(route, ROUTES)
     assert (route.operation, route.tag, route.method) == ("takes_everything", TAG, "POST")
     assert (route.summary, route.description) == ("Take everything", "This is a handler.")
     assert (route.query, route.body, route.response_model) == (Query, Body, Body)
@@ -112,14 +112,14 @@ def test_route_without_access_is_refused():
 def test_handler_that_encodes_what_analysts_get_must_mask_it(handler):
     """Models are masked for every handler; it declares that it masks bytes and streams."""
     with pytest.raises(LookupError, match=r"mask what analysts get"):
-        compile_route(get("/new", access=FOR_ANALYSTS)(handler))
-    assert compile_route(get("/new", access=FOR_ANALYSTS, masks_itself=True)(handler))
+        compile_route(get("/new", access=FOR_ANALYSTS)(handler), ROUTES)
+    assert compile_route(get("/new", access=FOR_ANALYSTS, masks_itself=True)(handler), ROUTES)
 
 
 def test_field_that_analysts_would_get_without_a_rule_is_refused():
     """A new field is named before the first request."""
     with pytest.raises(TypeError, match=r"Unruled\.language"):
-        compile_route(get("/new", access=FOR_ANALYSTS)(answers_unruled))
+        compile_route(get("/new", access=FOR_ANALYSTS)(answers_unruled), ROUTES)
 
 
 @pytest.mark.parametrize(
@@ -129,18 +129,18 @@ def test_field_that_analysts_would_get_without_a_rule_is_refused():
 def test_unused_declaration_of_a_route_is_refused(path, declared, missing):
     """A documented parameter must have an effect."""
     with pytest.raises(LookupError, match=f"the handler does not take what the route declares: {missing}"):
-        compile_route(post(path, access=PUBLIC, **declared)(no_parameters))
+        compile_route(post(path, access=PUBLIC, **declared)(no_parameters), ROUTES)
 
 
 def test_streaming_handler_reads_the_request_itself_except_the_query():
     """A handler that takes the request needs no parameters for the body, the path and the preconditions."""
-    assert compile_route(post("/{case_id}", access=PUBLIC, body=Body, request_headers=("If-Match",))(streams))
+    assert compile_route(post("/{case_id}", access=PUBLIC, body=Body, request_headers=("If-Match",))(streams), ROUTES)
     with pytest.raises(LookupError, match=r"the handler does not take what the route declares: query"):
-        compile_route(post("/new", access=PUBLIC, query=Query)(streams))
+        compile_route(post("/new", access=PUBLIC, query=Query)(streams), ROUTES)
 
 
 @pytest.mark.parametrize("handler", [takes_a_number, takes_untyped, takes_two_parts])
 def test_undeclared_parameter_of_a_handler_is_refused(handler):
     """A handler takes only documented parameters."""
     with pytest.raises(TypeError, match=r"nothing provides the handler's parameter"):
-        compile_route(post("/{case_id}", access=PUBLIC)(handler))
+        compile_route(post("/{case_id}", access=PUBLIC)(handler), ROUTES)

@@ -20,6 +20,7 @@ from support_service.api.routing.route import (
     JSON,
     PUBLIC,
     Route,
+    Routes,
 )
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.guard.problems import Problem
@@ -51,7 +52,7 @@ SECURITY_SCHEMES = {
 
 
 @cache
-def document(routes: tuple[Route, ...], *, secured: bool = False, public_url: str = "") -> Json:
+def document(routes: Routes, *, secured: bool = False, public_url: str = "") -> Json:
     """Return the OpenAPI document of a service at a URL; without one, at the URL that the document comes from.
 
     With `secured`, operations that are not public require a bearer token.
@@ -89,12 +90,12 @@ def document(routes: tuple[Route, ...], *, secured: bool = False, public_url: st
 
 
 @cache
-def body(routes: tuple[Route, ...], *, secured: bool = False, public_url: str = "") -> bytes:
+def body(routes: Routes, *, secured: bool = False, public_url: str = "") -> bytes:
     """Return the document as indented JSON, as it is served."""
     return pydantic_core.to_json(document(routes, secured=secured, public_url=public_url), indent=2)
 
 
-def _operation(route: Route, routes: tuple[Route, ...], *, secured: bool) -> Json:
+def _operation(route: Route, routes: Routes, *, secured: bool) -> Json:
     sent = (*route.headers, "Idempotency-Replayed") if route.takes_idempotency_key else route.headers
     operation: Json = {
         "operationId": route.operation,
@@ -162,7 +163,7 @@ def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = Fal
     return dict.fromkeys(media, {"schema": schema} | ({} if example is None else {"example": example}))
 
 
-def _links(route: Route, routes: tuple[Route, ...]) -> Json:
+def _links(route: Route, routes: Routes) -> Json:
     """Return links from the response to every operation that takes an id from it."""
     named = {part: f"$request.path.{part}" for part in route.path_parameters}
     named |= {part: f"$response.body#{pointer}" for part, pointer in route.links}

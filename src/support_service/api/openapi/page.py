@@ -14,14 +14,14 @@ import htpy as h
 from markupsafe import Markup
 
 from support_service.api.openapi.document import document
-from support_service.api.routing.route import Route
+from support_service.api.routing.route import Routes
 from support_service.core.problem_codes import PROBLEM_CODES
 
 Json = dict[str, Any]
 
 
 @cache
-def page(routes: tuple[Route, ...], base: str, *, secured: bool) -> str:
+def page(routes: Routes, base: str, *, secured: bool) -> str:
     """Return the page as HTML. `base` is the base URL of its curl commands; with `secured`, they send a token."""
     described = document(routes, secured=secured)
     tags = described["tags"]

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from support_service.api.routing.route import Route
+from support_service.api.routing.route import Routes
 from support_service.guard.problems import Problem
 
 TEMPLATE = "#/components/schemas/{model}"
@@ -22,7 +22,7 @@ class NamedSchemas(GenerateJsonSchema):
         return SCHEMA_NAMES.get(name, super().normalize_name(name))
 
 
-def components(routes: tuple[Route, ...]) -> dict[str, Schema]:
+def components(routes: Routes) -> dict[str, Schema]:
     """Return the schema of every model in the routes, by model name."""
     sent = {route.body for route in routes if route.body} | {Problem}  # a problem omits empty members
     answered = {route.response_model for route in routes} | {

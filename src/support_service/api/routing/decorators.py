@@ -10,6 +10,7 @@ called with, and thereby what clients send:
     expected: ExpectedVersions  the versions in If-Match
     known: KnownTags            the tags in If-None-Match
     headers: Headers            all headers
+    routes: Routes              all routes
     request: web.Request        the request: the handler streams, or reads the body in a way of its own
 
 What it returns is what clients get: `Reply[Case]`, `Reply[list[Attachment]]`, `EncodedReply[Case]`, or `Reply[None]`

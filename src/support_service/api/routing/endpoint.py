@@ -14,7 +14,7 @@ from multidict import istr
 from support_service.api.routing.call import Call, Headers, Reply
 from support_service.api.routing.etags import KnownTags, if_match_versions, known_tags
 from support_service.api.routing.idempotency import IDEMPOTENCY_KEY, respond_once
-from support_service.api.routing.route import PUBLIC, Permission, Route
+from support_service.api.routing.route import PUBLIC, Permission, Route, Routes
 from support_service.core.domain.principals import ANONYMOUS
 from support_service.core.errors import Forbidden
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -37,8 +37,8 @@ PROVIDER_BY_TYPE: dict[object, Provider] = {
 }
 
 
-def compile_route(route: Route) -> Handler:
-    """Return the function that serves a route.
+def compile_route(route: Route, routes: Routes) -> Handler:
+    """Return the function that serves one of the routes.
 
     Raises LookupError if the route would send analysts what is not masked, or declares what its handler does not take;
     TypeError if the handler has a parameter of an unknown kind, or if analysts would get a field without a rule of
@@ -46,7 +46,7 @@ def compile_route(route: Route) -> Handler:
     """
     permission, takes_key = route.access, route.takes_idempotency_key
     _check_masking(route)
-    respond = _compile_handler(route)
+    respond = _compile_handler(route, routes)
     if permission == PUBLIC:
 
         async def serve_public(request: web.Request) -> web.StreamResponse:
@@ -87,11 +87,11 @@ def compile_route(route: Route) -> Handler:
     return serve
 
 
-def _compile_handler(route: Route) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
+def _compile_handler(route: Route, routes: Routes) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
     """Return a function that parses the handler's arguments, calls the handler and encodes its reply."""
     handler, status = route.handler, route.status
     _check_declarations(route)
-    providers = [_provider(route, name, hint) for name, hint in route.parameters.items()]
+    providers = [_provider(route, routes, name, hint) for name, hint in route.parameters.items()]
     has_pages, operation = route.has_pages, route.operation
     is_list, masks_itself = route.is_list, route.masks_itself
     model = route.body if "body" in route.parameters else None  # else the handler reads the body, or there is none
@@ -119,10 +119,12 @@ def _size(response: web.StreamResponse) -> int:
     return len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
 
 
-def _provider(route: Route, name: str, hint: Any) -> Provider:
+def _provider(route: Route, routes: Routes, name: str, hint: Any) -> Provider:
     """Return the function that provides a parameter. Raises TypeError if there is none."""
     if hint in PROVIDER_BY_TYPE:
         return PROVIDER_BY_TYPE[hint]
+    if hint == Routes:
+        return lambda _request, _call, _body: routes
     if name == "body":
         return lambda _request, _call, body: body
     if name == "query":

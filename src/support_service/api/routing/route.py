@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
@@ -159,3 +159,7 @@ class Route:
         """The rest of the handler's docstring: paragraphs, each on one line."""
         _, _, rest = inspect.cleandoc(self.handler.__doc__ or "").partition("\n")
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in rest.strip().split("\n\n"))
+
+
+Routes: TypeAlias = tuple[Route, ...]
+"""All routes, in the order of the document."""
