@@ -321,7 +321,6 @@ class EventConsumer:
 
 
 def _parse(delivery: Delivery) -> InboundEvent | SupportError:
-    """Return the parsed event, or the error that parsing raised."""
     try:
         return envelope.parse(delivery.event)
     except SupportError as error:
@@ -354,8 +353,8 @@ async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
     inserted = {"source": event.source, "id": event.id, "at": utc_now(), "reached": 0, "done": True}
     if await tx.execute(INSERT_EVENT, inserted):
         return 0
-    known = await tx.fetch_one(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
-    return None if known is None or known.done else known.reached
+    row = await tx.fetch_one(LOCK_EVENT, {"event_source": event.source, "event_id": event.id})
+    return None if row is None or row.done else row.reached
 
 
 async def record_progress(tx: Transaction, event: InboundEvent, last: int, *, done: bool) -> None:

@@ -57,7 +57,6 @@ class DeadLetterService:
 
 @contextmanager
 def _broker_errors() -> Iterator[None]:
-    """Raise Unavailable for a BrokerError."""
     try:
         yield
     except BrokerError as failure:

@@ -119,7 +119,6 @@ def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
 
 
 def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
-    """Return the validated event. Raises ValidationFailed."""
     if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
         raise _invalid(FieldError("id", "must be given"))
     attributes["time"] = _parse_time(attributes.get("time"))
@@ -135,9 +134,9 @@ def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
             raise _invalid(FieldError(name, "may contain only printable characters"))
     event_type = _known_type(checked.get_type())
     model = MODEL_BY_TYPE.get(event_type)
-    known = _validate_data(model, data) if model else None
+    event_data = _validate_data(model, data) if model else None
     return InboundEvent(
-        checked.get_id(), checked.get_source(), event_type, attributes["time"], known, _trace(attributes)
+        checked.get_id(), checked.get_source(), event_type, attributes["time"], event_data, _trace(attributes)
     )
 
 

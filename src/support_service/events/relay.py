@@ -139,7 +139,8 @@ class OutboxRelay:
 
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
-        self._backlog = await read_backlog(self._database)
+        (row,) = await self._database.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
+        self._backlog = (row.number, row.oldest)
         self._backlog_read_at = utc_now()
 
     def card(self) -> Card:
@@ -162,7 +163,7 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or not await has_pending(self._database):
+        if not await self._hold_lease() or await self._database.fetch_one(ANY_PENDING) is None:
             return 0
         batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
         pending = await oldest_events(self._database, batch, max_bytes)
@@ -262,23 +263,12 @@ _RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
 REMOVE_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _RANGE)))
 
 
-async def has_pending(reader: Reader) -> bool:
-    """Return True if the outbox holds an event."""
-    return await reader.fetch_one(ANY_PENDING) is not None
-
-
 async def oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
     """Return the oldest events of the outbox: at most `count`, ending with the one that reaches `max_bytes`.
 
     Rows have seq, type, at, event and fanned_out, which is true if the event's webhook deliveries exist.
     """
     return await reader.fetch_all(PENDING, {"count": count, "bytes": max_bytes})
-
-
-async def read_backlog(reader: Reader) -> tuple[int, str | None]:
-    """Return the number of events in the outbox, and the time of the oldest or None."""
-    (row,) = await reader.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
-    return row.number, row.oldest
 
 
 async def delete_published(tx: Transaction, published: Sequence[int]) -> None:

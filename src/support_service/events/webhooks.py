@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from itertools import product
-from typing import Any
 
 import aiohttp
 import pydantic_core
@@ -110,16 +109,18 @@ class WebhookSender:
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
-        self._pending = await count_pending_deliveries(self._database)
+        (row,) = await self._database.fetch_all(COUNT_PENDING)
+        self._pending = int(row.number)
         self._pending_read_at = utc_now()
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
 
     async def _delete_finished(self, state: str, retention: timedelta) -> None:
-        before, batch = utc_now() - retention, self._timings.purge_batch
+        batch = self._timings.purge_batch
+        finished = {"ended": state, "before": utc_now() - retention, "count": batch}
 
         async def delete(tx: Transaction) -> int:
-            return await delete_finished_deliveries(tx, state, before, batch) if self._is_leader() else 0
+            return await tx.execute(DELETE_FINISHED, finished) if self._is_leader() else 0
 
         if self._is_leader():
             await delete_in_batches(self._database, delete, batch)
@@ -129,11 +130,11 @@ class WebhookSender:
 
         If `name` is None, fail the due deliveries to endpoints that are no longer configured.
         """
-        now, count = utc_now(), self._timings.max_concurrent_deliveries
+        chosen = {"now": utc_now(), "count": self._timings.max_concurrent_deliveries}
         if name is None:
-            due = await orphaned_deliveries(self._database, now, list(self._endpoints), count)
+            due = await self._database.fetch_all(_DUE.where(_D.endpoint.not_in(list(self._endpoints))), chosen)
         else:
-            due = await due_deliveries(self._database, now, name, count)
+            due = await self._database.fetch_all(SELECT_DUE_DELIVERIES, {**chosen, "to": name})
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
         for failure in await asyncio.gather(*map(self._deliver, due), return_exceptions=True):
             if failure is not None:
@@ -162,7 +163,7 @@ class WebhookSender:
         self._instruments.add(WEBHOOK_ATTEMPTS, 1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
-            await store_delivery_result(tx, {"delivery": delivery.seq, **result})
+            await tx.execute(UPDATE_DELIVERY, {"delivery": delivery.seq, **result})
 
     def _log(self, name: str) -> logging.Logger:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
@@ -268,29 +269,3 @@ async def fan_out(
         chosen = [seq for seq in subscribed if seq in marked]
         if chosen:
             await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
-
-
-async def due_deliveries(reader: Reader, now: datetime, endpoint: str, count: int) -> Sequence[Row]:
-    """Return due webhook deliveries to an endpoint, with seq, endpoint, event, tries and since."""
-    return await reader.fetch_all(SELECT_DUE_DELIVERIES, {"now": now, "to": endpoint, "count": count})
-
-
-async def orphaned_deliveries(reader: Reader, now: datetime, known: Sequence[str], count: int) -> Sequence[Row]:
-    """Return due webhook deliveries to endpoints that are not in `known`, with the columns of `due_deliveries`."""
-    return await reader.fetch_all(_DUE.where(_D.endpoint.not_in(known)), {"now": now, "count": count})
-
-
-async def store_delivery_result(tx: Transaction, result: dict[str, Any]) -> None:
-    """Store the result of a try. Keys: `delivery` (seq), `new_state`, `new_tries`, `new_due`, `new_reason`."""
-    await tx.execute(UPDATE_DELIVERY, result)
-
-
-async def count_pending_deliveries(reader: Reader) -> int:
-    """Return the number of pending webhook deliveries."""
-    (row,) = await reader.fetch_all(COUNT_PENDING)
-    return int(row.number)
-
-
-async def delete_finished_deliveries(tx: Transaction, state: str, before: datetime, count: int) -> int:
-    """Delete at most `count` deliveries that ended in `state` before `before`. Return the number deleted."""
-    return await tx.execute(DELETE_FINISHED, {"ended": state, "before": before, "count": count})
