@@ -68,7 +68,8 @@ class Admission:
         UriTooLong (query), and MalformedRequest (query, repeated headers).
         """
         _check_repeated_headers(request)
-        address = rate_limit_address(self.client_address(request))
+        forwarded = request.headers.getall(FORWARDED_FOR, ())
+        address = rate_limit_address(self.proxies.client_address(request.remote, forwarded))
         request[CALLERS] = (f"{ADDRESS_PREFIX}{address}",)
         if request.path in UNMEASURED_PATHS:
             return
@@ -78,7 +79,7 @@ class Admission:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
             raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
         if self.by_address is not None:
-            self._count_request(request, self.by_address, address)
+            self._report_rate(request, self.by_address, self.by_address.consume(address))
         self._check_unread(request)
         query = request.rel_url.raw_query_string
         if query:
@@ -94,7 +95,7 @@ class Admission:
         if request.path in UNMEASURED_PATHS:
             return
         if self.by_principal is not None:
-            self._count_request(request, self.by_principal, principal)
+            self._report_rate(request, self.by_principal, self.by_principal.consume(principal))
         if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
             request[CALLERS] += (f"principal {principal}",)
             self._check_unread(request)
@@ -115,19 +116,14 @@ class Admission:
         if size > SMALL_ANSWER_BYTES and request.method != "HEAD":
             self._check_unread(request, size)
 
-    def charge_answer(self, request: web.Request, principal: str, size: int) -> None:
+    def charge_answer(self, request: web.Request, principal: str, size: int, *, may_owe: bool = False) -> None:
         """Count an answer of `size` bytes like one request for each `ANSWER_BYTES` beyond the first.
 
-        Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers.
+        Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers. With
+        `may_owe` it does not: the answer to a write is sent anyway.
         """
         if self.by_principal is not None and size > ANSWER_BYTES:
-            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES)
-            self._report_rate(request, self.by_principal, limit_state)
-
-    def charge_written(self, request: web.Request, principal: str, size: int) -> None:
-        """Count the answer to a write like `charge_answer`, also if the principal owes requests: it is sent anyway."""
-        if self.by_principal is not None and size > ANSWER_BYTES:
-            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES, may_owe=True)
+            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES, may_owe=may_owe)
             self._report_rate(request, self.by_principal, limit_state)
 
     def check_debt(self, principal: str, size: int) -> None:
@@ -145,10 +141,6 @@ class Admission:
     def charge_spare(self, principal: str, requests: int) -> float:
         """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
         return 0.0 if self.by_principal is None else self.by_principal.consume_spare(principal, requests)
-
-    def client_address(self, request: web.BaseRequest) -> str:
-        """Return the client's address, resolved through the trusted proxies."""
-        return self.proxies.client_address(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -206,9 +198,6 @@ class Admission:
         except (RateLimited, Unavailable):
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "unread"})
             raise
-
-    def _count_request(self, request: web.Request, limiter: RateLimiter, key: str) -> None:
-        self._report_rate(request, limiter, limiter.consume(key))
 
     def _report_rate(self, request: web.Request, limiter: RateLimiter, limit_state: RateLimitState) -> None:
         """Set the headers that tell the state of a limit. Raises RateLimited if it does not admit the request."""

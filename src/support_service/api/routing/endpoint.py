@@ -76,7 +76,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
-            service.admission.charge_written(request, principal.name, _size(response))
+            service.admission.charge_answer(request, principal.name, _size(response), may_owe=True)
             return response
         response = await respond(request, call)
         if size := _size(response):
