@@ -54,7 +54,7 @@ class InboundEventHandler:
                 work.tx, event.data.references(), after, self._batch_size
             )
             messages = [_message(case.id, event, time_after(case.latest)) for case in found]
-            await case_rows.add_bot_messages(work.tx, messages)
+            await case_rows.add_bot_messages(work.tx, found, messages)
             real = sum(not case.synthetic for case in found)
             await self._recorder.bot_messages_added(work, messages, real)
             more = len(found) == self._batch_size

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.cases.sql import case_rows as cases_store
-from support_service.platform.database.tables import garbage, tickets
+from support_service.platform.database.tables import garbage, messages, tickets
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, form, open_case, read_case, stored_files, upload
 from tests.support.scrape import Scrape
@@ -220,15 +220,39 @@ async def test_an_outdated_message_learns_what_was_added(client):
 
 @both_databases
 async def test_customers_learn_of_public_messages_only(shared_principals):
-    """The version is theirs, too: internal notes do not count."""
+    """The version is theirs, too: internal notes and files do not count."""
     new = {"subject": "A", "channel": "web", "customerId": "customer-1"}
     case = await shared_principals.read_json("supervisor", "POST", "/support/cases", json=new)
     path = f"/support/cases/{case['id']}/messages"
-    for text, visibility in (("1", "public"), ("note", "internal"), ("2", "public"), ("3", "public")):
+
+    async def say(text, visibility="public"):
         message = {"authorType": "agent", "message": text, "visibility": visibility}
         await shared_principals.read_json("supervisor", "POST", path, json=message)
-    sent = {"json": {"authorType": "customer", "message": "mine"}, "headers": {"If-Match": '"2+customer"'}}
+
+    await say("1")
+    await say("note", "internal")
+    files = f"/support/cases/{case['id']}/attachments?visibility=internal"
+    await shared_principals.read_json("supervisor", "POST", files, data=form(b"hello"))
+    await say("2")
+    await say("3")
+    sent = {"json": {"authorType": "customer", "message": "mine"}, "headers": {"If-Match": '"3+customer"'}}
     response = await shared_principals.request("customer", "POST", path, **sent)
     problem = await expect_problem(response, 412, "case_changed")
     assert problem["currentVersion"] == 4
-    assert [each["message"] for each in problem["messages"]] == ["2", "3"]
+    assert [each["message"] for each in problem["messages"]] == ["3"]
+
+
+@both_databases
+async def test_messages_of_an_earlier_release_count_as_known(client):
+    """It stores no version with them. The version of the case tells that it has changed."""
+    case = await open_case(client)
+    known = await read_etag(client, case)
+    await add_message(client, case, "earlier")
+    async with service_of(client).database.transaction() as tx:
+        await tx.execute(messages.update().values(version=None, public_version=None))
+    await add_message(client, case, "new")
+    sent = {"json": {"authorType": "agent", "message": "mine"}, "headers": {"If-Match": known}}
+    response = await client.post(f"/support/cases/{case['id']}/messages", **sent)
+    problem = await expect_problem(response, 412, "case_changed")
+    assert problem["currentVersion"] == 3
+    assert [each["message"] for each in problem["messages"]] == ["new"]

@@ -13,7 +13,7 @@ from support_service.cases.listing import case_list
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.published import CASE_UPDATED
 from support_service.cases.model.requests import CaseQuery
-from support_service.cases.sql import case_events, case_reading, case_rows
+from support_service.cases.sql import case_events, case_reading, case_rows, import_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import search_words
 from support_service.platform.database import tables
@@ -181,12 +181,29 @@ async def test_adding_a_message_updates_its_case(database, add_cases):
     assert (await case_rows.get(database, "case-1")).updated_at == later + timedelta(days=1)
 
 
+async def test_each_message_has_the_version_that_it_made(database):
+    """Whatever adds it: an opening, a request, an event or an import. Customers don't see notes, so those have none."""
+    note = {"visibility": "internal"}
+    imported = [message(4, case=2), message(5, case=2, **note), message(6, case=2)]
+    async with database.transaction() as tx:
+        await case_rows.add_case(tx, ticket(), [], message(0))
+        await case_rows.add_message(tx, message(1, **note))
+        await case_rows.add_message(tx, message(2))
+        cases = await tx.fetch_all(sa.select(tables.tickets))
+        await case_rows.add_bot_messages(tx, cases, [message(3, author_type="bot")])
+        await import_rows.add_histories(tx, [import_rows.CaseHistory(ticket(2), imported, [], [])])
+    stored = tables.messages.c
+    rows = await database.fetch_all(sa.select(stored.version, stored.public_version).order_by(stored.seq))
+    assert [tuple(row) for row in rows] == [(1, 1), (2, None), (3, 2), (4, 3), (2, 2), (3, None), (4, 3)]
+
+
 async def test_epoch_of_a_timeline_only_rises(database, add_cases):
     """No later one is that of a snapshot which an event or an erasure has made outdated."""
     await add_cases(ticket())
     epochs = [await _epoch(database)]
     async with database.transaction() as tx:
-        await case_rows.add_bot_messages(tx, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
+        cases = await tx.fetch_all(sa.select(tables.tickets))
+        await case_rows.add_bot_messages(tx, cases, [message(author_type="bot", created_at=AT + timedelta(hours=1))])
     epochs.append(await _epoch(database))
     async with database.transaction() as tx:
         await erasure.erase_case(tx, "case-1", "mark", ["email"])

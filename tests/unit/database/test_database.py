@@ -153,7 +153,7 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
     async with database.transaction() as tx:
         await tx.execute(case_rows.ADD_CASE, TICKET)
         await tx.execute(attachment_rows.ADD, file)
-        nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public"}
+        nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public", "version": 2, "public_version": 2}
         await tx.execute(case_rows.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)
         plain = await tx.fetch_one(statement.execution_options(support_compiled=False), parameters)

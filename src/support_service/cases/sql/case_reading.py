@@ -27,9 +27,9 @@ from support_service.cases.sql.projections import (
 )
 from support_service.core.domain.principals import CaseOwnership
 from support_service.platform.database import Reader
-from support_service.platform.database.dialect import POSITION_BITS, octets
+from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled
-from support_service.platform.database.tables import attachments, messages, search_documents, tickets
+from support_service.platform.database.tables import attachments, messages, tickets
 
 # Cases of more bytes are neither read nor encoded on the event loop: SQLite needs 3 ms for 1 MiB.
 MAX_INLINE_BYTES = 256 * 1024
@@ -227,15 +227,6 @@ def to_case(stored: StoredCase) -> Case:
     return case
 
 
-_CASE = sa.select(tickets.c.seq).where(tickets.c.id == sa.bindparam("id")).scalar_subquery()
-_FIRST = _CASE * sa.literal_column(str(1 << POSITION_BITS), sa.BigInteger())
-_DOCUMENTS = (
-    sa.select((search_documents.c.id - _FIRST).label("position"), search_documents.c.internal)
-    .where(search_documents.c.id.between(_FIRST + 1, _FIRST + ((1 << POSITION_BITS) - 1)))
-    .order_by(search_documents.c.id)
-)
-
-
 class NewMessages(NamedTuple):
     """The version of a case, and the JSON of its newest messages, oldest first."""
 
@@ -243,41 +234,30 @@ class NewMessages(NamedTuple):
     messages: str
 
 
-def _newest(*, public_only: bool) -> sa.Select[Any]:
+def _since_statement(*, public_only: bool) -> sa.Select[Any]:
     found = messages.alias("found")
+    made = found.c.public_version if public_only else found.c.version
     newest = (
         sa.select(found.c.seq)
-        .where(found.c.ticket_id == sa.bindparam("id"), found.c.visibility == PUBLIC if public_only else sa.true())
+        .where(found.c.ticket_id == sa.bindparam("id"), made > sa.bindparam("since"))
         .order_by(found.c.seq.desc())
-        .limit(sa.bindparam("number"))
+        .limit(sa.bindparam("most"))
+        .subquery()
     )
     return sa.select(
         VERSION[public_only].label("version"),
-        MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.subquery().c.seq))).label("messages"),
+        MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.c.seq))).label("messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
 
 
-_NEWEST = {public_only: _newest(public_only=public_only) for public_only in (False, True)}
+_READ_SINCE = {public_only: _since_statement(public_only=public_only) for public_only in (False, True)}
 
 
 async def read_since(reader: Reader, case_id: str, version: int, most: int, *, public_only: bool) -> NewMessages | None:
-    """Return at most `most` messages that a case got after a version; None for an unknown case.
+    """Return at most `most` messages that a case got after a version, without those that earlier releases have added.
 
-    With `public_only` the version is one that customers see, and internal notes are left out. If the case has internal
-    files or links, some messages before the version may be among them: their numbers are not known.
+    Return None for an unknown case. With `public_only` the version is one that customers see, and internal notes are
+    left out.
     """
-    documents = await reader.fetch_all(_DOCUMENTS, {"id": case_id})
-    number = _count_after([(row.position, bool(row.internal)) for row in documents], version, public_only=public_only)
-    rows = await reader.fetch_all(_NEWEST[public_only], {"id": case_id, "number": min(number, most)})
+    rows = await reader.fetch_all(_READ_SINCE[public_only], {"id": case_id, "since": version, "most": most})
     return NewMessages(rows[0].version, rows[0].messages) if rows else None
-
-
-def _count_after(documents: Collection[tuple[int, bool]], version: int, *, public_only: bool) -> int:
-    """Return the number of messages after a version; documents are (version, whether it is internal), oldest first."""
-    if not public_only:
-        return sum(position > version for position, _ in documents)
-    number = notes = 0
-    for position, internal in documents:
-        notes += internal
-        number += not internal and position - notes > version
-    return number

@@ -228,7 +228,7 @@ async def add_case(
         return False
     await _add_references(tx, case.id, references)
     if first:
-        await _add_message(tx, first)
+        await _add_message(tx, message_row(first, case.version))
     return True
 
 
@@ -264,7 +264,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     if row is None:
         return None
     message.created_at = row.at
-    await _add_message(tx, message)
+    await _add_message(tx, message_row(message, row.version, row.internal_changes))
     return CaseState(**row._asdict())
 
 
@@ -291,8 +291,8 @@ async def lock_cases_with_references(
 ) -> Sequence[Row]:
     """Lock the unsettled cases with one of the references; return them ordered by seq.
 
-    Rows have seq, id, synthetic, and the time of the last change as `latest`. There are at most `count`, with a seq
-    greater than `after`.
+    Rows have seq, id, synthetic, version, internal_changes, and the time of the last change as `latest`. There are at
+    most `count`, with a seq greater than `after`.
     """
     named = sa.or_(
         *(sa.and_(ticket_references.c.kind == kind, ticket_references.c.value == value) for kind, value in references)
@@ -301,7 +301,14 @@ async def lock_cases_with_references(
     # would look them up for each open case.
     matching = sa.select(ticket_references.c.ticket_id).where(named).distinct().cte("matching")
     statement = (
-        sa.select(tickets.c.seq, tickets.c.id, IS_SYNTHETIC.label("synthetic"), LATEST_CHANGE.label("latest"))
+        sa.select(
+            tickets.c.seq,
+            tickets.c.id,
+            IS_SYNTHETIC.label("synthetic"),
+            tickets.c.version,
+            tickets.c.internal_changes,
+            LATEST_CHANGE.label("latest"),
+        )
         .join(matching.prefix_with("MATERIALIZED"), matching.c.ticket_id == tickets.c.id)
         .where(tickets.c.status.in_(ACTIVE_STATUSES), tickets.c.seq > after)
         .order_by(tickets.c.seq)
@@ -311,15 +318,19 @@ async def lock_cases_with_references(
     return await tx.fetch_all(statement)
 
 
-async def add_bot_messages(tx: Transaction, messages: Sequence[Message]) -> None:
-    """Append bot messages to cases that this transaction has locked, later than their last change.
+async def add_bot_messages(tx: Transaction, cases: Sequence[Row], messages: Sequence[Message]) -> None:
+    """Append a bot message to each of the cases that `lock_cases_with_references` has locked, after its last change.
 
-    Their cached snapshots become outdated.
+    The cached snapshots of the cases become outdated.
     """
     if messages:
         await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
-        await tx.execute(ADD_MESSAGE, [message.__dict__ for message in messages])
-        await tx.execute(ADD_DOCUMENT, [_document_parameters(message) for message in messages])
+        added = [
+            message_row(message, case.version + 1, case.internal_changes)
+            for case, message in zip(cases, messages, strict=True)
+        ]
+        await tx.execute(ADD_MESSAGE, added)
+        await tx.execute(ADD_DOCUMENT, [_document_parameters(row) for row in added])
 
 
 async def delete(tx: Transaction, case_id: str) -> None:
@@ -327,17 +338,23 @@ async def delete(tx: Transaction, case_id: str) -> None:
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
-async def _add_message(tx: Transaction, message: Message) -> None:
-    """Insert a message, and its words into the search index, after the row of its case was changed."""
-    await tx.insert_later(ADD_MESSAGE, message.__dict__)
-    await tx.insert_later(ADD_DOCUMENT, _document_parameters(message))
+def message_row(message: Message, version: int, internal_changes: int = 0) -> dict[str, Any]:
+    """Return the row of a message that gave its case a version, after `internal_changes` that customers do not see."""
+    public_version = None if message.visibility == "internal" else version - internal_changes
+    return message.__dict__ | {"version": version, "public_version": public_version}
 
 
-def _document_parameters(message: Message) -> dict[str, Any]:
+async def _add_message(tx: Transaction, row: dict[str, Any]) -> None:
+    """Insert the row of a message, and its words into the search index, after the row of its case was changed."""
+    await tx.insert_later(ADD_MESSAGE, row)
+    await tx.insert_later(ADD_DOCUMENT, _document_parameters(row))
+
+
+def _document_parameters(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        "case_id": message.ticket_id,
-        "is_internal": message.visibility == "internal",
-        "document_words": search_text(message.message),
+        "case_id": row["ticket_id"],
+        "is_internal": row["visibility"] == "internal",
+        "document_words": search_text(row["message"]),
     }
 
 

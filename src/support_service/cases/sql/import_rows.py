@@ -1,6 +1,6 @@
 """SQL that inserts cases with their whole conversation, many at once, as they were in another system."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from support_service.cases.sql.case_rows import (
     ADD_MESSAGE,
     ADD_REFERENCE,
     column_values,
+    message_row,
     message_size,
     search_values,
 )
@@ -85,7 +86,7 @@ async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> se
     ]
     if named:
         await tx.execute(ADD_REFERENCE, named)
-    messages = [message.__dict__ for history in added for message in history.messages]
+    messages = [row for history in added for row in _message_rows(history)]
     if messages:
         await tx.execute(ADD_MESSAGE, messages)
         await tx.execute(ADD_DOCUMENTS, [row for history in added for row in _documents(history, seqs)])
@@ -114,6 +115,14 @@ def _case_row(history: CaseHistory) -> dict[str, Any]:
         "internal_changes": len(internal),
         "conversation_bytes": history.conversation_bytes,
     }
+
+
+def _message_rows(history: CaseHistory) -> Iterator[dict[str, Any]]:
+    """Return the rows of the messages, each of which gave the case a version."""
+    notes = 0
+    for version, message in enumerate(history.messages, 2):
+        notes += message.visibility == "internal"
+        yield message_row(message, version, notes)
 
 
 def _documents(history: CaseHistory, seqs: dict[str, int]) -> list[dict[str, Any]]:

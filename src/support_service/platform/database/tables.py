@@ -163,6 +163,10 @@ messages = table(
     required("created_at", TIME, "kept"),
     # False for a message of a release without search documents, until a job makes its document.
     required("has_document", sa.Boolean, "not personal", default=sa.false()),
+    # The version that the message gave its case, for staff and for customers, who do not see notes. Null in messages of
+    # earlier releases.
+    optional("version", sa.Integer, "not personal"),
+    optional("public_version", sa.Integer, "not personal"),
     index("ticket_id", "seq"),
     index("ticket_id", "external_id", unique=True, where=HAS_EXTERNAL_ID),
     index("seq", where="NOT has_document", name="ix_messages_without_document"),
