@@ -8,7 +8,6 @@ from time import perf_counter
 from benchmarks.scale import calls
 from benchmarks.scale.clocks import DUE_FROM, DUE_RANGE
 from support_service.cases import gauges
-from support_service.cases.clocks import clock_counts
 from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
@@ -38,13 +37,13 @@ async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -
 
 
 async def _gauges(database: Reader) -> None:
-    await gauges.read_counts(database)
+    await gauges.CASE_COUNTS.read(database)
     await gauges.oldest_waiting(database)
 
 
 async def _clock_gauges(database: Reader) -> None:
-    await clock_counts.read(database)
-    await clock_counts.oldest(database)
+    await gauges.CLOCK_COUNTS.read(database)
+    await gauges.oldest_clocks(database)
 
 
 async def _due_clocks(database: Reader, after: timedelta = timedelta(0)) -> None:

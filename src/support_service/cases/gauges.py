@@ -1,44 +1,22 @@
-"""Gauges of the cases that are being worked on: their number, and the age of the oldest unanswered message."""
+"""Gauges of cases and of their clocks: the numbers that triggers keep, and the oldest ones, which indexes find first.
 
+Every replica reads them, so that they tell if the job that reports breaches stands still.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES, TARGETS, Target
 from support_service.platform.database import Database, Reader
-from support_service.platform.database.tables import case_counts, tickets
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
-
-_KEY = (case_counts.c.status, case_counts.c.priority)
-COUNTS = sa.select(
-    *_KEY,
-    sa.cast(sa.func.sum(case_counts.c.number), sa.BigInteger).label("number"),
-    sa.func.count().label("stored_rows"),
-).group_by(*_KEY)
-# For PostgreSQL only. Locked rows are those that another replica folds now. Nothing updates a row, so its ctid stays.
-FOLD = sa.text("""
-    WITH taken AS (
-        DELETE FROM case_counts
-        WHERE ctid = ANY (ARRAY(SELECT ctid FROM case_counts LIMIT 50000 FOR UPDATE SKIP LOCKED))
-        RETURNING status, priority, number
-    )
-    INSERT INTO case_counts (status, priority, number)
-    SELECT status, priority, sum(number) FROM taken GROUP BY status, priority HAVING sum(number) <> 0
-""")
-
-
-# The first entry of the index of waiting customers, which has the cases of both active statuses.
-OLDEST_WAITING = (
-    sa.select(tickets.c.waiting_since)
-    .where(tickets.c.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
-    .order_by(tickets.c.waiting_since, tickets.c.seq)
-    .limit(sa.literal_column("1"))
-)
+from support_service.platform.database.dialect import text_literal
+from support_service.platform.database.tables import case_clocks, case_counts, clock_counts, tickets
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Reading
 
 TICKET_OPEN = InstrumentSpec(
     "support.ticket.open",
@@ -53,25 +31,95 @@ TICKET_OLDEST_UNANSWERED = InstrumentSpec(
     "s",
     "Age of the oldest customer message without an agent's answer, in open and pending cases; 0 if there is none",
 )
+SLA_RUNNING = InstrumentSpec(
+    "support.sla.running",
+    "gauge",
+    "{clock}",
+    "Running clocks of cases in the database, without breached ones",
+    {"target": TARGETS},
+)
+SLA_OLDEST_OVERDUE = InstrumentSpec(
+    "support.sla.oldest_overdue",
+    "gauge",
+    "s",
+    "Time since the due time of the longest overdue clock that runs on; 0 if there is none",
+    {"target": TARGETS},
+)
+SLA_UNREPORTED_AGE = InstrumentSpec(
+    "support.sla.unreported_age",
+    "gauge",
+    "s",
+    "Time since the first due time of a clock whose breach is not reported yet; 0 if there is none",
+)
 
 
-class CaseCounts(NamedTuple):
-    """The number of cases by (status, priority), and of the rows that say so."""
+class Counts(NamedTuple):
+    """Numbers by their key, and the number of the rows that say so."""
 
-    cases: dict[tuple[str, str], int]
+    numbers: Mapping[tuple[str, ...], int]
     stored_rows: int
 
 
-async def read_counts(reader: Reader) -> CaseCounts:
-    """Return the number of cases that are not synthetic."""
-    rows = await reader.fetch_all(COUNTS)
-    return CaseCounts({(row.status, row.priority): row.number for row in rows}, sum(row.stored_rows for row in rows))
+class CountTable:
+    """A table of numbers that triggers keep: on PostgreSQL each change adds a row, and `fold` replaces rows by sums."""
+
+    def __init__(self, table: sa.Table) -> None:
+        key = [column for column in table.c if column.name != "number"]
+        self._key = [column.name for column in key]
+        self.select = sa.select(
+            *key,
+            sa.cast(sa.func.sum(table.c.number), sa.BigInteger).label("number"),
+            sa.func.count().label("stored_rows"),
+        ).group_by(*key)
+        names = ", ".join(self._key)
+        # Locked rows are those that another replica folds now. Nothing updates a row, so its ctid stays.
+        self._fold = sa.text(f"""
+            WITH taken AS (
+                DELETE FROM {table.name}
+                WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table.name} LIMIT 50000 FOR UPDATE SKIP LOCKED))
+                RETURNING {names}, number
+            )
+            INSERT INTO {table.name} ({names}, number)
+            SELECT {names}, sum(number) FROM taken GROUP BY {names} HAVING sum(number) <> 0
+        """)  # noqa: S608 - names of this code
+
+    async def read(self, reader: Reader) -> Counts:
+        """Return the numbers."""
+        rows = await reader.fetch_all(self.select)
+        numbers = {tuple(getattr(row, name) for name in self._key): row.number for row in rows}
+        return Counts(numbers, sum(row.stored_rows for row in rows))
+
+    async def fold(self, database: Database) -> None:
+        """Replace rows of the same key by their sum. Any number of replicas may do so at once."""
+        async with database.transaction() as tx:
+            await tx.execute(self._fold)
 
 
-async def fold_counts(database: Database) -> None:
-    """Replace rows of the same status and priority by their sum. Any number of replicas may do so at once."""
-    async with database.transaction() as tx:
-        await tx.execute(FOLD)
+CASE_COUNTS = CountTable(case_counts)  # by status and priority, of cases that are not synthetic
+CLOCK_COUNTS = CountTable(clock_counts)  # of running clocks, by target
+# The first entry of the index of waiting customers, which has the cases of both active statuses.
+OLDEST_WAITING = (
+    sa.select(tickets.c.waiting_since)
+    .where(tickets.c.waiting_since.is_not(None), IS_ACTIVE, sa.not_(IS_SYNTHETIC))
+    .order_by(tickets.c.waiting_since, tickets.c.seq)
+    .limit(sa.literal_column("1"))
+)
+_C = case_clocks.c
+
+
+def _oldest(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    return sa.select(_C.due_at).where(*conditions).order_by(_C.due_at).limit(1).scalar_subquery()
+
+
+OLDEST_CLOCKS = sa.select(
+    *(
+        _oldest(
+            _C.target == text_literal(target), _C.state == text_literal("breached"), _C.running_since.is_not(None)
+        ).label(target)
+        for target in TARGETS
+    ),
+    _oldest(_C.state == text_literal("running")).label("first_due"),
+)
 
 
 async def oldest_waiting(reader: Reader) -> datetime | None:
@@ -80,12 +128,18 @@ async def oldest_waiting(reader: Reader) -> datetime | None:
     return row.waiting_since if row else None
 
 
+async def oldest_clocks(reader: Reader) -> Mapping[Target | str, datetime | None]:
+    """Return the due time of the longest overdue clock of each target, and `first_due`, the first one that runs."""
+    row = await reader.fetch_one(OLDEST_CLOCKS)
+    return row._asdict() if row else {}
+
+
 @dataclass(frozen=True, slots=True)
 class GaugeTimings:
-    """Times of the gauges in seconds."""
+    """Times of gauges in seconds."""
 
     refresh_interval: float = 15.0
-    max_age: float = 60.0  # a count is published for so long while it can't be refreshed
+    max_age: float = 60.0  # values are published for so long while they can't be refreshed
     fold_from: int = 1000  # rows of counts; SQLite never has so many
 
 
@@ -94,31 +148,57 @@ class CaseGauges:
 
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
         self._database = database
-        self._timings = timings
-        self._refreshed_at: float | None = None
-        self._open: dict[tuple[str, str], int] = {}
-        self._waiting_since: datetime | None = None
-        instruments.observe(TICKET_OPEN, self._open_cases)
-        instruments.observe(TICKET_OLDEST_UNANSWERED, self._oldest_unanswered)
+        self._fold_from = timings.fold_from
+        self._counts = Reading[Counts](timings.max_age)
+        self._waiting_since = Reading[tuple[datetime | None]](timings.max_age)
+        instruments.observe(
+            TICKET_OPEN,
+            self._counts.shown(
+                lambda counts: [
+                    (counts.numbers.get((series["status"], series["priority"]), 0), series)
+                    for series in TICKET_OPEN.series()
+                ]
+            ),
+        )
+        instruments.observe(
+            TICKET_OLDEST_UNANSWERED, self._waiting_since.shown(lambda since: [(age_in_seconds(*since), {})])
+        )
 
     async def refresh(self) -> None:
-        """Read the number of cases, and fold the rows that say so if they are many."""
-        self._open, stored_rows = await read_counts(self._database)
-        self._waiting_since = await oldest_waiting(self._database)
-        self._refreshed_at = monotonic()
-        if stored_rows >= self._timings.fold_from:
-            await fold_counts(self._database)
+        """Read the counters. Sum their rows into one for each key if there are many."""
+        counts = await CASE_COUNTS.read(self._database)
+        self._waiting_since.keep((await oldest_waiting(self._database),))
+        self._counts.keep(counts)
+        if counts.stored_rows >= self._fold_from:
+            await CASE_COUNTS.fold(self._database)
 
-    def _is_recent(self) -> bool:
-        """Return whether the last count is recent enough to publish; it is not during a database outage."""
-        return self._refreshed_at is not None and monotonic() - self._refreshed_at < self._timings.max_age
 
-    def _open_cases(self) -> Observations:
-        if not self._is_recent():
-            return []
-        return [(self._open.get((series["status"], series["priority"]), 0), series) for series in TICKET_OPEN.series()]
+class ClockGauges:
+    """Reads the clocks and publishes what it read, unless it is too old."""
 
-    def _oldest_unanswered(self) -> Observations:
-        if not self._is_recent():
-            return []
-        return [(age_in_seconds(self._waiting_since), {})]
+    def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings) -> None:
+        self._database = database
+        self._fold_from = timings.fold_from
+        self._counts = Reading[Counts](timings.max_age)
+        self._oldest = Reading[Mapping[Target | str, datetime | None]](timings.max_age)
+        instruments.observe(
+            SLA_RUNNING,
+            self._counts.shown(
+                lambda counts: [(counts.numbers.get((target,), 0), {"target": target}) for target in TARGETS]
+            ),
+        )
+        instruments.observe(
+            SLA_OLDEST_OVERDUE,
+            self._oldest.shown(lambda due: [(age_in_seconds(due.get(each)), {"target": each}) for each in TARGETS]),
+        )
+        instruments.observe(
+            SLA_UNREPORTED_AGE, self._oldest.shown(lambda due: [(age_in_seconds(due.get("first_due")), {})])
+        )
+
+    async def refresh(self) -> None:
+        """Read the counters and the oldest clocks. Sum the rows of the counters if there are many."""
+        counts = await CLOCK_COUNTS.read(self._database)
+        self._oldest.keep(await oldest_clocks(self._database))
+        self._counts.keep(counts)
+        if counts.stored_rows >= self._fold_from:
+            await CLOCK_COUNTS.fold(self._database)

@@ -14,7 +14,6 @@ from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.clocks.gauges import SlaGaugeTimings
 from support_service.cases.clocks.opening import SlaTimings
 from support_service.cases.gauges import GaugeTimings
 from support_service.cases.opening import CaseTimings
@@ -75,7 +74,7 @@ server.build = partial(
             detector=DetectorTimings(
                 interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME)
             ),
-            gauges=SlaGaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
+            gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
         ),
         api=ApiTimings(dependency_interval=shorter(DEFAULTS.api.dependency_interval)),
         audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),

@@ -24,7 +24,6 @@ from benchmarks.scale.load import load
 from sqlalchemy.ext.compiler import compiles
 
 from support_service.cases import gauges
-from support_service.cases.clocks import clock_counts
 from support_service.cases.listing import case_list
 from support_service.cases.listing.list_cursor import CasePlace
 from support_service.cases.model.requests import CaseQuery
@@ -507,8 +506,8 @@ async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_database
     [
         (clock_rows.DUE, {"now": SOON, "count": 200}, 400),
         (clock_rows.DUE, {"now": rows.START, "count": 200}, 10),
-        (clock_counts.OLDEST, {}, 40),
-        (clock_counts.COUNTS, {}, 10),
+        (gauges.OLDEST_CLOCKS, {}, 40),
+        (gauges.CLOCK_COUNTS.select, {}, 10),
     ],
     ids=["due clocks", "no due clock", "oldest clocks", "running clocks"],
 )

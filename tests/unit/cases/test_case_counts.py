@@ -37,7 +37,7 @@ async def counted(database):
 
 async def kept(database):
     """Return the numbers that the triggers keep, without zeros."""
-    return {key: number for key, number in (await gauges.read_counts(database)).cases.items() if number}
+    return {key: number for key, number in (await gauges.CASE_COUNTS.read(database)).numbers.items() if number}
 
 
 def new_case(draw):
@@ -103,13 +103,13 @@ async def test_concurrent_folding_loses_nothing(service, database, instruments):
     """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
     changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
     while not changing.done():
-        await asyncio.gather(*(gauges.fold_counts(database) for _ in range(3)))
+        await asyncio.gather(*(gauges.CASE_COUNTS.fold(database) for _ in range(3)))
         assert all(number >= 0 for number in (await kept(database)).values())
     await changing
     await CaseGauges(database, instruments, GaugeTimings(fold_from=0)).refresh()
-    found = await gauges.read_counts(database)
-    assert await kept(database) == found.cases == await counted(database)
-    assert found.stored_rows == len(found.cases)
+    found = await gauges.CASE_COUNTS.read(database)
+    assert await kept(database) == found.numbers == await counted(database)
+    assert found.stored_rows == len(found.numbers)
 
 
 @both_databases
@@ -117,7 +117,7 @@ async def test_gauges_leave_few_rows_as_they_are(service, database, instruments)
     """On SQLite a number has one row from the start."""
     for _ in range(3):
         await service.open_case(SYSTEM_ORIGIN, NewCase(subject="A", channel="email"))
-    before = await gauges.read_counts(database)
+    before = await gauges.CASE_COUNTS.read(database)
     await CaseGauges(database, instruments).refresh()
-    assert await gauges.read_counts(database) == before
+    assert await gauges.CASE_COUNTS.read(database) == before
     assert (await database.fetch_one(sa.select(tickets.c.status))).status == "open"

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from support_service.attachments import garbage
 from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
-from support_service.cases.clocks import clock_counts, known_policies
+from support_service.cases.clocks import known_policies
 from support_service.cases.sql import attachment_rows, clock_rows
 from support_service.events import consumer, relay, webhooks
 from support_service.platform.audit import entry_rows
@@ -86,7 +86,7 @@ PERIODIC = {
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST, {}),
     "old idempotency keys": (claims.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "due clocks": (clock_rows.DUE, {"now": OLD, "count": 200}),
-    "the oldest clocks": (clock_counts.OLDEST, {}),
+    "the oldest clocks": (gauges.OLDEST_CLOCKS, {}),
     "policies": (known_policies.CURRENT_SEQS, {}),
     "the lease": (lease_rows.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }

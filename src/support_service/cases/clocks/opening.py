@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
 from support_service.cases.clocks.clock_tracker import ClockTracker
-from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
+from support_service.cases.gauges import ClockGauges, GaugeTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments
@@ -22,7 +22,7 @@ class SlaTimings:
 
     policy_refresh_interval: float = 2.0  # seconds until a policy that another replica has changed applies here
     detector: DetectorTimings = field(default_factory=DetectorTimings)
-    gauges: SlaGaugeTimings = field(default_factory=SlaGaugeTimings)
+    gauges: GaugeTimings = field(default_factory=lambda: GaugeTimings(refresh_interval=5.0))
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def open_clocks(database: Database, instruments: Instruments, timings: Sla
     policies = KnownPolicies(database)
     await policies.refresh()
     detector = BreachDetector(database, policies, instruments, timings.detector)
-    gauges = SlaGauges(database, instruments, timings.gauges)
+    gauges = ClockGauges(database, instruments, timings.gauges)
     await gauges.refresh()
     try:
         async with run_in_background(

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.clocks import clock_counts
+from support_service.cases import gauges
 from support_service.cases.clocks.breaches import BreachDetector, DetectorTimings
 from support_service.cases.clocks.clock_tracker import ClockTracker
-from support_service.cases.clocks.gauges import SlaGauges, SlaGaugeTimings
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyContent
+from support_service.cases.gauges import ClockGauges, GaugeTimings
 from support_service.cases.model.requests import NewCase, NewMessage, StatusChange
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
@@ -177,7 +177,7 @@ async def test_policy_of_another_replica_applies_after_a_refresh(database, polic
 
 async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, instruments, exposed):
     """Running, overdue and unreported ones; a late answer ends what is overdue."""
-    gauges = SlaGauges(database, instruments, SlaGaugeTimings(fold_from=len(TARGETS) + 1))
+    gauges = ClockGauges(database, instruments, GaugeTimings(fold_from=len(TARGETS) + 1))
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     await gauges.refresh()
     assert exposed("support_sla_running") == {"firstResponse": 1, "nextResponse": 0, "resolution": 1}
@@ -224,8 +224,8 @@ async def test_numbers_of_running_clocks_are_those_of_the_clocks(database, cases
     key, running = case_clocks.c.target, case_clocks.c.state == "running"
     rows = await database.fetch_all(sa.select(key, sa.func.count().label("n")).where(running).group_by(key))
     expected = {row.target: row.n for row in rows}
-    kept = await clock_counts.read(database)
-    assert {target: number for target, number in kept.running.items() if number} == expected
+    kept = await gauges.CLOCK_COUNTS.read(database)
+    assert {target: number for (target,), number in kept.numbers.items() if number} == expected
     waiting = sa.select(sa.func.min(case_clocks.c.due_at).label("due"), case_clocks.c.case_id).where(
         case_clocks.c.running_since.is_not(None), case_clocks.c.target != "nextResponse"
     )
