@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-import aiohttp
-
 from support_service.events.broker.base import Broker, RedisBrokerTimings
 from support_service.events.broker.log import EventLog
 from support_service.events.broker.memory import InMemoryBroker
@@ -17,7 +15,7 @@ from support_service.events.webhooks import WebhookSender, WebhookTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
-from support_service.platform.http_client import LimitedConnector
+from support_service.platform.http_client import limited_session
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments import Instruments
@@ -97,13 +95,7 @@ async def open_relay(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(relay.close)
         # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(
-                connector=LimitedConnector(),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[client_metrics(instruments)],
-            )
-        )
+        session = await stack.enter_async_context(limited_session([client_metrics(instruments)]))
         webhooks = WebhookSender(
             database, session, instruments, settings.webhooks, relay.is_leader, timings=timings.webhooks
         )

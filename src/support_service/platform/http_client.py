@@ -6,7 +6,7 @@ exception. The address is the scheme, the host and the port: the path of a webho
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -106,13 +106,7 @@ class LimitedProtocol(asyncio.Protocol):
 
 
 class LimitedConnector(aiohttp.TCPConnector):
-    """A pool of connections with limited answers. The number of connections is not limited: callers limit their calls.
-
-    Every client session to a server of somebody else uses one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(limit=0)
+    """A pool of connections with limited answers."""
 
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
         """Return a connection that limits its answer. A pooled connection with unrequested data is closed instead."""
@@ -131,6 +125,19 @@ class LimitedConnector(aiohttp.TCPConnector):
             limited.begin_request()
             connection.add_callback(limited.end_request)
             return connection
+
+
+def limited_session(trace_configs: Iterable[aiohttp.TraceConfig], **options: Any) -> aiohttp.ClientSession:
+    """Return a client of servers of other people: it limits their answers, and keeps no cookies.
+
+    The number of connections is not limited: callers limit their calls.
+    """
+    return aiohttp.ClientSession(
+        connector=LimitedConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=list(trace_configs),
+        **options,
+    )
 
 
 def describe_client_error(failure: Exception) -> str:

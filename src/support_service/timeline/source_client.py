@@ -17,7 +17,7 @@ from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.source import Source
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.json_input import exceeds_depth, has_too_many_containers
-from support_service.platform.http_client import LimitedConnector, describe_client_error
+from support_service.platform.http_client import describe_client_error, limited_session
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 from support_service.platform.telemetry.traces import propagation_headers
 from support_service.timeline.merge import Entry
@@ -332,11 +332,9 @@ async def prevent_retry(request: aiohttp.ClientRequest, handler: aiohttp.ClientH
 
 def create_session(trace_configs: list[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
     """Return the HTTP session for all sources; each source limits its own calls and their time."""
-    return aiohttp.ClientSession(
-        connector=LimitedConnector(),
+    return limited_session(
+        trace_configs,
         timeout=aiohttp.ClientTimeout(),
-        cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # requests ask for uncompressed answers
-        trace_configs=trace_configs,
         middlewares=(prevent_retry,),
     )

@@ -23,7 +23,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.json_input import exceeds_depth
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.background import run_in_background
-from support_service.platform.http_client import LimitedConnector, describe_client_error
+from support_service.platform.http_client import describe_client_error, limited_session
 from support_service.platform.telemetry.logs import outage_logger
 
 MAX_JWKS_BYTES = 1024 * 1024
@@ -57,12 +57,7 @@ async def open_key_source(
     if not re.match(r"https?://", location):
         yield partial(_read_file, Path(location))
         return
-    async with aiohttp.ClientSession(
-        connector=LimitedConnector(),
-        timeout=aiohttp.ClientTimeout(total=seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=list(trace_configs),
-    ) as session:
+    async with limited_session(trace_configs, timeout=aiohttp.ClientTimeout(total=seconds)) as session:
         yield partial(_read_url, session, location)
 
 
