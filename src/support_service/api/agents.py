@@ -1,8 +1,8 @@
 """What agents work with: their workload, saved views of the list of cases, and what the caller may do."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
 from support_service.core import pagination
 from support_service.core.domain.principals import ROLES, Role, Scope
-from support_service.core.errors import Forbidden
+from support_service.core.errors import Forbidden, SupportError
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.view_models import (
     CountedView,
@@ -28,7 +28,7 @@ from support_service.desk.view_models import (
     ViewListQuery,
     ViewPage,
 )
-from support_service.desk.views import CountCases
+from support_service.desk.views import ViewLimits
 
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
 VIEWS = "/support/views"
@@ -76,7 +76,8 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     Each has the number of cases that it shows to the caller, exact up to 1,000. Supervisors see the views of all teams.
     """
     before = pagination.decode_cursor(query.cursor)
-    page, last = await call.service.views.list_views(call.principal, before, query.limit, _counter(call))
+    found, last = await call.service.views.list_views(call.principal, before, query.limit)
+    page = await count_views(found, partial(_count_cases, call), call.service.timings.desk.views)
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
@@ -87,7 +88,8 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
 
     The number is exact up to 1,000.
     """
-    found = await call.service.views.read(call.principal, view_id, _counter(call))
+    view = await call.service.views.read(call.principal, view_id)
+    (found,) = await count_views([view], partial(_count_cases, call), call.service.timings.desk.views)
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
@@ -115,29 +117,54 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
     return Reply(None)
 
 
-def _counter(call: Call) -> CountCases:
-    """Return the function that counts the cases of a stored query as the caller.
+async def count_views(
+    found: Sequence[SavedView], count: Callable[[Json, int], Awaitable[int | None]], limits: ViewLimits
+) -> list[CountedView]:
+    """Return views with their numbers of cases, which `count` reads for a query, up to a number.
 
-    While the caller has less than half of its rate left, a count waits.
+    A number that takes too long is None. The first error ends the other counts, and is raised.
+    """
+    most, counting = limits.max_count, asyncio.Semaphore(limits.counts_at_once)
+    deadline = asyncio.get_running_loop().time() + limits.count_seconds
+
+    async def counted(view: SavedView) -> CountedView:
+        number = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline), counting:
+                number = await count(view.query, most + 1)
+        more = number is not None and number > most
+        return CountedView.model_construct(**dict(view), count=most if more else number, more=more)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(counted(view)) for view in found]
+    except ExceptionGroup as failures:
+        if all(isinstance(failure, SupportError) for failure in failures.exceptions):
+            raise failures.exceptions[0] from None
+        raise
+    return [task.result() for task in tasks]
+
+
+async def _count_cases(call: Call, query: Json, most: int) -> int | None:
+    """Return how many cases a stored query shows to the caller, at most `most`; None if the caller can't use it.
+
+    While the caller has less than half of its rate left, the count waits.
     """
     service, name = call.service, call.principal.name
+    try:
+        filters = ViewFilters.model_validate(query)
+        check_may_search(call, filters)
+    except (ValidationError, Forbidden):
+        return None
 
     @asynccontextmanager
-    async def in_turn(cost: int) -> AsyncIterator[None]:
-        while wait := service.admission.charge_spare(name, cost):  # noqa: ASYNC110 - the rate refills with time
+    async def in_turn() -> AsyncIterator[None]:
+        while wait := service.admission.charge_spare(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
             await asyncio.sleep(wait)
         async with service.turns.occupy(name):
             yield
 
-    async def count(query: Json, most: int) -> int | None:
-        try:
-            filters = ViewFilters.model_validate(query)
-            check_may_search(call, filters)
-        except (ValidationError, Forbidden):
-            return None
-        return await service.cases.count_cases(call.principal, filters, most, partial(in_turn, 1 + count_cost(filters)))
-
-    return count
+    return await service.cases.count_cases(call.principal, filters, most, in_turn)
 
 
 @cache

@@ -1,12 +1,10 @@
-"""Saved views: create, list with counts, change, delete, and the erasure of a customer from them.
+"""Saved views: create, list, change, delete, and the erasure of a customer from them.
 
 Each change is one transaction.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +13,12 @@ import sqlalchemy as sa
 from support_service.cases.model.vocabulary import Json
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Conflict, NotFound, SupportError
+from support_service.core.errors import Conflict, NotFound
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.search_words import Sought
 from support_service.core.units import MAX_INTEGER
-from support_service.desk.view_models import CountedView, Holder, SavedView, holder_for, may_use, owner_of
+from support_service.desk.view_models import Holder, SavedView, holder_for, may_use, owner_of
 from support_service.platform.audit import log as audit
 from support_service.platform.audit.log import FieldChanges
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
@@ -28,8 +26,6 @@ from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.database.tables import views
 from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 
-# Counts the cases that a query shows to the caller, at most the given number; None if the caller can't use the query.
-CountCases = Callable[[Json, int], Awaitable[int | None]]
 Filters = AbstractSet[tuple[str, str]]
 """Query parameters of a list of cases: (name, value)."""
 
@@ -100,8 +96,8 @@ class ViewService:
         return view
 
     async def list_views(
-        self, principal: Principal, before: int | None, limit: int, count: CountCases
-    ) -> tuple[list[CountedView], int | None]:
+        self, principal: Principal, before: int | None, limit: int
+    ) -> tuple[list[SavedView], int | None]:
         """Return a page of the views that the principal may see, newest first, and the seq of its last view.
 
         With `before`, only views older than that seq. The seq is None if no page follows.
@@ -115,13 +111,7 @@ class ViewService:
             bound["teams"] = list(principal.teams)
         found = await self._database.fetch_all(PAGES[principal.role], bound)
         page = found[:limit]
-        counted = await self._count_all(list(map(_view, page)), count)
-        return counted, page[-1].seq if len(found) > limit else None
-
-    async def read(self, principal: Principal, view_id: str, count: CountCases) -> CountedView:
-        """Return a view with its number of cases. Raises NotFound."""
-        (counted,) = await self._count_all([await self._visible(principal, view_id)], count)
-        return counted
+        return list(map(_view, page)), page[-1].seq if len(found) > limit else None
 
     async def change(
         self, origin: WriteOrigin, view_id: str, changed: Mapping[str, Any], expected: ExpectedVersions
@@ -131,7 +121,7 @@ class ViewService:
         A `team` of None makes it a view of the caller. Raises NotFound, Forbidden, VersionConflict, and Conflict for a
         name that is taken or a view too many.
         """
-        before = await self._visible(origin.principal, view_id)
+        before = await self.read(origin.principal, view_id)
         holder = holder_for(origin.principal, changed["team"]) if "team" in changed else before.holder
         async with unit_of_work(self._database, origin, _turn(origin)) as work:
             locked = await _lock_views_of(work.tx, {before.holder, holder})
@@ -153,43 +143,19 @@ class ViewService:
 
     async def delete(self, origin: WriteOrigin, view_id: str, expected: ExpectedVersions) -> None:
         """Delete a view. Raises NotFound and VersionConflict."""
-        before = await self._visible(origin.principal, view_id)
+        before = await self.read(origin.principal, view_id)
         async with unit_of_work(self._database, origin, _turn(origin)) as work:
             before = _expected(await _lock_views_of(work.tx, [before.holder]), view_id, expected)
             await work.tx.execute(DELETE, {"view": view_id})
             at = time_after(before.updated_at)
             await audit.record(work, None, "view.deleted", at, _audited_changes(before, None))
 
-    async def _visible(self, principal: Principal, view_id: str) -> SavedView:
+    async def read(self, principal: Principal, view_id: str) -> SavedView:
+        """Return a view. Raises NotFound if there is none, or if the principal may not see it."""
         row = await self._database.fetch_one(BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
         if row is None or not may_use(principal, view := _view(row)):
             raise _not_found(view_id)
         return view
-
-    async def _count_all(self, found: Sequence[SavedView], count: CountCases) -> list[CountedView]:
-        """Return the views with their numbers of cases. A number that takes too long is None.
-
-        The first error ends the other counts, and is raised.
-        """
-        most, counting = self._limits.max_count, asyncio.Semaphore(self._limits.counts_at_once)
-        deadline = asyncio.get_running_loop().time() + self._limits.count_seconds
-
-        async def counted(view: SavedView) -> CountedView:
-            number = None
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline), counting:
-                    number = await count(view.query, most + 1)
-            more = number is not None and number > most
-            return CountedView.model_construct(**dict(view), count=most if more else number, more=more)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(counted(view)) for view in found]
-        except ExceptionGroup as failures:
-            if all(isinstance(failure, SupportError) for failure in failures.exceptions):
-                raise failures.exceptions[0] from None
-            raise
-        return [task.result() for task in tasks]
 
     def _expect_room(self, held: Collection[SavedView]) -> None:
         """Raise Conflict if a holder of these views can't have one more."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
+from support_service.api.agents import count_views
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
@@ -34,7 +35,7 @@ def view(name="A view", **query):
 @pytest.fixture
 def service(database):
     """A service with low limits."""
-    return ViewService(database, replace(EVERY_VIEW_COUNTED, max_views=3, max_count=10, counts_at_once=2))
+    return ViewService(database, ViewLimits(max_views=3))
 
 
 @pytest.fixture
@@ -53,16 +54,12 @@ def create(service, principal, name, team=None, **query):
 
 async def names(service, principal, size=100):
     """Return the names of the views that a principal sees, newest first, from pages of a size."""
-
-    async def count(_query, _most):
-        return 0
-
-    page, last = await service.list_views(principal, None, size, count)
+    page, last = await service.list_views(principal, None, size)
     found = [*page]
     while last:
-        page, last = await service.list_views(principal, last, size, count)
+        page, last = await service.list_views(principal, last, size)
         found += page
-    return [counted.name for counted in found]
+    return [view.name for view in found]
 
 
 @both_databases
@@ -169,7 +166,8 @@ async def test_views_are_counted_a_few_at_a_time(service):
         assert most == 11
         return numbers[query["q"]]
 
-    page, last = await service.list_views(LAN, None, 10, count)
+    views, last = await service.list_views(LAN, None, 10)
+    page = await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, counts_at_once=2))
     found = {counted.name: (counted.count, counted.more) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
@@ -177,7 +175,7 @@ async def test_views_are_counted_a_few_at_a_time(service):
 
 async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database):
     """The others have theirs."""
-    service = ViewService(database, ViewLimits(counts_at_once=2, count_seconds=0.0))
+    service = ViewService(database)
     for name in ("hangs", "waits", "counted"):  # the newest is counted first
         await create(service, LAN, name, q=name)
 
@@ -186,7 +184,8 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
             await asyncio.Event().wait()
         return 7
 
-    page, _ = await service.list_views(LAN, None, 10, count)
+    views, _ = await service.list_views(LAN, None, 10)
+    page = await count_views(views, count, ViewLimits(counts_at_once=2, count_seconds=0.0))
     assert {counted.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
 
 
@@ -200,8 +199,9 @@ async def test_the_first_error_of_a_count_is_raised(service):
             await asyncio.Event().wait()
         raise Unavailable("database_busy", "busy")
 
+    views, _ = await service.list_views(LAN, None, 10)
     with pytest.raises(Unavailable, match="busy"):
-        await service.list_views(LAN, None, 10, count)
+        await count_views(views, count, replace(EVERY_VIEW_COUNTED, counts_at_once=2))
 
 
 @both_databases
