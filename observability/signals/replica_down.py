@@ -26,7 +26,7 @@ async def _one_is_killed(deployment: Deployment) -> AsyncIterator[None]:
     await deployment.replicas[-1].start()
 
 
-async def __use_all(deployment: Deployment) -> None:
+async def _use_all(deployment: Deployment) -> None:
     """Send requests to every replica, and scrape every one."""
     await deployment.load_balancer.start(deployment.replicas)
     await deployment.monitoring.scrape("support-service", deployment.targets)
@@ -38,11 +38,11 @@ async def _a_new_one_does_not_start(deployment: Deployment) -> AsyncIterator[Non
     new = deployment.new_replica()
     new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(ROLE, "nobody", 1)
     new.spawn()
-    await __use_all(deployment)
+    await _use_all(deployment)
     yield
     new.kill()
     deployment.replicas.remove(new)
-    await __use_all(deployment)
+    await _use_all(deployment)
 
 
 SIGNAL = Signal(

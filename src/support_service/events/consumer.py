@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 import sqlalchemy as sa
@@ -38,7 +38,7 @@ from support_service.platform.telemetry.instruments import (
     OTHER,
     Instruments,
     InstrumentSpec,
-    Observations,
+    Reading,
     known_or_other,
 )
 from support_service.platform.telemetry.traces import continue_trace, end_trace
@@ -130,10 +130,12 @@ class EventConsumer:
         self._timings = timings
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
-        self._backlog: StreamBacklog | None = None
-        self._backlog_read_at: datetime | None = None
-        instruments.observe(EVENTS_STREAM_LAG, self._observe_lag)
-        instruments.observe(EVENTS_DEAD_LETTERS, lambda: [(self._backlog.dead, {})] if self._backlog else [])
+        self._backlog = Reading[StreamBacklog]()
+        instruments.observe(
+            EVENTS_STREAM_LAG,
+            self._backlog.shown(lambda read: [] if read.waiting is None else [(read.waiting, {})]),
+        )
+        instruments.observe(EVENTS_DEAD_LETTERS, self._backlog.shown(lambda read: [(read.dead, {})]))
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""
@@ -158,27 +160,28 @@ class EventConsumer:
 
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
-        self._backlog_read_at = utc_now()
         try:
             await self._broker.trim(self._stream)
-            self._backlog = await self._broker.backlog(self._stream)
+            self._backlog.keep(await self._broker.backlog(self._stream))
         except BrokerError:
-            self._backlog = None
+            self._backlog.keep(None)
 
     def status(self) -> str:
         """Return OK, or `broker_unavailable` if the broker did not answer when the backlog was last read."""
-        return OK if self._backlog else BROKER_UNAVAILABLE
+        return OK if self._backlog.value else BROKER_UNAVAILABLE
 
     def stream_card(self) -> Card:
         """Return what on-call is shown of the stream of inbound events."""
-        return self._card(waiting=self._backlog.waiting if self._backlog else None)
+        found = self._backlog.value
+        return self._card(waiting=found.waiting if found else None)
 
     def dead_letters_card(self) -> Card:
         """Return what on-call is shown of the events that were given up."""
-        return self._card(count=self._backlog.dead if self._backlog else None)
+        found = self._backlog.value
+        return self._card(count=found.dead if found else None)
 
     def _card(self, **figures: int | None) -> Card:
-        return Card(self._backlog_read_at, figures, None if self._backlog else BROKER_SILENT)
+        return Card(self._backlog.read_at, figures, None if self._backlog.value else BROKER_SILENT)
 
     async def finish(self, until: float) -> None:
         """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""
@@ -186,9 +189,6 @@ class EventConsumer:
             async with asyncio.timeout_at(until):
                 while (await self._broker.backlog(self._stream)).waiting:  # noqa: ASYNC110 - an asyncio.Event would be set by every batch
                     await asyncio.sleep(self._timings.drain_poll_interval)
-
-    def _observe_lag(self) -> Observations:
-        return [] if self._backlog is None or self._backlog.waiting is None else [(self._backlog.waiting, {})]
 
     async def _consume_batch(self) -> None:
         """Handle events that other consumers left unacknowledged; if there are none, read and handle new events."""

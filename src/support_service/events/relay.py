@@ -26,7 +26,7 @@ from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
 from support_service.platform.database.tables import outbox
 from support_service.platform.settings.values import WebhookSetting
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Reading
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,9 @@ class OutboxRelay:
         self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
-        self._backlog: tuple[int, str | None] | None = None
-        self._backlog_read_at: datetime | None = None
-        instruments.observe(EVENTS_OUTBOX_PENDING, lambda: [(self._backlog[0], {})] if self._backlog else [])
-        instruments.observe(EVENTS_OUTBOX_OLDEST, self._observe_oldest)
+        self._backlog = Reading[tuple[int, str | None]]()
+        instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.shown(lambda read: [(read[0], {})]))
+        instruments.observe(EVENTS_OUTBOX_OLDEST, self._backlog.shown(lambda read: [(_age(read[1]), {})]))
 
     def is_leader(self) -> bool:
         """True while this process holds the lease."""
@@ -140,21 +139,13 @@ class OutboxRelay:
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
         (row,) = await self._database.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
-        self._backlog = (row.number, row.oldest)
-        self._backlog_read_at = utc_now()
+        self._backlog.keep((row.number, row.oldest))
 
     def card(self) -> Card:
         """Return what on-call is shown of the outbox."""
-        events = self._backlog[0] if self._backlog else None
-        figures = {"events": events, "oldest_age_seconds": self._oldest_age(), "leader": self.is_leader()}
-        return Card(self._backlog_read_at, figures)
-
-    def _oldest_age(self) -> float | None:
-        """Return the age of the oldest event in the outbox in seconds; None before the first reading."""
-        if self._backlog is None:
-            return None
-        oldest = self._backlog[1]
-        return _age(oldest) if oldest else 0.0
+        events, oldest = self._backlog.value or (None, None)
+        age = None if events is None else _age(oldest)
+        return Card(self._backlog.read_at, {"events": events, "oldest_age_seconds": age, "leader": self.is_leader()})
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""
@@ -236,13 +227,10 @@ class OutboxRelay:
         if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
             self._instruments.record(EVENTS_RELAY_LAG, _age(events[0].at))
 
-    def _observe_oldest(self) -> Observations:
-        age = self._oldest_age()
-        return [] if age is None else [(age, {})]
 
-
-def _age(at: str) -> float:
-    return max(0.0, time.time() - datetime.fromisoformat(at).timestamp())
+def _age(at: str | None) -> float:
+    """Return the age of an event in seconds; 0 without an event."""
+    return max(0.0, time.time() - datetime.fromisoformat(at).timestamp()) if at else 0.0
 
 
 ANY_PENDING: sa.Select[int] = compiled(

@@ -29,7 +29,7 @@ from support_service.platform.database.statements import delete_in_batches, lock
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.settings.values import WebhookSetting
-from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Reading
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
@@ -86,13 +86,12 @@ class WebhookSender:
         self._timings = timings
         for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
             instruments.expect(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
-        self._pending: int | None = None
-        self._pending_read_at: datetime | None = None
-        instruments.observe(WEBHOOK_PENDING, lambda: [] if self._pending is None else [(self._pending, {})])
+        self._pending = Reading[int]()
+        instruments.observe(WEBHOOK_PENDING, self._pending.shown(lambda number: [(number, {})]))
 
     def card(self) -> Card:
         """Return what on-call is shown of the deliveries."""
-        return Card(self._pending_read_at, {"pending": self._pending, "endpoints": list(self._endpoints)})
+        return Card(self._pending.read_at, {"pending": self._pending.value, "endpoints": list(self._endpoints)})
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
@@ -110,8 +109,7 @@ class WebhookSender:
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         (row,) = await self._database.fetch_all(COUNT_PENDING)
-        self._pending = int(row.number)
-        self._pending_read_at = utc_now()
+        self._pending.keep(int(row.number))
         await self._delete_finished("delivered", self._timings.retention_delivered)
         await self._delete_finished("failed", self._timings.retention_failed)
 

@@ -202,7 +202,7 @@ async def test_resolution_of_a_case_is_timed_once(service, exposed):
 async def test_outdated_gauges_have_no_series(service, gauges, exposed, monkeypatch):
     """Without a recent refresh the gauges would report old values."""
     now = [1000.0]
-    monkeypatch.setattr("support_service.platform.telemetry.instruments.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("support_service.platform.telemetry.instruments.monotonic", lambda: now[0])
     assert exposed(OPEN) == []
     await gauges.refresh()
     now[0] += GaugeTimings().max_age - 1

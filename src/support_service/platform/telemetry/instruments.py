@@ -7,13 +7,13 @@ A measurement that shall have an exemplar is not part of a batch, because the SD
 """
 
 import platform
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
 from math import inf
+from time import monotonic
 from types import MappingProxyType
 from typing import Generic, Literal, Self, TypeVar
 
@@ -220,12 +220,12 @@ class Reading(Generic[T]):
     @property
     def value(self) -> T | None:
         """The value, or None while it is unknown."""
-        return self._value if time.monotonic() < self._until else None
+        return self._value if monotonic() < self._until else None
 
     def keep(self, value: T | None) -> None:
         """Store what was read now; None if it could not be read."""
         self._value = value
-        self._until = time.monotonic() + self._max_age
+        self._until = monotonic() + self._max_age
         self.read_at = utc_now()
 
     def shown(self, by: Callable[[T], Observations]) -> Callable[[], Observations]:
