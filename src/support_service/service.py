@@ -24,6 +24,7 @@ from support_service.cases.masking import Masker
 from support_service.cases.opening import CaseTimings, open_cases
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
+from support_service.core.pagination import CursorSeal
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewLimits, ViewService
@@ -45,7 +46,6 @@ from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
-from support_service.platform.cursor_seal import CursorSeal
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
 from support_service.platform.idempotency.claims import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings

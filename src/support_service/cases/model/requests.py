@@ -44,7 +44,7 @@ from support_service.core.personal import FACT, Personal
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
-CURSOR_PATTERN = "^[A-Za-z0-9_-]+$"  # base64url, see platform/cursor_seal.py
+CURSOR_PATTERN = "^[A-Za-z0-9_-]+$"  # base64url, see core/pagination.py
 MAX_QUERY_TAGS = 10  # tags in one query
 Cursor = Annotated[str, Field(max_length=128, json_schema_extra={"pattern": CURSOR_PATTERN})]  # in a query
 NONE = "none"  # as an agent or a team: cases without one
