@@ -74,8 +74,8 @@ class JwtVerifier:
     async def _check(self, token: str) -> tuple[Principal, float]:
         """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
 
-        There is no await between finding the key and the return, so a token verified with an old key is not cached
-        after the keys have changed.
+        Nothing is awaited after the key is found. So a token that was verified with an old key is not cached after the
+        keys have changed.
         """
         try:
             header = parse_object(urlsafe_b64decode(token.partition(".")[0].encode()))

@@ -24,7 +24,7 @@ async def open_authenticator(
     if auth != "token":
         instruments.observe(ACCESS_TOKENS_AGE, lambda: [(0, {})])  # without a token file
     if auth != "jwt":
-        instruments.observe(ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs there are no keys
+        instruments.observe(ACCESS_KEYS_AGE, lambda: [(0, {})])  # without JWTs
     if auth == "token":
         from support_service.platform.access.tokens import FileTokenVerifier
 

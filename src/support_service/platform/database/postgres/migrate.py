@@ -54,8 +54,8 @@ async def _run(url: str, work: Callable[[sa.Connection], Result], timings: Migra
 async def _await_turn(connection: AsyncConnection) -> None:
     """Take the lock of migrations, held until the session ends, because a migration has many transactions.
 
-    A process that waits has no transaction open meanwhile: CREATE INDEX CONCURRENTLY waits for all transactions, so the
-    process that migrates would wait for those that wait for it.
+    A process that waits has no transaction open meanwhile. CREATE INDEX CONCURRENTLY waits for all transactions, so the
+    process that migrates would wait for the waiting processes.
     """
     while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(ADVISORY_LOCK))):
         await connection.rollback()

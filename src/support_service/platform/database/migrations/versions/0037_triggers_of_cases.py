@@ -87,7 +87,7 @@ POSTGRES_FUNCTIONS = {
             RETURN new;
         END""",
 }
-# Each with its event, its condition and its function. The names are those of SQLite's triggers.
+# The name, the event, the condition and the function of each. SQLite's triggers have the same names.
 POSTGRES_TRIGGERS = (
     ("case_counts_insert", "AFTER INSERT", REAL_NEW, "count_case"),
     ("case_counts_delete", "AFTER DELETE", REAL_OLD, "count_case"),
