@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.platform.access.tokens import FileTokenVerifier
 from support_service.platform.database.opening import ClockOffset
-from support_service.platform.telemetry.stores import RedisServerMonitor
+from support_service.platform.telemetry.stores import read_redis_server
 from tests.support.calls import eventually, open_case
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
@@ -62,16 +62,13 @@ async def test_state_of_redis(make_client, redis_server):
             assert metrics.value("support_redis_memory_limit_bytes", server=server) == 500_000_000
             assert metrics.value("support_redis_memory_usage_bytes", server=server) > 0
             assert metrics.value("support_redis_role", server=server, role="master") == 1
-        monitor = RedisServerMonitor(connection)
-        await monitor.refresh()
-        assert (monitor.state.role, monitor.state.policy) == ("master", "volatile-ttl")
+        state = await read_redis_server(connection)
+        assert (state.role, state.policy) == ("master", "volatile-ttl")
         await connection.replicaof("127.0.0.1", "1")  # as after a failover, when the address leads to the wrong server
-        await monitor.refresh()
-        assert monitor.state.role == "replica"
+        assert (await read_redis_server(connection)).role == "replica"
         await connection.replicaof("NO", "ONE")
         redis_server.kill()
-        await monitor.refresh()
-        assert monitor.state is None
+        assert await read_redis_server(connection) is None
     finally:
         redis_server.start()
         await connection.config_set("maxmemory-policy", "noeviction")

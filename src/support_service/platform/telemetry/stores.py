@@ -10,6 +10,7 @@ from support_service.platform.telemetry.instruments import (
     Instruments,
     InstrumentSpec,
     Observations,
+    Reading,
     known_or_other,
 )
 
@@ -164,28 +165,25 @@ def redis_pool_state(pool: Any) -> PoolState:
     return PoolState(len(pool._in_use_connections), len(pool._available_connections), limit)  # noqa: SLF001
 
 
-class PoolMetrics:
-    """The observations of the pools that `pools` has by name; each is read once per scrape and instrument."""
+def observe_pools(instruments: Instruments, pools: Mapping[str, Callable[[], PoolState]]) -> None:
+    """Create the instruments of the pools that `pools` has by name, also of those that it gets later."""
 
-    def __init__(self, pools: Mapping[str, Callable[[], PoolState]]) -> None:
-        self._pools = pools
-
-    def connections(self) -> Observations:
-        """Return the used and idle connections of each pool."""
+    def connections() -> Observations:
         return [
             (number, {POOL_NAME: name, "db.client.connection.state": state})
-            for name, read in self._pools.items()
+            for name, read in pools.items()
             for state, number in zip(CONNECTION_STATES, read()[:2], strict=True)
         ]
 
-    def limits(self) -> Observations:
-        """Return the limit of each pool that has one."""
-        limits = [(name, read().limit) for name, read in self._pools.items()]
-        return [(limit, {POOL_NAME: name}) for name, limit in limits if limit is not None]
+    def limits() -> Observations:
+        found = [(name, read().limit) for name, read in pools.items()]
+        return [(limit, {POOL_NAME: name}) for name, limit in found if limit is not None]
 
-    def waiting(self) -> Observations:
-        """Return how many operations wait for a connection of each pool."""
-        return [(read().waiting, {POOL_NAME: name}) for name, read in self._pools.items()]
+    instruments.observe(DB_CONNECTIONS, connections)
+    instruments.observe(DB_CONNECTION_LIMIT, limits)
+    instruments.observe(
+        DB_CONNECTION_WAITING, lambda: [(read().waiting, {POOL_NAME: name}) for name, read in pools.items()]
+    )
 
 
 class RedisServerState(NamedTuple):
@@ -198,71 +196,54 @@ class RedisServerState(NamedTuple):
     memory_limit: int
 
 
-class RedisServerMetrics:
-    """The observations of the Redis servers whose state `servers` has by name; None is an unknown state."""
-
-    def __init__(self, servers: Mapping[str, Callable[[], RedisServerState | None]]) -> None:
-        self._servers = servers
-
-    def roles(self) -> Observations:
-        """Return 1 for the role of each server."""
-        return [(1, {"server": name, "role": state.role}) for name, state in self._known()]
-
-    def policies(self) -> Observations:
-        """Return 1 for the eviction policy of each server."""
-        return [
-            (1, {"server": name, "policy": known_or_other(state.policy, EVICTION_POLICIES)})
-            for name, state in self._known()
-        ]
-
-    def evicted(self) -> Observations:
-        """Return the number of keys that each server has evicted."""
-        return [(state.evicted, {"server": name}) for name, state in self._known()]
-
-    def memory(self) -> Observations:
-        """Return the memory that each server uses."""
-        return [(state.memory, {"server": name}) for name, state in self._known()]
-
-    def memory_limits(self) -> Observations:
-        """Return the memory limit of each server."""
-        return [(state.memory_limit, {"server": name}) for name, state in self._known()]
-
-    def _known(self) -> list[tuple[str, RedisServerState]]:
-        return [(name, state) for name, read in self._servers.items() if (state := read()) is not None]
+RedisServers = dict[str, Reading[RedisServerState]]
+"""What is known of each Redis server, by name."""
 
 
-class RedisServerMonitor:
-    """Reads the state of a server; `state` is None while it is unknown."""
+def observe_redis(instruments: Instruments, servers: RedisServers) -> None:
+    """Create the instruments of the servers that `servers` has by name, also of those that it gets later."""
 
-    def __init__(self, client: Any) -> None:
-        """`client` is redis-py's asynchronous client, whose types do not say what it returns."""
-        self._client = client
-        self.state: RedisServerState | None = None
+    def known() -> list[tuple[dict[str, str], RedisServerState]]:
+        found = [(name, reading.value) for name, reading in servers.items()]
+        return [({"server": name}, state) for name, state in found if state is not None]
 
-    async def refresh(self) -> None:
-        """Read the state again. It stays unknown if the server does not answer, or refuses INFO to the user."""
-        try:
-            replication: Mapping[str, Any] = await self._client.info("replication")
-            memory: Mapping[str, Any] = await self._client.info("memory")
-            stats: Mapping[str, Any] = await self._client.info("stats")
-            self.state = RedisServerState(
-                "master" if replication["role"] == "master" else "replica",
-                str(memory["maxmemory_policy"]),
-                int(stats["evicted_keys"]),
-                int(memory["used_memory"]),
-                int(memory["maxmemory"]),
-            )
-        except Exception:  # noqa: BLE001 - other parts report a server that fails; this only describes one that answers
-            self.state = None
+    instruments.observe(REDIS_ROLE, lambda: [(1, of | {"role": state.role}) for of, state in known()])
+    instruments.observe(
+        REDIS_EVICTION_POLICY,
+        lambda: [(1, of | {"policy": known_or_other(state.policy, EVICTION_POLICIES)}) for of, state in known()],
+    )
+    instruments.observe(REDIS_EVICTED_KEYS, lambda: [(state.evicted, of) for of, state in known()])
+    instruments.observe(REDIS_MEMORY, lambda: [(state.memory, of) for of, state in known()])
+    instruments.observe(REDIS_MEMORY_LIMIT, lambda: [(state.memory_limit, of) for of, state in known()])
+
+
+async def read_redis_server(client: Any) -> RedisServerState | None:
+    """Return what a server says of itself; None if it does not answer, or refuses INFO to the user.
+
+    `client` is redis-py's asynchronous client, whose types do not say what it returns.
+    """
+    try:
+        replication: Mapping[str, Any] = await client.info("replication")
+        memory: Mapping[str, Any] = await client.info("memory")
+        stats: Mapping[str, Any] = await client.info("stats")
+        return RedisServerState(
+            "master" if replication["role"] == "master" else "replica",
+            str(memory["maxmemory_policy"]),
+            int(stats["evicted_keys"]),
+            int(memory["used_memory"]),
+            int(memory["maxmemory"]),
+        )
+    except Exception:  # noqa: BLE001 - other parts report a server that fails; this only describes one that answers
+        return None
 
 
 @asynccontextmanager
-async def monitored_server(
-    servers: dict[str, Callable[[], RedisServerState | None]], name: str, client: Any
-) -> AsyncIterator[None]:
+async def monitored_server(servers: RedisServers, name: str, client: Any) -> AsyncIterator[None]:
     """Read the state of a server in the background while the block runs; add it to `servers` under its name."""
-    monitor = RedisServerMonitor(client)
-    servers[name] = lambda: monitor.state
-    reading = run_every(REFRESH_INTERVAL, monitor.refresh, "Reading the state of Redis", first=0.0)
-    async with run_in_background(reading):
+    reading = servers[name] = Reading()
+
+    async def refresh() -> None:
+        reading.keep(await read_redis_server(client))
+
+    async with run_in_background(run_every(REFRESH_INTERVAL, refresh, "Reading the state of Redis", first=0.0)):
         yield

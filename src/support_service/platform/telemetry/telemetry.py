@@ -14,20 +14,12 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler, observe_process
 from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
 from support_service.platform.telemetry.stores import (
-    DB_CONNECTION_LIMIT,
-    DB_CONNECTION_WAITING,
-    DB_CONNECTIONS,
-    REDIS_EVICTED_KEYS,
-    REDIS_EVICTION_POLICY,
-    REDIS_MEMORY,
-    REDIS_MEMORY_LIMIT,
-    REDIS_ROLE,
     OperationMetrics,
-    PoolMetrics,
     PoolState,
     RecordOperation,
-    RedisServerMetrics,
-    RedisServerState,
+    RedisServers,
+    observe_pools,
+    observe_redis,
 )
 from support_service.platform.telemetry.traces import NoTracing, Tracing
 
@@ -50,20 +42,12 @@ class Telemetry:
         instruments = Instruments(self.metrics.meter, exemplars=self.metrics.exemplars)
         self.instruments = instruments
         self.requests = RequestMetrics(instruments)
-        # The state of each database and Redis pool, by pool name, and of each Redis server; None while it is unknown.
-        self.pools: dict[str, Callable[[], PoolState]] = {}
-        self.redis_servers: dict[str, Callable[[], RedisServerState | None]] = {}
+        self.pools: dict[str, Callable[[], PoolState]] = {}  # of the database and of Redis, by name
+        self.redis_servers: RedisServers = {}
         self.loop_lag = LoopLagSampler(instruments, timings.lag_sample_interval)
-        pools, redis = PoolMetrics(self.pools), RedisServerMetrics(self.redis_servers)
         instruments.observe(HTTP_SERVER_ACTIVE, self.requests.active)
-        instruments.observe(DB_CONNECTIONS, pools.connections)
-        instruments.observe(DB_CONNECTION_LIMIT, pools.limits)
-        instruments.observe(DB_CONNECTION_WAITING, pools.waiting)
-        instruments.observe(REDIS_ROLE, redis.roles)
-        instruments.observe(REDIS_EVICTION_POLICY, redis.policies)
-        instruments.observe(REDIS_EVICTED_KEYS, redis.evicted)
-        instruments.observe(REDIS_MEMORY, redis.memory)
-        instruments.observe(REDIS_MEMORY_LIMIT, redis.memory_limits)
+        observe_pools(instruments, self.pools)
+        observe_redis(instruments, self.redis_servers)
         observe_process(instruments)
 
     def of_operations(self, system: str, operations: Iterable[str]) -> RecordOperation:
