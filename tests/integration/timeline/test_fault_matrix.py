@@ -22,13 +22,14 @@ from tests.support.timeline.harness import (
     TTL,
     TimelineHarness,
     age_snapshots,
+    all_but,
     payment,
     source_entries,
     source_freshness,
 )
 from tests.support.upstream_faults import MEBIBYTE, Fault
 
-OTHERS = [entry for entry in ALL_ENTRIES if entry != "PAY-1"]  # of the healthy sources
+OTHERS = all_but("PAY-1")  # entries of the healthy sources
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,14 @@ from tests.support.timeline.harness import (
     EVENTS,
     FAILURES,
     FRESH,
+    NUMBER_OF_CALLS,
     PREFIXES,
     STALE_TTL,
     TTL,
     TimelineHarness,
     add_order,
     age_snapshots,
+    all_but,
     open_services,
     payment,
     source_entries,
@@ -52,7 +54,7 @@ async def test_case_history_is_served_when_all_sources_are_down(harness, service
     detail = await harness.read()
     assert [entry["type"] for entry in detail["timeline"]] == ["order", "case-event"]  # context and opening
     assert set(source_freshness(detail).values()) == {("unavailable", "connection failed")}
-    assert harness.metric_changes(FAILURES) == {"http": 4}
+    assert harness.metric_changes(FAILURES) == {"http": NUMBER_OF_CALLS}
     assert harness.metric_changes(EVENTS) == {"miss": 1}
     for service in services.values():
         await service.open()
@@ -69,7 +71,7 @@ async def test_stale_snapshots_are_served_when_all_sources_are_down(harness, ser
         detail = await harness.read()
         assert sorted(source_entries(detail)) == ALL_ENTRIES
         assert set(source_freshness(detail).values()) == {("stale", "connection failed")}
-        assert harness.metric_changes(FAILURES) == {"http": 4}
+        assert harness.metric_changes(FAILURES) == {"http": NUMBER_OF_CALLS}
         assert harness.metric_changes(EVENTS) == {"miss": 1}
     for service in services.values():
         await service.open()
@@ -83,7 +85,7 @@ async def test_snapshot_older_than_the_stale_ttl_is_not_served(harness, services
     services["payment"].fail_with(503)
     detail = await harness.read()
     assert source_freshness(detail)["payment"] == ("unavailable", "status 503")
-    assert sorted(source_entries(detail)) == ["ORD-1", "SHP-1", "e0"]
+    assert sorted(source_entries(detail)) == all_but("PAY-1")
 
 
 async def test_not_found_answer_is_requested_again_after_half_a_minute(make_shared_client, services, store, redis):
@@ -102,12 +104,12 @@ async def test_not_found_answer_is_requested_again_after_half_a_minute(make_shar
 
 
 async def test_read_deadline_limits_all_source_calls(make_shared_client, services):
-    """The deadline of the read cuts off sources with a longer timeout, all three at the same time."""
+    """The deadline of the read cuts off sources with a longer timeout, all at the same time."""
     harness = await TimelineHarness.start(make_shared_client, services, CONTEXT, SUPPORT_TIMELINE_DEADLINE="0.2")
     for service in services.values():
         service.fault = faults.hang_before_headers
     assert set(source_freshness(await harness.read()).values()) == {("unavailable", "timeout")}
-    assert harness.metric_changes(FAILURES) == {"http": 4}
+    assert harness.metric_changes(FAILURES) == {"http": NUMBER_OF_CALLS}
 
 
 async def test_partial_answer_of_a_source_is_shown_but_not_cached(harness, services, store):
@@ -116,7 +118,7 @@ async def test_partial_answer_of_a_source_is_shown_but_not_cached(harness, servi
     services["order"].serve_document(history, "no list")
     detail = await harness.read()
     assert source_freshness(detail)["order"] == ("unavailable", "unreadable answer")
-    assert sorted(source_entries(detail)) == ["ORD-1", "PAY-1", "SHP-1"]
+    assert sorted(source_entries(detail)) == all_but("e0")
     assert "order" not in await age_snapshots(store, harness.case, 0)
 
 

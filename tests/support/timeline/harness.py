@@ -40,6 +40,7 @@ MAIN_LABEL = {
 CONTEXT = {"type": "order", "orderId": "ORD-1"}
 PREFIXES = {name: source.example["id"].partition("-")[0] for name, source in SOURCES.items()}  # of ids
 ALL_ENTRIES = sorted([*(f"{prefix}-1" for prefix in PREFIXES.values()), "e0"])  # the sources' entries for that order
+NUMBER_OF_CALLS = len(SOURCES) + 1  # an order takes two: itself and its events
 FRESH = dict.fromkeys(SOURCES, ("fresh", None))  # the freshness of all sources after a good read
 CACHED = dict.fromkeys(SOURCES, ("cached", None))  # after the next one
 
@@ -61,6 +62,11 @@ def add_order(services: dict[str, SourceService], number: int | str = 1) -> None
             service.add(order, "e0")
         else:
             service.add(f"{PREFIXES[name]}-{number}", order)
+
+
+def all_but(*missing: str, number: int = 1) -> list[str]:
+    """Return the names of the sources' entries for an order, sorted, without those that are missing."""
+    return [name for each in ALL_ENTRIES if (name := each.replace("-1", f"-{number}")) not in missing]
 
 
 def source_entries(detail: Case) -> list[str]:
