@@ -19,7 +19,7 @@ AT = datetime(2026, 1, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 async def stored_case(service: CaseService, case_id: str) -> Case:
     """Return a case with its whole conversation. Raises NotFound."""
-    return to_case(await service.read_long_case(SYSTEM, case_id))
+    return to_case(await service.read_case(SYSTEM, case_id, any_size=True))
 
 
 def ticket(number=1, **fields):

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
-import pydantic_core
-
 from support_service.api.case_document.parts import CaseDocument
 from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQuery
 from support_service.api.routing.call import Call, EncodedReply, Reply
@@ -26,6 +24,7 @@ from support_service.cases.model.requests import (
 )
 from support_service.cases.policy import permission_missing
 from support_service.cases.service import ExistingCase
+from support_service.cases.sql.case_reading import NO_VERSION
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.platform.telemetry.logs import LOG_CASE_ID
 
@@ -187,7 +186,8 @@ async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool
     too, besides the answer: a masked answer is short and takes longer. Raises NotFound and RateLimited.
     """
     principal, service = call.principal, call.service
-    case = await service.cases.read_long_case(principal, case_id, with_history=with_timeline)
+    known_history = NO_VERSION if with_timeline else None
+    case = await service.cases.read_case(principal, case_id, known_history=known_history, any_size=True)
     duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
     cases = [case, *duplicates]
     cost = sum(each.size for each in cases) // READ_BYTES + (len(duplicates) if with_timeline else 0)
@@ -196,12 +196,12 @@ async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool
 
 
 def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
-    """Return a case with who views it at present.
+    """Return a case with who views it at present, if the caller may know it.
 
     Without an `etag`, the answer depends on more than the case's version: it has a tag of its own, which is valid in
     If-Match and matches no later answer. An answer with viewers, too.
     """
-    viewers = _viewers_part(call, case_id)
+    viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
     if viewers or etag is None:
         etag = unique_etag_header(call, document.version)
     return EncodedReply(document.joined(viewers), etag)
@@ -213,15 +213,6 @@ def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
         for case in cases:
             if viewers := call.service.stream.presence.viewers(case.id):
                 case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
-
-
-def _viewers_part(call: Call, case_id: str) -> bytes:
-    """Return the part of a case document that says who views the case at present; empty without any.
-
-    It is empty for callers who may not know it, too.
-    """
-    viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
-    return b',"viewers":' + pydantic_core.to_json([each._asdict() for each in viewers]) if viewers else b""
 
 
 @patch(CASE, access=WRITE, headers=("ETag",), problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"))

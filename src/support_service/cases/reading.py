@@ -1,8 +1,8 @@
 """Reads of cases: each gives what the principal may see."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from functools import partial
+from typing import TypeVar
 
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.listing import case_list, list_cursor
@@ -17,6 +17,8 @@ from support_service.core.errors import ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.platform.database import Database
 
+Found = TypeVar("Found", CaseOwnership, StoredCase)
+
 
 class CaseReader:
     """Reads single cases, lists of cases and their numbers."""
@@ -27,25 +29,31 @@ class CaseReader:
         self._counts = SharedCounts(database, counts)
 
     async def read_case(
-        self, principal: Principal, case_id: str, known_version: int = NO_VERSION, known_history: int | None = None
+        self,
+        principal: Principal,
+        case_id: str,
+        known_version: int = NO_VERSION,
+        known_history: int | None = None,
+        *,
+        any_size: bool = False,
     ) -> StoredCase:
         """Return a case with what the principal may read of it, as `case_reading.read` does. Raises NotFound."""
-        read = partial(case_reading.read, known_version=known_version, known_history=known_history)
-        return await self._read(principal, case_id, read)
-
-    async def read_long_case(self, principal: Principal, case_id: str, *, with_history: bool = False) -> StoredCase:
-        """Return a case with its JSON of any length, without blocking the event loop. Raises NotFound."""
-        known_history = NO_VERSION if with_history else None
-        return await self._read(
-            principal, case_id, partial(case_reading.read, known_history=known_history, any_size=True)
-        )
+        stored = None
+        if is_valid_id(case_id):
+            stored = await case_reading.read(
+                self._database,
+                case_id,
+                public_only=not principal.may_see_visibility("internal"),
+                known_version=known_version,
+                known_history=known_history,
+                any_size=any_size,
+            )
+        return _visible(principal, case_id, stored)
 
     async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
         """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
         owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
-        if owner is None or not principal.may_see(owner):
-            raise case_not_found(case_id)
-        return owner
+        return _visible(principal, case_id, owner)
 
     async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
         """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
@@ -56,7 +64,11 @@ class CaseReader:
 
         Raises NotFound, and ValidationFailed if the message is not one that the principal may read.
         """
-        stored = await self._read(principal, case_id, partial(case_reading.read_page, after=after, limit=limit))
+        found = None
+        if is_valid_id(case_id):
+            public_only = not principal.may_see_visibility("internal")
+            found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
+        stored = _visible(principal, case_id, found)
         if stored.messages is None:
             raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored
@@ -95,11 +107,9 @@ class CaseReader:
         cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
-    async def _read(
-        self, principal: Principal, case_id: str, read: Callable[..., Awaitable[StoredCase | None]]
-    ) -> StoredCase:
-        public_only = not principal.may_see_visibility("internal")
-        stored = await read(self._database, case_id, public_only=public_only) if is_valid_id(case_id) else None
-        if stored is None or not principal.may_see(stored):
-            raise case_not_found(case_id)
-        return stored
+
+def _visible(principal: Principal, case_id: str, found: Found | None) -> Found:
+    """Return what was read of a case. Raises NotFound if there is none, or if the principal may not see the case."""
+    if found is None or not principal.may_see(found):
+        raise case_not_found(case_id)
+    return found

@@ -93,7 +93,8 @@ class CaseService(CaseReader):
         async with unit_of_work(self._database, origin) as work:
             existing = await self._add_once(work, case, first)
         if existing:
-            return ExistingCase(existing, await self.read_long_case(origin.principal, existing, with_history=True))
+            read = self.read_case(origin.principal, existing, known_history=NO_VERSION, any_size=True)
+            return ExistingCase(existing, await read)
         case.messages = [first] if first else []
         return case
 

@@ -12,9 +12,10 @@ from support_service.api.case_document.parts import (
 from support_service.cases.clocks.calendar import AllHours
 from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.core.domain.references import SourceStatus
+from support_service.stream.presence import PresentAgent
 
 DOCUMENT = CaseDocument(3, open_object(b'{"id":"case-1"} '), messages_part(b"[]"), attachments_part(b"[]"))
-VIEWERS = b',"viewers":[{"name":"lan","state":"viewing"}]'
+VIEWERS = [PresentAgent("lan", "viewing")]
 STORED = ["id", "messages", "moreMessages", "attachments"]
 COLLECTED = ["timeline", "moreCaseEvents", "timelineSources"]
 

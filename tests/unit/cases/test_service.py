@@ -145,7 +145,7 @@ async def test_every_use_case_raises_not_found_for_an_unknown_case(service, case
     """This holds for any form of the id."""
     for use in (
         service.read_case(SYSTEM, case_id),
-        service.read_long_case(SYSTEM, case_id),
+        service.read_case(SYSTEM, case_id, any_size=True),
         service.read_case_page(SYSTEM, case_id, None, 1),
         service.change_case(SYSTEM_ORIGIN, case_id, CaseChange.model_validate({"subject": "B"})),
         service.set_status(SYSTEM_ORIGIN, case_id, StatusChange(status="closed")),

@@ -104,10 +104,20 @@ class CaseDocuments:
         stored, kept = await self._read_changed(principal, view, case_id, with_history=with_history)
         if kept:
             return stored, kept
-        if stored.fields is None:
-            return await self._read_long_case(principal, view, case_id, with_history=with_history)
-        encoded = self.encoder.encode(view, stored, await self._policies.measured(stored.clocks))
-        return stored, self._keep(view, case_id, encoded)
+        if stored.fields is not None:
+            encoded = self.encoder.encode(view, stored, await self._policies.measured(stored.clocks))
+        else:  # a long case
+            async with self._encoding:  # another request may have encoded it meanwhile
+                stored, kept = await self._read_changed(
+                    principal, view, case_id, with_history=with_history, any_size=True
+                )
+                if kept:
+                    return stored, kept
+                clocks = await self._policies.measured(stored.clocks)
+                encoded = await asyncio.to_thread(self.encoder.encode, view, stored, clocks)
+        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS)
+        self._kept.keep(case_id, view, encoded)
+        return stored, encoded
 
     async def with_timeline(
         self,
@@ -200,36 +210,17 @@ class CaseDocuments:
         return await self._run_in_thread(encode)
 
     async def _read_changed(
-        self, principal: Principal, view: View, case_id: str, *, with_history: bool
+        self, principal: Principal, view: View, case_id: str, *, with_history: bool, any_size: bool = False
     ) -> tuple[StoredCase, EncodedCase | None]:
         """Return a case, and what is kept of it if that has not changed; of the case, what the kept one lacks."""
         kept = self._kept.get((case_id, view))
         known_version = kept.document.version if kept else NO_VERSION
         known_history = (known_version if kept and kept.all_own else NO_VERSION) if with_history else None
-        stored = await self._cases.read_case(principal, case_id, known_version, known_history)
+        stored = await self._cases.read_case(principal, case_id, known_version, known_history, any_size=any_size)
         if kept is None or stored.version != known_version:
             return stored, None
         self._instruments.add(CASE_CACHE_EVENTS, 1, HIT)
         return stored, kept
-
-    async def _read_long_case(
-        self, principal: Principal, view: View, case_id: str, *, with_history: bool
-    ) -> tuple[StoredCase, EncodedCase]:
-        """Read and encode a long case off the event loop, unless another request has done so meanwhile."""
-        async with self._encoding:
-            if (case_id, view) in self._kept:
-                stored, kept = await self._read_changed(principal, view, case_id, with_history=with_history)
-                if kept:
-                    return stored, kept
-            stored = await self._cases.read_long_case(principal, case_id, with_history=with_history)
-            clocks = await self._policies.measured(stored.clocks)
-            encoded = await asyncio.to_thread(self.encoder.encode, view, stored, clocks)
-        return stored, self._keep(view, case_id, encoded)
-
-    def _keep(self, view: View, case_id: str, encoded: EncodedCase) -> EncodedCase:
-        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS)
-        self._kept.keep(case_id, view, encoded)
-        return encoded
 
     async def _add_own_entries(self, view: View, case_id: str, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
         """Add the entries of the case itself to an encoded case, which thereby needs more memory."""
