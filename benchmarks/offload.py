@@ -36,11 +36,11 @@ from support_service.client import Attachment, SupportClient, SupportError
 from support_service.commands.runtime import open_maintenance
 from support_service.platform.database import migrate
 from support_service.platform.database.opening import connect
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 
 FILES, SMALL = 10_000, 4096
 HUGE = 2 << 30

@@ -11,7 +11,7 @@ from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSum
 from support_service.core.personal import rules_of
 from support_service.events.webhooks import WebhookTimings
 from support_service.platform.database.tables import ERASURE, metadata
-from support_service.platform.idempotency.claims import IdempotencyTimings
+from support_service.platform.idempotency_keys import IdempotencyTimings
 
 PAGE = Path(__file__).parent / "operations/data-inventory.md"
 HEAD = """\

@@ -48,7 +48,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
-from support_service.platform.idempotency.claims import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings
+from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics

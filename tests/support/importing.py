@@ -14,8 +14,8 @@ from support_service.importing.files import ImportedFiles
 from support_service.importing.imported_case import Mapper, as_it_is
 from support_service.importing.importer import Importer, ImportTotals
 from support_service.platform.database import Database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
 from support_service.platform.settings.resources import AttachmentSettings
+from support_service.platform.unit_of_work import WriteOrigin
 
 OPERATOR = WriteOrigin(Principal("operator ann", "supervisor"))
 Refusals = list[tuple[int, str, list[str]]]

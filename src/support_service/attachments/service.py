@@ -25,9 +25,9 @@ from support_service.core.errors import Unavailable, case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, version_conflict
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 log = logging.getLogger(__name__)
 PRESIGNED_URL_SECONDS = 300  # seconds in which a redirected download must start

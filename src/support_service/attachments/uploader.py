@@ -16,9 +16,9 @@ from support_service.core.errors import Conflict, InsufficientStorage, SupportEr
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.part_state import OK
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 # One agent or customer may use a quarter of the upload slots, so that their slow uploads do not block everyone else.
 MAX_UPLOAD_SHARE_DIVISOR = 4

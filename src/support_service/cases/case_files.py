@@ -25,8 +25,8 @@ from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Reader
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import InstrumentSpec
+from support_service.platform.unit_of_work import UnitOfWork
 
 ATTACHMENT_DELETED = InstrumentSpec(
     "support.attachment.deleted",

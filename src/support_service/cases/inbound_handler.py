@@ -10,7 +10,7 @@ from support_service.core.ids import new_id
 from support_service.events.consumer import ApplyOutcome, begin_applying, record_progress
 from support_service.events.inbound_events import InboundEvent
 from support_service.platform.database import Database
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 
 
 class InboundEventHandler:

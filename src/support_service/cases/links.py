@@ -22,7 +22,7 @@ from support_service.core.errors import Conflict, FieldError, NotFound, Validati
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 DIRECTED_LINKS = ContendedRow("all links of cases that have a direction")  # longer than any id of a case
 LockedCases = dict[str, LockedCase]  # by id

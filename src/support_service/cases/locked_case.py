@@ -12,7 +12,7 @@ from support_service.core.domain.case_vocabulary import Status
 from support_service.core.errors import case_not_found
 from support_service.core.ids import is_valid_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
+from support_service.platform.unit_of_work import UnitOfWork
 
 
 class LockedCase:

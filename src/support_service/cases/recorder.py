@@ -16,9 +16,9 @@ from support_service.cases.sql.case_rows import CaseState
 from support_service.cases.sql.link_rows import StoredLink
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AUTHOR_TYPES, CHANNELS, STATUSES, SYNTHETIC
 from support_service.platform.audit import log as audit
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.settings.process import CaseSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
+from support_service.platform.unit_of_work import UnitOfWork
 
 _JSON_NAMES = {name: field.alias or name for name, field in CaseSummary.model_fields.items()}
 _AUDITED_AT_OPENING = [name for name, field in CaseSummary.model_fields.items() if AUDITED in field.metadata]

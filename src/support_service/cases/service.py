@@ -27,7 +27,7 @@ from support_service.core.errors import Conflict, VersionConflict, case_not_foun
 from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
 from support_service.platform.database import ContendedRow, Database
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to a conflict: the newest ones
 

@@ -238,7 +238,7 @@ async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:
 
 async def retention(settings: "Settings", arguments: argparse.Namespace) -> None:
     """Delete the files of cases that were closed or resolved long ago."""
-    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+    from support_service.platform.unit_of_work import WriteOrigin
 
     dry_run: bool = arguments.dry_run
     async with open_maintenance(settings) as maintenance:

@@ -93,7 +93,7 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
     from support_service.importing.files import ImportedFiles
     from support_service.importing.importer import Importer, RefusalFile
     from support_service.platform.database.opening import open_database
-    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+    from support_service.platform.unit_of_work import WriteOrigin
 
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(_opened(arguments))

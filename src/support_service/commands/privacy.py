@@ -46,7 +46,7 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 
 
 async def _erase(settings: "Settings", customer: str, arguments: argparse.Namespace) -> int:
-    from support_service.platform.idempotency.unit_of_work import WriteOrigin
+    from support_service.platform.unit_of_work import WriteOrigin
     from support_service.privacy.erasure import CustomerErasure
 
     async with open_maintenance(settings) as maintenance:

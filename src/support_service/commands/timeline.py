@@ -92,7 +92,7 @@ def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _set_override(settings: "Settings", name: str, value: float | None, arguments: argparse.Namespace) -> None:
-    from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+    from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
     from support_service.timeline import override_rules, overrides
 
     try:
@@ -116,7 +116,7 @@ def _set_override(settings: "Settings", name: str, value: float | None, argument
 
 def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
-    from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+    from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
     from support_service.timeline import overrides
 
     settings = load_settings(environ)

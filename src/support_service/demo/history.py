@@ -18,8 +18,8 @@ from support_service.importing.files import ImportedFiles
 from support_service.importing.imported_case import as_it_is
 from support_service.importing.importer import Importer
 from support_service.platform.database.opening import open_database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
 from support_service.platform.settings import Settings
+from support_service.platform.unit_of_work import WriteOrigin
 
 
 class Line(NamedTuple):

@@ -14,7 +14,7 @@ from support_service.platform.database import Database, Row
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import macros
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's texts as JSON; a page that reaches it gets no further macro
 

@@ -19,7 +19,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_resour
 from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
 FACTS = ("name", "created_at", "updated_at", "version")  # columns that the rows of every kind have besides the content
 

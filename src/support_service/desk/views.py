@@ -24,7 +24,7 @@ from support_service.platform.audit.log import FieldChanges
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.database.tables import views
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 Filters = AbstractSet[tuple[str, str]]
 """Query parameters of a list of cases: (name, value)."""

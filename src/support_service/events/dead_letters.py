@@ -9,7 +9,7 @@ from support_service.core.errors import NotFound, Unavailable
 from support_service.events.broker.base import ENTRY_ID, SHOWN_CHARACTERS, Broker, BrokerError, DeadLetter
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 
 class DeadLetterService:

@@ -14,7 +14,7 @@ from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import locked_in_order
 from support_service.platform.database.tables import webhook_deliveries
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 _D = webhook_deliveries.c  # columns of a delivery
 _SHOWN = sa.select(_D.seq.label("id"), _D.endpoint, _D.type, _D.state, _D.tries, _D.since, _D.due, _D.reason)

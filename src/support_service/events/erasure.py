@@ -14,7 +14,7 @@ from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.tables import outbox, webhook_deliveries
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.unit_of_work import WriteOrigin
 
 STREAM_PAGE = 100  # stream entries per read; each may have 256 KiB
 # Members of an event's envelope that name no object, but may contain the digits of a short id.

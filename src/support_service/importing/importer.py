@@ -24,7 +24,7 @@ from support_service.importing.imported_case import CaseToImport, Mapper, to_cas
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.database.failures import StatementError
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB

@@ -23,13 +23,13 @@ from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
+from support_service.platform import idempotency_keys
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
-from support_service.platform.idempotency import claims
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import discard_operation
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.timeline import snapshots
 from support_service.timeline.cache import CacheUnavailable
 from support_service.timeline.redis_cache import RedisCache
@@ -137,7 +137,7 @@ class CustomerErasure:
         # Also responses with an earlier state of a view.
         members = {*references, *(("q", value) for value in values), *(("id", view) for view in views)}
         async with self._database.transaction() as tx:
-            await claims.erase_responses_naming(tx, customer_id, members)
+            await idempotency_keys.erase_responses_naming(tx, customer_id, members)
         try:
             result.add(await self._drop_dead_letters(origin, ids))
         except Unavailable as fault:
@@ -162,7 +162,7 @@ class CustomerErasure:
         result.add({"messages": messages, "files": len(removed) + len(staged)})
         result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)
-        await claims.erase_case_responses(tx, case_id)
+        await idempotency_keys.erase_case_responses(tx, case_id)
         result.add({"auditEntries": await audit.erase_cases(work, [case_id], at)})
         await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged

@@ -19,8 +19,8 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_resour
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.tables import timeline_overrides
-from support_service.platform.idempotency.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
+from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.timeline.override_rules import check_ttl
 
 REFRESH_INTERVAL = 2.0  # seconds until a replica applies a change

@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.clock import utc_now
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from tests.support.calls import add_message, expect_problem, open_case, read_case, read_detail
 from tests.support.service import service_of

@@ -12,7 +12,7 @@ from redis import Redis
 from support_service.core.domain import references
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides, snapshots
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.cache import InProcessCache

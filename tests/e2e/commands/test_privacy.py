@@ -10,7 +10,7 @@ import pytest
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.platform.database.opening import connect
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.cases import recorder
 from tests.support.process import running
 

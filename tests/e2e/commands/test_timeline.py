@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override
 from tests.conftest import both_databases

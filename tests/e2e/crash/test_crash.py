@@ -11,7 +11,7 @@ import pytest
 
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.platform.database.opening import connect
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import AttachmentHarness
 from tests.support.crash import victim
 from tests.support.crash.kills import KILLS, RUN_TIMEOUT, print_figures, stretches

@@ -48,7 +48,7 @@ WATCHED = modules(
     "platform/audit/log.py",
     "platform/audit/entry_rows.py",
     "cases/sql/import_rows.py",
-    "platform/idempotency/unit_of_work.py",
+    "platform/unit_of_work.py",
 )
 
 

@@ -24,8 +24,8 @@ from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import idempotency_keys, tickets
-from support_service.platform.idempotency.claims import IdempotencyService
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.idempotency_keys import IdempotencyService
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually, form
 from tests.support.cases import recorder
 from tests.support.crash import victim
@@ -44,8 +44,8 @@ WATCHED = modules(
     "cases/locked_case.py",
     "cases/recorder.py",
     "cases/service.py",
-    "platform/idempotency/claims.py",
-    "platform/idempotency/unit_of_work.py",
+    "platform/idempotency_keys.py",
+    "platform/unit_of_work.py",
     "api/routing/idempotency.py",
 )
 WRITES = {
@@ -57,17 +57,17 @@ WRITES = {
 # For each write: where it is killed, how often it is applied then, and the response to the retry.
 STEPS = {
     "open": (
-        before("platform/idempotency/claims.py", "if await tx.execute(INSERT_CLAIM"),
+        before("platform/idempotency_keys.py", "if await tx.execute(INSERT_CLAIM"),
         0,
         (None, None),
     ),  # nothing is stored
     "message": (
-        before("platform/idempotency/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"),
+        before("platform/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"),
         0,
         (None, None),
     ),
     "close": (
-        before("platform/idempotency/claims.py", "size = len(response.body)"),
+        before("platform/idempotency_keys.py", "size = len(response.body)"),
         1,
         ("idempotency_answer_lost", None),
     ),

@@ -11,9 +11,9 @@ from support_service.attachments.storage.s3 import PART_BYTES, READ_BLOCK_BYTES
 from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.attachments.faulty_proxy import FaultyProxy, with_last_bit_flipped
 from tests.support.attachments.harness import AttachmentHarness

@@ -16,7 +16,7 @@ from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import NotFound, Unavailable
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
 from tests.support.attachments.streams import stream

@@ -12,8 +12,8 @@ from support_service.attachments.maintenance.retention import list_expired
 from support_service.cases.model.files import FileTotals, attachment_url
 from support_service.cases.model.requests import Closing, NewCase
 from support_service.platform.database.tables import attachment_deletions, outbox
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 

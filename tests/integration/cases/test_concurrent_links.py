@@ -12,7 +12,7 @@ from support_service.cases.sql import link_rows
 from support_service.core.errors import Conflict, NotFound
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import case_links, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually
 from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE

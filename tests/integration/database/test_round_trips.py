@@ -19,8 +19,8 @@ from support_service.events.erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.postgres.engine import PostgresDatabase
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings.resources import AttachmentSettings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import add_file
 from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE

@@ -24,7 +24,7 @@ from support_service.platform.database.tables import (
     ticket_references,
     tickets,
 )
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from tests.conftest import both_databases
 from tests.support.calls import (
     add_message,

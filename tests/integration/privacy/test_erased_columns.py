@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.commands.runtime import open_maintenance
 from support_service.platform.database.dialect import POSITION_BITS, JsonValue, UtcDateTime
 from support_service.platform.database.tables import ERASURE, metadata, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
 from tests.conftest import both_databases
 

@@ -18,10 +18,10 @@ from support_service.events.broker.redis import RedisBroker
 from support_service.platform.audit import store as audit_store
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, metadata, outbox, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure, ErasureTimings
 from tests.conftest import both_databases
 from tests.support.access.fixtures import write_token

@@ -7,8 +7,8 @@ import pytest
 from support_service.commands.runtime import open_maintenance
 from support_service.events.polling import Backoff
 from support_service.platform.access.tokens import edit_token_file
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
 from support_service.stream.feed import INTERRUPTED, FeedTimings
 from tests.conftest import both_databases

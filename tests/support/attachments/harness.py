@@ -19,8 +19,8 @@ from support_service.cases.model.requests import NewCase
 from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows
 from support_service.platform.database.tables import garbage, staged_attachments
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings.resources import AttachmentSettings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import read, stream
 from tests.support.cases import recorder
 

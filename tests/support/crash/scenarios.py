@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 
 from support_service.core.domain.principals import SYSTEM
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.streams import stream
 from tests.support.calls import eventually, form
 from tests.support.crash.victim import before

@@ -15,8 +15,8 @@ from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
 from support_service.platform.database.tables import attachments
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings.resources import AttachmentSettings
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.attachments.harness import add_file
 from tests.support.calls import stored_files

@@ -22,11 +22,11 @@ from support_service.cases.model.requests import Closing, NewCase
 from support_service.cases.sql import attachment_rows
 from support_service.core.errors import Unavailable
 from support_service.platform.database.tables import attachment_ledger
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED, AttachmentHarness, add_file
 from tests.support.attachments.streams import stream
 from tests.support.scrape import Scrape

@@ -16,9 +16,9 @@ from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_head, audit_log
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 from tests.support.examples import examples
 from tests.support.scrape import Scrape

@@ -15,7 +15,7 @@ from support_service.cases.sql.conditions import IS_SYNTHETIC
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
 

@@ -19,8 +19,8 @@ from support_service.platform.database.tables import (
     ticket_references,
     tickets,
 )
-from support_service.platform.idempotency.claims import IdempotencyService
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.platform.idempotency_keys import IdempotencyService
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.cases import recorder
 from tests.support.timings import PATIENT_DATABASE

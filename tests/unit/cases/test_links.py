@@ -20,7 +20,7 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder, stored_case
 from tests.support.examples import examples

@@ -9,9 +9,9 @@ from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model.requests import Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
 from support_service.platform.database.tables import tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
 from tests.support.scrape import parse

@@ -9,7 +9,7 @@ from support_service.cases.model.requests import CaseChange, CaseQuery, NewCase,
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.search_words import matches_query, search_query, search_text
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
 

@@ -17,7 +17,7 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound
 from support_service.events.consumer import EVENT_ID_RETENTION, delete_expired
 from support_service.platform.database.tables import inbound_events, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder, stored_case
 

@@ -14,7 +14,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import outbox
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder, stored_case
 

@@ -12,7 +12,7 @@ from support_service.cases.model.requests import CaseChange, Closing, NewCase, N
 from support_service.cases.service import CaseService
 from support_service.events import envelope
 from support_service.platform.database.tables import audit_log, outbox, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder, stored_case
 

@@ -13,9 +13,9 @@ from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import known_policies
 from support_service.cases.sql import attachment_rows, clock_rows
 from support_service.events import consumer, relay, webhooks
+from support_service.platform import idempotency_keys
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import lease_rows
-from support_service.platform.idempotency import claims
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 OLD = datetime(2026, 1, 2, tzinfo=UTC)  # a day after the first row
@@ -84,7 +84,7 @@ PERIODIC = {
     "old inbound events": (consumer.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "unsealed entries": (entry_rows.TO_SEAL, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST, {}),
-    "old idempotency keys": (claims.DELETE_EXPIRED, {"before": OLD, "count": 10}),
+    "old idempotency keys": (idempotency_keys.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "due clocks": (clock_rows.DUE, {"now": OLD, "count": 200}),
     "the oldest clocks": (gauges.OLDEST_CLOCKS, {}),
     "policies": (known_policies.CURRENT_SEQS, {}),

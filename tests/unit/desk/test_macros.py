@@ -11,7 +11,7 @@ from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, outbox
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.timings import PATIENT_DATABASE
 

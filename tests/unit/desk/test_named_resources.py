@@ -14,7 +14,7 @@ from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
 from support_service.platform.database.opening import connect
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
 

@@ -15,7 +15,7 @@ from support_service.desk.view_models import SavedView
 from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, outbox, views
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
 from tests.support.timings import EVERY_VIEW_COUNTED, PATIENT_DATABASE
 

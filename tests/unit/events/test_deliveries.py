@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.core.errors import NotFound
 from support_service.events.deliveries import DeliveryService
 from support_service.platform.database.tables import audit_log, webhook_deliveries
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 
 pytestmark = both_databases

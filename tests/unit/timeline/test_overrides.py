@@ -8,7 +8,7 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import VersionConflict
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.timeline import overrides
 from support_service.timeline.overrides import Override, Overrides, OverrideService
 from tests.conftest import both_databases

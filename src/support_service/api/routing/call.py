@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from support_service.core.domain.principals import Principal, Scope, View
 from support_service.core.errors import Unauthenticated
-from support_service.platform.idempotency.claims import IdempotencyClaim
-from support_service.platform.idempotency.unit_of_work import WriteOrigin
+from support_service.platform.idempotency_keys import IdempotencyClaim
+from support_service.platform.unit_of_work import WriteOrigin
 from support_service.service import Service
 
 Headers: TypeAlias = CIMultiDictProxy[str]

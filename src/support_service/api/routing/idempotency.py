@@ -23,7 +23,7 @@ from support_service.core.ids import is_valid_id
 from support_service.events.envelope import HEADER_PREFIX
 from support_service.guard.json_body import media_type, read_body
 from support_service.guard.uploads import FileUpload
-from support_service.platform.idempotency.claims import (
+from support_service.platform.idempotency_keys import (
     IdempotencyClaim,
     IdempotencyService,
     StoredResponse,

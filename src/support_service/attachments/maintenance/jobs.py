@@ -17,9 +17,9 @@ from support_service.attachments.storage.base import AttachmentStorage
 from support_service.core.clock import utc_now
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments, Observations
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from support_service.cases.sql.conditions import LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments, tickets
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 RETENTION_BATCH = 100
 _AGE = (attachments.c.created_at, attachments.c.id)

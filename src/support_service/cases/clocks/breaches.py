@@ -24,8 +24,8 @@ from support_service.core.domain.case_vocabulary import TARGETS, Target
 from support_service.core.ids import new_id
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, lease_rows
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
 
 LEASE = "sla"
 

@@ -14,8 +14,8 @@ from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.case_vocabulary import TARGETS, AuthorType, Status
 from support_service.platform.database import Database, Transaction
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.unit_of_work import UnitOfWork
 
 SLA_USED_SHARE = InstrumentSpec(
     "support.sla.used_share",

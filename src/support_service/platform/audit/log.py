@@ -19,8 +19,8 @@ from support_service.core.part_state import Card
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Transaction
-from support_service.platform.idempotency.unit_of_work import UnitOfWork
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
+from support_service.platform.unit_of_work import UnitOfWork
 
 Action = chain.Action
 FieldChanges = Mapping[str, tuple[Any, Any]]

@@ -22,9 +22,9 @@ from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.core.errors import Conflict
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.scrape import parse
 

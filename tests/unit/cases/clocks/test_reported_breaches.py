@@ -27,8 +27,8 @@ from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, tickets
-from support_service.platform.idempotency.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from support_service.platform.telemetry.instruments import Instruments
+from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
 from tests.support.clocks.minute_walk import MINUTE, NaiveCase, walk
 from tests.support.clocks.strategies import calendars
 from tests.support.examples import examples

@@ -10,7 +10,7 @@ from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.platform.audit import entry_rows, log
 from support_service.platform.database.tables import idempotency_keys
-from support_service.platform.idempotency.claims import (
+from support_service.platform.idempotency_keys import (
     APPLIED,
     IdempotencyService,
     IdempotencyTimings,
@@ -19,7 +19,7 @@ from support_service.platform.idempotency.claims import (
     erase_responses_naming,
     stored_key,
 )
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 RESPONSE = StoredResponse(201, {"ETag": '"1"'}, b"{}", "case")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.platform.database import ContendedRow, Database, Transaction
-from support_service.platform.idempotency.claims import MARK_APPLIED, IdempotencyClaim, key_in_use_error
+from support_service.platform.idempotency_keys import MARK_APPLIED, IdempotencyClaim, key_in_use_error
 
 
 @dataclass(frozen=True, slots=True)

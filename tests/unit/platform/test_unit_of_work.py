@@ -9,8 +9,8 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict
 from support_service.platform.audit import log
 from support_service.platform.database.tables import idempotency_keys, timeline_overrides
-from support_service.platform.idempotency.claims import IdempotencyService
-from support_service.platform.idempotency.unit_of_work import WriteOrigin, unit_of_work
+from support_service.platform.idempotency_keys import IdempotencyService
+from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
