@@ -300,7 +300,7 @@ async def test_lines_that_break_a_rule_are_refused_and_the_others_imported(runne
         {"subject": "A", "channel": "email"},
         new(13),
     ]
-    found = await totals(runner, lines, max_bytes=1_000, types=("text/plain",))
+    found = await totals(runner, lines, max_bytes=1_000, types="text/plain")
     assert runner.refusals == [
         (2, "malformed_json", []),
         (3, "invalid_request", []),

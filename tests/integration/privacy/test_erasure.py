@@ -15,7 +15,7 @@ from support_service.commands.runtime import open_maintenance
 from support_service.core.clock import utc_now
 from support_service.core.errors import NotFound
 from support_service.events.broker.redis import RedisBroker
-from support_service.platform.audit import store as audit_store
+from support_service.platform.audit import entry_rows
 from support_service.platform.audit.verify import verify_chain
 from support_service.platform.database.tables import ERASED_TEXT, idempotency_keys, metadata, outbox, tickets
 from support_service.platform.settings import Settings
@@ -194,7 +194,7 @@ async def test_audit_log_and_stored_responses_have_no_erased_data(
     assert WORD not in await stored_text(database, attachment_dir, redis)
     await expect_problem(await client.patch(path, **sent), 409, "idempotency_answer_lost")
     assert (await verify_chain(database)).flaw is None
-    entries, _ = await audit_store.read_case_entries(database, case["id"], None, 100)
+    entries, _ = await entry_rows.read_case_entries(database, case["id"], None, 100)
     assert (entries[0].action, entries[-1].action) == ("case.erased", "case.opened")
     assert "attachment.removed" in {entry.action for entry in entries}
 
