@@ -16,12 +16,11 @@ from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_REA
 from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.clocks.opening import SlaTimings, open_clocks
 from support_service.cases.erasure import event_rules
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
-from support_service.cases.opening import CaseTimings, open_cases
+from support_service.cases.opening import CaseTimings, SlaTimings, open_cases, open_clocks
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.pagination import CursorSeal

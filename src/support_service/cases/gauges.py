@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC
+from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES, TARGETS, Target
 from support_service.platform.database import Database, Reader

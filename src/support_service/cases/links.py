@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from support_service.cases.locked_case import LockedCase
 from support_service.cases.model.case import CaseLink, CaseSummary
 from support_service.cases.model.requests import NewLink
 from support_service.cases.model.vocabulary import DUPLICATE_OF, MAX_LINKS, RELATED
-from support_service.cases.recorder import CaseRecorder
+from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import link_rows
 from support_service.cases.sql.case_reading import StoredCase
 from support_service.cases.sql.link_rows import StoredLink

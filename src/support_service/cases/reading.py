@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.listing import case_list, list_cursor
-from support_service.cases.listing.shared_counts import SharedCountLimits, SharedCounts
+from support_service.cases.listing import case_list, case_sorts
+from support_service.cases.listing.case_list import SharedCountLimits, SharedCounts
 from support_service.cases.model.case import CasePage, Workload
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.cases.policy import permission_missing
@@ -79,13 +79,13 @@ class CaseReader:
         Raises ValidationFailed for a bad cursor. A page has at most `query.limit` cases, and fewer if they are large;
         `next_cursor` continues after the last one.
         """
-        after = list_cursor.decode(query.sort, query.cursor)
+        after = case_sorts.decode_cursor(query.sort, query.cursor)
         found = await case_list.find(self._database, query, after, principal)
         for _, case in found.cases:
             case.sla = await self._policies.shown_now(case.clocks)
         return CasePage.model_construct(
             items=[case for _, case in found.cases],
-            next_cursor=list_cursor.encode(query.sort, found.cases[-1][0]) if found.more else None,
+            next_cursor=case_sorts.encode_cursor(query.sort, found.cases[-1][0]) if found.more else None,
         )
 
     async def count_cases(

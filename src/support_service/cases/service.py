@@ -9,14 +9,13 @@ from typing import NamedTuple
 import pydantic_core
 
 from support_service.cases.case_files import CaseFiles, NamedFiles
-from support_service.cases.listing.shared_counts import SharedCountLimits
-from support_service.cases.locked_case import LockedCase
+from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
 from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
-from support_service.cases.recorder import CaseRecorder
+from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows
 from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_since

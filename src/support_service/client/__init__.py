@@ -4,8 +4,8 @@ async with SupportClient("http://127.0.0.1:8000", token=token) as client:
     case = await client.open_case(subject="Parcel late", channel="email")
 """
 
+from support_service.cases.clocks.case_clocks import ShownClock, ShownClocks
 from support_service.cases.clocks.policy import PolicyCalendar, PolicyMatch, PolicyTargets, WeekSpans
-from support_service.cases.clocks.shown_clocks import ShownClock, ShownClocks
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.changes import Change, Presence, Resync, StreamItem
 from support_service.client.errors import NoAnswer, UnexpectedAnswer, VersionConflict

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from support_service.cases.listing.shared_counts import SharedCountLimits
+from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.opening import CaseTimings
 from support_service.cases.service import CaseLimits
 from support_service.core.domain.principals import ANONYMOUS

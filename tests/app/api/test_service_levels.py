@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.clocks.opening import SlaTimings
+from support_service.cases.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
 from support_service.service import DeskLimits

@@ -31,7 +31,6 @@ MODULES = {
     "cases.clocks.calendar",
     "cases.clocks.case_clocks",
     "cases.clocks.policy",
-    "cases.clocks.shown_clocks",
     "timeline",
     "timeline.source_health",
     "timeline.override_rules",

@@ -41,7 +41,6 @@ WATCHED = modules(
     "attachments/service.py",
     "attachments/uploader.py",
     "platform/audit/log.py",
-    "cases/locked_case.py",
     "cases/recorder.py",
     "cases/service.py",
     "platform/idempotency_keys.py",

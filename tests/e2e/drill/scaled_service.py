@@ -14,9 +14,8 @@ from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.opening import AttachmentTimings
 from support_service.cases.clocks.breaches import DetectorTimings
-from support_service.cases.clocks.opening import SlaTimings
 from support_service.cases.gauges import GaugeTimings
-from support_service.cases.opening import CaseTimings
+from support_service.cases.opening import CaseTimings, SlaTimings
 from support_service.core.clock import Backoff
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.opening import EventTimings

@@ -25,7 +25,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from support_service.cases import gauges
 from support_service.cases.listing import case_list
-from support_service.cases.listing.list_cursor import CasePlace
+from support_service.cases.listing.case_sorts import CasePlace
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal

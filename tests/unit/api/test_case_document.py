@@ -10,7 +10,7 @@ from support_service.api.case_document.parts import (
     timeline_part,
 )
 from support_service.cases.clocks.calendar import AllHours
-from support_service.cases.clocks.shown_clocks import MeasuredClocks
+from support_service.cases.clocks.case_clocks import MeasuredClocks
 from support_service.core.domain.references import SourceStatus
 from support_service.stream.presence import PresentAgent
 

@@ -11,7 +11,7 @@ from support_service.cases import gauges
 from support_service.cases.gauges import CaseGauges, GaugeTimings
 from support_service.cases.model.requests import CaseChange, NewCase, NewMessage, StatusChange
 from support_service.cases.service import CaseService
-from support_service.cases.sql.conditions import IS_SYNTHETIC
+from support_service.cases.sql.projections import IS_SYNTHETIC
 from support_service.core.domain.case_vocabulary import PRIORITIES, STATUSES
 from support_service.core.errors import Conflict
 from support_service.platform.database.tables import tickets

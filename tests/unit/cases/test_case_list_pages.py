@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from support_service.cases.listing import case_list, list_cursor
+from support_service.cases.listing import case_list, case_sorts
 from support_service.cases.model.case import CaseSummary, Message
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import case_rows
@@ -169,8 +169,8 @@ class Cases:
     async def page(self, query, sort, cursor, principal, limit=9):
         """Return the cases of a page, and the cursor of the next one."""
         asked = CaseQuery.model_validate(query | {"sort": sort, "limit": limit})
-        page = await case_list.find(self.database, asked, list_cursor.decode(sort, cursor), principal)
-        after = list_cursor.encode(sort, page.cases[-1][0]) if page.more else None
+        page = await case_list.find(self.database, asked, case_sorts.decode_cursor(sort, cursor), principal)
+        after = case_sorts.encode_cursor(sort, page.cases[-1][0]) if page.more else None
         return [case for _, case in page.cases], after
 
     async def all_pages(self, query, sort, principal, *, between=None):

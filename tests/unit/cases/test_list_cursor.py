@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases.listing import list_cursor
-from support_service.cases.listing.list_cursor import CasePlace
+from support_service.cases.listing import case_sorts
+from support_service.cases.listing.case_sorts import CasePlace
 from support_service.core.errors import ValidationFailed
 
 SORTS = ("newest", "updated", "waiting")
@@ -23,19 +23,19 @@ def place(sort, seq, at):
 
 @given(st.sampled_from(SORTS), seqs, times)
 def test_cursor_leads_to_its_place(sort, seq, at):
-    cursor = list_cursor.encode(sort, place(sort, seq, at))
-    assert list_cursor.decode(sort, cursor) == place(sort, seq, at)
+    cursor = case_sorts.encode_cursor(sort, place(sort, seq, at))
+    assert case_sorts.decode_cursor(sort, cursor) == place(sort, seq, at)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("other", SORTS)
 def test_cursor_of_another_sort_is_refused(sort, other):
-    cursor = list_cursor.encode(sort, place(sort, 7, datetime(2026, 5, 12, tzinfo=UTC)))
+    cursor = case_sorts.encode_cursor(sort, place(sort, 7, datetime(2026, 5, 12, tzinfo=UTC)))
     if sort == other:
-        assert list_cursor.decode(other, cursor)
+        assert case_sorts.decode_cursor(other, cursor)
         return
     with pytest.raises(ValidationFailed):
-        list_cursor.decode(other, cursor)
+        case_sorts.decode_cursor(other, cursor)
 
 
 @given(
@@ -45,10 +45,10 @@ def test_cursor_of_another_sort_is_refused(sort, other):
 def test_any_text_is_a_cursor_or_refused(sort, cursor):
     """No text fails in another way, such as a time beyond the year 9999."""
     with suppress(ValidationFailed):
-        found = list_cursor.decode(sort, cursor)
+        found = case_sorts.decode_cursor(sort, cursor)
         assert found
         assert found.seq >= 0
 
 
 def test_list_begins_without_a_cursor():
-    assert list_cursor.decode("updated", None) is None
+    assert case_sorts.decode_cursor("updated", None) is None

@@ -18,7 +18,7 @@ from support_service.api.case_document.parts import (
     open_object,
     timeline_part,
 )
-from support_service.cases.clocks.shown_clocks import MeasuredClocks
+from support_service.cases.clocks.case_clocks import MeasuredClocks
 from support_service.cases.masking import Masker
 from support_service.cases.model.case import NOT_REQUESTED, Case
 from support_service.cases.model.files import attachment_url

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from support_service.api.case_document.own_entries import OwnEntries
-from support_service.cases.clocks.shown_clocks import MeasuredClocks
+from support_service.cases.clocks.case_clocks import MeasuredClocks
 from support_service.cases.model.case import NOT_REQUESTED
 from support_service.core.clock import utc_now
 from support_service.core.domain.references import SourceStatus

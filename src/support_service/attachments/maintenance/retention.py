@@ -10,7 +10,7 @@ from support_service.cases.case_files import ATTACHMENT_DELETED, CaseFiles
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.cases.sql import case_rows
 from support_service.cases.sql.attachment_rows import COLUMNS, to_attachment
-from support_service.cases.sql.conditions import LATEST_CHANGE
+from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments, tickets

@@ -1,4 +1,4 @@
-"""The clocks of a case, and what changes of the case do to them. Pure.
+"""The clocks of a case: what changes of the case do to them, and what clients see of them. Pure.
 
 A clock measures the working time of one target. `breached` is final for a run of a clock: an answer after the due time
 ends it, and does not change its state.
@@ -16,10 +16,15 @@ ends it, and does not change its state.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from support_service.cases.clocks.calendar import NOTHING, WorkingTime
+from support_service.cases.model.vocabulary import format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, ClockState, Status, Target
+from support_service.core.personal import FACT, PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +170,78 @@ def status_changed(terms: Terms, clocks: Clocks, at: datetime, before: Status, a
             move = reopened.pause if after == "pending" else reopened.resume
             changed[target] = move(terms.calendar, at)
     return changed
+
+
+EXAMPLE: dict[str, Any] = {
+    "firstResponse": {
+        "dueAt": "2026-05-12T09:30:00.125000Z",
+        "state": "met",
+        "waiting": False,
+        "remaining": "PT26M14S",
+    },
+    "resolution": {
+        "dueAt": "2026-05-14T04:00:00.125000Z",
+        "state": "running",
+        "waiting": True,
+        "remaining": "PT15H28M",
+    },
+}
+
+
+class ShownClock(BaseModel):
+    """The clock of a target."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+        title="SlaClock",
+    )
+
+    due_at: Annotated[datetime | None, FACT] = Field(description="when the time is up; null while it is paused")
+    state: Annotated[ClockState, FACT] = Field(description="`breached` stays, also after a late answer")
+    waiting: Annotated[bool, FACT] = Field(
+        description="whether the clock runs; true also after a breach, until what the target asks for has happened"
+    )
+    remaining: Annotated[str, FACT] = Field(
+        description="working time that is left at the time of the response, or was left when the target was met; "
+        "a duration of ISO 8601 in hours, minutes and seconds; `PT0S` if breached"
+    )
+
+
+class ShownClocks(BaseModel):
+    """The clocks of a case. A target has a clock once something waits for it, if the policy of the case has it."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, json_schema_extra={"examples": [EXAMPLE]}, title="SlaClocks"
+    )
+
+    first_response: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
+    next_response: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
+    resolution: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)
+
+
+class MeasuredClocks(NamedTuple):
+    """The clocks of a case with the calendar that they are measured by."""
+
+    clocks: Clocks
+    calendar: WorkingTime
+
+    @property
+    def change_with_time(self) -> bool:
+        """Whether what clients see changes although the case does not: a clock is running."""
+        return any(clock.state == "running" for clock in self.clocks.values())
+
+    def shown(self, at: datetime) -> ShownClocks:
+        """Return the clocks as clients see them at an instant; a clock that is due is breached, reported or not."""
+        return ShownClocks.model_validate(
+            {
+                target: ShownClock(
+                    due_at=clock.due_at,
+                    state=clock.checked(at).state,
+                    waiting=clock.is_waiting,
+                    remaining=format_duration(clock.remaining(self.calendar, at)),
+                )
+                for target, clock in self.clocks.items()
+            }
+        )

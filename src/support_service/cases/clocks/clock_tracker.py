@@ -7,10 +7,9 @@ from typing import Protocol
 
 from support_service.cases.clocks import breaches, case_clocks
 from support_service.cases.clocks.breaches import Breach
-from support_service.cases.clocks.case_clocks import Clocks, Terms
+from support_service.cases.clocks.case_clocks import Clocks, MeasuredClocks, Terms
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
-from support_service.cases.clocks.shown_clocks import MeasuredClocks
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.case_vocabulary import TARGETS, AuthorType, Status
 from support_service.platform.database import Database, Transaction

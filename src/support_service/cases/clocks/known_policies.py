@@ -7,8 +7,8 @@ import pydantic_core
 import sqlalchemy as sa
 from cachetools import LRUCache
 
+from support_service.cases.clocks.case_clocks import MeasuredClocks, ShownClocks
 from support_service.cases.clocks.policy import MatchedCase, PolicyContent, PolicyVersion, first_match
-from support_service.cases.clocks.shown_clocks import MeasuredClocks, ShownClocks
 from support_service.cases.sql.clock_rows import to_clocks
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader, Row

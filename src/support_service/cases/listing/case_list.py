@@ -1,28 +1,30 @@
-"""SQL of case lists and workloads."""
+"""SQL of case lists and workloads, and numbers of cases.
+
+A number that took long to count is shared for a few seconds with all who ask for the same.
+"""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
+from cachetools import TTLCache
 
-from support_service.cases.listing import case_filters, snippets
-from support_service.cases.listing.case_filters import NOT_SYNTHETIC
-from support_service.cases.listing.case_sorts import Order, order_of
-from support_service.cases.listing.list_cursor import CasePlace
-from support_service.cases.listing.selection import first_matches
+from support_service.cases.listing import snippets
+from support_service.cases.listing.case_sorts import CasePlace, Order, order_of
+from support_service.cases.listing.selection import NOT_SYNTHETIC, first_matches, parameters
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
 from support_service.cases.sql import search
-from support_service.cases.sql.conditions import access_parameters
-from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON
-from support_service.core.domain.principals import Principal
-from support_service.platform.database import Reader, Row
+from support_service.cases.sql.projections import CASE_SUMMARY_JSON, PUBLIC_CASE_SUMMARY_JSON, access_parameters
+from support_service.core.domain.principals import CASE_SCOPED_ROLES, Principal
+from support_service.platform.database import Database, Reader, Row
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
 
@@ -50,7 +52,7 @@ async def find(
     The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes. The cases of a
     search have a `match`.
     """
-    filters = case_filters.parameters(query)
+    filters = parameters(query)
     if filters is None:
         return CaseListPage([], more=False)
     if after is not None:
@@ -90,7 +92,7 @@ def _read_slowly(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace
 
 async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
     """Return the number of cases in the list that the principal may see; at most `most` are counted."""
-    filters = case_filters.parameters(query)
+    filters = parameters(query)
     if filters is None:
         return 0
     statement = _count_statement(frozenset(filters), principal.role)
@@ -134,3 +136,70 @@ def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     """
     counted = first_matches(filters, role, Order(None), counts=True)
     return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))
+
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCountLimits:
+    """Which counts are shared, and for how long."""
+
+    min_duration: float = 0.02  # seconds; a count that took less is made again, so that it is exact
+    max_age: float = 3.0  # seconds
+    max_counts: int = 2048
+
+
+class SharedCounts:
+    """Counts cases in turns of the callers, and shares each count with callers who see the same cases."""
+
+    def __init__(
+        self, database: Database, limits: SharedCountLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._min_duration = limits.min_duration
+        self._clock = clock
+        self._counting: set[asyncio.Task[int]] = set()
+        self._known: TTLCache[Key, int] = TTLCache(limits.max_counts, limits.max_age, clock)
+
+    async def share(
+        self,
+        principal: Principal,
+        query: CaseFilters,
+        most: int,
+        turn: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> int:
+        """Return the number of matching cases that the principal may see; at most `most` are counted."""
+        key = (*_seen_by(principal), query.model_dump_json(exclude={"limit", "cursor"}), most)
+        if (known := self._known.get(key)) is not None:
+            return known
+        async with AsyncExitStack() as in_turn:
+            await in_turn.enter_async_context(turn())
+            if (known := self._known.get(key)) is not None:  # counted while this one waited for its turn
+                return known
+            counted = count(self._database, query, principal, most)
+            counting = asyncio.create_task(self._count(key, counted, in_turn.pop_all()))
+        self._counting.add(counting)
+        counting.add_done_callback(self._end)
+        # A caller that waits no longer leaves the statement: to end it would cost its connection.
+        return await asyncio.shield(counting)
+
+    async def _count(self, key: Key, count: Awaitable[int], in_turn: AsyncExitStack) -> int:
+        async with in_turn:
+            started = self._clock()
+            number = await count
+            if self._clock() - started >= self._min_duration:
+                self._known[key] = number
+            return number
+
+    def _end(self, counting: asyncio.Task[int]) -> None:
+        self._counting.discard(counting)
+        if not counting.cancelled():
+            counting.exception()  # a caller that waits gets it; that of another one is not reported
+
+
+def _seen_by(principal: Principal) -> Key:
+    """Return what decides which cases a principal sees, see `Principal.may_see`."""
+    if principal.role in CASE_SCOPED_ROLES:
+        return principal.role, principal.subject, frozenset(principal.teams)
+    return (principal.role,)

@@ -1,12 +1,23 @@
-"""Sorts of the case list: the order of each, in one table. No sort leaves out a case."""
+"""Sorts of the case list: the order of each in one table, and the cursors that tell where a page begins.
 
+No sort leaves out a case. A cursor is text that names the sort of its list; clients get it sealed. In the order of
+opening, that of the first sort, it is the sequence number of a case. In the other orders it is one byte for the sort,
+the time by which the case is sorted in microseconds since 1970, and its sequence number. A case without this time comes
+last; its cursor has a time that no case has.
+"""
+
+import base64
+import struct
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple, get_args
 
 import sqlalchemy as sa
 
 from support_service.cases.model.vocabulary import CaseSort
-from support_service.cases.sql.conditions import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
+from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_ACTIVE, LATEST_CHANGE
+from support_service.core import pagination
+from support_service.core.clock import from_micros, to_micros
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import Direction
 from support_service.platform.database.tables import tickets
@@ -82,3 +93,44 @@ def order_of(sort: CaseSort, role: str) -> Order:
         return order
     conditions = (*order.conditions, *order.public_conditions)
     return order._replace(at=order.at if order.public_at is None else order.public_at, conditions=conditions)
+
+
+_TIMED = struct.Struct(">bqq")
+_NO_TIME = -(1 << 63)
+_NUMBERS: dict[CaseSort, int] = {sort: number for number, sort in enumerate(get_args(CaseSort)) if number}
+
+
+class CasePlace(NamedTuple):
+    """The place of a case in a list: its sequence number, and the time by which it is sorted, if it is by one."""
+
+    seq: int
+    at: datetime | None = None
+
+
+def encode_cursor(sort: CaseSort, place: CasePlace) -> str:
+    """Return the cursor of the page that begins after a place."""
+    if sort not in _NUMBERS:
+        return pagination.encode_cursor(place.seq)
+    micros = _NO_TIME if place.at is None else to_micros(place.at)
+    timed = _TIMED.pack(_NUMBERS[sort], micros, place.seq)
+    return base64.urlsafe_b64encode(timed).decode().rstrip("=")
+
+
+def decode_cursor(sort: CaseSort, cursor: str | None) -> CasePlace | None:
+    """Return the place after which a page begins, or None without a cursor.
+
+    Raises ValidationFailed for a cursor that this service did not issue, or that is of another sort.
+    """
+    if cursor is None:
+        return None
+    if sort not in _NUMBERS:
+        seq = pagination.decode_cursor(cursor)
+        return None if seq is None else CasePlace(seq)
+    try:
+        number, micros, seq = _TIMED.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
+        place = CasePlace(seq, None if micros == _NO_TIME else from_micros(micros))
+    except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
+        raise pagination.invalid_cursor() from None
+    if number != _NUMBERS[sort] or seq < 0:
+        raise pagination.invalid_cursor()
+    return place

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from support_service.cases.clocks.shown_clocks import ShownClocks
+from support_service.cases.clocks.case_clocks import ShownClocks
 from support_service.cases.model import examples
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
 from support_service.cases.model.vocabulary import (

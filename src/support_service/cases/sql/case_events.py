@@ -12,8 +12,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.cases.model.published import SOURCE
-from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC
-from support_service.cases.sql.projections import CASE_COLUMNS, json_text
+from support_service.cases.sql.projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
 from support_service.core.clock import format_time
 from support_service.core.ids import new_id
 from support_service.platform.database import Transaction

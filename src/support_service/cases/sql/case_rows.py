@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case, CaseSummary, Message
 from support_service.cases.model.vocabulary import length_without_exponents
 from support_service.cases.sql import case_reading
-from support_service.cases.sql.conditions import IS_SYNTHETIC, LATEST_CHANGE
-from support_service.cases.sql.projections import LOCKED_CASE_JSON
+from support_service.cases.sql.projections import IS_SYNTHETIC, LATEST_CHANGE, LOCKED_CASE_JSON
 from support_service.cases.sql.search import ADD_DOCUMENT
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES
 from support_service.core.search_words import search_text

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
-from support_service.cases.sql.conditions import LATEST_CHANGE
+from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
 from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.platform.database import Reader, Row, Transaction

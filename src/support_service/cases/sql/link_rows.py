@@ -16,11 +16,12 @@ from support_service.cases.model.vocabulary import (
     LinkKind,
 )
 from support_service.cases.sql.case_reading import StoredCase, identity, parts
-from support_service.cases.sql.conditions import access_conditions, access_parameters
 from support_service.cases.sql.projections import (
     HISTORY_JSON,
     LIMITS,
     LOCKED_CASE_JSON,
+    access_conditions,
+    access_parameters,
 )
 from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal

@@ -1,7 +1,7 @@
-"""SQL expressions that return a case and its parts as JSON, as clients and subscribers of events get them.
+"""SQL expressions of a case: whether it is active, when it last changed, who may see it, and its parts as JSON.
 
-The database writes the JSON, so that rows are not parsed only to be serialized again. The members derive from the
-fields of the models.
+The database writes the JSON, as clients and subscribers of events get it, so that rows are not parsed only to be
+serialized again. The members derive from the fields of the models.
 """
 
 from functools import partial
@@ -13,11 +13,48 @@ from pydantic import BaseModel
 from support_service.cases.model.case import Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
-from support_service.cases.sql.conditions import IS_ACTIVE, IS_SYNTHETIC, LATEST_CHANGE
-from support_service.core.domain.principals import View
-from support_service.platform.database.dialect import json_object, json_rows, octets, text_literal
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
+from support_service.core.domain.principals import Principal, View
+from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
 from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import attachments, audit_log, case_clocks, case_links, messages, tickets
+
+LATEST_CHANGE = latest_time(tickets.c.updated_at, sa.func.coalesce(tickets.c.internal_updated_at, tickets.c.updated_at))
+"""The time of the last change of a case, including internal notes."""
+
+IS_SYNTHETIC: sa.ColumnElement[bool] = sa.func.coalesce(
+    tickets.c.synthetic, tickets.c.channel == sa.literal_column(f"'{SYNTHETIC}'")
+)
+"""True for a synthetic case, which is in no list and in no count. Older releases say so by the channel only."""
+
+IS_ACTIVE: sa.ColumnElement[bool] = tickets.c.status.in_(
+    [sa.literal_column(f"'{status}'", sa.String()) for status in ACTIVE_STATUSES]
+)
+"""True for a case that is still being worked on. Literals, because a partial index has the same condition."""
+
+HAS_PUBLIC_CLOCKS = sa.exists().where(case_clocks.c.case_id == tickets.c.id, case_clocks.c.public)
+"""True for a case with clocks that its customer sees."""
+
+
+def access_parameters(principal: Principal) -> dict[str, Any]:
+    """Return the parameters of `access_conditions`."""
+    # A missing subject becomes an empty string, which is never an id: it must not match cases without a customer.
+    return {"subject": principal.subject or "", "teams": list(principal.teams)}
+
+
+def access_conditions(role: str) -> list[sa.ColumnElement[bool]]:
+    """Return `Principal.may_see` as SQL conditions; an empty list for roles that see all cases."""
+    subject: sa.BindParameter[str] = sa.bindparam("subject")
+    if role == "customer":
+        return [tickets.c.customer_id == subject]
+    if role == "agent":
+        of_agent = sa.or_(
+            tickets.c.assigned_agent_id == subject,
+            sa.and_(tickets.c.assigned_agent_id.is_(None), tickets.c.team.is_(None)),
+            tickets.c.team.in_(sa.bindparam("teams", expanding=True)),
+        )
+        return [of_agent]
+    return []
 
 
 def json_object_of(columns: dict[str, Any]) -> json_object:
