@@ -9,7 +9,7 @@ from generated_page import write_or_check
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
-from support_service.events.webhooks import WebhookTimings
+from support_service.events.webhooks import RETENTION_DELIVERED, RETENTION_FAILED
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.idempotency_keys import IdempotencyTimings
 
@@ -61,7 +61,6 @@ LEFT = {
     "rewritten": "what says nothing about the customer",
 }
 CASE = "as long as the case"
-WEBHOOKS = WebhookTimings()
 KEPT_FOR = {
     "tickets": "without limit",
     "ticket_tags": CASE,
@@ -73,7 +72,7 @@ KEPT_FOR = {
     "attachment_deletions": "without limit",
     "views": "until the view is deleted",
     "outbox": "until the event is published",
-    "webhook_deliveries": f"{WEBHOOKS.retention_delivered.days} day; {WEBHOOKS.retention_failed.days} days if failed",
+    "webhook_deliveries": f"{RETENTION_DELIVERED.days} day; {RETENTION_FAILED.days} days if failed",
     "audit_log": "without limit",
     "idempotency_keys": f"{IdempotencyTimings().retention.total_seconds() / 3600:g} hours",
 }

@@ -47,7 +47,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
-from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService, IdempotencyTimings
+from support_service.platform.idempotency_keys import CLEANUP_INTERVAL, IdempotencyService
 from support_service.platform.settings import Settings, WrongSetting
 from support_service.platform.telemetry.process import LoopLagSampler
 from support_service.platform.telemetry.provider import Metrics
@@ -57,14 +57,6 @@ from support_service.timeline.aggregator import TimelineAggregator
 from support_service.timeline.cache import SnapshotStore
 from support_service.timeline.opening import TimelineTimings, open_cache, open_timeline
 from support_service.timeline.overrides import OverrideService
-
-
-@dataclass(frozen=True, slots=True)
-class DeskLimits:
-    """Limits of what agents work with beside cases."""
-
-    views: ViewLimits = field(default_factory=ViewLimits)
-    max_policies: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +77,13 @@ class Timings:
     guard: GuardTimings = field(default_factory=GuardTimings)
     access: AccessTimings = field(default_factory=AccessTimings)
     database: DatabaseTimings = field(default_factory=DatabaseTimings)
-    idempotency: IdempotencyTimings = field(default_factory=IdempotencyTimings)
     audit: SealerTimings = field(default_factory=SealerTimings)
     sla: SlaTimings = field(default_factory=SlaTimings)
     cases: CaseTimings = field(default_factory=CaseTimings)
     timeline: TimelineTimings = field(default_factory=TimelineTimings)
     attachments: AttachmentTimings = field(default_factory=AttachmentTimings)
-    desk: DeskLimits = field(default_factory=DeskLimits)
+    views: ViewLimits = field(default_factory=ViewLimits)
+    max_policies: int = 100
     certificates: CertificateTimings = field(default_factory=CertificateTimings)
     events: EventTimings = field(default_factory=EventTimings)
     stream: StreamTimings = field(default_factory=StreamTimings)
@@ -172,7 +164,7 @@ async def running(
         sessions = None
         if settings.server.auth != "open":
             sessions = BrowserSessions(database, authenticator, timings.access.sessions)
-        idempotency = IdempotencyService(database, timings.idempotency)
+        idempotency = IdempotencyService(database)
         await every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)
         await sealer.refresh_gauges()
@@ -246,9 +238,9 @@ async def running(
             timeline=timeline,
             overrides=OverrideService(database, timeline.overrides),
             attachments=attachments,
-            views=ViewService(database, timings.desk.views),
+            views=ViewService(database, timings.views),
             macros=MacroService(database),
-            policies=PolicyService(database, clocks.policies, most=timings.desk.max_policies),
+            policies=PolicyService(database, clocks.policies, most=timings.max_policies),
             broker=broker,
             relay=relay,
             webhooks=webhooks,

@@ -12,7 +12,7 @@ from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
 from support_service.guard.fair_turns import TurnLimits
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.service import ApiTimings, DeskLimits, Timings
+from support_service.service import ApiTimings, Timings
 from tests.support.calls import GENEROUS_TIMEOUT
 
 PATIENT_POSTGRES = PostgresTimings(
@@ -35,7 +35,7 @@ def patient_timings(**changes: object) -> Timings:
         events=patient_events(),
         api=PATIENT_API,
         cases=EXACT_COUNTS,
-        desk=DeskLimits(EVERY_VIEW_COUNTED),
+        views=EVERY_VIEW_COUNTED,
     )
     return replace(patient, **changes)
 

@@ -77,7 +77,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """
     before = pagination.decode_cursor(query.cursor)
     found, last = await call.service.views.list_views(call.principal, before, query.limit)
-    page = await count_views(found, partial(_count_cases, call), call.service.timings.desk.views)
+    page = await count_views(found, partial(_count_cases, call), call.service.timings.views)
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
@@ -89,7 +89,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     The number is exact up to 1,000.
     """
     view = await call.service.views.read(call.principal, view_id)
-    (found,) = await count_views([view], partial(_count_cases, call), call.service.timings.desk.views)
+    (found,) = await count_views([view], partial(_count_cases, call), call.service.timings.views)
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 

@@ -20,11 +20,13 @@ from support_service.platform.telemetry.instruments import Instruments
 log = logging.getLogger(__name__)
 
 
+POLICY_REFRESH_INTERVAL = 2.0  # seconds until a policy that another replica has changed applies here
+
+
 @dataclass(frozen=True, slots=True)
 class SlaTimings:
     """Intervals and limits of service levels."""
 
-    policy_refresh_interval: float = 2.0  # seconds until a policy that another replica has changed applies here
     detector: DetectorTimings = field(default_factory=DetectorTimings)
     gauges: GaugeTimings = field(default_factory=lambda: GaugeTimings(refresh_interval=5.0))
 
@@ -39,7 +41,7 @@ async def open_clocks(database: Database, instruments: Instruments, timings: Sla
     await gauges.refresh()
     try:
         async with run_in_background(
-            run_every(timings.policy_refresh_interval, policies.refresh, "Reading service level policies"),
+            run_every(POLICY_REFRESH_INTERVAL, policies.refresh, "Reading service level policies"),
             run_every(timings.detector.interval, detector.run, "Reporting breaches of service levels", first=0),
             run_every(timings.gauges.refresh_interval, gauges.refresh, "Reading the clocks of cases"),
         ):

@@ -81,20 +81,22 @@ EVENTS_DEAD_LETTERS = InstrumentSpec(
 )
 
 
+MAX_TRIES = 5  # of an event that fails; then it becomes a dead letter
+MAX_DELIVERIES = 10  # of an event that never finishes: it crashes each consumer that handles it
+READ_BATCH = 16  # events per read or claim
+MAX_CONCURRENT_EVENTS = 4  # on PostgreSQL, network round trips take most of an event's time
+READ_WAIT = 1.0  # seconds, for the first event of a read
+DRAIN_POLL_INTERVAL = 0.05  # seconds, while a shutdown waits for pending events
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumerTimings:
     """Times in seconds, and limits."""
 
-    max_tries: int = 5
-    max_deliveries: int = 10  # of an event that never finishes: it crashes each consumer that handles it
-    read_batch: int = 16  # events per read or claim
-    max_concurrent_events: int = 4  # on PostgreSQL, network round trips take most of an event's time
-    read_wait: float = 1.0  # for the first event of a read
     # For a locked database, per try. Five tries outlast a migration; an event that never gets the lock is dead-lettered
     # after them.
     lock_wait: float = 120.0
     ping_timeout: float = 2.0  # of the database
-    drain_poll_interval: float = 0.05  # while a shutdown waits for pending events
     backoff: Backoff = Backoff(0.1, 2.0)
     max_waiting_events: int = 100_000  # beyond it, events sent by HTTP are rejected
 
@@ -188,7 +190,7 @@ class EventConsumer:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while (await self._broker.backlog(self._stream)).waiting:  # noqa: ASYNC110 - an asyncio.Event would be set by every batch
-                    await asyncio.sleep(self._timings.drain_poll_interval)
+                    await asyncio.sleep(DRAIN_POLL_INTERVAL)
 
     async def _consume_batch(self) -> None:
         """Handle events that other consumers left unacknowledged; if there are none, read and handle new events."""
@@ -199,14 +201,14 @@ class EventConsumer:
             deliveries = await self._broker.claim(
                 self._stream,
                 self._name,
-                count=self._timings.read_batch,
+                count=READ_BATCH,
                 min_idle=self._claim_after,
-                isolate_after=self._timings.max_tries,
+                isolate_after=MAX_TRIES,
             )
             if not deliveries:
                 self._claim_at = now + self._claim_after * random.uniform(0.4, 0.6)
         if not deliveries:
-            wait, count = min(self._timings.read_wait, self._claim_after / 2), self._timings.read_batch
+            wait, count = min(READ_WAIT, self._claim_after / 2), READ_BATCH
             deliveries = await self._broker.receive(self._stream, self._name, count=count, wait=wait)
         await self._handle_all(deliveries)
 
@@ -218,7 +220,7 @@ class EventConsumer:
             key = event.data.references()[0] if isinstance(event, InboundEvent) and event.data else delivery.id
             queues[key].append((delivery, event))
         finished: list[str] = []
-        semaphore = asyncio.Semaphore(self._timings.max_concurrent_events)
+        semaphore = asyncio.Semaphore(MAX_CONCURRENT_EVENTS)
 
         async def handle(queue: list[tuple[Delivery, InboundEvent | SupportError]]) -> None:
             async with semaphore:
@@ -243,7 +245,7 @@ class EventConsumer:
     async def _handle(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
         event_type = OTHER
-        if delivery.tries > self._timings.max_deliveries:
+        if delivery.tries > MAX_DELIVERIES:
             reason = f"It was delivered {delivery.tries - 1} times, and no consumer finished it."
             return await self._dead_letter(delivery, event_type, reason)
         if isinstance(event, SupportError):
@@ -252,7 +254,7 @@ class EventConsumer:
             event_type = known_or_other(event.type, EVENTS_IN)
             outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
-            if delivery.tries >= self._timings.max_tries:
+            if delivery.tries >= MAX_TRIES:
                 log.exception("Event %s is dead-lettered after %d tries", delivery.id, delivery.tries)
                 return await self._dead_letter(delivery, event_type, f"{type(failure).__name__}: {failure}")
             log.warning("Event %s failed and is retried: %r", delivery.id, failure)

@@ -22,6 +22,8 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_server
 from support_service.platform.telemetry.telemetry import Telemetry
 
+NOTE_TTL = 15.0  # seconds, of what replicas tell one another beside the log
+
 
 @dataclass(frozen=True, slots=True)
 class EventTimings:
@@ -30,7 +32,6 @@ class EventTimings:
     backlog_refresh_interval: float = 5.0  # seconds between refreshes of the gauges of outbox, stream and webhooks
     broker: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
     log: RedisBrokerTimings = field(default_factory=RedisBrokerTimings)
-    note_ttl: float = 15.0  # of what replicas tell one another beside the log
     relay: RelayTimings = field(default_factory=RelayTimings)
     consumer: ConsumerTimings = field(default_factory=ConsumerTimings)
     webhooks: WebhookTimings = field(default_factory=WebhookTimings)
@@ -70,7 +71,7 @@ async def open_log(
     else:
         from support_service.events.broker.redis_log import RedisLog
 
-        redis_log = event_log = RedisLog(redis_url, stream, timings.note_ttl, timings.log)
+        redis_log = event_log = RedisLog(redis_url, stream, NOTE_TTL, timings.log)
         telemetry.pools["stream"] = redis_log.connections
     try:
         yield event_log

@@ -61,13 +61,15 @@ EVENTS_OUTBOX_OLDEST = InstrumentSpec(
 )
 
 
+PUBLISH_BATCH_BYTES = 4 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class RelayTimings:
     """Intervals in seconds, and sizes of batches."""
 
     poll_interval: float = 0.1  # an event waits half of it on average, and under load batches form
     publish_batch: int = 200  # events per publication
-    publish_batch_bytes: int = 4 << 20
     lease_duration: float = 6.0  # if the leader dies, publishing stops for about this long
     # Tolerated clock skew. A lease that expires later than this allows was taken by a replica with a wrong clock, which
     # may have died and left a lease that is valid for years.
@@ -156,7 +158,7 @@ class OutboxRelay:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
         if not await self._hold_lease() or await self._database.fetch_one(ANY_PENDING) is None:
             return 0
-        batch, max_bytes = self._timings.publish_batch, self._timings.publish_batch_bytes
+        batch, max_bytes = self._timings.publish_batch, PUBLISH_BATCH_BYTES
         pending = await oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0

@@ -48,20 +48,21 @@ WEBHOOK_PENDING = InstrumentSpec(
     "support.webhook.pending", "gauge", "{delivery}", "Webhook deliveries that are still to be made"
 )
 
+DELIVERY_TIMEOUT = 15.0  # seconds for an endpoint to respond
+MAX_RETRY_DELAY = 4 * 3600.0  # seconds
+RETRY_PERIOD = timedelta(days=1)
+RETENTION_DELIVERED = timedelta(days=1)
+RETENTION_FAILED = timedelta(days=30)
+MAX_CONCURRENT_DELIVERIES = 16  # per endpoint
+PURGE_BATCH = 500  # finished deliveries deleted per transaction
+
 
 @dataclass(frozen=True, slots=True)
 class WebhookTimings:
-    """Intervals in seconds unless given as timedelta, and limits."""
+    """Intervals in seconds."""
 
     poll_interval: float = 0.5  # for due deliveries
-    delivery_timeout: float = 15.0  # for an endpoint to respond
     first_retry_delay: float = 5.0  # each delay is three times the last
-    max_retry_delay: float = 4 * 3600.0
-    retry_period: timedelta = timedelta(days=1)
-    retention_delivered: timedelta = timedelta(days=1)
-    retention_failed: timedelta = timedelta(days=30)
-    max_concurrent_deliveries: int = 16  # per endpoint
-    purge_batch: int = 500  # finished deliveries deleted per transaction
     backoff: Backoff = Backoff(0.5, 5.0)  # while the database is unavailable
 
 
@@ -103,32 +104,31 @@ class WebhookSender:
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""
-        while self._is_leader() and await self.deliver(name) == self._timings.max_concurrent_deliveries:
+        while self._is_leader() and await self.deliver(name) == MAX_CONCURRENT_DELIVERIES:
             pass
 
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         (row,) = await self._database.fetch_all(COUNT_PENDING)
         self._pending.keep(int(row.number))
-        await self._delete_finished("delivered", self._timings.retention_delivered)
-        await self._delete_finished("failed", self._timings.retention_failed)
+        await self._delete_finished("delivered", RETENTION_DELIVERED)
+        await self._delete_finished("failed", RETENTION_FAILED)
 
     async def _delete_finished(self, state: str, retention: timedelta) -> None:
-        batch = self._timings.purge_batch
-        finished = {"ended": state, "before": utc_now() - retention, "count": batch}
+        finished = {"ended": state, "before": utc_now() - retention, "count": PURGE_BATCH}
 
         async def delete(tx: Transaction) -> int:
             return await tx.execute(DELETE_FINISHED, finished) if self._is_leader() else 0
 
         if self._is_leader():
-            await delete_in_batches(self._database, delete, batch)
+            await delete_in_batches(self._database, delete, PURGE_BATCH)
 
     async def deliver(self, name: str | None) -> int:
         """Make a batch of due deliveries to an endpoint, and store each result. Return the number of deliveries.
 
         If `name` is None, fail the due deliveries to endpoints that are no longer configured.
         """
-        chosen = {"now": utc_now(), "count": self._timings.max_concurrent_deliveries}
+        chosen = {"now": utc_now(), "count": MAX_CONCURRENT_DELIVERIES}
         if name is None:
             due = await self._database.fetch_all(_DUE.where(_D.endpoint.not_in(list(self._endpoints))), chosen)
         else:
@@ -147,11 +147,11 @@ class WebhookSender:
             await self._post(endpoint, delivery.event) if endpoint else f"Endpoint {name!r} is not configured any more."
         )
         now = utc_now()
-        delay = min(timings.max_retry_delay, timings.first_retry_delay * 3.0**delivery.tries) * random.uniform(0.8, 1)
+        delay = min(MAX_RETRY_DELAY, timings.first_retry_delay * 3.0**delivery.tries) * random.uniform(0.8, 1)
         due = now + timedelta(seconds=delay)
         if reason is None:
             state, due = "delivered", now
-        elif endpoint is None or reason == GONE_REASON or due > delivery.since + timings.retry_period:
+        elif endpoint is None or reason == GONE_REASON or due > delivery.since + RETRY_PERIOD:
             state, due = "failed", now
             self._log(name).warning("A webhook delivery to %s failed and is not retried: %s", name, reason)
         else:
@@ -175,7 +175,7 @@ class WebhookSender:
                 data=event.encode(),
                 headers=signed_headers(endpoint.secret, event),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=self._timings.delivery_timeout),
+                timeout=aiohttp.ClientTimeout(total=DELIVERY_TIMEOUT),
             ) as response:
                 if response.status < HTTPStatus.MULTIPLE_CHOICES:
                     return None

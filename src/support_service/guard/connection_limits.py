@@ -35,13 +35,15 @@ CONNECTION_CUT = InstrumentSpec(
 )
 
 
+EVICTION_RETRY_INTERVAL = 0.1  # seconds, if the last search found no idle connection
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionTimings:
     """Intervals in seconds, and the size of one step."""
 
     check_interval: float = 1.0  # between checks of timeouts
     checks_per_pause: int = 500  # connections between two pauses; without pauses, a check would delay requests
-    eviction_retry_interval: float = 0.1  # if the last search found no idle connection
     lingering_time: float = 2.0  # of reading and discarding the rest of a body, so that the client sees its response
 
 
@@ -61,10 +63,9 @@ class LimitedConnection(Protocol):
 class _Group:
     """Connections that count against the same limit."""
 
-    def __init__(self, limit: int, eviction_retry_interval: float) -> None:
+    def __init__(self, limit: int) -> None:
         self.connections: set[LimitedConnection] = set()
         self.limit = limit
-        self._retry_interval = eviction_retry_interval
         self.search_after = 0.0
 
     def longest_idle(self, now: float) -> list[LimitedConnection]:
@@ -77,7 +78,7 @@ class _Group:
             if (since := connection.idle_since()) is not None
         ]
         if not idle:
-            self.search_after = now + self._retry_interval
+            self.search_after = now + EVICTION_RETRY_INTERVAL
         return [connection for *_, connection in nsmallest(max(1, self.limit // EVICTION_DIVISOR), idle)]
 
 
@@ -95,7 +96,7 @@ class ConnectionLimits:
         self.timings = timings
         self._proxies = proxies
         self._count = count
-        self._all = _Group(settings.connections, timings.eviction_retry_interval)
+        self._all = _Group(settings.connections)
         self._by_address: dict[str, _Group] = {}
         self._frozen = 0  # connections at the last freeze, which full collections skip
         self._address_of: dict[LimitedConnection, str] = {}  # the client address of each; empty for trusted proxies
@@ -122,9 +123,7 @@ class ConnectionLimits:
         A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
         """
         address = "" if self._proxies.trusts(peer) else rate_limit_address(peer or UNKNOWN_ADDRESS)
-        group = self._by_address.get(address) or _Group(
-            max(1, self.settings.connections // ADDRESS_SHARE), self.timings.eviction_retry_interval
-        )
+        group = self._by_address.get(address) or _Group(max(1, self.settings.connections // ADDRESS_SHARE))
         if address and not self._has_capacity(group, now):
             self._count("share")
             return False

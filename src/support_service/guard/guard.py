@@ -19,7 +19,7 @@ from support_service.guard.connection_limits import (
 from support_service.guard.instrumentation import instrumentation_middleware
 from support_service.guard.overload import LoadShedder, Readiness
 from support_service.guard.problems import problem_middleware
-from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
+from support_service.guard.rates import Rate, RateLimiter
 from support_service.guard.security import BrowserPolicy
 from support_service.guard.unread_answers import UnreadAnswers
 from support_service.platform.background import run_in_background
@@ -33,7 +33,6 @@ class GuardTimings:
     """Timeouts in seconds."""
 
     connections: ConnectionTimings = ConnectionTimings()
-    rates: RateSyncTimings = RateSyncTimings()
     body_timeout: float = 30.0  # for a JSON body; aiohttp waits indefinitely
     chunk_timeout: float = 30.0  # for the next bytes of an upload; aiohttp waits indefinitely
     min_rate_grace: float = 10.0  # of waiting for a client before the minimum rate of uploads applies
@@ -93,7 +92,7 @@ class Guard:
                 from support_service.guard.shared_rates import SharedRateLimits
 
                 measure = telemetry.of_operations("redis", REDIS_OPERATIONS)
-                shared = SharedRateLimits(redis_url, limiters, measure, self.timings.rates)
+                shared = SharedRateLimits(redis_url, limiters, measure)
                 stack.push_async_callback(shared.close)
                 await stack.enter_async_context(run_in_background(shared.run()))
             await stack.enter_async_context(run_in_background(self.connections.enforce_timeouts()))

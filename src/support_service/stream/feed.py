@@ -32,6 +32,10 @@ class Gap(Exception):
         self.reason = reason
 
 
+KEPT_TIME = 60.0  # seconds; an erasure can't reach the memory of a replica
+REPEATS = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
+
+
 @dataclass(frozen=True, slots=True)
 class FeedTimings:
     """Times in seconds, and bounds of what is kept and replayed."""
@@ -42,10 +46,8 @@ class FeedTimings:
     backoff: Backoff = Backoff(0.2, 2.0)
     kept_changes: int = 1000  # in memory, for clients that come back soon
     kept_bytes: int = 16 * 1024 * 1024
-    kept_time: float = 60.0  # an erasure can't reach the memory of a replica
     page: int = 100  # events of one step of a replay
     max_replayed: int = 10_000  # events; beyond them, it is faster to read the lists again
-    repeats: int = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
 
 
 def resync_frame(reason: GapReason, position: Position) -> bytes:
@@ -142,7 +144,7 @@ class Feed:
     async def _replay_log(self, position: Position, up_to: Place) -> AsyncGenerator[list[Change], None]:
         number, after = 0, position.place
         known = OrderedDict[str, None]()
-        before = await self._log.entries_before(after, self._timings.repeats)
+        before = await self._log.entries_before(after, REPEATS)
         _parse_new(position.epoch, before, known, len(before))
         while entries := await self._log.entries(after, self._timings.page):
             after, number = entries[-1].place, number + len(entries)
@@ -167,9 +169,9 @@ class Feed:
         self.attempted.set()
 
     async def _start_at(self, state: LogState) -> None:
-        before = await self._log.entries_before(state.last, self._timings.repeats)
+        before = await self._log.entries_before(state.last, REPEATS)
         self._known.clear()
-        _parse_new(state.epoch, before, self._known, self._timings.repeats)
+        _parse_new(state.epoch, before, self._known, REPEATS)
         self._kept.clear()
         self._kept_bytes, self._kept_after = 0, state.last
         self.position = self.passed_on = Position(state.epoch, state.last)
@@ -207,7 +209,7 @@ class Feed:
     async def _pass_on(self, entries: Sequence[LogEntry]) -> None:
         assert self.position is not None  # noqa: S101 - the caller has read behind it
         epoch, known = self.position.epoch, self._known.copy()
-        changes = _parse_new(epoch, entries, known, self._timings.repeats)
+        changes = _parse_new(epoch, entries, known, REPEATS)
         # A stream may have been opened since a late change, with other rights.
         in_time = time.time() - self._timings.late_after
         late = {change.case_id for change in changes if change.published < in_time}
@@ -233,7 +235,7 @@ class Feed:
             self._remove_oldest()
 
     def _remove_old(self) -> None:
-        while self._kept and self._kept[0][2] < time.monotonic() - self._timings.kept_time:
+        while self._kept and self._kept[0][2] < time.monotonic() - KEPT_TIME:
             self._remove_oldest()
 
     def _remove_oldest(self) -> None:

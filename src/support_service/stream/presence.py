@@ -24,14 +24,16 @@ EVENT = "presence"
 log = logging.getLogger(__name__)
 
 
+MAX_CASES = 10_000  # with viewers
+MAX_VIEWERS = 50  # of one case
+
+
 @dataclass(frozen=True, slots=True)
 class PresenceTimings:
-    """Times in seconds, and the bound of what is kept."""
+    """Times in seconds."""
 
     valid: float = 15.0
     expiry_interval: float = 1.0  # between two removals of what has expired
-    max_cases: int = 10_000
-    max_viewers: int = 50  # of one case
 
 
 class PresentAgent(NamedTuple):
@@ -134,12 +136,12 @@ class Presence:
     def _put(self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState, seconds: float) -> None:
         case = self._cases.get(case_id)
         if case is None:
-            if len(self._cases) >= self._timings.max_cases:
+            if len(self._cases) >= MAX_CASES:
                 return
             case = self._cases[case_id] = _Case(owner, {})
         case.owner = owner
         before = case.viewers.get(name)
-        if before is None and len(case.viewers) >= self._timings.max_viewers:
+        if before is None and len(case.viewers) >= MAX_VIEWERS:
             return
         case.viewers[name] = (state, self._now() + seconds)
         if before is None or before[0] != state:

@@ -24,13 +24,15 @@ from support_service.timeline.source_client import SourceClient, TimelineBudget
 MAX_ENTRIES_PER_SOURCE = 500  # entries of one source
 
 
+CACHE_POLL_INTERVAL = 0.02  # seconds between reads of the cache while another replica fetches
+
+
 @dataclass(frozen=True, slots=True)
 class SingleFlightTimings:
     """Times in seconds."""
 
     lease: float = 0.8  # another replica may take over this long after the holder of a lease has died
     lease_extend_interval: float = 0.1  # between extensions of a held lease
-    cache_poll_interval: float = 0.02  # between reads of the cache while another replica fetches
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,9 @@ class SingleFlight:
                     self._cache.acquire_lease(case, self._timings.lease), self._cache.read(case)
                 )
                 found = len(self._newer_snapshots(case, due, before, cached.snapshots)) == len(due)
-                if lease or found or loop.time() + self._timings.cache_poll_interval >= deadline:
+                if lease or found or loop.time() + CACHE_POLL_INTERVAL >= deadline:
                     return lease, cached
-                await asyncio.sleep(self._timings.cache_poll_interval)
+                await asyncio.sleep(CACHE_POLL_INTERVAL)
         return None, cached
 
     def _newer_snapshots(

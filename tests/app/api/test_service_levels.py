@@ -8,7 +8,6 @@ from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.opening import SlaTimings
 from support_service.core.clock import utc_now
 from support_service.core.domain.principals import SYSTEM
-from support_service.service import DeskLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, expect_problem, list_cases, list_subjects, open_case, read_case
 from tests.support.service_levels import HOUR, move_due_times
@@ -23,7 +22,7 @@ KEY = {"Idempotency-Key": "policy-key-1"}
 def timings():
     """Timings of a service that looks for breaches often."""
     return patient_timings(
-        sla=SlaTimings(detector=DetectorTimings(interval=0.02)), desk=DeskLimits(EVERY_VIEW_COUNTED, max_policies=3)
+        sla=SlaTimings(detector=DetectorTimings(interval=0.02)), views=EVERY_VIEW_COUNTED, max_policies=3
     )
 
 

@@ -9,7 +9,6 @@ import pytest_asyncio
 from support_service.cases.model.requests import CaseFilters, CaseQuery
 from support_service.desk.views import ViewLimits
 from support_service.platform.database.tables import views
-from support_service.service import DeskLimits
 from tests.conftest import both_databases
 from tests.support.calls import add_message, expect_problem, list_cases, open_case
 from tests.support.service import service_of
@@ -113,7 +112,7 @@ async def test_count_is_the_number_of_cases_that_the_list_has(client_of_four_cas
 @both_databases
 async def test_count_ends_at_its_limit(make_client):
     """`more` tells that there are more cases than the number says."""
-    client = await make_client(timings=patient_timings(desk=DeskLimits(replace(EVERY_VIEW_COUNTED, max_count=2))))
+    client = await make_client(timings=patient_timings(views=replace(EVERY_VIEW_COUNTED, max_count=2)))
     counts = []
     for query in ({}, {"q": "parcel"}):
         await save(client, str(query), query)
@@ -176,7 +175,7 @@ async def test_change_of_an_older_version_is_refused(shared_client):
 
 async def test_limits_of_views_and_names(make_client):
     """A view too many and a name that is taken are conflicts with codes of their own."""
-    client = await make_client(timings=patient_timings(desk=DeskLimits(ViewLimits(max_views=2))))
+    client = await make_client(timings=patient_timings(views=ViewLimits(max_views=2)))
     await save(client, "A")
     taken = await client.post(VIEWS, json={"name": "A", "query": {}})
     await expect_problem(taken, 409, "view_name_taken")

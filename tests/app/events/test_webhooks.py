@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from support_service.events import erasure, webhooks
 from support_service.events.deliveries import replay_deliveries
 from support_service.events.relay import RelayTimings, delete_published
-from support_service.events.webhooks import WebhookTimings
+from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
@@ -22,7 +22,7 @@ from tests.support.service import service_of
 from tests.support.timings import SHORT_LEASE, patient_events, patient_timings
 
 DELIVERIES = "support_webhook_deliveries_total"
-MORE_THAN_AT_ONCE = 2 * WebhookTimings().max_concurrent_deliveries + 1
+MORE_THAN_AT_ONCE = 2 * MAX_CONCURRENT_DELIVERIES + 1
 
 
 def outcomes(metrics, outcome):
@@ -163,7 +163,7 @@ async def test_old_deliveries_are_deleted(make_client):
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
         for state, days, number in (
-            ("delivered", 2, 2 * WebhookTimings().purge_batch + 1),
+            ("delivered", 2, 2 * PURGE_BATCH + 1),
             ("failed", 31, 1),
             ("failed", 2, 1),
         ):

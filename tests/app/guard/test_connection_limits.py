@@ -13,6 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from support_service.guard.addresses import TrustedProxies
 from support_service.guard.connection_limits import (
+    EVICTION_RETRY_INTERVAL,
     FREEZE_THRESHOLD,
     ConnectionLimits,
     ConnectionTimings,
@@ -26,7 +27,6 @@ from tests.support.raw_requests import narrow
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
-RETRY_INTERVAL = ConnectionTimings().eviction_retry_interval
 CUT = "support_connection_cut_total"
 OPEN = "support_connection_open"
 GOOD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -360,7 +360,7 @@ async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
     connection = SlowConnection()
     connection.idle_since = lambda: searched.append(1)
     assert limits.add(connection, "192.0.2.1", 0.0)
-    for now in (1.0, 1.0 + RETRY_INTERVAL / 2, 1.0 + RETRY_INTERVAL):
+    for now in (1.0, 1.0 + EVICTION_RETRY_INTERVAL / 2, 1.0 + EVICTION_RETRY_INTERVAL):
         assert not limits.add(SlowConnection(), "192.0.2.2", now)
     assert counted == ["full"] * 3
     assert len(searched) == 2

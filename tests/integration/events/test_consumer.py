@@ -13,7 +13,7 @@ from support_service.events import envelope
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.broker.redis import GROUP
-from support_service.events.consumer import ConsumerTimings, EventConsumer
+from support_service.events.consumer import MAX_TRIES, ConsumerTimings, EventConsumer
 from support_service.platform.background import run_in_background
 from support_service.platform.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
 from support_service.platform.telemetry.instruments import Instruments
@@ -33,7 +33,6 @@ from tests.support.events.inbound import (
 from tests.support.scrape import Scrape
 
 STREAM = "support.inbound"
-MAX_TRIES = ConsumerTimings().max_tries
 
 
 @pytest.fixture

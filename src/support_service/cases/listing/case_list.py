@@ -141,13 +141,15 @@ def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
 Key = tuple[object, ...]
 
 
+MAX_COUNTS = 2048
+
+
 @dataclass(frozen=True, slots=True)
 class SharedCountLimits:
     """Which counts are shared, and for how long."""
 
     min_duration: float = 0.02  # seconds; a count that took less is made again, so that it is exact
     max_age: float = 3.0  # seconds
-    max_counts: int = 2048
 
 
 class SharedCounts:
@@ -160,7 +162,7 @@ class SharedCounts:
         self._min_duration = limits.min_duration
         self._clock = clock
         self._counting: set[asyncio.Task[int]] = set()
-        self._known: TTLCache[Key, int] = TTLCache(limits.max_counts, limits.max_age, clock)
+        self._known: TTLCache[Key, int] = TTLCache(MAX_COUNTS, limits.max_age, clock)
 
     async def share(
         self,
