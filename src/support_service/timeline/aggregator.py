@@ -115,7 +115,7 @@ class TimelineAggregator:
         self._deadline = deadline
         self._timings = timings
         self._fetches = SingleFlight(
-            self.sources.values(), self._cache, self._is_current, self._usable_for, timings.single_flight
+            self.sources.values(), self._cache, self._is_current, self._kept_for, timings.single_flight
         )
         self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, timings.refresh_ahead_interval)
 
@@ -150,20 +150,23 @@ class TimelineAggregator:
             cached = await self._cache.read(case)
         except CacheUnavailable:
             cached = None
-        kept = self._usable(cached.snapshots) if cached else {}
+        oldest = time.time() - self._kept_for()
+        kept = {name: each for name, each in cached.snapshots.items() if each.at > oldest} if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
         switched_off = {
             name: override.text_for(principal) for name in case.wanted if (override := self.overrides.in_effect(name))
         }
         in_use = case.wanted.keys() - switched_off.keys()
         due = frozenset(in_use if refresh else in_use - current)
-        self._count(hit=bool(current) and not due, refresh=refresh, readable=cached is not None)
+        if cached or not refresh:
+            self._cache.count("invalidate" if refresh else "hit" if current and not due else "miss")
         found = FetchResult()
         if due:
             fetch = self._fetches.start_or_join(case, due, cached, limits, force_new=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
         elif cached and not self._fetches.is_in_flight(case_id) and case_id not in self._refreshed_ahead:
-            expiring = frozenset(name for name in in_use if self._is_expiring(case, kept[name]))
+            share = self._refreshed_after(case_id)
+            expiring = frozenset(name for name in in_use if not self._is_current(case, kept[name], share))
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
                 self._fetches.start_or_join(case, expiring, cached, limits)
@@ -226,37 +229,24 @@ class TimelineAggregator:
         """Cancel the fetches in flight."""
         await self._fetches.close()
 
-    def _count(self, *, hit: bool, refresh: bool, readable: bool) -> None:
-        if refresh:
-            if readable:
-                self._cache.count("invalidate")
-        else:
-            self._cache.count("hit" if hit else "miss")
-
-    def _usable_for(self) -> float:
+    def _kept_for(self) -> float:
         """Return for how many seconds an answer is kept, including the time as a fallback for a failing source."""
         return self.overrides.ttl(self._ttl) + self._stale_ttl
 
-    def _usable(self, cached: Snapshots) -> Snapshots:
-        """Return the snapshots that are recent enough to be used at least as a fallback."""
-        oldest = time.time() - self._usable_for()
-        return {name: snapshot for name, snapshot in cached.items() if snapshot.at > oldest}
-
-    def _current_for(self, snapshot: Snapshot) -> float:
-        """Return for how many seconds a snapshot is current."""
+    def _is_current(self, case: SnapshotSubject, snapshot: Snapshot, share: float = 1.0) -> bool:
+        """Return whether a snapshot is of the case's present epoch and within a share of its TTL."""
         ttl = self.overrides.ttl(self._ttl)
-        return min(ttl, self._timings.not_found_ttl) if snapshot.missing else ttl
+        if snapshot.missing:
+            ttl = min(ttl, self._timings.not_found_ttl)
+        return snapshot.epoch >= case.epoch and time.time() - snapshot.at < share * ttl
 
-    def _is_current(self, case: SnapshotSubject, snapshot: Snapshot) -> bool:
-        """Return whether a snapshot is of the case's present epoch and within its TTL."""
-        return snapshot.epoch >= case.epoch and time.time() - snapshot.at < self._current_for(snapshot)
+    def _refreshed_after(self, case_id: str) -> float:
+        """Return the share of a TTL after which the snapshots of a case that is read are refreshed ahead.
 
-    def _is_expiring(self, case: SnapshotSubject, snapshot: Snapshot) -> bool:
-        """Return whether a current snapshot is so close to its expiry that it should be refreshed ahead."""
-        # The share depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
+        It depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
+        """
         first, last = self._timings.refresh_ahead_from, self._timings.refresh_ahead_to
-        share = first + (last - first) * (hash(case.id) % 1024) / 1024
-        return time.time() - snapshot.at > share * self._current_for(snapshot)
+        return first + (last - first) * (hash(case_id) % 1024) / 1024
 
     def _collected(
         self,

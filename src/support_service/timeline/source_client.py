@@ -176,16 +176,12 @@ class SourceClient:
         earlier. Only the deadline limits the wait for a free connection.
         """
         admission = self.breaker.admit()
-        if admission is None:
-            return self._count_outcome(failed_answer("open", None, "circuit open", good=None))
-        answer = failed_answer("open", None, "too many calls", good=None)
-        try:
-            answer = await self._within_limits(call, deadline, budget)
-        finally:
-            self.breaker.report(admission, good=answer.good)
-        return self._count_outcome(answer)
-
-    def _count_outcome(self, answer: SourceAnswer) -> SourceAnswer:
+        answer = failed_answer("open", None, "circuit open", good=None)
+        if admission is not None:
+            try:
+                answer = await self._within_limits(call, deadline, budget)
+            finally:  # a call that is cancelled says nothing about the service
+                self.breaker.report(admission, good=answer.good)
         if answer.outcome == "open":
             self._record(0, "open")
         if answer.failure and answer.failure.stage:
