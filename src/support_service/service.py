@@ -135,12 +135,7 @@ SERVICE = web.AppKey("service", Service)
 
 
 @asynccontextmanager
-async def running(
-    settings: Settings,
-    timings: Timings,
-    telemetry: Telemetry,
-    guard: Guard,
-) -> AsyncIterator[Service]:
+async def running(settings: Settings, timings: Timings, telemetry: Telemetry, guard: Guard) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
 
     Raises Unavailable if the database, the attachment directory or the tokens can't be used, and WrongSetting if a
@@ -153,9 +148,7 @@ async def running(
         async def every(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
             await opened(run_in_background(run_every(seconds, work, what)))
 
-        await opened(
-            telemetry.running()
-        )  # it closes last, so that what other parts record while they close is exported
+        await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
         await _check_redis(settings.redis_urls)
         await opened(guard.running(telemetry, settings.timeline.redis_url))
         # A service that can't identify callers must not start.
@@ -181,8 +174,7 @@ async def running(
         attachments = await opened(open_attachments(settings, database, instruments, files, timings.attachments))
 
         broker = await opened(open_broker(settings.events_redis_url, telemetry, timings.events.broker))
-        stream_name, redis_url = settings.events.stream, settings.events_redis_url
-        event_log = await opened(open_log(stream_name, redis_url, broker, telemetry, timings.events))
+        event_log = await opened(open_log(settings, broker, telemetry, timings.events))
         relay, webhooks = await opened(open_relay(settings.events, database, broker, instruments, timings.events))
         consumer = await opened(
             open_consumer(

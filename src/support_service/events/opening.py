@@ -16,6 +16,7 @@ from support_service.guard.overload import Readiness
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.http_client import limited_session
+from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments import Instruments
@@ -62,9 +63,10 @@ async def open_broker(
 
 @asynccontextmanager
 async def open_log(
-    stream: str, redis_url: str | None, broker: Broker, telemetry: Telemetry, timings: EventTimings
+    settings: Settings, broker: Broker, telemetry: Telemetry, timings: EventTimings
 ) -> AsyncIterator[EventLog]:
     """Open the log of published events during a `with` block."""
+    redis_url, stream = settings.events_redis_url, settings.events.stream
     if redis_url is None:
         assert isinstance(broker, InMemoryBroker)  # noqa: S101 - without a URL there is no other
         event_log: EventLog = broker.log(stream)

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -117,33 +117,21 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read and validate every variable; raises WrongSetting for the first invalid one."""
-        server, attachments = read_section(ServerSettings, environ), read_section(AttachmentSettings, environ)
-        s3, telemetry = read_section(ObjectStoreSettings, environ), read_section(TelemetrySettings, environ)
-        timeline = read_section(TimelineSettings, environ)
-        settings = cls(
-            server=server,
-            limits=read_section(LimitSettings, environ),
-            cases=read_section(CaseSettings, environ),
-            database=read_section(DatabaseSettings, environ),
-            upstream_urls=read_section(UpstreamSettings, environ).model_dump(exclude_none=True),
-            timeline=timeline,
-            attachments=attachments,
-            s3=s3,
-            events=read_section(EventSettings, environ),
-            telemetry=telemetry,
-            access=read_section(AccessSettings, environ),
-            links=read_section(LinkSettings, environ),
-            warnings=(
-                *opentelemetry.ineffective_warnings(environ, telemetry.metrics, telemetry.traces),
-                *_warn_unconsumed_events(environ),
-                *_warn_ineffective(environ, server, timeline, attachments, s3),
-                *_warn_unknown(environ),
-                *earlier_variables_warning(environ),
-            ),
+        sections: dict[str, Any] = {
+            name: read_section(field.annotation, environ)
+            for name, field in cls.model_fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsSection)
+        }
+        urls = read_section(UpstreamSettings, environ).model_dump(exclude_none=True)
+        settings = cls(**sections, upstream_urls=urls)
+        metrics, traces = settings.telemetry.metrics, settings.telemetry.traces
+        warnings = (
+            *opentelemetry.ineffective_warnings(environ, metrics, traces),
+            *_warn_ineffective(environ, settings),
+            *_warn_unknown(environ),
+            *earlier_variables_warning(environ),
         )
-        for name, expected in opentelemetry.first_invalid(
-            environ, settings.telemetry.metrics, settings.telemetry.traces
-        ):
+        for name, expected in opentelemetry.first_invalid(environ, metrics, traces):
             raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
         if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(
@@ -161,7 +149,7 @@ class Settings(BaseModel):
                 raise WrongSetting(
                     f"SUPPORT_OFFLOAD_AFTER={environ['SUPPORT_OFFLOAD_AFTER']!r} requires SUPPORT_S3_BUCKET"
                 )
-        return settings
+        return settings.model_copy(update={"warnings": warnings})
 
     @classmethod
     def to_serve(cls, environ: Mapping[str, str]) -> Self:
@@ -185,31 +173,22 @@ class Settings(BaseModel):
         return settings
 
 
-def _warn_unconsumed_events(environ: Mapping[str, str]) -> Iterator[str]:
-    redis = environ.get("SUPPORT_EVENTS_REDIS_URL") or environ.get("SUPPORT_REDIS_URL")
-    if not redis and not read_section(EventSettings, environ).consume:
+def _warn_ineffective(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
+    timeline, auth = settings.timeline, settings.server.auth
+    if settings.events_redis_url is None and not settings.events.consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
         yield (
             f"SUPPORT_EVENTS_CONSUME={given!r} leaves inbound events without a consumer: other processes can consume "
             "them only from Redis, set SUPPORT_EVENTS_REDIS_URL or SUPPORT_REDIS_URL"
         )
-
-
-def _warn_ineffective(
-    environ: Mapping[str, str],
-    server: ServerSettings,
-    timeline: TimelineSettings,
-    attachments: AttachmentSettings,
-    s3: ObjectStoreSettings,
-) -> Iterator[str]:
     if environ.get("SUPPORT_TIMELINE_SOURCE_TIMEOUT") and timeline.source_timeout > timeline.deadline:
         yield (
             f"SUPPORT_TIMELINE_SOURCE_TIMEOUT={timeline.source_timeout:g} has no effect beyond "
             f"{timeline.deadline:g} s: SUPPORT_TIMELINE_DEADLINE ends every call"
         )
-    if server.auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
-        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {server.auth!r}, not 'jwt'"
-    if attachments.download == "redirect" and not s3.bucket:
+    if auth != "jwt" and environ.get("SUPPORT_JWT_KEYS"):
+        yield f"SUPPORT_JWT_KEYS has no effect: SUPPORT_AUTH is {auth!r}, not 'jwt'"
+    if settings.attachments.download == "redirect" and not settings.s3.bucket:
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
 
 
