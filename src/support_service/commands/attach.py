@@ -110,7 +110,6 @@ async def _upload(
 
 
 def _failure_text(failure: Exception) -> str:
-    """Return a message that explains why an upload failed."""
     if isinstance(failure, OSError):
         from support_service.core.os_errors import describe_os_error
 

@@ -129,26 +129,28 @@ def _mapper(system: str | None) -> "Mapper":
     from support_service.importing import chatwoot, dataflow, zammad
     from support_service.importing.imported_case import as_it_is
 
-    mappers: dict[str, Mapper] = {
+    mappers: dict[str | None, Mapper] = {
+        None: as_it_is,
         "zammad": zammad.map_ticket,
         "chatwoot": chatwoot.map_conversation,
         "dataflow": dataflow.map_ticket,
     }
-    return as_it_is if system is None else mappers[system]
+    return mappers[system]
 
 
 def _summary(
     totals: "ImportTotals", files: "ImportedFiles", refusals: "RefusalFile", *, dry_run: bool
 ) -> dict[str, object]:
     """Return the last line of the command: what was done, also before an error."""
-    summary: dict[str, object] = {"dryRun": True} if dry_run else {}
-    summary |= {"read": totals.read, "imported": totals.imported, "known": totals.already_stored}
-    summary["refused"] = totals.refused
-    if files.missing:
-        summary["missingFiles"] = files.missing
-    if refusals.count:
-        summary["refusedFile"] = str(refusals.path)
-    return summary
+    return {
+        **({"dryRun": True} if dry_run else {}),
+        "read": totals.read,
+        "imported": totals.imported,
+        "known": totals.already_stored,
+        "refused": totals.refused,
+        **({"missingFiles": files.missing} if files.missing else {}),
+        **({"refusedFile": str(refusals.path)} if refusals.count else {}),
+    }
 
 
 def _refusal_path(arguments: argparse.Namespace) -> Path:
@@ -161,10 +163,9 @@ def _refusal_path(arguments: argparse.Namespace) -> Path:
 @asynccontextmanager
 async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
     from support_service.importing import dataflow
-    from support_service.importing.dataflow import open_earlier_database
 
     if arguments.system == "dataflow":
-        async with open_earlier_database(_database_url(arguments.file)) as earlier:
+        async with dataflow.open_earlier_database(_database_url(arguments.file)) as earlier:
             number = await dataflow.count_files(earlier)
             if number and arguments.files is None:
                 raise ValidationFailed(
@@ -177,22 +178,17 @@ async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
     elif arguments.file == STANDARD_INPUT:
         yield _Opened(_read(sys.stdin.buffer, arguments.system), Path(), None)
     else:
-        with _open(arguments.file) as file:
+        with Path(arguments.file).open("rb") as file:  # noqa: ASYNC230 - nothing else runs on this loop
             size = os.fstat(file.fileno()).st_size
             yield _Opened(_read(file, arguments.system), Path(arguments.file).parent, size)
 
 
-def _open(name: str) -> BinaryIO:
-    return open(name, "rb")  # noqa: PTH123 - the caller closes it
-
-
-async def _read(file: BinaryIO, system: str | None) -> "Entries":
+def _read(file: BinaryIO, system: str | None) -> "Entries":
     """Return the cases of a file: JSON Lines, or one list of another system."""
     from support_service.importing.entries import read_array, read_lines
 
     start = file.peek(1)[:1] if system else b""  # type: ignore[attr-defined]  # a buffered reader
-    async for entry in read_array(file) if start == b"[" else read_lines(file):
-        yield entry
+    return read_array(file) if start == b"[" else read_lines(file)
 
 
 def _database_url(text: str) -> str:

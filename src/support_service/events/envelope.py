@@ -150,7 +150,6 @@ def _trace(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _attribute_rule(name: str) -> str:
-    """Return what must hold for an attribute that is wrong."""
     if name == "specversion":
         return f'must be "{SPECVERSION_V1_0}"'
     if name in (*REQUIRED_ATTRIBUTES, *OPTIONAL_ATTRIBUTES):

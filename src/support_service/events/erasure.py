@@ -31,7 +31,8 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callab
     for table, name in ((outbox, "outboxEvents"), (webhook_deliveries, "webhookDeliveries")):
         # Rows older than the `case_id` column, or written by an older release that still runs, have no `case_id`. They
         # are few, and the index finds them; match them by the event's subject.
-        without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(_subject_json(case_id)))
+        subject = pydantic_core.to_json({"subject": case_id}).decode().strip("{}")  # occurs in each event of the case
+        without_case_id = sa.and_(table.c.case_id.is_(None), table.c.event.contains(subject))
         query = sa.select(table.c.seq, table.c.event).where(sa.or_(table.c.case_id == case_id, without_case_id))
         found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
         if found:  # all in one round trip
@@ -60,7 +61,8 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
     removed, after = 0, ""
     while page := await broker.entries(stream, STREAM_PAGE, after):
         after = page[-1].id
-        removed += await broker.remove(stream, [each.id for each in page if _subject(each.event) in case_ids])
+        chosen = [each.id for each in page if (_members(each.event) or {}).get("subject") in case_ids]
+        removed += await broker.remove(stream, chosen)
     return removed
 
 
@@ -78,16 +80,22 @@ async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids
     return dropped
 
 
-def _texts(event: bytes) -> Iterator[str]:
-    """Yield the values in an event that may name an object. An event that is not a JSON object is one value."""
+def _members(event: bytes) -> dict[str, Any] | None:
+    """Return the members of an event, or None if it is not a JSON object."""
     try:
         document = pydantic_core.from_json(event)
     except ValueError:
-        document = None
-    if isinstance(document, dict):
-        yield from _leaves([value for name, value in document.items() if name not in TECHNICAL_MEMBERS])
-    else:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _texts(event: bytes) -> Iterator[str]:
+    """Yield the values in an event that may name an object. An event that is not a JSON object is one value."""
+    members = _members(event)
+    if members is None:
         yield event.decode(errors="replace")
+    else:
+        yield from _leaves([value for name, value in members.items() if name not in TECHNICAL_MEMBERS])
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -96,17 +104,3 @@ def _leaves(value: Any) -> Iterator[str]:
             yield from _leaves(each)
     elif value is not None:
         yield str(value)
-
-
-def _subject_json(case_id: str) -> str:
-    """Return the JSON text that occurs in each event of a case."""
-    return pydantic_core.to_json({"subject": case_id}).decode().strip("{}")
-
-
-def _subject(event: bytes) -> str | None:
-    """Return the subject (case id) of an event, or None if it has none or is not a JSON object."""
-    try:
-        document = pydantic_core.from_json(event)
-    except ValueError:
-        return None
-    return document.get("subject") if isinstance(document, dict) else None

@@ -210,7 +210,6 @@ class Admission:
             raise self._refusal(limiter, limit_state)
 
     def _refusal(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
-        """Count a request that a limiter refuses, and return its error."""
         self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": limiter.name})
         rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
         return RateLimited(

@@ -100,8 +100,7 @@ class Guard:
 
 
 def _limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
-    """Return a limiter of a rate, or None if it allows any number of requests."""
-    return RateLimiter(name, Rate(*rate)) if rate[0] else None
+    return RateLimiter(name, Rate(*rate)) if rate[0] else None  # 0: any number of requests
 
 
 GUARD = web.AppKey("guard", Guard)

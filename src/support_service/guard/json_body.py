@@ -230,7 +230,6 @@ def _is_infinite(value: object) -> bool:
 
 
 def _contains(value: object, matches: Callable[[object], bool]) -> bool:
-    """Return True if a value or a key in the document matches."""
     if isinstance(value, dict):
         return any(matches(key) or _contains(child, matches) for key, child in value.items())
     if isinstance(value, list):

@@ -131,7 +131,6 @@ def is_same_origin(origin: str, url: str) -> bool:
 
 
 def _name(host: str) -> str:
-    """Return the name in a Host header, without its port."""
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".")
 
 

@@ -237,7 +237,6 @@ def _expect_sources(case: Case) -> None:
 
 
 def _describe(failure: Exception) -> str:
-    """Return why a step failed, on one line."""
     if isinstance(failure, SupportError):
         return f"{failure.status} {failure.code}: {failure}" if failure.status else str(failure)
     return str(failure) if isinstance(failure, WrongContent) else describe_client_error(failure)

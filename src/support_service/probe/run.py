@@ -93,7 +93,6 @@ class CheckMetrics:
         return [(int(report.verdict == "good"), {"via": via}) for via, report in self._last.items()]
 
     def _steps(self) -> Iterator[tuple[Step, dict[str, str]]]:
-        """Yield every step that ran, with its labels."""
         for via, report in self._last.items():
             for step in report.steps:
                 if step.verdict != "skipped":

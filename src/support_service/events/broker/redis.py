@@ -272,7 +272,6 @@ class RedisBroker:
 
 
 def _as_broker_error(failure: Exception) -> BrokerError:
-    """Return the BrokerError for an error: FencedError or StreamFullError if PUBLISH replied so."""
     reply = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
     if reply is None:
         return BrokerError(str(failure) or type(failure).__name__)
