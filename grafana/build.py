@@ -1,13 +1,24 @@
-"""Builds Grafana's model of a dashboard from the tables of panels, with the Grafana Foundation SDK."""
+"""The dashboards and their JSON: Grafana's model, built from the rows of panels with the Grafana Foundation SDK."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
 from observability.signal import runbook_of
 
 from grafana.panel import Board, Panel, Query
+from grafana.rows import BOARDS
 from support_service.api.panel_links import panel_id
 
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "grafana" / "dashboards"
+PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
+IN_CONTROLS_MENU = "inControlsMenu"
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "support-service"
 HEIGHT = 8  # grid units
@@ -29,6 +40,25 @@ ANNOTATIONS = (
     ),
 )
 Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
+
+
+def files() -> dict[Path, str]:
+    """Return the file of each dashboard."""
+    return {FOLDER / f"{board.uid}.json": rendered(board) for board in BOARDS}
+
+
+def rendered(board: Board) -> str:
+    """Return a file's text for the current tables."""
+    # Links are shown on the dashboard, and not in a menu of its controls, which is what the SDK sets.
+    document: dict[str, Any] = json.loads(
+        json.dumps(build(board, _runbooks()), cls=JSONEncoder),
+        object_hook=lambda each: {key: value for key, value in each.items() if value != IN_CONTROLS_MENU},
+    )
+    # Fields that Grafana reads and the SDK's types lack.
+    for annotation, (*_, words) in zip(document["annotations"]["list"], ANNOTATIONS, strict=True):
+        annotation["titleFormat"] = words
+    document["templating"]["list"][0]["current"] = {"selected": True, "text": "Prometheus", "value": "prometheus"}
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def build(board: Board, runbooks: str) -> model.Dashboard:
@@ -175,3 +205,14 @@ def _link(title: str, file: str) -> dashboard.DashboardLink:
 
 def _annotation(name: str, expr: str, color: str, _: str) -> dashboard.AnnotationQuery:
     return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(enable=True).icon_color(color).expr(expr)
+
+
+def _runbooks() -> str:
+    """Return the address of the runbooks from prometheus.yml, which the alerts use too.
+
+    Raises ValueError if the file has none.
+    """
+    found = re.search(r"^ +runbooks: (\S+)$", PROMETHEUS.read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{PROMETHEUS} has no external label `runbooks`")
+    return found[1]

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from grafana import generate as dashboards
+from grafana import build as dashboards
 
 from observability import alert_lists, catalogue, rules
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import redis.asyncio as aioredis
-from grafana import generate
+from grafana.rows import ROWS
 
 from tests.support.backends import Prometheus
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
@@ -21,7 +21,7 @@ from tests.support.tls import start_tls_server
 
 HISTORY = "support:tickets_created:rate15m"
 DAY, STEP = 86_400, 300  # seconds
-QUERIES = [(panel.title, query.expr) for row in generate.ROWS for panel in row.panels for query in panel.queries]
+QUERIES = [(panel.title, query.expr) for row in ROWS for panel in row.panels for query in panel.queries]
 
 
 def write_history(data, samples):

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from grafana import generate
+from grafana import build
 from grafana.panel import Panel
 from grafana.rows import BOARDS, ROWS, row
 from observability.signal import Alert, Signal, runbook_of
@@ -15,7 +15,7 @@ from observability.signals.timeline_latency_high import LATENCY_P95
 from support_service.api.panel_links import LINKS, ON_CALL, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
 
-DASHBOARDS = {board.uid: json.loads((generate.FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
+DASHBOARDS = {board.uid: json.loads((build.FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
 EVERYTHING = [panel for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
 PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
 TABLES = [panel for row in ROWS for panel in row.panels]

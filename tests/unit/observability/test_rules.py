@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from grafana import generate
+from grafana import build
 from observability import faults, rules, signal
 from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
 from observability.signal import of
@@ -92,7 +92,7 @@ def test_every_alert_has_a_fault_that_makes_it_fire():
 def test_every_alert_has_what_on_call_needs(alerts):
     """An alert has routing labels, a summary, a value with its limit, a runbook and its panel."""
     panels = {}
-    for path in generate.FOLDER.glob("*.json"):
+    for path in build.FOLDER.glob("*.json"):
         dashboard = json.loads(path.read_text())
         panels |= {panel["title"]: (dashboard["uid"], panel["id"]) for panel in dashboard["panels"]}
     for alert in alerts:
