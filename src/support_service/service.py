@@ -188,9 +188,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
             )
         )
         await opened(watch_certificates(settings.called_servers, instruments, timings.certificates))
-        stream = ChangeStream(
-            event_log, masker.published_case, cases.owners_of, instruments, settings.limits, timings=timings.stream
-        )
+        stream = ChangeStream(event_log, masker, cases, instruments, settings.limits, timings=timings.stream)
         guard.readiness.end_streams.append(stream.shut_down)  # after all other requests
         await opened(stream.running())
 

@@ -1,21 +1,18 @@
 """A change of a case as it was published, and what each view shows of it. Pure."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pydantic_core
 
+from support_service.cases.masking import Masker
 from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
 
 Json = dict[str, Any]
-MaskCase = Callable[[Json], Json]
-"""Returns the JSON of a case as analysts see it."""
-CurrentOwners = Callable[[Collection[str]], Awaitable[Mapping[str, CaseOwnership]]]
-"""Returns who may see cases now, by the ids of the cases. Unknown ids are left out. Raises Unavailable."""
 
 OPENED, CLOSED = "case.opened", "case.closed"
 CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
@@ -58,7 +55,7 @@ class Change:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
 
-    def frame_for(self, principal: Principal, view: View, mask: MaskCase, owner: CaseOwnership) -> bytes | None:
+    def frame_for(self, principal: Principal, view: View, masker: Masker, owner: CaseOwnership) -> bytes | None:
         """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
 
         A principal who may no longer see the case learns only that. `owner` decides who may: that after the change, or
@@ -73,7 +70,7 @@ class Change:
             kind = CASE_LEFT
         frame = self._frames.get(kind)
         if frame is None:
-            document = self._document(view, mask) if kind == view else self._head(CASE_LEFT, public=view == "public")
+            document = self._document(view, masker) if kind == view else self._head(CASE_LEFT, public=view == "public")
             frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
         return frame
 
@@ -91,14 +88,14 @@ class Change:
             "eventId": self.event_id,
         }
 
-    def _document(self, view: View, mask: MaskCase) -> Json:
+    def _document(self, view: View, masker: Masker) -> Json:
         ticket: Json = self.data["ticket"]
         is_public = view == "public"
         change_type = _change_type(self.type, self.data)
         document = self._head(change_type, public=is_public)
         if view == "full" and self.data.get("actor") is not None:
             document["actor"] = self.data["actor"]
-        shown = mask(ticket) if view == "masked" else ticket
+        shown = masker.published_case(ticket) if view == "masked" else ticket
         row = {name: value for name, value in shown.items() if name not in BESIDE}
         row["waitingSince"] = ticket.get("waitingSince")
         if is_public:  # `updatedAt` counts internal notes, but this change is one that customers see
@@ -116,10 +113,10 @@ class Change:
 class Replay:
     """The replay of earlier changes to a principal. It shows what the principal may read of their cases now."""
 
-    def __init__(self, principal: Principal, view: View, mask: MaskCase) -> None:
+    def __init__(self, principal: Principal, view: View, masker: Masker) -> None:
         self._principal = principal
         self._view = view
-        self._mask = mask
+        self._masker = masker
         self._left: set[str] = set()  # cases that the principal was told to have left its view
 
     def frames(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
@@ -129,7 +126,7 @@ class Replay:
             owner = owners.get(change.case_id)
             if owner is None or change.is_erased(owner) or change.case_id in self._left:
                 continue
-            frame = change.frame_for(self._principal, self._view, self._mask, owner)
+            frame = change.frame_for(self._principal, self._view, self._masker, owner)
             if frame is None:
                 continue
             if not self._principal.may_see(owner):

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from support_service.cases.masking import Masker
+from support_service.cases.reading import CaseReader
 from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position
-from support_service.stream.changes import Change, CurrentOwners, MaskCase, parse_change
+from support_service.stream.changes import Change, parse_change
 from support_service.stream.frames import comment_frame, event_frame
 from support_service.stream.presence import Presence
 from support_service.stream.subscribers import Subscribers
@@ -67,8 +69,8 @@ class Feed:
         event_log: EventLog,
         subscribers: Subscribers,
         presence: Presence,
-        mask: MaskCase,
-        current_owners: CurrentOwners,
+        masker: Masker,
+        cases: CaseReader,
         *,
         count_resync: Callable[[GapReason, int], None] = lambda _reason, _number: None,
         timings: FeedTimings = FeedTimings(),
@@ -76,8 +78,8 @@ class Feed:
         self._log = event_log
         self._subscribers = subscribers
         self._presence = presence
-        self._mask = mask
-        self._current_owners = current_owners
+        self._masker = masker
+        self._cases = cases
         self._timings = timings
         self._count_resync = count_resync
         self.position: Position | None = None
@@ -213,7 +215,7 @@ class Feed:
         # A stream may have been opened since a late change, with other rights.
         in_time = time.time() - self._timings.late_after
         late = {change.case_id for change in changes if change.published < in_time}
-        owners = await self._current_owners(late) if late else {}  # after a failure, the entries are read again
+        owners = await self._cases.owners_of(late) if late else {}  # after a failure, the entries are read again
         # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
         position = self.position = Position(epoch, entries[-1].place)
         self._known = known
@@ -224,7 +226,7 @@ class Feed:
             owner = owners.get(change.case_id) if change.case_id in late else change.owner
             if owner is not None and not change.is_erased(owner):
                 self._presence.note_owner(change.case_id, owner)
-                await self._subscribers.publish(change, self._mask, owner)
+                await self._subscribers.publish(change, self._masker, owner)
             self.passed_on = change.position
         self.passed_on = position
 

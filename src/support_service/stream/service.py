@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+from support_service.cases.masking import Masker
+from support_service.cases.reading import CaseReader
 from support_service.core.domain.case_vocabulary import PresenceState
 from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.core.errors import Unauthenticated, Unavailable
@@ -15,7 +17,7 @@ from support_service.guard.admission import REQUEST_TURNED_AWAY
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
-from support_service.stream.changes import Change, CurrentOwners, MaskCase, Replay
+from support_service.stream.changes import Change, Replay
 from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
 from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
 from support_service.stream.presence import Presence, PresenceTimings
@@ -80,16 +82,16 @@ class ChangeStream:
     def __init__(
         self,
         event_log: EventLog,
-        mask: MaskCase,
-        current_owners: CurrentOwners,
+        masker: Masker,
+        cases: CaseReader,
         instruments: Instruments,
         limits: LimitSettings,
         *,
         timings: StreamTimings = StreamTimings(),
     ) -> None:
         self._log = event_log
-        self._mask = mask
-        self._current_owners = current_owners
+        self._masker = masker
+        self._cases = cases
         self._instruments = instruments
         self._timings = timings
         self.subscribers = Subscribers(timings.queue)
@@ -98,8 +100,8 @@ class ChangeStream:
             event_log,
             self.subscribers,
             self.presence,
-            mask,
-            current_owners,
+            masker,
+            cases,
             count_resync=self._count_resync,
             timings=timings.feed,
         )
@@ -210,7 +212,7 @@ class ChangeStream:
         if position is not None and position.epoch == start.epoch:  # it may come from a replica that is ahead
             subscriber.after = max(subscriber.after, position.place)
         while not subscriber.closed:
-            replay = Replay(subscriber.principal, subscriber.view, self._mask)
+            replay = Replay(subscriber.principal, subscriber.view, self._masker)
             try:
                 async with aclosing(self.feed.replay(last_event_id, start.place)) as pages:
                     async for changes in pages:
@@ -231,7 +233,7 @@ class ChangeStream:
                 return
 
     async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: Write) -> None:
-        shown = replay.frames(changes, await self._current_owners({change.case_id for change in changes}))
+        shown = replay.frames(changes, await self._cases.owners_of({change.case_id for change in changes}))
         if shown:
             await write(b"".join(shown))
             self._instruments.add(STREAM_REPLAYED, len(shown))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from support_service.cases.masking import Masker
 from support_service.core.domain.principals import CaseOwnership, Principal, View
 from support_service.events.broker.log import START, Place, Position
-from support_service.stream.changes import Change, MaskCase
+from support_service.stream.changes import Change
 
 StreamCloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
 
@@ -148,11 +149,11 @@ class Subscribers:
             if principal.role == "customer" and not group:
                 del self._customers[principal.subject]
 
-    async def publish(self, change: Change, mask: MaskCase, owner: CaseOwnership) -> None:
+    async def publish(self, change: Change, masker: Masker, owner: CaseOwnership) -> None:
         """Pass a change to every stream that may see it; `owner` decides who may."""
         concerned = [*self._staff.values(), *self._customers.get(change.owner.customer_id, {}).values()]
         for audience in concerned:
-            frame = change.frame_for(audience.principal, audience.view, mask, owner)
+            frame = change.frame_for(audience.principal, audience.view, masker, owner)
             if frame is None:
                 continue
             queued = Queued(frame, change.published)

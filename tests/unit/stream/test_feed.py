@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,8 +31,8 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
     stream = ChangeStream(
         log,
-        refuse,
-        owners,
+        SimpleNamespace(published_case=refuse),
+        SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -70,8 +71,8 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
 
     stream = ChangeStream(
         log,
-        open_another,
-        owners,
+        SimpleNamespace(published_case=open_another),
+        SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -118,8 +119,8 @@ async def test_late_changes_wait_for_the_database(instruments):
 
     stream = ChangeStream(
         log,
-        lambda case: case,
-        recovering_owners,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=recovering_owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -158,8 +159,8 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
     stream = ChangeStream(
         log,
-        lambda case: case,
-        owners,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -182,8 +183,8 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
     stream = ChangeStream(
         log,
-        lambda case: case,
-        owners,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
         timings=timings,

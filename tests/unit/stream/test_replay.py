@@ -1,6 +1,7 @@
 """A replay of many changes: other tasks run between its steps, and each step asks the database once."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,8 +43,8 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page=PAGE))
     stream = ChangeStream(
         log,
-        lambda case: case,
-        owners_at_a_turn,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=owners_at_a_turn),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -81,8 +82,8 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page=PAGE))
     stream = ChangeStream(
         log,
-        lambda case: case,
-        owners_after_an_outage,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=owners_after_an_outage),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -107,8 +108,8 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
 
     stream = ChangeStream(
         log,
-        lambda case: case,
-        owners,
+        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
         timings=StreamTimings(heartbeat=0.01),

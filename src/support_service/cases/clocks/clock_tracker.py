@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from support_service.cases.clocks import breaches, case_clocks
 from support_service.cases.clocks.breaches import Breach
 from support_service.cases.clocks.case_clocks import Clocks, MeasuredClocks, Terms
 from support_service.cases.clocks.known_policies import KnownPolicies
-from support_service.cases.clocks.policy import MatchedCase, PolicyVersion
+from support_service.cases.clocks.policy import PolicyVersion
+from support_service.cases.model.case import CaseSummary
 from support_service.cases.sql import clock_rows
-from support_service.core.domain.case_vocabulary import TARGETS, AuthorType, Status
+from support_service.core.domain.case_vocabulary import TARGETS, AuthorType
 from support_service.platform.database import Database, Transaction
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.platform.unit_of_work import UnitOfWork
@@ -24,19 +24,6 @@ SLA_USED_SHARE = InstrumentSpec(
     {"target": TARGETS},
     (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 5.0),
 )
-
-
-class ChangedCase(Protocol):
-    """What a change of the status of a case is measured by."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def status(self) -> Status: ...
-    @property
-    def sla_policy(self) -> int | None: ...
-    @property
-    def updated_at(self) -> datetime: ...
 
 
 class StartedClocks:
@@ -69,7 +56,7 @@ class ClockTracker:
         """Return clocks that start for no case: the policies are not read."""
         return cls(KnownPolicies(database), instruments)
 
-    def start(self, case: MatchedCase, at: datetime, first_author: AuthorType | None) -> StartedClocks | None:
+    def start(self, case: CaseSummary, at: datetime, first_author: AuthorType | None) -> StartedClocks | None:
         """Return the clocks of a new case, or None if no policy matches it.
 
         `first_author` wrote its first message, if that is public.
@@ -87,7 +74,7 @@ class ClockTracker:
             wrote = partial(case_clocks.customer_wrote, at=at, is_answered=is_answered)
             await self._change(work, case_id, policy, at, wrote)
 
-    async def status_changed(self, work: UnitOfWork, before: ChangedCase, after: ChangedCase) -> None:
+    async def status_changed(self, work: UnitOfWork, before: CaseSummary, after: CaseSummary) -> None:
         """Note a change of the status of a case, if it has clocks."""
         if after.sla_policy is not None and before.status != after.status:
             at = after.updated_at

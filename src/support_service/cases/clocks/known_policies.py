@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from cachetools import LRUCache
 
 from support_service.cases.clocks.case_clocks import MeasuredClocks, ShownClocks
-from support_service.cases.clocks.policy import MatchedCase, PolicyContent, PolicyVersion, first_match
+from support_service.cases.clocks.policy import PolicyContent, PolicyVersion, first_match
+from support_service.cases.model.case import CaseSummary
 from support_service.cases.sql.clock_rows import to_clocks
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader, Row
@@ -50,7 +51,7 @@ class KnownPolicies:
             self._versions.update({version.id: version for version in self._current})
         self._is_used = self._is_used or bool(seqs) or await self._database.fetch_one(ANY) is not None
 
-    def for_new_case(self, case: MatchedCase) -> PolicyVersion | None:
+    def for_new_case(self, case: CaseSummary) -> PolicyVersion | None:
         """Return the policy that applies to a new case, or None."""
         return first_match(self._current, case)
 

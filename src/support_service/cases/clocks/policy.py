@@ -1,9 +1,9 @@
 """The model of service level policies: which cases one is for, its targets, its calendar. No I/O."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Annotated, Any, NamedTuple, Protocol, Self
+from typing import Annotated, Any, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from support_service.cases.clocks.calendar import NOTHING, AllHours, Calendar, Span
 from support_service.cases.clocks.case_clocks import Terms
+from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.vocabulary import Duration
 from support_service.core.domain.case_vocabulary import TARGETS, Priority
 
@@ -131,19 +132,6 @@ _Values = Field(min_length=1, max_length=MAX_VALUES)
 _Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
 
 
-class MatchedCase(Protocol):
-    """What a policy may ask of a case."""
-
-    @property
-    def priority(self) -> str: ...
-    @property
-    def channel(self) -> str: ...
-    @property
-    def team(self) -> str | None: ...
-    @property
-    def tags(self) -> Sequence[str]: ...
-
-
 class PolicyMatch(PolicyModel):
     """Which cases a policy is for: every list that is given must have the value of the case, or one of its tags."""
 
@@ -152,7 +140,7 @@ class PolicyMatch(PolicyModel):
     team: _Texts | None = Field(default=None, exclude_if=_is_none)
     tag: _Texts | None = Field(default=None, exclude_if=_is_none)
 
-    def matches(self, case: MatchedCase) -> bool:
+    def matches(self, case: CaseSummary) -> bool:
         """Return whether a case is one of them."""
         return (
             (self.priority is None or case.priority in self.priority)
@@ -227,6 +215,6 @@ class PolicyVersion(NamedTuple):
     terms: Terms
 
 
-def first_match(policies: Iterable[PolicyVersion], case: MatchedCase) -> PolicyVersion | None:
+def first_match(policies: Iterable[PolicyVersion], case: CaseSummary) -> PolicyVersion | None:
     """Return the first policy, in the given order, that a case matches."""
     return next((policy for policy in policies if policy.content.match.matches(case)), None)
