@@ -610,6 +610,23 @@ def test_tags_that_exist_are_filled_in(empty_url):
     assert kept == 2
 
 
+def test_references_that_a_context_names_beside_its_own_id_are_filled_in(empty_url):
+    """Those that exist stay, and a repeat adds none."""
+    in_thread(migrate.upgrade, empty_url, "0039")
+    change(empty_url, [each for number in (1, 1000, 1001) for each in spoken(f"case-{number}", seq=number)])
+    context = '[{"type": "payment", "paymentId": "PAY-1", "orderId": "ORD-1"}, {"type": "note", "orderId": "ORD-9"}]'
+    setting = [f"UPDATE tickets SET context = '{context}' WHERE id = '{case}'" for case in ("case-1", "case-1001")]
+    own = inserting("ticket_references", ticket_id="case-1", kind="payment", value="PAY-1")
+    change(empty_url, [*setting, own])
+    query = "SELECT ticket_id, kind, value FROM ticket_references"
+    for _ in range(2):
+        in_thread(migrate.upgrade, empty_url)
+        found = {tuple(row) for row in inspect(empty_url, lambda reader: reader.exec_driver_sql(query).all())}
+        references = (("order", "ORD-1"), ("payment", "PAY-1"))
+        assert found == {(case, *each) for case in ("case-1", "case-1001") for each in references}
+        change(empty_url, ["UPDATE alembic_version SET version_num = '0039'"])
+
+
 def tagging(case, tags):
     """The statement that sets the tags of a case."""
     return f"UPDATE tickets SET tags = '{tags}' WHERE id = '{case}'"

@@ -113,6 +113,7 @@ def test_names_of_each_source_fit_settings_fields_and_labels(source):
     assert source.service.isalpha()
     assert source.kind.isalpha()
     assert (source.service + source.kind).islower()
+    assert all(len(kind) <= 16 for kind in (source.kind, *source.other_ids.values()))  # as in ticket_references
     prefixes = [each.example["id"].partition("-")[0] for each in SOURCES.values()]
     assert len(set(prefixes)) == len(SOURCES) == len(SERVICE_BY_KIND)
 
