@@ -249,8 +249,7 @@ UNWATCHED = (
         place=60,
         queries=(
             Query(
-                rate("cpython_gc_collections_total", "cpython_gc_generation"),
-                "generation {{cpython_gc_generation}}",
+                rate("cpython_gc_collections_total", "cpython_gc_generation"), "generation {{cpython_gc_generation}}"
             ),
         ),
         unit="ops",

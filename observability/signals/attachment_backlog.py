@@ -59,11 +59,7 @@ SIGNAL = Signal(
             description="{{ $value | humanize1024 }}B of files on local storage are neither purged nor moved to S3 "
             f"(limit {BACKLOG_BYTES // GIB} GiB, or {BACKLOG_DISK_SHARE:.0%} of the disk). A full disk rejects "
             "uploads.",
-            stated=(
-                f"{BACKLOG_BYTES // GIB} GiB",
-                f"{BACKLOG_DISK_SHARE * 100:g} %",
-                SLOW_FOR,
-            ),
+            stated=(f"{BACKLOG_BYTES // GIB} GiB", f"{BACKLOG_DISK_SHARE * 100:g} %", SLOW_FOR),
         ),
         Alert(
             name="SupportAttachmentGrowthRapid",
@@ -88,11 +84,7 @@ SIGNAL = Signal(
             place=20,
             queries=(
                 Query(highest(BACKLOG_METRIC), "bytes"),
-                Query(
-                    f"clamp_min(max({PREDICTED}), 0)",
-                    f"bytes in {GROWTH_HORIZON // 3600} h",
-                    dashed=True,
-                ),
+                Query(f"clamp_min(max({PREDICTED}), 0)", f"bytes in {GROWTH_HORIZON // 3600} h", dashed=True),
                 Query(highest("support_attachment_backlog_files"), "files", right="short"),
             ),
             unit="bytes",

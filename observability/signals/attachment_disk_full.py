@@ -52,7 +52,7 @@ SIGNAL = Signal(
     faults={
         "100 MiB are left on the disk": Fault(
             ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": Gauge(9e9, 100 * 1024**2)}
-        ),
+        )
     },
     drills=(
         DrillFault(

@@ -72,7 +72,7 @@ SIGNAL = Signal(
     faults={
         "S3 is down": Fault(
             ("SupportAttachmentOffloadFailing",), {_moved("moved"): Counter(5, 0), _moved("failed"): Counter(0, 5)}
-        ),
+        )
     },
     drills=(
         DrillFault(

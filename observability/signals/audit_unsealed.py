@@ -53,7 +53,7 @@ SIGNAL = Signal(
     faults={
         "the audit log is not sealed": Fault(
             ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
-        ),
+        )
     },
     drills=(
         DrillFault(

@@ -56,7 +56,7 @@ SIGNAL = Signal(
                 'support_certificate_expires_seconds{target="payment"}': Gauge(60 * DAY, 10 * DAY),
                 'support_certificate_expires_seconds{target="order"}': Gauge(20 * DAY, 20 * DAY),
             },
-        ),
+        )
     },
     drills=(
         DrillFault(

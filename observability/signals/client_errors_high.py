@@ -64,12 +64,7 @@ SIGNAL = Signal(
             description="{{ $value | humanizePercentage }} of the answers of {{ $labels.http_route }} are 4xx except "
             f"401, 404 and 429 (limit {CLIENT_ERROR_SHARE:.0%} and {CLIENT_ERRORS} requests in {SYMPTOM_WINDOW}). A "
             "client or a release has broken the contract.",
-            stated=(
-                f"{CLIENT_ERROR_SHARE * 100:g} %",
-                f" {CLIENT_ERRORS},",
-                SYMPTOM_WINDOW,
-                SYMPTOM_FOR,
-            ),
+            stated=(f"{CLIENT_ERROR_SHARE * 100:g} %", f" {CLIENT_ERRORS},", SYMPTOM_WINDOW, SYMPTOM_FOR),
         ),
     ),
     panels=(

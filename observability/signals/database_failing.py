@@ -119,12 +119,7 @@ SIGNAL = Signal(
             f"(limit {DATABASE_ERROR_SHARE:.0%} and {DATABASE_ERRORS} errors, or {DATABASE_ERRORS} timeouts, in "
             f"{SYMPTOM_WINDOW}). Requests about cases are answered with 503; acknowledged data is not lost.",
             keep_firing_for=CAUSE_KEPT,
-            stated=(
-                f"{DATABASE_ERROR_SHARE * 100:g} %",
-                f"{DATABASE_ERRORS} ",
-                SYMPTOM_WINDOW,
-                DATABASE_FOR,
-            ),
+            stated=(f"{DATABASE_ERROR_SHARE * 100:g} %", f"{DATABASE_ERRORS} ", SYMPTOM_WINDOW, DATABASE_FOR),
         ),
     ),
     panels=(

@@ -51,12 +51,7 @@ SIGNAL = Signal(
             description="The 95th percentile of the event loop lag of {{ $labels.instance }} is "
             f"{{{{ $value | humanizeDuration }}}} (limit {LOOP_LAG_P95:g} s, or {LOOP_LAG_LONG:g} s for "
             f"{LOOP_LAG_LONG_FOR}). Every request of that replica takes that much longer.",
-            stated=(
-                f"{LOOP_LAG_P95:g} s",
-                f"{LOOP_LAG_LONG:g} s",
-                LOOP_LAG_LONG_FOR,
-                SYMPTOM_FOR,
-            ),
+            stated=(f"{LOOP_LAG_P95:g} s", f"{LOOP_LAG_LONG:g} s", LOOP_LAG_LONG_FOR, SYMPTOM_FOR),
         ),
     ),
     records=(

@@ -96,10 +96,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "consumer stuck",
-            (
-                "SupportEventsConsumerStalled",
-                "SupportProbeFailing",
-            ),
+            ("SupportEventsConsumerStalled", "SupportProbeFailing"),
             _consumer_is_stuck,
             (Cause(3, "Consuming events is interrupted.*permission|Consuming events"),),
         ),

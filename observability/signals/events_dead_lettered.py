@@ -41,7 +41,7 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)}),
+        "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)})
     },
     drills=(DrillFault("invalid event", ("SupportEventsDeadLettered",), _event_is_invalid, (Cause(1, '"reason"'),)),),
 )

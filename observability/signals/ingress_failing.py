@@ -60,7 +60,7 @@ SIGNAL = Signal(
     faults={
         "the ingress leads elsewhere": Fault(
             ("SupportIngressFailing",), {'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)}
-        ),
+        )
     },
     drills=(
         DrillFault(

@@ -39,9 +39,7 @@ SIGNAL = Signal(
             stated=(METRICS_MISSING_FOR,),
         ),
     ),
-    faults={
-        "Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP: Gauge(1, 0)}),
-    },
+    faults={"Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP: Gauge(1, 0)})},
     drills=(DrillFault("scrapes blocked", ("SupportMetricsMissing",), _scrapes_are_blocked, (Cause(2, "refused"),)),),
     exercises=(Exercise(("block scrapes of the service", "chặn scrape tới service"), ("allow them", "cho phép lại")),),
 )

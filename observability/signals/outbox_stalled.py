@@ -54,6 +54,6 @@ SIGNAL = Signal(
     faults={
         "nothing is published": Fault(
             ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": Gauge(0, 60, 60)}
-        ),
+        )
     },
 )

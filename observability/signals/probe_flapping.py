@@ -49,17 +49,10 @@ SIGNAL = Signal(
             description=f"{{{{ $value | humanizePercentage }}}} of the runs of the probe in {PROBE_WINDOW} were good "
             f"(limit {PROBE_SHARE:.0%}). Some agents meet the same failure.",
             panel="Support probe steps that succeed",
-            stated=(
-                f"{PROBE_SHARE * 100:g} %",
-                PROBE_WINDOW,
-                PROBE_RECENT,
-                PROBE_FLAPPING_FOR,
-            ),
+            stated=(f"{PROBE_SHARE * 100:g} %", PROBE_WINDOW, PROBE_RECENT, PROBE_FLAPPING_FOR),
         ),
     ),
-    faults={
-        "the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE: Flapping()}),
-    },
+    faults={"the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE: Flapping()})},
     drills=(
         DrillFault(
             "probe fails at times", ("SupportProbeFlapping",), _probe_fails_at_times, (Cause(1, r'"timeline".*} 0\.'),)

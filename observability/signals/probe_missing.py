@@ -33,9 +33,7 @@ SIGNAL = Signal(
             stated=(PROBE_MISSING_FOR,),
         ),
     ),
-    faults={
-        "the probe is gone": Fault(("SupportProbeMissing",), {PROBE: Gauge(1, None)}),
-    },
+    faults={"the probe is gone": Fault(("SupportProbeMissing",), {PROBE: Gauge(1, None)})},
     drills=(DrillFault("probe stopped", ("SupportProbeMissing",), _probe_stops, (Cause(2, " 0$"),)),),
     exercises=(Exercise(("stop the probe", "dừng probe"), ("start the probe", "khởi động probe")),),
 )

@@ -65,7 +65,7 @@ SIGNAL = Signal(
                 'support_redis_eviction_policy{server="events",policy="noeviction"}': Gauge(1, 0),
                 'support_redis_eviction_policy{server="cache",policy="allkeys-lru"}': Gauge(1, 1),
             },
-        ),
+        )
     },
     drills=(DrillFault("Redis may evict", ("SupportRedisEvicting",), _redis_may_evict, (Cause(1, "allkeys-lru"),)),),
     exercises=(

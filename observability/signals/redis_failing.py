@@ -82,10 +82,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "relay stuck",
-            (
-                "SupportRedisFailing",
-                "SupportOutboxStalled",
-            ),
+            ("SupportRedisFailing", "SupportOutboxStalled"),
             _events_redis_is_down,
             (Cause(1, "refused"),),
             scenario=Scenario(separate_events_redis=True),

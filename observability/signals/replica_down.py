@@ -79,7 +79,7 @@ SIGNAL = Signal(
         "one of two replicas is down": Fault(
             ('SupportReplicaDown{instance="a"}',),
             {UP: Gauge(1, 0), 'up{job="support-service",instance="b"}': Gauge(1, 1)},
-        ),
+        )
     },
     drills=(
         DrillFault("a replica frozen", ("SupportReplicaDown",), _one_freezes, (Cause(1, '"REPLICA".* 0$'),)),

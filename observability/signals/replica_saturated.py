@@ -82,11 +82,7 @@ SIGNAL = Signal(
             description="{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its {{ $labels.resource }} "
             f"(limit {MEMORY_SHARE:.0%} of memory, {SATURATED_SHARE:.0%} of file descriptors and database "
             "connections). At 100 % it is ended, or its requests wait and fail.",
-            stated=(
-                f"{MEMORY_SHARE * 100:g} %",
-                f"{SATURATED_SHARE * 100:g} %",
-                SYMPTOM_FOR,
-            ),
+            stated=(f"{MEMORY_SHARE * 100:g} %", f"{SATURATED_SHARE * 100:g} %", SYMPTOM_FOR),
         ),
     ),
     panels=(

@@ -40,12 +40,7 @@ SIGNAL = Signal(
             description=f"{{{{ $value | humanizePercentage }}}} of requests in {SYMPTOM_WINDOW} were answered with "
             f"429 or 503 by a limit (limit {TURNED_AWAY_SHARE:.0%} and {TURNED_AWAY} requests). Their callers must "
             "repeat them.",
-            stated=(
-                f"{TURNED_AWAY_SHARE * 100:g} %",
-                f"{TURNED_AWAY} request",
-                SYMPTOM_WINDOW,
-                SYMPTOM_FOR,
-            ),
+            stated=(f"{TURNED_AWAY_SHARE * 100:g} %", f"{TURNED_AWAY} request", SYMPTOM_WINDOW, SYMPTOM_FOR),
         ),
     ),
     panels=(

@@ -58,7 +58,7 @@ SIGNAL = Signal(
             ('SupportRestartLoop{instance="a"}',),
             {f"process_uptime_seconds{{{ONE}}}": Crashing()},
             resolved_after=REPAIRED + of(RESTART_WINDOW) // 60 - 2 * RESTARTS,
-        ),
+        )
     },
     drills=(
         DrillFault(

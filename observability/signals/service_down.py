@@ -72,8 +72,7 @@ SIGNAL = Signal(
     ),
     faults={
         "the service is down": Fault(
-            ("SupportServiceDown", "SupportProbeFailing"),
-            {UP: Gauge(1, 0), PROBE: Gauge(1, 0)},
+            ("SupportServiceDown", "SupportProbeFailing"), {UP: Gauge(1, 0), PROBE: Gauge(1, 0)}
         ),
         "the service and the probe are gone": Fault(
             ("SupportServiceDown", "SupportProbeMissing"), {UP: Gauge(1, None), PROBE: Gauge(1, None)}

@@ -48,13 +48,7 @@ SIGNAL = Signal(
             description=f"{{{{ $value | humanize }}}} clocks of cases were breached in the last {SLA_WINDOW} (limit "
             f"{SLA_BREACHES}). They are more than {SLA_BREACH_SHARE * 100:g} % of those that ended, in the last "
             f"{WINDOW} too. Customers wait longer than they were promised.",
-            stated=(
-                f"{SLA_BREACHES} ",
-                f"{SLA_BREACH_SHARE * 100:g} %",
-                SLA_WINDOW,
-                WINDOW,
-                CAUSE_FOR,
-            ),
+            stated=(f"{SLA_BREACHES} ", f"{SLA_BREACH_SHARE * 100:g} %", SLA_WINDOW, WINDOW, CAUSE_FOR),
         ),
     ),
     panels=(

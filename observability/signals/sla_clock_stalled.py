@@ -52,7 +52,7 @@ SIGNAL = Signal(
     faults={
         "breaches are not reported": Fault(
             ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": Gauge(0, 60, 60)}
-        ),
+        )
     },
     drills=(
         DrillFault(

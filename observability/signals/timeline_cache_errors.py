@@ -131,10 +131,7 @@ SIGNAL = Signal(
             {cache_event("hit"): STEADY, cache_event("miss"): Counter(6, 6), cache_event("error"): Counter(0, 6)},
         ),
         "Redis is down": Fault(
-            (
-                "SupportTimelineCacheErrors",
-                "SupportTimelineCacheMissSurge",
-            ),
+            ("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
             {
                 cache_event("hit"): Counter(40, 0),
                 cache_event("miss"): Counter(20, 60),
@@ -148,37 +145,25 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "Redis killed",
-            (
-                "SupportTimelineCacheErrors",
-                "SupportOutboxStalled",
-            ),
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_killed,
             (Cause(1, "refused"),),
         ),
         DrillFault(
             "Redis frozen",
-            (
-                "SupportTimelineCacheErrors",
-                "SupportOutboxStalled",
-            ),
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_freezes,
             (Cause(4, "Redis is unavailable"),),
         ),
         DrillFault(
             "Redis full",
-            (
-                "SupportTimelineCacheErrors",
-                "SupportOutboxStalled",
-            ),
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_full,
             (Cause(3, r'"server": "events"} [1-9]'),),
         ),
         DrillFault(
             "Redis read-only",
-            (
-                "SupportTimelineCacheErrors",
-                "SupportOutboxStalled",
-            ),
+            ("SupportTimelineCacheErrors", "SupportOutboxStalled"),
             _redis_is_read_only,
             (Cause(2, "role:slave"),),
         ),

@@ -43,12 +43,7 @@ SIGNAL = Signal(
             summary="Timelines are slower, {{ $value | humanizePercentage }} of reads miss the cache",
             description="{{ $value | humanizePercentage }} of timeline reads find no fresh snapshot in the cache "
             f"(limit {MISS_SHARE:.0%}, and {MISS_SURGE:g} times the day before). Upstream services receive more load.",
-            stated=(
-                f"{MISS_SHARE * 100:g} %",
-                f"{MISS_SURGE:g}",
-                f"{MISS_READS} ",
-                SYMPTOM_WINDOW,
-            ),
+            stated=(f"{MISS_SHARE * 100:g} %", f"{MISS_SURGE:g}", f"{MISS_READS} ", SYMPTOM_WINDOW),
         ),
     ),
     records=(

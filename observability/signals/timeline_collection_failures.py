@@ -81,7 +81,7 @@ SIGNAL = Signal(
                 cache_event("miss"): Counter(10, 10),
                 _failures("aggregate"): Counter(0, 10),
             },
-        ),
+        )
     },
     drills=(
         DrillFault(

@@ -92,7 +92,7 @@ SIGNAL = Signal(
                 _collected("+Inf"): STEADY,
                 'support_timeline_collect_seconds_count{source="remote"}': STEADY,
             },
-        ),
+        )
     },
     drills=(
         DrillFault(

@@ -72,12 +72,7 @@ SIGNAL = Signal(
             f"time out or are blocked by the circuit breaker (limit {SOURCE_DOWN_SHARE:.0%}). Its part of timelines "
             "is stale or missing.",
             keep_firing_for=CAUSE_KEPT,
-            stated=(
-                f"{SOURCE_DOWN_SHARE * 100:g} %",
-                f"{SOURCE_CALLS} ",
-                SOURCE_WINDOW,
-                CAUSE_FOR,
-            ),
+            stated=(f"{SOURCE_DOWN_SHARE * 100:g} %", f"{SOURCE_CALLS} ", SOURCE_WINDOW, CAUSE_FOR),
         ),
     ),
     records=(
@@ -125,24 +120,18 @@ SIGNAL = Signal(
                 _calls("payment", "open"): Counter(0, 15),
                 _calls("order", "ok"): Counter(40, 40),
             },
-        ),
+        )
     },
     drills=(
         DrillFault(
             "order hangs",
-            (
-                "SupportTimelineSourceDown[order]",
-                "SupportTimelineErrorBudgetBurnFast",
-            ),
+            ("SupportTimelineSourceDown[order]", "SupportTimelineErrorBudgetBurnFast"),
             _order_hangs,
             (Cause(1, r'"order"} [\d.]+'),),
         ),
         DrillFault(
             "payment answers 500",
-            (
-                "SupportTimelineSourceDown[payment]",
-                "SupportTimelineErrorBudgetBurnFast",
-            ),
+            ("SupportTimelineSourceDown[payment]", "SupportTimelineErrorBudgetBurnFast"),
             _payment_fails,
             (Cause(4, "payment.*with status 500"),),
         ),
@@ -157,11 +146,7 @@ SIGNAL = Signal(
         ),
         DrillFault(
             "certificate of order expired",
-            (
-                "SupportTimelineSourceDown[order]",
-                "SupportCertificateExpiring",
-                "SupportTimelineErrorBudgetBurnFast",
-            ),
+            ("SupportTimelineSourceDown[order]", "SupportCertificateExpiring", "SupportTimelineErrorBudgetBurnFast"),
             _certificate_of_order_expires,
             (Cause(3, "certificate has expired", typed="order"),),
             scenario=Scenario(certificate=timedelta(days=90)),

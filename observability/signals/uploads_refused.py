@@ -64,12 +64,7 @@ SIGNAL = Signal(
             f"(limit {UPLOADS_REFUSED_SHARE:.0%} and {UPLOADS_REFUSED} uploads). They were answered with 503 or 507; "
             "stored files are not lost.",
             keep_firing_for=UPLOADS_REFUSED_KEPT,
-            stated=(
-                f"{UPLOADS_REFUSED_SHARE * 100:g} %",
-                f"{UPLOADS_REFUSED} ",
-                WINDOW,
-                CAUSE_FOR,
-            ),
+            stated=(f"{UPLOADS_REFUSED_SHARE * 100:g} %", f"{UPLOADS_REFUSED} ", WINDOW, CAUSE_FOR),
         ),
     ),
     panels=(
@@ -112,10 +107,7 @@ SIGNAL = Signal(
     drills=(
         DrillFault(
             "a replica without its volume",
-            (
-                "SupportUploadsRefused",
-                "SupportApiErrorBudgetBurnFast",
-            ),
+            ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
             _one_lacks_its_volume,
             (Cause(1, '"REPLICA".*storage_unavailable'),),
             scenario=Scenario(manipulated=True),
@@ -131,10 +123,7 @@ SIGNAL = Signal(
         ),
         DrillFault(
             "5 % of requests fail",
-            (
-                "SupportUploadsRefused",
-                "SupportApiErrorBudgetBurnFast",
-            ),
+            ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
             _uploads_fail,
             (Cause(4, "-rw"),),
             resolved_within=8,  # the alert is kept for longer than others

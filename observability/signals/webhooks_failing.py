@@ -50,8 +50,7 @@ SIGNAL = Signal(
             place=50,
             queries=(
                 Query(
-                    rate("support_webhook_deliveries_total", "endpoint, outcome") + " > 0",
-                    "{{endpoint}} {{outcome}}",
+                    rate("support_webhook_deliveries_total", "endpoint, outcome") + " > 0", "{{endpoint}} {{outcome}}"
                 ),
             ),
             unit="ops",
