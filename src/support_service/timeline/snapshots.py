@@ -142,11 +142,6 @@ class SnapshotSubject:
     wanted: dict[UpstreamService, SourceReferences]  # of sources that are configured
     epoch: int
 
-    @property
-    def key(self) -> str:
-        """The cache key of the case's snapshots."""
-        return cache_key(self.id)
-
 
 class SnapshotCache:
     """Reads snapshots, writes them merged with those of other replicas, and invalidates them.
@@ -163,7 +158,7 @@ class SnapshotCache:
     async def read(self, case: SnapshotSubject) -> CachedSnapshots:
         """Return the cached snapshots for the case's present references. Raises CacheUnavailable, which is counted."""
         try:
-            value = await self._cache.get(case.key)
+            value = await self._cache.get(cache_key(case.id))
             return await self._decode(case, value)
         except CacheUnavailable:
             self._count_failure()
@@ -179,7 +174,7 @@ class SnapshotCache:
         try:
             for _ in range(MAX_WRITE_ATTEMPTS):
                 value = encode(merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots)))
-                stored = await self._cache.set(case.key, value, ttl, cached.revision)
+                stored = await self._cache.set(cache_key(case.id), value, ttl, cached.revision)
                 if stored is None:
                     self.count("write")
                     return
@@ -204,7 +199,7 @@ class SnapshotCache:
         # The key includes references and epoch: a lease from before a change must not block reads after it.
         state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())
         try:
-            return await self._cache.acquire_lease(f"{case.key}:claim:{state:x}", seconds)
+            return await self._cache.acquire_lease(f"{cache_key(case.id)}:claim:{state:x}", seconds)
         except CacheUnavailable:
             self._count_failure()
             raise

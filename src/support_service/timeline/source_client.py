@@ -105,27 +105,22 @@ def failed_answer(
 DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the deadline passed while the call waited
 
 
+@dataclass(slots=True)
 class TimelineBudget:
-    """The limits of one timeline at one source: bytes that it may still receive, and concurrent calls."""
+    """The limits of one timeline at one source: concurrent calls, and bytes that it may still receive."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self.slots = slots
-        self._bytes_left = MAX_ANSWER_BYTES
+    slots: asyncio.Semaphore
+    bytes_left: int = MAX_ANSWER_BYTES
 
-    def take(self, size: int) -> bool:
-        """Count received bytes; return whether they are within the limit of `MAX_ANSWER_BYTES`."""
-        self._bytes_left -= size
-        return self._bytes_left >= 0
-
-
-async def read_body(response: aiohttp.ClientResponse, budget: TimelineBudget) -> bytes | None:
-    """Read the body; return None as soon as it exceeds the timeline's limit."""
-    chunks = []
-    async for chunk in response.content.iter_any():
-        if not budget.take(len(chunk)):
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+    async def read_body(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """Read a body; return None as soon as it exceeds the bytes that are left."""
+        chunks = []
+        async for chunk in response.content.iter_any():
+            self.bytes_left -= len(chunk)
+            if self.bytes_left < 0:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 class SourceClient:
@@ -269,7 +264,7 @@ class SourceClient:
                 good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
                 return failed_answer("error", "http", f"status {status}", good=good)
-            body = await read_body(response, budget)
+            body = await budget.read_body(response)
             if body is None:
                 response.close()  # stops receiving the rest of the body
                 return self._off_contract(call, "too large")
