@@ -14,6 +14,27 @@ HOUR = 3600
 FIRST_RUNBOOK = "timeline-slow-or-attachment-backlog.md"  # of the first row
 
 
+RowKey = Literal[
+    "first",
+    "objectives",
+    "api",
+    "probe",
+    "replicas",
+    "dependencies",
+    "reads",
+    "sources",
+    "events",
+    "access",
+    "cases",
+    "service levels",
+    "stream",
+    "process",
+    "stores",
+    "attachments",
+]
+"""The rows of the dashboards, whose titles are in rows.py."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One query of a panel. `right` is the unit of a second axis that shows its result."""
@@ -33,7 +54,7 @@ class Panel:
 
     title: str
     about: str
-    row: str  # key of a row in rows.py
+    row: RowKey
     place: int
     queries: Sequence[Query]
     unit: str

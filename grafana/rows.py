@@ -11,6 +11,7 @@ from grafana.panel import (
     Panel,
     Query,
     Row,
+    RowKey,
     each_replica,
     highest,
     hourly,
@@ -364,7 +365,7 @@ UNWATCHED = (
 )
 
 
-def row(key: str, title: str, signals: Sequence[Signal] = SIGNALS, unwatched: Sequence[Panel] = UNWATCHED) -> Row:
+def row(key: RowKey, title: str, signals: Sequence[Signal] = SIGNALS, unwatched: Sequence[Panel] = UNWATCHED) -> Row:
     """Return a row with all panels that name its key. Raises ValueError for a panel with a limit and no alert."""
     watched = [panel for signal in signals for panel in signal.panels if panel.row == key]
     others = [panel for panel in unwatched if panel.row == key]
