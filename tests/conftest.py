@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from support_service.app import build
+from support_service.guard.guard import Guard
 from support_service.guard.server import Runner
 from support_service.platform.database import Database
 from support_service.platform.database.opening import connect
@@ -229,8 +230,12 @@ def attachment_dir(environment: dict[str, str]) -> Path:
 class ServiceServer(TestServer):
     """Runs an app as `support-service serve` does. aiohttp's test server would cancel handlers of clients that left."""
 
+    def __init__(self, app: web.Application, guard: Guard) -> None:
+        super().__init__(app)
+        self._guard = guard
+
     async def _make_runner(self, **_: Any) -> web.BaseRunner:
-        return Runner(self.app, access_log=None, read_bufsize=READ_BUFFER)
+        return Runner(self.app, self._guard, access_log=None, read_bufsize=READ_BUFFER)
 
 
 def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path) -> str:
@@ -257,4 +262,4 @@ def _variables(database_url: str, folder: Path) -> dict[str, str]:
 
 def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
     settings = Settings.load({name: value for name, value in variables.items() if value is not None})
-    return ServiceServer(build(settings, timings))
+    return ServiceServer(*build(settings, timings))

@@ -22,8 +22,10 @@ from support_service.service import SERVICE, Timings, running
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 
-def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
-    """Return an application that is ready to start. Its service is opened when it starts, under the key `SERVICE`.
+def build(settings: Settings, timings: Timings = Timings()) -> tuple[web.Application, Guard]:
+    """Return an application that is ready to start, and the guard with which its server bounds connections.
+
+    The service is opened when the application starts, under the key `SERVICE`.
 
     Startup raises the errors of `running`, and Unavailable if the admin address can't be used.
     """
@@ -44,7 +46,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> web.Application:
             yield
 
     app.cleanup_ctx.append(run)
-    return app
+    return app, guard
 
 
 def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from support_service.app import build
 from support_service.core.http import format_host
-from support_service.guard.guard import GUARD
+from support_service.guard.guard import Guard
 from support_service.guard.overload import Readiness
 from support_service.guard.server import Runner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
@@ -28,16 +28,17 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serving(app: web.Application, server: ServerSettings, *, chosen_by: str | None = None) -> AsyncIterator[str]:
-    """Serve an app during a `with` block, and yield its URL.
+async def serving(
+    app: web.Application, server: ServerSettings, *, guard: Guard | None = None, chosen_by: str | None = None
+) -> AsyncIterator[str]:
+    """Serve an app during a `with` block, and yield its URL. The app of a service has a guard.
 
     At the end readiness is switched off, new connections are refused, requests finish, and the service closes.
     Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
-    drained = GUARD in app
     runner: web.BaseRunner
-    if drained:  # `_drain` has already waited for requests when the runner shuts down
-        runner = Runner(app, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER)
+    if guard is not None:  # `_drain` has already waited for requests when the runner shuts down
+        runner = Runner(app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER)
     else:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER)
     try:
@@ -50,8 +51,8 @@ async def serving(app: web.Application, server: ServerSettings, *, chosen_by: st
             raise WrongSetting(f"{chosen_by}: can't listen there: {reason}") from failure
         host, port = runner.addresses[0][:2]
         yield f"http://{format_host(host)}:{port}"
-        if drained:
-            await _drain(app[GUARD].readiness, runner, server)
+        if guard is not None:
+            await _drain(guard.readiness, runner, server)
     finally:
         await runner.cleanup()
 
@@ -130,7 +131,8 @@ async def serve(settings: Settings) -> None:
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     settings = fit_connection_limit(settings)
     stopped = asyncio.ensure_future(stop_signal())
-    async with serving(build(settings), settings.server) as address:
+    app, guard = build(settings)
+    async with serving(app, settings.server, guard=guard) as address:
         # Objects alive now live until the end. A full collection, which blocks the event loop, need not visit them.
         gc.collect()
         gc.freeze()

@@ -19,7 +19,8 @@ async def test_failed_start_leaves_nothing_running(environment, timings, monkeyp
 
     monkeypatch.setattr(service, "read_secret", refuse)
     before = asyncio.all_tasks()
-    runner = web.AppRunner(build(Settings.load(environment), timings))
+    app, _ = build(Settings.load(environment), timings)
+    runner = web.AppRunner(app)
     with pytest.raises(Unavailable, match="It went away"):
         await runner.setup()
     await runner.cleanup()
@@ -29,7 +30,8 @@ async def test_failed_start_leaves_nothing_running(environment, timings, monkeyp
 async def test_end_leaves_nothing_running(environment, timings):
     """Every part that was opened is closed, and its background jobs end."""
     before = asyncio.all_tasks()
-    runner = web.AppRunner(build(Settings.load(environment), timings))
+    app, _ = build(Settings.load(environment), timings)
+    runner = web.AppRunner(app)
     await runner.setup()
     assert len(asyncio.all_tasks()) > len(before)
     await runner.cleanup()

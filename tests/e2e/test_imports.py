@@ -23,7 +23,8 @@ settings = Settings.to_serve(os.environ)
 assert migrate.upgrade(settings.database.url) == "newest"
 
 async def serve():
-    async with server.serving(server.build(settings), settings.server) as address:
+    app, guard = server.build(settings)
+    async with server.serving(app, settings.server, guard=guard) as address:
         await asyncio.to_thread(urllib.request.urlopen, address + "/livez")
         print(*sys.modules)
 

@@ -36,7 +36,7 @@ async def admin_server(service: Service, host: str, port: int) -> AsyncIterator[
     for route in ROUTES:
         if route.tag is HEALTH:
             app.router.add_get(route.path, compile_route(route, ROUTES))
-    runner = Runner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    runner = Runner(app, guard, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
         try:

@@ -52,7 +52,8 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         await import_history(settings, DATA_DIRECTORY)
-        address = await stack.enter_async_context(serving(build(settings), settings.server))
+        app, guard = build(settings)
+        address = await stack.enter_async_context(serving(app, settings.server, guard=guard))
         async with SupportClient(address, headers=headers) as client:
             cases = await open_samples(client)
             case = next(case.id for case in cases if case.subject == ORIGINAL)

@@ -76,7 +76,6 @@ class Guard:
 
     def protect(self, app: web.Application, *, access_log: float, admits: bool = True) -> None:
         """Add the middlewares of every request, which log a share of them; `admits` adds the checks of admission."""
-        app[GUARD] = self
         app.middlewares.append(instrumentation_middleware(self.requests, self.readiness, self.admission, access_log))
         app.middlewares.append(problem_middleware)
         if admits:
@@ -103,4 +102,4 @@ def _limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
     return RateLimiter(name, Rate(*rate)) if rate[0] else None  # 0: any number of requests
 
 
-GUARD = web.AppKey("guard", Guard)
+GUARD = web.RequestKey("guard", Guard)  # of the server that has received the request

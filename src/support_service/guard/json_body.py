@@ -137,7 +137,7 @@ async def read_body(request: web.Request) -> bytes:
         return await request.read()
     if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
         raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
-    guard = request.app[GUARD]
+    guard = request[GUARD]
     timeout = guard.timings.body_timeout
     try:
         with guard.readiness.wait_for_client():
@@ -155,7 +155,7 @@ async def _receive(request: web.Request) -> bytes:
         if len(body) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
         if len(body) > LARGE_BYTES:
-            request.app[GUARD].admission.begin_large_body(request)
+            request[GUARD].admission.begin_large_body(request)
     return bytes(body)
 
 

@@ -13,7 +13,7 @@ from support_service.guard.connection import (
     HttpConnection,
     UnreadableRequestResponder,
 )
-from support_service.guard.guard import GUARD
+from support_service.guard.guard import GUARD, Guard
 
 SLICE_BYTES = 256 * 1024  # as many as a block of a file
 
@@ -24,9 +24,9 @@ class HttpServer(web.Server):
     It also answers the Expect headers which aiohttp rejects before any middleware.
     """
 
-    def __init__(self, app: web.Application, **options: Any) -> None:
+    def __init__(self, app: web.Application, guard: Guard, **options: Any) -> None:
         super().__init__(self._handle, request_factory=self._begin_request)
-        guard = app[GUARD]
+        self._guard = guard
         self._limits, self._admission = guard.connections, guard.admission
         self._responder = UnreadableRequestResponder(guard.requests, guard.admission)
         app.on_response_prepare.append(self._begin_answer)
@@ -68,7 +68,9 @@ class HttpServer(web.Server):
         protocol.begin_request(payload, writer, is_chunked=message.chunked, is_version_supported=is_supported)
         if not is_supported:
             message = message._replace(version=HttpVersion10)  # a named tuple; the response has its version
-        return self._app_request_factory(message, payload, protocol, writer, *context)  # type: ignore[no-any-return]
+        request: web.BaseRequest = self._app_request_factory(message, payload, protocol, writer, *context)
+        request[GUARD] = self._guard
+        return request
 
     async def _begin_answer(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         connection = request.protocol
@@ -93,12 +95,12 @@ class HttpServer(web.Server):
 
 
 class Runner(web.ServerRunner):
-    """Starts an application and serves it with its connection limits. Options are those of `web.AppRunner`."""
+    """Starts an application and serves it within the bounds of its guard. Options are those of `web.AppRunner`."""
 
-    def __init__(self, app: web.Application, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
+    def __init__(self, app: web.Application, guard: Guard, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
         self._app_runner = web.AppRunner(app)
-        self._http_server = HttpServer(app, **options)
-        self._readiness = app[GUARD].readiness
+        self._http_server = HttpServer(app, guard, **options)
+        self._readiness = guard.readiness
         super().__init__(self._http_server, shutdown_timeout=shutdown_timeout)
 
     async def setup(self) -> None:

@@ -46,7 +46,7 @@ class FileUpload:
 
     def __init__(self, request: web.Request, settings: AttachmentSettings) -> None:
         self._request = request
-        self._timings = request.app[GUARD].timings
+        self._timings = request[GUARD].timings
         self._max_bytes = settings.max_bytes
         self._min_rate = settings.min_rate
         self._loop = asyncio.get_running_loop()

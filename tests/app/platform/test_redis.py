@@ -89,7 +89,8 @@ class RepairedServer(OtherServer):
 async def test_start_with_another_server_is_refused_with_one_line(environment, variable, server):
     """The line names the variable."""
     async with serving(server):
-        runner = web.AppRunner(build(Settings.load(environment | {variable: server.url})))
+        app, _ = build(Settings.load(environment | {variable: server.url}))
+        runner = web.AppRunner(app)
         with pytest.raises(WrongSetting) as refused:
             await runner.setup()
         await runner.cleanup()

@@ -128,7 +128,7 @@ def _unseal(sealed: str, secret: str) -> str:
 
 def is_secure(request: web.Request) -> bool:
     """Return True if the client's request came over HTTPS."""
-    return request.app[GUARD].admission.scheme(request) == "https"
+    return request[GUARD].admission.scheme(request) == "https"
 
 
 def cookie_name(request: web.Request) -> str:
@@ -184,7 +184,7 @@ def expect_same_origin(request: web.Request) -> None:
         return
     site = request.headers.get(SEC_FETCH_SITE)
     if site is None:
-        own = own_url(request, request.app[GUARD].admission.scheme(request))
+        own = own_url(request, request[GUARD].admission.scheme(request))
         is_same = is_same_origin(request.headers.get(ORIGIN, ""), own)
     else:
         is_same = site == "same-origin"
