@@ -442,3 +442,13 @@ async def test_empty_attachment_uri_counts_as_missing(client):
     """Forms send empty fields."""
     case = await open_case(client, initialMessage=MESSAGE | {"attachmentUri": ""})
     assert case["messages"][0]["attachmentUri"] is None
+
+
+@pytest.mark.parametrize("field", ["assignedAgentId", "team"])
+async def test_case_is_not_assigned_to_the_word_for_cases_without_an_agent_or_a_team(client, field):
+    body = json.dumps({**CASE, field: "none"})
+    problem = await expect_problem(await post(client, body), 422, "invalid_request")
+    assert named_fields(problem) == {field}
+    case = await open_case(client)
+    changing = client.patch(f"/support/cases/{case['id']}", json={field: "none"})
+    assert named_fields(await expect_problem(await changing, 422, "invalid_request")) == {field}

@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.listing.case_sorts import Order
-from support_service.cases.model.requests import NONE, CaseFilters
+from support_service.cases.model.requests import CaseFilters
+from support_service.cases.model.vocabulary import NONE
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
 from support_service.core.clock import utc_now

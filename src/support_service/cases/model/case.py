@@ -12,9 +12,9 @@ from support_service.cases.clocks.case_clocks import ShownClocks
 from support_service.cases.model import examples
 from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
 from support_service.cases.model.vocabulary import (
+    Assignee,
     Context,
     Description,
-    Identifier,
     Json,
     Priority,
     SentAt,
@@ -117,8 +117,8 @@ class SettableFields(ApiModel):
     """Other fields of a case that clients set when they open it, and change."""
 
     priority: Priority = "normal"
-    assigned_agent_id: Identifier | None = None
-    team: Identifier | None = None
+    assigned_agent_id: Assignee | None = None
+    team: Assignee | None = None
     context: Context = Field([])
     tags: Tags = Field([])
 

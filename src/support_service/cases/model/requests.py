@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, SettableFields, SettableTexts, example_config
 from support_service.cases.model.vocabulary import (
+    Assignee,
     AttachmentIds,
     AttachmentUri,
     AuthorType,
@@ -47,7 +48,6 @@ MAX_PAGE_SIZE = 200
 CURSOR_PATTERN = "^[A-Za-z0-9_-]+$"  # base64url, see core/pagination.py
 MAX_QUERY_TAGS = 10  # tags in one query
 Cursor = Annotated[str, Field(max_length=128, json_schema_extra={"pattern": CURSOR_PATTERN})]  # in a query
-NONE = "none"  # as an agent or a team: cases without one
 
 
 def _without_required(schema: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ class StatusChange(RequestModel):
     model_config = ConfigDict(json_schema_extra=_without_required)
 
     status: Status = Field(description="the new status")
-    assigned_agent_id: Identifier | None = Field(None, description="the new agent")
+    assigned_agent_id: Assignee | None = Field(None, description="the new agent")
 
 
 class Closing(RequestModel):
@@ -178,7 +178,7 @@ class Closing(RequestModel):
     sentiment: Sentiment | None = None
     metadata: Metadata | None = None
     visibility: Visibility = "public"
-    assigned_agent_id: Identifier | None = None
+    assigned_agent_id: Assignee | None = None
 
     @field_validator("attachment_ids")
     @classmethod

@@ -25,6 +25,7 @@ AnyJson = TypeVar("AnyJson", Json, list[Json])
 
 # JSON schema validators disagree on which characters are spaces; this excludes the spaces of all of them.
 NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
+NONE = "none"  # in a filter by agent or team: cases without one
 MAX_TEXT_LENGTH = 65_536  # characters in a description or message
 MAX_MESSAGE_FILES = 20  # files that one message names
 MAX_CONTEXT_ENTRIES = 500  # entries
@@ -73,6 +74,12 @@ def _safe_uri(value: str) -> str:
             "must be an http or https URL without a user name and with a port up to 65535, or the `uri` of an "
             "attachment of this service; percent-encode spaces and backslashes"
         )
+    return value
+
+
+def _not_none(value: str) -> str:
+    if value == NONE:
+        raise ValueError(f"must not be `{NONE}`, which stands for cases without an agent or a team; send null")
     return value
 
 
@@ -184,6 +191,9 @@ AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_word)]
 Subject = Annotated[str, NOT_BLANK, Field(max_length=255), AfterValidator(_not_blank)]
 Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 Identifier = Annotated[str, Field(min_length=1, max_length=36)]
+Assignee = Annotated[  # of an agent or a team
+    Identifier, Field(json_schema_extra={"not": {"const": NONE}}), AfterValidator(_not_none)
+]
 Channel = Annotated[
     str,
     NOT_BLANK,
