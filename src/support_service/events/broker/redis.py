@@ -80,20 +80,53 @@ end
 """
 
 
-def connection_pool(url: str, timings: RedisBrokerTimings, size: int) -> redis.BlockingConnectionPool:
-    """Return a pool of at most `size` connections that retries nothing; its users repeat what failed."""
-    return redis.BlockingConnectionPool.from_url(
-        url,
-        parser_class=limited_parser(url),
-        timeout=timings.timeout,
-        socket_timeout=timings.timeout,
-        socket_connect_timeout=timings.timeout,
-        max_connections=size,
-        retry=Retry(NoBackoff(), 0),
-    )
+class RedisClient:
+    """A client with a pool of its own in the Redis of events. It repeats nothing: its users repeat what failed."""
+
+    def __init__(
+        self, url: str, timings: RedisBrokerTimings, connections: int, measure: RecordOperation = discard_operation
+    ) -> None:
+        self._timings = timings
+        self._measure = measure
+        self._pool = redis.BlockingConnectionPool.from_url(
+            url,
+            parser_class=limited_parser(url),
+            timeout=timings.timeout,
+            socket_timeout=timings.timeout,
+            socket_connect_timeout=timings.timeout,
+            max_connections=connections,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.client: Any = redis.Redis.from_pool(self._pool)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+    def connections(self) -> PoolState:
+        """Return the state of the pool."""
+        return redis_pool_state(self._pool)
+
+    @asynccontextmanager
+    async def _operation(self, name: str = "") -> AsyncIterator[None]:
+        """Limit the time of an operation, measure it as the command `name` (if not empty), and raise BrokerError.
+
+        The time includes a new connection, whose commands each have the same timeout.
+        """
+        started = perf_counter()
+        error = ""
+        try:
+            async with asyncio.timeout(self._timings.timeout):
+                yield
+        except FAILURES as failure:
+            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
+            raise _as_broker_error(failure) from failure
+        finally:
+            if name:  # the duration of a blocking read says nothing about Redis
+                self._measure(name, perf_counter() - started, error)
 
 
-class RedisBroker:
+class RedisBroker(RedisClient):
     """A broker in a Redis that producers, replicas and subscribers share."""
 
     def __init__(
@@ -102,10 +135,7 @@ class RedisBroker:
         measure: RecordOperation = discard_operation,
         timings: RedisBrokerTimings = RedisBrokerTimings(),
     ) -> None:
-        self._measure = measure
-        self._timings = timings
-        self._pool = connection_pool(url, timings, CONNECTIONS)
-        self.client: Any = redis.Redis.from_pool(self._pool)
+        super().__init__(url, timings, CONNECTIONS, measure)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
             self.client.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)
         )
@@ -119,7 +149,7 @@ class RedisBroker:
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
         block_seconds = min(wait, self._timings.timeout / 2)
-        async with self._operation(""):
+        async with self._operation():
             answer = await self._with_group(
                 stream,
                 lambda: self.client.xreadgroup(
@@ -200,7 +230,7 @@ class RedisBroker:
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
         """Delete dead letters. Return the number deleted."""
-        async with self._operation(""):  # not measured: only on-call uses it
+        async with self._operation():  # not measured: only on-call uses it
             return int(await self.client.xdel(_dead_letter_stream(stream), *ids))
 
     async def trim(self, stream: str) -> None:
@@ -231,13 +261,6 @@ class RedisBroker:
         lag = own_groups[0]["lag"]
         return StreamBacklog(None if lag is None else lag + own_groups[0]["pending"], dead)
 
-    async def close(self) -> None:
-        await self.client.aclose()
-
-    def connections(self) -> PoolState:
-        """Return the number of (used, idle) connections of the pool."""
-        return redis_pool_state(self._pool)
-
     async def _with_group(self, stream: str, command: Any) -> Any:
         """Run `command`; if the stream or its group is missing, e.g. after Redis lost its data, create it and retry."""
         try:
@@ -251,24 +274,6 @@ class RedisBroker:
             if not str(failure).startswith("BUSYGROUP"):
                 raise
         return await command()
-
-    @asynccontextmanager
-    async def _operation(self, name: str) -> AsyncIterator[None]:
-        """Limit the time of an operation, measure it as the command `name` (if not empty), and raise BrokerError.
-
-        The time includes a new connection, whose commands each have the same timeout.
-        """
-        started = perf_counter()
-        error = ""
-        try:
-            async with asyncio.timeout(self._timings.timeout):
-                yield
-        except FAILURES as failure:
-            error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
-            raise _as_broker_error(failure) from failure
-        finally:
-            if name:  # the duration of a blocking read says nothing about Redis
-                self._measure(name, perf_counter() - started, error)
 
 
 def _as_broker_error(failure: Exception) -> BrokerError:
