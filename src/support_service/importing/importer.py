@@ -131,8 +131,8 @@ class Importer:
 
     async def _store_batch(self) -> None:
         batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
-        stored = await import_rows.find_known(self._database, [each.name for each in batch]) | self._accepted
-        new = [each for each in batch if each.name not in stored]
+        stored = await import_rows.find_known(self._database, [each.name for each in batch])
+        new = [each for each in batch if each.name not in stored and each.name not in self._accepted]
         self.totals.already_stored += len(batch) - len(new)
         if self._dry_run:
             accepted = [each for each in new if self._accept(each, self._files.check(each.wanted))]
