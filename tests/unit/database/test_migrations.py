@@ -620,7 +620,7 @@ def test_references_that_a_context_names_beside_its_own_id_are_filled_in(empty_u
     change(empty_url, [*setting, own])
     query = "SELECT ticket_id, kind, value FROM ticket_references"
     for _ in range(2):
-        in_thread(migrate.upgrade, empty_url)
+        in_thread(migrate.upgrade, empty_url, "0040")
         found = {tuple(row) for row in inspect(empty_url, lambda reader: reader.exec_driver_sql(query).all())}
         references = (("order", "ORD-1"), ("payment", "PAY-1"))
         assert found == {(case, *each) for case in ("case-1", "case-1001") for each in references}
