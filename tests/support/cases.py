@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from support_service.cases.clocks.clock_tracker import ClockTracker
+from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.model.case import Case, CaseSummary
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
@@ -58,4 +59,4 @@ def add_cases(database):
 
 def recorder(database: Database, instruments: Instruments) -> CaseRecorder:
     """Return the recorder of changes, without service levels."""
-    return CaseRecorder(instruments, ClockTracker.without_policies(database, instruments))
+    return CaseRecorder(instruments, ClockTracker(KnownPolicies(database), instruments))

@@ -12,7 +12,7 @@ from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.case_vocabulary import TARGETS, AuthorType
-from support_service.platform.database import Database, Transaction
+from support_service.platform.database import Transaction
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.platform.unit_of_work import UnitOfWork
 
@@ -50,11 +50,6 @@ class ClockTracker:
     def __init__(self, policies: KnownPolicies, instruments: Instruments) -> None:
         self.policies = policies
         self._instruments = instruments
-
-    @classmethod
-    def without_policies(cls, database: Database, instruments: Instruments) -> "ClockTracker":
-        """Return clocks that start for no case: the policies are not read."""
-        return cls(KnownPolicies(database), instruments)
 
     def start(self, case: CaseSummary, at: datetime, first_author: AuthorType | None) -> StartedClocks | None:
         """Return the clocks of a new case, or None if no policy matches it.
