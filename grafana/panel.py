@@ -49,7 +49,7 @@ class Query:
 class Panel:
     """One panel. `limit` is the threshold of its alert: values above it are bad or, with `low`, values below it.
 
-    A dashboard shows the panels of a row by their place, and those of one place by title.
+    A dashboard shows the panels of a row by their place, and panels of one place by title.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Panel:
     unit: str
     limit: float | None = None
     low: bool = False
-    alerts: Sequence[str] = ()  # by default those of the panel's signal
+    alerts: Sequence[str] = ()  # by default the alerts of the panel's signal
     kind: Literal["lines", "stacked", "number", "states"] = "lines"
     width: int = 8  # of 24
     top: float | None = None  # maximum of the axis

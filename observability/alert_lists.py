@@ -51,7 +51,7 @@ def files() -> dict[Path, str]:
         pages[page] = listed(page, _exercises(language))
     for alert in ALERTS:
         for path in (RUNBOOKS / alert.runbook, RUNBOOKS / "vi" / alert.runbook):
-            if path.exists():  # a test names those that are missing
+            if path.exists():  # a test names the missing files
                 pages[path] = headed(path, alert)
     return pages
 

@@ -31,7 +31,7 @@ class Scenario:
     probe: tuple[str, ...] = ()  # arguments
     separate_events_redis: bool = False
     jwt: bool = False  # callers have JWTs, whose keys the replicas read from the issuer
-    certificate: timedelta | None = None  # how long that of order is valid, which then serves https
+    certificate: timedelta | None = None  # how long the certificate of order is valid, which then serves https
     manipulated: bool = False  # the clock, the files and the stop of the last replica can be changed while it runs
     disk: int | None = None  # bytes, if files lie on a separate disk
 
@@ -42,7 +42,7 @@ class Cause:
 
     check: int
     text: str  # regular expression; REPLICA is the instance that a fault affects
-    page: str = ""  # by default that of the fault's first alert
+    page: str = ""  # by default the page of the fault's first alert
     typed: str = ""  # what a person types at the prompt of the check
 
 
@@ -51,7 +51,7 @@ class DrillFault:
     """A fault; `inject` holds it for the length of a block, and repairs it."""
 
     name: str
-    alerts: Sequence[str]  # exactly those that it raises, such as `SupportTimelineSourceDown[order]`
+    alerts: Sequence[str]  # exactly the alerts that it raises, such as `SupportTimelineSourceDown[order]`
     inject: Injection
     causes: Sequence[Cause] = ()  # none for a control, which must raise nothing
     before: Callable[[Deployment], Awaitable[None]] | None = None  # runs before monitoring starts

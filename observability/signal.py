@@ -103,7 +103,7 @@ class Signal:
         self.alerts = [replace(alert, panel=alert.panel or first) for alert in self.alerts]
         for alert in self.alerts:
             if not alert.panel:
-                raise ValueError(f"{alert.name} has no panel: give its signal one, or name that of another signal")
+                raise ValueError(f"{alert.name} has no panel: give its signal one, or name a panel of another one")
             if not alert.stated and alert.severity != "none":
                 raise ValueError(f"{alert.name} does not say what its runbook states about the threshold")
         names = tuple(alert.name for alert in self.alerts)

@@ -18,7 +18,7 @@ from support_service.platform.settings import Settings
 from support_service.platform.telemetry.telemetry import Telemetry
 from support_service.service import SERVICE, Timings, running
 
-# Their time series start at 0; those of other statuses appear when they occur.
+# Their time series start at 0; series of other statuses appear when they occur.
 COMMON_REFUSALS = frozenset({400, 404, 415, 422})
 
 

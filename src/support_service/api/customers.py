@@ -39,7 +39,7 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
         page = await service.cases.list_cases(call.principal, of_customer)
     if page is None or not (page.items or query.cursor):
         raise NotFound("customer_not_found", f"There is no case of a customer {customer_id[:64]!r} that you may see.")
-    # A second statement, because the first one is that of all case lists, and ends a page by the size of its cases.
+    # A second statement, because the first one serves all case lists, and ends a page by the size of its cases.
     files = await service.attachments.list_by_cases(call.principal, [case.id for case in page.items], MAX_FILES + 1)
     return Reply(
         CustomerPage.model_construct(

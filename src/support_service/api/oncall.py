@@ -1,6 +1,6 @@
 """The state of the service for the engineer on call.
 
-The figures are the ones that the process keeps for its metrics; no table is read. Only the database and the cache are
+The figures come from the metrics in the process; no table is read. Only the database and the cache are
 asked whether they answer, each within a timeout of its own, so that the answer arrives whatever is down.
 """
 

@@ -56,7 +56,7 @@ class NamedFiles:
 
 
 class CaseFiles:
-    """Adds files to cases, and removes them. `totals` are those of each storage when this process last knew them."""
+    """Adds files to cases, and removes them. `totals` are the totals of each storage that this process knew last."""
 
     def __init__(self, limits: CaseFileLimits = CaseFileLimits(), public_url: str = "") -> None:
         self._limits = limits
@@ -149,7 +149,7 @@ class CaseFiles:
     async def remove(
         self, work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, is_published: bool = True
     ) -> list[StoredAttachment]:
-        """Remove files of cases that `work` has locked, as its last step; return those that existed.
+        """Remove files of cases that `work` has locked, as its last step; return the files that existed.
 
         No event tells of it unless it `is_published`.
         """

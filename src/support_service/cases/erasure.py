@@ -121,7 +121,7 @@ async def own_labels_of_customer(
 
 
 def _is_of_customer(table: sa.FromClause, customer_id: str) -> sa.ColumnElement[bool]:
-    """Return the condition for a customer's cases, including those of an interrupted erasure."""
+    """Return the condition for a customer's cases, including the cases of an interrupted erasure."""
     return table.c.customer_id.in_([customer_id, tombstone_of(customer_id)])
 
 

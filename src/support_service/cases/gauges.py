@@ -72,7 +72,7 @@ class CountTable:
             sa.func.count().label("stored_rows"),
         ).group_by(*key)
         names = ", ".join(self._key)
-        # Locked rows are those that another replica folds now. Nothing updates a row, so its ctid stays.
+        # Another replica folds the locked rows now. Nothing updates a row, so its ctid stays.
         self._fold = sa.text(f"""
             WITH taken AS (
                 DELETE FROM {table.name}

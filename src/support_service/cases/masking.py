@@ -99,7 +99,7 @@ class Masker:
         return value not in self._known[name] if rule.analyst == "known" else rule.analyst != "shown"
 
     def changes(self, changes: Mapping[str, list[Any]]) -> Json:
-        """Return a copy of changed fields by their JSON names, each as [before, after]; those of a case are masked.
+        """Return a copy of changed fields by their JSON names, each as [before, after]; fields of a case are masked.
 
         `model/history.py` says which fields analysts see at all.
         """

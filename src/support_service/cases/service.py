@@ -28,7 +28,7 @@ from support_service.core.optimistic_lock import ExpectedVersions, expect_versio
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
-MAX_NEW_MESSAGES = 50  # of those that a caller does not know, in the answer to a conflict: the newest ones
+MAX_NEW_MESSAGES = 50  # in the answer to a conflict: the newest messages that the caller does not know
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ RESYNC, PRESENCE = "resync", "presence"
 
 
 class Change(ApiModel):
-    """A change of a case; `position` is where the stream goes on after it, `type` that of the CloudEvent.
+    """A change of a case; `position` is where the stream goes on after it, `type` the type of the CloudEvent.
 
     After a broken connection a change may come twice, with the same `event_id`.
     """

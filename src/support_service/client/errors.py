@@ -1,6 +1,6 @@
 """Answers of the service as exceptions: one kind for each status, with the code of the problem.
 
-The kinds are those of `core/errors.py`, the codes those of `core/problem_codes.py`.
+The kinds are in `core/errors.py`, the codes in `core/problem_codes.py`.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ KIND_BY_STATUS = {
 
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes) -> SupportError:
-    """Return the exception for an answer whose status is not that of a success."""
+    """Return the exception for an answer whose status is not a success."""
     problem = _problem(body)
     kind = KIND_BY_STATUS.get(status, ServiceFailed if status >= HTTPStatus.INTERNAL_SERVER_ERROR else SupportError)
     error = kind(str(problem.get("code") or UNREADABLE), str(problem.get("detail") or f"the service answered {status}"))

@@ -123,7 +123,7 @@ class FileOperations(Operations):
     ) -> Attachment:
         """Add a file, or bytes, to a case.
 
-        The name is that of the file, and the type follows from the name, unless they are given. The file is sent with
+        Name and type are taken from the path, unless they are given. The file is sent with
         its SHA-256, which the answer must confirm. `progress` is called with the bytes sent and their total.
 
         A `staged` file waits for a message that has its id among the `attachment_ids`, and gets its visibility.

@@ -120,7 +120,7 @@ def forget_versions(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def json_members(fields: Mapping[str, object], *nested: str) -> dict[str, Any]:
-    """Return fields by the names that they have in JSON, also those of nested ones, and durations as they are read."""
+    """Return fields by the names that they have in JSON, also inside other fields, and durations as they are read."""
     return {
         to_camel(name): json_members(value)
         if name in nested and isinstance(value, Mapping)

@@ -102,7 +102,7 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
         return parse(Ready, await self._transport.send(request))
 
     async def metrics(self, *, token: Token = None) -> str:
-        """Get all metrics in the text format of Prometheus; `token` is that of `SUPPORT_METRICS_TOKEN`."""
+        """Get all metrics in the text format of Prometheus; `token` is the value of `SUPPORT_METRICS_TOKEN`."""
         return (await self._transport.send(Request("GET", ("metrics",), token=token))).body.decode()
 
     async def openapi(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ share = argument_type("percentage")(units.parse_percentage)
 
 @argument_type("URL")
 def base_url(text: str) -> str:
-    """Return the base URL of a service; without a scheme it is an http URL, such as that of `localhost:8000`."""
+    """Return the base URL of a service; without a scheme it is an http URL, such as `localhost:8000`."""
     return http.parse_base_url(text if "://" in text else f"http://{text}")
 
 

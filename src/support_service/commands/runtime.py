@@ -98,7 +98,7 @@ def with_settings(
 ) -> CommandFunction:
     """Return the function of a command that runs a coroutine; its result is the exit status, None for 0.
 
-    With `migrated` the settings are those of `load_migrated_settings`.
+    With `migrated` the settings come from `load_migrated_settings`.
     """
 
     def run_main(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -65,7 +65,7 @@ def rules_of(model: type[BaseModel]) -> Mapping[str, Personal]:
 
 
 def models_in(*annotations: Any) -> dict[type[BaseModel], None]:
-    """Return the models that types name, and those in the fields of these models."""
+    """Return the models that types name, and the models in their fields."""
     found: dict[type[BaseModel], None] = {}
     waiting = list(annotations)
     while waiting:

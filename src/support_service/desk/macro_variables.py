@@ -55,7 +55,7 @@ class CaseValues:
 
 @dataclass(frozen=True, slots=True)
 class FilledText:
-    """A text with its variables filled, and those that stay in it, each with the reason."""
+    """A text with its variables filled, and the variables that stay in it, each with the reason."""
 
     text: str
     unfilled: dict[str, Reason]
@@ -112,8 +112,7 @@ def _last_order(values: CaseValues) -> str | None:
 def _newest_entry(values: CaseValues, service: UpstreamService) -> Mapping[str, Any]:
     """Return the entry of the object that the context mentions last, or no members.
 
-    Objects that the context mentions only by their order, or not at all, are those of the order that it mentions last;
-    the newest of them counts.
+    Of objects that the context mentions only by their order, or not at all, the newest object of the last order counts.
     """
     kind, wanted = SOURCES[service].kind, values.references.get(service, SourceReferences())
     member, ids = (f"{kind}Id", wanted.ids) if wanted.ids else ("orderId", wanted.of_orders)

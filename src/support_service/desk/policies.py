@@ -41,7 +41,7 @@ class PolicyService(NamedResources[PolicyContent, Policy]):
         self._policies = policies
 
     async def list_policies(self) -> list[Policy]:
-        """Return all policies in the order in which they are tried: that of their names, by code points."""
+        """Return all policies in the order in which they are tried: by their names, by code points."""
         rows = await self._database.fetch_all(self._current)
         return sorted(map(self._to_resource, rows), key=lambda policy: policy.name)
 

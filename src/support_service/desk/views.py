@@ -227,7 +227,7 @@ def _facts(view: SavedView) -> dict[str, object]:
 async def _lock_views_of(tx: Transaction, holders: Collection[Holder]) -> list[SavedView]:
     """Lock the views of some holders until the transaction ends, and return them.
 
-    Transactions that change views of one holder wait for each other here, except those that add its first view.
+    Transactions that change views of one holder wait for each other here, except transactions that add its first view.
     """
     bound = {
         "owners": [holder.owner for holder in holders if holder.owner is not None],

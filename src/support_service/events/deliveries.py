@@ -39,7 +39,7 @@ class DeliveryService:
     async def page(self, state: str, before: tuple[datetime, int] | None, limit: int) -> tuple[Sequence[Row], bool]:
         """Return up to `limit` deliveries in a state, latest `due` first, and whether there are more.
 
-        `before` is `due` and `id` of the last delivery of the page before. Rows are those of `list_deliveries`.
+        `before` is `due` and `id` of the last delivery of the page before. Rows have the columns of `list_deliveries`.
         """
         shown = {"wanted": state, "count": limit + 1}
         if before is None:
@@ -92,7 +92,7 @@ async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequ
 
 
 async def replay_deliveries(tx: Transaction, now: datetime, seqs: Sequence[int] | None) -> int:
-    """Schedule deliveries again from now on: those in `seqs`, or all failed ones if None. Return the number."""
+    """Schedule deliveries again from now on: those with `seqs`, or all failed ones if None. Return the number."""
     chosen = webhook_deliveries.c.state == "failed" if seqs is None else webhook_deliveries.c.seq.in_(seqs)
     again = {"state": "pending", "tries": 0, "since": now, "due": now, "reason": None}
     return await tx.execute(

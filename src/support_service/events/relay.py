@@ -254,7 +254,7 @@ REMOVE_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _RANGE)))
 
 
 async def oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
-    """Return the oldest events of the outbox: at most `count`, ending with the one that reaches `max_bytes`.
+    """Return the oldest events of the outbox: at most `count`, and no more once they reach `max_bytes`.
 
     Rows have seq, type, at, event and fanned_out, which is true if the event's webhook deliveries exist.
     """

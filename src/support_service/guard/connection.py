@@ -203,7 +203,7 @@ class HttpConnection(web.RequestHandler):
         return self._idle_since if self._body.is_eof() else None
 
     def unread_bytes(self) -> int:
-        """Return the response bytes that the client has not read yet, excluding those in the kernel's buffers."""
+        """Return the response bytes that the client has not read yet, without bytes in the kernel's buffers."""
         return self._client_transport.get_write_buffer_size() if self._client_transport is not None else 0
 
     def exceeded_timeout(self, now: float, settings: LimitSettings) -> DelayReason | None:

@@ -116,7 +116,7 @@ class RateLimiter:
     def pop_consumed(self, max_keys: int) -> dict[str, int]:
         """Return the requests spent per key since the last call.
 
-        If there are more than `max_keys` keys, return those with the largest counts; the others stay for the next call.
+        If there are more than `max_keys` keys, return the largest counts; the others stay for the next call.
         """
         spent, self._consumed = self._consumed or {}, {}
         if len(spent) <= max_keys:

@@ -71,7 +71,7 @@ class BrowserPolicy:
         """Refuse requests that a foreign page could have sent to a service without authentication.
 
         A page can send forms to loopback, and can read the responses through DNS rebinding; the Host header then holds
-        the page's own host name. `scheme` is that of the client's request. Raises MisdirectedRequest for the host and
+        the page's own host name. `scheme` is the client's. Raises MisdirectedRequest for the host and
         Forbidden for the origin.
         """
         if self._own is None:

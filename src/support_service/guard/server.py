@@ -95,7 +95,7 @@ class HttpServer(web.Server):
 
 
 class Runner(web.ServerRunner):
-    """Starts an application and serves it within the bounds of its guard. Options are those of `web.AppRunner`."""
+    """Starts an application and serves it within the bounds of its guard. It takes the options of `web.AppRunner`."""
 
     def __init__(self, app: web.Application, guard: Guard, *, shutdown_timeout: float = 60.0, **options: Any) -> None:
         self._app_runner = web.AppRunner(app)

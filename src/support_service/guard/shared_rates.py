@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class SharedRateLimits:
-    """Synchronization of limiters with those of other replicas."""
+    """Synchronization of limiters with the limiters of other replicas."""
 
     def __init__(
         self,

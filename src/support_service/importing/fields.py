@@ -85,7 +85,7 @@ class Exported:
 
 
 def in_order(messages: list[Exported]) -> list[Exported]:
-    """Return messages by their times, and those of the same time by their ids."""
+    """Return messages by their times, and messages of the same time by their ids."""
 
     def order(message: Exported) -> tuple[str, int, str]:
         message_id, at = str(message.required("id")), message.time("created_at")

@@ -151,9 +151,9 @@ class CaseToImport:
 
 
 def build(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collection[str]) -> CaseToImport:
-    """Return a case with its original times: those of its `sentAt`, messages and `closedAt`.
+    """Return a case with its original times: `sentAt`, the times of its messages, and `closedAt`.
 
-    Messages are in the order of their times; one without a time has that of the message before it. Raises
+    Messages are in the order of their times; a message without a time gets the time of the message before it. Raises
     ValidationFailed (an external id or a path is given twice, or a message names a file that the case does not have),
     and Conflict for a conversation that is too long.
     """

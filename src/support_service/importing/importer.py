@@ -28,7 +28,7 @@ from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB
-# SQLite's errors are its driver's, or those of SQLAlchemy around them.
+# SQLite's errors come from its driver, or from SQLAlchemy around it.
 REFUSALS_OF_THE_DATABASE = (StatementError, sa.exc.DBAPIError, sqlite3.Error)
 
 
@@ -192,7 +192,7 @@ class Importer:
 
 
 def _recorded(wanted: CaseToImport) -> audit.FieldChanges:
-    """Return the audit log's changes for an imported case: those of an opening, and how much was imported."""
+    """Return the audit log's changes for an imported case: as for an opening, and how much was imported."""
     counts = {"messages": len(wanted.history.messages), "attachments": len(wanted.files)}
     return {**opening_changes(wanted.case), **{name: (None, count) for name, count in counts.items()}}
 

@@ -34,7 +34,7 @@ StepVerdict = Literal["good", "slow", "wrong", "skipped"]
 class Step:
     """One step. Times are in seconds; `detail` says what is wrong.
 
-    `status` and `code` are those of an answer that was not expected: its HTTP status and problem code.
+    `status` and `code` are the HTTP status and the problem code of an answer that was not expected.
     """
 
     step: str

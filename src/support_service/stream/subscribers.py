@@ -1,4 +1,4 @@
-"""The open streams of this replica: each has a bounded queue, and those with the same rights share what is encoded."""
+"""The open streams of this replica, with bounded queues. Streams with the same rights share what is encoded."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""Timeline entries of a case, and their merge with those of the services into one list. Pure: no I/O.
+"""Timeline entries of a case, and their merge with the entries of the services into one list. Pure: no I/O.
 
 Times are normalised to UTC with microseconds, so that they sort by time as text.
 """

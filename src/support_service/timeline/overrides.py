@@ -59,7 +59,7 @@ class Override:
         return f"{self.effect}: {self.reason}" if self.reason else self.effect
 
     def text_for(self, principal: Principal) -> str:
-        """Return the text that a principal may read: without the reason for those who read no internal notes."""
+        """Return the text that a principal may read: without the reason, if the principal reads no internal notes."""
         return self.text if principal.may_see_visibility("internal") else self.effect
 
     @property

@@ -24,7 +24,7 @@ from support_service.timeline.cache import CacheUnavailable, Lease, RedisCacheTi
 UNAVAILABLE = "Redis is unavailable, timelines are collected without it: %s"
 MAX_BATCHES_IN_FLIGHT = 4  # batches in flight; further commands are sent with the next batch
 
-# Lua scripts are atomic across replicas. SET keeps the stored value if it is not the one that the writer has seen.
+# Lua scripts are atomic across replicas. SET keeps the stored value if the writer has not seen it.
 COMPARE_AND_SET_SCRIPT = """
 local there = redis.pcall('GET', KEYS[1])
 local revision = type(there) == 'string' and string.match(there, '^{"revision":"(%x+)"')

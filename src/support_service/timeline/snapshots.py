@@ -144,7 +144,7 @@ class SnapshotSubject:
 
 
 class SnapshotCache:
-    """Reads snapshots, writes them merged with those of other replicas, and invalidates them.
+    """Reads snapshots, writes them merged with snapshots of other replicas, and invalidates them.
 
     Each operation counts its event in the metrics.
     """

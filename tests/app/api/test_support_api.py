@@ -12,7 +12,7 @@ from tests.support.calls import add_message, expect_problem, open_case, read_cas
 CASES_CREATED = "support_ticket_created_total"
 MESSAGES_ADDED = "support_conversation_added_total"
 STATUS_CHANGES = "support_ticket_status_changed_total"
-# What every answer with a case has: the fields of the model, without those of the service and of some answers only.
+# What every answer with a case has: the fields of the model, without fields of the service and of some answers only.
 CASE_FIELDS = {field.alias for field in CaseSummary.model_fields.values() if not (field.exclude or field.exclude_if)}
 DETAIL_FIELDS = CASE_FIELDS | {
     "waitingSince",

@@ -34,7 +34,7 @@ class OwnEntries:
 
     @property
     def groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:
-        """The entries in the order in which those of the same time stand in the timeline."""
+        """The entries, in the order that entries of the same time have in the timeline."""
         return self.context, self.changes or [], self.messages_and_files
 
     @property

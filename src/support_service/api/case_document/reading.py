@@ -176,7 +176,7 @@ class CaseDocuments:
     ) -> CaseDocument:
         """Return the first of several cases with the messages and files of all; it depends on all, so it is not kept.
 
-        A timeline is that of all cases, which were read with their histories.
+        A timeline has the entries of all cases, which were read with their histories.
         """
         clocks = await self._policies.measured(cases[0].clocks)
         document = await self._run_in_thread(

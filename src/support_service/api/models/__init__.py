@@ -1,1 +1,1 @@
-"""Models of what clients send and get, besides those of the cases. The client of the API shares them; no I/O."""
+"""Models of what clients send and get, besides the models of the cases. The client of the API shares them; no I/O."""

@@ -43,14 +43,14 @@ class Declared(TypedDict, total=False):
     body: type[BaseModel]  # if the handler reads it from the request
     body_required: bool
     body_media_types: tuple[str, ...]
-    request_headers: tuple[str, ...]  # besides those of the handler's parameters
+    request_headers: tuple[str, ...]  # besides the headers of the handler's parameters
     stores_response: bool
     masks_itself: bool
     status: int  # by default 200, or 204 without an answer
     response_media_types: tuple[str, ...]
     headers: tuple[str, ...]
     other_responses: tuple[RouteResponse, ...]
-    problems: tuple[str, ...]  # besides those of a JSON body and of a query
+    problems: tuple[str, ...]  # besides the problems of a JSON body and of a query
     links: tuple[tuple[str, str], ...]
 
 

@@ -197,7 +197,7 @@ class SharedCounts:
     def _end(self, counting: asyncio.Task[int]) -> None:
         self._counting.discard(counting)
         if not counting.cancelled():
-            counting.exception()  # a caller that waits gets it; that of another one is not reported
+            counting.exception()  # a caller that waits gets it; other failures are not reported
 
 
 def _seen_by(principal: Principal) -> Key:

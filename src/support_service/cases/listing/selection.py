@@ -21,7 +21,7 @@ from support_service.platform.database.tables import ticket_references, ticket_t
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
 MAY_BE_NONE = ("assigned_agent_id", "team")
-FEW_VALUES = ("status", "priority", "channel")  # columns with few values, one of which may be that of most cases
+FEW_VALUES = ("status", "priority", "channel")  # columns with few values, one of which may be in most cases
 REFERENCES = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 WITHOUT, STATUS, TAG = "without_", "status_", "tag_"  # prefixes of names; a number follows the last two
 
@@ -129,7 +129,7 @@ def first_matches(filters: frozenset[str], role: str, order: Order, *, counts: b
         return _without_time(_first_of_part(filters, role, order.of_others))
     timed = _first_of_part(filters, role, order).subquery()
     others = _without_time(_first_of_part(filters - PLACE, role, order.of_others))
-    # Without ORDER BY: the others are read only if those with a time do not fill the page.
+    # Without ORDER BY: the others are read only if cases with a time do not fill the page.
     both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), others).subquery()
     return sa.select(both).limit(sa.bindparam("one_more"))
 
@@ -161,7 +161,7 @@ def _first_of_part(filters: frozenset[str], role: str, order: Order, *, counts: 
             return filtered_matches(first, conditions, _SIZE, after=after)
         return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:
-        # The first cases of each status, by its index: that of several statuses at once is not in order.
+        # The first cases of each status, by its index: the index of several statuses at once is not in order.
         each = [
             _in_order([*conditions, tickets.c.status == sa.bindparam(name)], filters, order).limit(limit)
             for name in numbered(filters, STATUS)
@@ -174,7 +174,7 @@ def _first_of_part(filters: frozenset[str], role: str, order: Order, *, counts: 
 def _in_order(
     conditions: Sequence[sa.ColumnElement[bool]], filters: frozenset[str], order: Order, tags: Sequence[str] = ()
 ) -> sa.Select[Any]:
-    """Return the SELECT of the cases with these conditions and tags in order, of those of the first tag if any."""
+    """Return the SELECT of the cases with these conditions and tags in order. With tags it reads the first tag's."""
     tagged = ticket_tags.alias("tagged")
     seq: sa.ColumnElement[int] = tagged.c.seq if tags else tickets.c.seq
     columns: list[sa.ColumnElement[Any]] = [seq.label("seq"), _SIZE.label("size")]
@@ -200,7 +200,7 @@ _MOST_CASES: sa.ColumnElement[int] = sa.literal_column(str(MOST_CASES), sa.BigIn
 _MANY_MATCHES: sa.ColumnElement[int] = sa.literal_column(str(MANY_MATCHES), sa.BigInteger())
 _ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.BigInteger())
-_NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # a seq above that of every case
+_NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # above the seq of every case
 _NONE: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
 
 

@@ -39,7 +39,7 @@ def add_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str
 def find_match(terms: Sequence[str], case: CaseSummary, message: str | None) -> CaseMatch | None:
     """Return where a case, or the message, contains the terms of a query; None if they are not all found.
 
-    Of several fields, it is the one that contains the most terms.
+    Of several fields, the field with the most terms is taken.
     """
     fields = [_search("message", message, terms)] if message is not None else _fields(case, terms)
     if any(all(term not in field.found for field in fields) for term in terms):
@@ -95,7 +95,7 @@ def _spans(words: LocatedWords, term: str, index: int) -> list[Span]:
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order, those that overlap as one."""
+    """Return the spans in order. Spans that overlap become one."""
     merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start < merged[-1][1]:

@@ -254,7 +254,7 @@ _READ_SINCE = {public_only: _since_statement(public_only=public_only) for public
 
 
 async def read_since(reader: Reader, case_id: str, version: int, most: int, *, public_only: bool) -> NewMessages | None:
-    """Return at most `most` messages that a case got after a version, without those that earlier releases have added.
+    """Return at most `most` messages that a case got after a version. Messages of earlier releases are left out.
 
     Return None for an unknown case. With `public_only` the version is one that customers see, and internal notes are
     left out.

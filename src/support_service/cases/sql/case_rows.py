@@ -59,7 +59,7 @@ async def find_message_by_external_id(reader: Reader, case_id: str, external_id:
 
 
 class CaseState(NamedTuple):
-    """What a change of a case goes by. `at` is the time of the last change: that of an added message.
+    """What a change of a case goes by. `at` is the time of the last change, such as an added message.
 
     `internal_changes` is the number of changes that customers can't see. `files` are counted by `read_state` only.
     """

@@ -136,7 +136,7 @@ async def lock_directed_links(tx: Transaction) -> None:
 
 
 async def lock_cases(tx: Transaction, case_ids: Collection[str]) -> dict[str, CaseSummary]:
-    """Lock cases until the transaction ends; return those that exist, without their conversations, by id."""
+    """Lock cases until the transaction ends; return the existing cases, without their conversations, by id."""
     rows = await tx.fetch_all(LOCK_CASES, {"ids": [each for each in case_ids if is_valid_id(each)]})
     return {case.id: case for case in (CaseSummary.model_validate_json(row.document) for row in rows)}
 

@@ -84,7 +84,8 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
     of `page` that names the case.
 
     A document does not name its message, but the messages of a case are in the order of their documents: the message
-    has as many newer ones as its document. Messages without a document are older than all others: those of an erasure.
+    has as many newer ones as its document. Messages without a document, which an erasure leaves, are older than all
+    others.
     """
     first = seq * _CASE_FACTOR
     last = first + _MAX_POSITION
@@ -166,7 +167,7 @@ def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
 
 
 def cases_of(found: found_documents) -> sa.Select[Any]:
-    """Return the SELECT of `seq`, that of the case of each document."""
+    """Return the SELECT of the `seq` of the case of each document."""
     return sa.select(_case(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 
 

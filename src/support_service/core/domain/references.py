@@ -21,7 +21,7 @@ def _spellings(name: str) -> tuple[str, str]:
     return name, re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
 
 
-# The two names of each id in a context entry, by its kind: those of the services, and those that only one service has.
+# The two names of each id in a context entry, by its kind: names of the services, and names that only one service has.
 ID_NAMES: dict[str, tuple[str, ...]] = {kind: _spellings(f"{kind}Id") for kind in SERVICE_BY_KIND}
 OTHER_ID_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     source.kind: {kind: _spellings(name) for name, kind in source.other_ids.items()} for source in SOURCES.values()

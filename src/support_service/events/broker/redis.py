@@ -307,7 +307,7 @@ def event_of(fields: dict[bytes, bytes]) -> bytes:
 
 
 def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
-    """Return entries as deliveries, without those that were trimmed since they were delivered."""
+    """Return entries as deliveries, without entries that were trimmed since they were delivered."""
     return [
         Delivery(key.decode(), event_of(fields), tries.get(key.decode(), 1))
         for key, fields in entries

@@ -69,7 +69,7 @@ REQUEST_RECEIVED = InstrumentSpec(
 class RequestMetrics:
     """Recorder of request metrics. `route` is a route template, or None if no route matched.
 
-    `scheme`, one of SCHEMES, is that of the client's request, which a proxy may have received over TLS.
+    `scheme`, one of SCHEMES, is the scheme of the client's request, which a proxy may have received over TLS.
     """
 
     def __init__(self, instruments: Instruments) -> None:
@@ -140,7 +140,7 @@ def _method(method: str, route: str | None) -> str:
 def client_metrics(instruments: Instruments) -> aiohttp.TraceConfig:
     """Return a trace configuration that records each request of a client session, until the headers of its response.
 
-    The address is that of the URL: for sessions whose URLs come from the configuration only.
+    The address is taken from the URL: for sessions whose URLs come from the configuration only.
     """
 
     async def start(_session: aiohttp.ClientSession, context: SimpleNamespace, _: Any) -> None:

@@ -79,7 +79,7 @@ class SdkTracing:
     def of_operations(self, system: str) -> RecordSpan:
         """Return a function that adds a span of a finished operation on this database system to the current span.
 
-        Operations outside of a span, such as those of background jobs, have none: they would be traces of one span.
+        Operations outside of a span, such as in background jobs, have none: they would be traces of one span.
         """
         tracer = self._provider.get_tracer("support_service")
 

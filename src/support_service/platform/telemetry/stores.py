@@ -166,7 +166,7 @@ def redis_pool_state(pool: Any) -> PoolState:
 
 
 def observe_pools(instruments: Instruments, pools: Mapping[str, Callable[[], PoolState]]) -> None:
-    """Create the instruments of the pools that `pools` has by name, also of those that it gets later."""
+    """Create the instruments of the pools that `pools` has by name, also of later ones."""
 
     def connections() -> Observations:
         return [
@@ -201,7 +201,7 @@ RedisServers = dict[str, Reading[RedisServerState]]
 
 
 def observe_redis(instruments: Instruments, servers: RedisServers) -> None:
-    """Create the instruments of the servers that `servers` has by name, also of those that it gets later."""
+    """Create the instruments of the servers that `servers` has by name, also of later ones."""
 
     def known() -> list[tuple[dict[str, str], RedisServerState]]:
         found = [(name, reading.value) for name, reading in servers.items()]

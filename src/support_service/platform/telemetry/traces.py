@@ -82,7 +82,7 @@ def propagation_headers() -> dict[str, str]:
 def current_ids() -> tuple[str | None, str | None]:
     """Return the ids of the current trace and span in hexadecimal, as trace backends show them; None without a trace.
 
-    Without an exporter the span is that of the caller.
+    Without an exporter the span is the caller's.
     """
     present = trace.get_current_span().get_span_context()
     if not present.is_valid:

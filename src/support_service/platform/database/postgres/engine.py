@@ -80,7 +80,7 @@ class PostgresDatabase:
                     # Compiling the statement of a search, or starting workers for it, takes longer than running it.
                     "jit": "off",
                     "max_parallel_workers_per_gather": "0",
-                    # For memory and SSDs. With the default, that of a disk that seeks, it would rather read and sort
+                    # For memory and SSDs. With the default, which is for disks that seek, it would rather read and sort
                     # all cases that match than the first ones by an index.
                     "random_page_cost": "1.1",
                     "statement_timeout": str(statement_timeout),
