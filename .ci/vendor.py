@@ -22,10 +22,7 @@ MODULES = {
     ROOT / "src/support_service/console/static/vendor": {
         "@lit/reactive-element": ("css-tag.js", "reactive-element.js", "reactive-controller.d.ts"),
         "lit-element": ("lit-element.js",),
-        "lit-html": (
-            *("directive-helpers.js", "directive.js", "directives/repeat.js"),
-            "lit-html.js",
-        ),
+        "lit-html": (*("directive-helpers.js", "directive.js", "directives/repeat.js"), "lit-html.js"),
     },
     ROOT / "tests/support/console/vendor": {"axe-core": ("axe.min.js",)},
 }
@@ -68,12 +65,7 @@ def copy(folder: Path, modules: Mapping[str, tuple[str, ...]]) -> None:
             target.write_text(text)
             copied[f"{package}/{name}"] = sha256(target)
         manifest.append(
-            {
-                "name": package,
-                "version": described["version"],
-                "licence": described["license"],
-                "sha256": copied,
-            }
+            {"name": package, "version": described["version"], "licence": described["license"], "sha256": copied}
         )
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 

@@ -44,10 +44,7 @@ def catalogue() -> str:
 
 
 def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
-    lines = [
-        f"\n## {row.name}\n",
-        f"`{row.prometheus}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n",
-    ]
+    lines = [f"\n## {row.name}\n", f"`{row.prometheus}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n"]
     for name, values in row.labels.items():
         known = ", ".join(f"`{value}`" if value else "none" for value in values) if values is not None else "*open*"
         lines.append(f"- `{name.replace('.', '_')}`: {known}")

@@ -196,11 +196,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
             guard.readiness,
             database,
             cache,
-            parts={
-                "events": consumer.status,
-                "storage": attachments.uploader.status,
-                "access": authenticator.status,
-            },
+            parts={"events": consumer.status, "storage": attachments.uploader.status, "access": authenticator.status},
             sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )

@@ -19,12 +19,7 @@ class Exchange:
     """One request, and the connection to answer it on."""
 
     def __init__(
-        self,
-        target: str,
-        writer: asyncio.StreamWriter,
-        record_sent: Callable[[int], None],
-        *,
-        keep_alive: bool,
+        self, target: str, writer: asyncio.StreamWriter, record_sent: Callable[[int], None], *, keep_alive: bool
     ) -> None:
         self.target = target  # percent-encoded as received
         self.keep_alive = keep_alive

@@ -29,10 +29,7 @@ DEPENDENCY_STATUS = InstrumentSpec(
     "{dependency}",
     "1 for the present status of each dependency, as `/readyz` tells it: ok, off (a source that is not called), or a "
     "code",
-    {
-        "dependency": (*PARTS, *UPSTREAM_SERVICES),
-        "status": None,
-    },
+    {"dependency": (*PARTS, *UPSTREAM_SERVICES), "status": None},
 )
 
 

@@ -86,12 +86,7 @@ async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLet
         event, truncated = shown_event(letter)
         items.append(
             ShownDeadLetter.model_construct(
-                id=letter.id,
-                at=letter.at,
-                tries=letter.tries,
-                reason=letter.reason,
-                event=event,
-                truncated=truncated,
+                id=letter.id, at=letter.at, tries=letter.tries, reason=letter.reason, event=event, truncated=truncated
             )
         )
     return Reply(DeadLetterPage.model_construct(items=items, next_cursor=items[-1].id if more else None))

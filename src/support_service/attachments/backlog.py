@@ -19,10 +19,7 @@ MIN_HISTORY = timedelta(minutes=1)
 MAX_READINGS = 1000  # of free space; each deletion of an attachment adds one
 
 ATTACHMENT_BACKLOG = InstrumentSpec(
-    "support.attachment.backlog",
-    "gauge",
-    "By",
-    "Bytes on local storage that are neither deleted nor offloaded",
+    "support.attachment.backlog", "gauge", "By", "Bytes on local storage that are neither deleted nor offloaded"
 )
 ATTACHMENT_BACKLOG_FILES = InstrumentSpec(
     "support.attachment.backlog_files",
@@ -31,16 +28,10 @@ ATTACHMENT_BACKLOG_FILES = InstrumentSpec(
     "Files on local storage that are neither deleted nor offloaded",
 )
 ATTACHMENT_BACKLOG_AGE = InstrumentSpec(
-    "support.attachment.backlog_age",
-    "gauge",
-    "s",
-    "Age of the oldest file on local storage; 0 if there is none",
+    "support.attachment.backlog_age", "gauge", "s", "Age of the oldest file on local storage; 0 if there is none"
 )
 ATTACHMENT_DISK_FREE = InstrumentSpec(
-    "support.attachment.disk_free",
-    "gauge",
-    "By",
-    "Free bytes on the disk of local storage",
+    "support.attachment.disk_free", "gauge", "By", "Free bytes on the disk of local storage"
 )
 
 

@@ -34,13 +34,7 @@ async def open_attachments(
     Raises Unavailable if the directory or the bucket can't be used.
     """
     async with open_storages(settings) as storages:
-        service = AttachmentService(
-            database,
-            storages,
-            instruments,
-            settings.attachments,
-            files=files,
-        )
+        service = AttachmentService(database, storages, instruments, settings.attachments, files=files)
         maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
         await service.backlog.refresh()
         refresh = run_every(timings.backlog_refresh_interval, service.backlog.refresh, "Reading the attachment backlog")

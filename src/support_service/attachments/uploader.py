@@ -50,18 +50,9 @@ ATTACHMENT_STORED = InstrumentSpec(
     {"content_type": COUNTED_CONTENT_TYPES},
 )
 ATTACHMENT_REJECTED = InstrumentSpec(
-    "support.attachment.rejected",
-    "counter",
-    "{upload}",
-    "Refused and aborted uploads",
-    {"reason": REJECTIONS},
+    "support.attachment.rejected", "counter", "{upload}", "Refused and aborted uploads", {"reason": REJECTIONS}
 )
-ATTACHMENT_UPLOADS = InstrumentSpec(
-    "support.attachment.uploads",
-    "observed sum",
-    "{upload}",
-    "Uploads in progress",
-)
+ATTACHMENT_UPLOADS = InstrumentSpec("support.attachment.uploads", "observed sum", "{upload}", "Uploads in progress")
 
 
 class UploadSlots:

@@ -65,11 +65,7 @@ class CaseTimings:
 
 @asynccontextmanager
 async def open_cases(
-    database: Database,
-    instruments: Instruments,
-    recorder: CaseRecorder,
-    files: CaseFiles,
-    timings: CaseTimings,
+    database: Database, instruments: Instruments, recorder: CaseRecorder, files: CaseFiles, timings: CaseTimings
 ) -> AsyncIterator[CaseService]:
     """Count open cases and repair the search during a `with` block, and yield the case service."""
     cases = CaseService(database, recorder, timings.limits, files)

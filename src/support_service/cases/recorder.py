@@ -49,11 +49,7 @@ CONVERSATION_ADDED = InstrumentSpec(
     {"author_type": AUTHOR_TYPES},
 )
 TICKET_STATUS_CHANGED = InstrumentSpec(
-    "support.ticket.status_changed",
-    "counter",
-    "1",
-    "Changes of a case's status, by new status",
-    {"status": STATUSES},
+    "support.ticket.status_changed", "counter", "1", "Changes of a case's status, by new status", {"status": STATUSES}
 )
 TICKET_FIRST_RESPONSE = InstrumentSpec(
     "support.ticket.first_response",

@@ -122,11 +122,7 @@ class CaseService(CaseReader):
         return case.current
 
     async def close_case(
-        self,
-        origin: WriteOrigin,
-        case_id: str,
-        closing: Closing,
-        expected: ExpectedVersions = None,
+        self, origin: WriteOrigin, case_id: str, closing: Closing, expected: ExpectedVersions = None
     ) -> StoredCase:
         """Close a case, with a last message if one is given; return it with its JSON and history.
 
@@ -153,11 +149,7 @@ class CaseService(CaseReader):
         return closed
 
     async def add_message(
-        self,
-        origin: WriteOrigin,
-        case_id: str,
-        new: NewMessage,
-        expected: ExpectedVersions = None,
+        self, origin: WriteOrigin, case_id: str, new: NewMessage, expected: ExpectedVersions = None
     ) -> Message:
         """Append a message to a case and return it.
 

@@ -51,10 +51,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     )
     database.add("waits", "show which sessions hold locks that others wait for", waits, epilog=WAITS_EXAMPLES)
     checking = database.add(
-        "check",
-        "count the cases and messages that the search can't find",
-        check,
-        epilog=CHECK_EXAMPLES,
+        "check", "count the cases and messages that the search can't find", check, epilog=CHECK_EXAMPLES
     )
     checking.add_argument("--repair", action="store_true", help="make the missing search documents")
 

@@ -53,9 +53,7 @@ def add_to(commands: grammar.Subcommands) -> None:
         help="with --interval: address on which to serve /metrics",
     )
     command.add_argument(
-        "--channel",
-        default=SYNTHETIC,
-        help="one of the service's SUPPORT_SYNTHETIC_CHANNELS (default: %(default)s)",
+        "--channel", default=SYNTHETIC, help="one of the service's SUPPORT_SYNTHETIC_CHANNELS (default: %(default)s)"
     )
     command.add_argument(
         "--threshold",

@@ -148,10 +148,7 @@ def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
                 (h.link(rel="modulepreload", href=found.url(path)) for path in _modules(page, language)),
                 (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),
             ],
-            h.body[
-                h.support_console,
-                h.noscript[h.p["The console needs JavaScript."]],
-            ],
+            h.body[h.support_console, h.noscript[h.p["The console needs JavaScript."]]],
         ]
     )
 

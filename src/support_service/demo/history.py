@@ -129,11 +129,7 @@ SCENARIOS = (
                 "Hello, the tracking page of {order} has not changed since Monday. When will my {product} come?",
             ),
             Line("note", "Carrier portal: the parcel is in the hub in Da Nang, no scan for two days.", 35),
-            Line(
-                "agent",
-                "Thank you for writing. The parcel is in the carrier's hub. The carrier looks for it.",
-                9,
-            ),
+            Line("agent", "Thank you for writing. The parcel is in the carrier's hub. The carrier looks for it.", 9),
             Line("customer", "Thanks. I need it by Friday, is that realistic?", 210),
         ),
     ),

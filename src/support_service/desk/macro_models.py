@@ -98,8 +98,7 @@ class MacroQuery(ApiModel):
     """Which macros to list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON",
+        DEFAULT_PAGE_SIZE, description="maximum number of macros on a page; a page ends early at about 4 MiB of JSON"
     )
     cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the oldest macro"

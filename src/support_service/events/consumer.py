@@ -34,13 +34,7 @@ from support_service.platform.database.dialect import UtcDateTime, insert_if_new
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
 from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import inbound_events
-from support_service.platform.telemetry.instruments import (
-    OTHER,
-    Instruments,
-    InstrumentSpec,
-    Reading,
-    known_or_other,
-)
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Reading, known_or_other
 from support_service.platform.telemetry.traces import continue_trace, end_trace
 
 EVENT_ID_RETENTION = timedelta(days=14)  # a later duplicate is applied again
@@ -74,10 +68,7 @@ EVENTS_STREAM_LAG = InstrumentSpec(
     "support.events.stream_lag", "gauge", "{event}", "Events of other services that wait, or are in work"
 )
 EVENTS_DEAD_LETTERS = InstrumentSpec(
-    "support.events.dead_letters",
-    "gauge",
-    "{event}",
-    "Inbound events in the dead letters",
+    "support.events.dead_letters", "gauge", "{event}", "Inbound events in the dead letters"
 )
 
 
@@ -134,8 +125,7 @@ class EventConsumer:
         self._claim_at = 0.0
         self._backlog = Reading[StreamBacklog]()
         instruments.observe(
-            EVENTS_STREAM_LAG,
-            self._backlog.shown(lambda read: [] if read.waiting is None else [(read.waiting, {})]),
+            EVENTS_STREAM_LAG, self._backlog.shown(lambda read: [] if read.waiting is None else [(read.waiting, {})])
         )
         instruments.observe(EVENTS_DEAD_LETTERS, self._backlog.shown(lambda read: [(read.dead, {})]))
 
@@ -199,11 +189,7 @@ class EventConsumer:
         # While the database is unavailable, events that wait for it must not be claimed: a claim counts a try.
         if now >= self._claim_at and await self._database_available():
             deliveries = await self._broker.claim(
-                self._stream,
-                self._name,
-                count=READ_BATCH,
-                min_idle=self._claim_after,
-                isolate_after=MAX_TRIES,
+                self._stream, self._name, count=READ_BATCH, min_idle=self._claim_after, isolate_after=MAX_TRIES
             )
             if not deliveries:
                 self._claim_at = now + self._claim_after * random.uniform(0.4, 0.6)

@@ -13,13 +13,7 @@ from cloudevents.core.v1.event import OPTIONAL_ATTRIBUTES, REQUIRED_ATTRIBUTES, 
 from pydantic import ValidationError
 
 from support_service.core.clock import utc_now
-from support_service.core.errors import (
-    MAX_FIELD_ERRORS,
-    FieldError,
-    MalformedRequest,
-    ValidationFailed,
-    field_errors,
-)
+from support_service.core.errors import MAX_FIELD_ERRORS, FieldError, MalformedRequest, ValidationFailed, field_errors
 from support_service.core.json_input import in_camel_case
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 from support_service.platform.telemetry.traces import propagation_headers

@@ -54,10 +54,7 @@ EVENTS_OUTBOX_PENDING = InstrumentSpec(
     "support.events.outbox_pending", "gauge", "{event}", "Events that are committed and not published yet"
 )
 EVENTS_OUTBOX_OLDEST = InstrumentSpec(
-    "support.events.outbox_oldest",
-    "gauge",
-    "s",
-    "Age of the oldest unpublished event; 0 if there is none",
+    "support.events.outbox_oldest", "gauge", "s", "Age of the oldest unpublished event; 0 if there is none"
 )
 
 

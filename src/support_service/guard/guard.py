@@ -10,12 +10,7 @@ from aiohttp import web
 
 from support_service.guard.addresses import TrustedProxies
 from support_service.guard.admission import Admission
-from support_service.guard.connection_limits import (
-    CONNECTION_CUT,
-    CONNECTION_OPEN,
-    ConnectionLimits,
-    ConnectionTimings,
-)
+from support_service.guard.connection_limits import CONNECTION_CUT, CONNECTION_OPEN, ConnectionLimits, ConnectionTimings
 from support_service.guard.instrumentation import instrumentation_middleware
 from support_service.guard.overload import LoadShedder, Readiness
 from support_service.guard.problems import problem_middleware
@@ -61,10 +56,7 @@ class Guard:
             instruments=instruments,
         )
         self.connections = ConnectionLimits(
-            limits,
-            proxies,
-            lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}),
-            timings.connections,
+            limits, proxies, lambda reason: instruments.add(CONNECTION_CUT, 1, {"reason": reason}), timings.connections
         )
         instruments.observe(CONNECTION_OPEN, self.connections.observe_open)
 

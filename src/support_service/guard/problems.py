@@ -143,11 +143,6 @@ def problem_response(
     if members:
         body = b"%b,%b" % (body[:-1], pydantic_core.to_json(members, inf_nan_mode="null")[1:])
     headers = {"Retry-After": RETRY_AFTER_BY_STATUS[status]} if status in RETRY_AFTER_BY_STATUS else None
-    response = web.Response(
-        body=body,
-        status=status,
-        headers=headers,
-        content_type="application/problem+json",
-    )
+    response = web.Response(body=body, status=status, headers=headers, content_type="application/problem+json")
     response[PROBLEM_CODE] = code
     return response

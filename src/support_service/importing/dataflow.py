@@ -33,8 +33,7 @@ STATUSES = {"new": "open", "in_progress": "open", "waiting": "pending", "solved"
 _TICKETS = sa.table(
     "support_tickets",
     *map(
-        sa.column,
-        ("id", "subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id"),
+        sa.column, ("id", "subject", "description", "customer_id", "status", "priority", "channel", "assigned_agent_id")
     ),
     *map(sa.column, ("context_json", "created_at", "updated_at")),
 )

@@ -13,12 +13,7 @@ from support_service.cases.model.requests import NewCase, NewMessage, RequestMod
 from support_service.cases.model.vocabulary import ExternalId, Json, NewSentAt, Status, Visibility
 from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
-from support_service.core.errors import (
-    Conflict,
-    FieldError,
-    ValidationFailed,
-    field_errors,
-)
+from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
 from support_service.core.ids import new_id
 from support_service.core.json_input import in_camel_case
 from support_service.guard.json_body import INVALID_REQUEST

@@ -160,9 +160,7 @@ def parse_change(position: Position, event: bytes) -> Change:
 
 def _previous_owner(owner: CaseOwnership, given: Mapping[str, Any]) -> CaseOwnership:
     return CaseOwnership(
-        owner.customer_id,
-        given.get("assignedAgentId", owner.assigned_agent_id),
-        given.get("team", owner.team),
+        owner.customer_id, given.get("assignedAgentId", owner.assigned_agent_id), given.get("team", owner.team)
     )
 
 

@@ -39,13 +39,7 @@ class Subscriber:
     `abort` closes the connection of a client that does not read.
     """
 
-    def __init__(
-        self,
-        principal: Principal,
-        view: View,
-        abort: Callable[[], None],
-        limits: QueueLimits,
-    ) -> None:
+    def __init__(self, principal: Principal, view: View, abort: Callable[[], None], limits: QueueLimits) -> None:
         self.principal = principal
         self.view = view
         self.closed: StreamCloseReason | None = None

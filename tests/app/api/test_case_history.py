@@ -90,10 +90,7 @@ async def test_each_change_is_in_the_timeline_once(client):
     )
     path = f"/support/cases/{case['id']}"
     expected = [
-        (
-            "case.opened",
-            {"status": [None, "open"], "priority": [None, "normal"], "assignedAgentId": [None, "agent-1"]},
-        )
+        ("case.opened", {"status": [None, "open"], "priority": [None, "normal"], "assignedAgentId": [None, "agent-1"]})
     ]
     assert changes_in(case) == [(action, "anyone", changes) for action, changes in expected]
     changed = {"priority": "high", "team": "returns", "tags": ["late"]}
@@ -104,20 +101,12 @@ async def test_each_change_is_in_the_timeline_once(client):
     await send(client, "PATCH", path, json={"description": "another secret", "context": context})
     await add_message(client, case, "another secret")
     file = await upload(client, case, filename="a.txt")
-    added = {
-        "attachmentId": [None, file["id"]],
-        "filename": [None, "a.txt"],
-        "visibility": [None, "public"],
-    }
+    added = {"attachmentId": [None, file["id"]], "filename": [None, "a.txt"], "visibility": [None, "public"]}
     expected.append(("attachment.added", added))
     await add_message(client, case, "another secret", visibility="internal", attachmentUri=file["uri"])
     expected.append(("message.added", {"attachmentVisibility": ["public", "internal"]}))
     await send(client, "DELETE", f"{path}/attachments/{file['id']}")
-    removed = {
-        "attachmentId": [file["id"], None],
-        "filename": ["a.txt", None],
-        "visibility": ["internal", None],
-    }
+    removed = {"attachmentId": [file["id"], None], "filename": ["a.txt", None], "visibility": ["internal", None]}
     expected.append(("attachment.removed", removed))
     await send(client, "POST", f"{path}/status", json={"status": "resolved", "assignedAgentId": "agent-2"})
     expected.append(("case.changed", {"status": ["open", "resolved"], "assignedAgentId": ["agent-1", "agent-2"]}))

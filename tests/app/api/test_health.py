@@ -47,8 +47,7 @@ async def test_readiness_does_not_need_redis(make_client, redis):
 async def test_readiness_does_not_need_the_redis_of_events(make_client, redis):
     """It is reported once the consumer has found that it does not answer."""
     client = await make_client(
-        SUPPORT_EVENTS_REDIS_URL=redis.url,
-        timings=patient_timings(events=EventTimings(backlog_refresh_interval=0.05)),
+        SUPPORT_EVENTS_REDIS_URL=redis.url, timings=patient_timings(events=EventTimings(backlog_refresh_interval=0.05))
     )
     redis.kill()
 

@@ -835,9 +835,7 @@ async def test_setting_lets_customers_choose_priority_and_tags(tmp_path, make_cl
     principals = Principals(None, tmp_path / "tokens.json")
     principals.add("customer", "customer", subject="customer-1")
     principals.client = await make_client(
-        SUPPORT_AUTH="token",
-        SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"),
-        SUPPORT_CUSTOMERS_SET_PRIORITY="true",
+        SUPPORT_AUTH="token", SUPPORT_TOKENS_FILE=str(tmp_path / "tokens.json"), SUPPORT_CUSTOMERS_SET_PRIORITY="true"
     )
     case = await principals.read_json("customer", "POST", "/support/cases", **opening(priority="urgent", tags=["vip"]))
     assert (case["priority"], case["tags"]) == ("urgent", ["vip"])

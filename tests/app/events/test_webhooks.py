@@ -162,11 +162,7 @@ async def test_old_deliveries_are_deleted(make_client):
     database, now = service_of(client).database, datetime.now(UTC)
     row = {"endpoint": "all", "type": "t", "event": "{}", "tries": 1, "since": now}
     async with database.transaction() as tx:
-        for state, days, number in (
-            ("delivered", 2, 2 * PURGE_BATCH + 1),
-            ("failed", 31, 1),
-            ("failed", 2, 1),
-        ):
+        for state, days, number in (("delivered", 2, 2 * PURGE_BATCH + 1), ("failed", 31, 1), ("failed", 2, 1)):
             old = row | {"state": state, "due": now - timedelta(days=days)}
             await tx.execute(webhook_deliveries.insert(), [old] * number)
     await wait_for_states(client, ["failed"])

@@ -353,9 +353,7 @@ async def test_search_for_an_idle_connection_is_not_repeated_at_each_attempt():
     """After a search without a result, connections are refused without another search for a while."""
     counted, searched = [], []
     limits = ConnectionLimits(
-        LimitSettings(send_rate=0).model_copy(update={"connections": 1}),
-        TrustedProxies(()),
-        counted.append,
+        LimitSettings(send_rate=0).model_copy(update={"connections": 1}), TrustedProxies(()), counted.append
     )
     connection = SlowConnection()
     connection.idle_since = lambda: searched.append(1)

@@ -80,10 +80,7 @@ GOOD = {
     # aiohttp's parser forgets the good ones of the same chunk: nothing is done for them either.
     "pipelined, the last one bad": ((GET + b"\r\n") * 3 + b"nonsense\r\n\r\n", [400]),
     "two spaces": (b"GET  /livez  HTTP/1.1\r\n" + HOST + END, [200]),
-    "a body and the next": (
-        POST + b"Content-Length: 36\r\n\r\n" + CASE + GET + END,
-        [201, 200],
-    ),
+    "a body and the next": (POST + b"Content-Length: 36\r\n\r\n" + CASE + GET + END, [201, 200]),
     "chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + CASE + b"\r\n0\r\n\r\n" + GET + END, [201, 200]),
     "a chunk extension": (
         POST + b'Transfer-Encoding: chunked\r\n\r\n24;a=b;c="d"\r\n' + CASE + b"\r\n0\r\nA: b\r\n\r\n" + GET + END,

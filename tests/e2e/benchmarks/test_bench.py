@@ -18,10 +18,7 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 SECONDS = os.environ.get("BENCH_SECONDS", "")  # for each measurement; the short form has none
 SCENARIOS = list(scenarios.ALL) if SECONDS else ["timeline_cached", "upload"]
-CONFIGURATIONS = {
-    "sqlite, 1 replica": [],
-    "postgresql, protected, 2 replicas": ["--protected", "--replicas", "2"],
-}
+CONFIGURATIONS = {"sqlite, 1 replica": [], "postgresql, protected, 2 replicas": ["--protected", "--replicas", "2"]}
 
 
 @pytest.mark.parametrize("configuration", [*CONFIGURATIONS][: len(CONFIGURATIONS) if SECONDS else 1])

@@ -60,11 +60,7 @@ STEPS = {
         0,
         (None, None),
     ),  # nothing is stored
-    "message": (
-        before("platform/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"),
-        0,
-        (None, None),
-    ),
+    "message": (before("platform/unit_of_work.py", "if not await self.tx.execute(MARK_APPLIED"), 0, (None, None)),
     "close": (
         before("platform/idempotency_keys.py", "size = len(response.body)"),
         1,

@@ -82,10 +82,7 @@ class Replica(Command):
         super().__init__(folder, LOG, "/readyz", variables)
         self.name = f"replica-{number}"
         self.admin_target = f"127.0.0.1:{free_port()}"
-        self.environment |= {
-            "SUPPORT_PORT": str(self._port),
-            "SUPPORT_ADMIN_PORT": self.admin_target.partition(":")[2],
-        }
+        self.environment |= {"SUPPORT_PORT": str(self._port), "SUPPORT_ADMIN_PORT": self.admin_target.partition(":")[2]}
         self._arguments = ("serve",)
 
 

@@ -203,10 +203,7 @@ def sqlite_paths(sqlite_template, built_once, tmp_path_factory):
 @pytest.fixture
 async def full_databases(sqlite_paths, postgres_urls):
     """The databases with FULL cases, by kind."""
-    opened = {
-        "sqlite": connect(f"sqlite:///{sqlite_paths[1]}"),
-        "postgresql": connect(postgres_urls[1]),
-    }
+    opened = {"sqlite": connect(f"sqlite:///{sqlite_paths[1]}"), "postgresql": connect(postgres_urls[1])}
     for database in opened.values():
         await database.open()
     yield opened

@@ -80,14 +80,7 @@ async def test_agent_answers_a_case(upstream_services, payments, console, client
     await expect(page.locator(".subject a bdi")).to_have_text(["Another one"])
 
 
-async def test_on_call_handles_a_source_that_is_down(
-    upstream_services,
-    payments,
-    console,
-    client,
-    user,
-    endpoint,
-):
+async def test_on_call_handles_a_source_that_is_down(upstream_services, payments, console, client, user, endpoint):
     """It is switched off with a reason; a dead letter and a webhook delivery are replayed, and others are dropped."""
     payments.fail_with(503)
     case = await open_case(client, context=ORDER)

@@ -120,7 +120,7 @@ def test_values_reach_the_resources():
         "monitoring.enabled=false",
     )
     assert {kind for kind, _ in made} == {
-        *("ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service"),
+        *("ConfigMap", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service")
     }
     deployment = made["Deployment", "support-service"]["spec"]
     (container,) = deployment["template"]["spec"]["containers"]

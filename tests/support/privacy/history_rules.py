@@ -4,12 +4,7 @@ from support_service.core.personal import FACT, PARTS, Personal
 
 # Members of a recorded change, and the fields that it may have in `changes`. An erasure deletes `changes` as a whole.
 HISTORY_RULES: dict[str, Personal] = (
-    {
-        "at": FACT,
-        "actor": Personal("hidden", "kept"),
-        "action": FACT,
-        "changes": PARTS,
-    }
+    {"at": FACT, "actor": Personal("hidden", "kept"), "action": FACT, "changes": PARTS}
     | dict.fromkeys(
         (
             *("status", "priority", "assignedAgentId", "team", "attachmentId", "visibility", "attachmentVisibility"),

@@ -93,11 +93,7 @@ async def test_attachment_is_found_in_its_own_case_only(service, case_id):
 
 
 @pytest.mark.parametrize(
-    ("case", "chunks", "error"),
-    [
-        (None, [b"x" * 60, b"x" * 41], RequestTooLarge),
-        ("other", [b"x"], NotFound),
-    ],
+    ("case", "chunks", "error"), [(None, [b"x" * 60, b"x" * 41], RequestTooLarge), ("other", [b"x"], NotFound)]
 )
 async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, case, chunks, error):
     """Neither on the disk nor in the database."""
@@ -158,8 +154,7 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
         files=CaseFiles(CaseFileLimits(max_files_per_case=3)),
     )
     added = await asyncio.gather(
-        *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)),
-        return_exceptions=True,
+        *(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(8)), return_exceptions=True
     )
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)

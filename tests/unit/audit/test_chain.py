@@ -314,10 +314,7 @@ async def test_missing_head_is_an_error(sealed_log):
 async def test_sealer_gauges_have_no_series_before_the_first_look(sealed_log):
     """An unknown length or lag must not be reported as 0."""
     metrics = Metrics(("prometheus",), build_resource())
-    scrape, names = (
-        Scrape(metrics),
-        ("support_audit_sealed", "support_audit_unsealed_age_seconds"),
-    )
+    scrape, names = (Scrape(metrics), ("support_audit_sealed", "support_audit_unsealed_age_seconds"))
     sealing = Sealer(sealed_log, Instruments(metrics.meter))
     assert scrape.samples(*names) == []
     await sealing.refresh_gauges()

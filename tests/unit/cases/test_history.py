@@ -58,11 +58,7 @@ def test_no_row_shows_personal_fields(action):
             *[{"status": [None, "open"], "priority": [None, "high"]}] * 2,
             {"status": [None, "open"]},
         ),
-        (
-            *("case.changed", {"subject": ["A", "Ann"], "team": ["a", None]}),
-            *[{"team": ["a", None]}] * 2,
-            None,
-        ),
+        (*("case.changed", {"subject": ["A", "Ann"], "team": ["a", None]}), *[{"team": ["a", None]}] * 2, None),
         ("case.changed", {"subject": ["A", "Ann"], "description": [None, "Ann"]}, None, None, None),
         ("case.changed", {"status": ["open", "pending"]}, *[{"status": ["open", "pending"]}] * 3),
         ("case.closed", {"status": ["open", "closed"]}, *[{"status": ["open", "closed"]}] * 3),

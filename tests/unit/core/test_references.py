@@ -30,10 +30,7 @@ def by_order(order):
         ([], {}),
         ([{"type": "note", "orderId": "ORD-1"}], {}),
         ([{"orderId": "ORD-1"}], {}),
-        (
-            [ORDER],
-            by_order("ORD-1") | {"order": SourceReferences(ids=("ORD-1",))},
-        ),
+        ([ORDER], by_order("ORD-1") | {"order": SourceReferences(ids=("ORD-1",))}),
         (
             [ORDER, {"type": "payment", "paymentId": "PAY-1"}, {"type": "shipment", "shipmentId": "SHP-1"}],
             by_order("ORD-1")

@@ -4,12 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from support_service.guard.addresses import (
-    MAX_FORWARDED_ADDRESSES,
-    UNKNOWN_ADDRESS,
-    TrustedProxies,
-    rate_limit_address,
-)
+from support_service.guard.addresses import MAX_FORWARDED_ADDRESSES, UNKNOWN_ADDRESS, TrustedProxies, rate_limit_address
 
 TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

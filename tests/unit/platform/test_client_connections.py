@@ -144,10 +144,7 @@ def test_interim_responses_are_counted_across_pieces_of_data(size):
 
 @pytest.mark.parametrize(
     ("head", "flood"),
-    [
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
-        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
-    ],
+    [(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")],
     ids=["one byte in each chunk", "endless headers"],
 )
 async def test_response_is_limited_including_headers_and_chunk_framing(head, flood):

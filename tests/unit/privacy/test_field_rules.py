@@ -90,10 +90,7 @@ def expect_as_ruled(model, document):
             assert not value, f"{field} is not hidden"
 
 
-@pytest.mark.parametrize(
-    "model",
-    [CaseSummary, ListedCase, Case, Attachment],
-)
+@pytest.mark.parametrize("model", [CaseSummary, ListedCase, Case, Attachment])
 def test_analysts_get_exactly_what_is_shown(model):
     """Every field of a case and its parts holds a text, which remains exactly where the rule says `shown`."""
     expect_as_ruled(model, MASKER.mask(filled(model)).model_dump(by_alias=True, warnings=False))

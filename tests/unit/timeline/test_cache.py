@@ -209,10 +209,7 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
     """After the first timeout each operation fails at once and sends no command, until Redis answers again."""
     measured = []
     cache = RedisCache(
-        redis.url,
-        GENEROUS_TIMEOUT,
-        lambda name, _seconds, error="": measured.append((name, error)),
-        FAST_RECONNECT,
+        redis.url, GENEROUS_TIMEOUT, lambda name, _seconds, error="": measured.append((name, error)), FAST_RECONNECT
     )
     await cache.ping()
     cache.connection.timeout = SHORT_TIMEOUT

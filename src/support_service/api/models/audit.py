@@ -22,8 +22,7 @@ class AuditQuery(ApiModel):
     """Which entries to list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of entries on a page; a page ends early at 4 MiB of JSON",
+        DEFAULT_PAGE_SIZE, description="maximum number of entries on a page; a page ends early at 4 MiB of JSON"
     )
     cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the list starts with the newest entry"

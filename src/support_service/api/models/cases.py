@@ -61,8 +61,7 @@ class CustomerQuery(ApiModel):
     """Which of the customer's cases to return."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
+        DEFAULT_PAGE_SIZE, description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON"
     )
     cursor: Cursor | None = Field(
         None, description="`nextCursor` of the previous page; without it the page starts with the newest case"

@@ -97,12 +97,7 @@ class BacklogCard(Card):
 
     model_config = example_config(
         _example(
-            "service",
-            files=120,
-            bytes=73400320,
-            oldestAgeSeconds=910.5,
-            diskFreeBytes=21474836480,
-            fullInSeconds=None,
+            "service", files=120, bytes=73400320, oldestAgeSeconds=910.5, diskFreeBytes=21474836480, fullInSeconds=None
         )
     )
 
@@ -182,11 +177,7 @@ class OnCall(ApiModel):
     """The state of the service's parts."""
 
     model_config = example_config(
-        {
-            "replica": "support-1-7",
-            "version": "0.1.0",
-            "at": "2026-05-12T12:00:00Z",
-        }
+        {"replica": "support-1-7", "version": "0.1.0", "at": "2026-05-12T12:00:00Z"}
         | {
             name: card.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
             for name, card in (

@@ -38,8 +38,7 @@ PATH_PARAMETERS = {
 
 REQUEST_HEADERS = {
     "Content-Digest": Header(
-        "`sha-256=:…:` of RFC 9530; the file is refused if its checksum differs. Other algorithms are ignored.",
-        TEXT,
+        "`sha-256=:…:` of RFC 9530; the file is refused if its checksum differs. Other algorithms are ignored.", TEXT
     ),
     "Idempotency-Key": Header(
         "Identifies this request for 24 hours: a repeat with the same key is not executed again, and gets the same "
@@ -48,8 +47,7 @@ REQUEST_HEADERS = {
         TEXT | {"pattern": "^[!-~]{1,255}$"},
     ),
     "If-Match": Header(
-        "`ETag`s of what is changed, or `*`: the change is made only if it still has one of them; otherwise 412.",
-        TEXT,
+        "`ETag`s of what is changed, or `*`: the change is made only if it still has one of them; otherwise 412.", TEXT
     ),
     "If-None-Match": Header("An `ETag` that the client has: 304 if the resource still has it.", TEXT),
     "If-Range": Header("The `ETag` of the file that `Range` refers to; if it differs, the whole file is sent.", TEXT),

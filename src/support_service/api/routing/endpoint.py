@@ -69,8 +69,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         scope = permission.scopes.get(principal.role)
         if scope is None:
             raise Forbidden(
-                "permission_missing",
-                f"The permission {permission.name!r} is missing: {principal.role}s don't have it.",
+                "permission_missing", f"The permission {permission.name!r} is missing: {principal.role}s don't have it."
             )
         call = Call(principal, scope, service, request[REQUEST_ID], authorization=authorization, session=session)
         if takes_key:  # its answer reports a change, so it is sent in any case

@@ -91,11 +91,7 @@ async def list_expired(
     found = (
         sa.select(*COLUMNS)
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
-        .where(
-            tickets.c.status.in_(statuses),
-            before >= LATEST_CHANGE,
-            attachments.c.created_at <= before,
-        )
+        .where(tickets.c.status.in_(statuses), before >= LATEST_CHANGE, attachments.c.created_at <= before)
         .order_by(*_AGE)
         .limit(limit)
     )

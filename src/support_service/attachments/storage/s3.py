@@ -140,12 +140,7 @@ class S3AttachmentStorage:
     reads_back = True
 
     def __init__(
-        self,
-        bucket: str,
-        *,
-        endpoint: str | None = None,
-        region: str = "us-east-1",
-        timings: S3Timings = S3Timings(),
+        self, bucket: str, *, endpoint: str | None = None, region: str = "us-east-1", timings: S3Timings = S3Timings()
     ) -> None:
         self._timings = timings
         self._store = S3Store(

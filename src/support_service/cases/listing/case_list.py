@@ -165,11 +165,7 @@ class SharedCounts:
         self._known: TTLCache[Key, int] = TTLCache(MAX_COUNTS, limits.max_age, clock)
 
     async def share(
-        self,
-        principal: Principal,
-        query: CaseFilters,
-        most: int,
-        turn: Callable[[], AbstractAsyncContextManager[None]],
+        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
     ) -> int:
         """Return the number of matching cases that the principal may see; at most `most` are counted."""
         key = (*_seen_by(principal), query.model_dump_json(exclude={"limit", "cursor"}), most)

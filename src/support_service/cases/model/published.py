@@ -6,15 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from support_service.cases.model.case import (
-    ApiModel,
-    Attachment,
-    CaseLink,
-    CaseMatch,
-    CaseSummary,
-    Message,
-    Viewer,
-)
+from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseMatch, CaseSummary, Message, Viewer
 from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import Status, Target
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal

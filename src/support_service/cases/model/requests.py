@@ -283,8 +283,7 @@ class CaseQuery(CaseFilters):
     """Which cases to list, and which page of them. Filters belong to `CaseFilters`, which saved views take too."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] = Field(
-        DEFAULT_PAGE_SIZE,
-        description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON",
+        DEFAULT_PAGE_SIZE, description="maximum number of cases on a page; a page ends early at about 4 MiB of JSON"
     )
     cursor: Cursor | None = Field(
         None,

@@ -191,11 +191,7 @@ async def read(
 
     With `any_size` the JSON of a long case is read, too: SQLite reads it in a thread.
     """
-    bounds = {
-        "id": case_id,
-        "known_version": known_version,
-        "max_bytes": _NO_LIMIT if any_size else MAX_INLINE_BYTES,
-    }
+    bounds = {"id": case_id, "known_version": known_version, "max_bytes": _NO_LIMIT if any_size else MAX_INLINE_BYTES}
     statement = READ[public_only]
     if known_history is not None:
         statement, bounds = READ_WITH_HISTORY[public_only], bounds | LIMITS | {"known_history": known_history}

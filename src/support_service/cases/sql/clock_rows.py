@@ -59,11 +59,7 @@ _AT = sa.bindparam("at", type_=UtcDateTime())
 _NEXT_VERSION = tickets.c.version + 1
 CHANGE_CASES = {  # by whether customers see the change
     True: {"updated_at": _AT, "version": _NEXT_VERSION},
-    False: {
-        "internal_updated_at": _AT,
-        "version": _NEXT_VERSION,
-        "internal_changes": tickets.c.internal_changes + 1,
-    },
+    False: {"internal_updated_at": _AT, "version": _NEXT_VERSION, "internal_changes": tickets.c.internal_changes + 1},
 }
 
 

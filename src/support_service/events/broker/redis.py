@@ -130,10 +130,7 @@ class RedisBroker(RedisClient):
     """A broker in a Redis that producers, replicas and subscribers share."""
 
     def __init__(
-        self,
-        url: str,
-        measure: RecordOperation = discard_operation,
-        timings: RedisBrokerTimings = RedisBrokerTimings(),
+        self, url: str, measure: RecordOperation = discard_operation, timings: RedisBrokerTimings = RedisBrokerTimings()
     ) -> None:
         super().__init__(url, timings, CONNECTIONS, measure)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(

@@ -465,17 +465,11 @@ case_clocks = table(
 
 # The number of running clocks by target, kept by triggers on `case_clocks`, like `case_counts`.
 clock_counts = table(
-    "clock_counts",
-    required("target", sa.String(16), "not personal"),
-    required("number", sa.BigInteger, "not personal"),
+    "clock_counts", required("target", sa.String(16), "not personal"), required("number", sa.BigInteger, "not personal")
 )
 
 # Random keys that all replicas share, in hexadecimal.
-secrets = table(
-    "secrets",
-    key("name", sa.String(32), "not personal"),
-    required("value", sa.Text, "not personal"),
-)
+secrets = table("secrets", key("name", sa.String(32), "not personal"), required("value", sa.Text, "not personal"))
 
 
 def erased_values(table: sa.Table, known: Mapping[str, Collection[str]] = {}) -> dict[str, Any]:

@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator
 
 from support_service.core import units
 from support_service.core.domain.case_vocabulary import CHANNELS, SYNTHETIC

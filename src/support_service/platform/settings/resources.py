@@ -4,10 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    create_model,
-)
+from pydantic import Field, create_model
 
 from support_service.core import units
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable

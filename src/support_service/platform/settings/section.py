@@ -3,19 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from support_service.platform.settings.values import (
-    WrongSetting,
-    expected_values,
-    mask_secrets,
-)
+from support_service.platform.settings.values import WrongSetting, expected_values, mask_secrets
 
 AnySection = TypeVar("AnySection", bound="SettingsSection")
 

@@ -91,10 +91,7 @@ class SdkTracing:
             if error:
                 attributes["error.type"] = error
             span = tracer.start_span(
-                operation,
-                kind=trace.SpanKind.CLIENT,
-                attributes=attributes,
-                start_time=ended - round(seconds * 1e9),
+                operation, kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=ended - round(seconds * 1e9)
             )
             if error:
                 span.set_status(trace.StatusCode.ERROR)

@@ -23,12 +23,7 @@ from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
 from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.dialect import to_json
-from support_service.platform.database.failures import (
-    DATABASE_BUSY,
-    code_of_sqlite_error,
-    database_error,
-    original,
-)
+from support_service.platform.database.failures import DATABASE_BUSY, code_of_sqlite_error, database_error, original
 from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
 from support_service.platform.database.sqlite.group_commit import GroupCommit
 from support_service.platform.telemetry.logs import outage_logger

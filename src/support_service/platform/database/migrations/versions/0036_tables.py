@@ -54,9 +54,7 @@ def upgrade() -> None:
     op.create_index("ix_console_sessions_token_hash_created_at", "console_sessions", ["token_hash", "created_at"])
     op.create_index("ix_console_sessions_expires_at", "console_sessions", ["expires_at"])
     secrets = op.create_table(
-        "secrets",
-        sa.Column("name", sa.String(32), primary_key=True),
-        sa.Column("value", sa.Text, nullable=False),
+        "secrets", sa.Column("name", sa.String(32), primary_key=True), sa.Column("value", sa.Text, nullable=False)
     )
     op.bulk_insert(secrets, [{"name": "cursors", "value": token_hex(KEY_BYTES)}])
 
