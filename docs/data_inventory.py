@@ -9,7 +9,7 @@ from generated_page import write_or_check
 from support_service.cases.case_files import CaseFileLimits
 from support_service.cases.model.case import Attachment, Case, CaseLink, CaseSummary, ListedCase, Message
 from support_service.core.personal import rules_of
-from support_service.events.webhooks import RETENTION_DELIVERED, RETENTION_FAILED
+from support_service.events.webhook_sender import RETENTION_DELIVERED, RETENTION_FAILED
 from support_service.platform.database.tables import ERASURE, metadata
 from support_service.platform.idempotency_keys import IdempotencyTimings
 

@@ -30,10 +30,10 @@ from support_service.desk.views import ViewLimits, ViewService
 from support_service.events.broker.base import Broker
 from support_service.events.consumer import EventConsumer
 from support_service.events.dead_letters import DeadLetterService
-from support_service.events.deliveries import DeliveryService
+from support_service.events.delivery_replay import DeliveryService
 from support_service.events.opening import EventTimings, open_broker, open_consumer, open_log, open_relay
 from support_service.events.relay import OutboxRelay
-from support_service.events.webhooks import WebhookSender
+from support_service.events.webhook_sender import WebhookSender
 from support_service.guard.admission import Admission
 from support_service.guard.fair_turns import FairTurns, TurnLimits
 from support_service.guard.guard import Guard, GuardTimings

@@ -59,10 +59,10 @@ def _add_webhooks(actions: grammar.Subcommands) -> None:
 
 def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the newest webhook deliveries, one JSON object per line."""
-    from support_service.events import deliveries
+    from support_service.events import delivery_replay
 
     async def listed(database: "Database") -> "Sequence[Row]":
-        return await deliveries.list_deliveries(database, arguments.state, MAX_LISTED_DELIVERIES)
+        return await delivery_replay.list_deliveries(database, arguments.state, MAX_LISTED_DELIVERIES)
 
     for row in run_on_database(load_settings(environ), listed):
         print(json.dumps(row._asdict(), default=datetime.isoformat))
@@ -73,7 +73,7 @@ def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str])
 
     Raises NotFound after that if an id is unknown.
     """
-    from support_service.events.deliveries import replay_deliveries as replay
+    from support_service.events.delivery_replay import replay_deliveries as replay
 
     chosen = sorted(set(arguments.ids))  # locked in this order, as everywhere
 

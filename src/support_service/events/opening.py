@@ -11,7 +11,7 @@ from support_service.events.broker.log import EventLog
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.consumer import PURGE_INTERVAL, ApplyEvent, ConsumerTimings, EventConsumer, delete_expired
 from support_service.events.relay import OutboxRelay, RelayTimings
-from support_service.events.webhooks import WebhookSender, WebhookTimings
+from support_service.events.webhook_sender import WebhookSender, WebhookTimings
 from support_service.guard.overload import Readiness
 from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database

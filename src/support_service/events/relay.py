@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
 from support_service.core.part_state import Card
-from support_service.events import webhooks
+from support_service.events import webhook_sender
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
@@ -206,7 +206,7 @@ class OutboxRelay:
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fan_out_lock:
-            events = await webhooks.events_to_fan_out(self._database, self._timings.publish_batch)
+            events = await webhook_sender.events_to_fan_out(self._database, self._timings.publish_batch)
             if events:
                 subscriptions = [
                     (
@@ -217,7 +217,7 @@ class OutboxRelay:
                 ]
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
-                    await webhooks.fan_out(tx, seqs, subscriptions, utc_now())
+                    await webhook_sender.fan_out(tx, seqs, subscriptions, utc_now())
             return len(events)
 
     def _count(self, events: Sequence[Row], outcome: str) -> None:

@@ -10,10 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from support_service.events import erasure, webhooks
-from support_service.events.deliveries import replay_deliveries
+from support_service.events import erasure, webhook_sender
+from support_service.events.delivery_replay import replay_deliveries
 from support_service.events.relay import RelayTimings, delete_published
-from support_service.events.webhooks import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
+from support_service.events.webhook_sender import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
@@ -210,7 +210,7 @@ async def fan_out(database, fresh):
     """Make deliveries of events as the relay does."""
     seqs = [seq for seq, _ in fresh]
     async with database.transaction() as tx:
-        await webhooks.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        await webhook_sender.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
 
 
 async def keep(database, event):
@@ -218,7 +218,7 @@ async def keep(database, event):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), row)
-    return await webhooks.events_to_fan_out(database, 10)
+    return await webhook_sender.events_to_fan_out(database, 10)
 
 
 async def waiting(database):
@@ -251,7 +251,7 @@ async def test_erasure_covers_deliveries_of_an_older_release(database):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
-    await fan_out(database, await webhooks.events_to_fan_out(database, 10))
+    await fan_out(database, await webhook_sender.events_to_fan_out(database, 10))
     async with database.transaction() as tx:
         counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
     assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}
@@ -269,7 +269,7 @@ MEETING = {
         lambda tx: erasure.rewrite_stored_events(tx, "case-1", str),
     ),
     "a publication": (outbox, lambda tx: delete_published(tx, [1, 2, 3])),
-    "the making of deliveries": (outbox, lambda tx: webhooks.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
+    "the making of deliveries": (outbox, lambda tx: webhook_sender.fan_out(tx, [1, 2, 3], [], datetime.now(UTC))),
     "a replay": (webhook_deliveries, lambda tx: replay_deliveries(tx, datetime.now(UTC), None)),
 }
 
@@ -305,7 +305,7 @@ async def test_only_one_replica_creates_the_deliveries_of_an_event(database):
     fresh = await keep(database, "{}")
     seqs = [seq for seq, _ in fresh]
     async with database.transaction() as tx:
-        await webhooks.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
+        await webhook_sender.fan_out(tx, seqs, [("all", seqs)], datetime.now(UTC))
         making = asyncio.create_task(fan_out(database, fresh))
         await waiting(database)
     await making

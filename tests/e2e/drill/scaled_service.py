@@ -20,7 +20,7 @@ from support_service.core.clock import Backoff
 from support_service.events.consumer import ConsumerTimings
 from support_service.events.opening import EventTimings
 from support_service.events.relay import RelayTimings
-from support_service.events.webhooks import WebhookTimings
+from support_service.events.webhook_sender import WebhookTimings
 from support_service.platform.access.timings import AccessTimings, JwksTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.certificates import CertificateTimings

@@ -11,7 +11,7 @@ from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings, delete_published
-from support_service.events.webhooks import WebhookSender, fan_out
+from support_service.events.webhook_sender import WebhookSender, fan_out
 from support_service.platform.background import run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
 from support_service.platform.settings.values import WebhookSetting

@@ -19,7 +19,7 @@ from support_service.platform.telemetry.traces import current_ids
 # Loggers that report invalid responses of upstream services and the cache at each read.
 UPSTREAM_LOGGERS = ("support_service.timeline.source_client", "support_service.timeline.snapshots")
 # Loggers of webhook deliveries, and of what a dependency or a limit makes unavailable, each in their children.
-WEBHOOK_LOGGER = "support_service.events.webhooks"
+WEBHOOK_LOGGER = "support_service.events.webhook_sender"
 UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_EVERY = 60.0  # seconds

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.core.errors import NotFound
-from support_service.events.deliveries import DeliveryService
+from support_service.events.delivery_replay import DeliveryService
 from support_service.platform.database.tables import audit_log, webhook_deliveries
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
