@@ -1,9 +1,30 @@
-"""Access policy of cases: what a role may do with a case it sees, in addition to the checks per route. Pure."""
+"""Rules of cases: which status may follow which, and what a role may do with a case that it sees. Pure.
+
+Who may call a route at all is declared at the route.
+"""
+
+from collections.abc import Mapping
 
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.model.vocabulary import Visibility
+from support_service.core.domain.case_vocabulary import Status
 from support_service.core.domain.principals import Principal
-from support_service.core.errors import Forbidden
+from support_service.core.errors import Conflict, Forbidden
+
+# Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
+ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
+    "open": ("pending", "resolved", "closed"),
+    "pending": ("open", "resolved", "closed"),
+    "resolved": ("open", "pending", "closed"),
+    "closed": ("open",),
+}
+
+
+def check_status_change(before: Status, after: Status) -> None:
+    """Raise Conflict if a case can't change from one status to the other; an unchanged status is allowed."""
+    if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
+        allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
+        raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")
 
 
 def check_may_write(principal: Principal, new: NewMessage) -> None:

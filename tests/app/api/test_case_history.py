@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic_core import to_json
 
-from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
 from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES
+from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.platform.audit import entry_rows
 from tests.conftest import both_databases
 from tests.support.calls import add_message, open_case, read_case, read_detail, refresh, upload

@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import from_json
 
-from support_service.cases.model.case import ALLOWED_STATUS_CHANGES, Status, check_status_change
+from support_service.cases.model.case import Status
 from support_service.cases.model.requests import CaseChange, Closing, NewCase, NewMessage, StatusChange
+from support_service.cases.policy import ALLOWED_STATUS_CHANGES, check_status_change
 from support_service.cases.service import CaseService
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.errors import Conflict

@@ -1,6 +1,5 @@
 """Models of cases as they are returned, and the rules on their status and size. No I/O."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -26,16 +25,8 @@ from support_service.cases.model.vocabulary import (
 from support_service.core.domain.case_vocabulary import AuthorType, PresenceState, Status
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import ENTRY_ORIGINS, ENTRY_TYPES, UPSTREAM_SERVICES, UpstreamService
-from support_service.core.errors import Conflict
 from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, Personal
 
-# Allowed status changes. Any other status may change to closed; a closed case can only be reopened.
-ALLOWED_STATUS_CHANGES: Mapping[Status, tuple[Status, ...]] = {
-    "open": ("pending", "resolved", "closed"),
-    "pending": ("open", "resolved", "closed"),
-    "resolved": ("open", "pending", "closed"),
-    "closed": ("open",),
-}
 AUDITED: Final = "audited"  # in the type of a field: the audit log has its value at the opening of a case
 MAX_CONVERSATION_BYTES = 4 * 1024 * 1024  # of a case's messages as JSON
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # bytes of a page's cases as JSON; a page that reaches it gets no further case
@@ -299,10 +290,3 @@ class Workload(ApiModel):
     pending: Annotated[int, NOT_PERSONAL] = 0
     resolved: Annotated[int, NOT_PERSONAL] = 0
     closed: Annotated[int, NOT_PERSONAL] = 0
-
-
-def check_status_change(before: Status, after: Status) -> None:
-    """Raise Conflict if a case can't change from one status to the other; an unchanged status is allowed."""
-    if after != before and after not in ALLOWED_STATUS_CHANGES[before]:
-        allowed = f"it can only become {' or '.join(ALLOWED_STATUS_CHANGES[before])}"
-        raise Conflict("status_move_not_allowed", f"A {before} case can't become {after}: {allowed}.")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support_service.cases.clocks import case_clocks
 from support_service.cases.clocks.calendar import AllHours, Calendar
 from support_service.cases.clocks.case_clocks import Clocks, Terms
-from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
+from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import TARGETS
 from tests.support.clocks.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
 from tests.support.clocks.strategies import calendars, instants

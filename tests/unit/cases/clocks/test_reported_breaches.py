@@ -22,7 +22,7 @@ from support_service.cases.clocks.breaches import BreachDetector, DetectorTiming
 from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
-from support_service.cases.model.case import ALLOWED_STATUS_CHANGES
+from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.opening import connect
