@@ -7,8 +7,9 @@ from functools import cache, partial
 
 from pydantic import ValidationError
 
-from support_service.api.cases import check_may_search, count_cost
+from support_service.api.cases import check_may_search
 from support_service.api.models.service import Me
+from support_service.api.request_costs import count_cost
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import version_header

@@ -1,11 +1,12 @@
 """Cases: count, open, list, read, change, delete; their messages, status, links and timeline."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 
 from support_service.api.case_document.parts import CaseDocument
 from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQuery
+from support_service.api.request_costs import charged_turn, count_cost, linked_cost, list_cost
 from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
 from support_service.api.routing.etags import KnownTags, etag_header, is_known, unique_etag_header
@@ -38,9 +39,6 @@ READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst":
 WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "case_closed", "case_full")
 
-READ_BYTES = 64 * 1024  # bytes of linked cases that cost as much as one request: masking them takes about 10 ms
-SEARCH_COST = 4  # requests; of the words of a count, and of each DEFAULT_PAGE_SIZE cases of a list
-
 
 # Before the routes of one case, whose ids have another form.
 @get(f"{CASES}/count", access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
@@ -50,7 +48,7 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     The number is exact up to 1,000, as that of saved views. With `q` it counts as several requests.
     """
     check_may_search(call, query)
-    in_turn = partial(turn, call, count_cost(query))
+    in_turn = partial(charged_turn, call, count_cost(query))
     count = await call.service.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
     return Reply(CaseCount(count=min(count, MAX_COUNT), more=count > MAX_COUNT))
 
@@ -100,7 +98,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """
     check_may_search(call, query)
     cost = list_cost(query)
-    async with turn(call, cost) if cost else nullcontext():
+    async with charged_turn(call, cost) if cost else nullcontext():
         page = await call.service.cases.list_cases(call.principal, query)
     _add_viewers(call, page.items)
     return Reply(page)
@@ -110,25 +108,6 @@ def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
     if call.is_masked and call.service.masker.asks_for_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
-
-
-def list_cost(query: CaseQuery) -> int:
-    """Return how many requests a list costs besides its own: a search reads as much as several lists."""
-    pages = -(-query.limit // DEFAULT_PAGE_SIZE)
-    return pages - 1 + (SEARCH_COST * pages if query.q else 0)
-
-
-def count_cost(query: CaseFilters) -> int:
-    """Return how many requests a count costs in addition to its own request."""
-    return SEARCH_COST if query.q else 0
-
-
-@asynccontextmanager
-async def turn(call: Call, cost: int) -> AsyncIterator[None]:
-    """Wait for the caller's turn, and charge the caller. Raises RateLimited."""
-    async with call.service.turns.occupy(call.principal.name):
-        call.service.admission.charge_more(call.principal.name, cost)
-        yield
 
 
 @get(
@@ -182,16 +161,14 @@ async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) 
 async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool) -> CaseDocument:
     """Return a case with the messages and files of its duplicates, and one timeline of all if wanted.
 
-    Only those duplicates count that the principal may see. With a timeline each costs one request. What is read costs
-    too, besides the answer: a masked answer is short and takes longer. Raises NotFound and RateLimited.
+    It has only duplicates that the principal may see. Raises NotFound and RateLimited.
     """
     principal, service = call.principal, call.service
     known_history = NO_VERSION if with_timeline else None
     case = await service.cases.read_case(principal, case_id, known_history=known_history, any_size=True)
     duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
     cases = [case, *duplicates]
-    cost = sum(each.size for each in cases) // READ_BYTES + (len(duplicates) if with_timeline else 0)
-    service.admission.charge_more(principal.name, cost)
+    service.admission.charge_more(principal.name, linked_cost(cases, with_timeline=with_timeline))
     return await service.documents.of_duplicates(principal, call.view, cases, with_timeline=with_timeline)
 
 
