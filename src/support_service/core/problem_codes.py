@@ -1,4 +1,6 @@
-"""The table of all problem codes, with their meaning and HTTP status.
+"""The table of all problem codes, with their meaning and HTTP status, for the documents and the routes.
+
+The status of an answer is that of the error's class, see core/errors.py; a test compares both.
 
 A new code needs one row here, a line in `runbooks/errors.md` (and its Vietnamese version), and its name in the routes
 that return it. Tests compare all three, and the code that raises it, with this table.

@@ -34,7 +34,7 @@ class GuardTimings:
 
 
 class Guard:
-    """The bounds of one application. They exist before its event loop runs, because connections come first."""
+    """The bounds of one application. They exist before its service, because connections come first."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, timings: GuardTimings = GuardTimings()) -> None:
         server, limits, instruments = settings.server, settings.limits, telemetry.instruments
