@@ -226,7 +226,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
             attachments=attachments,
             views=ViewService(database, timings.views),
             macros=MacroService(database),
-            policies=PolicyService(database, clocks.policies, most=timings.max_policies),
+            policies=PolicyService(database, clocks.policies, max_policies=timings.max_policies),
             broker=broker,
             relay=relay,
             webhooks=webhooks,

@@ -23,7 +23,7 @@ PATIENT_API = ApiTimings(
     dependency_interval=3600.0,  # checks count as operations, which tests count too
     turns=TurnLimits(max_wait=6 * GENEROUS_TIMEOUT),
 )
-EVERY_VIEW_COUNTED = ViewLimits(count_seconds=6 * GENEROUS_TIMEOUT)
+EVERY_VIEW_COUNTED = ViewLimits(count_timeout=6 * GENEROUS_TIMEOUT)
 EXACT_COUNTS = CaseTimings(limits=CaseLimits(counts=SharedCountLimits(min_duration=math.inf)))
 PATIENT_REDIS = RedisBrokerTimings(timeout=2 * GENEROUS_TIMEOUT)
 

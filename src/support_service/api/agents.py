@@ -104,7 +104,7 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     """
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
-    view = await call.service.views.change(call.origin, view_id, body.given(), expected)
+    view = await call.service.views.change(call.origin, view_id, body.sent_fields(), expected)
     return Reply(view, version_header(view.version))
 
 
@@ -125,8 +125,8 @@ async def count_views(
 
     A number that takes too long is None. The first error ends the other counts, and is raised.
     """
-    most, counting = limits.max_count, asyncio.Semaphore(limits.counts_at_once)
-    deadline = asyncio.get_running_loop().time() + limits.count_seconds
+    most, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
+    deadline = asyncio.get_running_loop().time() + limits.count_timeout
 
     async def counted(view: SavedView) -> CountedView:
         number = None

@@ -18,7 +18,7 @@ from support_service.desk.macro_models import (
     NewMacro,
     UnfilledVariable,
 )
-from support_service.desk.macro_variables import CaseValues, fill, needs_services
+from support_service.desk.macro_variables import CaseValues, fill_variables, has_variables_of_services
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
 MACROS = "/support/macros"
@@ -120,10 +120,10 @@ async def preview_macro(call: Call, case_id: str, macro_name: str) -> Reply[Fill
     macro = await service.macros.get(macro_name)
     case = pydantic_core.from_json(stored.fields or "{}")
     values = CaseValues(case, references_by_service(case["context"]))
-    if needs_services(macro.text):
+    if has_variables_of_services(macro.text):
         collected = await service.timeline.collect(principal, case_id, values.references, epoch=stored.timeline_epoch)
         values = CaseValues(case, values.references, collected.entries, collected.sources)
-    filled = fill(macro.text, values)
+    filled = fill_variables(macro.text, values)
     unfilled = [
         UnfilledVariable.model_construct(variable=name, reason=reason) for name, reason in filled.unfilled.items()
     ]

@@ -106,7 +106,7 @@ class CaseService(CaseReader):
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
-            await case.change(change.given())
+            await case.change(change.sent_fields())
         return case.current
 
     async def set_status(

@@ -53,7 +53,7 @@ async def _erase(settings: "Settings", customer: str, arguments: argparse.Namesp
         erasure = CustomerErasure(
             settings, maintenance.database, maintenance.garbage_collector, maintenance.instruments
         )
-        found = await erasure.cases_of(customer)
+        found = await erasure.case_ids_of(customer)
         if arguments.dry_run:
             print(json.dumps({"dryRun": True, "cases": found}))
             return 0

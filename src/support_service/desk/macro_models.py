@@ -12,7 +12,7 @@ from support_service.cases.model.vocabulary import Status, Tags
 from support_service.core.domain import case_vocabulary
 from support_service.core.ids import NAME_PATTERN
 from support_service.core.personal import INTERNAL
-from support_service.desk.macro_variables import VARIABLES, Reason, find_variables, in_braces
+from support_service.desk.macro_variables import VARIABLES, UnfilledReason, find_variables, variable_in_braces
 
 MAX_TEXT_LENGTH = 32_768  # characters
 
@@ -24,13 +24,13 @@ EXAMPLE: dict[str, Any] = {
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
-SENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
+CONTENT_EXAMPLE = {name: EXAMPLE[name] for name in ("text", "status", "tags")}
 
 
-def _expect_known_variables(text: str) -> str:
-    unknown = [in_braces(name[:64]) for name in find_variables(text) if name not in VARIABLES]
+def _check_variables_are_known(text: str) -> str:
+    unknown = [variable_in_braces(name[:64]) for name in find_variables(text) if name not in VARIABLES]
     if unknown:
-        known = ", ".join(map(in_braces, VARIABLES))
+        known = ", ".join(map(variable_in_braces, VARIABLES))
         raise ValueError(f"has unknown variables: {', '.join(unknown[:10])}; the known ones are {known}")
     return text
 
@@ -47,17 +47,18 @@ MacroText = Annotated[
     Field(
         min_length=1,
         max_length=MAX_TEXT_LENGTH,
-        description=f"the text, with any of the variables {', '.join(f'`{in_braces(name)}`' for name in VARIABLES)}; "
+        description="the text, with any of the variables "
+        f"{', '.join(f'`{variable_in_braces(name)}`' for name in VARIABLES)}; "
         "any other name between two braces is refused",
     ),
-    AfterValidator(_expect_known_variables),
+    AfterValidator(_check_variables_are_known),
 ]
 
 
 class MacroContent(RequestModel):
     """The content of a macro. `status` and `tags` are what a case shall get with the text; none by default."""
 
-    model_config = example_config(SENT_EXAMPLE)
+    model_config = example_config(CONTENT_EXAMPLE)
 
     text: MacroText
     status: Status | None = None
@@ -71,7 +72,7 @@ class MacroContent(RequestModel):
 class NewMacro(MacroContent):
     """A macro to create."""
 
-    model_config = example_config({"name": EXAMPLE["name"], **SENT_EXAMPLE})
+    model_config = example_config({"name": EXAMPLE["name"], **CONTENT_EXAMPLE})
 
     name: MacroName
 
@@ -118,7 +119,7 @@ class UnfilledVariable(ApiModel):
     """A variable that stays in the text, and why."""
 
     variable: str
-    reason: Reason = Field(
+    reason: UnfilledReason = Field(
         description="`stale`, `unavailable` or `off`: the state of its service in the timeline; `none`: no value"
     )
 

@@ -21,17 +21,18 @@ from support_service.platform.database import ContendedRow, Database, Row, Trans
 from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
-FACTS = ("name", "created_at", "updated_at", "version")  # columns that the rows of every kind have besides the content
+# Columns that the rows of every kind have besides the content.
+COMMON_COLUMNS = ("name", "created_at", "updated_at", "version")
 
 
-class Content(Protocol):
+class ResourceContent(Protocol):
     """What supervisors set of a resource, besides its name."""
 
     def content_json(self) -> dict[str, Any]:
         """Return the content as it is compared, and recorded in the audit log."""
 
 
-class NamedResource(Content, Protocol):
+class NamedResource(ResourceContent, Protocol):
     """A resource: its content, and what the service sets of it."""
 
     name: str
@@ -40,16 +41,16 @@ class NamedResource(Content, Protocol):
     version: int
 
 
-ContentT = TypeVar("ContentT", bound=Content)
+ContentT = TypeVar("ContentT", bound=ResourceContent)
 ResourceT = TypeVar("ResourceT", bound=NamedResource)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ResourceKind:
     """A kind of named resources: where it is stored, how it is called, and what its changes and problems are called."""
 
     table: sa.Table
-    current: tuple[sa.ColumnElement[bool], ...] = ()  # conditions of the rows that are no earlier versions
+    current_conditions: tuple[sa.ColumnElement[bool], ...] = ()  # conditions of the rows that are no earlier versions
     noun: str
     full_noun: str
     full_plural: str
@@ -66,22 +67,22 @@ class Kind:
 class NamedResources(ABC, Generic[ContentT, ResourceT]):
     """Reads and changes the resources of one kind, of which there are at most `most`."""
 
-    def __init__(self, database: Database, kind: Kind, most: int) -> None:
+    def __init__(self, database: Database, kind: ResourceKind, max_resources: int) -> None:
         self._database = database
         self._kind = kind
-        self._most = most
-        self._turn = ContendedRow(kind.table.name)  # all of them
+        self._max_resources = max_resources
+        self._contended_row = ContendedRow(kind.table.name)  # all of them
         seq = kind.table.c.seq
-        self._current = sa.select(kind.table).where(*kind.current)
-        self._by_name = self._current.where(kind.table.c.name == sa.bindparam("of"))
-        self._locked = self._by_name.with_for_update()
+        self._select_current = sa.select(kind.table).where(*kind.current_conditions)
+        self._select_by_name = self._select_current.where(kind.table.c.name == sa.bindparam("of"))
+        self._lock_by_name = self._select_by_name.with_for_update()
         self._insert = insert_if_new(kind.table).inline()
-        self._lock_oldest = sa.select(seq).where(*kind.current).order_by(seq).limit(1).with_for_update()
-        self._count = sa.select(sa.func.count(seq).label("number")).where(*kind.current)
+        self._lock_oldest = sa.select(seq).where(*kind.current_conditions).order_by(seq).limit(1).with_for_update()
+        self._count_current = sa.select(sa.func.count(seq).label("number")).where(*kind.current_conditions)
 
     async def get(self, name: str) -> ResourceT:
         """Return a resource. Raises NotFound."""
-        row = await self._database.fetch_one(self._by_name, {"of": name}) if is_valid_name(name) else None
+        row = await self._database.fetch_one(self._select_by_name, {"of": name}) if is_valid_name(name) else None
         if row is None:
             raise self._not_found(name)
         return self._to_resource(row)
@@ -98,98 +99,102 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
             problem = FieldError("name", "must have 1 to 64 letters, digits, - _ or . and begin with a letter or digit")
             message = f"The name in the path can't be the name of a {self._kind.noun}."
             raise ValidationFailed("invalid_request", message, [problem])
-        async with unit_of_work(self._database, origin, self._turn) as work:
-            before = await self._lock(work.tx, name)
-            self._expect(before, expected)
+        async with unit_of_work(self._database, origin, self._contended_row) as work:
+            before = await self._lock_resource(work.tx, name)
+            self._check_version(before, expected)
             if before is not None and before.content_json() == content.content_json():
                 return before, False
-            after = await self._change(work, before, content) if before else await self._add(work, name, content)
-        await self._has_changed()
+            after = (
+                await self._change_resource(work, before, content)
+                if before
+                else await self._create_resource(work, name, content)
+            )
+        await self._after_commit()
         return after, before is None
 
     async def delete(self, origin: WriteOrigin, name: str, expected: ExpectedVersions = None) -> None:
         """Delete a resource. Raises NotFound and VersionConflict."""
-        async with unit_of_work(self._database, origin, self._turn) as work:
-            before = await self._lock(work.tx, name) if is_valid_name(name) else None
+        async with unit_of_work(self._database, origin, self._contended_row) as work:
+            before = await self._lock_resource(work.tx, name) if is_valid_name(name) else None
             if before is None:
                 raise self._not_found(name)
-            self._expect(before, expected)
-            await self._remove(work.tx, name)
-            await _record(work, self._kind.deleted, time_after(before.updated_at), before, None)
-        await self._has_changed()
+            self._check_version(before, expected)
+            await self._remove_by_name(work.tx, name)
+            await _record_audit_entry(work, self._kind.deleted, time_after(before.updated_at), before, None)
+        await self._after_commit()
 
     @abstractmethod
-    def _build(self, content: Mapping[str, Any], facts: Mapping[str, Any]) -> ResourceT:
+    def _build_resource(self, content: Mapping[str, Any], common: Mapping[str, Any]) -> ResourceT:
         """Return the resource with this content, as `content_json` returns it, and the values of FACTS."""
 
     @abstractmethod
-    def _content_of(self, row: Row) -> Mapping[str, Any]:
+    def _content_from_row(self, row: Row) -> Mapping[str, Any]:
         """Return the content that a row stores."""
 
     @abstractmethod
-    def _columns_of(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _columns_from_content(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the columns that store a content."""
 
-    async def _has_changed(self) -> None:
+    async def _after_commit(self) -> None:
         """Do what follows a committed change."""
 
-    async def _add(self, work: UnitOfWork, name: str, content: ContentT) -> ResourceT:
+    async def _create_resource(self, work: UnitOfWork, name: str, content: ContentT) -> ResourceT:
         at = utc_now()
         # A resource that is deleted and created again gets later versions than before, so no old ETag is valid for it.
-        facts = {"name": name, "created_at": at, "updated_at": at, "version": to_micros(at)}
-        resource, kind = self._build(content.content_json(), facts), self._kind
+        common = {"name": name, "created_at": at, "updated_at": at, "version": to_micros(at)}
+        resource, kind = self._build_resource(content.content_json(), common), self._kind
         await work.tx.fetch_one(self._lock_oldest)
         # A statement of its own, so that it sees what was committed while the one before waited.
-        row = await work.tx.fetch_one(self._count)
-        if not await work.tx.execute(self._insert, self._values(resource)):
+        row = await work.tx.fetch_one(self._count_current)
+        if not await work.tx.execute(self._insert, self._row_values(resource)):
             raise Conflict(kind.exists_code, kind.exists_message.format(name=repr(name)))
-        if row and row.number >= self._most:  # rolls the new one back
-            limit = f"{self._most:,} {kind.full_plural}, the limit"
+        if row and row.number >= self._max_resources:  # rolls the new one back
+            limit = f"{self._max_resources:,} {kind.full_plural}, the limit"
             raise Conflict(kind.too_many_code, f"There are {limit}; delete one that is not used any more.")
-        await _record(work, kind.created, at, None, resource)
+        await _record_audit_entry(work, kind.created, at, None, resource)
         return resource
 
-    async def _change(self, work: UnitOfWork, before: ResourceT, content: ContentT) -> ResourceT:
-        facts = {
+    async def _change_resource(self, work: UnitOfWork, before: ResourceT, content: ContentT) -> ResourceT:
+        common = {
             "name": before.name,
             "created_at": before.created_at,
             "updated_at": time_after(before.updated_at),
             "version": before.version + 1,
         }
-        after = self._build(content.content_json(), facts)
-        await self._replace(work.tx, after)
-        await _record(work, self._kind.changed, after.updated_at, before, after)
+        after = self._build_resource(content.content_json(), common)
+        await self._store_changed(work.tx, after)
+        await _record_audit_entry(work, self._kind.changed, after.updated_at, before, after)
         return after
 
-    async def _lock(self, tx: Transaction, name: str) -> ResourceT | None:
+    async def _lock_resource(self, tx: Transaction, name: str) -> ResourceT | None:
         """Lock a resource until the transaction ends; return it, or None."""
-        row = await tx.fetch_one(self._locked, {"of": name})
+        row = await tx.fetch_one(self._lock_by_name, {"of": name})
         return self._to_resource(row) if row else None
 
-    async def _replace(self, tx: Transaction, resource: ResourceT) -> None:
+    async def _store_changed(self, tx: Transaction, resource: ResourceT) -> None:
         """Store a resource that this transaction has locked."""
         table = self._kind.table
-        await tx.execute(table.update().where(table.c.name == resource.name).values(self._values(resource)))
+        await tx.execute(table.update().where(table.c.name == resource.name).values(self._row_values(resource)))
 
-    async def _remove(self, tx: Transaction, name: str) -> None:
+    async def _remove_by_name(self, tx: Transaction, name: str) -> None:
         table = self._kind.table
         await tx.execute(table.delete().where(table.c.name == name))
 
     def _to_resource(self, row: Row) -> ResourceT:
-        return self._build(self._content_of(row), {name: getattr(row, name) for name in FACTS})
+        return self._build_resource(self._content_from_row(row), {name: getattr(row, name) for name in COMMON_COLUMNS})
 
-    def _values(self, resource: ResourceT) -> dict[str, Any]:
-        facts = {name: getattr(resource, name) for name in FACTS}
-        return {**facts, **self._columns_of(resource.content_json())}
+    def _row_values(self, resource: ResourceT) -> dict[str, Any]:
+        common = {name: getattr(resource, name) for name in COMMON_COLUMNS}
+        return {**common, **self._columns_from_content(resource.content_json())}
 
-    def _expect(self, resource: ResourceT | None, expected: ExpectedVersions) -> None:
+    def _check_version(self, resource: ResourceT | None, expected: ExpectedVersions) -> None:
         expect_resource_version(resource, expected, self._kind.changed_code, self._kind.noun)
 
     def _not_found(self, name: str) -> NotFound:
         return NotFound(self._kind.not_found_code, f"There is no {self._kind.full_noun} {name[:64]!r}.")
 
 
-async def _record(
+async def _record_audit_entry(
     work: UnitOfWork, action: audit.Action, at: datetime, before: NamedResource | None, after: NamedResource | None
 ) -> None:
     old, new = (resource.content_json() if resource else None for resource in (before, after))

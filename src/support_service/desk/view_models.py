@@ -20,21 +20,21 @@ from support_service.core.personal import FACT, INTERNAL, NOT_PERSONAL, PARTS, P
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 100  # each view of a page is a statement that counts
 
-NEW_VIEW: Json = {
+NEW_VIEW_EXAMPLE: Json = {
     "name": "Urgent deliveries",
     "query": {"status": "open", "priority": "urgent", "team": "deliveries"},
     "team": "deliveries",
 }
-SAVED_VIEW: Json = NEW_VIEW | {
+SAVED_VIEW_EXAMPLE: Json = NEW_VIEW_EXAMPLE | {
     "id": "2f1b6a0e-93d4-4c57-8a8e-51f0c7d2b6e4",
     "owner": None,
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T08:30:00.125000Z",
 }
-COUNTED_VIEW: Json = SAVED_VIEW | {"count": 17, "more": False}
+COUNTED_VIEW_EXAMPLE: Json = SAVED_VIEW_EXAMPLE | {"count": 17, "more": False}
 
 
-def _with_text(schema: dict[str, Any]) -> None:
+def _allow_statuses_as_text(schema: dict[str, Any]) -> None:
     """Describe that several statuses may also be one text, as in the query of a list."""
     status = schema["properties"]["status"]
     listed = {name: status.pop(name) for name in ("type", "items")}
@@ -46,11 +46,11 @@ def _with_text(schema: dict[str, Any]) -> None:
 class ViewFilters(CaseFilters):
     """The query parameters of `GET /support/cases` without `limit` and `cursor`; null and empty ones are left out."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_with_text)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_allow_statuses_as_text)
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_empty(cls, sent: object) -> object:
+    def _leave_out_empty_filters(cls, sent: object) -> object:
         if isinstance(sent, dict):
             return {name: value for name, value in sent.items() if value not in (None, "", [])}
         return sent
@@ -63,14 +63,14 @@ class ViewFilters(CaseFilters):
 class NewView(RequestModel):
     """A view to save: for the caller, or with `team` for everyone in the team."""
 
-    model_config = example_config(NEW_VIEW)
+    model_config = example_config(NEW_VIEW_EXAMPLE)
 
     name: Subject
     query: ViewFilters
     team: Identifier | None = Field(None, description="the team that the view is shared with")
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def _remove_defaults(schema: dict[str, Any]) -> None:
     """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
     schema["examples"] = [{"name": "Urgent deliveries, unassigned"}]
     for field_schema in schema["properties"].values():
@@ -80,19 +80,19 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 class ViewChange(ApiModel):
     """Changes of a saved view; omitted fields stay unchanged."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=_remove_defaults)
 
     name: Subject = ""
     query: ViewFilters = Field(default_factory=ViewFilters, description="replaces the stored filters as a whole")
     team: Identifier | None = Field(None, description="the team that gets the view; null makes it the caller's own")
 
-    def given(self) -> dict[str, Any]:
+    def sent_fields(self) -> dict[str, Any]:
         """Return the fields that the client sent, by their names; the query as JSON."""
         sent = {name: getattr(self, name) for name in self.model_fields_set}
         return sent | ({"query": self.query.as_query()} if "query" in sent else {})
 
 
-class Holder(NamedTuple):
+class ViewHolder(NamedTuple):
     """To whom a view belongs: a user (`owner`), or a team; the other one is None."""
 
     owner: str | None
@@ -102,7 +102,7 @@ class Holder(NamedTuple):
 class SavedView(ApiModel):
     """A saved view, of a user or of a team."""
 
-    model_config = example_config(SAVED_VIEW)
+    model_config = example_config(SAVED_VIEW_EXAMPLE)
 
     id: Annotated[str, FACT]
     name: Annotated[str, Personal("shown", "removed")]
@@ -120,15 +120,15 @@ class SavedView(ApiModel):
     version: Annotated[SkipJsonSchema[int], INTERNAL] = Field(default=1, exclude=True)  # sent to clients as ETag
 
     @property
-    def holder(self) -> Holder:
+    def holder(self) -> ViewHolder:
         """To whom the view belongs."""
-        return Holder(self.owner, self.team)
+        return ViewHolder(self.owner, self.team)
 
 
 class CountedView(SavedView):
     """A saved view with the number of cases that it shows to the caller."""
 
-    model_config = example_config(COUNTED_VIEW)
+    model_config = example_config(COUNTED_VIEW_EXAMPLE)
 
     count: Annotated[int | None, NOT_PERSONAL] = Field(
         description="the number of cases, at most 1,000; null if the caller may not list cases with this query, or if "
@@ -140,7 +140,7 @@ class CountedView(SavedView):
 class ViewPage(ApiModel):
     """A page of saved views, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [COUNTED_VIEW], "nextCursor": None})
+    model_config = example_config({"items": [COUNTED_VIEW_EXAMPLE], "nextCursor": None})
 
     items: Annotated[list[CountedView], PARTS]
     next_cursor: Annotated[str | None, NOT_PERSONAL]
@@ -157,30 +157,30 @@ class ViewListQuery(ApiModel):
     )
 
 
-def owner_of(principal: Principal) -> str:
+def view_owner_name(principal: Principal) -> str:
     """Return the owner of the views that the principal creates for itself: its subject, or its name without one."""
     return principal.subject or principal.name
 
 
-def holder_for(principal: Principal, team: str | None) -> Holder:
+def view_holder_for(principal: Principal, team: str | None) -> ViewHolder:
     """Return to whom a view belongs that the principal saves with this team. Raises Forbidden.
 
     Agents share views with their own teams, supervisors with every team. Analysts share none.
     """
     if team is None:
-        return Holder(owner_of(principal), None)
+        return ViewHolder(view_owner_name(principal), None)
     if not _may_use_views_of(principal, team):
         raise Forbidden(
             "permission_missing",
             "The permission 'views:share' is missing. Members of a team and supervisors change the views of the team.",
         )
-    return Holder(None, team)
+    return ViewHolder(None, team)
 
 
-def may_use(principal: Principal, view: SavedView) -> bool:
+def may_use_view(principal: Principal, view: SavedView) -> bool:
     """Return whether the principal may see and change a view."""
     if view.team is None:
-        return view.owner == owner_of(principal)
+        return view.owner == view_owner_name(principal)
     return _may_use_views_of(principal, view.team)
 
 

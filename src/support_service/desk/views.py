@@ -18,7 +18,7 @@ from support_service.core.ids import is_valid_id, new_id
 from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
 from support_service.core.search_words import Sought
 from support_service.core.units import MAX_INTEGER
-from support_service.desk.view_models import Holder, SavedView, holder_for, may_use, owner_of
+from support_service.desk.view_models import SavedView, ViewHolder, may_use_view, view_holder_for, view_owner_name
 from support_service.platform.audit import log as audit
 from support_service.platform.audit.log import FieldChanges
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
@@ -26,10 +26,10 @@ from support_service.platform.database.dialect import insert_if_new
 from support_service.platform.database.tables import views
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
-Filters = AbstractSet[tuple[str, str]]
+QueryFilters = AbstractSet[tuple[str, str]]
 """Query parameters of a list of cases: (name, value)."""
 
-ERASURE_PAGE = 500  # views that an erasure reads at once
+ERASURE_PAGE_SIZE = 500  # views that an erasure reads at once
 PERSONAL_FILTERS = ("q", "tag")  # filters whose values may contain an id among other words
 
 _V = views.c
@@ -44,22 +44,22 @@ _PAGE = (
     .limit(sa.bindparam("count"))
 )
 # The views that a role may see, as `may_use` decides.
-PAGES = {
+PAGE_OF_ROLE = {
     "agent": _PAGE.where(sa.or_(_OF_OWNER, _OF_TEAMS)),
     "supervisor": _PAGE.where(sa.or_(_OF_OWNER, _V.team.is_not(None))),
     "analyst": _PAGE.where(_OF_OWNER),
 }
-AFTER = (
+VIEWS_AFTER = (
     sa.select(_V.seq, *_COLUMNS)
     .where(_V.seq > sa.bindparam("after", type_=sa.BigInteger))
     .order_by(_V.seq)
     .limit(sa.bindparam("count"))
 )
-BY_ID = sa.select(*_COLUMNS).where(_V.id == sa.bindparam("view"))
-LOCK = sa.select(_V.id).where(_OF_HOLDERS).order_by(_V.seq).with_for_update()
-HELD = sa.select(*_COLUMNS).where(_OF_HOLDERS)
-INSERT = insert_if_new(views).inline()
-DELETE = views.delete().where(_V.id == sa.bindparam("view"))
+VIEW_BY_ID = sa.select(*_COLUMNS).where(_V.id == sa.bindparam("view"))
+LOCK_VIEWS_OF_HOLDERS = sa.select(_V.id).where(_OF_HOLDERS).order_by(_V.seq).with_for_update()
+VIEWS_OF_HOLDERS = sa.select(*_COLUMNS).where(_OF_HOLDERS)
+INSERT_VIEW = insert_if_new(views).inline()
+DELETE_VIEW = views.delete().where(_V.id == sa.bindparam("view"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class ViewLimits:
 
     max_views: int = 100  # of one user, and of one team
     max_count: int = 1000  # cases of a view that are counted exactly
-    counts_at_once: int = 2  # of one request
-    count_seconds: float = 2.0  # of one request; views that are not counted by then have no count
+    max_concurrent_counts: int = 2  # of one request
+    count_timeout: float = 2.0  # of one request; views that are not counted by then have no count
 
 
 class ViewService:
@@ -84,13 +84,13 @@ class ViewService:
 
         Raises Forbidden, and Conflict for a name that is taken or a view too many.
         """
-        holder, at = holder_for(origin.principal, team), utc_now()
+        holder, at = view_holder_for(origin.principal, team), utc_now()
         view = SavedView.model_construct(
             id=new_id(), name=name, **holder._asdict(), query=query, created_at=at, updated_at=at, version=1
         )
-        async with unit_of_work(self._database, origin, _turn(origin)) as work:
-            self._expect_room(await _lock_views_of(work.tx, [holder]))
-            if not await work.tx.execute(INSERT, dict(view)):
+        async with unit_of_work(self._database, origin, _views_row_of(origin.principal)) as work:
+            self._check_room_for_view(await _lock_views_of(work.tx, [holder]))
+            if not await work.tx.execute(INSERT_VIEW, dict(view)):
                 raise _name_taken(name)
             await audit.record(work, None, "view.created", at, _audited_changes(None, view))
         return view
@@ -103,15 +103,15 @@ class ViewService:
         With `before`, only views older than that seq. The seq is None if no page follows.
         """
         bound: dict[str, Any] = {
-            "owner": owner_of(principal),
+            "owner": view_owner_name(principal),
             "before": MAX_INTEGER if before is None else before,
             "count": limit + 1,
         }
         if principal.role == "agent":
             bound["teams"] = list(principal.teams)
-        found = await self._database.fetch_all(PAGES[principal.role], bound)
+        found = await self._database.fetch_all(PAGE_OF_ROLE[principal.role], bound)
         page = found[:limit]
-        return list(map(_view, page)), page[-1].seq if len(found) > limit else None
+        return list(map(_to_view, page)), page[-1].seq if len(found) > limit else None
 
     async def change(
         self, origin: WriteOrigin, view_id: str, changed: Mapping[str, Any], expected: ExpectedVersions
@@ -122,17 +122,17 @@ class ViewService:
         name that is taken or a view too many.
         """
         before = await self.read(origin.principal, view_id)
-        holder = holder_for(origin.principal, changed["team"]) if "team" in changed else before.holder
-        async with unit_of_work(self._database, origin, _turn(origin)) as work:
+        holder = view_holder_for(origin.principal, changed["team"]) if "team" in changed else before.holder
+        async with unit_of_work(self._database, origin, _views_row_of(origin.principal)) as work:
             locked = await _lock_views_of(work.tx, {before.holder, holder})
-            before = _expected(locked, view_id, expected)
+            before = _find_at_expected_version(locked, view_id, expected)
             others = [view for view in locked if view.holder == holder and view.id != view_id]
             values = {**changed, **holder._asdict()}
             after = before.model_copy(update=values)
             if after == before:
                 return before
             if holder != before.holder:
-                self._expect_room(others)
+                self._check_room_for_view(others)
             if after.name in {view.name for view in others}:
                 raise _name_taken(after.name)
             values |= {"version": before.version + 1, "updated_at": time_after(before.updated_at)}
@@ -144,20 +144,20 @@ class ViewService:
     async def delete(self, origin: WriteOrigin, view_id: str, expected: ExpectedVersions) -> None:
         """Delete a view. Raises NotFound and VersionConflict."""
         before = await self.read(origin.principal, view_id)
-        async with unit_of_work(self._database, origin, _turn(origin)) as work:
-            before = _expected(await _lock_views_of(work.tx, [before.holder]), view_id, expected)
-            await work.tx.execute(DELETE, {"view": view_id})
+        async with unit_of_work(self._database, origin, _views_row_of(origin.principal)) as work:
+            before = _find_at_expected_version(await _lock_views_of(work.tx, [before.holder]), view_id, expected)
+            await work.tx.execute(DELETE_VIEW, {"view": view_id})
             at = time_after(before.updated_at)
             await audit.record(work, None, "view.deleted", at, _audited_changes(before, None))
 
     async def read(self, principal: Principal, view_id: str) -> SavedView:
         """Return a view. Raises NotFound if there is none, or if the principal may not see it."""
-        row = await self._database.fetch_one(BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
-        if row is None or not may_use(principal, view := _view(row)):
+        row = await self._database.fetch_one(VIEW_BY_ID, {"view": view_id}) if is_valid_id(view_id) else None
+        if row is None or not may_use_view(principal, view := _to_view(row)):
             raise _not_found(view_id)
         return view
 
-    def _expect_room(self, held: Collection[SavedView]) -> None:
+    def _check_room_for_view(self, held: Collection[SavedView]) -> None:
         """Raise Conflict if a holder of these views can't have one more."""
         most = self._limits.max_views
         if len(held) >= most:
@@ -165,7 +165,7 @@ class ViewService:
 
 
 async def erase_views(
-    database: Database, origin: WriteOrigin, ids: Sought, filters: Filters = frozenset()
+    database: Database, origin: WriteOrigin, ids: Sought, filters: QueryFilters = frozenset()
 ) -> list[str]:
     """Delete the views that name one of the ids or have one of the filters; return their own ids.
 
@@ -173,31 +173,31 @@ async def erase_views(
     """
     erased: list[str] = []
     after = 0
-    while page := await database.fetch_all(AFTER, {"after": after, "count": ERASURE_PAGE}):
+    while page := await database.fetch_all(VIEWS_AFTER, {"after": after, "count": ERASURE_PAGE_SIZE}):
         after = page[-1].seq
-        for view in map(_view, page):
-            if not (names_any(view, ids) or has_filter(view, filters)):
+        for view in map(_to_view, page):
+            if not (names_any_id(view, ids) or has_any_filter(view, filters)):
                 continue
             async with unit_of_work(database, origin) as work:
-                if await work.tx.execute(DELETE, {"view": view.id}):
+                if await work.tx.execute(DELETE_VIEW, {"view": view.id}):
                     at = time_after(view.updated_at)
                     await audit.record(work, None, "view.deleted", at, _audited_changes(view, None))
             erased.append(view.id)
     return erased
 
 
-def names_any(view: SavedView, ids: Sought) -> bool:
+def names_any_id(view: SavedView, ids: Sought) -> bool:
     """Return whether the name of a view, or a personal filter, names one of the ids."""
-    texts = [view.name, *(value for name in PERSONAL_FILTERS for value in _values(view, name))]
+    texts = [view.name, *(value for name in PERSONAL_FILTERS for value in _filter_values(view, name))]
     return any(map(ids.found_in, texts))
 
 
-def has_filter(view: SavedView, filters: Filters) -> bool:
+def has_any_filter(view: SavedView, filters: QueryFilters) -> bool:
     """Return whether a view has one of the filters."""
-    return any((name, value) in filters for name in view.query for value in _values(view, name))
+    return any((name, value) in filters for name in view.query for value in _filter_values(view, name))
 
 
-def _values(view: SavedView, name: str) -> list[str]:
+def _filter_values(view: SavedView, name: str) -> list[str]:
     value = view.query.get(name, [])
     return [str(each) for each in (value if isinstance(value, list) else [value])]
 
@@ -208,7 +208,7 @@ def _audited_changes(before: SavedView | None, after: SavedView | None) -> Field
     `before` is None for a new view, `after` for a deleted one. A change also records which fields have new values.
     Names and filter values may identify a customer, and entries without a case can't be erased, so the log has neither.
     """
-    old, new = (_facts(view) if view else {} for view in (before, after))
+    old, new = (_audited_values(view) if view else {} for view in (before, after))
     changes = {
         name: (old.get(name), new.get(name))
         for name in ("viewId", "owner", "team", "filters")
@@ -220,11 +220,11 @@ def _audited_changes(before: SavedView | None, after: SavedView | None) -> Field
     return changes
 
 
-def _facts(view: SavedView) -> dict[str, object]:
+def _audited_values(view: SavedView) -> dict[str, object]:
     return {"viewId": view.id, "owner": view.owner, "team": view.team, "filters": sorted(view.query)}
 
 
-async def _lock_views_of(tx: Transaction, holders: Collection[Holder]) -> list[SavedView]:
+async def _lock_views_of(tx: Transaction, holders: Collection[ViewHolder]) -> list[SavedView]:
     """Lock the views of some holders until the transaction ends, and return them.
 
     Transactions that change views of one holder wait for each other here, except transactions that add its first view.
@@ -233,16 +233,16 @@ async def _lock_views_of(tx: Transaction, holders: Collection[Holder]) -> list[S
         "owners": [holder.owner for holder in holders if holder.owner is not None],
         "teams": [holder.team for holder in holders if holder.team is not None],
     }
-    await tx.fetch_all(LOCK, bound)
+    await tx.fetch_all(LOCK_VIEWS_OF_HOLDERS, bound)
     # A second statement: the first one does not see what was added while it waited.
-    return list(map(_view, await tx.fetch_all(HELD, bound)))
+    return list(map(_to_view, await tx.fetch_all(VIEWS_OF_HOLDERS, bound)))
 
 
-def _view(row: Row) -> SavedView:
+def _to_view(row: Row) -> SavedView:
     return SavedView.model_construct(**{name: getattr(row, name) for name in SavedView.model_fields})
 
 
-def _expected(locked: Collection[SavedView], view_id: str, expected: ExpectedVersions) -> SavedView:
+def _find_at_expected_version(locked: Collection[SavedView], view_id: str, expected: ExpectedVersions) -> SavedView:
     """Return the locked view. Raises NotFound if it was deleted meanwhile, and VersionConflict."""
     view = next((view for view in locked if view.id == view_id), None)
     if view is None:
@@ -251,9 +251,9 @@ def _expected(locked: Collection[SavedView], view_id: str, expected: ExpectedVer
     return view
 
 
-def _turn(origin: WriteOrigin) -> ContendedRow:
+def _views_row_of(principal: Principal) -> ContendedRow:
     """Return the row for which the writes of one user wait before they take a connection."""
-    return ContendedRow(f"views of {owner_of(origin.principal)}")
+    return ContendedRow(f"views of {view_owner_name(principal)}")
 
 
 def _not_found(view_id: str) -> NotFound:

@@ -53,9 +53,9 @@ class ErasureResult:
     erased: dict[str, int] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
 
-    def add(self, counted: dict[str, int]) -> None:
+    def add(self, counts: dict[str, int]) -> None:
         """Add the counts of one step."""
-        for name, number in counted.items():
+        for name, number in counts.items():
             self.erased[name] = self.erased.get(name, 0) + number
 
 
@@ -76,7 +76,7 @@ class CustomerErasure:
         self._garbage_collector = garbage_collector
         self._instruments = instruments
 
-    async def cases_of(self, customer_id: str) -> list[str]:
+    async def case_ids_of(self, customer_id: str) -> list[str]:
         """Return the ids of a customer's cases. Raises NotFound if there are none."""
         found = await cases.case_ids_of_customer(self._database, customer_id)
         if not found:
@@ -84,22 +84,24 @@ class CustomerErasure:
         return found
 
     async def run(
-        self, origin: WriteOrigin, customer_id: str, report: Callable[[str], None] = lambda _: None
+        self, origin: WriteOrigin, customer_id: str, report_case: Callable[[str], None] = lambda _: None
     ) -> ErasureResult:
         """Erase a customer and report the id of each case that is done. Raises NotFound if the customer has no case."""
-        result = ErasureResult(await self.cases_of(customer_id))
-        mark = cases.tombstone_of(customer_id)
-        await self._erase_without_case(origin, customer_id, result)
+        result = ErasureResult(await self.case_ids_of(customer_id))
+        tombstone = cases.tombstone_of(customer_id)
+        await self._erase_outside_of_cases(origin, customer_id, result)
         keep_references = bool(result.unreached)  # because the next run finds the dead letters by them
         files: list[StoredAttachment] = []
         for case_id in result.cases:
             async with unit_of_work(self._database, origin) as work:
                 case = await case_rows.read_state(work.tx, case_id)
-                removed, staged = await self._erase_case(work, case_id, mark, result, keep_references=keep_references)
+                removed, staged = await self._erase_case(
+                    work, case_id, tombstone, result, keep_references=keep_references
+                )
             if case is not None and not case.synthetic:
                 self._instruments.add(ATTACHMENT_DELETED, len(removed), {"reason": "erasure"})
             files += removed + staged
-            report(case_id)
+            report_case(case_id)
         await self._database.purge_search_index()
         await self._garbage_collector.run()
         left = [
@@ -121,10 +123,10 @@ class CustomerErasure:
             result.unreached.append("the write-ahead log: others are reading the database")
         if not result.unreached:
             async with self._database.transaction() as tx:
-                await cases.clear_tombstone(tx, mark)
+                await cases.clear_tombstone(tx, tombstone)
         return result
 
-    async def _erase_without_case(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
+    async def _erase_outside_of_cases(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
         """Erase what names the customer outside of cases: this comes first, while the cases have their references."""
         references = await cases.references_of_customer(self._database, customer_id)
         known = self._settings.cases.known_channels
@@ -144,7 +146,7 @@ class CustomerErasure:
             result.unreached.append(f"the dead letters: {fault}")
 
     async def _erase_case(
-        self, work: UnitOfWork, case_id: str, mark: str, result: ErasureResult, *, keep_references: bool
+        self, work: UnitOfWork, case_id: str, tombstone: str, result: ErasureResult, *, keep_references: bool
     ) -> tuple[list[StoredAttachment], list[StoredAttachment]]:
         """Erase a case in the database, within `work`.
 
@@ -158,7 +160,7 @@ class CustomerErasure:
         removed = await attachment_rows.remove(tx, files, "erasure", at) if files else []
         await attachment_rows.erase_deletions(tx, case_id)
         channels = self._settings.cases.known_channels
-        messages = await cases.erase_case(tx, case_id, mark, channels, keep_references=keep_references)
+        messages = await cases.erase_case(tx, case_id, tombstone, channels, keep_references=keep_references)
         result.add({"messages": messages, "files": len(removed) + len(staged)})
         result.add(await events.rewrite_stored_events(tx, case_id, partial(cases.erase_event, channels=channels)))
         await audit_removal(work, removed, "erasure", at)

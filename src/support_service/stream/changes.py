@@ -14,22 +14,22 @@ from support_service.stream.frames import event_frame
 
 Json = dict[str, Any]
 
-OPENED, CLOSED = "case.opened", "case.closed"
-CASE_LEFT = "case.left"  # change type of a case that the caller may no longer see
+OPENED_CHANGE_TYPE, CLOSED_CHANGE_TYPE = "case.opened", "case.closed"
+LEFT_CHANGE_TYPE = "case.left"  # change type of a case that the caller may no longer see
 # Change types of events that name none.
-TYPES_WITHOUT_NAME = {
-    "support.case.opened.v1": OPENED,
-    "support.case.closed.v1": CLOSED,
+IMPLIED_CHANGE_TYPES = {
+    "support.case.opened.v1": OPENED_CHANGE_TYPE,
+    "support.case.closed.v1": CLOSED_CHANGE_TYPE,
     "support.case.sla-breached.v1": "sla.breached",
 }
-BESIDE = frozenset({"version", "publicVersion"})  # members of a published case that stand beside the case
+MEMBERS_BESIDE_CASE = frozenset({"version", "publicVersion"})  # members of a published case that stand beside the case
 UNKNOWN_VERSION = 0  # of a change that an older release has published
 # Change types that customers learn of, unless the part that the event carries is internal. Any other change has a
 # visibility of its own.
-OF_CUSTOMERS = frozenset(
+CHANGE_TYPES_FOR_CUSTOMERS = frozenset(
     {"conversation.added", "status.changed", "attachment.added", "attachment.removed", "case.changed"}
 )
-PARTS = ("conversation", "attachment")
+PARTS_WITH_VISIBILITY = ("conversation", "attachment")
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Change:
     data: Json
     owner: CaseOwnership
     previous_owner: CaseOwnership
-    internal: bool
+    is_internal: bool
     _frames: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -61,16 +61,20 @@ class Change:
         A principal who may no longer see the case learns only that. `owner` decides who may: that after the change, or
         that of now.
         """
-        if self.internal and view == "public":
+        if self.is_internal and view == "public":
             return None
         kind: str = view
         if not principal.may_see(owner):
             if not (principal.may_see(self.owner) or principal.may_see(self.previous_owner)):
                 return None
-            kind = CASE_LEFT
+            kind = LEFT_CHANGE_TYPE
         frame = self._frames.get(kind)
         if frame is None:
-            document = self._document(view, masker) if kind == view else self._head(CASE_LEFT, public=view == "public")
+            document = (
+                self._document(view, masker)
+                if kind == view
+                else self._common_members(LEFT_CHANGE_TYPE, public=view == "public")
+            )
             frame = self._frames[kind] = event_frame(self.type, document, str(self.position))
         return frame
 
@@ -78,7 +82,7 @@ class Change:
         """Return whether the customer was erased since. Nothing else changes the customer of a case."""
         return self.owner.customer_id not in (None, owner.customer_id)
 
-    def _head(self, change_type: str, *, public: bool) -> Json:
+    def _common_members(self, change_type: str, *, public: bool) -> Json:
         version = self.data["ticket"].get("publicVersion" if public else "version")
         return {
             "caseId": self.case_id,
@@ -92,11 +96,11 @@ class Change:
         ticket: Json = self.data["ticket"]
         is_public = view == "public"
         change_type = _change_type(self.type, self.data)
-        document = self._head(change_type, public=is_public)
+        document = self._common_members(change_type, public=is_public)
         if view == "full" and self.data.get("actor") is not None:
             document["actor"] = self.data["actor"]
         shown = masker.published_case(ticket) if view == "masked" else ticket
-        row = {name: value for name, value in shown.items() if name not in BESIDE}
+        row = {name: value for name, value in shown.items() if name not in MEMBERS_BESIDE_CASE}
         row["waitingSince"] = ticket.get("waitingSince")
         if is_public:  # `updatedAt` counts internal notes, but this change is one that customers see
             row["updatedAt"] = self.at
@@ -119,7 +123,7 @@ class Replay:
         self._masker = masker
         self._left: set[str] = set()  # cases that the principal was told to have left its view
 
-    def frames(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
+    def frames_of_changes(self, changes: Sequence[Change], owners: Mapping[str, CaseOwnership]) -> list[bytes]:
         """Return the frames of the next changes. `owners` are the current owners of their cases."""
         frames = []
         for change in changes:
@@ -158,21 +162,23 @@ def parse_change(position: Position, event: bytes) -> Change:
         raise ValueError(f"not an event of a case: {failure!r}") from failure
 
 
-def _previous_owner(owner: CaseOwnership, given: Mapping[str, Any]) -> CaseOwnership:
+def _previous_owner(owner: CaseOwnership, changed_members: Mapping[str, Any]) -> CaseOwnership:
     return CaseOwnership(
-        owner.customer_id, given.get("assignedAgentId", owner.assigned_agent_id), given.get("team", owner.team)
+        owner.customer_id,
+        changed_members.get("assignedAgentId", owner.assigned_agent_id),
+        changed_members.get("team", owner.team),
     )
 
 
 def _change_type(event_type: str, data: Mapping[str, Any]) -> str:
-    return str(data.get("changeType") or TYPES_WITHOUT_NAME.get(event_type, event_type))
+    return str(data.get("changeType") or IMPLIED_CHANGE_TYPES.get(event_type, event_type))
 
 
 def _is_internal(event_type: str, data: Mapping[str, Any]) -> bool:
     """Return whether customers must not learn of the change."""
     change_type = _change_type(event_type, data)
-    if change_type in (OPENED, CLOSED):  # a note that came with it is left out
+    if change_type in (OPENED_CHANGE_TYPE, CLOSED_CHANGE_TYPE):  # a note that came with it is left out
         return False
-    if change_type not in OF_CUSTOMERS:
+    if change_type not in CHANGE_TYPES_FOR_CUSTOMERS:
         return data.get("visibility") != "public"
-    return any(data[part].get("visibility") == "internal" for part in PARTS if data.get(part))
+    return any(data[part].get("visibility") == "internal" for part in PARTS_WITH_VISIBILITY if data.get(part))

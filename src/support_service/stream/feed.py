@@ -20,13 +20,13 @@ from support_service.stream.presence import Presence
 from support_service.stream.subscribers import Subscribers
 
 GapReason = Literal["trimmed", "foreign", "too_many", "restarted"]
-INTERRUPTED = "interrupted: the broker of changes is away"
-CONTINUED = "continued: the broker of changes is back"
+INTERRUPTED_COMMENT = "interrupted: the broker of changes is away"
+CONTINUED_COMMENT = "continued: the broker of changes is back"
 
 log = logging.getLogger(__name__)
 
 
-class Gap(Exception):
+class ReplayGap(Exception):
     """Changes behind a client's position can't be replayed; it has to read again what it shows."""
 
     def __init__(self, reason: GapReason) -> None:
@@ -34,8 +34,8 @@ class Gap(Exception):
         self.reason = reason
 
 
-KEPT_TIME = 60.0  # seconds; an erasure can't reach the memory of a replica
-REPEATS = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
+MAX_KEPT_SECONDS = 60.0  # seconds; an erasure can't reach the memory of a replica
+REMEMBERED_EVENTS = 400  # latest events whose ids are known: a relay that takes over publishes a batch again
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,15 @@ class Feed:
         self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
         self._kept_bytes = 0
         self._kept_after: Place = Place(0)  # every change behind it is kept
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._seen_event_ids: OrderedDict[str, None] = OrderedDict()
 
     @property
-    def interrupted(self) -> bool:
+    def is_interrupted(self) -> bool:
         """Whether the broker is unavailable."""
         return self._interrupted_at is not None
 
     @property
-    def interrupted_for(self) -> float:
+    def seconds_interrupted(self) -> float:
         """The seconds for which the broker has been unavailable; 0 while it is connected."""
         return 0.0 if self._interrupted_at is None else time.monotonic() - self._interrupted_at
 
@@ -106,28 +106,28 @@ class Feed:
         failures = 0
         while True:
             try:
-                await self._begin()
-                await self._follow()
+                await self._find_start()
+                await self._follow_log()
             except (BrokerError, Unavailable) as failure:
-                failures = failures + 1 if self.interrupted else 1
+                failures = failures + 1 if self.is_interrupted else 1
                 log.warning(
                     "Following the stream of events is interrupted and is retried: %s", failure, exc_info=failure
                 )
-                self._interrupt()
+                self._note_broker_unavailable()
             except Exception:
-                failures = failures + 1 if self.interrupted else 1
+                failures = failures + 1 if self.is_interrupted else 1
                 log.exception("Following the stream of events failed and is retried")
-                self._interrupt()
+                self._note_broker_unavailable()
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
-    async def replay(self, text: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
+    async def replay(self, last_event_id: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
         """Yield the changes behind a client's position, up to a place that the feed has reached.
 
         Raises Gap if they are not there any more or are too many, and BrokerError.
         """
-        position = parse_position(text)
+        position = parse_position(last_event_id)
         if position is None or self.position is None or position.epoch != self.position.epoch:
-            raise Gap("foreign")
+            raise ReplayGap("foreign")
         if position.place >= self._kept_after and position.place <= up_to:
             kept = [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
             for first in range(0, len(kept), self._timings.page):
@@ -135,50 +135,50 @@ class Feed:
             return
         state = await self._log.state()
         if state.epoch != position.epoch or position.place > state.last:
-            raise Gap("foreign")
+            raise ReplayGap("foreign")
         if position.place >= up_to:  # the client comes from a replica that was ahead
             return
         if position.place < state.missing_to:
-            raise Gap("trimmed")
+            raise ReplayGap("trimmed")
         async for page in self._replay_log(position, up_to):
             yield page
 
     async def _replay_log(self, position: Position, up_to: Place) -> AsyncGenerator[list[Change], None]:
         number, after = 0, position.place
-        known = OrderedDict[str, None]()
-        before = await self._log.entries_before(after, REPEATS)
-        _parse_new(position.epoch, before, known, len(before))
+        seen_event_ids = OrderedDict[str, None]()
+        before = await self._log.entries_before(after, REMEMBERED_EVENTS)
+        _parse_unseen(position.epoch, before, seen_event_ids, len(before))
         while entries := await self._log.entries(after, self._timings.page):
             after, number = entries[-1].place, number + len(entries)
             if number > self._timings.max_replayed:
-                raise Gap("too_many")
+                raise ReplayGap("too_many")
             wanted = [each for each in entries if each.place <= up_to]
-            yield _parse_new(position.epoch, wanted, known, self._timings.max_replayed)
+            yield _parse_unseen(position.epoch, wanted, seen_event_ids, self._timings.max_replayed)
             if after >= up_to:
                 return
 
-    async def _begin(self) -> None:
+    async def _find_start(self) -> None:
         """Find the place to continue from. Streams are asked to read again if something may be missing."""
         state = await self._log.state()
         if self.position is None:
             await self._start_at(state)
-            self._resync("restarted")  # streams that were opened meanwhile
+            self._ask_for_resync("restarted")  # streams that were opened meanwhile
         else:
-            await self._check(state)
+            await self._check_continuity(state)
             if self.passed_on != self.position:  # passing on a change has failed: some streams have not got it
-                self._resync("restarted")
+                self._ask_for_resync("restarted")
                 self.passed_on = self.position
         self.attempted.set()
 
     async def _start_at(self, state: LogState) -> None:
-        before = await self._log.entries_before(state.last, REPEATS)
-        self._known.clear()
-        _parse_new(state.epoch, before, self._known, REPEATS)
+        before = await self._log.entries_before(state.last, REMEMBERED_EVENTS)
+        self._seen_event_ids.clear()
+        _parse_unseen(state.epoch, before, self._seen_event_ids, REMEMBERED_EVENTS)
         self._kept.clear()
         self._kept_bytes, self._kept_after = 0, state.last
         self.position = self.passed_on = Position(state.epoch, state.last)
 
-    async def _check(self, state: LogState) -> None:
+    async def _check_continuity(self, state: LogState) -> None:
         """Start again if the log is another one, or has lost entries that the feed has not read."""
         assert self.position is not None  # noqa: S101 - the feed has started
         place = self.position.place
@@ -190,38 +190,38 @@ class Feed:
             return
         log.warning("The stream of events has lost entries (%s); clients read again", reason)
         await self._start_at(state)
-        self._resync(reason)
+        self._ask_for_resync(reason)
 
-    async def _follow(self) -> None:
-        assert self.position is not None  # noqa: S101 - `_begin` has set it
+    async def _follow_log(self) -> None:
+        assert self.position is not None  # noqa: S101 - `_find_start` has set it
         check_at = time.monotonic() + self._timings.check_interval
         while True:
-            wait = 0.0 if self.interrupted else self._timings.wait
+            wait = 0.0 if self.is_interrupted else self._timings.wait
             read = await self._log.follow(self.position.place, wait)
-            self._continue()
+            self._note_broker_available()
             if read.entries:
-                await self._pass_on(read.entries)
+                await self._pass_on_changes(read.entries)
             for note in read.notes:
-                self._presence.receive(note.content, note.age)
+                self._presence.receive_announcement(note.content, note.age)
             if time.monotonic() >= check_at:
-                self._remove_old()
-                await self._check(await self._log.state())
+                self._remove_expired_changes()
+                await self._check_continuity(await self._log.state())
                 check_at = time.monotonic() + self._timings.check_interval
 
-    async def _pass_on(self, entries: Sequence[LogEntry]) -> None:
+    async def _pass_on_changes(self, entries: Sequence[LogEntry]) -> None:
         assert self.position is not None  # noqa: S101 - the caller has read behind it
-        epoch, known = self.position.epoch, self._known.copy()
-        changes = _parse_new(epoch, entries, known, REPEATS)
+        epoch, seen_event_ids = self.position.epoch, self._seen_event_ids.copy()
+        changes = _parse_unseen(epoch, entries, seen_event_ids, REMEMBERED_EVENTS)
         # A stream may have been opened since a late change, with other rights.
         in_time = time.time() - self._timings.late_after
         late = {change.case_id for change in changes if change.published < in_time}
         owners = await self._cases.owners_of(late) if late else {}  # after a failure, the entries are read again
         # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
         position = self.position = Position(epoch, entries[-1].place)
-        self._known = known
+        self._seen_event_ids = seen_event_ids
         sizes = {entry.place: len(entry.event) for entry in entries}
         for change in changes:
-            self._keep(change, sizes[change.position.place])
+            self._keep_for_replay(change, sizes[change.position.place])
         for change in changes:
             owner = owners.get(change.case_id) if change.case_id in late else change.owner
             if owner is not None and not change.is_erased(owner):
@@ -230,44 +230,46 @@ class Feed:
             self.passed_on = change.position
         self.passed_on = position
 
-    def _keep(self, change: Change, size: int) -> None:
+    def _keep_for_replay(self, change: Change, size: int) -> None:
         self._kept.append((change, size, time.monotonic()))
         self._kept_bytes += size
         while len(self._kept) > self._timings.kept_changes or self._kept_bytes > self._timings.kept_bytes:
-            self._remove_oldest()
+            self._remove_oldest_change()
 
-    def _remove_old(self) -> None:
-        while self._kept and self._kept[0][2] < time.monotonic() - KEPT_TIME:
-            self._remove_oldest()
+    def _remove_expired_changes(self) -> None:
+        while self._kept and self._kept[0][2] < time.monotonic() - MAX_KEPT_SECONDS:
+            self._remove_oldest_change()
 
-    def _remove_oldest(self) -> None:
+    def _remove_oldest_change(self) -> None:
         oldest, size, _ = self._kept.popleft()
         self._kept_bytes -= size
         self._kept_after = oldest.position.place
 
-    def _resync(self, reason: GapReason) -> None:
+    def _ask_for_resync(self, reason: GapReason) -> None:
         assert self.position is not None  # noqa: S101 - the feed has just started there
         self._count_resync(reason, len(self._subscribers))
         for subscriber in self._subscribers:
             subscriber.after = self.position.place
         self._subscribers.send_to_all(resync_frame(reason, self.position))
 
-    def _continue(self) -> None:
+    def _note_broker_available(self) -> None:
         """Note that the log can be read."""
-        if self.interrupted:
+        if self.is_interrupted:
             self._interrupted_at = None
             log.info("Following the stream of events continues")
-            self._subscribers.send_to_all(comment_frame(CONTINUED))
+            self._subscribers.send_to_all(comment_frame(CONTINUED_COMMENT))
 
-    def _interrupt(self) -> None:
+    def _note_broker_unavailable(self) -> None:
         self.attempted.set()
-        if not self.interrupted:
+        if not self.is_interrupted:
             self._interrupted_at = time.monotonic()
-            self._subscribers.send_to_all(comment_frame(INTERRUPTED))
+            self._subscribers.send_to_all(comment_frame(INTERRUPTED_COMMENT))
 
 
-def _parse_new(epoch: str, entries: Iterable[LogEntry], known: OrderedDict[str, None], remember: int) -> list[Change]:
-    """Return the changes of entries whose events are not `known` yet, and remember up to so many ids there."""
+def _parse_unseen(
+    epoch: str, entries: Iterable[LogEntry], seen_event_ids: OrderedDict[str, None], max_seen: int
+) -> list[Change]:
+    """Return the changes of entries whose events are not in `seen_event_ids`, and add up to `max_seen` ids there."""
     found = []
     for entry in entries:
         try:
@@ -275,10 +277,10 @@ def _parse_new(epoch: str, entries: Iterable[LogEntry], known: OrderedDict[str, 
         except ValueError as failure:
             log.warning("The entry %s of the stream of events is left out: %s", entry.place.entry_id, failure)
             continue
-        if change.event_id in known:
+        if change.event_id in seen_event_ids:
             continue
-        known[change.event_id] = None
-        while len(known) > remember:
-            known.popitem(last=False)
+        seen_event_ids[change.event_id] = None
+        while len(seen_event_ids) > max_seen:
+            seen_event_ids.popitem(last=False)
         found.append(change)
     return found

@@ -8,8 +8,8 @@ from typing import Any
 
 import pydantic_core
 
-RETRY = 2000  # ms that a client waits before it connects again
-RETRY_AT_SHUTDOWN = (500, 4000)  # ms; different for each client, so that they do not all come at the same moment
+RETRY_MILLISECONDS = 2000  # ms that a client waits before it connects again
+RETRY_RANGE_AT_SHUTDOWN = (500, 4000)  # ms; different for each client, so that they do not all come at the same moment
 
 
 def event_frame(name: str, data: Any, position: str | None = None) -> bytes:
@@ -28,6 +28,6 @@ def retry_frame(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-def last_frame() -> bytes:
+def shutdown_frame() -> bytes:
     """Return the last frame of a stream whose replica shuts down."""
-    return retry_frame(random.randint(*RETRY_AT_SHUTDOWN))
+    return retry_frame(random.randint(*RETRY_RANGE_AT_SHUTDOWN))

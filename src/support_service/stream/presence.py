@@ -17,15 +17,15 @@ from support_service.core.ids import new_id
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog
 from support_service.stream.frames import event_frame
-from support_service.stream.subscribers import Queued, Subscriber, Subscribers
+from support_service.stream.subscribers import QueuedFrame, Subscriber, Subscribers
 
-EVENT = "presence"
+PRESENCE_EVENT = "presence"
 
 log = logging.getLogger(__name__)
 
 
 MAX_CASES = 10_000  # with viewers
-MAX_VIEWERS = 50  # of one case
+MAX_VIEWERS_PER_CASE = 50  # of one case
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class PresentAgent(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Case:
+class _ViewedCase:
     """The viewers of a case, each with the state and the loop time at which it expires."""
 
     owner: CaseOwnership
     viewers: dict[str, tuple[PresenceState, float]]
 
-    def shown(self) -> list[PresentAgent]:
+    def shown_viewers(self) -> list[PresentAgent]:
         return [PresentAgent(name, state) for name, (state, _) in sorted(self.viewers.items())]
 
 
@@ -66,7 +66,7 @@ class Presence:
         self._subscribers = subscribers
         self._timings = timings
         self._now = now or asyncio.get_running_loop().time
-        self._cases: dict[str, _Case] = {}
+        self._cases: dict[str, _ViewedCase] = {}
         self._replica = new_id()
 
     async def announce(
@@ -77,7 +77,7 @@ class Presence:
         While the broker is unavailable, only the clients of this replica learn of it.
         """
         name = principal.subject or principal.name
-        self._put(case_id, owner, name, state, self._timings.valid)
+        self._put_viewer(case_id, owner, name, state, self._timings.valid)
         note = {
             "from": self._replica,
             "case": case_id,
@@ -90,7 +90,7 @@ class Presence:
         except BrokerError as failure:
             log.debug("Presence is not passed on: %s", failure)
 
-    def receive(self, content: bytes, age: float) -> None:
+    def receive_announcement(self, content: bytes, age: float) -> None:
         """Take in what a replica has announced `age` seconds ago; anything unreadable is ignored."""
         try:
             note: Any = pydantic_core.from_json(content)
@@ -99,12 +99,12 @@ class Presence:
         except (ValueError, KeyError, TypeError):
             return
         if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid:
-            self._put(case_id, owner, name, state, self._timings.valid - age)
+            self._put_viewer(case_id, owner, name, state, self._timings.valid - age)
 
     def viewers(self, case_id: str) -> list[PresentAgent]:
         """Return the viewers of a case, by name."""
         case = self._cases.get(case_id)
-        return case.shown() if case else []
+        return case.shown_viewers() if case else []
 
     def note_owner(self, case_id: str, owner: CaseOwnership) -> None:
         """Note the customer, the agent and the team of a case; they decide which streams show its viewers."""
@@ -116,12 +116,14 @@ class Presence:
         if subscriber.view != "full":
             return
         visible = [
-            _frame(case_id, case) for case_id, case in self._cases.items() if subscriber.principal.may_see(case.owner)
+            _presence_frame(case_id, case)
+            for case_id, case in self._cases.items()
+            if subscriber.principal.may_see(case.owner)
         ]
         if visible:
-            subscriber.offer(Queued(b"".join(visible)))
+            subscriber.offer(QueuedFrame(b"".join(visible)))
 
-    async def expire(self) -> None:
+    async def remove_expired(self) -> None:
         """Remove what is no longer valid, and tell the streams."""
         now = self._now()
         for case_id, case in list(self._cases.items()):
@@ -129,27 +131,29 @@ class Presence:
             for name in ended:
                 del case.viewers[name]
             if ended:
-                self._send(case_id, case)
+                self._send_viewers_of_case(case_id, case)
             if not case.viewers:
                 del self._cases[case_id]
 
-    def _put(self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState, seconds: float) -> None:
+    def _put_viewer(self, case_id: str, owner: CaseOwnership, name: str, state: PresenceState, seconds: float) -> None:
         case = self._cases.get(case_id)
         if case is None:
             if len(self._cases) >= MAX_CASES:
                 return
-            case = self._cases[case_id] = _Case(owner, {})
+            case = self._cases[case_id] = _ViewedCase(owner, {})
         case.owner = owner
         before = case.viewers.get(name)
-        if before is None and len(case.viewers) >= MAX_VIEWERS:
+        if before is None and len(case.viewers) >= MAX_VIEWERS_PER_CASE:
             return
         case.viewers[name] = (state, self._now() + seconds)
         if before is None or before[0] != state:
-            self._send(case_id, case)
+            self._send_viewers_of_case(case_id, case)
 
-    def _send(self, case_id: str, case: _Case) -> None:
-        self._subscribers.send_to_staff(case.owner, _frame(case_id, case))
+    def _send_viewers_of_case(self, case_id: str, case: _ViewedCase) -> None:
+        self._subscribers.send_to_staff(case.owner, _presence_frame(case_id, case))
 
 
-def _frame(case_id: str, case: _Case) -> bytes:
-    return event_frame(EVENT, {"caseId": case_id, "viewers": [each._asdict() for each in case.shown()]})
+def _presence_frame(case_id: str, case: _ViewedCase) -> bytes:
+    return event_frame(
+        PRESENCE_EVENT, {"caseId": case_id, "viewers": [each._asdict() for each in case.shown_viewers()]}
+    )

@@ -18,15 +18,15 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.stream.changes import Change, Replay
-from support_service.stream.feed import INTERRUPTED, Feed, FeedTimings, Gap, GapReason, resync_frame
-from support_service.stream.frames import RETRY, comment_frame, last_frame, retry_frame
+from support_service.stream.feed import INTERRUPTED_COMMENT, Feed, FeedTimings, GapReason, ReplayGap, resync_frame
+from support_service.stream.frames import RETRY_MILLISECONDS, comment_frame, retry_frame, shutdown_frame
 from support_service.stream.presence import Presence, PresenceTimings
 from support_service.stream.slots import StreamSlots
 from support_service.stream.subscribers import QueueLimits, Subscriber, Subscribers
 
 Authenticate = Callable[[], Awaitable[Principal]]
-Write = Callable[[bytes], Awaitable[None]]
-DATABASE_AWAY = "interrupted: the database is away"
+WriteFrames = Callable[[bytes], Awaitable[None]]
+DATABASE_AWAY_COMMENT = "interrupted: the database is away"
 
 STREAM_OPEN = InstrumentSpec("support.stream.open", "observed sum", "{stream}", "Open streams of changes")
 STREAM_SENT = InstrumentSpec("support.stream.sent", "counter", "{event}", "Changes sent to open streams")
@@ -113,9 +113,11 @@ class ChangeStream:
     async def running(self) -> AsyncIterator[None]:
         """Follow the log during a `with` block, end presence that has expired, and check the callers of streams."""
         self._instruments.observe(STREAM_OPEN, lambda: [(len(self), {})])
-        self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.interrupted_for, {})])
-        expire = run_every(self._timings.presence.expiry_interval, self.presence.expire, "Ending presence")
-        check = run_every(self._timings.access_interval, self.check_access, "Checking the callers of streams")
+        self._instruments.observe(STREAM_INTERRUPTED, lambda: [(self.feed.seconds_interrupted, {})])
+        expire = run_every(self._timings.presence.expiry_interval, self.presence.remove_expired, "Ending presence")
+        check = run_every(
+            self._timings.access_interval, self.close_streams_without_access, "Checking the callers of streams"
+        )
         async with run_in_background(self.feed.run(), expire, check):
             await self.feed.attempted.wait()  # else the first clients would be asked to read again
             yield
@@ -137,15 +139,15 @@ class ChangeStream:
         self._authenticate[subscriber] = authenticate
         return subscriber
 
-    async def send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
+    async def send(self, subscriber: Subscriber, last_event_id: str | None, write: WriteFrames) -> None:
         """Send a stream until it is closed: what its client has missed behind `last_event_id`, then each change.
 
         `write` raises ConnectionError once the client has gone.
         """
         try:
-            await self._send(subscriber, last_event_id, write)
+            await self._send_until_closed(subscriber, last_event_id, write)
             if subscriber.closed == "shutdown":
-                await write(last_frame())
+                await write(shutdown_frame())
         except ConnectionError:
             subscriber.close("client")
         except BaseException:
@@ -156,11 +158,11 @@ class ChangeStream:
             del self._authenticate[subscriber]
             self._instruments.add(STREAM_CLOSED, 1, {"reason": subscriber.closed or "failed"})
 
-    async def check_access(self) -> None:
+    async def close_streams_without_access(self) -> None:
         """End the streams whose callers were revoked, have expired, or have other rights now."""
         streams, size = list(self._authenticate.items()), self._timings.queue.streams_per_pause
         for first in range(0, len(streams), size):
-            await asyncio.gather(*(_check_access(*stream) for stream in streams[first : first + size]))
+            await asyncio.gather(*(_close_without_access(*stream) for stream in streams[first : first + size]))
 
     def __len__(self) -> int:
         """Return the number of open streams."""
@@ -172,13 +174,15 @@ class ChangeStream:
         for subscriber in self._authenticate:
             subscriber.close("shutdown")
 
-    async def _send(self, subscriber: Subscriber, last_event_id: str | None, write: Write) -> None:
-        await write(retry_frame(RETRY) + (comment_frame(INTERRUPTED) if self.feed.interrupted else b""))
+    async def _send_until_closed(self, subscriber: Subscriber, last_event_id: str | None, write: WriteFrames) -> None:
+        await write(
+            retry_frame(RETRY_MILLISECONDS) + (comment_frame(INTERRUPTED_COMMENT) if self.feed.is_interrupted else b"")
+        )
         while last_event_id and self.feed.position is None and not subscriber.closed:
             await asyncio.sleep(self._timings.replay_retry)
-            await write(comment_frame(INTERRUPTED))
+            await write(comment_frame(INTERRUPTED_COMMENT))
         start = self.feed.position
-        subscriber.begin(start)
+        subscriber.begin_after(start)
         self.subscribers.add(subscriber)
         if start is not None and last_event_id:
             await self._replay(subscriber, start, last_event_id, write)
@@ -186,14 +190,14 @@ class ChangeStream:
             await write(comment_frame("open", str(start)))
         self.presence.send_viewers(subscriber)
         while not subscriber.closed:
-            if await subscriber.wait(self._timings.heartbeat):
+            if await subscriber.wait_for_work(self._timings.heartbeat):
                 await self._send_queued(subscriber, write)
             else:
                 reached = self.feed.passed_on  # what the client got from another replica may be further
                 known = reached is None or reached.place < subscriber.after
                 await write(comment_frame("alive", None if known else str(reached)))
 
-    async def _send_queued(self, subscriber: Subscriber, write: Write) -> None:
+    async def _send_queued(self, subscriber: Subscriber, write: WriteFrames) -> None:
         taken = subscriber.take()
         if not taken or subscriber.closed == "slow":
             return
@@ -203,7 +207,7 @@ class ChangeStream:
             self._instruments.add(STREAM_SENT, len(changes))
             self._instruments.record(STREAM_LAG, max(0.0, time.time() - min(changes)))
 
-    async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: Write) -> None:
+    async def _replay(self, subscriber: Subscriber, start: Position, last_event_id: str, write: WriteFrames) -> None:
         """Send what the client has missed, or ask it to read again.
 
         While the broker or the database is unavailable, wait for it.
@@ -221,8 +225,10 @@ class ChangeStream:
             except (BrokerError, Unavailable) as failure:
                 # What the client has got so far is sent again; it knows each change by its id.
                 await asyncio.sleep(self._timings.replay_retry)
-                await write(comment_frame(INTERRUPTED if isinstance(failure, BrokerError) else DATABASE_AWAY))
-            except Gap as gap:
+                await write(
+                    comment_frame(INTERRUPTED_COMMENT if isinstance(failure, BrokerError) else DATABASE_AWAY_COMMENT)
+                )
+            except ReplayGap as gap:
                 now = self.feed.position or start
                 self._count_resync(gap.reason, 1)
                 subscriber.take()
@@ -232,8 +238,8 @@ class ChangeStream:
             else:
                 return
 
-    async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: Write) -> None:
-        shown = replay.frames(changes, await self._cases.owners_of({change.case_id for change in changes}))
+    async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: WriteFrames) -> None:
+        shown = replay.frames_of_changes(changes, await self._cases.owners_of({change.case_id for change in changes}))
         if shown:
             await write(b"".join(shown))
             self._instruments.add(STREAM_REPLAYED, len(shown))
@@ -242,7 +248,7 @@ class ChangeStream:
         self._instruments.add(STREAM_RESYNCED, number, {"reason": reason})
 
 
-async def _check_access(subscriber: Subscriber, authenticate: Authenticate) -> None:
+async def _close_without_access(subscriber: Subscriber, authenticate: Authenticate) -> None:
     try:
         if await authenticate() == subscriber.principal:
             return

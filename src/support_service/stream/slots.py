@@ -8,7 +8,7 @@ from support_service.core.errors import RateLimited, Unavailable
 from support_service.guard.unread_answers import ADDRESS_PREFIX
 from support_service.platform.settings.process import LimitSettings
 
-RETRY_AFTER = 5  # seconds
+RETRY_AFTER_SECONDS = 5  # seconds
 
 
 class StreamSlots:
@@ -33,7 +33,7 @@ class StreamSlots:
                 whose = "address" if is_address else "principal"
                 message = f"One {whose} may have {most} open streams in each replica; close one of yours first."
                 self._count_refusal()
-                raise RateLimited("too_many_streams", message, RETRY_AFTER)
+                raise RateLimited("too_many_streams", message, RETRY_AFTER_SECONDS)
         if self._total >= self._limits.streams:
             self._count_refusal()
             raise Unavailable("overloaded", "The service has as many open streams as it may have; try again later.")

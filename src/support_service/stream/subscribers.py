@@ -23,7 +23,7 @@ class QueueLimits:
     streams_per_pause: int = 50  # between two pauses in which requests are served
 
 
-class Queued(NamedTuple):
+class QueuedFrame(NamedTuple):
     """A frame that waits for a client; `published` is the time of its change, None if it is not a change."""
 
     frame: bytes
@@ -46,24 +46,24 @@ class Subscriber:
         self.after: Place = START  # the client has, or gets, the changes up to there
         self._abort = abort
         self._limits = limits
-        self._queue: deque[Queued] = deque()
+        self._queue: deque[QueuedFrame] = deque()
         self._queued_bytes = 0
         self._ready = asyncio.Event()
 
     @property
-    def key(self) -> AudienceKey:
+    def audience_key(self) -> AudienceKey:
         """What decides which changes the stream gets."""
         principal = self.principal
         return principal.role, principal.subject, frozenset(principal.teams), self.view
 
-    def begin(self, start: Position | None) -> None:
+    def begin_after(self, start: Position | None) -> None:
         """Set the position behind which the stream gets changes.
 
         None if the feed has not reached its log yet: it asks the client to read again once it has.
         """
         self.after = start.place if start else START
 
-    def offer(self, queued: Queued) -> None:
+    def offer(self, queued: QueuedFrame) -> None:
         """Add a frame, or close the stream if too much waits for its client."""
         if self.closed:
             return
@@ -74,7 +74,7 @@ class Subscriber:
             self._abort()
         self._ready.set()
 
-    def take(self) -> list[Queued]:
+    def take(self) -> list[QueuedFrame]:
         """Return and remove all frames that wait."""
         taken, self._queued_bytes = list(self._queue), 0
         self._queue.clear()
@@ -86,7 +86,7 @@ class Subscriber:
         self.closed = self.closed or reason
         self._ready.set()
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait_for_work(self, seconds: float) -> bool:
         """Wait until there is something to do. Return False after so many seconds in which there was nothing."""
         try:
             async with asyncio.timeout(seconds):
@@ -123,7 +123,7 @@ class Subscribers:
 
     def add(self, subscriber: Subscriber) -> None:
         """Add an open stream."""
-        principal, key = subscriber.principal, subscriber.key
+        principal, key = subscriber.principal, subscriber.audience_key
         group = self._customers.setdefault(principal.subject, {}) if principal.role == "customer" else self._staff
         if key not in group:
             group[key] = _Audience(principal, subscriber.view)
@@ -132,7 +132,7 @@ class Subscribers:
 
     def discard(self, subscriber: Subscriber) -> None:
         """Remove a stream that has ended, if it is there."""
-        principal, key = subscriber.principal, subscriber.key
+        principal, key = subscriber.principal, subscriber.audience_key
         group = self._customers.get(principal.subject, {}) if principal.role == "customer" else self._staff
         if key not in group or subscriber not in group[key].subscribers:
             return
@@ -150,7 +150,7 @@ class Subscribers:
             frame = change.frame_for(audience.principal, audience.view, masker, owner)
             if frame is None:
                 continue
-            queued = Queued(frame, change.published)
+            queued = QueuedFrame(frame, change.published)
             for number, subscriber in enumerate(tuple(audience.subscribers), 1):
                 if subscriber.after < change.position.place:
                     subscriber.offer(queued)
@@ -160,7 +160,7 @@ class Subscribers:
 
     def send_to_staff(self, owner: CaseOwnership, frame: bytes) -> None:
         """Pass a frame to the streams of staff who may see a case."""
-        queued = Queued(frame)
+        queued = QueuedFrame(frame)
         for audience in self._staff.values():
             if audience.view == "full" and audience.principal.may_see(owner):
                 for subscriber in audience.subscribers:
@@ -168,6 +168,6 @@ class Subscribers:
 
     def send_to_all(self, frame: bytes) -> None:
         """Pass a frame to every stream."""
-        queued = Queued(frame)
+        queued = QueuedFrame(frame)
         for subscriber in self:
             subscriber.offer(queued)

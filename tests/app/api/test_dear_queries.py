@@ -56,7 +56,7 @@ async def test_views_wait_behind_counts_of_their_caller_only(make_client):
     """What is not counted by the deadline has no count; the views are listed all the same."""
     for holder, seconds, expected in ((ANONYMOUS.name, 0.05, None), ("another caller", 3600.0, 0)):
         turns = TurnLimits(total=2, per_caller=1, max_wait=3600.0)
-        timings = patient_timings(api=replace(PATIENT_API, turns=turns), views=ViewLimits(count_seconds=seconds))
+        timings = patient_timings(api=replace(PATIENT_API, turns=turns), views=ViewLimits(count_timeout=seconds))
         client = await make_client(timings=timings)
         await save(client, f"Closed, beside {holder}", status="closed")
         async with service_of(client).turns.occupy(holder):

@@ -10,7 +10,7 @@ from support_service.platform.access.tokens import edit_token_file
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from support_service.privacy.erasure import CustomerErasure
-from support_service.stream.feed import INTERRUPTED, FeedTimings
+from support_service.stream.feed import INTERRUPTED_COMMENT, FeedTimings
 from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.stream_desk import open_desk, quick
@@ -180,7 +180,7 @@ async def test_changes_of_an_outage_show_what_a_stream_may_read_now(make_client,
             came = await open_with_note(desk, team="fraud")
             await desk.change(came, team="returns")
             async with desk.follow("lan") as meanwhile:
-                await eventually(lambda: INTERRUPTED in meanwhile.comments)
+                await eventually(lambda: INTERRUPTED_COMMENT in meanwhile.comments)
                 redis.thaw()
                 for stream in (before, meanwhile):
                     await eventually(lambda: len(seen_of(came, stream)) == 3)  # noqa: B023 - called within the loop

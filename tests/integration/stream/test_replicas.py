@@ -9,7 +9,7 @@ from support_service.events.broker.base import RedisBrokerTimings
 from support_service.events.broker.log import Place, Position
 from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
-from support_service.stream.feed import CONTINUED, INTERRUPTED, FeedTimings
+from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
 from support_service.stream.service import StreamTimings
 from tests.support.calls import add_message, eventually, open_case, read_case
 from tests.support.service import service_of
@@ -84,16 +84,16 @@ async def test_streams_stay_open_while_redis_is_away(replicas, redis):
         try:
             await add_message(second, case, "2")
             await add_message(first, case, "3")
-            await eventually(lambda: INTERRUPTED in one.comments and INTERRUPTED in two.comments)
+            await eventually(lambda: INTERRUPTED_COMMENT in one.comments and INTERRUPTED_COMMENT in two.comments)
             async with follow(second, after=known) as late:
-                await eventually(lambda: INTERRUPTED in late.comments)
+                await eventually(lambda: INTERRUPTED_COMMENT in late.comments)
                 redis.thaw()
                 await eventually(lambda: texts(late)[-2:] == ["2", "3"])
         finally:
             redis.thaw()
         for stream in (one, two):
             await eventually(lambda: texts(stream)[-3:] == ["1", "2", "3"])  # noqa: B023 - called within the loop
-            assert CONTINUED in stream.comments
+            assert CONTINUED_COMMENT in stream.comments
             assert not stream.ended
             assert not stream.resyncs
             assert len({event.id for event in stream.changes}) == len(stream.changes)

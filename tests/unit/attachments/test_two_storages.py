@@ -74,7 +74,7 @@ async def test_failing_progress_callback_stops_the_offload(disks):
         raise LookupError("unforeseen")
 
     with pytest.raises(ExceptionGroup) as failures:
-        await disks.offloader().run(disks.clock(), report=fail)
+        await disks.offloader().run(disks.clock(), report_case=fail)
     assert failures.group_contains(LookupError, match="unforeseen")
     assert await disks.read_content(kept) == b"hello"
 
@@ -181,7 +181,7 @@ async def test_dry_run_of_the_reconcile_deletes_nothing(disks):
     """It reports the orphan."""
     orphan = await disks.local.put(stream(b"orphan"))
     disks.clock_offset, found = ALL_CLAIMS_EXPIRED, []
-    await disks.reconciler.run(dry_run=True, report=found.append)
+    await disks.reconciler.run(dry_run=True, report_case=found.append)
     assert found == [Finding("orphan", "local", orphan.key)]
     assert await disks.stored_keys("local") == {orphan.key}
 

@@ -71,7 +71,7 @@ def test_text_beyond_the_search_limit_is_not_folded():
 def test_change_has_only_the_sent_fields():
     """A field that was sent as null is part of the change."""
     change = CaseChange.model_validate({"description": None, "priority": "medium", "unknown": 1})
-    assert change.given() == {"description": None, "priority": "normal"}
+    assert change.sent_fields() == {"description": None, "priority": "normal"}
 
 
 @pytest.mark.parametrize(

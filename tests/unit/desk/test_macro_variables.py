@@ -13,10 +13,10 @@ from support_service.desk.macro_variables import (
     MAX_VALUE_LENGTH,
     VARIABLES,
     CaseValues,
-    fill,
+    fill_variables,
     find_variables,
-    in_braces,
-    needs_services,
+    has_variables_of_services,
+    variable_in_braces,
 )
 
 CASE = {"id": "case-1", "customerId": "CUS-1", "subject": "A parcel", "assignedAgentId": "agent-7"}
@@ -40,7 +40,7 @@ FILLED = {
     for source in SOURCES.values()
     for member in source.variables
 }
-EVERYTHING = " ".join(map(in_braces, VARIABLES))
+EVERYTHING = " ".join(map(variable_in_braces, VARIABLES))
 pieces = st.text(alphabet=st.sampled_from("{} .aorder\nđ$\\"), max_size=12)
 literals = st.text(alphabet=st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=12)
 
@@ -55,7 +55,7 @@ def values(case=CASE, context=(ORDER,), entries=ENTRIES, **statuses):
 
 def test_every_variable_is_filled():
     """Nothing is reported as unfilled."""
-    filled = fill(EVERYTHING, values())
+    filled = fill_variables(EVERYTHING, values())
     assert filled.text == " ".join(FILLED.values())
     assert filled.unfilled == {}
     assert FILLED.keys() == VARIABLES.keys()
@@ -65,33 +65,35 @@ def test_every_variable_is_filled():
 @pytest.mark.parametrize("service", UPSTREAM_SERVICES)
 def test_variable_of_a_service_that_is_not_current_stays(service, status):
     """It is reported with the state of its service, also if there is an entry; all other variables are filled."""
-    filled = fill(EVERYTHING, values(**{service: status}))
+    filled = fill_variables(EVERYTHING, values(**{service: status}))
     waiting = {name for name, variable in VARIABLES.items() if variable.service == service}
     assert filled.unfilled == dict.fromkeys(waiting, status)
-    assert filled.text == " ".join(in_braces(name) if name in waiting else value for name, value in FILLED.items())
+    assert filled.text == " ".join(
+        variable_in_braces(name) if name in waiting else value for name, value in FILLED.items()
+    )
 
 
 def test_variable_without_a_value_stays():
     """A case without customer, agent and references has few values."""
     bare = {"id": "case-1", "customerId": None, "subject": "A parcel", "assignedAgentId": None}
-    filled = fill(EVERYTHING, values(bare, (), [], **dict.fromkeys(UPSTREAM_SERVICES, "none")))
+    filled = fill_variables(EVERYTHING, values(bare, (), [], **dict.fromkeys(UPSTREAM_SERVICES, "none")))
     assert filled.unfilled == dict.fromkeys(VARIABLES.keys() - {"case.id", "case.subject"}, "none")
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", True, 1.5, ["paid"], {"a": 1}, "x" * (MAX_VALUE_LENGTH + 1)])
 def test_value_that_is_no_short_text_is_none(value):
-    filled = fill("{{order.status}}", values(entries=[ENTRIES[0] | {"status": value}]))
+    filled = fill_variables("{{order.status}}", values(entries=[ENTRIES[0] | {"status": value}]))
     assert (filled.text, filled.unfilled) == ("{{order.status}}", {"order.status": "none"})
 
 
 def test_spaces_are_allowed_and_an_unfilled_variable_stays_as_it_is_written():
-    filled = fill("{{ case.id }} {{\torder.status\n}}", values(order="stale"))
+    filled = fill_variables("{{ case.id }} {{\torder.status\n}}", values(order="stale"))
     assert filled.text == "case-1 {{\torder.status\n}}"
     assert filled.unfilled == {"order.status": "stale"}
 
 
 def test_unfilled_variable_is_reported_once():
-    assert fill("{{order.status}} {{order.status}}", values(order="off")).unfilled == {"order.status": "off"}
+    assert fill_variables("{{order.status}} {{order.status}}", values(order="off")).unfilled == {"order.status": "off"}
 
 
 def test_object_that_the_context_mentions_last_counts():
@@ -108,7 +110,9 @@ def test_object_that_the_context_mentions_last_counts():
         {"type": "order", "timestamp": newer, "orderId": "ORD-1", "status": "paid"},
         {"type": "payment", "timestamp": newer, "paymentId": "P-1", "orderId": "2", "status": "captured"},
     ]
-    filled = fill("{{order.id}} {{order.status}} {{payment.status}}", values(context=context, entries=entries))
+    filled = fill_variables(
+        "{{order.id}} {{order.status}} {{payment.status}}", values(context=context, entries=entries)
+    )
     assert filled.text == "2 packed {{payment.status}}"
 
 
@@ -122,40 +126,41 @@ def test_newest_object_of_the_order_that_the_context_mentions_last_counts():
         shipment | {"timestamp": None, "status": "of an unknown time"},
         shipment | {"timestamp": "2026-01-03", "status": "of another order", "orderId": "ORD-1"},
     ]
-    assert fill("{{shipment.status}}", values(context=context, entries=entries)).text == "newest"
+    assert fill_variables("{{shipment.status}}", values(context=context, entries=entries)).text == "newest"
 
 
 @given(pieces.filter(lambda text: not find_variables(text)))
 def test_text_without_variables_is_unchanged(text):
-    assert fill(text, values()) == fill(text, CaseValues({}, {}))
-    assert fill(text, values()).text == text
+    assert fill_variables(text, values()) == fill_variables(text, CaseValues({}, {}))
+    assert fill_variables(text, values()).text == text
 
 
-@given(subject=st.lists(pieces | st.sampled_from([*map(in_braces, VARIABLES), "{{", "}}"])).map("".join))
+@given(subject=st.lists(pieces | st.sampled_from([*map(variable_in_braces, VARIABLES), "{{", "}}"])).map("".join))
 def test_values_are_inserted_as_they_are(subject):
     """Variables in a value are not filled, nor are those that a value makes together with the text around it."""
     shown = subject if subject.strip() and len(subject) <= MAX_VALUE_LENGTH else "{{case.subject}}"
     text = "{{case.subject}}{{case.id}}{{{case.subject}}}{{order.{{case.subject}}status}}"
     assert (
-        fill(text, values(CASE | {"subject": subject})).text == f"{shown}case-1{{{shown}}}{{{{order.{shown}status}}}}"
+        fill_variables(text, values(CASE | {"subject": subject})).text
+        == f"{shown}case-1{{{shown}}}{{{{order.{shown}status}}}}"
     )
 
 
-@given(st.lists(literals | st.sampled_from(list(VARIABLES)).map(in_braces)))
+@given(st.lists(literals | st.sampled_from(list(VARIABLES)).map(variable_in_braces)))
 def test_text_around_variables_is_kept(parts):
     expected = "".join(FILLED.get(part.strip("{}"), part) if part.startswith("{{") else part for part in parts)
-    assert fill("".join(parts), values()).text == expected
+    assert fill_variables("".join(parts), values()).text == expected
 
 
 def test_variable_that_is_no_longer_known_stays():
     """A text that another release has saved."""
-    assert fill("{{order.total}}", values()).unfilled == {"order.total": "none"}
+    assert fill_variables("{{order.total}}", values()).unfilled == {"order.total": "none"}
 
 
 def test_only_variables_of_services_need_services():
-    assert not needs_services("{{case.id}} {{order.id}} {{agent.id}} {{customer.id}} {{ no.variable }}")
+    assert not has_variables_of_services("{{case.id}} {{order.id}} {{agent.id}} {{customer.id}} {{ no.variable }}")
     for name, variable in VARIABLES.items():
-        assert needs_services(in_braces(name)) == (variable.service is not None)
+        assert has_variables_of_services(variable_in_braces(name)) == (variable.service is not None)
 
 
 @pytest.mark.parametrize("name", ["order.total", "", "Order.status", "order. status", "order.status|upper", "x" * 300])
@@ -163,7 +168,7 @@ def test_unknown_variable_is_named(name):
     with pytest.raises(ValidationError) as refusal:
         TypeAdapter(MacroText).validate_python(f"{{{{case.id}}}} {{{{{name}}}}}")
     (error,) = refusal.value.errors()
-    assert f"unknown variables: {in_braces(name[:64])};" in error["msg"]
+    assert f"unknown variables: {variable_in_braces(name[:64])};" in error["msg"]
     assert "{{case.subject}}" in error["msg"]
 
 
@@ -171,7 +176,7 @@ def test_unknown_variable_is_named(name):
     "text", ["{{case.id", "{case.id}", "case.id}}", "{ {case.total} }", "{{a{b}}", "{", "x" * MAX_TEXT_LENGTH]
 )
 def test_other_braces_are_text(text):
-    assert TypeAdapter(MacroText).validate_python(text) == fill(text, values()).text == text
+    assert TypeAdapter(MacroText).validate_python(text) == fill_variables(text, values()).text == text
 
 
 @pytest.mark.parametrize("text", ["", "x" * (MAX_TEXT_LENGTH + 1), 7])

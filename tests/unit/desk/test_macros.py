@@ -106,7 +106,7 @@ async def test_number_of_macros_is_limited(database, database_url):
     """Also if several replicas create some at the same moment; those that exist can be replaced."""
     other = connect(database_url, timings=PATIENT_DATABASE)
     await other.open()
-    replicas = [MacroService(each, most=3) for each in (database, other)]
+    replicas = [MacroService(each, max_macros=3) for each in (database, other)]
     await replicas[0].create(SYSTEM_ORIGIN, "macro-0", FIELDS)
     creating = (replicas[number % 2].put(SYSTEM_ORIGIN, f"macro-{number}", FIELDS) for number in range(1, 7))
     refused = [each for each in await asyncio.gather(*creating, return_exceptions=True) if isinstance(each, Exception)]

@@ -12,7 +12,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
 from support_service.desk.view_models import SavedView
-from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any
+from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any_id
 from support_service.platform.database.opening import connect
 from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
@@ -167,7 +167,7 @@ async def test_views_are_counted_a_few_at_a_time(service):
         return numbers[query["q"]]
 
     views, last = await service.list_views(LAN, None, 10)
-    page = await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, counts_at_once=2))
+    page = await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, max_concurrent_counts=2))
     found = {counted.name: (counted.count, counted.more) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
@@ -185,7 +185,7 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
         return 7
 
     views, _ = await service.list_views(LAN, None, 10)
-    page = await count_views(views, count, ViewLimits(counts_at_once=2, count_seconds=0.0))
+    page = await count_views(views, count, ViewLimits(max_concurrent_counts=2, count_timeout=0.0))
     assert {counted.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
 
 
@@ -201,7 +201,7 @@ async def test_the_first_error_of_a_count_is_raised(service):
 
     views, _ = await service.list_views(LAN, None, 10)
     with pytest.raises(Unavailable, match="busy"):
-        await count_views(views, count, replace(EVERY_VIEW_COUNTED, counts_at_once=2))
+        await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_concurrent_counts=2))
 
 
 @both_databases
@@ -247,8 +247,8 @@ async def test_audit_log_has_each_change_without_names_and_values(service, datab
 )
 def test_view_names_an_id(stored, named):
     """Among the words of the search, of a tag and of the name; a short id must be all of it."""
-    assert names_any(stored, Sought({"CUS-42", "7", "%"})) is named
-    assert not names_any(stored, Sought({"--"}))
+    assert names_any_id(stored, Sought({"CUS-42", "7", "%"})) is named
+    assert not names_any_id(stored, Sought({"--"}))
 
 
 @both_databases

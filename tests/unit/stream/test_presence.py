@@ -32,7 +32,7 @@ def presence():
 )
 def test_what_is_no_longer_valid_is_never_shown(presence, changed, age, is_shown):
     """A replica that was stopped for a while reads old announcements; the expiry, once a second, comes too late."""
-    presence.receive(json.dumps(NOTE | changed).encode(), age)
+    presence.receive_announcement(json.dumps(NOTE | changed).encode(), age)
     assert presence.viewers("case-1") == ([PresentAgent("lan", "viewing")] if is_shown else [])
 
 
@@ -42,5 +42,5 @@ async def test_own_announcement_does_not_come_back(presence):
     for state in ("typing", "viewing"):
         await presence.announce(Principal("lan", "agent"), "case-1", CaseOwnership(None, None, None), state, log)
     first, _ = (await log.follow(Place(0), 0.0)).notes
-    presence.receive(first.content, first.age)
+    presence.receive_announcement(first.content, first.age)
     assert presence.viewers("case-1") == [PresentAgent("lan", "viewing")]

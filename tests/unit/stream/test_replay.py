@@ -12,7 +12,7 @@ from support_service.events.broker.memory import InMemoryLog
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
-from support_service.stream.service import DATABASE_AWAY, ChangeStream, StreamTimings
+from support_service.stream.service import DATABASE_AWAY_COMMENT, ChangeStream, StreamTimings
 from tests.support.calls import eventually
 from tests.support.published_changes import owners, published_change
 
@@ -96,7 +96,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
         async with run_in_background(stream.send(subscriber, str(first), write)):
             await eventually(lambda: b"".join(written).count(b"event: support.case") == CHANGES)
     assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
-    assert DATABASE_AWAY.encode() in written[1]
+    assert DATABASE_AWAY_COMMENT.encode() in written[1]
 
 
 async def test_heartbeats_do_not_take_a_client_back(instruments):

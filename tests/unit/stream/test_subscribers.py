@@ -3,7 +3,7 @@
 import pytest
 
 from support_service.core.domain.principals import Principal
-from support_service.stream.subscribers import Queued, QueueLimits, Subscriber
+from support_service.stream.subscribers import QueuedFrame, QueueLimits, Subscriber
 
 
 @pytest.mark.parametrize("limits", [QueueLimits(events=2), QueueLimits(bytes=20)], ids=["events", "bytes"])
@@ -13,9 +13,9 @@ async def test_a_client_that_does_not_read_is_disconnected_at_either_limit(limit
     subscriber = Subscriber(Principal("lan", "agent"), "full", lambda: aborted.append(True), limits)
     for _ in range(2):
         for _ in range(2):
-            subscriber.offer(Queued(b"x" * 10))
+            subscriber.offer(QueuedFrame(b"x" * 10))
         assert len(subscriber.take()) == 2
     assert (subscriber.closed, aborted) == (None, [])
     for _ in range(3):
-        subscriber.offer(Queued(b"x" * 10))
+        subscriber.offer(QueuedFrame(b"x" * 10))
     assert (subscriber.closed, aborted) == ("slow", [True])

@@ -169,11 +169,11 @@ class PolicyTargets(PolicyModel):
 
     @model_validator(mode="after")
     def _expect_one(self) -> Self:
-        if not any(self.given()):
+        if not any(self.durations()):
             raise ValueError(f"one of {', '.join(TARGETS)} is needed")
         return self
 
-    def given(self) -> list[timedelta]:
+    def durations(self) -> list[timedelta]:
         """Return the durations that are given."""
         return [each for each in (self.first_response, self.next_response, self.resolution) if each is not None]
 
@@ -188,7 +188,7 @@ class PolicyContent(PolicyModel):
 
     @model_validator(mode="after")
     def _expect_time_enough(self) -> Self:
-        if self.calendar and max(self.targets.given()) > self.calendar.least(MAX_WEEKS):
+        if self.calendar and max(self.targets.durations()) > self.calendar.least(MAX_WEEKS):
             raise ValueError(
                 f"the spans of the calendar, without its holidays, must have the time of each target within any "
                 f"{MAX_WEEKS} weeks"

@@ -152,7 +152,7 @@ class CaseChange(SettableFields, SettableTexts):
     subject: Subject = ""
     status: Status = "open"
 
-    def given(self) -> dict[str, Any]:
+    def sent_fields(self) -> dict[str, Any]:
         """Return the fields that the client sent, by their Python names."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
