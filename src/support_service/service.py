@@ -16,7 +16,7 @@ from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_REA
 from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService
 from support_service.cases.case_files import CaseFiles
-from support_service.cases.erasure import event_rules
+from support_service.cases.erasure import erasure_rules_of_events
 from support_service.cases.inbound_handler import InboundEventHandler
 from support_service.cases.links import LinkService
 from support_service.cases.masking import Masker
@@ -165,7 +165,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
-        event_rules()  # a field of an event without a rule stops the start
+        erasure_rules_of_events()  # a field of an event without a rule stops the start
         recorder = CaseRecorder(instruments, clocks, settings.cases)
         files = CaseFiles(timings.cases.files, settings.server.url_prefix)
         cases = await opened(open_cases(database, instruments, recorder, files, timings.cases))

@@ -20,7 +20,7 @@ from support_service.api.routing.route import (
     Tag,
 )
 from support_service.cases.model.case import ApiModel, Attachment
-from support_service.cases.model.files import StoredAttachment, attachment_view, content_disposition
+from support_service.cases.model.files import StoredAttachment, attachment_json, content_disposition
 from support_service.cases.model.vocabulary import Visibility
 from support_service.cases.policy import check_may_attach
 from support_service.core.errors import Unavailable
@@ -225,7 +225,7 @@ async def remove(call: Call, case_id: str, attachment_id: str, expected: Expecte
 
 def present_attachment(service: Service, stored: StoredAttachment) -> Attachment:
     """Return a stored attachment as its API model."""
-    return Attachment.model_validate(attachment_view(stored, service.settings.server.url_prefix))
+    return Attachment.model_validate(attachment_json(stored, service.settings.server.url_prefix))
 
 
 def _requested_range(request: web.Request, attachment: StoredAttachment) -> range | None:

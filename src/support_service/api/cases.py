@@ -106,7 +106,7 @@ async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
 
 def check_may_search(call: Call, query: CaseFilters) -> None:
     """Raise Forbidden if the query has filters by data that are masked for the caller."""
-    if call.is_masked and call.service.masker.asks_for_masked(query):
+    if call.is_masked and call.service.masker.filters_by_masked(query):
         raise permission_missing("cases:search", "What is masked can't be searched for.")
 
 

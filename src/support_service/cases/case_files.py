@@ -11,9 +11,9 @@ from functools import partial
 from support_service.cases.model.files import (
     FileTotals,
     StoredAttachment,
+    attachment_json,
     attachment_url,
-    attachment_view,
-    audit_fields,
+    audited_attachment_fields,
 )
 from support_service.cases.model.published import CASE_UPDATED
 from support_service.cases.sql import attachment_rows, case_events, case_rows
@@ -157,7 +157,7 @@ class CaseFiles:
         if is_published:
             change = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.removed"}
             events = [
-                (each.ticket_id, at, {**change, "attachment": attachment_view(each, self._public_url)})
+                (each.ticket_id, at, {**change, "attachment": attachment_json(each, self._public_url)})
                 for each in removed
             ]
             await case_events.append_all(work.tx, CASE_UPDATED, events)
@@ -173,10 +173,10 @@ class CaseFiles:
 
     async def _add(self, work: UnitOfWork, added: StoredAttachment) -> None:
         """Add a file to a case that `work` has locked. Raises Conflict for a full case."""
-        view = attachment_view(added, self._public_url)
+        view = attachment_json(added, self._public_url)
         event = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added", "attachment": view}
         await case_events.append(work.tx, added.ticket_id, CASE_UPDATED, added.created_at, **event)
-        changes = {name: (None, value) for name, value in audit_fields(added).items()}
+        changes = {name: (None, value) for name, value in audited_attachment_fields(added).items()}
         await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
         if not await attachment_rows.add(work.tx, added, self._limits.max_files_per_case):
             raise self._full()
@@ -198,7 +198,8 @@ async def audit_removal(work: UnitOfWork, removed: Sequence[StoredAttachment], r
         (
             each.ticket_id,
             at,
-            {name: (value, None) for name, value in audit_fields(each).items()} | {"reason": (None, reason)},
+            {name: (value, None) for name, value in audited_attachment_fields(each).items()}
+            | {"reason": (None, reason)},
         )
         for each in removed
     ]

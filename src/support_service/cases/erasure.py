@@ -8,7 +8,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model.published import PAYLOADS
+from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.cases.sql import search
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.ids import LENGTH
@@ -41,36 +41,36 @@ def erase_event(event: str, channels: Collection[str]) -> str:
     So do the known `channels`, which say nothing about a person.
     """
     document = pydantic_core.from_json(event)
-    known = {"channel": channels, "contentType": KNOWN_CONTENT_TYPES}
+    known_values_by_member = {"channel": channels, "contentType": KNOWN_CONTENT_TYPES}
     # The envelope has no personal data: its `subject` is the case's id.
-    document["data"] = _erased(document["data"], known)
+    document["data"] = _erased_value(document["data"], known_values_by_member)
     return pydantic_core.to_json(document).decode()
 
 
-def _erased(value: Any, known: Mapping[str, Collection[str]]) -> Any:
+def _erased_value(value: Any, known_values_by_member: Mapping[str, Collection[str]]) -> Any:
     if isinstance(value, list):
-        return [_erased(each, known) for each in value]
+        return [_erased_value(each, known_values_by_member) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: _erased_member(name, member, known) for name, member in value.items()}
+    return {name: _erased_member(name, member, known_values_by_member) for name, member in value.items()}
 
 
-def _erased_member(name: str, value: Any, known: Mapping[str, Collection[str]]) -> Any:
-    rule = event_rules().get(name)
+def _erased_member(name: str, value: Any, known_values_by_member: Mapping[str, Collection[str]]) -> Any:
+    rule = erasure_rules_of_events().get(name)
     if value is None or rule in (None, "removed"):  # also what another release has written, which nothing is known of
         return None
     if rule == "emptied":
         return "" if isinstance(value, str) else []
     if rule == "replaced if unknown":
-        return known_or_other(value, known[name])
-    return ERASED_TEXT if rule == "replaced" else _erased(value, known)
+        return known_or_other(value, known_values_by_member[name])
+    return ERASED_TEXT if rule == "replaced" else _erased_value(value, known_values_by_member)
 
 
 @cache
-def event_rules() -> Mapping[str, Erasure]:
+def erasure_rules_of_events() -> Mapping[str, Erasure]:
     """Return what an erasure leaves of each member of an event's data. Raises TypeError for one with two rules."""
     rules: dict[str, Erasure] = {}
-    for model in models_in(*PAYLOADS.values()):
+    for model in models_in(*PAYLOAD_BY_EVENT_TYPE.values()):
         for name, rule in rules_of(model).items():
             member = model.model_fields[name].serialization_alias or name
             if rules.setdefault(member, rule.erasure) != rule.erasure:
@@ -78,13 +78,13 @@ def event_rules() -> Mapping[str, Erasure]:
     return rules
 
 
-async def case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
+async def read_case_ids_of_customer(reader: Reader, customer_id: str) -> list[str]:
     """Return the ids of a customer's cases, oldest first, including the cases of an interrupted erasure."""
     of_customer = sa.select(tickets.c.id).where(_is_of_customer(tickets, customer_id)).order_by(tickets.c.seq)
     return [row.id for row in await reader.fetch_all(of_customer)]
 
 
-async def references_of_customer(reader: Reader, customer_id: str) -> frozenset[tuple[str, str]]:
+async def read_references_of_customer(reader: Reader, customer_id: str) -> frozenset[tuple[str, str]]:
     """Return what a customer's cases refer to, as query parameters of a list: (name, value), such as `orderId`."""
     named = ticket_references.c
     of_customer = (
@@ -95,7 +95,7 @@ async def references_of_customer(reader: Reader, customer_id: str) -> frozenset[
     return frozenset((f"{row.kind}Id", row.value) for row in await reader.fetch_all(of_customer))
 
 
-async def own_labels_of_customer(
+async def read_own_labels_of_customer(
     reader: Reader, customer_id: str, channels: Collection[str]
 ) -> frozenset[tuple[str, str]]:
     """Return the tags and channels that only a customer's cases have, as query parameters of a list: (name, value).
@@ -126,9 +126,9 @@ def _is_of_customer(table: sa.FromClause, customer_id: str) -> sa.ColumnElement[
 
 
 async def erase_case(
-    tx: Transaction, case_id: str, mark: str, channels: Collection[str], *, keep_references: bool = False
+    tx: Transaction, case_id: str, tombstone: str, channels: Collection[str], *, keep_references: bool = False
 ) -> int:
-    """Erase the personal data of a case and replace its customer id by `mark`; return its number of messages.
+    """Erase the personal data of a case and replace its customer id by `tombstone`; return its number of messages.
 
     A channel that is not one of the known `channels` is erased too. With `keep_references`, the next erasure of the
     customer still finds what names the objects of the case elsewhere.
@@ -140,7 +140,7 @@ async def erase_case(
         .values(
             erased_values(tickets, {"channel": channels})
             | {
-                "customer_id": mark,
+                "customer_id": tombstone,
                 "conversation_bytes": erased * ERASED_MESSAGE_BYTES,
                 "timeline_epoch": tickets.c.timeline_epoch + 1,  # makes the cached snapshots outdated
             }
@@ -152,8 +152,8 @@ async def erase_case(
     return erased
 
 
-async def clear_tombstone(tx: Transaction, mark: str) -> None:
+async def clear_tombstone(tx: Transaction, tombstone: str) -> None:
     """Remove the placeholder of a customer from all cases, once the erasure is complete everywhere."""
     # The new version tells clients that read the placeholder that the case has changed.
     values = {"customer_id": None, "version": tickets.c.version + 1}
-    await tx.execute(tickets.update().where(tickets.c.customer_id == mark).values(values))
+    await tx.execute(tickets.update().where(tickets.c.customer_id == tombstone).values(values))

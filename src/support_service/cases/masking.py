@@ -22,9 +22,9 @@ from support_service.core.domain.upstream_services import SERVICE_BY_KIND, SOURC
 from support_service.core.personal import Personal, rules_of
 from support_service.platform.telemetry.instruments import known_or_other
 
-MASKED = "[masked]"
+MASKED_TEXT = "[masked]"
 PSEUDONYM_LENGTH = 16  # hex digits: two customers share a pseudonym with a probability of 1 in 2^64
-IDENTIFYING = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
+IDENTIFYING_MEMBERS = frozenset({"id", "customerId", *(f"{kind}Id" for kind in SERVICE_BY_KIND)})
 # At most four digits: five may be a personal number.
 WORD_PATTERN = re.compile(r"(?!(?:\D*\d){5})[A-Za-z0-9_.:+-]{1,40}")
 TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
@@ -41,7 +41,7 @@ VISIBLE_WITH_AMOUNTS = VISIBLE_MEMBERS | {
 # Member names that stay visible. Any other name is masked, because it may be free text.
 KNOWN_MEMBER_NAMES = (
     VISIBLE_WITH_AMOUNTS.keys()
-    | IDENTIFYING
+    | IDENTIFYING_MEMBERS
     | {"message", "attachmentUri", "attachmentIds", "metadata", "filename", "uri"}
     | {name for source in SOURCES.values() for name in source.personal}
 )
@@ -62,13 +62,13 @@ class Masker:
         self._key = os.fsencode(key or secrets.token_hex())
         self._masks: dict[str, Callable[[str, Any], Any]] = {
             "shown": lambda _, value: value,
-            "masked": lambda *_: MASKED,
-            "word": lambda _, value: _masked_words(value) if isinstance(value, list) else _masked_word(value),
+            "masked": lambda *_: MASKED_TEXT,
+            "word": lambda _, value: _mask_words(value) if isinstance(value, list) else _mask_word(value),
             "known": lambda name, value: known_or_other(value, self._known[name]),
-            "pseudonym": lambda _, value: self.pseudonym(value),
-            "entries": lambda _, value: self.entries(value),
+            "pseudonym": lambda _, value: self.pseudonym_of(value),
+            "entries": lambda _, value: self.mask_entries(value),
             "hidden": lambda _, value: "" if isinstance(value, str) else None,
-            "parts": lambda _, value: self.all(value) if isinstance(value, list) else self.mask(value),
+            "parts": lambda _, value: self.mask_all(value) if isinstance(value, list) else self.mask(value),
         }
 
     def mask(self, model: ModelT) -> ModelT:
@@ -77,15 +77,15 @@ class Masker:
         masked = {name: self._masks[rule](name, value) for name, rule, value in values if value is not None}
         return model.model_copy(update=masked) if masked else model
 
-    def all(self, models: Sequence[ModelT]) -> list[ModelT]:
+    def mask_all(self, models: Sequence[ModelT]) -> list[ModelT]:
         """Return copies of models as analysts are shown them."""
         return [self.mask(model) for model in models]
 
-    def published_case(self, ticket: Json) -> Json:
+    def mask_published_case(self, ticket: Json) -> Json:
         """Return the JSON of a published case as analysts are shown it."""
         return self.mask(CaseSummary.model_validate(ticket)).model_dump(mode="json", by_alias=True)
 
-    def asks_for_masked(self, query: CaseFilters) -> bool:
+    def filters_by_masked(self, query: CaseFilters) -> bool:
         """Return whether a query has a filter by what is masked, so that its answer would undo the masking."""
         return any(
             self._is_masked(rule, name, value)
@@ -95,10 +95,10 @@ class Masker:
 
     def _is_masked(self, rule: Personal, name: str, value: Any) -> bool:
         if rule.analyst == "word":
-            return not all(map(is_word, value))
+            return not all(map(is_harmless_word, value))
         return value not in self._known[name] if rule.analyst == "known" else rule.analyst != "shown"
 
-    def changes(self, changes: Mapping[str, list[Any]]) -> Json:
+    def mask_changes(self, changes: Mapping[str, list[Any]]) -> Json:
         """Return a copy of changed fields by their JSON names, each as [before, after]; fields of a case are masked.
 
         `model/history.py` says which fields analysts see at all.
@@ -110,26 +110,26 @@ class Masker:
             for name, rule in (masked.get(member, (member, "shown")),)
         }
 
-    def pseudonym(self, identifier: str) -> str:
+    def pseudonym_of(self, identifier: str) -> str:
         """Return the pseudonym of an id: `PSEUDONYM_LENGTH` hex digits that can't be reversed without the key."""
         return hmac.digest(self._key, identifier.encode(), "sha256").hex()[:PSEUDONYM_LENGTH]
 
-    def entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
+    def mask_entries(self, entries: Iterable[Mapping[str, Any]]) -> list[Json]:
         """Return copies of timeline or context entries with masked values."""
-        return [self._entry(entry) for entry in entries]
+        return [self._mask_entry(entry) for entry in entries]
 
-    def _entry(self, entry: Mapping[str, Any]) -> Json:
+    def _mask_entry(self, entry: Mapping[str, Any]) -> Json:
         kind = entry.get("type")  # in a context any JSON
         has_amounts = isinstance(kind, str) and kind in TYPES_WITH_AMOUNTS
         harmless = VISIBLE_WITH_AMOUNTS if has_amounts else VISIBLE_MEMBERS
         return {
-            name if name in KNOWN_MEMBER_NAMES else MASKED: self._value(name, value, harmless.get(name))
+            name if name in KNOWN_MEMBER_NAMES else MASKED_TEXT: self._mask_member(name, value, harmless.get(name))
             for name, value in entry.items()
         }
 
-    def _value(self, name: str, value: Any, pattern: re.Pattern[str] | None) -> Any:
-        if name in IDENTIFYING and isinstance(value, str | int):
-            return self.pseudonym(str(value))
+    def _mask_member(self, name: str, value: Any, pattern: re.Pattern[str] | None) -> Any:
+        if name in IDENTIFYING_MEMBERS and isinstance(value, str | int):
+            return self.pseudonym_of(str(value))
         return _keep_if_matching(value, pattern)
 
 
@@ -141,22 +141,22 @@ def _masked_fields(model: type[BaseModel]) -> list[tuple[str, str]]:
     ]
 
 
-def is_word(text: str) -> bool:
+def is_harmless_word(text: str) -> bool:
     """Return whether analysts are shown a tag or a sentiment: it is one word, without a number of a person."""
     return WORD_PATTERN.fullmatch(text) is not None
 
 
-def _masked_word(text: str) -> str:
-    return text if is_word(text) else MASKED
+def _mask_word(text: str) -> str:
+    return text if is_harmless_word(text) else MASKED_TEXT
 
 
-def _masked_words(texts: Iterable[str]) -> list[str]:
-    return list(map(_masked_word, texts))
+def _mask_words(texts: Iterable[str]) -> list[str]:
+    return list(map(_mask_word, texts))
 
 
 def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:
     if value is None:
         return value
     if isinstance(value, int | float):
-        return value if pattern is AMOUNT_PATTERN and abs(value) < MAX_AMOUNT else MASKED
-    return value if pattern and isinstance(value, str) and pattern.fullmatch(value) else MASKED
+        return value if pattern is AMOUNT_PATTERN and abs(value) < MAX_AMOUNT else MASKED_TEXT
+    return value if pattern and isinstance(value, str) and pattern.fullmatch(value) else MASKED_TEXT

@@ -80,12 +80,12 @@ class CaseReader:
         `next_cursor` continues after the last one.
         """
         after = case_sorts.decode_cursor(query.sort, query.cursor)
-        found = await case_list.find(self._database, query, after, principal)
+        found = await case_list.find_cases(self._database, query, after, principal)
         for _, case in found.cases:
             case.sla = await self._policies.shown_now(case.clocks)
         return CasePage.model_construct(
             items=[case for _, case in found.cases],
-            next_cursor=case_sorts.encode_cursor(query.sort, found.cases[-1][0]) if found.more else None,
+            next_cursor=case_sorts.encode_cursor(query.sort, found.cases[-1][0]) if found.has_more else None,
         )
 
     async def count_cases(
@@ -95,7 +95,7 @@ class CaseReader:
 
         They are counted in a `turn` of the caller, unless their number was counted a moment ago.
         """
-        return await self._counts.share(principal, query, most, turn)
+        return await self._counts.count_cases(principal, query, most, turn)
 
     async def workload(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
@@ -104,7 +104,7 @@ class CaseReader:
         """
         if principal.role == "agent" and agent_id != principal.subject:
             raise permission_missing("agents:read-others", "Agents see their own workload.")
-        cases = await case_list.workload(self._database, agent_id) if is_valid_id(agent_id) else {}
+        cases = await case_list.count_cases_by_status(self._database, agent_id) if is_valid_id(agent_id) else {}
         return Workload.model_validate({"agentId": agent_id, **cases})
 
 

@@ -97,8 +97,8 @@ async def export_cases(settings: "Settings", arguments: argparse.Namespace) -> N
     async with open_maintenance(settings) as maintenance:
         after, more = None, True
         while more:
-            page = await case_list.find(maintenance.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
-            more = page.more
+            page = await case_list.find_cases(maintenance.database, CaseQuery(limit=MAX_PAGE_SIZE), after, SYSTEM)
+            more = page.has_more
             for place, summary in page.cases:
                 after = place
                 case = await case_rows.get(maintenance.database, summary.id)

@@ -78,7 +78,7 @@ class CustomerErasure:
 
     async def case_ids_of(self, customer_id: str) -> list[str]:
         """Return the ids of a customer's cases. Raises NotFound if there are none."""
-        found = await cases.case_ids_of_customer(self._database, customer_id)
+        found = await cases.read_case_ids_of_customer(self._database, customer_id)
         if not found:
             raise NotFound("customer_not_found", f"No case is of the customer {customer_id!r}.")
         return found
@@ -128,9 +128,9 @@ class CustomerErasure:
 
     async def _erase_outside_of_cases(self, origin: WriteOrigin, customer_id: str, result: ErasureResult) -> None:
         """Erase what names the customer outside of cases: this comes first, while the cases have their references."""
-        references = await cases.references_of_customer(self._database, customer_id)
+        references = await cases.read_references_of_customer(self._database, customer_id)
         known = self._settings.cases.known_channels
-        labels = await cases.own_labels_of_customer(self._database, customer_id, known)
+        labels = await cases.read_own_labels_of_customer(self._database, customer_id, known)
         values = {value for _, value in references}
         ids = Sought({customer_id, *values})
         filters = references | labels | {("customerId", customer_id)}

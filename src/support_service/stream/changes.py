@@ -99,7 +99,7 @@ class Change:
         document = self._common_members(change_type, public=is_public)
         if view == "full" and self.data.get("actor") is not None:
             document["actor"] = self.data["actor"]
-        shown = masker.published_case(ticket) if view == "masked" else ticket
+        shown = masker.mask_published_case(ticket) if view == "masked" else ticket
         row = {name: value for name, value in shown.items() if name not in MEMBERS_BESIDE_CASE}
         row["waitingSince"] = ticket.get("waitingSince")
         if is_public:  # `updatedAt` counts internal notes, but this change is one that customers see

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic_core import to_json
 
-from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES
+from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.platform.audit import entry_rows
 from tests.conftest import both_databases
@@ -218,10 +218,10 @@ async def test_concurrent_readers_see_the_same_history(client):
 @pytest.mark.parametrize(
     ("added", "kept"),
     [
-        ([{"tags": [[], [str(number)]]} for number in range(MAX_ENTRIES + 50)], MAX_ENTRIES),
-        ([{"subject": ["x" * (MAX_BYTES // 4), ""], "tags": [[], [str(number)]]} for number in range(10)], 4),
-        ([{"tags": [[], [str(number)]]} for number in range(MAX_ENTRIES)], MAX_ENTRIES),
-        ([{"tags": [[], ["x" * (MAX_BYTES * 2)]]}], 1),
+        ([{"tags": [[], [str(number)]]} for number in range(MAX_HISTORY_ENTRIES + 50)], MAX_HISTORY_ENTRIES),
+        ([{"subject": ["x" * (MAX_HISTORY_BYTES // 4), ""], "tags": [[], [str(number)]]} for number in range(10)], 4),
+        ([{"tags": [[], [str(number)]]} for number in range(MAX_HISTORY_ENTRIES)], MAX_HISTORY_ENTRIES),
+        ([{"tags": [[], ["x" * (MAX_HISTORY_BYTES * 2)]]}], 1),
     ],
     ids=["many entries", "long texts", "one more", "a long entry"],
 )
@@ -239,6 +239,6 @@ async def test_history_is_bounded(client, added, kept):
 @both_databases
 async def test_history_within_its_limits_is_complete(client):
     case = await open_case(client)
-    await add_audit_entries(client, case, [{"priority": ["low", "high"]}] * (MAX_ENTRIES - 1))
+    await add_audit_entries(client, case, [{"priority": ["low", "high"]}] * (MAX_HISTORY_ENTRIES - 1))
     read = await read_detail(client, case)
-    assert (len(changes_in(read)), read["moreCaseEvents"]) == (MAX_ENTRIES, False)
+    assert (len(changes_in(read)), read["moreCaseEvents"]) == (MAX_HISTORY_ENTRIES, False)

@@ -310,12 +310,12 @@ async def test_pages_and_counts_are_those_of_a_search_of_every_case(full_databas
             assert await first_pages(database, query, principal) == (ids[:160], len(ids) > 160), (name, query)
             if "sort" not in query and len(oldest) > 10:
                 after = max(oldest.values())
-                page = await case_list.find(database, case_query(query, 200), CasePlace(after), principal)
+                page = await case_list.find_cases(database, case_query(query, 200), CasePlace(after), principal)
                 last = [id_ for id_ in ids if oldest.get(id_, after) < after]
                 assert [case.id for _, case in page.cases] == last, (name, query)
             if query in QUERIES:
                 for most in (1001, 3):
-                    number = await case_list.count(database, case_query(query), principal, most)
+                    number = await case_list.count_cases(database, case_query(query), principal, most)
                     assert number == min(len(ids), most), (name, query)
 
 
@@ -323,9 +323,9 @@ async def first_pages(database, query, principal):
     """Return the ids of the first four pages of 40 cases, and whether more follow. Each page says so, too."""
     found, after = [], None
     for _ in range(4):
-        page = await case_list.find(database, case_query(query, 40), after, principal)
+        page = await case_list.find_cases(database, case_query(query, 40), after, principal)
         found += [case.id for _, case in page.cases]
-        if not page.more:
+        if not page.has_more:
             return found, False
         assert len(page.cases) == 40, query
         after = page.cases[-1][0]
@@ -346,9 +346,9 @@ def statement(query, principal, *, counts=False):
             raise Recorded
 
     if counts:
-        call = case_list.count(Recorder(), case_query(query), principal, 1001)
+        call = case_list.count_cases(Recorder(), case_query(query), principal, 1001)
     else:
-        call = case_list.find(Recorder(), case_query(query), None, principal)
+        call = case_list.find_cases(Recorder(), case_query(query), None, principal)
     with pytest.raises(Recorded):
         call.send(None)
     return run[0]
@@ -521,7 +521,7 @@ async def test_clocks_are_read_by_an_index(postgres_databases, read, parameters,
 async def test_a_workload_is_counted_without_reading_the_cases(postgres_databases):
     """An index has all that the count needs."""
     _, full = postgres_databases
-    (row,) = await full.fetch_all(Explain(case_list.WORKLOAD), {"agent_id": "agent-1"})
+    (row,) = await full.fetch_all(Explain(case_list.COUNT_BY_STATUS), {"agent_id": "agent-1"})
     (plan,) = row[0]
     scans = [node["Node Type"] for node in nodes(plan["Plan"]) if "Relation Name" in node]
     assert scans == ["Index Only Scan"]
@@ -531,7 +531,7 @@ def test_a_workload_of_sqlite_is_counted_in_an_index(sqlite_paths):
     """The index has all that the count needs."""
     engine = sa.create_engine(f"sqlite+pysqlite:///{sqlite_paths[1]}")
     with engine.connect() as connection:
-        explained = f"EXPLAIN QUERY PLAN {case_list.WORKLOAD.compile(dialect=engine.dialect)}"
+        explained = f"EXPLAIN QUERY PLAN {case_list.COUNT_BY_STATUS.compile(dialect=engine.dialect)}"
         (step,) = connection.exec_driver_sql(explained, ("agent-1",)).all()
     engine.dispose()
     assert (

@@ -32,8 +32,8 @@ async def database(database_url):
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (lambda database: case_list.find(database, QUERY, None, SYSTEM), "SELECT anon_1.seq%"),
-        (lambda database: case_list.count(database, QUERY, SYSTEM, 1001), "SELECT count(*) AS number%"),
+        (lambda database: case_list.find_cases(database, QUERY, None, SYSTEM), "SELECT anon_1.seq%"),
+        (lambda database: case_list.count_cases(database, QUERY, SYSTEM, 1001), "SELECT count(*) AS number%"),
         (lambda database: find_entries(database, AuditFilters(actor="a"), None, 50), "%audit_log%"),
     ],
     ids=["list", "count", "audit log"],

@@ -9,7 +9,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
 
-from support_service.cases.model.published import PAYLOADS
+from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.events.opening import EventTimings
 from support_service.events.relay import oldest_events
 from support_service.platform.database.lease_rows import take_lease
@@ -107,7 +107,7 @@ async def test_each_change_is_published_once(client, stream):
         assert (read.get_subject(), read.get_source()) == (case["id"], "/support-service")
         assert read.get_datacontenttype() == "application/json"
         assert read.get_time().tzinfo
-        model = PAYLOADS[event["type"]]
+        model = PAYLOAD_BY_EVENT_TYPE[event["type"]]
         again = model.model_validate(event["data"])
         assert set(event["data"]) == set(again.model_dump(by_alias=True, exclude_unset=True))
     detail = await read_case(client, case)

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support_service.cases.model.files import MAX_FILENAME_BYTES, UNKNOWN_TYPE, clean_content_type, clean_filename
+from support_service.cases.model.files import (
+    MAX_FILENAME_BYTES,
+    UNKNOWN_CONTENT_TYPE,
+    clean_content_type,
+    clean_filename,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=600)  # surrogates too
 
@@ -44,13 +49,13 @@ def test_any_content_type_is_made_valid(raw):
         ("Text/PLAIN; charset=utf-8", "text/plain"),
         ("application/vnd.ms-excel", "application/vnd.ms-excel"),
         ("image/svg+xml", "image/svg+xml"),
-        (None, UNKNOWN_TYPE),
-        ("", UNKNOWN_TYPE),
-        ("text", UNKNOWN_TYPE),
-        ("text/", UNKNOWN_TYPE),
-        ("text/a b", UNKNOWN_TYPE),
-        ("text/plain\r\nX-Evil: 1", UNKNOWN_TYPE),
-        ("x" * 64 + "/y", UNKNOWN_TYPE),
+        (None, UNKNOWN_CONTENT_TYPE),
+        ("", UNKNOWN_CONTENT_TYPE),
+        ("text", UNKNOWN_CONTENT_TYPE),
+        ("text/", UNKNOWN_CONTENT_TYPE),
+        ("text/a b", UNKNOWN_CONTENT_TYPE),
+        ("text/plain\r\nX-Evil: 1", UNKNOWN_CONTENT_TYPE),
+        ("x" * 64 + "/y", UNKNOWN_CONTENT_TYPE),
     ],
 )
 def test_content_type_is_stored_without_parameters(raw, kept):

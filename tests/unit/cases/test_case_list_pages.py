@@ -169,8 +169,8 @@ class Cases:
     async def page(self, query, sort, cursor, principal, limit=9):
         """Return the cases of a page, and the cursor of the next one."""
         asked = CaseQuery.model_validate(query | {"sort": sort, "limit": limit})
-        page = await case_list.find(self.database, asked, case_sorts.decode_cursor(sort, cursor), principal)
-        after = case_sorts.encode_cursor(sort, page.cases[-1][0]) if page.more else None
+        page = await case_list.find_cases(self.database, asked, case_sorts.decode_cursor(sort, cursor), principal)
+        after = case_sorts.encode_cursor(sort, page.cases[-1][0]) if page.has_more else None
         return [case for _, case in page.cases], after
 
     async def all_pages(self, query, sort, principal, *, between=None):
@@ -234,7 +234,7 @@ async def test_count_stops_at_its_bound(cases, database):
     for principal, query in itertools.product(PRINCIPALS, QUERIES):
         number = len(cases.expected(query, "newest", principal))
         for most in (2, 1000):
-            counted = await case_list.count(database, CaseQuery.model_validate(query), principal, most)
+            counted = await case_list.count_cases(database, CaseQuery.model_validate(query), principal, most)
             assert counted == min(number, most), (principal.role, query)
 
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pydantic_core
 import pytest
 
-from support_service.cases.masking import MASKED, Masker
+from support_service.cases.masking import MASKED_TEXT, Masker
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
 from support_service.core.domain.principals import View
 from support_service.platform.audit.log import Action
@@ -88,8 +88,8 @@ def test_changed_fields_are_masked_as_those_of_a_case():
     """Also fields that no history shows today."""
     changes = {"tags": [["late", "0901234567"], []], "team": [None, "returns"], "description": [None, "Where?"]}
     assert Masker("key", ()).changes(changes | {}) == {
-        "tags": [["late", MASKED], []],
+        "tags": [["late", MASKED_TEXT], []],
         "team": [None, "returns"],
-        "description": [None, MASKED],
+        "description": [None, MASKED_TEXT],
     }
     assert changes["tags"][0] == ["late", "0901234567"]

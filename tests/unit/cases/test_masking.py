@@ -2,7 +2,7 @@
 
 import pytest
 
-from support_service.cases.masking import IDENTIFYING, MASKED, PSEUDONYM_LENGTH, VISIBLE_MEMBERS, Masker
+from support_service.cases.masking import IDENTIFYING_MEMBERS, MASKED_TEXT, PSEUDONYM_LENGTH, VISIBLE_MEMBERS, Masker
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline.source_calls import calls_for
@@ -10,20 +10,20 @@ from support_service.timeline.source_calls import calls_for
 
 def test_id_in_an_entry_becomes_a_pseudonym():
     """The same id has the same pseudonym under one key, as a text and as a number; other values are masked."""
-    text, number, other = Masker("key", ()).entries(
+    text, number, other = Masker("key", ()).mask_entries(
         [{"type": "order", "orderId": "7"}, {"type": "order", "orderId": 7}, {"type": "order", "orderId": ["7"]}]
     )
-    assert text == number == {"type": "order", "orderId": Masker("key", ()).pseudonym("7")}
+    assert text == number == {"type": "order", "orderId": Masker("key", ()).pseudonym_of("7")}
     assert len(text["orderId"]) == PSEUDONYM_LENGTH
-    assert text["orderId"] != Masker("another", ()).pseudonym("7")
-    assert other["orderId"] == MASKED
+    assert text["orderId"] != Masker("another", ()).pseudonym_of("7")
+    assert other["orderId"] == MASKED_TEXT
 
 
 @pytest.mark.parametrize("kind", [["order"], {"a": 1}, 7, None, True])
 def test_entry_of_any_form_is_masked(kind):
     """Clients choose what a context has: a `type` that is not text belongs to no source."""
-    (masked,) = Masker("key", ()).entries([{"type": kind, "orderId": "7"}])
-    assert masked == {"type": kind and MASKED, "orderId": Masker("key", ()).pseudonym("7")}
+    (masked,) = Masker("key", ()).mask_entries([{"type": kind, "orderId": "7"}])
+    assert masked == {"type": kind and MASKED_TEXT, "orderId": Masker("key", ()).pseudonym_of("7")}
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
@@ -33,7 +33,7 @@ def test_each_source_declares_its_entries_and_their_personal_members(source):
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
     assert tuple(entry["type"] for entry in entries) == source.entry_types
     members = {name for entry in entries for name in entry}
-    assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING == source.amounts | source.personal
+    assert members - VISIBLE_MEMBERS.keys() - IDENTIFYING_MEMBERS == source.amounts | source.personal
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
@@ -41,15 +41,16 @@ def test_analyst_sees_amounts_and_no_personal_members_of_a_source(source):
     """Values that look like amounts stay. Personal members are masked and keep their names."""
     kind = source.kind
     entry = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, "12.50")
-    (masked,) = Masker("key", ()).entries([entry | {"nickname": "word"}])
-    expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED)
-    assert masked == expected | {MASKED: MASKED}
+    (masked,) = Masker("key", ()).mask_entries([entry | {"nickname": "word"}])
+    expected = {"type": kind} | dict.fromkeys(source.amounts, "12.50") | dict.fromkeys(source.personal, MASKED_TEXT)
+    assert masked == expected | {MASKED_TEXT: MASKED_TEXT}
 
 
 @pytest.mark.parametrize(
-    ("amount", "shown"), [(12.5, 12.5), (-7, -7), (10**12 - 1, 10**12 - 1), (4111111111111111, MASKED), (1e21, MASKED)]
+    ("amount", "shown"),
+    [(12.5, 12.5), (-7, -7), (10**12 - 1, 10**12 - 1), (4111111111111111, MASKED_TEXT), (1e21, MASKED_TEXT)],
 )
 def test_numbers_are_amounts_up_to_twelve_digits(amount, shown):
     """A longer one may be that of a card, which a client sends as a number."""
-    (masked,) = Masker("key", ()).entries([{"type": "payment", "amount": amount}])
+    (masked,) = Masker("key", ()).mask_entries([{"type": "payment", "amount": amount}])
     assert masked["amount"] == shown

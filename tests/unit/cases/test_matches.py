@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from support_service.cases.listing.snippets import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, add_matches, find_match
+from support_service.cases.listing.snippets import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, find_match, set_matches
 from support_service.cases.model.case import CaseSummary
 from support_service.core.search_words import LocatedWords, padded_terms, search_query, search_words
 
@@ -162,7 +162,7 @@ def test_words_beyond_the_beginning_of_a_message_have_no_place():
 
 def test_each_case_gets_its_own_match():
     cases = [case(subject="Parcel"), case(subject="Other"), case(subject="None")]
-    add_matches(search_query("parcel"), cases, [None, "my parcel", "nothing"])
+    set_matches(search_query("parcel"), cases, [None, "my parcel", "nothing"])
     assert [each.match and (each.match.field, each.match.highlights) for each in cases] == [
         ("subject", [[0, 6]]),
         ("message", [[3, 9]]),

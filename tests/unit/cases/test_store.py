@@ -49,8 +49,8 @@ async def references(database):
 
 async def listed(database, query, after=None, **bound):
     """Return the case ids of a page, and whether more pages follow."""
-    page = await case_list.find(database, query, after, SYSTEM, **bound)
-    return [each.id for _, each in page.cases], page.more
+    page = await case_list.find_cases(database, query, after, SYSTEM, **bound)
+    return [each.id for _, each in page.cases], page.has_more
 
 
 async def test_case_is_read_as_it_was_stored(database, add_cases):
@@ -116,7 +116,7 @@ async def test_cases_with_equal_times_are_listed_in_reverse_order_of_opening(dat
     """A page says whether more cases follow."""
     await add_cases(*(ticket(number) for number in range(4)))
     assert await listed(database, CaseQuery(limit=2)) == (["case-3", "case-2"], True)
-    page = await case_list.find(database, CaseQuery(limit=2), None, SYSTEM)
+    page = await case_list.find_cases(database, CaseQuery(limit=2), None, SYSTEM)
     assert await listed(database, CaseQuery(limit=2), page.cases[-1][0]) == (["case-1", "case-0"], False)
 
 
@@ -141,10 +141,10 @@ async def test_page_of_large_cases_ends_early(database, add_cases, large):
     for bound, pages in ((3 * 2048, [4, 2]), (1, [1] * 6), (6 * 3072, [6])):
         seen, sizes, after, more = [], [], None, True
         while more:
-            page = await case_list.find(database, CaseQuery(), after, SYSTEM, max_bytes=bound)
+            page = await case_list.find_cases(database, CaseQuery(), after, SYSTEM, max_bytes=bound)
             seen += [each.id for _, each in page.cases]
             sizes.append(len(page.cases))
-            after, more = page.cases[-1][0], page.more
+            after, more = page.cases[-1][0], page.has_more
         assert seen == [f"case-{number}" for number in (5, 4, 3, 2, 1, 0)]
         assert sizes == pages
 
@@ -162,7 +162,7 @@ async def test_escaped_characters_count_in_full_for_the_size_of_a_page(database,
     await add_cases(*(ticket(number, description="\x01" * 341) for number in range(5)))  # 2,046 bytes in JSON
     bound = {"max_bytes": 2 * 2048}
     assert await listed(database, CaseQuery(), **bound) == (["case-4", "case-3"], True)
-    page = await case_list.find(database, CaseQuery(), None, SYSTEM, **bound)
+    page = await case_list.find_cases(database, CaseQuery(), None, SYSTEM, **bound)
     assert await listed(database, CaseQuery(), page.cases[-1][0], **bound) == (["case-2", "case-1"], True)
 
 
@@ -229,8 +229,8 @@ async def test_times_of_a_published_case_end_in_z(database, add_cases):
 async def test_workload_counts_the_cases_of_an_agent_by_status(database, add_cases):
     await add_cases(*(ticket(number, assigned_agent_id="a", status="open") for number in range(3)))
     await add_cases(ticket(7, assigned_agent_id="a", status="closed"), ticket(8, assigned_agent_id="b"))
-    assert await case_list.workload(database, "a") == {"open": 3, "closed": 1}
-    assert await case_list.workload(database, "nobody") == {}
+    assert await case_list.count_cases_by_status(database, "a") == {"open": 3, "closed": 1}
+    assert await case_list.count_cases_by_status(database, "nobody") == {}
 
 
 WORDS = (

@@ -246,7 +246,7 @@ def found_by(url, q):
     async def search():
         database = connect(url)
         await database.open()
-        page = await case_list.find(database, CaseQuery(q=q), None, SYSTEM)
+        page = await case_list.find_cases(database, CaseQuery(q=q), None, SYSTEM)
         await database.close()
         return [case.id for _, case in page.cases]
 

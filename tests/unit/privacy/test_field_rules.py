@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from support_service.api.case_document.own_entries import change_entries
 from support_service.cases.clocks.case_clocks import ShownClock
 from support_service.cases.erasure import erase_event
-from support_service.cases.masking import MASKED, Masker
+from support_service.cases.masking import MASKED_TEXT, Masker
 from support_service.cases.model.case import Attachment, Case, CaseSummary, ListedCase
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange
-from support_service.cases.model.published import PAYLOADS, PublishedCase
+from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE, PublishedCase
 from support_service.core import personal
 from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of
@@ -26,10 +26,14 @@ from tests.support.privacy.history_rules import HISTORY_RULES
 from tests.support.privacy.samples import filled, models_in, trace
 
 MASKER = Masker("key", ("email",))
-MASKS = {MASKED, OTHER}
+MASKS = {MASKED_TEXT, OTHER}
 LEFT = {"replaced": (ERASED_TEXT,), "replaced if unknown": (OTHER,), "emptied": ("", []), "removed": (None,)}
 ANALYST = Principal("analyst", "analyst")
-CASE_MODELS = [each for each in personal.models_in(CaseSummary, Macro, *PAYLOADS.values()) if each is not PublishedCase]
+CASE_MODELS = [
+    each
+    for each in personal.models_in(CaseSummary, Macro, *PAYLOAD_BY_EVENT_TYPE.values())
+    if each is not PublishedCase
+]
 
 
 class Trial(BaseModel):
@@ -85,7 +89,7 @@ def expect_as_ruled(model, document):
         if rule.analyst in ("masked", "word", "known", "entries"):
             assert any(mask in str(value) for mask in MASKS), f"{field} is not masked"
         elif rule.analyst == "pseudonym":
-            assert value == MASKER.pseudonym(was), f"{field} has no pseudonym"
+            assert value == MASKER.pseudonym_of(was), f"{field} has no pseudonym"
         elif rule.analyst == "hidden":
             assert not value, f"{field} is not hidden"
 
@@ -138,7 +142,7 @@ def test_analysts_get_exactly_what_is_shown_of_a_published_case():
     assert {"subject", "description", "customer_id", "channel", "external_id", "tags", "team"} <= traced
 
 
-@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=lambda payload: payload.__name__)
+@pytest.mark.parametrize("payload", PAYLOAD_BY_EVENT_TYPE.values(), ids=lambda payload: payload.__name__)
 def test_erasure_leaves_exactly_what_is_kept_of_an_event(payload):
     """Events wait in the outbox and for webhooks: every field of an event holds a text."""
     data = filled(payload).model_dump(by_alias=True, warnings=False)

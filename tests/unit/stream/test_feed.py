@@ -31,7 +31,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=refuse),
+        SimpleNamespace(mask_published_case=refuse),
         SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
@@ -71,7 +71,7 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
 
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=open_another),
+        SimpleNamespace(mask_published_case=open_another),
         SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
@@ -119,7 +119,7 @@ async def test_late_changes_wait_for_the_database(instruments):
 
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=recovering_owners),
         instruments,
         LimitSettings(),
@@ -159,7 +159,7 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),
@@ -183,7 +183,7 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),

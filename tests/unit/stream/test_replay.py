@@ -43,7 +43,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page=PAGE))
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=owners_at_a_turn),
         instruments,
         LimitSettings(),
@@ -82,7 +82,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page=PAGE))
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=owners_after_an_outage),
         instruments,
         LimitSettings(),
@@ -108,7 +108,7 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
 
     stream = ChangeStream(
         log,
-        SimpleNamespace(published_case=lambda case: case),
+        SimpleNamespace(mask_published_case=lambda case: case),
         SimpleNamespace(owners_of=owners),
         instruments,
         LimitSettings(),

@@ -20,7 +20,7 @@ from support_service.api.case_document.parts import (
 )
 from support_service.cases.clocks.case_clocks import MeasuredClocks
 from support_service.cases.masking import Masker
-from support_service.cases.model.case import NOT_REQUESTED, Case
+from support_service.cases.model.case import NO_SOURCES_REQUESTED, Case
 from support_service.cases.model.files import attachment_url
 from support_service.cases.model.history import History, RecordedChange, parse_history
 from support_service.cases.recorder import opening_changes
@@ -109,7 +109,7 @@ class CaseEncoder:
 def with_own_timeline(document: CaseDocument, own: OwnEntries) -> CaseDocument:
     """Return a document whose timeline has the entries of the case itself only; `timelineSources` says so."""
     timeline = timeline_part(b",".join(merge.merge(*own.groups)), more=own.more_changes)
-    return document.with_timeline(timeline, NOT_REQUESTED)
+    return document.with_timeline(timeline, NO_SOURCES_REQUESTED)
 
 
 def with_conversations(cases: Sequence[StoredCase]) -> StoredCase:

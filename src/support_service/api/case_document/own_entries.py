@@ -53,7 +53,7 @@ class EntryEncoder:
         """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
-            entries = self._masker.entries(entries)
+            entries = self._masker.mask_entries(entries)
         return _encode(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
 
     def of_case(self, view: View, case: dict[str, Any], history: History | None, ticket_id: str = "") -> OwnEntries:
@@ -85,7 +85,7 @@ def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Maske
         entry: merge.Entry = {"type": ENTRY_TYPE, "timestamp": change.at, "action": change.action}
         if view == "full":
             entry["actor"] = change.actor
-        entry["changes"] = masker.changes(changes) if view == "masked" else changes
+        entry["changes"] = masker.mask_changes(changes) if view == "masked" else changes
         dated.append((change.at, merge.make_entry("case", entry)))
     return dated
 

@@ -12,7 +12,7 @@ import pydantic_core
 
 from support_service.api.case_document.own_entries import OwnEntries
 from support_service.cases.clocks.case_clocks import MeasuredClocks
-from support_service.cases.model.case import NOT_REQUESTED
+from support_service.cases.model.case import NO_SOURCES_REQUESTED
 from support_service.core.clock import utc_now
 from support_service.core.domain.references import SourceStatus
 from support_service.core.domain.upstream_services import UpstreamService
@@ -45,7 +45,7 @@ def timeline_part(entries: bytes, *, more: bool) -> bytes:
 
 NO_CLOCKS = b',"sla":null'
 NO_TIMELINE = timeline_part(b"", more=False)
-NO_SOURCES = b',"timelineSources":' + pydantic_core.to_json(NOT_REQUESTED)
+NO_SOURCES = b',"timelineSources":' + pydantic_core.to_json(NO_SOURCES_REQUESTED)
 
 
 class CaseDocument(NamedTuple):

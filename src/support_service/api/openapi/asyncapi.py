@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from support_service import __version__
 from support_service.api.openapi.document import CONTACT
 from support_service.api.openapi.schemas import NamedSchemas
-from support_service.cases.model.published import PAYLOADS, SOURCE
+from support_service.cases.model.published import EVENT_SOURCE, PAYLOAD_BY_EVENT_TYPE
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_of
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.inbound_events import DATA_MODELS
@@ -23,11 +23,11 @@ def document(out: str, inbound: str) -> dict[str, Any]:
     received = {model.TYPE: model for model in DATA_MODELS}
     _, definitions = models_json_schema(
         [(model, "validation") for model in received.values()]
-        + [(model, "serialization") for model in PAYLOADS.values()],
+        + [(model, "serialization") for model in PAYLOAD_BY_EVENT_TYPE.values()],
         ref_template=TEMPLATE,
         schema_generator=NamedSchemas,
     )
-    sent_messages = {kind: _message(kind, model, SOURCE) for kind, model in PAYLOADS.items()}
+    sent_messages = {kind: _message(kind, model, EVENT_SOURCE) for kind, model in PAYLOAD_BY_EVENT_TYPE.items()}
     received_messages = {kind: _message(kind, model, None) for kind, model in received.items()}
     return {
         "asyncapi": "3.0.0",
@@ -41,11 +41,13 @@ def document(out: str, inbound: str) -> dict[str, Any]:
         },
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
-            "out": _channel(out, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOADS),
+            "out": _channel(
+                out, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOAD_BY_EVENT_TYPE
+            ),
             "webhooks": _channel(
                 None,
                 "The same events, sent by POST to each endpoint and signed according to Standard Webhooks.",
-                PAYLOADS,
+                PAYLOAD_BY_EVENT_TYPE,
             ),
             "in": _channel(
                 inbound, "The Redis stream that the service reads: each entry has a field `event` or `data`.", received
@@ -54,12 +56,16 @@ def document(out: str, inbound: str) -> dict[str, Any]:
         },
         "operations": {
             "publish": _operation(
-                "send", "out", PAYLOADS, "Publish a change of a case.", "Each change is added once it is committed."
+                "send",
+                "out",
+                PAYLOAD_BY_EVENT_TYPE,
+                "Publish a change of a case.",
+                "Each change is added once it is committed.",
             ),
             "deliver": _operation(
                 "send",
                 "webhooks",
-                PAYLOADS,
+                PAYLOAD_BY_EVENT_TYPE,
                 "Send a change of a case to an endpoint.",
                 "An event that an endpoint does not accept is repeated for a day.",
             ),

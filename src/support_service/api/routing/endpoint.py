@@ -103,7 +103,7 @@ def _compile_handler(route: Route, routes: Routes) -> Callable[[web.Request, Cal
             return reply
         if call.is_masked and not masks_itself and reply.content is not None:
             masker = call.service.masker
-            reply.content = masker.all(reply.content) if is_list else masker.mask(reply.content)
+            reply.content = masker.mask_all(reply.content) if is_list else masker.mask(reply.content)
         if has_pages and reply.content.next_cursor is not None:
             reply.content.next_cursor = call.service.cursors.seal(operation, reply.content.next_cursor)
         if reply.content is None:

@@ -172,7 +172,7 @@ def status_changed(terms: Terms, clocks: Clocks, at: datetime, before: Status, a
     return changed
 
 
-EXAMPLE: dict[str, Any] = {
+SHOWN_CLOCKS_EXAMPLE: dict[str, Any] = {
     "firstResponse": {
         "dueAt": "2026-05-12T09:30:00.125000Z",
         "state": "met",
@@ -213,7 +213,10 @@ class ShownClocks(BaseModel):
     """The clocks of a case. A target has a clock once something waits for it, if the policy of the case has it."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, json_schema_extra={"examples": [EXAMPLE]}, title="SlaClocks"
+        alias_generator=to_camel,
+        validate_by_name=True,
+        json_schema_extra={"examples": [SHOWN_CLOCKS_EXAMPLE]},
+        title="SlaClocks",
     )
 
     first_response: Annotated[ShownClock | None, PARTS] = Field(default=None, exclude_if=lambda clock: clock is None)

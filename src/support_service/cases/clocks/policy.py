@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from support_service.cases.clocks.calendar import NOTHING, AllHours, Calendar, Span
 from support_service.cases.clocks.case_clocks import Terms
 from support_service.cases.model.case import CaseSummary
-from support_service.cases.model.vocabulary import Duration
+from support_service.cases.model.vocabulary import TargetDuration
 from support_service.core.domain.case_vocabulary import TARGETS, Priority
 
 MAX_VALUES = 100  # of a match list
@@ -153,15 +153,15 @@ class PolicyMatch(PolicyModel):
 class PolicyTargets(PolicyModel):
     """The working time until something must have happened; at least one. A day is 24 hours of it."""
 
-    first_response: Duration | None = Field(
+    first_response: TargetDuration | None = Field(
         default=None, exclude_if=_is_none, description="from opening to the first message of an agent"
     )
-    next_response: Duration | None = Field(
+    next_response: TargetDuration | None = Field(
         default=None,
         exclude_if=_is_none,
         description="from a customer's message after the first answer to the next message of an agent",
     )
-    resolution: Duration | None = Field(
+    resolution: TargetDuration | None = Field(
         default=None,
         exclude_if=_is_none,
         description="from opening until the case is resolved or closed, without the time in which it is pending",

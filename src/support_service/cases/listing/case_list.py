@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from cachetools import TTLCache
 
 from support_service.cases.listing import snippets
-from support_service.cases.listing.case_sorts import CasePlace, Order, order_of
-from support_service.cases.listing.selection import NOT_SYNTHETIC, first_matches, parameters
+from support_service.cases.listing.case_sorts import CaseOrder, CasePlace, case_order_for
+from support_service.cases.listing.selection import NOT_SYNTHETIC, filter_parameters, select_first_cases
 from support_service.cases.model.case import MAX_PAGE_BYTES, ListedCase
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, CaseFilters, CaseQuery
 from support_service.cases.model.vocabulary import CaseSort
@@ -28,8 +28,8 @@ from support_service.platform.database import Database, Reader, Row
 from support_service.platform.database.statements import limit_ordered_by_bytes, planned_by_values
 from support_service.platform.database.tables import tickets
 
-STATEMENTS = 1024  # statements that are kept; clients choose the set of filters
-WORKLOAD = (
+MAX_CACHED_STATEMENTS = 1024  # statements that are kept; clients choose the set of filters
+COUNT_BY_STATUS = (
     sa.select(tickets.c.status, sa.func.count().label("number"))
     .where(tickets.c.assigned_agent_id == sa.bindparam("agent_id"), NOT_SYNTHETIC)
     .group_by(tickets.c.status)
@@ -38,13 +38,13 @@ WORKLOAD = (
 
 @dataclass(frozen=True, slots=True)
 class CaseListPage:
-    """A page of (place, case) in the order of the list; `more` is True if matching cases follow."""
+    """A page of (place, case) in the order of the list; `has_more` is True if matching cases follow."""
 
     cases: list[tuple[CasePlace, ListedCase]]
-    more: bool
+    has_more: bool
 
 
-async def find(
+async def find_cases(
     reader: Reader, query: CaseQuery, after: CasePlace | None, principal: Principal, *, max_bytes: int = MAX_PAGE_BYTES
 ) -> CaseListPage:
     """Return a page of the cases that match the query and that the principal may see, of those after a place.
@@ -52,9 +52,9 @@ async def find(
     The page has at most `query.limit` cases, and ends early when its cases reach `max_bytes` bytes. The cases of a
     search have a `match`.
     """
-    filters = parameters(query)
+    filters = filter_parameters(query)
     if filters is None:
-        return CaseListPage([], more=False)
+        return CaseListPage([], has_more=False)
     if after is not None:
         filters |= {"after": after.seq, "after_at": after.at} if after.at else {"after": after.seq}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
@@ -67,32 +67,36 @@ async def find(
     words = filters.get("words")
     # Long pages and long texts take too long for the event loop.
     in_thread = words is not None or len(shown) > DEFAULT_PAGE_SIZE
-    page = await asyncio.to_thread(_read_slowly, shown, words) if in_thread and shown else [_read(r) for r in shown]
+    page = (
+        await asyncio.to_thread(_to_listed_cases_with_matches, shown, words)
+        if in_thread and shown
+        else [_to_listed_case(r) for r in shown]
+    )
     return CaseListPage(page, bool(rows) and rows[0].number > len(page))
 
 
-def _read(row: Row) -> tuple[CasePlace, ListedCase]:
+def _to_listed_case(row: Row) -> tuple[CasePlace, ListedCase]:
     return CasePlace(row.seq, row.at), ListedCase.model_validate_json(row.ticket)
 
 
-def _read_slowly(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace, ListedCase]]:
+def _to_listed_cases_with_matches(rows: Sequence[Row], words: str | None) -> list[tuple[CasePlace, ListedCase]]:
     """Read rows in a thread, with their matches of a search.
 
     The thread gives way after each case: the interpreter would make the event loop wait for 5 ms whenever it goes on.
     """
     page = []
     for row in rows:
-        place, case = _read(row)
+        place, case = _to_listed_case(row)
         if words is not None:
-            snippets.add_matches(words, [case], [row.message])
+            snippets.set_matches(words, [case], [row.message])
         page.append((place, case))
         time.sleep(0)
     return page
 
 
-async def count(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
+async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
     """Return the number of cases in the list that the principal may see; at most `most` are counted."""
-    filters = parameters(query)
+    filters = filter_parameters(query)
     if filters is None:
         return 0
     statement = _count_statement(frozenset(filters), principal.role)
@@ -101,12 +105,12 @@ async def count(reader: Reader, query: CaseFilters, principal: Principal, most: 
     return int(row.number)
 
 
-async def workload(reader: Reader, agent_id: str) -> dict[str, int]:
+async def count_cases_by_status(reader: Reader, agent_id: str) -> dict[str, int]:
     """Return the number of an agent's cases by status; statuses without a case are left out."""
-    return {row.status: row.number for row in await reader.fetch_all(WORKLOAD, {"agent_id": agent_id})}
+    return {row.status: row.number for row in await reader.fetch_all(COUNT_BY_STATUS, {"agent_id": agent_id})}
 
 
-@lru_cache(STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
     """Return the SELECT of one page: `seq`, `at`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
 
@@ -114,8 +118,8 @@ def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Se
     statement is cached for each set of filters, because building it takes SQLAlchemy longer than SQLite needs for the
     page.
     """
-    order = order_of(sort, role)
-    page = limit_ordered_by_bytes(first_matches(filters, role, order), order.columns_of)
+    order = case_order_for(sort, role)
+    page = limit_ordered_by_bytes(select_first_cases(filters, role, order), order.order_by_columns)
     summary = PUBLIC_CASE_SUMMARY_JSON if role == "customer" else CASE_SUMMARY_JSON
     ticket = sa.select(summary).where(tickets.c.seq == page.c.seq).scalar_subquery()
     at = sa.null().label("at") if order.at is None else page.c.at
@@ -125,23 +129,23 @@ def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Se
             page.c.seq, page, public_only=role == "customer", length=snippets.MAX_MESSAGE_LENGTH
         )
         columns.append(message.label("message"))
-    return planned_by_values(sa.select(*columns).order_by(*order.columns_of(page)).limit(sa.bindparam("limit")))
+    return planned_by_values(sa.select(*columns).order_by(*order.order_by_columns(page)).limit(sa.bindparam("limit")))
 
 
-@lru_cache(STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _count_statement(filters: frozenset[str], role: str) -> sa.Select[Any]:
     """Return the SELECT of `number`, the number of matching cases: it reads at most `one_more` of each status.
 
     They are counted in the order of opening, the fastest one: all sorts have the same cases.
     """
-    counted = first_matches(filters, role, Order(None), counts=True)
+    counted = select_first_cases(filters, role, CaseOrder(None), counts=True)
     return planned_by_values(sa.select(sa.func.count().label("number")).select_from(counted.subquery()))
 
 
-Key = tuple[object, ...]
+CountKey = tuple[object, ...]
 
 
-MAX_COUNTS = 2048
+MAX_SHARED_COUNTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,41 +166,41 @@ class SharedCounts:
         self._min_duration = limits.min_duration
         self._clock = clock
         self._counting: set[asyncio.Task[int]] = set()
-        self._known: TTLCache[Key, int] = TTLCache(MAX_COUNTS, limits.max_age, clock)
+        self._kept_counts: TTLCache[CountKey, int] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, clock)
 
-    async def share(
+    async def count_cases(
         self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
     ) -> int:
         """Return the number of matching cases that the principal may see; at most `most` are counted."""
-        key = (*_seen_by(principal), query.model_dump_json(exclude={"limit", "cursor"}), most)
-        if (known := self._known.get(key)) is not None:
+        key = (*_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), most)
+        if (known := self._kept_counts.get(key)) is not None:
             return known
         async with AsyncExitStack() as in_turn:
             await in_turn.enter_async_context(turn())
-            if (known := self._known.get(key)) is not None:  # counted while this one waited for its turn
+            if (known := self._kept_counts.get(key)) is not None:  # counted while this one waited for its turn
                 return known
-            counted = count(self._database, query, principal, most)
-            counting = asyncio.create_task(self._count(key, counted, in_turn.pop_all()))
+            counted = count_cases(self._database, query, principal, most)
+            counting = asyncio.create_task(self._count_and_keep(key, counted, in_turn.pop_all()))
         self._counting.add(counting)
-        counting.add_done_callback(self._end)
+        counting.add_done_callback(self._forget_task)
         # A caller that waits no longer leaves the statement: to end it would cost its connection.
         return await asyncio.shield(counting)
 
-    async def _count(self, key: Key, count: Awaitable[int], in_turn: AsyncExitStack) -> int:
+    async def _count_and_keep(self, key: CountKey, counted: Awaitable[int], in_turn: AsyncExitStack) -> int:
         async with in_turn:
             started = self._clock()
-            number = await count
+            number = await counted
             if self._clock() - started >= self._min_duration:
-                self._known[key] = number
+                self._kept_counts[key] = number
             return number
 
-    def _end(self, counting: asyncio.Task[int]) -> None:
+    def _forget_task(self, counting: asyncio.Task[int]) -> None:
         self._counting.discard(counting)
         if not counting.cancelled():
             counting.exception()  # a caller that waits gets it; other failures are not reported
 
 
-def _seen_by(principal: Principal) -> Key:
+def _visibility_key(principal: Principal) -> CountKey:
     """Return what decides which cases a principal sees, see `Principal.may_see`."""
     if principal.role in CASE_SCOPED_ROLES:
         return principal.role, principal.subject, frozenset(principal.teams)

@@ -23,7 +23,7 @@ from support_service.platform.database.statements import Direction
 from support_service.platform.database.tables import tickets
 
 
-class Order(NamedTuple):
+class CaseOrder(NamedTuple):
     """An order of cases: by a time, if there is one, then by seq.
 
     `public_at` is the time for customers, if they sort by another one. Cases that meet the `conditions` (for customers
@@ -40,7 +40,7 @@ class Order(NamedTuple):
     indexed: Collection[str] = ()
     implied_by: str | None = None
 
-    def columns_of(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    def order_by_columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """Return `ORDER BY` for rows that have the columns `seq` and, if there is a time, `at`."""
         seq = rows.c.seq
         if self.at is None:
@@ -51,9 +51,9 @@ class Order(NamedTuple):
         return [at.is_(None), self.direction(at), sa.case((at.is_(None), -seq), else_=seq)]
 
     @property
-    def of_others(self) -> "Order":
+    def order_of_others(self) -> "CaseOrder":
         """The order of the cases that come last."""
-        return Order(None, conditions=[sa.not_(sa.and_(*self.conditions))])
+        return CaseOrder(None, conditions=[sa.not_(sa.and_(*self.conditions))])
 
     def is_after(self, seq: sa.ColumnElement[Any], at: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
         """Return the condition that a case is after the place of the parameters `after` and `after_at`."""
@@ -65,17 +65,17 @@ class Order(NamedTuple):
         return left < right if self.direction is sa.desc else left > right
 
 
-ORDERS: Mapping[CaseSort, Order] = {
-    "newest": Order(None),
+ORDER_BY_SORT: Mapping[CaseSort, CaseOrder] = {
+    "newest": CaseOrder(None),
     # Customers don't learn from the order when a note was added to their cases.
-    "updated": Order(LATEST_CHANGE, public_at=tickets.c.updated_at),
-    "waiting": Order(
+    "updated": CaseOrder(LATEST_CHANGE, public_at=tickets.c.updated_at),
+    "waiting": CaseOrder(
         tickets.c.waiting_since,
         sa.asc,
         (tickets.c.waiting_since.is_not(None), IS_ACTIVE),
         indexed=("assigned_agent_id", "team", "priority"),
     ),
-    "due": Order(
+    "due": CaseOrder(
         tickets.c.sla_due_at,
         sa.asc,
         (tickets.c.sla_due_at.is_not(None),),
@@ -86,18 +86,18 @@ ORDERS: Mapping[CaseSort, Order] = {
 }
 
 
-def order_of(sort: CaseSort, role: str) -> Order:
+def case_order_for(sort: CaseSort, role: str) -> CaseOrder:
     """Return the order of a sort for a role."""
-    order = ORDERS[sort]
+    order = ORDER_BY_SORT[sort]
     if role != "customer":
         return order
     conditions = (*order.conditions, *order.public_conditions)
     return order._replace(at=order.at if order.public_at is None else order.public_at, conditions=conditions)
 
 
-_TIMED = struct.Struct(">bqq")
+_TIMED_CURSOR = struct.Struct(">bqq")
 _NO_TIME = -(1 << 63)
-_NUMBERS: dict[CaseSort, int] = {sort: number for number, sort in enumerate(get_args(CaseSort)) if number}
+_SORT_NUMBERS: dict[CaseSort, int] = {sort: number for number, sort in enumerate(get_args(CaseSort)) if number}
 
 
 class CasePlace(NamedTuple):
@@ -109,10 +109,10 @@ class CasePlace(NamedTuple):
 
 def encode_cursor(sort: CaseSort, place: CasePlace) -> str:
     """Return the cursor of the page that begins after a place."""
-    if sort not in _NUMBERS:
+    if sort not in _SORT_NUMBERS:
         return pagination.encode_cursor(place.seq)
     micros = _NO_TIME if place.at is None else to_micros(place.at)
-    timed = _TIMED.pack(_NUMBERS[sort], micros, place.seq)
+    timed = _TIMED_CURSOR.pack(_SORT_NUMBERS[sort], micros, place.seq)
     return base64.urlsafe_b64encode(timed).decode().rstrip("=")
 
 
@@ -123,14 +123,14 @@ def decode_cursor(sort: CaseSort, cursor: str | None) -> CasePlace | None:
     """
     if cursor is None:
         return None
-    if sort not in _NUMBERS:
+    if sort not in _SORT_NUMBERS:
         seq = pagination.decode_cursor(cursor)
         return None if seq is None else CasePlace(seq)
     try:
-        number, micros, seq = _TIMED.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
+        number, micros, seq = _TIMED_CURSOR.unpack(base64.b64decode(cursor + "=", altchars=b"-_", validate=True))
         place = CasePlace(seq, None if micros == _NO_TIME else from_micros(micros))
     except (ValueError, OverflowError, struct.error):  # binascii.Error is a ValueError
         raise pagination.invalid_cursor() from None
-    if number != _NUMBERS[sort] or seq < 0:
+    if number != _SORT_NUMBERS[sort] or seq < 0:
         raise pagination.invalid_cursor()
     return place

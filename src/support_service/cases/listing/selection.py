@@ -6,9 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support_service.cases.listing.case_sorts import Order
+from support_service.cases.listing.case_sorts import CaseOrder
 from support_service.cases.model.requests import CaseFilters
-from support_service.cases.model.vocabulary import NONE
+from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
 from support_service.core.clock import utc_now
@@ -19,27 +19,28 @@ from support_service.platform.database.dialect import UtcDateTime, found_documen
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
-COLUMNS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
-MAY_BE_NONE = ("assigned_agent_id", "team")
-FEW_VALUES = ("status", "priority", "channel")  # columns with few values, one of which may be in most cases
-REFERENCES = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
-WITHOUT, STATUS, TAG = "without_", "status_", "tag_"  # prefixes of names; a number follows the last two
+COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
+COLUMNS_THAT_MAY_BE_NONE = ("assigned_agent_id", "team")
+COLUMNS_WITH_FEW_VALUES = ("status", "priority", "channel")  # one of the values may be in most cases
+KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
+# Prefixes of names; a number follows the last two.
+WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
 
 
-def parameters(query: CaseFilters) -> dict[str, Any] | None:
+def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
     """Return the value of each filter of a query by the name that stands for its condition.
 
     None if no case can match, because `q` has no word.
     """
-    named = (*COLUMNS, *REFERENCES, "updated_after")
+    named = (*COLUMNS_OF_FILTERS, *KIND_BY_REFERENCE_FILTER, "updated_after")
     found: dict[str, Any] = {name: value for name in named if (value := getattr(query, name)) is not None}
-    for name in MAY_BE_NONE:
-        if found.get(name) == NONE:
-            found[WITHOUT + name] = found.pop(name)
+    for name in COLUMNS_THAT_MAY_BE_NONE:
+        if found.get(name) == NONE_FILTER:
+            found[WITHOUT_PREFIX + name] = found.pop(name)
     if len(query.status) == 1:
         found["status"] = query.status[0]
     elif len(query.status) < len(STATUSES):
-        found |= {f"{STATUS}{number}": status for number, status in enumerate(query.status)}
+        found |= {f"{STATUS_PREFIX}{number}": status for number, status in enumerate(query.status)}
     if due_before := _due_before(query):
         found["due_before"] = due_before
     if query.q is not None:
@@ -47,7 +48,7 @@ def parameters(query: CaseFilters) -> dict[str, Any] | None:
         if words is None:
             return None
         found["words"] = words
-    return found | {f"{TAG}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
+    return found | {f"{TAG_PREFIX}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
 
 
 def _due_before(query: CaseFilters) -> datetime | None:
@@ -55,7 +56,7 @@ def _due_before(query: CaseFilters) -> datetime | None:
     return min((limit for limit in (query.due_before, within) if limit is not None), default=None)
 
 
-def numbered(names: Collection[str], prefix: str) -> list[str]:
+def names_with_prefix(names: Collection[str], prefix: str) -> list[str]:
     """Return the names that begin with a prefix, in order."""
     return sorted(name for name in names if name.startswith(prefix))
 
@@ -70,12 +71,12 @@ def column_conditions(
     """
 
     def column(name: str) -> sa.ColumnElement[Any]:
-        looked_up = not read_in_order or name not in FEW_VALUES or name in indexed
+        looked_up = not read_in_order or name not in COLUMNS_WITH_FEW_VALUES or name in indexed
         return tickets.c[name] if looked_up else unindexed(tickets.c[name])
 
-    found = [column(name) == sa.bindparam(name) for name in ("status", *COLUMNS) if name in names]
-    found += [tickets.c[name].is_(None) for name in MAY_BE_NONE if WITHOUT + name in names]
-    found += [_refers_to(name, kind) for name, kind in REFERENCES.items() if name in names]
+    found = [column(name) == sa.bindparam(name) for name in ("status", *COLUMNS_OF_FILTERS) if name in names]
+    found += [tickets.c[name].is_(None) for name in COLUMNS_THAT_MAY_BE_NONE if WITHOUT_PREFIX + name in names]
+    found += [_reference_condition(name, kind) for name, kind in KIND_BY_REFERENCE_FILTER.items() if name in names]
     if "updated_after" in names:
         # Customers don't learn from it when a note was added to their cases.
         latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
@@ -89,14 +90,14 @@ def column_conditions(
     return found + access_conditions(role)
 
 
-def one_of_statuses(names: Collection[str], *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
+def status_conditions(names: Collection[str], *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
     """Return the condition that a case is in one of several statuses; an empty list without this filter."""
-    statuses = [sa.bindparam(name, type_=sa.String()) for name in numbered(names, STATUS)]
+    statuses = [sa.bindparam(name, type_=sa.String()) for name in names_with_prefix(names, STATUS_PREFIX)]
     status = unindexed(tickets.c.status) if read_in_order else tickets.c.status
     return [status.in_(statuses)] if statuses else []
 
 
-def has_tags(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
+def tag_conditions(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
     """Return the condition of each named tag."""
     return [
         sa.exists().where(ticket_tags.c.tag == sa.bindparam(name, type_=sa.Text()), ticket_tags.c.seq == tickets.c.seq)
@@ -104,31 +105,31 @@ def has_tags(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
     ]
 
 
-def _refers_to(name: str, kind: str) -> sa.ColumnElement[bool]:
+def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
     reference = ticket_references.c
     # Few cases refer to one object: they are looked up first.
     named = sa.select(reference.ticket_id).where(reference.kind == kind, reference.value == sa.bindparam(name))
     return tickets.c.id.in_(named)
 
 
-PLACE = {"after", "after_at"}
-UNFILTERED = {"words", *PLACE}  # names without a condition on columns of cases
+PLACE_PARAMETERS = {"after", "after_at"}
+PARAMETERS_WITHOUT_COLUMNS = {"words", *PLACE_PARAMETERS}  # names without a condition on columns of cases
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
 
-def first_matches(filters: frozenset[str], role: str, order: Order, *, counts: bool = False) -> sa.Select[Any]:
+def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False) -> sa.Select[Any]:
     """Return the SELECT of the first matching cases, at most `one_more`: `seq`, `size`, and `at` if ordered by it.
 
-    `filters` are the names of `parameters`, with `after` if the cases must be after a place, and with
+    `filters` are the names of `filter_parameters`, with `after` if the cases must be after a place, and with
     `after_at` if that place has a time. With `counts`, `one_more` may be large.
     """
     if not order.conditions or order.implied_by in filters:
-        return _first_of_part(filters, role, order, counts=counts)
-    if filters & PLACE == {"after"}:  # the page begins behind the last case with a time
-        return _without_time(_first_of_part(filters, role, order.of_others))
-    timed = _first_of_part(filters, role, order).subquery()
-    others = _without_time(_first_of_part(filters - PLACE, role, order.of_others))
+        return _select_first_of_part(filters, role, order, counts=counts)
+    if filters & PLACE_PARAMETERS == {"after"}:  # the page begins behind the last case with a time
+        return _without_time(_select_first_of_part(filters, role, order.order_of_others))
+    timed = _select_first_of_part(filters, role, order).subquery()
+    others = _without_time(_select_first_of_part(filters - PLACE_PARAMETERS, role, order.order_of_others))
     # Without ORDER BY: the others are read only if cases with a time do not fill the page.
     both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), others).subquery()
     return sa.select(both).limit(sa.bindparam("one_more"))
@@ -139,40 +140,42 @@ def _without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
     return sa.select(found.c.seq, found.c.size, sa.cast(sa.null(), UtcDateTime).label("at"))
 
 
-def _first_of_part(filters: frozenset[str], role: str, order: Order, *, counts: bool = False) -> sa.Select[Any]:
-    """Return what `first_matches` returns, of the cases that meet the conditions of the order."""
-    tags = numbered(filters, TAG)
+def _select_first_of_part(
+    filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False
+) -> sa.Select[Any]:
+    """Return what `select_first_cases` returns, of the cases that meet the conditions of the order."""
+    tags = names_with_prefix(filters, TAG_PREFIX)
     read_in_order = order.at is not None or bool(tags)
     named = column_conditions(filters, role, read_in_order=read_in_order, indexed=() if tags else order.indexed)
     conditions = [*order.conditions, *named]
-    statuses = one_of_statuses(filters, read_in_order=read_in_order)
+    statuses = status_conditions(filters, read_in_order=read_in_order)
     limit: sa.BindParameter[int] = sa.bindparam("one_more")
     if "words" in filters:
         after = "after" in filters
         conditions += statuses
         if "customer_id" in filters or role == "customer":
             conditions.append(search.case_matches(public_only=role == "customer"))
-            return _in_order(conditions + has_tags(tags), filters, order).limit(limit)
-        first = _in_order(conditions, filters, order, tags)
-        conditions += has_tags(tags)
+            return _select_in_order(conditions + tag_conditions(tags), filters, order).limit(limit)
+        first = _select_in_order(conditions, filters, order, tags)
+        conditions += tag_conditions(tags)
         if order.at is not None:
-            return sorted_matches(first, conditions, order, _SIZE, after=after)
-        if counts or order.conditions or role == "agent" or filters - UNFILTERED:
-            return filtered_matches(first, conditions, _SIZE, after=after)
+            return select_matches_in_sort_order(first, conditions, order, _SIZE, after=after)
+        if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
+            return select_newest_matches(first, conditions, _SIZE, after=after)
         return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:
         # The first cases of each status, by its index: the index of several statuses at once is not in order.
         each = [
-            _in_order([*conditions, tickets.c.status == sa.bindparam(name)], filters, order).limit(limit)
-            for name in numbered(filters, STATUS)
+            _select_in_order([*conditions, tickets.c.status == sa.bindparam(name)], filters, order).limit(limit)
+            for name in names_with_prefix(filters, STATUS_PREFIX)
         ]
         merged = sa.union_all(*(sa.select(first.subquery()) for first in each)).subquery()
-        return sa.select(merged).order_by(*order.columns_of(merged)).limit(limit)
-    return _in_order(conditions + statuses, filters, order, tags).limit(limit)
+        return sa.select(merged).order_by(*order.order_by_columns(merged)).limit(limit)
+    return _select_in_order(conditions + statuses, filters, order, tags).limit(limit)
 
 
-def _in_order(
-    conditions: Sequence[sa.ColumnElement[bool]], filters: frozenset[str], order: Order, tags: Sequence[str] = ()
+def _select_in_order(
+    conditions: Sequence[sa.ColumnElement[bool]], filters: frozenset[str], order: CaseOrder, tags: Sequence[str] = ()
 ) -> sa.Select[Any]:
     """Return the SELECT of the cases with these conditions and tags in order. With tags it reads the first tag's."""
     tagged = ticket_tags.alias("tagged")
@@ -185,29 +188,29 @@ def _in_order(
     found = sa.select(*columns).where(*conditions)
     if tags:
         found = found.join(tagged, tagged.c.seq == tickets.c.seq).where(
-            tagged.c.tag == sa.bindparam(tags[0], type_=sa.Text()), *has_tags(tags[1:])
+            tagged.c.tag == sa.bindparam(tags[0], type_=sa.Text()), *tag_conditions(tags[1:])
         )
     if "after" in filters:
         found = found.where(order.is_after(seq, order.at))
     return found.order_by(*map(order.direction, key))
 
 
-READ_CASES = 1_000  # number of cases that are searched one by one
+CASES_SEARCHED_FIRST = 1_000  # number of cases that are searched one by one
 MANY_MATCHES = 20  # among these cases, so that more are searched one by one
-MOST_CASES = 30_000  # that are searched then
-_READ_CASES: sa.ColumnElement[int] = sa.literal_column(str(READ_CASES), sa.BigInteger())
-_MOST_CASES: sa.ColumnElement[int] = sa.literal_column(str(MOST_CASES), sa.BigInteger())
+MAX_CASES_SEARCHED = 30_000  # that are searched then
+_CASES_SEARCHED_FIRST: sa.ColumnElement[int] = sa.literal_column(str(CASES_SEARCHED_FIRST), sa.BigInteger())
+_MAX_CASES_SEARCHED: sa.ColumnElement[int] = sa.literal_column(str(MAX_CASES_SEARCHED), sa.BigInteger())
 _MANY_MATCHES: sa.ColumnElement[int] = sa.literal_column(str(MANY_MATCHES), sa.BigInteger())
 _ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.BigInteger())
-_NEWEST: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())  # above the seq of every case
-_NONE: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
+_ABOVE_EVERY_SEQ: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())
+_BELOW_EVERY_SEQ: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
 
 
-def sorted_matches(
+def select_matches_in_sort_order(
     first: sa.Select[Any],
     conditions: Sequence[sa.ColumnElement[bool]],
-    order: Order,
+    order: CaseOrder,
     size: sa.ColumnElement[int],
     *,
     after: bool,
@@ -217,14 +220,16 @@ def sorted_matches(
     `first` selects these columns of the cases that meet the conditions and are `after` the bound place, in order and
     without a limit. The order has a time.
     """
-    near, ends_here = _search_first(first)
-    newest: sa.ColumnElement[int] = sa.select(sa.case((ends_here, _NONE), else_=_NEWEST)).scalar_subquery()
-    far = _found_by_index(newest, conditions, order, size, after=after)
-    both = sa.union_all(sa.select(near).where(newest < 0), far).subquery()
-    return sa.select(both).order_by(*order.columns_of(both)).limit(sa.bindparam("one_more"))
+    matches_among_first, ends_here = _search_first_cases(first)
+    up_to_seq: sa.ColumnElement[int] = sa.select(
+        sa.case((ends_here, _BELOW_EVERY_SEQ), else_=_ABOVE_EVERY_SEQ)
+    ).scalar_subquery()
+    matches_in_index = _select_matches_in_search_index(up_to_seq, conditions, order, size, after=after)
+    both = sa.union_all(sa.select(matches_among_first).where(up_to_seq < 0), matches_in_index).subquery()
+    return sa.select(both).order_by(*order.order_by_columns(both)).limit(sa.bindparam("one_more"))
 
 
-def filtered_matches(
+def select_newest_matches(
     first: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
 ) -> sa.Select[Any]:
     """Return the SELECT of `seq` and `size` of the newest `one_more` cases that match the bound query `words`.
@@ -232,57 +237,62 @@ def filtered_matches(
     `first` selects these columns of the cases that meet the conditions and are `after` the bound place, newest first
     and without a limit.
     """
-    near, ends_here = _search_first(first)
+    matches_among_first, ends_here = _search_first_cases(first)
     ended: sa.ColumnElement[bool] = sa.select(ends_here).scalar_subquery()
-    far = search.newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(sa.bindparam("one_more"))
-    both = sa.union_all(sa.select(near).where(ended), sa.select(far.subquery())).subquery()
+    matches_in_index = search.newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(
+        sa.bindparam("one_more")
+    )
+    both = sa.union_all(sa.select(matches_among_first).where(ended), sa.select(matches_in_index.subquery())).subquery()
     return sa.select(both).order_by(both.c.seq.desc()).limit(sa.bindparam("one_more"))
 
 
-def _search_first(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
+def _search_first_cases(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
     """Return the matching cases among the first ones, and whether these are a full page, or all there are.
 
-    If the first `READ_CASES` are not enough, so many more are searched that half more than a page is expected.
+    If the first `CASES_SEARCHED_FIRST` are not enough, so many more are searched that half more than a page is
+    expected.
     """
-    read = search.materialized(first.limit(_READ_CASES))
+    read = search.materialized(first.limit(_CASES_SEARCHED_FIRST))
     # In the order in which they were read, so that the rest is not searched if the page is full.
-    found = search.materialized(_matching(read))
-    ends = sa.or_(_number_of(found) >= _ONE_MORE, _number_of(read) < _READ_CASES)
-    needed = _ONE_MORE * sa.literal_column(str(READ_CASES * 3 // 2), sa.BigInteger())
-    number = _number_of(found)
-    are_enough = sa.and_(number >= _MANY_MATCHES, number * _MOST_CASES >= needed)
+    found = search.materialized(_select_matching(read))
+    ends = sa.or_(_count_of_rows(found) >= _ONE_MORE, _count_of_rows(read) < _CASES_SEARCHED_FIRST)
+    needed = _ONE_MORE * sa.literal_column(str(CASES_SEARCHED_FIRST * 3 // 2), sa.BigInteger())
+    number = _count_of_rows(found)
+    are_enough = sa.and_(number >= _MANY_MATCHES, number * _MAX_CASES_SEARCHED >= needed)
     further: sa.ColumnElement[int] = sa.select(
         sa.case((ends, _ZERO), (are_enough, needed // number), else_=_ZERO)
     ).scalar_subquery()
-    read_further = search.materialized(first.offset(_READ_CASES).limit(further))
-    near = search.materialized(sa.union_all(sa.select(found), sa.select(_matching(read_further).subquery())))
-    is_read = sa.and_(further > _ZERO, _number_of(read_further) < further)
-    return near, sa.or_(ends, _number_of(near) >= _ONE_MORE, is_read)
+    read_further = search.materialized(first.offset(_CASES_SEARCHED_FIRST).limit(further))
+    matches_among_first = search.materialized(
+        sa.union_all(sa.select(found), sa.select(_select_matching(read_further).subquery()))
+    )
+    is_read = sa.and_(further > _ZERO, _count_of_rows(read_further) < further)
+    return matches_among_first, sa.or_(ends, _count_of_rows(matches_among_first) >= _ONE_MORE, is_read)
 
 
-def _matching(cases: Any) -> sa.Select[Any]:
+def _select_matching(cases: Any) -> sa.Select[Any]:
     return sa.select(cases).where(search.case_has_match(cases.c.seq)).limit(sa.bindparam("one_more"))
 
 
-def _found_by_index(
-    newest: sa.ColumnElement[int],
+def _select_matches_in_search_index(
+    up_to_seq: sa.ColumnElement[int],
     conditions: Sequence[sa.ColumnElement[bool]],
-    order: Order,
+    order: CaseOrder,
     size: sa.ColumnElement[int],
     *,
     after: bool,
 ) -> sa.Select[Any]:
     """Return the SELECT of the first cases that the search index has; each is looked up by its key."""
-    documents = search.cases_of(found_documents(search.QUERY, newest)).distinct().subquery()
+    documents = search.cases_of(found_documents(search.QUERY, up_to_seq)).distinct().subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
     placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")))
     left = [order.is_after(placed.c.seq, placed.c.at)] if after else []
     found = sa.select(placed).where(placed.c.at.is_not(None), *left)
-    limited = found.order_by(*order.columns_of(placed)).limit(sa.bindparam("one_more")).subquery()
+    limited = found.order_by(*order.order_by_columns(placed)).limit(sa.bindparam("one_more")).subquery()
     size_of = sa.select(size).where(tickets.c.seq == limited.c.seq).correlate(limited).scalar_subquery()
     return sa.select(limited.c.seq, size_of.label("size"), limited.c.at)
 
 
-def _number_of(rows: sa.FromClause) -> sa.ColumnElement[int]:
+def _count_of_rows(rows: sa.FromClause) -> sa.ColumnElement[int]:
     return sa.select(sa.func.count()).select_from(rows).scalar_subquery()

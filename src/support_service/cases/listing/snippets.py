@@ -9,12 +9,12 @@ from support_service.core.search_words import LocatedWords, padded_terms
 
 MAX_SNIPPET_LENGTH = 160  # characters of the text in a snippet
 MAX_PART = 20  # characters of a word that are left out in order to cut between words
-BEFORE_MATCH = 40  # characters of a snippet before the first word that matches
+CHARACTERS_BEFORE_MATCH = 40  # characters of a snippet before the first word that matches
 MAX_MESSAGE_LENGTH = 16_384  # characters of a message in which its match is looked for
-CUT = "…"
+ELLIPSIS = "…"
 TAG_SEPARATOR = ", "
 
-Span = tuple[int, int]
+TextSpan = tuple[int, int]
 
 
 class SearchedField(NamedTuple):
@@ -23,10 +23,10 @@ class SearchedField(NamedTuple):
     name: MatchField
     text: str
     words: LocatedWords
-    found: dict[str, int]
+    first_word_by_term: dict[str, int]
 
 
-def add_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str | None]) -> None:
+def set_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str | None]) -> None:
     """Set `match` of cases that a query of `search_query` found.
 
     `messages` has, for each case, the beginning of its newest message that matches, or None if the case itself does.
@@ -41,62 +41,66 @@ def find_match(terms: Sequence[str], case: CaseSummary, message: str | None) -> 
 
     Of several fields, the field with the most terms is taken.
     """
-    fields = [_search("message", message, terms)] if message is not None else _fields(case, terms)
-    if any(all(term not in field.found for field in fields) for term in terms):
+    fields = [_search_field("message", message, terms)] if message is not None else _searched_fields_of(case, terms)
+    if any(all(term not in field.first_word_by_term for field in fields) for term in terms):
         if message is None or len(message) < MAX_MESSAGE_LENGTH:
             return None
         # The words are in the rest of the message.
-        return _match(fields[0], ())
-    return _match(max(fields, key=lambda field: len(field.found)), terms)
+        return _build_match(fields[0], ())
+    return _build_match(max(fields, key=lambda field: len(field.first_word_by_term)), terms)
 
 
-def _fields(case: CaseSummary, terms: Sequence[str]) -> list[SearchedField]:
+def _searched_fields_of(case: CaseSummary, terms: Sequence[str]) -> list[SearchedField]:
     texts: dict[MatchField, str | None] = {
         "subject": case.subject,
         "description": case.description,
         "customerId": case.customer_id,
         "tags": TAG_SEPARATOR.join(case.tags),
     }
-    return [_search(name, text or "", terms) for name, text in texts.items()]
+    return [_search_field(name, text or "", terms) for name, text in texts.items()]
 
 
-def _search(name: MatchField, text: str, terms: Sequence[str]) -> SearchedField:
+def _search_field(name: MatchField, text: str, terms: Sequence[str]) -> SearchedField:
     words = LocatedWords(text)
     found = {term: index for term in terms if (index := words.find(term)) is not None}
     return SearchedField(name, text, words, found)
 
 
-def _match(field: SearchedField, terms: Sequence[str]) -> CaseMatch:
+def _build_match(field: SearchedField, terms: Sequence[str]) -> CaseMatch:
     """Return the snippet around the first of the terms, with each of them that lies in it highlighted."""
-    firsts = [_spans(field.words, term, index)[0] for term, index in field.found.items()] if terms else []
-    start, end = _window(field.text, *min(firsts, default=(0, 0)))
+    firsts = (
+        [_spans_of_term(field.words, term, index)[0] for term, index in field.first_word_by_term.items()]
+        if terms
+        else []
+    )
+    start, end = _snippet_span(field.text, *min(firsts, default=(0, 0)))
     within = field.words.between(start, end)
     spans = {
         span
         for term in terms
         for index in field.words.find_all(term, *within)
-        for span in _spans(field.words, term, index)
+        for span in _spans_of_term(field.words, term, index)
     }
-    before, after = CUT if start else "", CUT if end < len(field.text) else ""
+    before, after = ELLIPSIS if start else "", ELLIPSIS if end < len(field.text) else ""
     return CaseMatch(
         field=field.name,
         snippet=f"{before}{field.text[start:end]}{after}",
         highlights=[
             [first - start + len(before), last - start + len(before)]
-            for first, last in _merged(spans)
+            for first, last in _merge_overlapping(spans)
             if start <= first and last <= end
         ],
     )
 
 
-def _spans(words: LocatedWords, term: str, index: int) -> list[Span]:
+def _spans_of_term(words: LocatedWords, term: str, index: int) -> list[TextSpan]:
     """Return where the words of a term that is found at a word stand in the text."""
     return [words.span(index + place, len(word)) for place, word in enumerate(term.split())]
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
+def _merge_overlapping(spans: Iterable[TextSpan]) -> list[TextSpan]:
     """Return the spans in order. Spans that overlap become one."""
-    merged: list[Span] = []
+    merged: list[TextSpan] = []
     for start, end in sorted(spans):
         if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
@@ -105,9 +109,9 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _window(text: str, first: int, last: int) -> Span:
+def _snippet_span(text: str, first: int, last: int) -> TextSpan:
     """Return the part of a text to show around the span of a word; it is cut between words, if a space is near."""
-    start = max(0, min(first - BEFORE_MATCH, len(text) - MAX_SNIPPET_LENGTH))
+    start = max(0, min(first - CHARACTERS_BEFORE_MATCH, len(text) - MAX_SNIPPET_LENGTH))
     end = min(len(text), start + MAX_SNIPPET_LENGTH)
     if start:
         start = _start_of_word(text, start, first)

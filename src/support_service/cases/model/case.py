@@ -9,10 +9,10 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.clocks.case_clocks import ShownClocks
 from support_service.cases.model import examples
-from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_ENTRIES
+from support_service.cases.model.history import ENTRY_SCHEMA, ENTRY_TYPE, MAX_HISTORY_ENTRIES
 from support_service.cases.model.vocabulary import (
     Assignee,
-    Context,
+    CaseContext,
     Description,
     Json,
     Priority,
@@ -110,7 +110,7 @@ class SettableFields(ApiModel):
     priority: Priority = "normal"
     assigned_agent_id: Assignee | None = None
     team: Assignee | None = None
-    context: Context = Field([])
+    context: CaseContext = Field([])
     tags: Tags = Field([])
 
 
@@ -229,8 +229,8 @@ ANY_ENTRY_SCHEMA: Json = {
     "required": ["type", "timestamp", "origin"],
 }
 TimelineEntry = Annotated[Json, WithJsonSchema({"anyOf": [ENTRY_SCHEMA, ANY_ENTRY_SCHEMA]})]
-Sources = dict[UpstreamService, SourceStatus]
-NOT_REQUESTED: Sources = dict.fromkeys(
+TimelineSources = dict[UpstreamService, SourceStatus]
+NO_SOURCES_REQUESTED: TimelineSources = dict.fromkeys(
     UPSTREAM_SERVICES, SourceStatus(status="none", ageSeconds=None, reason="timeline not requested")
 )
 
@@ -249,7 +249,7 @@ class Case(CaseSummary):
         default_factory=list,
         description=f"entries by `timestamp`; `type` is {', '.join(f'`{each}`' for each in ENTRY_TYPES)}, "
         f"`conversation`, `attachment`, `{ENTRY_TYPE}`, or what an entry of the context says. A `{ENTRY_TYPE}` is a "
-        f"change of the case; the newest {MAX_ENTRIES:,} are returned at most",
+        f"change of the case; the newest {MAX_HISTORY_ENTRIES:,} are returned at most",
     )
     more_case_events: Annotated[bool, NOT_PERSONAL] = Field(
         default=False, description="true if the case has older changes than those in `timeline`"
@@ -260,8 +260,8 @@ class Case(CaseSummary):
         description="links with other cases, oldest first; customers see duplicates among their own cases only",
     )
     sla: Annotated[Sla, PARTS] = None
-    timeline_sources: Annotated[Sources, NOT_PERSONAL] = Field(
-        default_factory=lambda: NOT_REQUESTED, description="freshness of each service's part of the timeline"
+    timeline_sources: Annotated[TimelineSources, NOT_PERSONAL] = Field(
+        default_factory=lambda: NO_SOURCES_REQUESTED, description="freshness of each service's part of the timeline"
     )
     # In lists only.
     match: Annotated[SkipJsonSchema[CaseMatch | None], Personal("never sent", "removed")] = Field(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support_service.cases.clocks.case_clocks import EXAMPLE as SLA
+from support_service.cases.clocks.case_clocks import SHOWN_CLOCKS_EXAMPLE as SLA
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND, UPSTREAM_SERVICES
 
 Example = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 MAX_FILENAME_BYTES = 255  # bytes of UTF-8, the limit of most file systems on which clients save the file
-UNKNOWN_TYPE = "application/octet-stream"
-CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
+UNKNOWN_CONTENT_TYPE = "application/octet-stream"
+CONTENT_TYPE_PATTERN = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def attachment_url(public_url: str, case_id: str, attachment_id: str, filename: 
     return f"{public_url}/support/cases/{case_id}/attachments/{attachment_id}/{quote(filename, safe='')}"
 
 
-def attachment_view(attachment: StoredAttachment, public_url: str) -> dict[str, Any]:
+def attachment_json(attachment: StoredAttachment, public_url: str) -> dict[str, Any]:
     """Return the JSON view of an attachment for clients and events: with its URL, without its storage location."""
     return {
         "id": attachment.id,
@@ -61,7 +61,7 @@ def attachment_view(attachment: StoredAttachment, public_url: str) -> dict[str, 
     }
 
 
-def audit_fields(attachment: StoredAttachment) -> dict[str, Any]:
+def audited_attachment_fields(attachment: StoredAttachment) -> dict[str, Any]:
     """Return the fields that the audit log records when an attachment is added or removed."""
     return {
         "attachmentId": attachment.id,
@@ -102,7 +102,7 @@ def _percent_decoded(raw: str) -> str:
 def clean_content_type(raw: str | None) -> str:
     """Return the declared type in lower case and without parameters, or UNKNOWN_TYPE if it is missing or invalid."""
     essence = (raw or "").partition(";")[0].strip().lower()
-    return essence if CONTENT_TYPE.fullmatch(essence) else UNKNOWN_TYPE
+    return essence if CONTENT_TYPE_PATTERN.fullmatch(essence) else UNKNOWN_CONTENT_TYPE
 
 
 def content_disposition(filename: str) -> str:

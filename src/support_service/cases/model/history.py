@@ -15,10 +15,10 @@ from support_service.cases.model.vocabulary import Json
 from support_service.core.domain.principals import View
 
 ENTRY_TYPE = "case-event"  # `type` of the timeline entries
-MAX_ENTRIES = 1000  # the newest ones; an answer has no more
-MAX_BYTES = 256 * 1024  # of recorded changes, plus the oldest entry: texts that no view has are among them
+MAX_HISTORY_ENTRIES = 1000  # the newest ones; an answer has no more
+MAX_HISTORY_BYTES = 256 * 1024  # of recorded changes, plus the oldest entry: texts that no view has are among them
 
-Fields = tuple[str, ...]
+FieldNames = tuple[str, ...]
 
 
 class RecordedChange(NamedTuple):
@@ -45,19 +45,19 @@ class ShownAction:
     actions are shown only if a field that is shown has changed.
     """
 
-    full: Fields
-    masked: Fields = ()
-    public: Fields = ()
+    full: FieldNames
+    masked: FieldNames = ()
+    public: FieldNames = ()
     is_event: bool = False
 
 
-_STATUS: Fields = ("status",)
-_CASE: Fields = (*_STATUS, "priority", "assignedAgentId", "team", "tags")
-_FILE: Fields = ("attachmentId", "filename", "visibility")
-_FILE_WITHOUT_NAME: Fields = ("attachmentId", "visibility")
-_FILE_OF_MESSAGE: Fields = ("attachmentVisibility",)
-_LINK: Fields = ("linkId", "kind", "linkedCaseId")
-_SLA: Fields = ("target", "dueAt")
+_STATUS: FieldNames = ("status",)
+_CASE: FieldNames = (*_STATUS, "priority", "assignedAgentId", "team", "tags")
+_FILE: FieldNames = ("attachmentId", "filename", "visibility")
+_FILE_WITHOUT_NAME: FieldNames = ("attachmentId", "visibility")
+_FILE_OF_MESSAGE: FieldNames = ("attachmentVisibility",)
+_LINK: FieldNames = ("linkId", "kind", "linkedCaseId")
+_SLA: FieldNames = ("target", "dueAt")
 
 SHOWN_ACTIONS: Mapping[str, ShownAction] = {
     "case.opened": ShownAction(_CASE, _CASE, _STATUS, is_event=True),
@@ -97,7 +97,7 @@ ENTRY_SCHEMA: Json = {
 def shown_changes(change: RecordedChange, view: View) -> dict[str, list[Any]] | None:
     """Return the fields that a view has of a change, each as [before, after]; None if it has nothing of it."""
     action = SHOWN_ACTIONS.get(change.action, _NOT_SHOWN)
-    fields: Fields = getattr(action, view)
+    fields: FieldNames = getattr(action, view)
     if not fields:
         return None
     recorded: Mapping[str, Any] = pydantic_core.from_json(change.changes) if change.changes else {}
@@ -111,5 +111,5 @@ def parse_history(stored: str) -> History:
     `found` counts one entry more than may be shown, if there is one, and those beyond the limit of bytes.
     """
     read = pydantic_core.from_json(stored)
-    entries = [RecordedChange(**entry) for entry in read["entries"][-MAX_ENTRIES:]]
+    entries = [RecordedChange(**entry) for entry in read["entries"][-MAX_HISTORY_ENTRIES:]]
     return History(entries, more=read["found"] > len(entries))

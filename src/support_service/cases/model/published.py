@@ -11,13 +11,15 @@ from support_service.cases.model.vocabulary import Visibility
 from support_service.core.domain.case_vocabulary import Status, Target
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
 
-SOURCE = "/support-service"
+EVENT_SOURCE = "/support-service"
 CASE_OPENED = "support.case.opened.v1"
 CASE_UPDATED = "support.case.updated.v1"
 CASE_CLOSED = "support.case.closed.v1"
 CASE_SLA_BREACHED = "support.case.sla-breached.v1"
 
-ACTOR: Any = Field(default=None, description="name of the principal who made the change; `customer` for every customer")
+ACTOR_FIELD: Any = Field(
+    default=None, description="name of the principal who made the change; `customer` for every customer"
+)
 
 
 class PublishedCase(CaseSummary):
@@ -48,7 +50,7 @@ class PreviousOwner(ApiModel):
 class CaseOpened(ApiModel):
     """A case was opened."""
 
-    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR_FIELD
     ticket: Annotated[PublishedCase, PARTS]
     initial_message: Annotated[Message | None, PARTS]
 
@@ -71,7 +73,7 @@ class CaseUpdated(ApiModel):
         ],
         FACT,
     ]
-    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR_FIELD
     ticket: Annotated[PublishedCase, PARTS]
     conversation: Annotated[Message | None, PARTS] = Field(default=None, description="with conversation.added")
     previous_status: Annotated[Status | None, EVENT_ONLY] = Field(default=None, description="with status.changed")
@@ -94,7 +96,7 @@ class CaseUpdated(ApiModel):
 class CaseClosed(ApiModel):
     """A case was closed."""
 
-    actor: Annotated[str | None, EVENT_ONLY] = ACTOR
+    actor: Annotated[str | None, EVENT_ONLY] = ACTOR_FIELD
     ticket: Annotated[PublishedCase, PARTS]
     previous_status: Annotated[Status, EVENT_ONLY]
     current_status: Annotated[Literal["closed"], EVENT_ONLY]
@@ -111,7 +113,7 @@ class CaseSlaBreached(ApiModel):
     ticket: Annotated[PublishedCase, PARTS]
 
 
-PAYLOADS: dict[str, type[ApiModel]] = {
+PAYLOAD_BY_EVENT_TYPE: dict[str, type[ApiModel]] = {
     CASE_OPENED: CaseOpened,
     CASE_UPDATED: CaseUpdated,
     CASE_CLOSED: CaseClosed,

@@ -26,7 +26,8 @@ from support_service.cases.model.vocabulary import (
     ExternalId,
     Identifier,
     LinkKind,
-    Metadata,
+    MessageMetadata,
+    MessageText,
     Moment,
     NewSentAt,
     Priority,
@@ -35,7 +36,6 @@ from support_service.cases.model.vocabulary import (
     Statuses,
     Subject,
     Tag,
-    Text,
     TimeSpan,
     Visibility,
 )
@@ -50,20 +50,20 @@ MAX_QUERY_TAGS = 10  # tags in one query
 Cursor = Annotated[str, Field(max_length=128, json_schema_extra={"pattern": CURSOR_PATTERN})]  # in a query
 
 
-def _without_required(schema: dict[str, Any]) -> None:
+def _make_members_optional(schema: dict[str, Any]) -> None:
     """Add an example and make all members optional: members missing from the body may be in the query string."""
     schema["examples"] = [examples.STATUS_CHANGE]
     del schema["required"]
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def _remove_defaults(schema: dict[str, Any]) -> None:
     """Add an example and remove the defaults: they only make the fields optional and never apply to a change."""
     schema["examples"] = [examples.CASE_CHANGE]
     for field_schema in schema["properties"].values():
         field_schema.pop("default", None)
 
 
-Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH)]
+ReferenceId = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE_LENGTH)]
 
 
 class RequestModel(ApiModel):
@@ -92,7 +92,7 @@ class RequestModel(ApiModel):
         return schema
 
 
-def _expect_no_uri(ids: list[str], checked: ValidationInfo) -> list[str]:
+def _check_no_uri(ids: list[str], checked: ValidationInfo) -> list[str]:
     """Return the ids of a message's files. Raises ValueError if it also has an attachmentUri."""
     if ids and checked.data.get("attachment_uri") is not None:
         raise ValueError("can't be sent together with attachmentUri; name all files by their ids")
@@ -105,19 +105,19 @@ class NewMessage(RequestModel):
     model_config = example_config(examples.NEW_MESSAGE)
 
     author_type: AuthorType
-    message: Text
+    message: MessageText
     attachment_uri: AttachmentUri = None
     attachment_ids: AttachmentIds = Field([])
     sentiment: Sentiment | None = None
-    metadata: Metadata | None = None
+    metadata: MessageMetadata | None = None
     visibility: Visibility = "public"
     external_id: ExternalId | None = None
     sent_at: NewSentAt | None = None
 
     @field_validator("attachment_ids")
     @classmethod
-    def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
-        return _expect_no_uri(ids, checked)
+    def _check_ids_replace_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
+        return _check_no_uri(ids, checked)
 
 
 class CaseOrigin(ApiModel):
@@ -138,7 +138,7 @@ class NewCase(SettableFields, CaseOrigin, SettableTexts, RequestModel):
 
     @field_validator("initial_message")
     @classmethod
-    def _names_no_files(cls, first: NewMessage | None) -> NewMessage | None:
+    def _check_names_no_files(cls, first: NewMessage | None) -> NewMessage | None:
         if first and first.attachment_ids:
             raise ValueError("can't have attachmentIds: a new case has no files yet. Send them with a message after it")
         return first
@@ -147,7 +147,7 @@ class NewCase(SettableFields, CaseOrigin, SettableTexts, RequestModel):
 class CaseChange(SettableFields, SettableTexts):
     """Changes of a case; omitted fields stay unchanged."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=_remove_defaults)
 
     subject: Subject = ""
     status: Status = "open"
@@ -160,7 +160,7 @@ class CaseChange(SettableFields, SettableTexts):
 class StatusChange(RequestModel):
     """The new status of a case, and optionally its agent."""
 
-    model_config = ConfigDict(json_schema_extra=_without_required)
+    model_config = ConfigDict(json_schema_extra=_make_members_optional)
 
     status: Status = Field(description="the new status")
     assigned_agent_id: Assignee | None = Field(None, description="the new agent")
@@ -171,21 +171,21 @@ class Closing(RequestModel):
 
     model_config = example_config(examples.CLOSING)
 
-    message: Text | None = None
+    message: MessageText | None = None
     author_type: AuthorType = "agent"
     attachment_uri: AttachmentUri = None
     attachment_ids: AttachmentIds = Field([])
     sentiment: Sentiment | None = None
-    metadata: Metadata | None = None
+    metadata: MessageMetadata | None = None
     visibility: Visibility = "public"
     assigned_agent_id: Assignee | None = None
 
     @field_validator("attachment_ids")
     @classmethod
-    def _instead_of_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
+    def _check_ids_replace_uri(cls, ids: list[str], checked: ValidationInfo) -> list[str]:
         if ids and checked.data.get("message") is None:
             raise ValueError("belongs to a message; send `message` too")
-        return _expect_no_uri(ids, checked)
+        return _check_no_uri(ids, checked)
 
     def last_message(self) -> NewMessage | None:
         """Return the message to add, or None without one."""
@@ -243,7 +243,7 @@ else:  # a filter by the objects of each source
         __base__=_FiltersByColumns,
         **{
             f"{kind}_id": (
-                Annotated[Reference | None, Personal("pseudonym", "removed")],
+                Annotated[ReferenceId | None, Personal("pseudonym", "removed")],
                 Field(None, description=f"only cases whose context refers to this {kind}"),
             )
             for kind in SERVICE_BY_KIND

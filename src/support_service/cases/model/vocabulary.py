@@ -25,7 +25,7 @@ AnyJson = TypeVar("AnyJson", Json, list[Json])
 
 # JSON schema validators disagree on which characters are spaces; this excludes the spaces of all of them.
 NON_SPACE_PATTERN = r"[^\s\u001c-\u001f\u0085\ufeff]"
-NONE = "none"  # in a filter by agent or team: cases without one
+NONE_FILTER = "none"  # in a filter by agent or team: cases without one
 MAX_TEXT_LENGTH = 65_536  # characters in a description or message
 MAX_MESSAGE_FILES = 20  # files that one message names
 MAX_CONTEXT_ENTRIES = 500  # entries
@@ -43,9 +43,9 @@ ATTACHMENT_URI_PATTERN = (
 )
 EXPONENT_NUMBER_PATTERN = re.compile(rb"(?<![0-9.])[0-9.]++e[-+]?[0-9]+")
 # Months and years are refused, because their length varies; a day is 24 hours.
-MAX_TARGET = timedelta(days=366)
+MAX_TARGET_DURATION = timedelta(days=366)
 DURATION_PATTERN = r"^P(?=.)(?:\d{1,3}W|(?:\d{1,4}D)?(?:T(?=.)(?:\d{1,5}H)?(?:\d{1,6}M)?(?:\d{1,8}S)?)?)$"
-_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
+_DURATION_PARTS = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)  # by which the clock of the sender may be ahead
 # PostgreSQL's driver takes the first second of the year 1 for -infinity.
 EARLIEST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,13 +62,13 @@ def length_without_exponents(text: bytes) -> int:
     return len(text) + sum(len(f"{Decimal(number.decode()):f}") - len(number) for number in shortened)
 
 
-def _not_blank(value: str) -> str:
+def _check_not_blank(value: str) -> str:
     if not re.search(NON_SPACE_PATTERN, value):
         raise ValueError("must not be blank")
     return value
 
 
-def _safe_uri(value: str) -> str:
+def _check_safe_uri(value: str) -> str:
     if not re.fullmatch(ATTACHMENT_URI_PATTERN, value):
         raise ValueError(
             "must be an http or https URL without a user name and with a port up to 65535, or the `uri` of an "
@@ -77,9 +77,9 @@ def _safe_uri(value: str) -> str:
     return value
 
 
-def _not_none(value: str) -> str:
-    if value == NONE:
-        raise ValueError(f"must not be `{NONE}`, which stands for cases without an agent or a team; send null")
+def _check_is_not_word_none(value: str) -> str:
+    if value == NONE_FILTER:
+        raise ValueError(f"must not be `{NONE_FILTER}`, which stands for cases without an agent or a team; send null")
     return value
 
 
@@ -87,7 +87,7 @@ def _empty_as_null(value: object) -> object:
     return None if value == "" else value
 
 
-def _bounded(value: AnyJson) -> AnyJson:
+def _check_json_size(value: AnyJson) -> AnyJson:
     # The limit is for compact JSON, so spaces that the client sent do not count. This takes less than 1 µs for a small
     # value.
     text = pydantic_core.to_json(value)
@@ -96,26 +96,26 @@ def _bounded(value: AnyJson) -> AnyJson:
     return value
 
 
-def _one_name_for_each_id(entry: Json) -> Json:
+def _check_ids_do_not_contradict(entry: Json) -> Json:
     for name, other in contradicting_names(entry):
         raise ValueError(f"has {name} and {other} with different values; send one of them")
     return entry
 
 
-def _as_list(value: object) -> object:
+def _object_as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-def _word(value: object) -> object:
+def _to_lower_word(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _priority(value: object) -> object:
-    word = _word(value)
+def _parse_priority(value: object) -> object:
+    word = _to_lower_word(value)
     return "normal" if word == "medium" else word
 
 
-def _statuses(value: object) -> object:
+def _parse_statuses(value: object) -> object:
     """Return the statuses of a query, which separates them by commas or repeats its parameter."""
     if not isinstance(value, str | list | tuple):
         return value
@@ -127,13 +127,13 @@ def _statuses(value: object) -> object:
     return tuple(sorted(words))
 
 
-def _named_once(ids: list[str]) -> list[str]:
+def _check_files_named_once(ids: list[str]) -> list[str]:
     if twice := [each for each, number in Counter(ids).items() if number > 1]:
         raise ValueError(f"names each file once, but has {', '.join(twice)} twice")
     return ids
 
 
-def _read_moment(value: object) -> datetime:
+def _parse_moment(value: object) -> datetime:
     """Return a time of a filter. Raises ValueError."""
     moment = parse_time(value)
     if moment is None:
@@ -149,25 +149,25 @@ def format_duration(duration: timedelta) -> str:
     return f"PT{''.join(parts) or '0S'}"
 
 
-def _to_duration(value: object) -> object:
+def _parse_duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value):
         raise ValueError(
             "must be a duration of ISO 8601 in weeks, or in days, hours, minutes and seconds: PT4H, P2DT12H"
         )
-    match = _DURATION.fullmatch(value)
+    match = _DURATION_PARTS.fullmatch(value)
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0,) * 5
     return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def _expect_target(value: timedelta) -> timedelta:
-    if not timedelta(0) < value <= MAX_TARGET:
+def _check_target(value: timedelta) -> timedelta:
+    if not timedelta(0) < value <= MAX_TARGET_DURATION:
         raise ValueError("must be longer than nothing, and at most P366D")
     return value
 
 
-def _read_sent_time(value: object) -> datetime:
+def _parse_sent_time(value: object) -> datetime:
     """Return a time in UTC, in microseconds. Raises ValueError."""
     moment = parse_time(value)
     if moment is None:
@@ -179,56 +179,58 @@ def _read_sent_time(value: object) -> datetime:
     return moment
 
 
-NOT_BLANK = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
+NOT_BLANK_FIELD = Field(min_length=1, json_schema_extra={"pattern": NON_SPACE_PATTERN})
 SentPriority = Literal["low", "normal", "high", "urgent", "medium"]
 Priority = Annotated[
     case_vocabulary.Priority,
-    BeforeValidator(_priority, json_schema_input_type=SentPriority),
+    BeforeValidator(_parse_priority, json_schema_input_type=SentPriority),
     Field(description="how urgent it is; `medium` is read as `normal`"),
 ]
-Status = Annotated[case_vocabulary.Status, BeforeValidator(_word)]  # as clients send it
-AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_word)]
-Subject = Annotated[str, NOT_BLANK, Field(max_length=255), AfterValidator(_not_blank)]
+Status = Annotated[case_vocabulary.Status, BeforeValidator(_to_lower_word)]  # as clients send it
+AuthorType = Annotated[case_vocabulary.AuthorType, BeforeValidator(_to_lower_word)]
+Subject = Annotated[str, NOT_BLANK_FIELD, Field(max_length=255), AfterValidator(_check_not_blank)]
 Description = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 Identifier = Annotated[str, Field(min_length=1, max_length=36)]
 Assignee = Annotated[  # of an agent or a team
-    Identifier, Field(json_schema_extra={"not": {"const": NONE}}), AfterValidator(_not_none)
+    Identifier, Field(json_schema_extra={"not": {"const": NONE_FILTER}}), AfterValidator(_check_is_not_word_none)
 ]
 Channel = Annotated[
     str,
-    NOT_BLANK,
+    NOT_BLANK_FIELD,
     Field(max_length=32, description="channel of the customer, such as `email`, `chat` or `phone`"),
-    AfterValidator(_not_blank),
+    AfterValidator(_check_not_blank),
 ]
-Text = Annotated[str, NOT_BLANK, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_not_blank)]
-Context = Annotated[
-    list[Annotated[Json, AfterValidator(_one_name_for_each_id)]],
+MessageText = Annotated[str, NOT_BLANK_FIELD, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_check_not_blank)]
+CaseContext = Annotated[
+    list[Annotated[Json, AfterValidator(_check_ids_do_not_contradict)]],
     Field(  # first, so that the number of entries is checked before any entry is
         max_length=MAX_CONTEXT_ENTRIES,
         description="what the case is about: "
         f"{', '.join(f'`{{type: {kind}, {kind}Id}}`' for kind in SERVICE_BY_KIND)}, or anything else; one object "
         "stands for a list of one; at most 64 KiB as compact JSON, numbers without exponents",
     ),
-    BeforeValidator(_as_list, json_schema_input_type=list[Json] | Json),
-    AfterValidator(_bounded),
+    BeforeValidator(_object_as_list, json_schema_input_type=list[Json] | Json),
+    AfterValidator(_check_json_size),
 ]
-Metadata = Annotated[
+MessageMetadata = Annotated[
     Json,
     Field(description="anything else about the message; at most 64 KiB as compact JSON, numbers without exponents"),
-    AfterValidator(_bounded),
+    AfterValidator(_check_json_size),
 ]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Tags = Annotated[list[Tag], Field(max_length=50)]
 CaseSort = Literal["newest", "updated", "waiting", "due"]  # a new one comes last: cursors have the number of their sort
 Statuses = Annotated[  # in alphabetical order
     tuple[case_vocabulary.Status, ...],
-    BeforeValidator(_statuses),
+    BeforeValidator(_parse_statuses),
     PlainSerializer(",".join, return_type=str, when_used="json"),
 ]
-Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_parse_moment)]
 AttachmentUri = Annotated[
     Annotated[
-        str, Field(max_length=2048, json_schema_extra={"pattern": ATTACHMENT_URI_PATTERN}), AfterValidator(_safe_uri)
+        str,
+        Field(max_length=2048, json_schema_extra={"pattern": ATTACHMENT_URI_PATTERN}),
+        AfterValidator(_check_safe_uri),
     ]
     | None,
     Field(
@@ -245,18 +247,18 @@ AttachmentIds = Annotated[
         "the case with the visibility of the message, or files of the case; not together with `attachmentUri`",
         json_schema_extra={"uniqueItems": True},
     ),
-    AfterValidator(_named_once),
+    AfterValidator(_check_files_named_once),
 ]
 Sentiment = Annotated[
     str, Field(max_length=32, description="sentiment of the message, such as `negative`; stored as sent")
 ]
 TimeSpan = Annotated[
     timedelta,
-    BeforeValidator(_to_duration),
+    BeforeValidator(_parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
 ]
-Duration = Annotated[TimeSpan, AfterValidator(_expect_target)]
+TargetDuration = Annotated[TimeSpan, AfterValidator(_check_target)]
 ExternalId = Annotated[
     str,
     Field(
@@ -267,7 +269,7 @@ ExternalId = Annotated[
 ]
 NewSentAt = Annotated[
     AwareDatetime,
-    BeforeValidator(_read_sent_time),
+    BeforeValidator(_parse_sent_time),
     Field(description="when it was written or sent, from 1970 on, at most five minutes in the future"),
 ]
 SentAt = Annotated[

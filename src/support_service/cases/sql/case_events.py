@@ -11,7 +11,7 @@ from typing import Any
 import pydantic_core
 import sqlalchemy as sa
 
-from support_service.cases.model.published import SOURCE
+from support_service.cases.model.published import EVENT_SOURCE
 from support_service.cases.sql.projections import CASE_COLUMNS, IS_ACTIVE, IS_SYNTHETIC, json_text
 from support_service.core.clock import format_time
 from support_service.core.ids import new_id
@@ -66,7 +66,7 @@ def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, 
     event = {
         "specversion": "1.0",
         "id": new_id(),
-        "source": SOURCE,
+        "source": EVENT_SOURCE,
         "type": event_type,
         "subject": case_id,
         "time": time,

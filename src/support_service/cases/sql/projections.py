@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from support_service.cases.model.case import Attachment, CaseSummary, Message
-from support_service.cases.model.history import MAX_BYTES, MAX_ENTRIES, SHOWN_ACTIONS
+from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
 from support_service.core.domain.principals import Principal, View
@@ -134,7 +134,7 @@ CLOCKS_JSON = _clocks_json()
 PUBLIC_CLOCKS_JSON = _clocks_json(case_clocks.c.public)
 
 
-LIMITS = {"changes": MAX_ENTRIES + 1, "changes_bytes": MAX_BYTES}
+LIMITS = {"changes": MAX_HISTORY_ENTRIES + 1, "changes_bytes": MAX_HISTORY_BYTES}
 """Parameters of a statement with a history."""
 
 _L = audit_log.c

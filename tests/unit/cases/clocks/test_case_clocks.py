@@ -113,7 +113,7 @@ def test_an_answer_at_the_due_time_is_in_time_and_one_after_it_is_late() -> None
     assert states(case_clocks.agent_answered(terms, clocks, AT + hours(4))) == {"firstResponse": "met"}
     late = case_clocks.agent_answered(terms, clocks, AT + hours(5))["firstResponse"]
     assert (late.state, late.due_at, late.is_waiting) == ("breached", AT + hours(4), False)
-    assert late.share == 1.25
+    assert late.count_cases == 1.25
 
 
 def test_each_wait_for_a_next_answer_has_its_own_time() -> None:
