@@ -35,7 +35,7 @@ from support_service.cases.service import CaseService
 from support_service.client import Attachment, SupportClient, SupportError
 from support_service.commands.runtime import open_maintenance
 from support_service.platform.database import migrate
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.telemetry.instruments import Instruments
@@ -145,7 +145,7 @@ async def _rate(paths: list[Path], work: Callable[[Path], object]) -> float:
 
 async def _store(settings: Settings) -> list[Path]:
     """Store small files as uploads do and return their paths."""
-    connection = connect(settings.database.url)
+    connection = create_database(settings.database.url)
     await connection.open()
     metrics = Metrics((), build_resource())
     instruments = Instruments(metrics.meter)

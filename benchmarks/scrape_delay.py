@@ -45,7 +45,7 @@ async def measure_scrape_delay() -> LoopDelay:
     requests = RequestMetrics(instruments)
     number = 0
     while (series := _series(metrics)) < SERIES:
-        requests.expect("GET", f"/benchmark/{number}", 200)
+        requests.create_series("GET", f"/benchmark/{number}", 200)
         number += 1
     gc.collect()
     gc.freeze()  # as the service does after its start

@@ -44,13 +44,13 @@ def catalogue() -> str:
 
 
 def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
-    lines = [f"\n## {row.name}\n", f"`{row.prometheus}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n"]
+    lines = [f"\n## {row.name}\n", f"`{row.prometheus_name}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n"]
     for name, values in row.labels.items():
         known = ", ".join(f"`{value}`" if value else "none" for value in values) if values is not None else "*open*"
         lines.append(f"- `{name.replace('.', '_')}`: {known}")
     if row.buckets:
         lines.append(f"- buckets: {', '.join(f'{edge:g}' for edge in row.buckets)}")
-    pattern = re.compile(rf"\b{row.prometheus}(_bucket|_sum|_count)?\b")
+    pattern = re.compile(rf"\b{row.prometheus_name}(_bucket|_sum|_count)?\b")
     used = [title for title, query in uses if pattern.search(query)]
     lines.append(f"- used by: {', '.join(dict.fromkeys(used)) or 'nothing yet'}\n")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from support_service.app import build
 from support_service.guard.guard import Guard
 from support_service.guard.server import Runner
 from support_service.platform.database import Database
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -86,7 +86,7 @@ def database_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database."""
-    database = connect(database_url, timings=PATIENT_DATABASE)
+    database = create_database(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield database
     await database.close()

@@ -12,14 +12,14 @@ from support_service.cases.clocks.breaches import DetectorTimings
 from support_service.cases.sql import clock_rows
 from support_service.core.clock import utc_now
 from support_service.platform.database import Reader
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 
 REPEATS = 40
 
 
 async def measure_periodic(url: str) -> dict[str, float]:
     """Return the median time in ms of each read of `calls.PERIODIC`."""
-    database = connect(url)
+    database = create_database(url)
     await database.open()
     try:
         return {call.name: await _median(database, read) for call, read in READS.items()}

@@ -31,7 +31,7 @@ def build(settings: Settings, timings: Timings = Timings()) -> tuple[web.Applica
     """
     telemetry = Telemetry(settings.telemetry, timings.telemetry)
     guard = Guard(settings, telemetry, timings.guard)
-    app = web.Application(client_max_size=MAX_JSON_BODY_BYTES, middlewares=telemetry.tracing.of_servers())
+    app = web.Application(client_max_size=MAX_JSON_BODY_BYTES, middlewares=telemetry.tracing.server_middlewares())
     guard.protect(app, access_log=settings.server.access_log)
     _add_routes(app, settings, telemetry)
     access = settings.access
@@ -59,5 +59,5 @@ def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) 
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
         add(any_segment(route.path), compile_route(route, ROUTES))
         for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
-            telemetry.requests.expect(route.method, route.path, status, scheme)
+            telemetry.requests.create_series(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)

@@ -253,7 +253,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
 async def _check_redis(urls: Mapping[str, str]) -> None:
     """Raise WrongSetting if a server that is configured as Redis is another one. `urls` are by variable."""
     for variable, url in urls.items():
-        from support_service.platform.redis import is_other_server  # noqa: PLC0415 - loads redis only if it is used
+        from support_service.platform.redis import is_not_redis  # noqa: PLC0415 - loads redis only if it is used
 
-        if await is_other_server(url):
+        if await is_not_redis(url):
             raise WrongSetting(f"{variable}: the server at this URL does not answer as Redis does")

@@ -18,7 +18,7 @@ SUFFIXES = ("_bucket", "_sum", "_count")
 def known_series() -> set[str]:
     """Return the series of all instruments and recording rules, without suffixes of histograms."""
     recorded = {name for path in RULES for name in re.findall(r"record: (\S+)", path.read_text())}
-    return {row.prometheus for row in TABLE} | recorded
+    return {row.prometheus_name for row in TABLE} | recorded
 
 
 def queried_series(expr: str) -> set[str]:
@@ -28,7 +28,7 @@ def queried_series(expr: str) -> set[str]:
 
 def series_family(name: str) -> str:
     """Return the name of a sample without the suffix of a histogram."""
-    histograms = {row.prometheus for row in TABLE if row.kind == "histogram"}
+    histograms = {row.prometheus_name for row in TABLE if row.kind == "histogram"}
     for suffix in SUFFIXES:
         bare = name.removesuffix(suffix)
         if bare != name and bare in histograms:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support_service.platform.settings.earlier_service import NEW_NAMES, PAGE
+from support_service.platform.settings.earlier_service import DOCS_PAGE, NEW_NAME_BY_EARLIER_NAME
 from tests.support.promql import NAME, ROOT, known_series, series_family
 
 PACKAGE = ROOT / "src" / "support_service"
@@ -70,8 +70,8 @@ def test_metrics_of_documents_exist(page: Path):
 def test_the_page_for_the_earlier_service_lists_every_renamed_variable():
     """Each variable is in a row with its new name."""
     rows = (ROOT / "docs" / "operations" / "earlier-service.md").read_text().splitlines()
-    for earlier, new in NEW_NAMES.items():
+    for earlier, new in NEW_NAME_BY_EARLIER_NAME.items():
         assert any(f"`{earlier}`" in row and f"`{new}`" in row for row in rows if row.startswith("| `SERVICE_")), (
             earlier
         )
-    assert (ROOT / PAGE).is_file()
+    assert (ROOT / DOCS_PAGE).is_file()

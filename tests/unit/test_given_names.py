@@ -63,7 +63,7 @@ SECTION = "Timeline support chậm hoặc backlog đính kèm tăng"
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_metric_has_its_name_and_its_label_values(metric):
-    (row,) = (each for each in INSTRUMENTS if each.prometheus == metric)
+    (row,) = (each for each in INSTRUMENTS if each.prometheus_name == metric)
     assert row.labels.keys() == METRICS[metric].keys()
     for label, values in METRICS[metric].items():
         assert values <= {*row.labels[label]} if label in OPEN else values == {*row.labels[label]}

@@ -58,7 +58,7 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
         "at": entry.at,
         "actor": entry.actor,
         "role": entry.role,
-        "action": chain.CURRENT_NAMES.get(entry.action, entry.action),
+        "action": chain.CURRENT_ACTION_NAMES.get(entry.action, entry.action),
         "requestId": entry.request_id,
         "changes": pydantic_core.from_json(entry.changes) if entry.changes is not None else None,
         "position": entry.position,

@@ -16,7 +16,7 @@ from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORIT
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.dialect import text_literal
 from support_service.platform.database.tables import case_clocks, case_counts, clock_counts, tickets
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Reading
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
 
 TICKET_OPEN = InstrumentSpec(
     "support.ticket.open",
@@ -149,26 +149,26 @@ class CaseGauges:
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
         self._database = database
         self._fold_from = timings.fold_from
-        self._counts = Reading[Counts](timings.max_age)
-        self._waiting_since = Reading[tuple[datetime | None]](timings.max_age)
+        self._counts = LastReading[Counts](timings.max_age)
+        self._waiting_since = LastReading[tuple[datetime | None]](timings.max_age)
         instruments.observe(
             TICKET_OPEN,
-            self._counts.shown(
+            self._counts.observations(
                 lambda counts: [
                     (counts.numbers.get((series["status"], series["priority"]), 0), series)
-                    for series in TICKET_OPEN.series()
+                    for series in TICKET_OPEN.label_combinations()
                 ]
             ),
         )
         instruments.observe(
-            TICKET_OLDEST_UNANSWERED, self._waiting_since.shown(lambda since: [(age_in_seconds(*since), {})])
+            TICKET_OLDEST_UNANSWERED, self._waiting_since.observations(lambda since: [(age_in_seconds(*since), {})])
         )
 
     async def refresh(self) -> None:
         """Read the counters. Sum their rows into one for each key if there are many."""
         counts = await CASE_COUNTS.read(self._database)
-        self._waiting_since.keep((await oldest_waiting(self._database),))
-        self._counts.keep(counts)
+        self._waiting_since.store((await oldest_waiting(self._database),))
+        self._counts.store(counts)
         if counts.stored_rows >= self._fold_from:
             await CASE_COUNTS.fold(self._database)
 
@@ -179,26 +179,28 @@ class ClockGauges:
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings) -> None:
         self._database = database
         self._fold_from = timings.fold_from
-        self._counts = Reading[Counts](timings.max_age)
-        self._oldest = Reading[Mapping[Target | str, datetime | None]](timings.max_age)
+        self._counts = LastReading[Counts](timings.max_age)
+        self._oldest = LastReading[Mapping[Target | str, datetime | None]](timings.max_age)
         instruments.observe(
             SLA_RUNNING,
-            self._counts.shown(
+            self._counts.observations(
                 lambda counts: [(counts.numbers.get((target,), 0), {"target": target}) for target in TARGETS]
             ),
         )
         instruments.observe(
             SLA_OLDEST_OVERDUE,
-            self._oldest.shown(lambda due: [(age_in_seconds(due.get(each)), {"target": each}) for each in TARGETS]),
+            self._oldest.observations(
+                lambda due: [(age_in_seconds(due.get(each)), {"target": each}) for each in TARGETS]
+            ),
         )
         instruments.observe(
-            SLA_UNREPORTED_AGE, self._oldest.shown(lambda due: [(age_in_seconds(due.get("first_due")), {})])
+            SLA_UNREPORTED_AGE, self._oldest.observations(lambda due: [(age_in_seconds(due.get("first_due")), {})])
         )
 
     async def refresh(self) -> None:
         """Read the counters and the oldest clocks. Sum the rows of the counters if there are many."""
         counts = await CLOCK_COUNTS.read(self._database)
-        self._oldest.keep(await oldest_clocks(self._database))
-        self._counts.keep(counts)
+        self._oldest.store(await oldest_clocks(self._database))
+        self._counts.store(counts)
         if counts.stored_rows >= self._fold_from:
             await CLOCK_COUNTS.fold(self._database)

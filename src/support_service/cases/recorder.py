@@ -76,7 +76,7 @@ class CaseRecorder:
         self.settings = settings
         self._known_channels = settings.known_channels
         for channel in self._known_channels:
-            instruments.expect(TICKET_CREATED, {"channel": channel})
+            instruments.start_series(TICKET_CREATED, {"channel": channel})
 
     async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
         """Record a case that was opened, with its first message."""

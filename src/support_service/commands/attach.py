@@ -52,7 +52,7 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: "
     host = format_host(listening.host)
     service = arguments.base_url or f"http://{host}:{listening.port}"
     default = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
-    client = SupportClient(service, headers=ClientSettings.of(environ).headers, timings=timings or default)
+    client = SupportClient(service, headers=ClientSettings.load(environ).headers, timings=timings or default)
     visibility: Visibility = "internal" if arguments.internal else "public"
     sys.exit(run(_upload_all(client, arguments.case, arguments.files, visibility)))
 

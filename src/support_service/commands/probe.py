@@ -85,7 +85,7 @@ def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.probe.check import SyntheticCheck
     from support_service.probe.run import run_every, run_once
 
-    headers = ClientSettings.of(environ).headers | dict(arguments.header)
+    headers = ClientSettings.load(environ).headers | dict(arguments.header)
     limits = (arguments.threshold, arguments.event_threshold, arguments.channel)
     checks = [SyntheticCheck(arguments.base_url, headers, *limits)]
     if arguments.ingress_url is not None:

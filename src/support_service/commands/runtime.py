@@ -86,9 +86,9 @@ def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
     from support_service.platform.telemetry import logs
 
     settings = load_settings(environ)
-    logs.configure(settings.server.log_level)
+    logs.configure_logging(settings.server.log_level)
     _require_database(settings.database.url)
-    if migrate.schema_status(settings.database.url) == "older":
+    if migrate.read_schema_status(settings.database.url) == "older":
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     return settings
 
@@ -137,7 +137,7 @@ def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[
             raise unusable_database_error(failure.__cause__, url) from failure
         if isinstance(failure, Unavailable) and failure.code == DATABASE_FILE_CHANGED:
             raise  # to read the version of a deleted file would create an empty one
-        if migrate.schema_status(url) == "older":
+        if migrate.read_schema_status(url) == "older":
             raise Unavailable("database_not_migrated", MIGRATIONS_MISSING_MESSAGE) from failure
         raise unusable_database_error(failure, url) from failure
 

@@ -58,12 +58,12 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.platform.telemetry import logs
     from support_service.server import serve as run_server
 
-    settings = Settings.to_serve(environ)
-    logs.configure(settings.server.log_level)
+    settings = Settings.load_to_serve(environ)
+    logs.configure_logging(settings.server.log_level)
     for line in settings.warnings:  # before the database is opened: one of them may be the reason why it is refused
         log.warning(line)
     url = settings.database.url
-    schema = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.schema_status(url)
+    schema = migrate.upgrade(url) if url.startswith("sqlite:") else migrate.read_schema_status(url)
     if schema == "older":
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     if schema == "newer":
@@ -104,5 +104,5 @@ def traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.demo import traffic as traffic_generator
     from support_service.platform.settings import ClientSettings
 
-    headers = ClientSettings.of(environ).headers
+    headers = ClientSettings.load(environ).headers
     run(traffic_generator.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))

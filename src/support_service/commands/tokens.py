@@ -62,7 +62,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.platform.access.tokens import TokenEntry, edit_token_file, hash_token, new_token
     from support_service.platform.settings import AccessSettings
 
-    path = AccessSettings.of(environ).tokens_file
+    path = AccessSettings.load(environ).tokens_file
     _check(arguments)
     duration = None if arguments.expires is None else _duration(arguments.expires)
     token = new_token()
@@ -94,7 +94,7 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.platform.access.tokens import read_token_file
     from support_service.platform.settings import AccessSettings
 
-    path = AccessSettings.of(environ).tokens_file
+    path = AccessSettings.load(environ).tokens_file
     now = utc_now()
     table = [("NAME", "ROLE", "SUBJECT", "TEAMS", "CREATED", "EXPIRES", "STATE")]
     table += [
@@ -117,7 +117,7 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.platform.access.tokens import edit_token_file, read_token_file
     from support_service.platform.settings import AccessSettings
 
-    path = AccessSettings.of(environ).tokens_file
+    path = AccessSettings.load(environ).tokens_file
     read_token_file(path)  # raises Unavailable for a missing file, which `edit_token_file` would create empty
     with edit_token_file(path) as entries:
         place = next((place for place, each in enumerate(entries) if each.name == arguments.name), None)
@@ -131,9 +131,9 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from support_service.platform.access.tokens import ID_PATTERN, NAME_PATTERN
+    from support_service.platform.access.tokens import CALLER_NAME_PATTERN, SUBJECT_ID_PATTERN
 
-    if not re.fullmatch(NAME_PATTERN, arguments.name):
+    if not re.fullmatch(CALLER_NAME_PATTERN, arguments.name):
         raise ValidationFailed(
             "wrong_name", f"invalid name {arguments.name!r}: expected 1 to 64 of the characters A-Z a-z 0-9 . _ @ -"
         )
@@ -143,7 +143,7 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--subject is missing: a token of the role {arguments.role} needs the id of the {arguments.role}",
         )
     for option, value in (("--subject", arguments.subject), *(("--team", team) for team in arguments.teams)):
-        if value is not None and not (re.fullmatch(ID_PATTERN, value) and value.isprintable()):
+        if value is not None and not (re.fullmatch(SUBJECT_ID_PATTERN, value) and value.isprintable()):
             raise ValidationFailed(
                 "wrong_subject", f"invalid {option} {value!r}: expected 1 to 36 printable characters"
             )

@@ -9,7 +9,7 @@ from support_service.guard.security import HOST, is_loopback
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.sessions import (
     BrowserSessions,
-    expect_same_origin,
+    check_same_origin,
     is_secure,
     remove_session_cookie,
     session_secret,
@@ -30,7 +30,7 @@ class SignIn(BaseModel):
 
 async def sign_in(request: web.Request) -> web.Response:
     """Start a session for the token in the body, and set its cookie. It replaces the session that the browser had."""
-    expect_same_origin(request)
+    check_same_origin(request)
     if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
     sessions = _sessions(request)
@@ -45,7 +45,7 @@ async def sign_in(request: web.Request) -> web.Response:
 
 async def sign_out(request: web.Request) -> web.Response:
     """End the session of the cookie, and remove the cookie."""
-    expect_same_origin(request)
+    check_same_origin(request)
     secret = session_secret(request)
     if secret is not None:
         await _sessions(request).end(secret)

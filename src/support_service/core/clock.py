@@ -63,9 +63,9 @@ def age_in_seconds(since: datetime | None) -> float:
 class Backoff:
     """Exponential delays with jitter, in seconds."""
 
-    first: float
-    maximum: float
+    first_delay: float
+    max_delay: float
 
     def delay(self, failures: int) -> float:
         """Return the delay after the given number of consecutive failures."""
-        return min(self.maximum, self.first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)
+        return min(self.max_delay, self.first_delay * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1)

@@ -41,13 +41,13 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
                 app = simulated_service(service)
                 defaults[url_variable(service)] = await stack.enter_async_context(serving(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
-        settings = Settings.to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
-        headers = ClientSettings.of(environ).headers
+        settings = Settings.load_to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
+        headers = ClientSettings.load(environ).headers
         if settings.server.auth != "open" and not headers:
             raise WrongSetting(
                 f"SUPPORT_AUTH={settings.server.auth!r} requires SUPPORT_TOKEN, with which the demo opens sample cases"
             )
-        logs.configure(settings.server.log_level)
+        logs.configure_logging(settings.server.log_level)
         for line in settings.warnings:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)

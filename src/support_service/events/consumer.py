@@ -34,7 +34,13 @@ from support_service.platform.database.dialect import UtcDateTime, insert_if_new
 from support_service.platform.database.failures import BUSY_CODES, REFUSING_CODES, UNAVAILABLE_CODES
 from support_service.platform.database.statements import compiled, delete_in_batches
 from support_service.platform.database.tables import inbound_events
-from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Reading, known_or_other
+from support_service.platform.telemetry.instruments import (
+    OTHER,
+    Instruments,
+    InstrumentSpec,
+    LastReading,
+    known_or_other,
+)
 from support_service.platform.telemetry.traces import continue_trace, end_trace
 
 EVENT_ID_RETENTION = timedelta(days=14)  # a later duplicate is applied again
@@ -123,11 +129,12 @@ class EventConsumer:
         self._timings = timings
         self._name = f"{platform.node()}-{os.getpid()}-{new_id()[:8]}"
         self._claim_at = 0.0
-        self._backlog = Reading[StreamBacklog]()
+        self._backlog = LastReading[StreamBacklog]()
         instruments.observe(
-            EVENTS_STREAM_LAG, self._backlog.shown(lambda read: [] if read.waiting is None else [(read.waiting, {})])
+            EVENTS_STREAM_LAG,
+            self._backlog.observations(lambda read: [] if read.waiting is None else [(read.waiting, {})]),
         )
-        instruments.observe(EVENTS_DEAD_LETTERS, self._backlog.shown(lambda read: [(read.dead, {})]))
+        instruments.observe(EVENTS_DEAD_LETTERS, self._backlog.observations(lambda read: [(read.dead, {})]))
 
     async def run(self) -> None:
         """Consume events until cancelled; back off after a failure."""
@@ -154,9 +161,9 @@ class EventConsumer:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
         try:
             await self._broker.trim(self._stream)
-            self._backlog.keep(await self._broker.backlog(self._stream))
+            self._backlog.store(await self._broker.backlog(self._stream))
         except BrokerError:
-            self._backlog.keep(None)
+            self._backlog.store(None)
 
     def status(self) -> str:
         """Return OK, or `broker_unavailable` if the broker did not answer when the backlog was last read."""

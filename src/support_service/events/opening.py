@@ -20,7 +20,7 @@ from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import EventSettings
 from support_service.platform.telemetry.http import client_metrics
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_server
+from support_service.platform.telemetry.stores import BROKER_OPERATIONS, monitored_redis
 from support_service.platform.telemetry.telemetry import Telemetry
 
 NOTE_TTL = 15.0  # seconds, of what replicas tell one another beside the log
@@ -52,10 +52,10 @@ async def open_broker(
         return
     from support_service.events.broker.redis import RedisBroker
 
-    broker = RedisBroker(redis_url, telemetry.of_operations("redis", BROKER_OPERATIONS), timings)
+    broker = RedisBroker(redis_url, telemetry.operation_recorder("redis", BROKER_OPERATIONS), timings)
     telemetry.pools["events"] = broker.connections
     try:
-        async with monitored_server(telemetry.redis_servers, "events", broker.client):
+        async with monitored_redis(telemetry.redis_servers, "events", broker.client):
             yield broker
     finally:
         await broker.close()

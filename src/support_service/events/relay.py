@@ -26,7 +26,7 @@ from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
 from support_service.platform.database.tables import outbox
 from support_service.platform.settings.values import WebhookSetting
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Reading
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ class OutboxRelay:
         self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
-        self._backlog = Reading[tuple[int, str | None]]()
-        instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.shown(lambda read: [(read[0], {})]))
-        instruments.observe(EVENTS_OUTBOX_OLDEST, self._backlog.shown(lambda read: [(_age(read[1]), {})]))
+        self._backlog = LastReading[tuple[int, str | None]]()
+        instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.observations(lambda read: [(read[0], {})]))
+        instruments.observe(EVENTS_OUTBOX_OLDEST, self._backlog.observations(lambda read: [(_age(read[1]), {})]))
 
     def is_leader(self) -> bool:
         """True while this process holds the lease."""
@@ -138,7 +138,7 @@ class OutboxRelay:
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
         (row,) = await self._database.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
-        self._backlog.keep((row.number, row.oldest))
+        self._backlog.store((row.number, row.oldest))
 
     def card(self) -> Card:
         """Return what on-call is shown of the outbox."""

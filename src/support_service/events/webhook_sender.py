@@ -29,7 +29,7 @@ from support_service.platform.database.statements import delete_in_batches, lock
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.settings.values import WebhookSetting
-from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, Reading
+from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, LastReading
 from support_service.platform.telemetry.logs import WEBHOOK_LOGGER
 
 GONE_REASON = "The endpoint responded 410: it accepts no more events."
@@ -86,9 +86,9 @@ class WebhookSender:
         self._is_leader = is_leader
         self._timings = timings
         for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
-            instruments.expect(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
-        self._pending = Reading[int]()
-        instruments.observe(WEBHOOK_PENDING, self._pending.shown(lambda number: [(number, {})]))
+            instruments.start_series(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
+        self._pending = LastReading[int]()
+        instruments.observe(WEBHOOK_PENDING, self._pending.observations(lambda number: [(number, {})]))
 
     def card(self) -> Card:
         """Return what on-call is shown of the deliveries."""
@@ -110,7 +110,7 @@ class WebhookSender:
     async def refresh(self) -> None:
         """Read the number of pending deliveries for the gauge, and delete old finished ones in small transactions."""
         (row,) = await self._database.fetch_all(COUNT_PENDING)
-        self._pending.keep(int(row.number))
+        self._pending.store(int(row.number))
         await self._delete_finished("delivered", RETENTION_DELIVERED)
         await self._delete_finished("failed", RETENTION_FAILED)
 

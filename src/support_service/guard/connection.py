@@ -352,7 +352,7 @@ class UnreadableRequestResponder:
         """Return a problem response with a new request id, and count and log the refusal."""
         request_id = new_request_id()
         token = LOG_REQUEST_ID.set(request_id)
-        self._metrics.refuse(status)
+        self._metrics.record_unreadable(status)
         reason = code if cause is None else f"{code}, {type(cause).__name__}"
         log.info("Refused an unreadable request: %d %s", status, reason, extra={"status": status})
         response = problem_response(status, code, detail)

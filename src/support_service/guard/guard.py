@@ -82,7 +82,7 @@ class Guard:
             if redis_url and limiters:
                 from support_service.guard.shared_rates import SharedRateLimits
 
-                measure = telemetry.of_operations("redis", REDIS_OPERATIONS)
+                measure = telemetry.operation_recorder("redis", REDIS_OPERATIONS)
                 shared = SharedRateLimits(redis_url, limiters, measure)
                 stack.push_async_callback(shared.close)
                 await stack.enter_async_context(run_in_background(shared.run()))

@@ -15,7 +15,7 @@ from support_service.guard.overload import Readiness
 from support_service.guard.problems import CLIENT_CLOSED_REQUEST, PROBLEM_CODE
 from support_service.platform.telemetry.http import RequestMetrics
 from support_service.platform.telemetry.logs import LOG_CASE_ID, LOG_REQUEST_ID
-from support_service.platform.telemetry.traces import continue_trace, end_trace, set_scheme
+from support_service.platform.telemetry.traces import continue_trace, end_trace, set_span_scheme
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -54,7 +54,7 @@ def instrumentation_middleware(
         code: str | None = None
         scheme = admission.scheme(request)
         if scheme == "https":
-            set_scheme(scheme)
+            set_span_scheme(scheme)
         metrics.begin(request.method, route, scheme, request.headers.get(USER_AGENT, ""))
         readiness.in_progress += 1
         trace = continue_trace(request.headers)

@@ -16,10 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from support_service.guard.rates import RateLimiter, RateSyncTimings
-from support_service.platform.redis import limited_parser
+from support_service.platform.redis import limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
-from support_service.platform.telemetry.stores import RecordOperation, discard_operation
+from support_service.platform.telemetry.stores import RecordOperation, discard_measurement
 
 MICRO = 1_000_000
 # The debt is limited to ten windows: more comes from a clock that jumped, or from a value that another program wrote.
@@ -48,7 +48,7 @@ class SharedRateLimits:
         self,
         url: str,
         limiters: Sequence[RateLimiter],
-        measure: RecordOperation = discard_operation,
+        measure: RecordOperation = discard_measurement,
         timings: RateSyncTimings = RateSyncTimings(),
     ) -> None:
         self._limiters = limiters
@@ -56,7 +56,7 @@ class SharedRateLimits:
         self._timings = timings
         self._redis = redis.Redis.from_url(
             url,
-            parser_class=limited_parser(url),
+            parser_class=limited_parser_class(url),
             socket_connect_timeout=timings.redis_timeout,
             socket_timeout=timings.redis_timeout,
             retry=Retry(NoBackoff(), 0),

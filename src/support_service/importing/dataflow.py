@@ -24,7 +24,7 @@ from support_service.guard.json_body import parse_json
 from support_service.importing import fields
 from support_service.importing.entries import Entries, KeptIds, checked
 from support_service.platform.database.failures import StatementError
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 
 BATCH = 200  # cases that are read at once
 ARCHIVE = "archive"
@@ -63,7 +63,7 @@ async def open_earlier_database(url: str) -> AsyncIterator[ReadRows]:
     if url.startswith("sqlite:"):
         yield _reader_of_file(Path(url.removeprefix("sqlite:///")))
         return
-    database = connect(url, pool_size=2)
+    database = create_database(url, pool_size=2)
 
     async def read(statement: sa.Select[Any]) -> Sequence[Json]:
         try:

@@ -81,12 +81,12 @@ class CertificateExpiry:
         host, port = self._addresses[target]
         try:
             async with asyncio.timeout(self._timeout):
-                self._expires[target] = await _expiry(host, port)
+                self._expires[target] = await _read_expiry(host, port)
         except (OSError, ValueError) as failure:
             log.info("The certificate of %s (%s:%d) can't be read: %s", target, host, port, describe_os_error(failure))
 
 
-async def _expiry(host: str, port: int) -> float:
+async def _read_expiry(host: str, port: int) -> float:
     """Return when a server's certificate expires, in Unix time. Raises OSError (ssl.SSLError is one) and ValueError."""
     from cryptography import x509  # noqa: PLC0415 - only a server with an https URL needs it
 

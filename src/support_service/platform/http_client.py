@@ -22,12 +22,12 @@ MAX_INTERIM_ANSWERS = 8  # 1xx answers before an answer; a server sends one or t
 STATUS_LINE = re.compile(rb"\nHTTP/\d\.\d (\d)")
 LONGEST_STATUS_START = len(b"\nHTTP/1.1 ")  # bytes kept, because the next data may complete a status line
 
-OTHER_SERVICE = "is this the URL of a support-service?"
+OTHER_SERVICE_HINT = "is this the URL of a support-service?"
 # From here on aiohttp's text quotes what the server sent, which may repeat the path of the request.
-QUOTED = re.compile(r":?\s*b?['\"].*", re.DOTALL)
+QUOTED_BYTES = re.compile(r":?\s*b?['\"].*", re.DOTALL)
 
 
-class InterimAnswers:
+class InterimAnswerCounter:
     """Counts the interim answers (1xx) before an answer, without parsing them.
 
     aiohttp parses as many as it receives, in one turn of the event loop, and reads on for as long as they come.
@@ -67,12 +67,12 @@ class LimitedProtocol(asyncio.Protocol):
         self._protocol = protocol
         self._transport = transport
         self._bytes_left = 0
-        self._interim = InterimAnswers()
+        self._interim = InterimAnswerCounter()
 
     def begin_request(self) -> None:
         """Allow one answer."""
         self._bytes_left = MAX_RESPONSE_BYTES
-        self._interim = InterimAnswers()
+        self._interim = InterimAnswerCounter()
 
     def end_request(self) -> None:
         """Allow no further bytes."""
@@ -142,19 +142,19 @@ def limited_session(trace_configs: Iterable[aiohttp.TraceConfig], **options: Any
 
 def describe_client_error(failure: Exception) -> str:
     """Return why a request to a service failed, on one line."""
-    for kinds, describe in DESCRIPTIONS:
+    for kinds, describe in DESCRIPTION_BY_ERROR:
         if isinstance(failure, kinds):
             return describe(failure)
     return one_line(failure)
 
 
-def _unreadable(failure: aiohttp.ClientResponseError) -> str:
-    reason = " ".join(QUOTED.sub("", failure.message).split())
+def _describe_unreadable_answer(failure: aiohttp.ClientResponseError) -> str:
+    reason = " ".join(QUOTED_BYTES.sub("", failure.message).split())
     return f"the answer of {failure.request_info.real_url.origin()} can't be read: {reason}"
 
 
 # The first row with the type of an error, or a base of it, describes the error.
-DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ...] = (
+DESCRIPTION_BY_ERROR: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ...] = (
     (
         (aiohttp.ClientConnectorCertificateError,),
         lambda failure: (
@@ -168,10 +168,13 @@ DESCRIPTIONS: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], str]], ..
     ((aiohttp.ServerDisconnectedError,), lambda _: "the server closed the connection without an answer"),
     ((TimeoutError,), lambda _: "no answer in time"),
     ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), lambda _: "the URL is not a valid http or https URL"),
-    ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE}"),
-    ((aiohttp.ClientResponseError,), _unreadable),
+    ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE_HINT}"),
+    ((aiohttp.ClientResponseError,), _describe_unreadable_answer),
     ((OSError,), lambda failure: f"the connection broke: {describe_os_error(failure)}"),
     ((aiohttp.ClientConnectionError,), lambda failure: f"the connection broke: {one_line(failure)}"),
     ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {one_line(failure)}"),
-    ((ValueError, LookupError, TypeError), lambda _: f"the answer has another form than expected: {OTHER_SERVICE}"),
+    (
+        (ValueError, LookupError, TypeError),
+        lambda _: f"the answer has another form than expected: {OTHER_SERVICE_HINT}",
+    ),
 )

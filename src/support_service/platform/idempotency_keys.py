@@ -33,27 +33,27 @@ RENEW_INTERVAL, CLEANUP_INTERVAL = 10.0, 600.0  # seconds
 NO_OWNER = ""  # the owner of a claim whose response must not be stored
 
 INSERT_CLAIM = insert_if_new(idempotency_keys)
-LOCK = (
+LOCK_KEY = (
     sa.select(_K.request, _K.until, _K.state, _K.created_at, _K.status, _K.headers, _K.body, _K.case_id)
     .where(_K.id == sa.bindparam("key"))
     .with_for_update()
 )
-_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
-MARK_APPLIED = _OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
-RENEW = _OWNED.values(until=sa.bindparam("later"))
-RELEASE = idempotency_keys.delete().where(
+_UPDATE_OWNED = idempotency_keys.update().where(_K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"))
+MARK_APPLIED = _UPDATE_OWNED.values(state=APPLIED, case_id=sa.bindparam("case"))
+RENEW_CLAIM = _UPDATE_OWNED.values(until=sa.bindparam("later"))
+RELEASE_CLAIM = idempotency_keys.delete().where(
     _K.id == sa.bindparam("key"), _K.owner == sa.bindparam("me"), _K.state == CLAIMED
 )
-LARGE_BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0).label("bytes")).where(
+SUM_LARGE_BYTES_OF_CALLER = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_K.body)), 0).label("bytes")).where(
     _K.large_response_of == sa.bindparam("caller")
 )
-_OLDEST = (
+_SELECT_EXPIRED = (
     sa.select(_K.id).where(_K.created_at < sa.bindparam("before")).order_by(_K.created_at).limit(sa.bindparam("count"))
 )
-DELETE_EXPIRED = idempotency_keys.delete().where(_K.id.in_(_OLDEST))
+DELETE_EXPIRED = idempotency_keys.delete().where(_K.id.in_(_SELECT_EXPIRED))
 NO_RESPONSE = {"status": None, "headers": None, "body": None, "large_response_of": None}
-CLEARED = {"state": APPLIED, "until": _K.created_at, **NO_RESPONSE}  # of a key whose response is erased
-ABOUT_NO_CASE = (
+WITHOUT_RESPONSE = {"state": APPLIED, "until": _K.created_at, **NO_RESPONSE}  # of a key whose response is erased
+SELECT_RESPONSES_ABOUT_NO_CASE = (
     sa.select(_K.id, _K.body)
     .where(_K.case_id.is_(None), _K.state == DONE, _K.body.is_not(None), _K.id > sa.bindparam("after"))
     .order_by(_K.id)
@@ -81,7 +81,7 @@ class IdempotencyClaim:
     case_id: str | None = None
 
     @property
-    def owned(self) -> dict[str, Any]:
+    def owner_parameters(self) -> dict[str, Any]:
         """The parameters of statements that change the key only while this claim owns it."""
         return {"key": self.key, "me": self.owner}
 
@@ -96,12 +96,12 @@ class StoredResponse:
     case_id: str | None = None  # the case that it is about, as in the claim and its mark
 
 
-def stored_key(principal: Principal, key: str) -> str:
+def hash_key(principal: Principal, key: str) -> str:
     """Return the stored form of a key: a hash that also covers the principal, so that principals share no keys."""
     return _digest(principal.name, principal.subject or "", key)
 
 
-def stored_caller(principal: Principal) -> str:
+def hash_caller(principal: Principal) -> str:
     """Return the stored form of a principal, a hash."""
     return _digest(principal.name, principal.subject or "")
 
@@ -124,7 +124,9 @@ class IdempotencyService:
         self._database = database
         self._timings = timings
 
-    async def take(self, key: str, request: str, case_id: str | None = None) -> IdempotencyClaim | StoredResponse:
+    async def claim_or_read_response(
+        self, key: str, request: str, case_id: str | None = None
+    ) -> IdempotencyClaim | StoredResponse:
         """Claim a key for a request, or return the stored response to the same request.
 
         `request` is the digest of the request. `case_id` is the case that it addresses: the erasure of the case must
@@ -147,7 +149,7 @@ class IdempotencyService:
         async with self._database.transaction() as tx:
             if await tx.execute(INSERT_CLAIM, row):
                 return claim
-            stored = await tx.fetch_one(LOCK, {"key": key})
+            stored = await tx.fetch_one(LOCK_KEY, {"key": key})
             if stored is None:  # pragma: no cover - released between the two statements, so a retry can claim it
                 raise key_in_use_error()
             if stored.created_at > now - self._timings.retention:
@@ -168,14 +170,14 @@ class IdempotencyService:
     async def renew(self, claim: IdempotencyClaim) -> None:
         """Extend a claim's lease, so that other requests do not take it over."""
         async with self._database.transaction() as tx:
-            await tx.execute(RENEW, claim.owned | {"later": utc_now() + CLAIM_LEASE})
+            await tx.execute(RENEW_CLAIM, claim.owner_parameters | {"later": utc_now() + CLAIM_LEASE})
 
     def renewing(self, claim: IdempotencyClaim) -> AbstractAsyncContextManager[None]:
         """Return a context manager that renews a claim in the background while the block runs."""
         renewals = run_every(RENEW_INTERVAL, lambda: self.renew(claim), "Renewing an idempotency claim")
         return run_in_background(renewals)
 
-    async def keep(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
+    async def store_response(self, claim: IdempotencyClaim, response: StoredResponse, caller: str) -> None:
         """Store a response for retries, or only that the request has taken effect.
 
         The latter if the body is too large, or if too many bytes of large bodies are stored for `caller`: a repeat
@@ -184,7 +186,7 @@ class IdempotencyService:
         size = len(response.body)
         large = size > self._timings.large_body_bytes
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(LARGE_BYTES, {"caller": caller}) if large else None
+            row = await tx.fetch_one(SUM_LARGE_BYTES_OF_CALLER, {"caller": caller}) if large else None
             stored = int(row.bytes) if row else 0
             answer: dict[str, Any] = {"state": APPLIED, "until": utc_now()}
             if size <= self._timings.max_body_bytes and stored + size <= self._timings.max_large_bytes_per_caller:
@@ -195,12 +197,12 @@ class IdempotencyService:
                     "body": response.body,
                     "large_response_of": caller if large else None,
                 }
-            await tx.execute(_OWNED.values(answer), claim.owned)
+            await tx.execute(_UPDATE_OWNED.values(answer), claim.owner_parameters)
 
     async def release(self, claim: IdempotencyClaim) -> None:
         """Delete a claim whose request has had no effect, so that its key can be used again."""
         async with self._database.transaction() as tx:
-            await tx.execute(RELEASE, claim.owned)
+            await tx.execute(RELEASE_CLAIM, claim.owner_parameters)
 
     async def delete_expired(self) -> None:
         """Delete the keys that are older than the retention."""
@@ -221,7 +223,7 @@ async def erase_case_responses(tx: Transaction, case_id: str) -> None:
     """
     of_case = idempotency_keys.update().where(_K.case_id == case_id).values(owner=NO_OWNER)
     await tx.execute(of_case)
-    await tx.execute(of_case.where(_K.state != CLAIMED).values(CLEARED))
+    await tx.execute(of_case.where(_K.state != CLAIMED).values(WITHOUT_RESPONSE))
 
 
 async def erase_responses_naming(tx: Transaction, text: str, members: Collection[tuple[str, str]]) -> None:
@@ -231,8 +233,8 @@ async def erase_responses_naming(tx: Transaction, text: str, members: Collection
     """
     after, sought = "", pydantic_core.to_json(text).strip(b'"').lower()
     named = [pydantic_core.to_json({name: value})[1:-1] for name, value in members]
-    while page := await tx.fetch_all(ABOUT_NO_CASE, {"after": after}):
+    while page := await tx.fetch_all(SELECT_RESPONSES_ABOUT_NO_CASE, {"after": after}):
         after = page[-1].id
         for row in page:
             if sought in row.body.lower() or any(member in row.body for member in named):
-                await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(CLEARED))
+                await tx.execute(idempotency_keys.update().where(_K.id == row.id).values(WITHOUT_RESPONSE))

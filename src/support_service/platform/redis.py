@@ -16,22 +16,22 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, RedisError
 
 # Errors for an answer of another form: redis-py takes its form for granted.
-FORM_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
-FAILURES = (RedisError, OSError, *FORM_ERRORS)  # what redis-py raises for an operation that failed
+MALFORMED_ANSWER_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
+REDIS_FAILURES = (RedisError, OSError, *MALFORMED_ANSWER_ERRORS)  # what redis-py raises for an operation that failed
 
 # Bytes of one answer, which may have several values: the largest are of a batch of cached timelines, and of 100 events
 # of 256 KiB each.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-ELEMENT_COST = 2048  # bytes that each element of an answer counts besides its value: it takes time to parse
+ELEMENT_COST_BYTES = 2048  # bytes that each element of an answer counts besides its value: it takes time to parse
 
-TIMEOUT = 2.0  # seconds for the whole check of the server
+REDIS_TIMEOUT = 2.0  # seconds for the whole check of the server
 
 
 class OversizedAnswer(InvalidResponse):
     """An answer that exceeds `MAX_ANSWER_BYTES`, or is nested too deep. redis-py closes its connection."""
 
 
-class _Limit:
+class _AnswerLimit:
     """Limits what a parser reads for one answer. Its base is a parser of redis-py, which reads by these methods."""
 
     _bytes_left = MAX_ANSWER_BYTES
@@ -44,49 +44,49 @@ class _Limit:
             raise OversizedAnswer("an answer that is nested too deep") from failure
 
     async def _read(self, length: int) -> bytes:
-        self._take(length)
+        self._spend_bytes(length)
         return await super()._read(length)  # type: ignore[misc,no-any-return]
 
     async def _readline(self) -> bytes:
-        self._take(ELEMENT_COST)
+        self._spend_bytes(ELEMENT_COST_BYTES)
         return await super()._readline()  # type: ignore[misc,no-any-return]
 
-    def _take(self, size: int) -> None:
+    def _spend_bytes(self, size: int) -> None:
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise OversizedAnswer(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
 
-class _LimitedRESP2(_Limit, _AsyncRESP2Parser):
+class _LimitedRESP2(_AnswerLimit, _AsyncRESP2Parser):
     """The parser of protocol version 2."""
 
 
-class _LimitedRESP3(_Limit, _AsyncRESP3Parser):
+class _LimitedRESP3(_AnswerLimit, _AsyncRESP3Parser):
     """The parser of protocol version 3, which redis-py uses by default."""
 
 
-def limited_parser(url: str) -> type[BaseParser]:
+def limited_parser_class(url: str) -> type[BaseParser]:
     """Return the parser class for a connection pool of this URL."""
     return _LimitedRESP2 if str(parse_url(url).get("protocol")) == "2" else _LimitedRESP3
 
 
-async def is_other_server(url: str) -> bool:
+async def is_not_redis(url: str) -> bool:
     """Return whether the server at a URL answers, but not as Redis does.
 
     A server that can't be reached, is late, or answers with an error may be a Redis that works again soon.
     """
     client = redis.Redis.from_url(
-        url, parser_class=limited_parser(url), socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+        url, parser_class=limited_parser_class(url), socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
     )
     text = uuid4().hex
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(REDIS_TIMEOUT):
             return (await client.echo(text)) not in (text, text.encode())
     except InvalidResponse:
         return True
     except (RedisError, OSError):
         return False
-    except FORM_ERRORS:
+    except MALFORMED_ANSWER_ERRORS:
         return True
     finally:
         await client.aclose()

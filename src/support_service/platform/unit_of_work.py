@@ -48,7 +48,7 @@ class UnitOfWork:
         for record in self._after_commit:
             record()
 
-    async def mark_claim(self) -> None:
+    async def mark_claim_applied(self) -> None:
         """Mark the claim as applied. Raises Conflict if another request has taken over the claim.
 
         The mark names a case: the addressed one if it changed or none did, the changed one if it is the only one, else
@@ -60,7 +60,7 @@ class UnitOfWork:
         case_id = claim.case_id
         if self._case_ids and case_id not in self._case_ids:
             case_id = next(iter(self._case_ids)) if len(self._case_ids) == 1 else None
-        if not await self.tx.execute(MARK_APPLIED, claim.owned | {"case": case_id}):
+        if not await self.tx.execute(MARK_APPLIED, claim.owner_parameters | {"case": case_id}):
             raise key_in_use_error()
 
 
@@ -73,5 +73,5 @@ async def unit_of_work(database: Database, origin: WriteOrigin, *rows: Contended
     async with database.transaction(*rows) as tx:
         work = UnitOfWork(tx, origin)
         yield work
-        await work.mark_claim()
+        await work.mark_claim_applied()
     work.run_after_commit()

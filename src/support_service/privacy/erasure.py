@@ -28,7 +28,7 @@ from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
-from support_service.platform.telemetry.stores import discard_operation
+from support_service.platform.telemetry.stores import discard_measurement
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 from support_service.timeline import snapshots
 from support_service.timeline.cache import CacheUnavailable
@@ -119,7 +119,7 @@ class CustomerErasure:
                 result.add(await erase(result.cases))
             except (BrokerError, CacheUnavailable) as fault:
                 result.unreached.append(f"{what}: {fault}")
-        if not await self._database.empty_log():
+        if not await self._database.truncate_write_ahead_log():
             result.unreached.append("the write-ahead log: others are reading the database")
         if not result.unreached:
             async with self._database.transaction() as tx:
@@ -205,7 +205,7 @@ class CustomerErasure:
         if url is None:
             return {}
         async with AsyncExitStack() as stack:
-            cache = RedisCache(url, self._timings.redis_timeout, discard_operation)
+            cache = RedisCache(url, self._timings.redis_timeout, discard_measurement)
             stack.push_async_callback(cache.close)
             for case_id in case_ids:
                 await cache.delete(snapshots.cache_key(case_id))

@@ -9,7 +9,7 @@ from support_service.platform.background import run_every, run_in_background
 from support_service.platform.database import Database
 from support_service.platform.settings import Settings
 from support_service.platform.settings.resources import TimelineSettings
-from support_service.platform.telemetry.stores import REDIS_OPERATIONS, monitored_server
+from support_service.platform.telemetry.stores import REDIS_OPERATIONS, monitored_redis
 from support_service.platform.telemetry.telemetry import Telemetry
 from support_service.timeline.aggregator import AggregatorTimings, TimelineAggregator
 from support_service.timeline.cache import InProcessCache, RedisCacheTimings, SnapshotStore
@@ -38,11 +38,11 @@ async def open_cache(
         return
     from support_service.timeline.redis_cache import RedisCache
 
-    measure = telemetry.of_operations("redis", REDIS_OPERATIONS)
+    measure = telemetry.operation_recorder("redis", REDIS_OPERATIONS)
     cache = RedisCache(settings.redis_url, settings.redis_timeout, measure, timings)
-    telemetry.pools["cache"] = cache.connection.usage
+    telemetry.pools["cache"] = cache.connection.pool_state
     try:
-        async with monitored_server(telemetry.redis_servers, "cache", cache.connection.client):
+        async with monitored_redis(telemetry.redis_servers, "cache", cache.connection.client):
             yield cache
     finally:
         await cache.close()
@@ -57,7 +57,7 @@ async def open_timeline(
     overrides = Overrides(database)
     await overrides.refresh()
     instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(urls))
-    async with create_session(telemetry.tracing.of_clients()) as session:
+    async with create_session(telemetry.tracing.client_trace_configs()) as session:
         sources = [
             SourceClient(
                 SOURCES[service],

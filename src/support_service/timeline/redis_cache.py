@@ -15,10 +15,10 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, ResponseError
 
 from support_service.platform.background import cancel_all
-from support_service.platform.redis import FAILURES, OversizedAnswer, limited_parser
+from support_service.platform.redis import REDIS_FAILURES, OversizedAnswer, limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
-from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
+from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 from support_service.timeline.cache import CacheUnavailable, Lease, RedisCacheTimings
 
 UNAVAILABLE = "Redis is unavailable, timelines are collected without it: %s"
@@ -62,7 +62,7 @@ class RedisConnection:
         last_resort = timings.late_answer_timeout + timeout  # `run` limits how long callers wait
         self._pool = redis.ConnectionPool.from_url(
             url,
-            parser_class=limited_parser(url),
+            parser_class=limited_parser_class(url),
             socket_connect_timeout=last_resort,
             socket_timeout=last_resort,
             # An idle connection that was closed does not mean that Redis is unavailable, and a retry opens a new one. A
@@ -119,7 +119,7 @@ class RedisConnection:
             each.add_done_callback(_retrieve_exception)
         await self.client.aclose()
 
-    def usage(self) -> PoolState:
+    def pool_state(self) -> PoolState:
         """Return the state of the pool."""
         return redis_pool_state(self._pool)
 
@@ -145,7 +145,7 @@ class RedisConnection:
         outage_log.warning(UNAVAILABLE, self._fault)
         await self._collect_late()
         while True:
-            with suppress(*FAILURES):
+            with suppress(*REDIS_FAILURES):
                 async with asyncio.timeout(self._timings.late_answer_timeout):
                     await self.client.ping()  # may have to open a connection first, so it is not timed
                 timed_ping = self._start(self.client.ping())
@@ -166,7 +166,7 @@ class RedisConnection:
             running.cancel()
         keys, self._suspects = [*self._suspects, *(key for keys in late.values() for key in keys)], []
         if keys:
-            with suppress(*FAILURES):
+            with suppress(*REDIS_FAILURES):
                 async with asyncio.timeout(self._timings.late_answer_timeout):
                     await self._delete_oversized(keys)
 
@@ -202,7 +202,7 @@ class RedisCache:
         self,
         url: str,
         timeout: float,
-        measure: RecordOperation = discard_operation,
+        measure: RecordOperation = discard_measurement,
         timings: RedisCacheTimings = RedisCacheTimings(),
     ) -> None:
         """Connections are opened on first use. `timeout` in seconds covers an answer and a new connection."""

@@ -237,7 +237,7 @@ async def test_response_is_sent_even_if_it_cannot_be_stored(client, key, monkeyp
     async def fail(*_):
         raise LookupError("unforeseen")
 
-    monkeypatch.setattr(service_of(client).idempotency, "keep", fail)
+    monkeypatch.setattr(service_of(client).idempotency, "store_response", fail)
     async with client.post("/support/cases", json={"subject": "A", "channel": "email"}, headers=key) as response:
         assert response.status == 201
         case = await response.json()

@@ -12,7 +12,7 @@ async def test_demo_uses_a_configured_upstream_service(orders, tmp_path, monkeyp
     """It does not simulate that service, and it logs warnings about the settings."""
     monkeypatch.chdir(tmp_path)
     # It would replace caplog's handler.
-    monkeypatch.setattr("support_service.platform.telemetry.logs.configure", lambda _: None)
+    monkeypatch.setattr("support_service.platform.telemetry.logs.configure_logging", lambda _: None)
     environ = {"SUPPORT_ORDER_URL": orders.url, "OTEL_PROPAGATORS": "b3", "SUPPORT_TIMELINE_SOURCE_TIMEOUT": "60"}
     shown = ""
 

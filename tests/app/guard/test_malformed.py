@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from support_service.platform.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
+from support_service.platform.telemetry.logs import MAX_RECORD_KINDS, REPORT_INTERVAL, RateLimitFilter
 from tests.support.process import running
 from tests.support.raw_requests import MALFORMED, SECRET, TOO_LARGE, send_raw
 from tests.support.servers import free_port
@@ -118,7 +118,7 @@ def test_each_kind_of_malformed_request_is_logged_once_a_minute(clock):
     for _ in range(3):
         assert not gate.filter(record("opentelemetry.exporter", "Export failed: %s", 501))
     assert gate.filter(record("another", "Export failed: %s", 502))
-    clock[0] += REPORT_EVERY
+    clock[0] += REPORT_INTERVAL
     later = record("opentelemetry.exporter", "Export failed: %s", 503)
     assert gate.filter(later)
     assert later.getMessage() == "Export failed: 503 (3 more since the last such line)"
@@ -127,8 +127,8 @@ def test_each_kind_of_malformed_request_is_logged_once_a_minute(clock):
 def test_number_of_logged_kinds_is_limited(clock):
     """If there are too many different messages, they share one line a minute."""
     gate = RateLimitFilter("opentelemetry")
-    passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_KINDS)]
-    assert sum(passed) == MAX_KINDS + 1
+    passed = [gate.filter(record("opentelemetry", f"odd {number}")) for number in range(10 * MAX_RECORD_KINDS)]
+    assert sum(passed) == MAX_RECORD_KINDS + 1
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"])

@@ -9,7 +9,7 @@ import pytest
 
 from support_service.cases.model.requests import NewCase, NewMessage
 from support_service.cases.service import CaseService
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.cases import recorder
 from tests.support.process import running
@@ -26,7 +26,7 @@ def variables(tmp_path):
 @pytest.fixture
 async def cases(migrated_folder, instruments):
     """The cases of the service in that folder."""
-    database = connect(f"sqlite:///{migrated_folder / 'var' / 'support.db'}")
+    database = create_database(f"sqlite:///{migrated_folder / 'var' / 'support.db'}")
     await database.open()
     yield CaseService(database, recorder(database, instruments))
     await database.close()

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from support_service.cases.model.requests import Closing, NewCase
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.attachments.harness import AttachmentHarness
 from tests.support.crash import victim
@@ -95,7 +95,7 @@ class ScenarioRunner:
 
 class _opened:  # noqa: N801 - used like a function
     def __init__(self, folder, url, bucket, instruments):
-        self._database = connect(f"sqlite:///{folder / 'support.db'}")
+        self._database = create_database(f"sqlite:///{folder / 'support.db'}")
         self._harness = CrashHarness(self._database, folder / "files", url, bucket, instruments)
 
     async def __aenter__(self):

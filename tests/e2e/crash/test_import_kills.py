@@ -18,7 +18,7 @@ from support_service.attachments.maintenance.reconcile import Reconciler, compar
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, audit_log, messages, outbox, search_documents, tickets
 from tests.conftest import both_databases
 from tests.support.attachments.harness import ALL_CLAIMS_EXPIRED
@@ -108,7 +108,7 @@ class KilledImports:
         return process.exitcode
 
     async def _check(self, folder, url):
-        database, storage = connect(url), LocalAttachmentStorage(folder / "files")
+        database, storage = create_database(url), LocalAttachmentStorage(folder / "files")
         await database.open()
         await storage.open()
         try:

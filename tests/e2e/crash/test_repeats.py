@@ -22,7 +22,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import case_rows
 from support_service.platform.audit.log import seal_all
 from support_service.platform.audit.verify import verify_chain
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import idempotency_keys, tickets
 from support_service.platform.idempotency_keys import IdempotencyService
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -167,7 +167,7 @@ async def _effects(database, case_id, key):
 
 class _opened:  # noqa: N801 - used like a function
     def __init__(self, folder):
-        self._database = connect(f"sqlite:///{folder / 'support.db'}")
+        self._database = create_database(f"sqlite:///{folder / 'support.db'}")
 
     async def __aenter__(self):
         await self._database.open()

@@ -96,7 +96,9 @@ async def test_scraped_and_exported_metrics_are_equal(scraped_and_exported):
         if value != exported_values[labels]
     } == {}
     names = {dict(labels)["__name__"] for labels in scraped}
-    samples = {f"{row.prometheus}_count" if row.kind == "histogram" else row.prometheus for row in INSTRUMENTS}
+    samples = {
+        f"{row.prometheus_name}_count" if row.kind == "histogram" else row.prometheus_name for row in INSTRUMENTS
+    }
     assert samples - names - {"process_memory_limit_bytes"} == NOT_CONFIGURED  # the machine may have a limit
     for name in (
         "support_ticket_created_total",

@@ -211,7 +211,7 @@ async def test_stop_does_not_wait_for_a_collector(silent_collector, slow_collect
     resource = build_resource()
     metrics, traces = Metrics(("otlp",), resource), create_tracing(("otlp",), resource)
     Instruments(metrics.meter)
-    async with aiohttp.ClientSession(trace_configs=traces.of_clients()) as session:
+    async with aiohttp.ClientSession(trace_configs=traces.client_trace_configs()) as session:
         with pytest.raises(aiohttp.ClientConnectionError):  # the failed call still creates a span to export
             await session.get(UNREACHABLE)
     async with asyncio.timeout(SHUTDOWN_TIMEOUT + 6):  # an exporter alone gives up after 10 s

@@ -30,7 +30,7 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.search_words import matches_query, search_query
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
 pytestmark = pytest.mark.timeout(900)  # each test of the long form goes through all queries
@@ -203,7 +203,10 @@ def sqlite_paths(sqlite_template, built_once, tmp_path_factory):
 @pytest.fixture
 async def full_databases(sqlite_paths, postgres_urls):
     """The databases with FULL cases, by kind."""
-    opened = {"sqlite": connect(f"sqlite:///{sqlite_paths[1]}"), "postgresql": connect(postgres_urls[1])}
+    opened = {
+        "sqlite": create_database(f"sqlite:///{sqlite_paths[1]}"),
+        "postgresql": create_database(postgres_urls[1]),
+    }
     for database in opened.values():
         await database.open()
     yield opened
@@ -392,7 +395,7 @@ def buffers(plan):
 @pytest.fixture
 async def postgres_databases(postgres_urls):
     """The databases with SMALL and FULL cases."""
-    opened = [connect(url) for url in postgres_urls]
+    opened = [create_database(url) for url in postgres_urls]
     for database in opened:
         await database.open()
     yield opened
@@ -416,7 +419,7 @@ async def test_a_search_uses_the_index_right_after_a_bulk_load(postgres_server, 
     """Before the first vacuum PostgreSQL has no statistics of the rows."""
     url = postgres_server.url(postgres_server.create_database(postgres_template))
     await asyncio.to_thread(load, url, 5_000, lambda *_: None, analyze=False)
-    database = connect(url)
+    database = create_database(url)
     await database.open()
     for q in (rows.RARE, rows.ABSENT, rows.VOCABULARY[7]):
         plan = await plan_of(database, {"q": q})

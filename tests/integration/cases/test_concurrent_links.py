@@ -10,7 +10,7 @@ from support_service.cases.model.requests import NewCase, NewLink
 from support_service.cases.service import CaseService
 from support_service.cases.sql import link_rows
 from support_service.core.errors import Conflict, NotFound
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import case_links, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.support.calls import eventually
@@ -27,7 +27,7 @@ WAITING = sa.text(
 @pytest.fixture
 async def replicas(database_url, instruments):
     """The link services of two replicas, whose write slots are not shared."""
-    opened = [connect(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
+    opened = [create_database(database_url, timings=PATIENT_DATABASE) for _ in range(2)]
     for each in opened:
         await each.open()
     yield [LinkService(each, recorder(each, instruments)) for each in opened]

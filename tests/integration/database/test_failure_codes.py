@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
 from support_service.platform.database.failures import CODE_BY_SQLSTATE, code_of_sqlstate
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.telemetry.logs import LIMITED_LOGGERS, RateLimitFilter
 from tests.support.calls import expect_problem, open_case, read_case
 from tests.support.service import service_of
@@ -47,7 +47,7 @@ async def test_locked_table_is_busy(make_client, database_url):
     """While another session locks `tickets`, reads and writes of cases are `database_busy`."""
     client = await make_client(timings=patient_timings(database=SHORT))
     case = await open_case(client)
-    other = connect(database_url, timings=PATIENT_DATABASE)
+    other = create_database(database_url, timings=PATIENT_DATABASE)
     async with other.transaction() as tx:
         await tx.execute(sa.text("LOCK TABLE tickets IN ACCESS EXCLUSIVE MODE"))
         await expect_problem(await client.get(f"/support/cases/{case['id']}"), 503, "database_busy")
@@ -82,7 +82,7 @@ async def test_read_only_database_refuses_changes_only(client, postgres, databas
 @on_postgresql
 async def test_server_at_its_connection_limit_has_its_own_code(database_url):
     """A replica that gets no connection because of `max_connections` reports it, for reads and changes."""
-    database = connect(database_url, timings=PATIENT_DATABASE)
+    database = create_database(database_url, timings=PATIENT_DATABASE)
     async with AsyncExitStack() as others:
         with suppress(asyncpg.TooManyConnectionsError):
             while True:
@@ -122,7 +122,7 @@ async def test_exhausted_pool_has_its_own_code(make_client):
 @on_postgresql
 async def test_statement_timeout_has_its_own_code(database_url):
     """A statement that the server cancels is `database_slow`, which the driver must not hide behind its own timeout."""
-    database = connect(database_url, timings=SHORT)
+    database = create_database(database_url, timings=SHORT)
     with pytest.raises(Unavailable) as refusal:
         await database.fetch_one(sa.text("SELECT pg_sleep(60)"))
     assert refusal.value.code == "database_slow"

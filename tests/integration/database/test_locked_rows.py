@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, PostgresTimings
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.service import ApiTimings
 from tests.support.calls import open_case, read_case, upload
 from tests.support.timings import PATIENT_DATABASE, PATIENT_POSTGRES, patient_timings
@@ -24,7 +24,7 @@ LONG = 60.0
 @pytest.fixture
 async def locked(database_url):
     """Locks a row in a session of its own until the block ends."""
-    other = connect(database_url, timings=PATIENT_DATABASE)
+    other = create_database(database_url, timings=PATIENT_DATABASE)
     await other.open()
 
     @asynccontextmanager
@@ -111,7 +111,7 @@ async def test_change_of_a_locked_case_is_refused_as_busy(make_client, locked):
 async def test_transactions_leave_connections_to_reads(database_url):
     """A request without a connection gets its own code, and the ping has its own connection."""
     timings = DatabaseTimings(postgres=PostgresTimings(pool_timeout=0.05))
-    database = connect(database_url, pool_size=2, timings=timings)
+    database = create_database(database_url, pool_size=2, timings=timings)
     await database.open()
     async with database.transaction() as tx:
         await tx.fetch_one(sa.text("SELECT pg_advisory_xact_lock(1)"))

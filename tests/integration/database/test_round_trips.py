@@ -182,4 +182,4 @@ async def insert(database, entry):
     """Change all cases, and insert an entry later, in one transaction."""
     async with database.transaction() as tx:
         await tx.execute(sa.text("UPDATE tickets SET team = 'x'"))
-        await tx.insert_later(entry_rows.ADD, entry)
+        await tx.insert_later(entry_rows.INSERT_ENTRY, entry)

@@ -126,7 +126,7 @@ def test_values_reach_the_resources():
     (container,) = deployment["template"]["spec"]["containers"]
     assert (container["image"], deployment["replicas"]) == ("registry.example/support:1.2.3", 3)
     assert made["PersistentVolumeClaim", "support-attachments"]["spec"]["storageClassName"] == "shared"
-    settings = Settings.to_serve(made["ConfigMap", "support-service"]["data"] | SECRET)
+    settings = Settings.load_to_serve(made["ConfigMap", "support-service"]["data"] | SECRET)
     assert [str(network) for network in settings.limits.trusted_proxies] == ["10.244.0.0/16"]
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from support_service.core.errors import Unavailable
 from support_service.importing import dataflow
 from support_service.importing.dataflow import open_earlier_database
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import attachments, tickets
 from tests.support.calls import list_cases, read_case
 from tests.support.importing import ImportRunner
@@ -166,7 +166,7 @@ async def test_ticket_with_json_that_can_not_be_read_is_refused(runner, earlier_
             connection.exec_driver_sql(change)
         engine.dispose()
     else:
-        database = connect(earlier_url)
+        database = create_database(earlier_url)
         async with database.transaction() as tx:
             await tx.execute(sa.text(change))
         await database.close()

@@ -15,7 +15,7 @@ from tests.support.scrape import Scrape, parse
 from tests.support.service import service_of
 from tests.support.timings import patient_timings
 
-ROWS = {row.prometheus: row for row in INSTRUMENTS}
+ROWS = {row.prometheus_name: row for row in INSTRUMENTS}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
 UNLISTED_VALUES = {
     "http_route": {route.path for route in ROUTES} | {"other"},

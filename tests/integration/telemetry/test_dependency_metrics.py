@@ -63,7 +63,7 @@ async def test_state_of_redis(make_client, redis_server):
             assert metrics.value("support_redis_memory_usage_bytes", server=server) > 0
             assert metrics.value("support_redis_role", server=server, role="master") == 1
         state = await read_redis_server(connection)
-        assert (state.role, state.policy) == ("master", "volatile-ttl")
+        assert (state.role, state.eviction_policy) == ("master", "volatile-ttl")
         await connection.replicaof("127.0.0.1", "1")  # as after a failover, when the address leads to the wrong server
         assert (await read_redis_server(connection)).role == "replica"
         await connection.replicaof("NO", "ONE")
@@ -91,4 +91,4 @@ async def test_age_of_the_token_file(tmp_path):
         path.write_text("not JSON")
         now[0] += 900
         await verifier.reload_if_changed()
-        assert (verifier.age, verifier.fault) == (900, "tokens_unavailable")
+        assert (verifier.age, verifier.fault_code) == (900, "tokens_unavailable")

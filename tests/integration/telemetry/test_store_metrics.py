@@ -14,7 +14,7 @@ from support_service.core.errors import Unavailable, case_not_found
 from support_service.events.relay import RelayTimings
 from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database import DatabaseTimings, SqliteTimings
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.telemetry.stores import REDIS_OPERATIONS
 from support_service.timeline.aggregator import AggregatorTimings
 from support_service.timeline.opening import TimelineTimings
@@ -117,7 +117,7 @@ async def test_operations_count_an_error_while_postgresql_is_down(client, metric
 async def test_failed_transaction_counts_an_error(database_url, backend):
     """An unexpected error within a transaction counts as `_OTHER`; a domain error counts as none."""
     measured = []
-    database = connect(database_url, measure=lambda *operation: measured.append((operation[0], operation[2])))
+    database = create_database(database_url, measure=lambda *operation: measured.append((operation[0], operation[2])))
     await database.open()
     measured.clear()
     invalid_insert = sa.text("INSERT INTO messages (id) VALUES ('m')")
@@ -139,7 +139,7 @@ async def test_failed_transaction_counts_an_error(database_url, backend):
 async def test_lock_timeout_is_counted_as_timeout(database_url, backend):
     """A change that can't get its lock in time counts as `timeout` and raises `database_busy`."""
     measured = []
-    database = connect(
+    database = create_database(
         database_url,
         measure=lambda *operation: measured.append((operation[0], operation[2])),
         timings=DatabaseTimings(postgres=replace(PATIENT_POSTGRES, lock_timeout=0.05)),
@@ -160,7 +160,7 @@ async def test_lock_timeout_is_counted_as_timeout(database_url, backend):
 async def test_busy_sqlite_is_counted_as_timeout(database_url, backend):
     """A change that waits too long for another process's write counts as `timeout`."""
     measured = []
-    database = connect(
+    database = create_database(
         database_url,
         measure=lambda *operation: measured.append((operation[0], operation[2])),
         timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)),

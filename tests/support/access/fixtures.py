@@ -97,7 +97,7 @@ def write_token(path, name, **fields):
 def jwt_settings(algorithms=("RS256", "ES256", "EdDSA"), **requirements):
     """Return the settings of a service that requires JWTs of the issuer; names are those after `SUPPORT_JWT_`."""
     required = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ",".join(algorithms)} | requirements
-    return AccessSettings.of({f"SUPPORT_JWT_{name.upper()}": str(value) for name, value in required.items()})
+    return AccessSettings.load({f"SUPPORT_JWT_{name.upper()}": str(value) for name, value in required.items()})
 
 
 @pytest.fixture

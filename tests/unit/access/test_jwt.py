@@ -15,7 +15,7 @@ from joserfc.jws import JWSRegistry
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.jwt import JwtVerifier, _Signatures
+from support_service.platform.access.jwt import JwtVerifier, _AllowedAlgorithms
 from support_service.platform.settings import JWT_ALGORITHMS
 from tests.support.access.fixtures import AUDIENCE, ISSUER, jwt_settings, valid_claims
 
@@ -363,4 +363,4 @@ async def test_cache_of_verified_tokens_is_limited(issuer, open_verifier):
 def test_library_has_only_the_allowed_algorithms():
     """Whatever was verified before."""
     with pytest.raises(UnsupportedAlgorithmError):
-        _Signatures(algorithms=["RS256"]).get_alg("HS256")
+        _AllowedAlgorithms(algorithms=["RS256"]).get_alg("HS256")

@@ -14,7 +14,7 @@ from support_service.platform.audit import chain, entry_rows, log
 from support_service.platform.audit.chain import GENESIS, ChainHead
 from support_service.platform.audit.log import Sealer, SealerTimings
 from support_service.platform.audit.verify import VerifyLimits, verify_chain
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_head, audit_log
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
@@ -81,7 +81,7 @@ class opened_database:  # noqa: N801 - used like a function
     """A SQLite file as an open database, for the length of a block."""
 
     def __init__(self, path):
-        self._database = connect(f"sqlite:///{path}")
+        self._database = create_database(f"sqlite:///{path}")
 
     async def __aenter__(self):
         await self._database.open()
@@ -209,7 +209,7 @@ async def test_erasure_keeps_principal_action_and_time(sealed_log):
     erased = [each for each in await rows(sealed_log) if each.case_id == ERASED_CASE]
     assert [each.action for each in erased] == ["case.changed"] * (ENTRIES // 3) + ["case.erased"]
     assert all((each.changes, each.salt) == (None, None) for each in erased[:-1])
-    assert erased[-1].erased() == [each.position for each in erased[:-1]]
+    assert erased[-1].erased_positions() == [each.position for each in erased[:-1]]
     async with unit_of_work(sealed_log, SYSTEM_ORIGIN) as work:
         assert await log.erase_cases(work, [ERASED_CASE, "nobody"], AT) == 0
     assert (await verify_chain(sealed_log)).flaw is None
@@ -218,7 +218,7 @@ async def test_erasure_keeps_principal_action_and_time(sealed_log):
 @both_databases
 async def test_concurrent_sealers_make_one_chain(database, database_url, instruments):
     """Replicas that seal while others write leave no gap and lose no entry."""
-    replicas = [connect(database_url) for _ in range(3)]
+    replicas = [create_database(database_url) for _ in range(3)]
     for replica in replicas:
         await replica.open()
     done = asyncio.Event()

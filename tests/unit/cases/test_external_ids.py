@@ -10,7 +10,7 @@ from support_service.cases.service import CaseService, ExistingCase
 from support_service.cases.sql.case_reading import to_case
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import (
     audit_log,
     messages,
@@ -42,7 +42,7 @@ TABLES = (tickets, messages, outbox, audit_log, search_documents, ticket_referen
 @pytest.fixture
 async def replicas(database, database_url, instruments):
     """The case services of two replicas."""
-    other = connect(database_url, timings=PATIENT_DATABASE)
+    other = create_database(database_url, timings=PATIENT_DATABASE)
     await other.open()
     yield [CaseService(each, recorder(each, instruments)) for each in (database, other)]
     await other.close()
@@ -119,12 +119,12 @@ async def test_refusal_leaves_the_idempotency_key_unused(replicas, database):
     """Who may not see the case gets nothing of it; the claim is marked only for who gets it."""
     case = await replicas[0].open_case(SYSTEM_ORIGIN, NEW)
     claims = IdempotencyService(database)
-    stranger = WriteOrigin(Principal("web", "customer", "c"), claim=await claims.take("a", "request"))
+    stranger = WriteOrigin(Principal("web", "customer", "c"), claim=await claims.claim_or_read_response("a", "request"))
     new = NEW.model_copy(update={"context": []})
     with pytest.raises(Conflict) as refusal:
         await replicas[0].open_case(stranger, new)
     assert (refusal.value.code, case.id in str(refusal.value)) == ("external_id_taken", False)
-    origin = WriteOrigin(SYSTEM, claim=await claims.take("b", "request"))
+    origin = WriteOrigin(SYSTEM, claim=await claims.claim_or_read_response("b", "request"))
     assert isinstance(await replicas[0].open_case(origin, NEW), ExistingCase)
     states = await database.fetch_all(sa.text("SELECT id, state, case_id FROM idempotency_keys ORDER BY id"))
     assert [tuple(row) for row in states] == [("a", "claimed", None), ("b", "applied", case.id)]

@@ -18,7 +18,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql.link_rows import read_duplicates
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Conflict, NotFound, VersionConflict
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, case_links, outbox, tickets
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
@@ -266,7 +266,7 @@ class LinkMachine(RuleBasedStateMachine):
     def __init__(self, url, instruments):
         super().__init__()
         self._runner = asyncio.Runner()
-        self._database = connect(url, timings=PATIENT_DATABASE)
+        self._database = create_database(url, timings=PATIENT_DATABASE)
         self._links = LinkService(self._database, recorder(self._database, instruments))
         self._known = []
         self._cases = self._runner.run(

@@ -261,7 +261,7 @@ def test_an_unknown_database_host_is_named(run, command):
 @pytest.mark.parametrize("command", ["timeline status", "audit verify"])
 def test_an_unreachable_database_is_tried_once(run, command, monkeypatch):
     """A second connection, to ask for the schema, would take as long as the first."""
-    monkeypatch.setattr(migrate, "schema_status", lambda _: pytest.fail("connected again"))
+    monkeypatch.setattr(migrate, "read_schema_status", lambda _: pytest.fail("connected again"))
     assert run(*command.split(), SUPPORT_DATABASE_URL="postgresql://u@127.0.0.1:1/cases")[0] == 2
 
 

@@ -12,7 +12,7 @@ from support_service.cases.sql import attachment_rows, case_reading, case_rows
 from support_service.cases.sql.projections import LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, SqliteTimings
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import (
     attachment_ledger,
@@ -178,7 +178,7 @@ connection.close()
 async def test_two_processes_write_one_sqlite_file(database, database_url):
     """Writers wait for each other and get no error."""
     path = database_url.removeprefix("sqlite:///")
-    second = connect(database_url)
+    second = create_database(database_url)
     await second.open()
     others = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, path, f"{number}") for number in range(2)
@@ -202,7 +202,7 @@ async def test_writers_of_a_locked_sqlite_file_are_refused_together(database_url
     Readers read on meanwhile.
     """
     timings = SqliteTimings(busy_timeout=0.2, max_waiting=20)
-    database = connect(database_url, timings=DatabaseTimings(sqlite=timings))
+    database = create_database(database_url, timings=DatabaseTimings(sqlite=timings))
     await database.open()
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -228,7 +228,7 @@ async def test_writers_of_a_locked_sqlite_file_are_refused_together(database_url
 
 async def test_sqlite_file_locked_for_too_long_refuses_writes(database_url):
     """Reads continue."""
-    database = connect(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))
+    database = create_database(database_url, timings=DatabaseTimings(sqlite=SqliteTimings(busy_timeout=0.05)))
     await database.open()
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

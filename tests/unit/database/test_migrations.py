@@ -19,7 +19,7 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import Unavailable
 from support_service.platform.database import MigrationTimings, migrate
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import metadata
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
@@ -152,11 +152,11 @@ def test_each_migration_only_adds_and_can_be_reverted_and_applied_again(empty_ur
         assert schema(empty_url) == state, script.revision
     in_thread(migrate.downgrade, empty_url, "base")
     assert tables(empty_url) == {"alembic_version"}
-    assert in_thread(migrate.schema_status, empty_url) == "older"
+    assert in_thread(migrate.read_schema_status, empty_url) == "older"
     in_thread(migrate.upgrade, empty_url)
     assert schema(empty_url) == states[-1]
     assert tables(empty_url) >= set(metadata.tables)
-    assert in_thread(migrate.schema_status, empty_url) == "newest"
+    assert in_thread(migrate.read_schema_status, empty_url) == "newest"
 
 
 def test_newest_revision_is_read_from_file_names():
@@ -244,7 +244,7 @@ def found_by(url, q):
     """Return the ids of the cases that a search finds."""
 
     async def search():
-        database = connect(url)
+        database = create_database(url)
         await database.open()
         page = await case_list.find_cases(database, CaseQuery(q=q), None, SYSTEM)
         await database.close()
@@ -416,7 +416,7 @@ def test_interrupted_migrations_can_be_repeated(postgres):
 @both_databases
 def test_second_upgrade_changes_nothing(database_url):
     in_thread(migrate.upgrade, database_url)
-    assert in_thread(migrate.schema_status, database_url) == "newest"
+    assert in_thread(migrate.read_schema_status, database_url) == "newest"
 
 
 @both_databases
@@ -424,7 +424,7 @@ def test_schema_of_a_newer_release_is_unchanged(database_url):
     """It is recognized as newer."""
     change(database_url, ["UPDATE alembic_version SET version_num = '9999'"])
     assert in_thread(migrate.upgrade, database_url) == "newer"
-    assert in_thread(migrate.schema_status, database_url) == "newer"
+    assert in_thread(migrate.read_schema_status, database_url) == "newer"
     assert revision(database_url) == "9999"
 
 
@@ -433,7 +433,7 @@ def test_schema_of_a_newer_release_is_unchanged(database_url):
 def test_database_of_an_unreleased_version_is_refused(database_url, revision_id):
     """One line says so, and nothing is changed."""
     change(database_url, [f"UPDATE alembic_version SET version_num = '{revision_id}'"])
-    for call in (migrate.schema_status, migrate.upgrade):
+    for call in (migrate.read_schema_status, migrate.upgrade):
         with pytest.raises(Unavailable, match=f"has revision {revision_id} of a version that was not rel") as refusal:
             in_thread(call, database_url)
         assert refusal.value.code == "database_of_unreleased_version"
@@ -448,19 +448,19 @@ def test_documented_statement_adopts_the_database_of_the_last_unreleased_version
     in_thread(migrate.upgrade, empty_url, adopted)
     change(empty_url, ["UPDATE alembic_version SET version_num = '0034'", statement])
     in_thread(migrate.upgrade, empty_url)
-    assert in_thread(migrate.schema_status, empty_url) == "newest"
+    assert in_thread(migrate.read_schema_status, empty_url) == "newest"
 
 
 @both_databases
 def test_unknown_revision_is_refused(database_url):
     """No release of this service could have created it."""
     change(database_url, ["UPDATE alembic_version SET version_num = 'cafe0123'"])
-    assert in_thread(migrate.schema_status, database_url) == "older"
+    assert in_thread(migrate.read_schema_status, database_url) == "older"
     with pytest.raises(Unavailable):
         in_thread(migrate.upgrade, database_url)
 
 
-@pytest.mark.parametrize("call", [migrate.upgrade, migrate.schema_status])
+@pytest.mark.parametrize("call", [migrate.upgrade, migrate.read_schema_status])
 @pytest.mark.parametrize("revision_id", [None, "7c1f2ab90d3e", "0011", "9999"])
 def test_the_database_of_the_earlier_service_is_refused_unchanged(empty_url, call, revision_id):
     """Whatever revision it claims, one line says why and what to do, and nothing is added, not even WAL mode."""
@@ -517,7 +517,7 @@ def test_tables_beside_those_of_the_service_are_no_reason_to_refuse(database_url
 def test_database_with_two_revisions_is_refused(database_url):
     """Its content is unknown."""
     change(database_url, ["INSERT INTO alembic_version VALUES ('0001')"])
-    for call in (migrate.schema_status, migrate.upgrade):
+    for call in (migrate.read_schema_status, migrate.upgrade):
         with pytest.raises(Unavailable, match="alembic_version"):
             in_thread(call, database_url)
 
@@ -526,7 +526,7 @@ def test_concurrent_upgrades_run_one_after_another(empty_url):
     """None of the processes fails."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(migrate.upgrade, [empty_url] * 4))
-    assert in_thread(migrate.schema_status, empty_url) == "newest"
+    assert in_thread(migrate.read_schema_status, empty_url) == "newest"
 
 
 @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ async def test_unreachable_database_is_reported(url):
     """By the migration and by the service."""
     with pytest.raises(Unavailable):
         await asyncio.to_thread(migrate.upgrade, url)
-    database = connect(url)
+    database = create_database(url)
     with pytest.raises(Unavailable):
         await database.open()
     await database.close()

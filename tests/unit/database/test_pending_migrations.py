@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.cases.sql import case_rows
 from support_service.platform.database import migrate
 from support_service.platform.database.dialect import UtcDateTime
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import tickets
 from tests.support.sessions import in_thread
 
@@ -57,7 +57,7 @@ def old_table(name):
 async def fill(url):
     """Keep the conversations above."""
     cases, words = old_table("tickets"), old_table("messages")
-    database = connect(url)
+    database = create_database(url)
     await database.open()
     async with database.transaction() as tx:
         for case, (talk, *_) in TALKS.items():
@@ -73,7 +73,7 @@ async def fill(url):
 async def read(url, *columns):
     """Columns of every ticket and the number of its messages, by its id."""
     count = sa.text("(SELECT count(*) FROM messages WHERE ticket_id = tickets.id)")
-    database = connect(url)
+    database = create_database(url)
     await database.open()
     rows = await database.fetch_all(sa.select(tickets.c.id, tickets.c.created_at, count, *columns).select_from(tickets))
     await database.close()

@@ -44,7 +44,7 @@ def commands():
 def service_settings(where):
     """Return the settings with which a deployment starts the service, the image's own among them."""
     given = environments()[where]
-    return Settings.to_serve(IMAGE_VARIABLES | given | (SECRET if where == "kubernetes" else {}))
+    return Settings.load_to_serve(IMAGE_VARIABLES | given | (SECRET if where == "kubernetes" else {}))
 
 
 @pytest.mark.parametrize(

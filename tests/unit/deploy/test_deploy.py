@@ -25,7 +25,7 @@ def test_deployed_settings_are_valid(where):
     """Each variable is one that the service reads, and the service accepts the values."""
     given = environments()[where]
     assert given.keys() - known_variables() - LIBRARY_VARIABLES == set()
-    Settings.to_serve(given)
+    Settings.load_to_serve(given)
 
 
 def test_trusted_proxies_can_be_configured():

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from support_service.core.errors import Conflict, NotFound, VersionConflict
 from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, outbox
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
@@ -104,7 +104,7 @@ async def test_names_are_unique_and_case_sensitive(service):
 
 async def test_number_of_macros_is_limited(database, database_url):
     """Also if several replicas create some at the same moment; those that exist can be replaced."""
-    other = connect(database_url, timings=PATIENT_DATABASE)
+    other = create_database(database_url, timings=PATIENT_DATABASE)
     await other.open()
     replicas = [MacroService(each, max_macros=3) for each in (database, other)]
     await replicas[0].create(SYSTEM_ORIGIN, "macro-0", FIELDS)

@@ -13,7 +13,7 @@ from support_service.desk.macro_models import MacroContent
 from support_service.desk.macros import MacroService
 from support_service.desk.policies import PolicyService
 from support_service.desk.views import ViewService
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.support.calls import eventually
 from tests.support.timings import PATIENT_DATABASE
@@ -47,7 +47,7 @@ def create_view(database, content):
 @pytest.fixture
 async def other(database_url):
     """The database as another replica is connected to it."""
-    database = connect(database_url, timings=PATIENT_DATABASE)
+    database = create_database(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield database
     await database.close()

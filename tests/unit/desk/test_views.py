@@ -13,7 +13,7 @@ from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailab
 from support_service.core.search_words import Sought
 from support_service.desk.view_models import SavedView
 from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any_id
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, outbox, views
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, WriteOrigin
 from tests.conftest import both_databases
@@ -41,7 +41,7 @@ def service(database):
 @pytest.fixture
 async def other_replica(database_url):
     """The service of another replica."""
-    database = connect(database_url, timings=PATIENT_DATABASE)
+    database = create_database(database_url, timings=PATIENT_DATABASE)
     await database.open()
     yield ViewService(database, ViewLimits(max_views=3))
     await database.close()

@@ -20,7 +20,7 @@ async def test_outage_is_logged_once_a_minute(monkeypatch, caplog):
 
     async def work():
         attempts.append(1)
-        now[0] += logs.REPORT_EVERY / 2
+        now[0] += logs.REPORT_INTERVAL / 2
         if len(attempts) <= 2 * MINUTES:
             raise BrokerError("Redis failed") from ConnectionRefusedError("refused")
         if len(attempts) > 2 * MINUTES + 1:

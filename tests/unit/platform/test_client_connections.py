@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from support_service.platform.http_client import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswers
+from support_service.platform.http_client import MAX_INTERIM_ANSWERS, MAX_RESPONSE_BYTES, InterimAnswerCounter
 from support_service.timeline.source_client import create_session
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
 
@@ -136,7 +136,7 @@ async def test_interim_responses_are_limited(interim):
 def test_interim_responses_are_counted_across_pieces_of_data(size):
     """The count does not depend on how the network splits the data; content that looks like one is not counted."""
     for number in (MAX_INTERIM_ANSWERS, MAX_INTERIM_ANSWERS + 1):
-        counter = InterimAnswers()
+        counter = InterimAnswerCounter()
         data = number * INTERIM + RESPONSE % (5, 100 * INTERIM)
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert any(map(counter.too_many, pieces)) == (number > MAX_INTERIM_ANSWERS)

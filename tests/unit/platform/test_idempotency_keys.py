@@ -17,7 +17,7 @@ from support_service.platform.idempotency_keys import (
     StoredResponse,
     erase_case_responses,
     erase_responses_naming,
-    stored_key,
+    hash_key,
 )
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 from tests.conftest import both_databases
@@ -62,20 +62,20 @@ def changes(database):
 @both_databases
 async def test_stored_response_is_returned_to_a_retry(claims, changes):
     """Another request with the same key is refused, and another key has no response."""
-    claim = await claims.take("k", "r")
+    claim = await claims.claim_or_read_response("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE, "caller")
-    assert await claims.take("k", "r") == RESPONSE
+    await claims.store_response(claim, RESPONSE, "caller")
+    assert await claims.claim_or_read_response("k", "r") == RESPONSE
     with pytest.raises(ValidationFailed) as refusal:
-        await claims.take("k", "another")
+        await claims.claim_or_read_response("k", "another")
     assert refusal.value.code == "idempotency_key_reused"
-    assert await claims.take("another", "r") != RESPONSE
+    assert await claims.claim_or_read_response("another", "r") != RESPONSE
 
 
 @both_databases
 async def test_one_of_many_concurrent_requests_gets_the_claim(claims):
     """The others get `idempotency_key_in_use`."""
-    taken = await asyncio.gather(*(claims.take("k", "r") for _ in range(16)), return_exceptions=True)
+    taken = await asyncio.gather(*(claims.claim_or_read_response("k", "r") for _ in range(16)), return_exceptions=True)
     refusals = [each for each in taken if isinstance(each, Conflict)]
     assert len(refusals) == 15
     assert {each.code for each in refusals} == {"idempotency_key_in_use"}
@@ -84,61 +84,63 @@ async def test_one_of_many_concurrent_requests_gets_the_claim(claims):
 @both_databases
 async def test_claim_without_effect_is_released(claims, changes, database):
     """A refused request frees its key for another request. A claim that took effect is kept."""
-    claim = await claims.take("k", "r")
+    claim = await claims.claim_or_read_response("k", "r")
     await claims.release(claim)
-    claim = await claims.take("k", "another")
+    claim = await claims.claim_or_read_response("k", "another")
     await changes.make(claim)
     await claims.release(claim)
     with pytest.raises(Conflict):
-        await claims.take("k", "another")
+        await claims.claim_or_read_response("k", "another")
 
 
 @both_databases
 async def test_claim_of_a_dead_replica_is_taken_over(claims, changes, update_keys):
     """The claim is taken over once its time has passed, not before, and the change is made once."""
-    await claims.take("k", "r")
+    await claims.claim_or_read_response("k", "r")
     with pytest.raises(Conflict):
-        await claims.take("k", "r")
+        await claims.claim_or_read_response("k", "r")
     await update_keys(until=AT)
-    claim = await claims.take("k", "r")
+    claim = await claims.claim_or_read_response("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE, "caller")
-    assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
+    await claims.store_response(claim, RESPONSE, "caller")
+    assert (await claims.claim_or_read_response("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
 @both_databases
 async def test_request_that_lost_its_claim_cannot_commit(claims, changes, update_keys):
     """It damages neither the new claim nor its response."""
-    slow = await claims.take("k", "r")
+    slow = await claims.claim_or_read_response("k", "r")
     await update_keys(until=AT)
-    fast = await claims.take("k", "r")
+    fast = await claims.claim_or_read_response("k", "r")
     with pytest.raises(Conflict) as refusal:
         await changes.make(slow)
     assert refusal.value.code == "idempotency_key_in_use"
     await claims.release(slow)
     await claims.renew(slow)
     await changes.make(fast)
-    await claims.keep(fast, RESPONSE, "caller")
-    await claims.keep(slow, StoredResponse(200, {}, b"wrong"), "caller")
-    assert (await claims.take("k", "r"), await changes.count()) == (RESPONSE, 1)
+    await claims.store_response(fast, RESPONSE, "caller")
+    await claims.store_response(slow, StoredResponse(200, {}, b"wrong"), "caller")
+    assert (await claims.claim_or_read_response("k", "r"), await changes.count()) == (RESPONSE, 1)
 
 
 @both_databases
 async def test_renewed_claim_is_not_taken_over(claims, update_keys):
-    claim = await claims.take("k", "r")
+    claim = await claims.claim_or_read_response("k", "r")
     await update_keys(until=AT)
     await claims.renew(claim)
     with pytest.raises(Conflict):
-        await claims.take("k", "r")
+        await claims.claim_or_read_response("k", "r")
 
 
 @both_databases
 async def test_concurrent_commit_and_takeover_make_one_change(claims, changes, update_keys):
     """This holds whichever of them is first."""
     for turn in range(1, 11):
-        claim = await claims.take(f"k{turn}", "r")
+        claim = await claims.claim_or_read_response(f"k{turn}", "r")
         await update_keys(until=AT)
-        outcome, other = await asyncio.gather(changes.make(claim), claims.take(f"k{turn}", "r"), return_exceptions=True)
+        outcome, other = await asyncio.gather(
+            changes.make(claim), claims.claim_or_read_response(f"k{turn}", "r"), return_exceptions=True
+        )
         if isinstance(outcome, Conflict):
             await changes.make(other)
         else:
@@ -150,13 +152,13 @@ async def test_concurrent_commit_and_takeover_make_one_change(claims, changes, u
 @both_databases
 async def test_retry_learns_that_the_response_was_lost(claims, changes, update_keys):
     """The replica died after the commit, so the change is not repeated."""
-    await changes.make(await claims.take("k", "r"))
+    await changes.make(await claims.claim_or_read_response("k", "r"))
     with pytest.raises(Conflict) as refusal:
-        await claims.take("k", "r")
+        await claims.claim_or_read_response("k", "r")
     assert refusal.value.code == "idempotency_key_in_use"
     await update_keys(until=AT)
     with pytest.raises(Conflict) as refusal:
-        await claims.take("k", "r")
+        await claims.claim_or_read_response("k", "r")
     assert refusal.value.code == "idempotency_answer_lost"
 
 
@@ -164,11 +166,11 @@ async def test_retry_learns_that_the_response_was_lost(claims, changes, update_k
 async def test_very_large_response_is_not_stored(database, changes):
     """A retry learns at once that the response was lost, and changes nothing."""
     claims = IdempotencyService(database, IdempotencyTimings(max_body_bytes=1))
-    claim = await claims.take("k", "r")
+    claim = await claims.claim_or_read_response("k", "r")
     await changes.make(claim)
-    await claims.keep(claim, RESPONSE, "caller")
+    await claims.store_response(claim, RESPONSE, "caller")
     with pytest.raises(Conflict) as refusal:
-        await claims.take("k", "r")
+        await claims.claim_or_read_response("k", "r")
     assert refusal.value.code == "idempotency_answer_lost"
 
 
@@ -178,10 +180,10 @@ async def test_keys_expire_after_the_retention(update_keys, database, age):
     """An expired key is free, whether it was deleted yet or not. A younger key stays."""
     claims = IdempotencyService(database, IdempotencyTimings(cleanup_batch_size=2))
     for number in range(5):
-        await claims.keep(await claims.take(f"k{number}", "r"), RESPONSE, "caller")
+        await claims.store_response(await claims.claim_or_read_response(f"k{number}", "r"), RESPONSE, "caller")
     await update_keys(created_at=datetime.now(UTC) - age)
     old = bool(age)
-    assert isinstance(await claims.take("k0", "another" if old else "r"), StoredResponse) != old
+    assert isinstance(await claims.claim_or_read_response("k0", "another" if old else "r"), StoredResponse) != old
     await claims.delete_expired()
     left = await database.fetch_all(sa.select(idempotency_keys.c.id))
     assert len(left) == (1 if old else 5)
@@ -195,36 +197,36 @@ def test_keys_belong_to_their_principal():
         Principal("a", "customer", "b"),
         Principal("a", "customer", "c"),
     ]
-    assert len({stored_key(principal, key) for principal in principals for key in ("k", "bk")}) == 8
+    assert len({hash_key(principal, key) for principal in principals for key in ("k", "bk")}) == 8
 
 
 @both_databases
 async def test_response_is_not_stored_after_its_case_was_erased(claims, changes, database):
     """The case was erased between the effect and the response of the request."""
-    claim = await claims.take("key", "request")
+    claim = await claims.claim_or_read_response("key", "request")
     await changes.make(claim)
     async with database.transaction() as tx:
         await erase_case_responses(tx, "case")
-    await claims.keep(claim, StoredResponse(200, {}, b"a secret", "case"), "caller")
+    await claims.store_response(claim, StoredResponse(200, {}, b"a secret", "case"), "caller")
     (row,) = await database.fetch_all(sa.select(idempotency_keys.c.state, idempotency_keys.c.body))
     assert tuple(row) == (APPLIED, None)
     with pytest.raises(Conflict, match="answer was not kept"):
-        await claims.take("key", "request")
+        await claims.claim_or_read_response("key", "request")
 
 
 @both_databases
 async def test_request_without_effect_loses_its_claim_when_its_case_is_erased(claims, changes, database, update_keys):
     """Its response is not stored, and it cannot change anything afterwards."""
-    claim = await claims.take("key", "request", "case")
+    claim = await claims.claim_or_read_response("key", "request", "case")
     async with database.transaction() as tx:
         await erase_case_responses(tx, "case")
-    await claims.keep(claim, StoredResponse(200, {}, b"a secret"), "caller")
+    await claims.store_response(claim, StoredResponse(200, {}, b"a secret"), "caller")
     with pytest.raises(Conflict):
         await changes.make(claim)
     with pytest.raises(Conflict, match="in progress"):
-        await claims.take("key", "request", "case")
+        await claims.claim_or_read_response("key", "request", "case")
     await update_keys(until=AT)
-    await changes.make(await claims.take("key", "request", "case"))
+    await changes.make(await claims.claim_or_read_response("key", "request", "case"))
     assert await changes.count() == 1
 
 
@@ -235,10 +237,10 @@ async def test_large_responses_of_one_caller_are_bounded(database):
     claims = IdempotencyService(database, timings)
 
     async def keep(key, size, caller):
-        claim = await claims.take(key, "request")
+        claim = await claims.claim_or_read_response(key, "request")
         async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)):
             pass
-        await claims.keep(claim, StoredResponse(200, {}, b"a" * size), caller)
+        await claims.store_response(claim, StoredResponse(200, {}, b"a" * size), caller)
 
     for key, size, caller in (("a", 100, "one"), ("b", 100, "one"), ("c", 100, "one"), ("d", 100, "other")):
         await keep(key, size, caller)
@@ -246,9 +248,9 @@ async def test_large_responses_of_one_caller_are_bounded(database):
         await keep(f"small-{number}", 10, "one")
     await keep("e", 50, "one")  # small ones do not count
     for key in ("a", "b", "d", "small-99", "e"):
-        assert isinstance(await claims.take(key, "request"), StoredResponse)
+        assert isinstance(await claims.claim_or_read_response(key, "request"), StoredResponse)
     with pytest.raises(Conflict) as refusal:
-        await claims.take("c", "request")
+        await claims.claim_or_read_response("c", "request")
     assert refusal.value.code == "idempotency_answer_lost"
 
 
@@ -257,13 +259,13 @@ async def test_responses_about_no_case_are_erased_by_a_text(database):
     claims = IdempotencyService(database)
     answers = {"named": (b'{"q": "For Zaphod"}', None), "other": (b"{}", None), "of a case": (b"zaphod", "case-1")}
     for key, (body, case_id) in answers.items():
-        claim = await claims.take(key, "request", case_id)
+        claim = await claims.claim_or_read_response(key, "request", case_id)
         async with unit_of_work(database, WriteOrigin(SYSTEM, claim=claim)):
             pass
-        await claims.keep(claim, StoredResponse(200, {}, body, case_id), "caller")
+        await claims.store_response(claim, StoredResponse(200, {}, body, case_id), "caller")
     async with database.transaction() as tx:
         await erase_responses_naming(tx, "zaphod", [])
     for key in ("other", "of a case"):
-        assert isinstance(await claims.take(key, "request"), StoredResponse)
+        assert isinstance(await claims.claim_or_read_response(key, "request"), StoredResponse)
     with pytest.raises(Conflict, match="taken effect"):
-        await claims.take("named", "request")
+        await claims.claim_or_read_response("named", "request")

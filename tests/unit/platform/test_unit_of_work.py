@@ -50,10 +50,10 @@ async def count_writes(database):
 @both_databases
 async def test_write_without_an_audit_entry_is_not_repeated(database, idempotency, expire_claims):
     """After a replica died between the commit and the response, a retry learns that the write has taken effect."""
-    await write(database, await idempotency.take("key", "request"))
+    await write(database, await idempotency.claim_or_read_response("key", "request"))
     await expire_claims()
     with pytest.raises(Conflict) as refusal:
-        await idempotency.take("key", "request")
+        await idempotency.claim_or_read_response("key", "request")
     assert refusal.value.code == "idempotency_answer_lost"
     assert await count_writes(database) == 1
 
@@ -61,9 +61,9 @@ async def test_write_without_an_audit_entry_is_not_repeated(database, idempotenc
 @both_databases
 async def test_write_whose_claim_was_taken_over_is_rolled_back(database, idempotency, expire_claims):
     """Another request holds the claim, so the slow request fails at its commit and leaves nothing behind."""
-    slow = await idempotency.take("key", "request")
+    slow = await idempotency.claim_or_read_response("key", "request")
     await expire_claims()
-    fast = await idempotency.take("key", "request")
+    fast = await idempotency.claim_or_read_response("key", "request")
     with pytest.raises(Conflict) as refusal:
         await write(database, slow)
     assert refusal.value.code == "idempotency_key_in_use"
@@ -85,7 +85,7 @@ async def test_write_whose_claim_was_taken_over_is_rolled_back(database, idempot
 )
 async def test_claim_names_the_case_that_changed(database, idempotency, cases, marked):
     """That of the request, if it changed or none did; after changes of several other cases none."""
-    await write(database, await idempotency.take("key", "request", "addressed"), cases)
+    await write(database, await idempotency.claim_or_read_response("key", "request", "addressed"), cases)
     row = await database.fetch_one(sa.select(idempotency_keys.c.state, idempotency_keys.c.case_id))
     assert tuple(row) == ("applied", marked)
 

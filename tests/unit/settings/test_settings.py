@@ -241,11 +241,11 @@ def test_open_mode_is_allowed_on_loopback(host):
 def test_open_mode_is_refused_on_other_addresses(host):
     """Without authentication any other address is refused for serving, in one line."""
     with pytest.raises(WrongSetting) as refusal:
-        Settings.to_serve({"SUPPORT_HOST": host})
+        Settings.load_to_serve({"SUPPORT_HOST": host})
     assert str(refusal.value).startswith(f"SUPPORT_HOST={host!r}: ")
     assert "\n" not in str(refusal.value)
     assert Settings.load({"SUPPORT_HOST": host}).server.host == host  # other commands than `serve` listen nowhere
-    assert Settings.to_serve({"SUPPORT_HOST": host, "SUPPORT_AUTH": "token"}).server.host == host
+    assert Settings.load_to_serve({"SUPPORT_HOST": host, "SUPPORT_AUTH": "token"}).server.host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
@@ -253,9 +253,9 @@ def test_admin_port_must_differ_from_the_api_port(host):
     """The error names the admin port; a free port is allowed, and so is the port on another host."""
     environ = {"SUPPORT_HOST": host, "SUPPORT_AUTH": "token", "SUPPORT_ADMIN_PORT": "8000"}
     with pytest.raises(WrongSetting, match=r"^SUPPORT_ADMIN_PORT=8000: expected a port other than the API"):
-        Settings.to_serve(environ)
-    Settings.to_serve(environ | {"SUPPORT_ADMIN_PORT": "0", "SUPPORT_PORT": "0"})
-    Settings.to_serve(environ | {"SUPPORT_HOST": "10.0.0.7"})
+        Settings.load_to_serve(environ)
+    Settings.load_to_serve(environ | {"SUPPORT_ADMIN_PORT": "0", "SUPPORT_PORT": "0"})
+    Settings.load_to_serve(environ | {"SUPPORT_HOST": "10.0.0.7"})
 
 
 @pytest.mark.parametrize("given", [{"SUPPORT_EVENTS_STREAM": "support.inbound"}, dict.fromkeys(STREAMS, "events")])
@@ -460,7 +460,7 @@ def test_variables_of_the_earlier_service_give_one_warning_with_their_new_names(
 
 def test_new_names_of_earlier_variables_exist():
     fields = {field.alias for section in SettingsSection.__subclasses__() for field in section.model_fields.values()}
-    assert set(earlier_service.NEW_NAMES.values()) <= fields
+    assert set(earlier_service.NEW_NAME_BY_EARLIER_NAME.values()) <= fields
 
 
 @pytest.mark.parametrize(
@@ -673,6 +673,6 @@ def test_largest_numbers_are_accepted():
 def test_only_the_first_invalid_opentelemetry_value_is_reported():
     """The other values may be valid once the first one is corrected."""
     environ = {"OTEL_METRIC_EXPORT_INTERVAL": "soon", "OTEL_METRIC_EXPORT_TIMEOUT": "soon"}
-    assert [variable for variable, _ in opentelemetry.first_invalid(environ, ["otlp"], [])] == [
+    assert [variable for variable, _ in opentelemetry.first_invalid_variable(environ, ["otlp"], [])] == [
         "OTEL_METRIC_EXPORT_INTERVAL"
     ]

@@ -9,7 +9,7 @@ from observability.catalogue import INSTRUMENTS
 from support_service.attachments.backlog import ATTACHMENT_BACKLOG
 from support_service.core.domain.case_vocabulary import CHANNELS
 from support_service.platform.settings.resources import TimelineSettings
-from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Reading, known_or_other
+from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, LastReading, known_or_other
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.timeline.aggregator import TIMELINE_COLLECT
 from support_service.timeline.source_client import LATENCY_BUCKETS
@@ -82,21 +82,21 @@ def test_reading_is_unknown_before_the_first_time_and_when_it_is_old(scrape, mon
     metrics, samples = scrape
     now = [1000.0]
     monkeypatch.setattr("support_service.platform.telemetry.instruments.monotonic", lambda: now[0])
-    reading = Reading(max_age=60.0)
-    Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, reading.shown(lambda size: [(size, {})]))
+    reading = LastReading(max_age=60.0)
+    Instruments(metrics.meter).observe(ATTACHMENT_BACKLOG, reading.observations(lambda size: [(size, {})]))
 
     def shown():
         return [value for sample, _, value in samples() if sample == "support_attachment_backlog_bytes"]
 
     assert (shown(), reading.value, reading.read_at) == ([], None, None)
-    reading.keep(17)
+    reading.store(17)
     now[0] += 59
     assert (shown(), reading.value) == ([17], 17)
     now[0] += 1
     assert (shown(), reading.value) == ([], None)
-    reading.keep(5)
+    reading.store(5)
     assert shown() == [5]
-    reading.keep(None)
+    reading.store(None)
     assert (shown(), reading.value) == ([], None)
     assert reading.read_at is not None
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from support_service.core.errors import Unavailable
-from support_service.platform.telemetry.logs import MAX_KINDS, REPORT_EVERY, RateLimitFilter
+from support_service.platform.telemetry.logs import MAX_RECORD_KINDS, REPORT_INTERVAL, RateLimitFilter
 
 JOB = "support_service.platform.background"
 
@@ -50,7 +50,7 @@ def test_outage_is_a_line_a_minute_with_its_innermost_cause(clock):
     sealing.job = "Sealing the audit log"
     assert gate.filter(sealing)
     assert gate.filter(record(OSError(24, "Too many open files"), "%s failed", "The sweep"))  # another cause
-    clock[0] += REPORT_EVERY
+    clock[0] += REPORT_INTERVAL
     later = record(outage(), "%s failed", "The sweep")
     assert gate.filter(later)
     assert later.getMessage().endswith("Connection refused (100 more since the last such line)")
@@ -81,7 +81,7 @@ def test_defect_has_its_traceback_once_a_minute(clock):
     assert all(map(gate.filter, lines))
     assert [bool(line.exc_info) for line in lines] == [True, False, False]
     assert lines[1].getMessage() == "GET /x failed: KeyError at an unknown place; an earlier line has the traceback"
-    clock[0] += REPORT_EVERY
+    clock[0] += REPORT_INTERVAL
     again = record(raised(KeyError("a")), "GET /x failed")
     assert gate.filter(again)
     assert again.exc_info
@@ -90,9 +90,9 @@ def test_defect_has_its_traceback_once_a_minute(clock):
 def test_kinds_of_earlier_minutes_do_not_hold_up_new_ones(clock):
     """Only the kinds of one minute are limited in number."""
     gate = RateLimitFilter()
-    earlier = [record(outage(), f"Job {number} failed") for number in range(2 * MAX_KINDS)]
-    assert [*map(gate.filter, earlier)] == [True] * (MAX_KINDS + 1) + [False] * (MAX_KINDS - 1)
-    clock[0] += REPORT_EVERY
+    earlier = [record(outage(), f"Job {number} failed") for number in range(2 * MAX_RECORD_KINDS)]
+    assert [*map(gate.filter, earlier)] == [True] * (MAX_RECORD_KINDS + 1) + [False] * (MAX_RECORD_KINDS - 1)
+    clock[0] += REPORT_INTERVAL
     assert all(gate.filter(record(outage(), f"Job {number} of another release failed")) for number in range(2))
 
 

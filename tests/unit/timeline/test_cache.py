@@ -80,7 +80,7 @@ async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
     assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
         cached_value(str(number)) for number in range(300)
     ]
-    assert sum(cache.connection.usage()[:2]) <= MAX_BATCHES_IN_FLIGHT
+    assert sum(cache.connection.pool_state()[:2]) <= MAX_BATCHES_IN_FLIGHT
     await cache.close()
 
 

@@ -11,7 +11,7 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZ
 from support_service.cases.model.vocabulary import Identifier, Moment
 from support_service.core.domain.principals import Role
 from support_service.core.units import MAX_INTEGER
-from support_service.platform.audit.chain import CURRENT_NAMES, MAX_ACTOR, Action
+from support_service.platform.audit.chain import CURRENT_ACTION_NAMES, MAX_ACTOR_LENGTH, Action
 
 MAX_VERIFIED = 1000  # entries per request
 LOG_EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"}
@@ -57,13 +57,13 @@ class AuditPage(ApiModel):
 
 def current_name(value: object) -> object:
     """Return the current name of an action that is given by its former name; any other value as it is."""
-    return CURRENT_NAMES.get(value, value) if isinstance(value, str) else value
+    return CURRENT_ACTION_NAMES.get(value, value) if isinstance(value, str) else value
 
 
 class AuditLogQuery(ApiModel):
     """Which entries to list; all filters must match."""
 
-    actor: Annotated[str, Field(min_length=1, max_length=MAX_ACTOR)] | None = Field(
+    actor: Annotated[str, Field(min_length=1, max_length=MAX_ACTOR_LENGTH)] | None = Field(
         None, description="the name of the caller; all customers are `customer`"
     )
     action: Annotated[Action, BeforeValidator(current_name)] | None = Field(None, description="what was done")

@@ -21,7 +21,7 @@ from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.core.personal import models_in, rules_of
 from support_service.guard.instrumentation import REQUEST_ID
 from support_service.guard.json_body import json_response, query_reader, read_body_and_query, read_model
-from support_service.platform.access.sessions import COOKIE, session_authorization
+from support_service.platform.access.sessions import COOKIE, read_session_authorization
 from support_service.service import SERVICE
 
 AUTHORIZATION = istr("Authorization")
@@ -63,7 +63,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         authorization: Sequence[str] = request.headers.getall(AUTHORIZATION, ())
         session = None
         if not authorization and COOKIE in request.headers and service.sessions is not None:
-            session, authorization = await session_authorization(request, service.sessions)
+            session, authorization = await read_session_authorization(request, service.sessions)
         principal = await service.authenticator.authenticate(authorization)
         service.admission.check_principal(request, principal.name)
         scope = permission.scopes.get(principal.role)

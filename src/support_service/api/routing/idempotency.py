@@ -27,9 +27,9 @@ from support_service.platform.idempotency_keys import (
     IdempotencyClaim,
     IdempotencyService,
     StoredResponse,
+    hash_caller,
+    hash_key,
     key_reused_error,
-    stored_caller,
-    stored_key,
 )
 
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
@@ -52,11 +52,11 @@ async def respond_once(
     Raises ValidationFailed for a malformed key, or a key used for another request; Conflict if the first request is
     still running or its response was lost.
     """
-    claims, key = call.service.idempotency, stored_key(call.principal, _idempotency_key(request))
+    claims, key = call.service.idempotency, hash_key(call.principal, _idempotency_key(request))
     case_id = request.match_info.get("case_id")
     is_upload = route.is_upload and media_type(request).startswith("multipart/")
     digest = await _request_digest(request, with_body=not is_upload)
-    claim = await claims.take(key, digest, case_id if case_id and is_valid_id(case_id) else None)
+    claim = await claims.claim_or_read_response(key, digest, case_id if case_id and is_valid_id(case_id) else None)
     if isinstance(claim, StoredResponse):
         if claim.case_id is not None and call.scope == "own":
             # The principal may have lost access to the case since.
@@ -122,7 +122,9 @@ async def _finish(
         if isinstance(response, web.Response) and response.status < FIRST_ERROR_STATUS:
             headers = {name: response.headers[name] for name in STORED_HEADERS if name in response.headers}
             body = response.body if isinstance(response.body, bytes) else b""
-            await claims.keep(claim, StoredResponse(response.status, headers, body), stored_caller(call.principal))
+            await claims.store_response(
+                claim, StoredResponse(response.status, headers, body), hash_caller(call.principal)
+            )
         else:
             await claims.release(claim)
     except Exception:

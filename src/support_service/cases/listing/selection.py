@@ -15,7 +15,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import search_query
-from support_service.platform.database.dialect import UtcDateTime, found_documents, octets, unindexed
+from support_service.platform.database.dialect import UtcDateTime, matching_documents, octets, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
@@ -283,7 +283,7 @@ def _select_matches_in_search_index(
     after: bool,
 ) -> sa.Select[Any]:
     """Return the SELECT of the first cases that the search index has; each is looked up by its key."""
-    documents = search.cases_of(found_documents(search.QUERY, up_to_seq)).distinct().subquery()
+    documents = search.cases_of(matching_documents(search.QUERY, up_to_seq)).distinct().subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
     placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")))

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from support_service.platform.database import Transaction
 from support_service.platform.database.dialect import (
     POSITION_BITS,
-    found_documents,
     insert_if_new,
+    matching_documents,
     search_vector,
     words_match,
 )
@@ -147,9 +147,9 @@ def newest_matches(
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
         first_range = newest_left.bitwise_rshift(_number(bits)) - _number(1)
-        steps.append(cases_of(found_documents(QUERY, newest_left, _number(bits), first_range)))
+        steps.append(cases_of(matching_documents(QUERY, newest_left, _number(bits), first_range)))
         newest_left = first_range.bitwise_lshift(_number(bits)) - _number(1)
-    steps.append(cases_of(found_documents(QUERY, newest_left)))
+    steps.append(cases_of(matching_documents(QUERY, newest_left)))
     found = sa.union_all(*(_existing(step, conditions, size) for step in steps)).subquery()
     return sa.select(found.c.seq, found.c.size)
 
@@ -166,7 +166,7 @@ def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     return document_id.bitwise_rshift(_number(POSITION_BITS))
 
 
-def cases_of(found: found_documents) -> sa.Select[Any]:
+def cases_of(found: matching_documents) -> sa.Select[Any]:
     """Return the SELECT of the `seq` of the case of each document."""
     return sa.select(_case(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 

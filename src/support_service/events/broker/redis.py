@@ -23,9 +23,9 @@ from support_service.events.broker.base import (
     StreamFullError,
     select_for_claim,
 )
-from support_service.platform.redis import FAILURES, limited_parser
+from support_service.platform.redis import REDIS_FAILURES, limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
-from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation, redis_pool_state
+from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 
 GROUP = "support-service"
 CONNECTIONS = 16
@@ -84,13 +84,13 @@ class RedisClient:
     """A client with a pool of its own in the Redis of events. It repeats nothing: its users repeat what failed."""
 
     def __init__(
-        self, url: str, timings: RedisBrokerTimings, connections: int, measure: RecordOperation = discard_operation
+        self, url: str, timings: RedisBrokerTimings, connections: int, measure: RecordOperation = discard_measurement
     ) -> None:
         self._timings = timings
         self._measure = measure
         self._pool = redis.BlockingConnectionPool.from_url(
             url,
-            parser_class=limited_parser(url),
+            parser_class=limited_parser_class(url),
             timeout=timings.timeout,
             socket_timeout=timings.timeout,
             socket_connect_timeout=timings.timeout,
@@ -118,7 +118,7 @@ class RedisClient:
         try:
             async with asyncio.timeout(self._timings.timeout):
                 yield
-        except FAILURES as failure:
+        except REDIS_FAILURES as failure:
             error = "timeout" if isinstance(failure, RedisTimeout | TimeoutError) else OTHER
             raise _as_broker_error(failure) from failure
         finally:
@@ -130,7 +130,10 @@ class RedisBroker(RedisClient):
     """A broker in a Redis that producers, replicas and subscribers share."""
 
     def __init__(
-        self, url: str, measure: RecordOperation = discard_operation, timings: RedisBrokerTimings = RedisBrokerTimings()
+        self,
+        url: str,
+        measure: RecordOperation = discard_measurement,
+        timings: RedisBrokerTimings = RedisBrokerTimings(),
     ) -> None:
         super().__init__(url, timings, CONNECTIONS, measure)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(

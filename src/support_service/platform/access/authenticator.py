@@ -63,7 +63,7 @@ class TokenVerifier(Protocol):
     """The interface of token verifiers."""
 
     @property
-    def fault(self) -> str | None:
+    def fault_code(self) -> str | None:
         """The problem code of the last attempt to read the tokens or keys, or None if it succeeded."""
 
     async def verify(self, token: str) -> Principal:
@@ -82,7 +82,7 @@ class BearerAuthenticator:
 
     def status(self) -> str:
         """Return OK, or the problem code of the last attempt to read the tokens or keys."""
-        return self._verifier.fault or OK
+        return self._verifier.fault_code or OK
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """Return the caller that the bearer token identifies, and count the outcome.

@@ -14,7 +14,7 @@ from joserfc.util import urlsafe_b64decode
 
 from support_service.core.domain.principals import CASE_SCOPED_ROLES, ROLES, Principal, Role
 from support_service.core.errors import Unauthenticated
-from support_service.platform.access.keys import JwksCache, ReadKeys, parse_object
+from support_service.platform.access.keys import JwksCache, ReadKeys, parse_strict_json_object
 from support_service.platform.access.timings import JwksTimings
 from support_service.platform.settings.process import AccessSettings
 
@@ -42,7 +42,7 @@ class JwtVerifier:
         self._now = now
         self._verified: LRUCache[bytes, tuple[Principal, float]] = LRUCache(max_cached_tokens)
         self.keys = JwksCache(read, self._verified.clear, required=required, clock=clock, timings=timings)
-        self._signatures = _Signatures(algorithms=settings.jwt_algorithms, strict_check_header=False)
+        self._signatures = _AllowedAlgorithms(algorithms=settings.jwt_algorithms, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
             lambda: int(now()),
             settings.jwt_leeway,
@@ -53,8 +53,8 @@ class JwtVerifier:
         )
 
     @property
-    def fault(self) -> str | None:
-        return self.keys.fault
+    def fault_code(self) -> str | None:
+        return self.keys.fault_code
 
     async def verify(self, token: str) -> Principal:
         """Return the caller that the token identifies.
@@ -64,69 +64,71 @@ class JwtVerifier:
         digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
         cached = self._verified.get(digest)
         if cached is None:
-            cached = await self._check(token)
+            cached = await self._verify_uncached(token)
             self._verified[digest] = cached
         caller, until = cached
         if until <= self._now():
-            raise _expired()
+            raise _expired_token()
         return caller
 
-    async def _check(self, token: str) -> tuple[Principal, float]:
+    async def _verify_uncached(self, token: str) -> tuple[Principal, float]:
         """Verify a token. Return its caller and its expiry, in seconds since 1970 including the leeway.
 
         Nothing is awaited after the key is found. So a token that was verified with an old key is not cached after the
         keys have changed.
         """
         try:
-            header = parse_object(urlsafe_b64decode(token.partition(".")[0].encode()))
+            header = parse_strict_json_object(urlsafe_b64decode(token.partition(".")[0].encode()))
         except ValueError as failure:
-            raise _invalid("It is not a JWT.") from failure
+            raise _invalid_token("It is not a JWT.") from failure
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._settings.jwt_algorithms:
-            raise _invalid("Its algorithm is not allowed.")
+            raise _invalid_token("Its algorithm is not allowed.")
         if not isinstance(key_id, str | None) or "crit" in header or "b64" in header:
-            raise _invalid("Its header has an unsupported parameter.")
+            raise _invalid_token("Its header has an unsupported parameter.")
         key = await self.keys.find(key_id, algorithm)
         if key is None:
-            raise _invalid("It is signed by an unknown key.")
+            raise _invalid_token("It is signed by an unknown key.")
         try:
             signed = jws.deserialize_compact(token, key, registry=self._signatures)
-            claims = parse_object(signed.payload)
+            claims = parse_strict_json_object(signed.payload)
             self._claims.validate(claims)
         except ExpiredTokenError as failure:
-            raise _expired() from failure
+            raise _expired_token() from failure
         except ClaimError as failure:
-            raise _invalid(f"Its claim {failure.claim!r} is missing or invalid.") from failure
+            raise _invalid_token(f"Its claim {failure.claim!r} is missing or invalid.") from failure
         except (JoseError, ValueError) as failure:
-            raise _invalid("Its signature or format is invalid.") from failure
-        return self._caller(claims), claims["exp"] + self._settings.jwt_leeway
+            raise _invalid_token("Its signature or format is invalid.") from failure
+        return self._principal_of_claims(claims), claims["exp"] + self._settings.jwt_leeway
 
-    def _caller(self, claims: Mapping[str, Any]) -> Principal:
+    def _principal_of_claims(self, claims: Mapping[str, Any]) -> Principal:
         settings = self._settings
         role = claims.get(settings.jwt_role_claim)
         if isinstance(role, list) and len(role) == 1:  # some issuers can send only lists
             role = role[0]
         if role not in ROLES:
-            raise _invalid(f"Its claim {settings.jwt_role_claim!r} must be one of {', '.join(ROLES)}.")
+            raise _invalid_token(f"Its claim {settings.jwt_role_claim!r} must be one of {', '.join(ROLES)}.")
         subject, teams = claims.get(settings.jwt_subject_claim), claims.get(settings.jwt_teams_claim, [])
-        if not _is_text(claims["sub"], MAX_NAME_LENGTH):
-            raise _invalid(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
+        if not _is_text_up_to(claims["sub"], MAX_NAME_LENGTH):
+            raise _invalid_token(f"Its claim 'sub' must have 1 to {MAX_NAME_LENGTH} characters.")
         if not (
-            _is_text(subject, MAX_ID_LENGTH)
+            _is_text_up_to(subject, MAX_ID_LENGTH)
             if role in CASE_SCOPED_ROLES
-            else subject is None or _is_text(subject, MAX_NAME_LENGTH)
+            else subject is None or _is_text_up_to(subject, MAX_NAME_LENGTH)
         ):
-            raise _invalid(
+            raise _invalid_token(
                 f"Its claim {settings.jwt_subject_claim!r} must have 1 to {MAX_ID_LENGTH} characters, as in cases."
             )
         if not (
-            isinstance(teams, list) and len(teams) <= MAX_TEAMS and all(_is_text(each, MAX_ID_LENGTH) for each in teams)
+            isinstance(teams, list)
+            and len(teams) <= MAX_TEAMS
+            and all(_is_text_up_to(each, MAX_ID_LENGTH) for each in teams)
         ):
-            raise _invalid(f"Its claim {settings.jwt_teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
+            raise _invalid_token(f"Its claim {settings.jwt_teams_claim!r} must be a list of at most {MAX_TEAMS} names.")
         return Principal(claims["sub"], cast(Role, role), subject, frozenset(teams))
 
 
-class _Signatures(JWSRegistry):
+class _AllowedAlgorithms(JWSRegistry):
     """Registry of the algorithms that the settings allow.
 
     It does not warn about `EdDSA`: RFC 9864 renamed it, but most issuers still use the old name.
@@ -138,13 +140,13 @@ class _Signatures(JWSRegistry):
         return self.algorithms[name]
 
 
-def _is_text(value: object, longest: int) -> bool:
+def _is_text_up_to(value: object, longest: int) -> bool:
     return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
 
 
-def _invalid(reason: str) -> Unauthenticated:
+def _invalid_token(reason: str) -> Unauthenticated:
     return Unauthenticated("token_invalid", f"The token is invalid. {reason}")
 
 
-def _expired() -> Unauthenticated:
+def _expired_token() -> Unauthenticated:
     return Unauthenticated("token_expired", "The token has expired; request a new one.")

@@ -33,10 +33,10 @@ MIN_RSA_BITS = 2048  # bits
 RSA_KEY_TOO_SMALL = f"it has fewer than {MIN_RSA_BITS} bits"
 KEY_TYPES: dict[str, type[Key]] = {"RS": RSAKey, "PS": RSAKey, "ES": ECKey, "Ed": OKPKey}  # by prefix of the algorithm
 CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
-PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+PEM_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 # Errors for a key that can't be imported. joserfc passes on errors of the standard library and of cryptography.
-IMPORT_ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, ArithmeticError)
+KEY_IMPORT_ERRORS = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, ArithmeticError)
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +55,20 @@ async def open_key_source(
 ) -> AsyncIterator[ReadKeys]:
     """Open what reads the keys at an HTTP URL, within `seconds`, or at a file path; `trace_configs` are for HTTP."""
     if not re.match(r"https?://", location):
-        yield partial(_read_file, Path(location))
+        yield partial(_read_key_file, Path(location))
         return
     async with limited_session(trace_configs, timeout=aiohttp.ClientTimeout(total=seconds)) as session:
-        yield partial(_read_url, session, location)
+        yield partial(_read_key_url, session, location)
 
 
-async def _read_file(path: Path) -> bytes:
+async def _read_key_file(path: Path) -> bytes:
     try:
         return await asyncio.to_thread(path.read_bytes)
     except OSError as failure:
         raise KeySourceError(f"{path}: {failure.strerror}") from failure
 
 
-async def _read_url(session: aiohttp.ClientSession, url: str) -> bytes:
+async def _read_key_url(session: aiohttp.ClientSession, url: str) -> bytes:
     """Return the response body, of at most MAX_JWKS_BYTES.
 
     Redirects are not followed, because only the configured URL is trusted.
@@ -107,7 +107,7 @@ class KeySet:
         The key with that id is preferred, then the only fitting key that has no id. If `key_id` is None, it must be the
         only key that fits the algorithm.
         """
-        fitting = [key for key in self._keys if _fits(key, algorithm)]
+        fitting = [key for key in self._keys if _is_for_algorithm(key, algorithm)]
         if key_id is None:
             return fitting[0] if len(fitting) == 1 else None
         named = next((key for key in fitting if key.kid == key_id), None)
@@ -119,23 +119,27 @@ def parse_key_set(document: bytes) -> KeySet:
     """Parse a JWKS, a single JWK or PEM. Unusable keys are skipped. Raises ValueError for any other document."""
     if document.lstrip().startswith(b"-----BEGIN"):
         return KeySet(
-            [key for block in PEM.findall(document)[:MAX_KEYS_IN_SET] if (key := _from_pem(block)) is not None]
+            [
+                key
+                for block in PEM_BLOCK.findall(document)[:MAX_KEYS_IN_SET]
+                if (key := _key_of_pem_block(block)) is not None
+            ]
         )
-    content = parse_object(document)
+    content = parse_strict_json_object(document)
     listed = content.get("keys", [content] if "kty" in content else None)
     if not isinstance(listed, list):
-        raise ValueError("it is not a JWKS: it has no list `keys`")  # noqa: TRY004 - like `parse_object`
-    return KeySet([*_from_list(listed[:MAX_KEYS_IN_SET])])
+        raise ValueError("it is not a JWKS: it has no list `keys`")  # noqa: TRY004 - like `parse_strict_json_object`
+    return KeySet([*_keys_of_jwks(listed[:MAX_KEYS_IN_SET])])
 
 
-def _from_list(listed: list[Any]) -> Iterator[Key]:
+def _keys_of_jwks(listed: list[Any]) -> Iterator[Key]:
     for number, each in enumerate(listed):
         try:
             reason = _reason_not_to_import(each)
             if not reason:
                 key = JWKRegistry.import_key(each)
                 reason = _reason_unusable(key)
-        except IMPORT_ERRORS as failure:
+        except KEY_IMPORT_ERRORS as failure:
             reason = type(failure).__name__
         if reason:
             log.warning("Ignoring key %d of the JWKS: %s", number, reason)
@@ -143,11 +147,11 @@ def _from_list(listed: list[Any]) -> Iterator[Key]:
             yield key
 
 
-def _from_pem(block: bytes) -> Key | None:
+def _key_of_pem_block(block: bytes) -> Key | None:
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             key = kind.import_key(block)
-        except IMPORT_ERRORS:
+        except KEY_IMPORT_ERRORS:
             continue
         reason = _reason_unusable(key)
         if not reason:
@@ -176,7 +180,7 @@ def _reason_unusable(key: Key) -> str:
     return ""
 
 
-def _fits(key: Key, algorithm: str) -> bool:
+def _is_for_algorithm(key: Key, algorithm: str) -> bool:
     """Return True if the key suits the algorithm and is not restricted to another one."""
     return (
         isinstance(key, KEY_TYPES[algorithm[:2]])
@@ -185,13 +189,13 @@ def _fits(key: Key, algorithm: str) -> bool:
     )
 
 
-def parse_object(document: bytes) -> dict[str, Any]:
+def parse_strict_json_object(document: bytes) -> dict[str, Any]:
     """Parse a JSON object strictly: a document that two parsers could interpret differently is refused.
 
     Raises ValueError for other values, duplicate names, NaN, Infinity and excessive nesting.
     """
     try:
-        parsed = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+        parsed = json.loads(document.decode(), object_pairs_hook=_dict_of_unique_names, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if exceeds_depth(document, parsed):  # Python versions differ in the depth at which they fail
@@ -201,7 +205,7 @@ def parse_object(document: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _dict_of_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     parsed = dict(pairs)
     if len(parsed) != len(pairs):
         raise ValueError("a name is repeated")
@@ -241,7 +245,7 @@ class JwksCache:
         return self._clock() - self._read_at
 
     @property
-    def fault(self) -> str | None:
+    def fault_code(self) -> str | None:
         """The problem code of the last attempt to read the keys, or None if it succeeded."""
         return "keys_unavailable" if self._last_error else None
 

@@ -28,23 +28,27 @@ from support_service.platform.database import Database
 from support_service.platform.database.tables import console_sessions
 
 SECRET_BYTES = 32
-ALGORITHMS = ["dir", "A256GCM"]  # the key encrypts the token directly, and detects changes of it
+JWE_ALGORITHMS = ["dir", "A256GCM"]  # the key encrypts the token directly, and detects changes of it
 
 _S = console_sessions.c
-FIND = sa.select(_S.sealed_token).where(_S.id == sa.bindparam("session"), _S.expires_at > sa.bindparam("now"))
-END = console_sessions.delete().where(_S.id == sa.bindparam("session"))
-END_EXPIRED = console_sessions.delete().where(_S.expires_at <= sa.bindparam("now"))
-_NEWEST = (
+FIND_SEALED_TOKEN = sa.select(_S.sealed_token).where(
+    _S.id == sa.bindparam("session"), _S.expires_at > sa.bindparam("now")
+)
+END_SESSION = console_sessions.delete().where(_S.id == sa.bindparam("session"))
+END_EXPIRED_SESSIONS = console_sessions.delete().where(_S.expires_at <= sa.bindparam("now"))
+_NEWEST_SESSIONS_OF_TOKEN = (
     sa.select(_S.id)
     .where(_S.token_hash == sa.bindparam("token"))
     .order_by(_S.created_at.desc(), _S.id)
     .limit(sa.bindparam("kept"))
 )
-END_OLDEST = console_sessions.delete().where(_S.token_hash == sa.bindparam("token"), _S.id.not_in(_NEWEST))
+END_OLDEST_SESSIONS_OF_TOKEN = console_sessions.delete().where(
+    _S.token_hash == sa.bindparam("token"), _S.id.not_in(_NEWEST_SESSIONS_OF_TOKEN)
+)
 
 COOKIE = istr("Cookie")
-SECURE_NAME = "__Host-support-session"
-LOOPBACK_NAME = "support-session"  # plain HTTP: browsers accept no `__Host-` cookie there
+SECURE_COOKIE_NAME = "__Host-support-session"
+LOOPBACK_COOKIE_NAME = "support-session"  # plain HTTP: browsers accept no `__Host-` cookie there
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -77,8 +81,8 @@ class BrowserSessions:
             "expires_at": now + self.limits.lifetime,
         }
         async with self._database.transaction() as tx:
-            await tx.execute(END_EXPIRED, {"now": now})
-            await tx.execute(END_OLDEST, {"token": token_hash, "kept": self.limits.max_per_token - 1})
+            await tx.execute(END_EXPIRED_SESSIONS, {"now": now})
+            await tx.execute(END_OLDEST_SESSIONS_OF_TOKEN, {"token": token_hash, "kept": self.limits.max_per_token - 1})
             await tx.execute(sa.insert(console_sessions).inline(), row)
         return secret
 
@@ -87,7 +91,7 @@ class BrowserSessions:
 
         Raises Unauthenticated if the session has ended.
         """
-        row = await self._database.fetch_one(FIND, {"session": _session_id(secret), "now": self._now()})
+        row = await self._database.fetch_one(FIND_SEALED_TOKEN, {"session": _session_id(secret), "now": self._now()})
         if row is None:
             raise Unauthenticated("session_ended", "The session has ended; sign in again.")
         return _as_bearer(_unseal(row.sealed_token, secret))
@@ -95,35 +99,35 @@ class BrowserSessions:
     async def end(self, secret: str) -> None:
         """End a session, unless it has ended."""
         async with self._database.transaction() as tx:
-            await tx.execute(END, {"session": _session_id(secret)})
+            await tx.execute(END_SESSION, {"session": _session_id(secret)})
 
 
 def _as_bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
-def _derive(secret: str, purpose: str) -> bytes:
+def _derive_key(secret: str, purpose: str) -> bytes:
     return hmac.digest(secret.encode("utf-8", "surrogateescape"), purpose.encode(), "sha256")
 
 
 def _session_id(secret: str) -> str:
-    return _derive(secret, "id").hex()
+    return _derive_key(secret, "id").hex()
 
 
 def _seal(token: str, secret: str) -> str:
     from joserfc import jwe  # noqa: PLC0415 - only sign-ins need it
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
-    key = OctKey.import_key(_derive(secret, "key"))
-    return jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM"}, token.encode(), key, algorithms=ALGORITHMS)
+    key = OctKey.import_key(_derive_key(secret, "key"))
+    return jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM"}, token.encode(), key, algorithms=JWE_ALGORITHMS)
 
 
 def _unseal(sealed: str, secret: str) -> str:
     from joserfc import jwe  # noqa: PLC0415
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
-    key = OctKey.import_key(_derive(secret, "key"))
-    return (jwe.decrypt_compact(sealed, key, algorithms=ALGORITHMS).plaintext or b"").decode()
+    key = OctKey.import_key(_derive_key(secret, "key"))
+    return (jwe.decrypt_compact(sealed, key, algorithms=JWE_ALGORITHMS).plaintext or b"").decode()
 
 
 def is_secure(request: web.Request) -> bool:
@@ -136,7 +140,11 @@ def cookie_name(request: web.Request) -> str:
 
     Browsers send cookies of both names to loopback, after sign-ins over HTTPS and over plain HTTP; one may have ended.
     """
-    return LOOPBACK_NAME if is_loopback(request.headers.get(HOST, "")) and not is_secure(request) else SECURE_NAME
+    return (
+        LOOPBACK_COOKIE_NAME
+        if is_loopback(request.headers.get(HOST, "")) and not is_secure(request)
+        else SECURE_COOKIE_NAME
+    )
 
 
 def session_secret(request: web.Request) -> str | None:
@@ -144,7 +152,9 @@ def session_secret(request: web.Request) -> str | None:
     return request.cookies.get(cookie_name(request)) if COOKIE in request.headers else None
 
 
-async def session_authorization(request: web.Request, sessions: BrowserSessions) -> tuple[str | None, Sequence[str]]:
+async def read_session_authorization(
+    request: web.Request, sessions: BrowserSessions
+) -> tuple[str | None, Sequence[str]]:
     """Return the secret of the session of a request, and the Authorization headers that it stands for; none without.
 
     Raises Unauthenticated if the session has ended, and Forbidden for a change that another site's page may have sent.
@@ -152,7 +162,7 @@ async def session_authorization(request: web.Request, sessions: BrowserSessions)
     secret = session_secret(request)
     if secret is None:
         return None, ()
-    expect_same_origin(request)
+    check_same_origin(request)
     return secret, (await sessions.authorization(secret),)
 
 
@@ -163,7 +173,7 @@ def set_session_cookie(request: web.Request, response: web.StreamResponse, secre
         secret,
         max_age=int(lifetime.total_seconds()),
         path="/",
-        secure=name == SECURE_NAME,
+        secure=name == SECURE_COOKIE_NAME,
         httponly=True,
         samesite="Strict",
     )
@@ -172,10 +182,10 @@ def set_session_cookie(request: web.Request, response: web.StreamResponse, secre
 def remove_session_cookie(request: web.Request, response: web.StreamResponse) -> None:
     """Make the browser forget the cookie."""
     name = cookie_name(request)
-    response.del_cookie(name, path="/", secure=name == SECURE_NAME, httponly=True, samesite="Strict")
+    response.del_cookie(name, path="/", secure=name == SECURE_COOKIE_NAME, httponly=True, samesite="Strict")
 
 
-def expect_same_origin(request: web.Request) -> None:
+def check_same_origin(request: web.Request) -> None:
     """Raise Forbidden for an unsafe method that no page of this origin sent.
 
     `Origin` counts where a browser sends no `Sec-Fetch-Site`. A request without both comes from no known browser.

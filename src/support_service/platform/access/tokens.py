@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 TOKEN_PREFIX = "sup_"  # noqa: S105 - no secret; it lets people and secret scanners recognize a token
 TOKEN_BYTES = 32
-NAME_PATTERN = r"^[A-Za-z0-9._@-]{1,64}$"
-ID_PATTERN = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as in cases
+CALLER_NAME_PATTERN = r"^[A-Za-z0-9._@-]{1,64}$"
+SUBJECT_ID_PATTERN = r"^[^\x00-\x1f\x7f]{1,36}$"  # of agents, customers and teams, as in cases
 OWNER_ONLY_MODE = 0o600  # only the owner may read and write
 
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+SubjectId = Annotated[str, StringConstraints(pattern=SUBJECT_ID_PATTERN)]
 
 
 def hash_token(token: str) -> str:
@@ -77,7 +77,7 @@ class FileTokenVerifier:
         return self._clock() - self._checked_at
 
     @property
-    def fault(self) -> str | None:
+    def fault_code(self) -> str | None:
         return "tokens_unavailable" if self._last_error else None
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class FileTokenVerifier:
 
     def _reload_if_changed(self) -> None:
         try:
-            if self._stamp() != self._loaded_stamp:
+            if self._read_file_stamp() != self._loaded_stamp:
                 self._load()
                 log.info("The token file changed; it has %d tokens that are not revoked", len(self._credentials))
             self._last_error = ""
@@ -116,7 +116,7 @@ class FileTokenVerifier:
 
     def _load(self) -> None:
         try:
-            stamp = self._stamp()
+            stamp = self._read_file_stamp()
         except OSError:
             stamp = ()  # `read` raises with the reason
         entries = [entry for entry in read_token_file(self._path) if entry.revoked is None]
@@ -128,7 +128,7 @@ class FileTokenVerifier:
         }
         self._loaded_stamp = stamp  # taken before the read, so that a change during the read is read again
 
-    def _stamp(self) -> tuple[int, ...]:
+    def _read_file_stamp(self) -> tuple[int, ...]:
         found = self._path.stat()
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -138,11 +138,11 @@ class TokenEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str = Field(pattern=CALLER_NAME_PATTERN)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
     role: Role
-    subject: Id | None = None
-    teams: tuple[Id, ...] = ()
+    subject: SubjectId | None = None
+    teams: tuple[SubjectId, ...] = ()
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
@@ -162,7 +162,7 @@ class TokenFile(BaseModel):
     tokens: tuple[TokenEntry, ...]
 
     @model_validator(mode="after")
-    def _check_unique(self) -> Self:
+    def _check_unique_tokens(self) -> Self:
         for what, values in (
             ("name", {each.name for each in self.tokens}),
             ("sha256", {each.sha256 for each in self.tokens}),
@@ -206,14 +206,14 @@ def edit_token_file(path: Path) -> Iterator[list[TokenEntry]]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = list(read_token_file(path)) if path.exists() else []
             yield entries
-            _write(path, entries)
+            _write_token_file(path, entries)
     except OSError as failure:
         raise Unavailable(
             "tokens_unavailable", f"The token file {path} can't be written: {failure.strerror}"
         ) from failure
 
 
-def _write(path: Path, entries: Sequence[TokenEntry]) -> None:
+def _write_token_file(path: Path, entries: Sequence[TokenEntry]) -> None:
     """Replace the file atomically and durably; a crash leaves the old or the new content."""
     text = TokenFile(tokens=tuple(entries)).model_dump_json(indent=2, exclude_none=True)
     new = Path(f"{path}.new")  # a fixed name: the lock is held, and a file left by a crash is overwritten

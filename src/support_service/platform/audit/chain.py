@@ -4,8 +4,8 @@ Each sealed entry has a position, counted from 1 without gaps, and a hash:
 
     hash = SHA-256(hash of the position before, or 32 zero bytes + JSON of the entry)
 
-The JSON has the members of `_document` in alphabetical order, no spaces, and is UTF-8. It holds only a digest of the
-changes, SHA-256(salt + changes). So the changes can be erased together with their salt, and the chain stays valid.
+The JSON has the members of `_hashed_document` in alphabetical order, no spaces, and is UTF-8. It holds only a digest of
+the changes, SHA-256(salt + changes). So the changes can be erased together with their salt, and the chain stays valid.
 """
 
 import hashlib
@@ -52,9 +52,9 @@ Action = Literal[
     "case.erased",
 ]
 # Entries of earlier releases keep the former name, because their hash covers it. The API shows the current one.
-FORMER_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}
-CURRENT_NAMES: dict[str, Action] = {former: name for name, former in FORMER_NAMES.items()}
-MAX_ACTOR = 255  # characters
+FORMER_ACTION_NAMES: dict[Action, str] = {"override.set": "lever.pulled", "override.removed": "lever.released"}
+CURRENT_ACTION_NAMES: dict[str, Action] = {former: name for name, former in FORMER_ACTION_NAMES.items()}
+MAX_ACTOR_LENGTH = 255  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ class StoredAuditEntry(NamedTuple):
     hash: bytes | None = None
 
     @property
-    def head(self) -> ChainHead:
+    def head_after(self) -> ChainHead:
         """The end of the chain after this entry, which is sealed."""
         assert self.position is not None and self.hash is not None  # noqa: S101, PT018 - `seal_entry` sets them
         return ChainHead(self.position, self.hash)
 
-    def erased(self) -> list[int]:
+    def erased_positions(self) -> list[int]:
         """Return the positions whose changes were erased according to this entry."""
         if self.action != CASE_ERASED or self.changes is None:
             return []
@@ -112,7 +112,7 @@ def changes_digest(salt: bytes, changes: str) -> bytes:
 
 def entry_hash(before: bytes, entry: StoredAuditEntry, position: int, changes_digest: bytes) -> bytes:
     """Return the hash of an entry at a position, given the hash `before` it."""
-    return hashlib.sha256(before + _document(entry, position, changes_digest)).digest()
+    return hashlib.sha256(before + _hashed_document(entry, position, changes_digest)).digest()
 
 
 def find_flaw(head: ChainHead, entry: StoredAuditEntry) -> str | None:
@@ -129,7 +129,7 @@ def find_flaw(head: ChainHead, entry: StoredAuditEntry) -> str | None:
     return None
 
 
-def _document(entry: StoredAuditEntry, position: int, changes_digest: bytes) -> bytes:
+def _hashed_document(entry: StoredAuditEntry, position: int, changes_digest: bytes) -> bytes:
     return pydantic_core.to_json(
         {
             "action": entry.action,

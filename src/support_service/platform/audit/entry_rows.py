@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.core.units import MAX_INTEGER
-from support_service.platform.audit.chain import CASE_ERASED, FORMER_NAMES, Action, ChainHead, StoredAuditEntry
+from support_service.platform.audit.chain import CASE_ERASED, FORMER_ACTION_NAMES, Action, ChainHead, StoredAuditEntry
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime, octets
 from support_service.platform.database.statements import Direction, compiled, limit_by_bytes, planned_by_values
@@ -21,7 +21,7 @@ from support_service.platform.database.tables import audit_head, audit_log
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of changes read at once, plus the last entry, which may have 1 MiB
 
 _L = audit_log.c
-COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
+ENTRY_COLUMNS = [_L[name] for name in StoredAuditEntry._fields]
 
 
 def select_page(
@@ -32,22 +32,26 @@ def select_page(
     Each row also has the number of entries without the limit of bytes.
     """
     # The column `changes` is read only for the entries within the limit.
-    kept = [column for column in COLUMNS if column is not _L.changes]
+    kept = [column for column in ENTRY_COLUMNS if column is not _L.changes]
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = sa.select(*kept, size).where(condition).order_by(*map(direction, order)).limit(sa.bindparam("count"))
     page = limit_by_bytes(found, *(column.name for column in order), direction=direction)
     changes = sa.select(_L.changes).where(_L.seq == page.c.seq).scalar_subquery().label("changes")
-    columns = (changes if column is _L.changes else page.c[column.name] for column in COLUMNS)
+    columns = (changes if column is _L.changes else page.c[column.name] for column in ENTRY_COLUMNS)
     return sa.select(*columns, page.c.number).order_by(*(direction(page.c[column.name]) for column in order))
 
 
-UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
-ADD = compiled(audit_log.insert().inline())
-_OLDEST = sa.select(_L.at).where(UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
-HEAD_AND_OLDEST = compiled(sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST.label("oldest")))
+IS_UNSEALED = sa.text("position IS NULL")  # spelled as in the partial index
+INSERT_ENTRY = compiled(audit_log.insert().inline())
+_OLDEST_UNSEALED_AT = (
+    sa.select(_L.at).where(IS_UNSEALED).order_by(_L.seq).limit(sa.literal_column("1")).scalar_subquery()
+)
+HEAD_AND_OLDEST_UNSEALED = compiled(
+    sa.select(audit_head.c.position, audit_head.c.hash, _OLDEST_UNSEALED_AT.label("oldest"))
+)
 LOCK_HEAD = compiled(sa.select(audit_head.c.position, audit_head.c.hash).with_for_update())
-TO_SEAL = compiled(select_page(UNSEALED, _L.seq))
-SEAL = compiled(
+SELECT_UNSEALED = compiled(select_page(IS_UNSEALED, _L.seq))
+SEAL_ENTRY = compiled(
     audit_log.update()
     .where(_L.seq == sa.bindparam("entry"))
     .values({name: sa.bindparam(f"new_{name}", type_=_L[name].type) for name in ("position", "salt", "digest", "hash")})
@@ -57,43 +61,43 @@ UPDATE_HEAD = compiled(
         position=sa.bindparam("new_position"), hash=sa.bindparam("new_hash", type_=audit_head.c.hash.type)
     )
 )
-SEALED = select_page(_L.position > sa.bindparam("after"), _L.position)
-OF_CASE = select_page(
+SELECT_SEALED_AFTER = select_page(_L.position > sa.bindparam("after"), _L.position)
+SELECT_ENTRIES_OF_CASE = select_page(
     sa.and_(_L.case_id == sa.bindparam("case"), _L.seq < sa.bindparam("before", type_=sa.BigInteger)),
     _L.seq,
     direction=sa.desc,
 )
-STRAY = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
-_ERASABLE = sa.and_(
+SELECT_STRAY_POSITION = sa.select(_L.position).where(_L.position < sa.literal_column("1")).limit(sa.literal_column("1"))
+_HAS_ERASABLE_CHANGES = sa.and_(
     _L.case_id.in_(sa.bindparam("cases", expanding=True)),
     _L.position.is_not(None),
     _L.action != CASE_ERASED,
     _L.changes.is_not(None),
 )
-TO_ERASE = sa.select(_L.case_id, _L.position).where(_ERASABLE).order_by(_L.position)
-ERASE = audit_log.update().where(_ERASABLE).values(changes=sa.null(), salt=sa.null())
+SELECT_ERASABLE = sa.select(_L.case_id, _L.position).where(_HAS_ERASABLE_CHANGES).order_by(_L.position)
+ERASE_CHANGES = audit_log.update().where(_HAS_ERASABLE_CHANGES).values(changes=sa.null(), salt=sa.null())
 
 
 async def add_entries(tx: Transaction, entries: Sequence[Mapping[str, Any]]) -> None:
     """Store entries, in the transaction of their changes."""
     if len(entries) == 1:
-        await tx.insert_later(ADD, entries[0])
+        await tx.insert_later(INSERT_ENTRY, entries[0])
     else:
-        await tx.execute(ADD, entries)
+        await tx.execute(INSERT_ENTRY, entries)
 
 
 async def read_head_and_oldest_unsealed(reader: Reader) -> tuple[ChainHead, datetime | None]:
     """Return the head, and the time of the oldest unsealed entry. Raises LookupError if the head is lost."""
-    row = await reader.fetch_one(HEAD_AND_OLDEST)
-    return _head(row), row.oldest if row else None
+    row = await reader.fetch_one(HEAD_AND_OLDEST_UNSEALED)
+    return _head_of_row(row), row.oldest if row else None
 
 
 async def lock_head(tx: Transaction) -> ChainHead:
     """Return the head, locked until this transaction ends. Raises LookupError if the head is lost."""
-    return _head(await tx.fetch_one(LOCK_HEAD))
+    return _head_of_row(await tx.fetch_one(LOCK_HEAD))
 
 
-def _head(row: Row | None) -> ChainHead:
+def _head_of_row(row: Row | None) -> ChainHead:
     if row is None:
         raise LookupError("the audit log has lost the row of its head; the migrations make it")
     return ChainHead(row.position, row.hash)
@@ -101,14 +105,14 @@ def _head(row: Row | None) -> ChainHead:
 
 async def read_unsealed(tx: Transaction, count: int, max_bytes: int = MAX_PAGE_BYTES) -> list[StoredAuditEntry]:
     """Return the first `count` unsealed entries, in the order in which they were added."""
-    return (await read_page(tx, TO_SEAL, count=count, bytes=max_bytes))[0]
+    return (await read_entry_page(tx, SELECT_UNSEALED, count=count, bytes=max_bytes))[0]
 
 
 async def store_seals(tx: Transaction, sealed: Sequence[StoredAuditEntry]) -> None:
     """Store the seals of entries, and move the head to the last of them."""
     names = ("position", "salt", "digest", "hash")
     await tx.execute(
-        SEAL, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
+        SEAL_ENTRY, [{"entry": each.seq} | {f"new_{name}": getattr(each, name) for name in names} for each in sealed]
     )
     await tx.execute(UPDATE_HEAD, {"new_position": sealed[-1].position, "new_hash": sealed[-1].hash})
 
@@ -117,21 +121,21 @@ async def read_sealed(
     reader: Reader, after: int, count: int, max_bytes: int = MAX_PAGE_BYTES
 ) -> list[StoredAuditEntry]:
     """Return up to `count` entries after a position, in the order of the chain."""
-    return (await read_page(reader, SEALED, after=after, count=count, bytes=max_bytes))[0]
+    return (await read_entry_page(reader, SELECT_SEALED_AFTER, after=after, count=count, bytes=max_bytes))[0]
 
 
 async def find_stray_position(reader: Reader) -> int | None:
     """Return the position of an entry before the start of the chain, which the sealer never assigns, or None."""
-    row = await reader.fetch_one(STRAY)
+    row = await reader.fetch_one(SELECT_STRAY_POSITION)
     return row.position if row else None
 
 
-async def erase(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
+async def erase_changes_of_cases(tx: Transaction, cases: Sequence[str]) -> dict[str, list[int]]:
     """Erase the changes of the sealed entries of cases. Return the erased positions by case."""
     found: dict[str, list[int]] = {}
-    for row in await tx.fetch_all(TO_ERASE, {"cases": list(cases)}):
+    for row in await tx.fetch_all(SELECT_ERASABLE, {"cases": list(cases)}):
         found.setdefault(row.case_id, []).append(row.position)
-    await tx.execute(ERASE, {"cases": list(cases)})
+    await tx.execute(ERASE_CHANGES, {"cases": list(cases)})
     return found
 
 
@@ -140,22 +144,24 @@ async def read_case_entries(
 ) -> tuple[list[StoredAuditEntry], bool]:
     """Return a page of a case's entries, newest first, and whether there are older ones."""
     newer = MAX_INTEGER if before is None else before
-    return await _read_newest(reader, OF_CASE, limit, case=case_id, before=newer)
+    return await _read_page_newest_first(reader, SELECT_ENTRIES_OF_CASE, limit, case=case_id, before=newer)
 
 
-async def _read_newest(
+async def _read_page_newest_first(
     reader: Reader, statement: sa.Select[Any], limit: int, **parameters: Any
 ) -> tuple[list[StoredAuditEntry], bool]:
     """Return a page of entries, and whether there are older ones."""
-    found, number = await read_page(reader, statement, count=limit + 1, bytes=MAX_PAGE_BYTES, **parameters)
+    found, number = await read_entry_page(reader, statement, count=limit + 1, bytes=MAX_PAGE_BYTES, **parameters)
     page = found[:limit]
     return page, number > len(page)
 
 
-async def read_page(reader: Reader, statement: sa.Select[Any], **parameters: Any) -> tuple[list[StoredAuditEntry], int]:
+async def read_entry_page(
+    reader: Reader, statement: sa.Select[Any], **parameters: Any
+) -> tuple[list[StoredAuditEntry], int]:
     """Run a statement of `select_page`. Return its entries, and their number without the limit of bytes."""
     rows = await reader.fetch_all(statement, parameters)
-    entries = [StoredAuditEntry._make(tuple(row)[: len(COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
+    entries = [StoredAuditEntry._make(tuple(row)[: len(ENTRY_COLUMNS)]) for row in rows]  # type: ignore[arg-type]  # a row is a tuple
     return entries, rows[0].number if rows else 0
 
 
@@ -193,23 +199,23 @@ async def find_entries(
         conditions.append(sa.tuple_(_L.at, _L.seq) < sa.tuple_(at, seq) if filters.case_id is None else _L.seq < seq)
     condition = sa.and_(sa.true(), *conditions)
     if filters.action is not None:
-        condition = _done_as(filters.action, condition, order)
+        condition = _with_action(filters.action, condition, order)
     statement = planned_by_values(select_page(condition, *order, direction=sa.desc))
-    return await _read_newest(reader, statement, limit)
+    return await _read_page_newest_first(reader, statement, limit)
 
 
-def _done_as(
+def _with_action(
     action: Action, condition: sa.ColumnElement[bool], order: tuple[sa.Column[Any], ...]
 ) -> sa.ColumnElement[bool]:
     """Restrict a condition to an action, also under its former name: then to the newest entries of each name.
 
     For `action IN (…)` SQLite would read the whole log in the order of time.
     """
-    if action not in FORMER_NAMES:
+    if action not in FORMER_ACTION_NAMES:
         return sa.and_(_L.action == action, condition)
     count: sa.BindParameter[int] = sa.bindparam("count")
     newest = [
         sa.select(_L.seq).where(_L.action == name, condition).order_by(*map(sa.desc, order)).limit(count).subquery()
-        for name in (action, FORMER_NAMES[action])
+        for name in (action, FORMER_ACTION_NAMES[action])
     ]
     return _L.seq.in_(sa.union_all(*(sa.select(each.c.seq) for each in newest)))

@@ -70,7 +70,7 @@ async def record_all(
 
 def actor_of(principal: Principal) -> str:
     """Return the actor that an entry names: no customer's name, because that must be erasable, like the changes."""
-    return "customer" if principal.role == "customer" else principal.name[: chain.MAX_ACTOR]
+    return "customer" if principal.role == "customer" else principal.name[: chain.MAX_ACTOR_LENGTH]
 
 
 async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> int:
@@ -80,7 +80,7 @@ async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> i
     or deleted the cases, so that they do not change meanwhile.
     """
     await seal_all(work.tx)
-    erased = await entry_rows.erase(work.tx, cases)
+    erased = await entry_rows.erase_changes_of_cases(work.tx, cases)
     for case_id in cases:
         await record(work, case_id, CASE_ERASED, at, {"erasedPositions": (None, erased.get(case_id, []))})
     await seal_all(work.tx)  # so that a reader who sees that changes are missing also sees the reason
@@ -157,7 +157,7 @@ async def _seal_batch(tx: Transaction, timings: SealerTimings) -> int:
     sealed: list[chain.StoredAuditEntry] = []
     for entry in await entry_rows.read_unsealed(tx, timings.batch_size, timings.batch_bytes):
         sealed.append(chain.seal_entry(head, entry, os.urandom(chain.SALT_BYTES)))
-        head = sealed[-1].head
+        head = sealed[-1].head_after
     if sealed:
         await entry_rows.store_seals(tx, sealed)
     return len(sealed)

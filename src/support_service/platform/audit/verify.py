@@ -47,11 +47,11 @@ async def verify_chain(
             flaw = chain.find_flaw(head, entry)
             if flaw is not None:
                 return ChainVerification(head, flaw)
-            head = entry.head
+            head = entry.head_after
             noted_found = noted_found or entry.hash == noted
             if entry.changes is None:
                 erased.add(head.position)
-            explained.update(entry.erased())
+            explained.update(entry.erased_positions())
         advance(len(page))
     if not noted_found:
         return ChainVerification(head, "the expected head is not in the chain: the chain was truncated or rewritten")
@@ -59,7 +59,7 @@ async def verify_chain(
         return ChainVerification(
             head, f"the changes at position {unexplained[0]} are missing, and no entry records their erasure"
         )
-    return ChainVerification(head, await _check_ends(database, head))
+    return ChainVerification(head, await _find_flaw_at_ends(database, head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ async def verify_part(
     if start > end.position:
         problem = FieldError("after", f"must be at most {end.position}, the length of the chain")
         raise ValidationFailed("invalid_request", "The chain is shorter.", [problem])
-    head = await _head_at(database, start)
+    head = await _read_head_at(database, start)
     if head is None:
         return PartVerification(start, ChainHead(0, GENESIS), end, f"there is no entry at position {start}", oldest)
     until = min(end.position, start + count)
@@ -100,22 +100,22 @@ async def verify_part(
             flaw = chain.find_flaw(head, entry)
             if flaw is not None:
                 return PartVerification(start, head, end, flaw, oldest)
-            head = entry.head
+            head = entry.head_after
     flaw = None
     if head.position == end.position and head.hash != end.hash:
         flaw = f"the head says {end}, which is not the last entry"
     return PartVerification(start, head, end, flaw, oldest)
 
 
-async def _head_at(database: Database, position: int) -> ChainHead | None:
+async def _read_head_at(database: Database, position: int) -> ChainHead | None:
     """Return the head that the chain had at a position, or None if no entry has this position."""
     if position == 0:
         return ChainHead(0, GENESIS)
     found = await entry_rows.read_sealed(database, position - 1, 1)
-    return found[0].head if found and found[0].position == position and found[0].hash else None
+    return found[0].head_after if found and found[0].position == position and found[0].hash else None
 
 
-async def _check_ends(database: Database, head: ChainHead) -> str | None:
+async def _find_flaw_at_ends(database: Database, head: ChainHead) -> str | None:
     """Return a flaw outside a valid chain: an entry before its first, or another end than in the head's row."""
     stray = await entry_rows.find_stray_position(database)
     if stray is not None:

@@ -42,10 +42,10 @@ class measured:  # noqa: N801 - named like a function; a class costs half of wha
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._measure(self._operation, perf_counter() - self._started, "" if failure is None else _error(failure))
+        self._measure(self._operation, perf_counter() - self._started, "" if failure is None else _error_label(failure))
 
 
-def _error(failure: BaseException) -> str:
+def _error_label(failure: BaseException) -> str:
     """Return the label value, one of ERRORS, for an exception."""
     if isinstance(failure, Unavailable):
         timeout = failure.code in BUSY_CODES or isinstance(failure.__cause__, TimeoutError)
@@ -102,7 +102,7 @@ class Database(Reader, Protocol):
         Raises Unavailable without an answer, and with the code DATABASE_READ_ONLY if the database accepts no changes.
         """
 
-    def connections(self) -> PoolState:
+    def pool_state(self) -> PoolState:
         """Return the state of the pool."""
 
     def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[Transaction]:
@@ -115,7 +115,7 @@ class Database(Reader, Protocol):
     async def purge_search_index(self) -> None:
         """Remove words of deleted rows from the search index, if the database does not do so itself."""
 
-    async def empty_log(self) -> bool:
+    async def truncate_write_ahead_log(self) -> bool:
         """Empty the write-ahead log if it would keep what was overwritten. Return False if others prevent it."""
 
 

@@ -199,7 +199,7 @@ def to_json(value: Any) -> str:
     return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
 
-def _tsquery(query: str, more: str = "") -> str:
+def _tsquery_subquery(query: str, more: str = "") -> str:
     """Return a subquery for the TSQUERY of a search with more conditions; PostgreSQL runs it once, not for each row."""
     for own, postgresql in ((" AND ", " & "), (" + ", " <-> "), ("*", ":*"), ('"', "''")):
         query = f"replace({query}, '{own}', '{postgresql}')"
@@ -219,30 +219,30 @@ class words_match(DialectFunction[bool]):  # noqa: N801
 
     type = sa.Boolean()
     sqlite = "words_match({0}, {1})"  # a function of sqlite/engine.py
-    postgresql = f"{{0}} @@ {_tsquery('{1}')}"
+    postgresql = f"{{0}} @@ {_tsquery_subquery('{1}')}"
 
 
-class found_documents(FunctionElement[Any]):  # noqa: N801
+class matching_documents(FunctionElement[Any]):  # noqa: N801
     """Rows with the `id` of documents that the search index finds among the cases of a seq up to `newest`.
 
     Arguments: query, `newest`, and optionally `bits` and `first`: only among cases from two ranges, `first` and the one
     after it; `seq >> bits` is the number of a case's range. The index of PostgreSQL has words that stand for ranges.
     """
 
-    name = "found_documents"
+    name = "matching_documents"
     inherit_cache = True
 
 
-@compiles(found_documents, "sqlite")
-def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(matching_documents, "sqlite")
+def _(element: matching_documents, compiler: SQLCompiler, **kw: Any) -> str:
     query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
     lowest = f" AND rowid >= {cases[1]} << ({cases[0]} + {POSITION_BITS})" if cases else ""
     below = f"({newest} + 1) << {POSITION_BITS}"
     return f"(SELECT rowid AS id FROM ticket_search WHERE ticket_search MATCH {query} AND rowid < {below}{lowest})"  # noqa: S608 - compiled parts, bound values
 
 
-@compiles(found_documents, "postgresql")
-def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
+@compiles(matching_documents, "postgresql")
+def _(element: matching_documents, compiler: SQLCompiler, **kw: Any) -> str:
     query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
     ranges = ""
     if cases:
@@ -250,7 +250,7 @@ def _(element: found_documents, compiler: SQLCompiler, **kw: Any) -> str:
         ranges = f" || format(' & (''r%s_%s'' | ''r%s_%s'')', {bits}, {first}, {bits}, {first} + 1)"
     # The sum hides the key from the planner: reading the key's index up to here would cost more than the search.
     bounded = f"id + 0 < ({newest} + 1) << {POSITION_BITS} AND {newest} >= 0"
-    return f"(SELECT id FROM search_documents WHERE words @@ {_tsquery(query, ranges)} AND {bounded})"  # noqa: S608 - compiled parts, bound values
+    return f"(SELECT id FROM search_documents WHERE words @@ {_tsquery_subquery(query, ranges)} AND {bounded})"  # noqa: S608 - compiled parts, bound values
 
 
 NO_PARTS: list[tuple[str, InternalTraversal]] = []

@@ -22,7 +22,7 @@ DATABASE_READ_ONLY = "database_read_only"
 DATABASE_FULL = "database_full"
 DATABASE_CONNECTIONS_EXHAUSTED = "database_connections_exhausted"
 
-MESSAGES: Mapping[str, str] = {
+MESSAGE_BY_CODE: Mapping[str, str] = {
     DATABASE_UNAVAILABLE: "The database can't answer now; try again",
     DATABASE_BUSY: "The database is busy: another session holds a lock; try again",
     DATABASE_SLOW: "A statement took too long and was cancelled; try again",
@@ -50,7 +50,7 @@ CODE_BY_SQLSTATE: Mapping[str, str] = {
     "57014": DATABASE_SLOW,  # query_canceled: statement_timeout
 }
 # Classes of SQLSTATEs: connection exception, insufficient resources, operator intervention.
-UNAVAILABLE_CLASSES = ("08", "53", "57")
+UNAVAILABLE_SQLSTATE_CLASSES = ("08", "53", "57")
 
 CODE_BY_SQLITE_ERROR: Mapping[int, str] = {
     sqlite3.SQLITE_BUSY: DATABASE_BUSY,
@@ -72,28 +72,30 @@ def code_of_sqlstate(state: str | None) -> str | None:
     if not state:
         return None
     code = CODE_BY_SQLSTATE.get(state)
-    return DATABASE_UNAVAILABLE if code is None and state[:2] in UNAVAILABLE_CLASSES else code
+    return DATABASE_UNAVAILABLE if code is None and state[:2] in UNAVAILABLE_SQLSTATE_CLASSES else code
 
 
 def code_of_sqlite_error(failure: BaseException) -> str:
     """Return the problem code of an operational error of SQLite."""
-    return CODE_BY_SQLITE_ERROR.get(sqlite_error(failure) & 0xFF, DATABASE_UNAVAILABLE)  # without the extension's bits
+    return CODE_BY_SQLITE_ERROR.get(
+        sqlite_result_code(failure) & 0xFF, DATABASE_UNAVAILABLE
+    )  # without the extension's bits
 
 
-def sqlite_error(failure: BaseException) -> int:
+def sqlite_result_code(failure: BaseException) -> int:
     """Return SQLite's extended result code of an error; 0 for an error of another origin."""
-    code: int = getattr(original(failure), "sqlite_errorcode", 0)
+    code: int = getattr(driver_exception(failure), "sqlite_errorcode", 0)
     return code
 
 
-def original(failure: BaseException) -> BaseException:
+def driver_exception(failure: BaseException) -> BaseException:
     """Return the driver's exception, which SQLAlchemy may have wrapped."""
     return getattr(failure, "orig", None) or failure
 
 
 def database_error(code: str) -> Unavailable:
     """Return the error of a code in MESSAGES."""
-    return Unavailable(code, MESSAGES[code])
+    return Unavailable(code, MESSAGE_BY_CODE[code])
 
 
 def invalid_url_error(failure: Exception) -> Unavailable:
@@ -109,12 +111,12 @@ def unusable_database_error(cause: BaseException | str, url: str | None = None) 
     cause = getattr(cause, "orig", None) or cause
     text = describe_os_error(cause) if isinstance(cause, OSError) else str(cause)
     reason = text.partition("\n")[0]  # later lines may quote a row
-    where = "SUPPORT_DATABASE_URL" if url is None else f"{_place(url)} (SUPPORT_DATABASE_URL)"
+    where = "SUPPORT_DATABASE_URL" if url is None else f"{_location_without_credentials(url)} (SUPPORT_DATABASE_URL)"
     code = cause.code if isinstance(cause, Unavailable) else code_of_sqlstate(getattr(cause, "sqlstate", None))
     return Unavailable(code or DATABASE_UNAVAILABLE, f"The database at {where} can't be used: {reason}")
 
 
-def _place(url: str) -> str:
+def _location_without_credentials(url: str) -> str:
     """Return the host and port of a PostgreSQL database, or the path of a SQLite file."""
     if url.startswith("sqlite:"):
         return url.removeprefix("sqlite:///")

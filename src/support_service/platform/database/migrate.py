@@ -45,21 +45,21 @@ def upgrade(url: str, revision: str = "head", timings: MigrationTimings = Migrat
     """
 
     def work(connection: sa.Connection) -> SchemaStatus:
-        before = _schema_status(connection)
+        before = _compare_schema(connection)
         if before == "newer" or (before == "newest" and revision == "head"):
             return before
-        _alembic(connection, "upgrade", revision)
-        return _schema_status(connection)
+        _run_alembic(connection, "upgrade", revision)
+        return _compare_schema(connection)
 
-    return _run(url, work, timings)
+    return _run_exclusively(url, work, timings)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Revert migrations down to `revision`; `base` reverts all of them."""
-    _run(url, lambda connection: _alembic(connection, "downgrade", revision))
+    _run_exclusively(url, lambda connection: _run_alembic(connection, "downgrade", revision))
 
 
-def _alembic(connection: sa.Connection, what: Literal["upgrade", "downgrade"], revision: str) -> None:
+def _run_alembic(connection: sa.Connection, what: Literal["upgrade", "downgrade"], revision: str) -> None:
     """Run a command of Alembic. Raises Unavailable if the revision does not exist."""
     from alembic import command
     from alembic.config import Config
@@ -76,12 +76,12 @@ def _alembic(connection: sa.Connection, what: Literal["upgrade", "downgrade"], r
         raise unusable_database_error(failure) from failure
 
 
-def schema_status(url: str) -> SchemaStatus:
+def read_schema_status(url: str) -> SchemaStatus:
     """Return how the database's schema compares with the newest one that this release knows.
 
     Raises Unavailable as `upgrade` does.
     """
-    return _run(url, _schema_status)
+    return _run_exclusively(url, _compare_schema)
 
 
 def latest_revision() -> str:
@@ -89,13 +89,13 @@ def latest_revision() -> str:
     return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _schema_status(connection: sa.Connection) -> SchemaStatus:
+def _compare_schema(connection: sa.Connection) -> SchemaStatus:
     # "newer" is separate because a release must work on a newer schema: otherwise no release could be rolled back, and
     # in a rolling update no old replica could restart after `migrate`. This requires additive migrations, as all are so
     # far: tables, triggers on these, optional columns, indexes. 0004 changes the sort order of keys and 0005 shrinks an
     # index; neither makes a statement fail. A migration that removes something needs a different result here.
     known = latest_revision()
-    revision = _revision(connection)
+    revision = _read_revision(connection)
     if revision == known:
         return "newest"
     first, last = UNRELEASED_REVISIONS
@@ -104,14 +104,14 @@ def _schema_status(connection: sa.Connection) -> SchemaStatus:
     return "newer" if REVISION_ID.fullmatch(revision) and revision > known else "older"
 
 
-def _refuse_earlier_service(connection: sa.Connection) -> None:
+def _check_not_earlier_service(connection: sa.Connection) -> None:
     """Raise Unavailable for a database that has a table of the earlier support-service and none of this one."""
     found = sa.inspect(connection)
     if found.has_table(EARLIER_TABLE) and not found.has_table(OWN_TABLE):
         raise Unavailable("database_of_earlier_service", EARLIER_SERVICE_MESSAGE)
 
 
-def _revision(connection: sa.Connection) -> str:
+def _read_revision(connection: sa.Connection) -> str:
     """Return the revision recorded in the database, or an empty text without one."""
     if not sa.inspect(connection).has_table(ALEMBIC_VERSION.name):
         return ""
@@ -121,7 +121,9 @@ def _revision(connection: sa.Connection) -> str:
     return str(revisions[0]) if revisions else ""
 
 
-def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()) -> Result:
+def _run_exclusively(
+    url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()
+) -> Result:
     """Run `work` on a connection while no other process migrates, and return its result.
 
     Raises Unavailable for a database URL that can't be used, for a database that fails, and for the database of the
@@ -129,7 +131,7 @@ def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTi
     """
 
     def checked(connection: sa.Connection) -> Result:
-        _refuse_earlier_service(connection)
+        _check_not_earlier_service(connection)
         return work(connection)
 
     try:

@@ -12,11 +12,11 @@ from support_service.platform.database import Database, DatabaseTimings, Reader
 from support_service.platform.database.tables import secrets
 from support_service.platform.settings.resources import DatabaseSettings
 from support_service.platform.telemetry.instruments import InstrumentSpec
-from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_operation
+from support_service.platform.telemetry.stores import DATABASE_OPERATIONS, RecordOperation, discard_measurement
 from support_service.platform.telemetry.telemetry import Telemetry
 
-_NOW = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
-_SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
+_SELECT_DATABASE_TIME = sa.text("SELECT extract(epoch FROM clock_timestamp())::float AS now")
+_SELECT_SECRET = sa.select(secrets.c.value).where(secrets.c.name == sa.bindparam("name"))
 
 CLOCK_OFFSET = InstrumentSpec(
     "support.clock.offset",
@@ -32,9 +32,9 @@ async def open_monitored_database(
 ) -> AsyncIterator[Database]:
     """Open the database during a `with` block, measured by `telemetry`. Raises Unavailable if it can't be used."""
     system = settings.url.partition(":")[0]
-    measure = telemetry.of_operations(system, DATABASE_OPERATIONS)
+    measure = telemetry.operation_recorder(system, DATABASE_OPERATIONS)
     async with open_database(settings, pool_size=settings.pool_size, measure=measure, timings=timings) as database:
-        telemetry.pools["database"] = database.connections
+        telemetry.pools["database"] = database.pool_state
         offset = ClockOffset(database)
         telemetry.instruments.observe(CLOCK_OFFSET, lambda: [] if offset.seconds is None else [(offset.seconds, {})])
         if system == "sqlite":
@@ -52,11 +52,11 @@ async def open_database(
     settings: DatabaseSettings,
     *,
     pool_size: int,
-    measure: RecordOperation = discard_operation,
+    measure: RecordOperation = discard_measurement,
     timings: DatabaseTimings = DatabaseTimings(),
 ) -> AsyncIterator[Database]:
     """Open the database during a `with` block. Raises Unavailable if it can't be used."""
-    database = connect(
+    database = create_database(
         settings.url, synchronous=settings.synchronous, pool_size=pool_size, measure=measure, timings=timings
     )
     try:
@@ -66,12 +66,12 @@ async def open_database(
         await database.close()
 
 
-def connect(
+def create_database(
     url: str,
     *,
     synchronous: str = "NORMAL",
     pool_size: int = 10,
-    measure: RecordOperation = discard_operation,
+    measure: RecordOperation = discard_measurement,
     timings: DatabaseTimings = DatabaseTimings(),
 ) -> Database:
     """Return the database for a URL, `sqlite:///PATH` or `postgresql://…`, without opening it.
@@ -102,7 +102,7 @@ class ClockOffset:
         """Read the database's clock; the answer is as old as half of the round trip. Keeps the last if it fails."""
         sent = time.time()
         try:
-            row = await self._database.fetch_one(_NOW)
+            row = await self._database.fetch_one(_SELECT_DATABASE_TIME)
         except Unavailable:
             return
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
@@ -111,5 +111,5 @@ class ClockOffset:
 
 async def read_secret(reader: Reader, name: str) -> bytes:
     """Return a secret; migrations create all of them."""
-    (row,) = await reader.fetch_all(_SECRET, {"name": name})
+    (row,) = await reader.fetch_all(_SELECT_SECRET, {"name": name})
     return bytes.fromhex(row.value)

@@ -51,7 +51,7 @@ class CompiledStatement:
         self.sql = compiled.string
         places = list(compiled.positiontup or ())
         self.places = len(places)  # placeholders of the SQL
-        self._select = _selector(places)
+        self._select = _getter_of_values(places)
         self._constants = {name: value for name, value in compiled.params.items() if name not in names}
         self._bind_processors: list[tuple[int, Processor]] = [
             (place, processor)
@@ -93,7 +93,7 @@ class CompiledStatement:
         return row
 
 
-def _selector(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
+def _getter_of_values(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
     """Return a function that returns a mapping's values of these names as a sequence."""
     if len(names) > 1:
         return itemgetter(*names)

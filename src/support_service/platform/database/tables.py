@@ -29,7 +29,7 @@ HAS_EXTERNAL_ID = "external_id IS NOT NULL"
 HAS_DUE_TIME = "sla_due_at IS NOT NULL"
 IS_WAITING = "waiting_since IS NOT NULL AND status IN ('open', 'pending')"
 # Lists that are filtered by one of these have an index in the order of waiting, and one in the order of due times.
-FILTERS = ("status", "assigned_agent_id", "team", "priority")
+FILTER_COLUMNS = ("status", "assigned_agent_id", "team", "priority")
 
 metadata = sa.MetaData(
     naming_convention={
@@ -120,8 +120,8 @@ tickets = table(
     # Has all that the count of a workload reads.
     index("assigned_agent_id", "status", "seq", "synthetic", "channel", where="assigned_agent_id IS NOT NULL"),
     index("waiting_since", "seq", where=IS_WAITING),
-    *(index(column, "waiting_since", "seq", where=IS_WAITING) for column in FILTERS),
-    *(index(column, "sla_due_at", "seq", where=HAS_DUE_TIME) for column in FILTERS),
+    *(index(column, "waiting_since", "seq", where=IS_WAITING) for column in FILTER_COLUMNS),
+    *(index(column, "sla_due_at", "seq", where=HAS_DUE_TIME) for column in FILTER_COLUMNS),
     index("seq", where="assigned_agent_id IS NULL", name="ix_tickets_without_agent"),
     index("seq", where="team IS NULL", name="ix_tickets_without_team"),
     # And ix_tickets_latest_change_seq, on an expression that each database writes in its own form: LATEST_CHANGE, seq;

@@ -127,11 +127,11 @@ class Settings(BaseModel):
         metrics, traces = settings.telemetry.metrics, settings.telemetry.traces
         warnings = (
             *opentelemetry.ineffective_warnings(environ, metrics, traces),
-            *_warn_ineffective(environ, settings),
-            *_warn_unknown(environ),
+            *_ineffective_warnings(environ, settings),
+            *_unknown_variable_warnings(environ),
             *earlier_variables_warning(environ),
         )
-        for name, expected in opentelemetry.first_invalid(environ, metrics, traces):
+        for name, expected in opentelemetry.first_invalid_variable(environ, metrics, traces):
             raise WrongSetting(f"{name}={mask_secrets(name, environ[name])}: expected {expected}")
         if settings.events.stream == settings.events.inbound_stream:
             raise WrongSetting(
@@ -152,7 +152,7 @@ class Settings(BaseModel):
         return settings.model_copy(update={"warnings": warnings})
 
     @classmethod
-    def to_serve(cls, environ: Mapping[str, str]) -> Self:
+    def load_to_serve(cls, environ: Mapping[str, str]) -> Self:
         """Load the settings of a process that listens on a port.
 
         Raises WrongSetting, also for an open service on an address other than loopback, and for an admin port that is
@@ -173,7 +173,7 @@ class Settings(BaseModel):
         return settings
 
 
-def _warn_ineffective(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
+def _ineffective_warnings(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
     timeline, auth = settings.timeline, settings.server.auth
     if settings.events_redis_url is None and not settings.events.consume:
         given = environ["SUPPORT_EVENTS_CONSUME"]
@@ -192,7 +192,7 @@ def _warn_ineffective(environ: Mapping[str, str], settings: Settings) -> Iterato
         yield "SUPPORT_ATTACHMENT_DOWNLOAD='redirect' has no effect: SUPPORT_S3_BUCKET is not set"
 
 
-def _warn_unknown(environ: Mapping[str, str]) -> Iterator[str]:
+def _unknown_variable_warnings(environ: Mapping[str, str]) -> Iterator[str]:
     known = [
         str(field.alias) for section in SettingsSection.__subclasses__() for field in section.model_fields.values()
     ]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-PREFIX = "SERVICE_"
-PAGE = "docs/operations/earlier-service.md"
-NEW_NAMES = {
+EARLIER_PREFIX = "SERVICE_"
+DOCS_PAGE = "docs/operations/earlier-service.md"
+NEW_NAME_BY_EARLIER_NAME = {
     "SERVICE_HOST": "SUPPORT_HOST",
     "SERVICE_PORT": "SUPPORT_PORT",
     "SERVICE_LOG_LEVEL": "SUPPORT_LOG_LEVEL",
@@ -37,14 +37,16 @@ def earlier_variables_warning(environ: Mapping[str, str]) -> Iterator[str]:
     Values are not shown. What Kubernetes sets for a Service named `service` is left out.
     """
     given = sorted(
-        name for name, value in environ.items() if name.upper().startswith(PREFIX) and _is_setting(name, value)
+        name for name, value in environ.items() if name.upper().startswith(EARLIER_PREFIX) and _is_setting(name, value)
     )
     if given:
         renamed = (
-            f"{name} is now {NEW_NAMES[name.upper()]}" if name.upper() in NEW_NAMES else f"{name} has no counterpart"
+            f"{name} is now {NEW_NAME_BY_EARLIER_NAME[name.upper()]}"
+            if name.upper() in NEW_NAME_BY_EARLIER_NAME
+            else f"{name} has no counterpart"
             for name in given
         )
-        yield f"Variables of the earlier support-service have no effect: {', '.join(renamed)}; see {PAGE}"
+        yield f"Variables of the earlier support-service have no effect: {', '.join(renamed)}; see {DOCS_PAGE}"
 
 
 def _is_setting(name: str, value: str) -> bool:

@@ -9,31 +9,31 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
 Environ = Mapping[str, str]
-Rule = tuple[Callable[[str], bool], str]  # predicate for valid values, and the expected values as text
+ValueRule = tuple[Callable[[str], bool], str]  # predicate for valid values, and the expected values as text
 
-QUEUE, BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
-QUEUE_SIZE, BATCH_SIZE = 2048, 512  # the specification's defaults
-HEADER = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
+QUEUE_SIZE_VARIABLE, BATCH_SIZE_VARIABLE = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+DEFAULT_QUEUE_SIZE, DEFAULT_BATCH_SIZE = 2048, 512  # the specification's defaults
+HEADER_PATTERN = re.compile(r"\s*[^\s=,;\"(){}<>@:/?\[\]\\]+\s*=[\x20-\x7e]*")
 PROPAGATORS = {"tracecontext", "baggage", ""}
 MAX_VALUE = 10**9  # Python's waits end at about 10**9 seconds; a thread that waits longer dies silently
 
 
-def _number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
         return 0 < float(text) <= MAX_VALUE
     except ValueError:
         return False
 
 
-def _limit(text: str) -> bool:
+def _is_limit(text: str) -> bool:
     return text.isdecimal() and len(text) <= len(str(MAX_VALUE)) and int(text) <= MAX_VALUE
 
 
-def _count(text: str) -> bool:
-    return _limit(text) and int(text) > 0
+def _is_count(text: str) -> bool:
+    return _is_limit(text) and int(text) > 0
 
 
-def _http(text: str) -> bool:
+def _is_http_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -42,7 +42,7 @@ def _http(text: str) -> bool:
     return named and not re.search(r"\s", text)
 
 
-def _patterns(text: str) -> bool:
+def _is_pattern_list(text: str) -> bool:
     try:
         re.compile("|".join(part.strip() for part in text.split(",")))
     except re.error:
@@ -50,54 +50,57 @@ def _patterns(text: str) -> bool:
     return True
 
 
-COUNT: Rule = (_count, f"an integer above 0 and up to {MAX_VALUE}")
+COUNT_RULE: ValueRule = (_is_count, f"an integer above 0 and up to {MAX_VALUE}")
 # Length bounds of the SDK's lists; none may be unlimited.
-LIMIT: Rule = (_limit, f"an integer from 0 up to {MAX_VALUE}")
-NUMBER: Rule = (_number, f"a number above 0 and up to {MAX_VALUE}")
-PATTERNS: Rule = (_patterns, "comma-separated regular expressions")
-ENDPOINT: Rule = (_http, "a URL that starts with http:// or https://")
-PROTOCOL: Rule = (lambda text: text == "http/protobuf", "http/protobuf, the only protocol that is built in")
-COMPRESSION: Rule = (lambda text: text.lower() in ("none", "gzip", "deflate"), "none, gzip or deflate")
-HEADERS: Rule = (
-    lambda text: all(HEADER.fullmatch(part) for part in text.split(",") if part.strip()),
+LIMIT_RULE: ValueRule = (_is_limit, f"an integer from 0 up to {MAX_VALUE}")
+NUMBER_RULE: ValueRule = (_is_number, f"a number above 0 and up to {MAX_VALUE}")
+PATTERNS_RULE: ValueRule = (_is_pattern_list, "comma-separated regular expressions")
+ENDPOINT_RULE: ValueRule = (_is_http_url, "a URL that starts with http:// or https://")
+PROTOCOL_RULE: ValueRule = (lambda text: text == "http/protobuf", "http/protobuf, the only protocol that is built in")
+COMPRESSION_RULE: ValueRule = (lambda text: text.lower() in ("none", "gzip", "deflate"), "none, gzip or deflate")
+HEADERS_RULE: ValueRule = (
+    lambda text: all(HEADER_PATTERN.fullmatch(part) for part in text.split(",") if part.strip()),
     "comma-separated name=value pairs with percent-encoded values",
 )
 
-METRICS: dict[str, Rule] = {"OTEL_METRIC_EXPORT_INTERVAL": NUMBER, "OTEL_METRIC_EXPORT_TIMEOUT": NUMBER}
-TRACES: dict[str, Rule] = {
-    "OTEL_BSP_SCHEDULE_DELAY": COUNT,
-    "OTEL_BSP_EXPORT_TIMEOUT": COUNT,
-    QUEUE: COUNT,
-    BATCH: COUNT,
-    "OTEL_ATTRIBUTE_COUNT_LIMIT": LIMIT,
-    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT,
-    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": LIMIT,
-    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT,
-    "OTEL_SPAN_EVENT_COUNT_LIMIT": LIMIT,
-    "OTEL_SPAN_LINK_COUNT_LIMIT": LIMIT,
-    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": LIMIT,
-    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMIT,
-    # The contrib packages compile the first three at startup and the others at each request, where an error is a 500.
-    "OTEL_PYTHON_EXCLUDED_URLS": PATTERNS,
-    "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS": PATTERNS,
-    "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": PATTERNS,
-    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": PATTERNS,
-    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE": PATTERNS,
-    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": PATTERNS,
-    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE": PATTERNS,
-    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": PATTERNS,
+RULES_OF_METRICS: dict[str, ValueRule] = {
+    "OTEL_METRIC_EXPORT_INTERVAL": NUMBER_RULE,
+    "OTEL_METRIC_EXPORT_TIMEOUT": NUMBER_RULE,
 }
-OTLP: dict[str, Rule] = {
-    "PROTOCOL": PROTOCOL,
-    "ENDPOINT": ENDPOINT,
-    "TIMEOUT": NUMBER,
-    "COMPRESSION": COMPRESSION,
-    "HEADERS": HEADERS,
+RULES_OF_TRACES: dict[str, ValueRule] = {
+    "OTEL_BSP_SCHEDULE_DELAY": COUNT_RULE,
+    "OTEL_BSP_EXPORT_TIMEOUT": COUNT_RULE,
+    QUEUE_SIZE_VARIABLE: COUNT_RULE,
+    BATCH_SIZE_VARIABLE: COUNT_RULE,
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": LIMIT_RULE,
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT_RULE,
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": LIMIT_RULE,
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": LIMIT_RULE,
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": LIMIT_RULE,
+    "OTEL_SPAN_LINK_COUNT_LIMIT": LIMIT_RULE,
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": LIMIT_RULE,
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": LIMIT_RULE,
+    # The contrib packages compile the first three at startup and the others at each request, where an error is a 500.
+    "OTEL_PYTHON_EXCLUDED_URLS": PATTERNS_RULE,
+    "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS": PATTERNS_RULE,
+    "OTEL_PYTHON_AIOHTTP_CLIENT_EXCLUDED_URLS": PATTERNS_RULE,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": PATTERNS_RULE,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE": PATTERNS_RULE,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST": PATTERNS_RULE,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE": PATTERNS_RULE,
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": PATTERNS_RULE,
+}
+RULES_OF_OTLP: dict[str, ValueRule] = {
+    "PROTOCOL": PROTOCOL_RULE,
+    "ENDPOINT": ENDPOINT_RULE,
+    "TIMEOUT": NUMBER_RULE,
+    "COMPRESSION": COMPRESSION_RULE,
+    "HEADERS": HEADERS_RULE,
 }
 
 
 # Beginnings of the names of variables that the SDK, its exporters or its automatic instrumentation read, but not here.
-UNUSED = (
+UNUSED_VARIABLES = (
     "OTEL_BLRP_",
     "OTEL_CONFIG_FILE",
     "OTEL_EXPERIMENTAL_CONFIG_FILE",
@@ -117,31 +120,36 @@ UNUSED = (
 )
 
 
-def first_invalid(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> Iterator[tuple[str, str]]:
+def first_invalid_variable(
+    environ: Environ, metrics: Collection[str], traces: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Yield (variable, expected values) for the first invalid value that the configured exporters read."""
-    for variable, (is_valid, expected) in _rules(environ, metrics, traces).items():
+    for variable, (is_valid, expected) in _rules_of_exporters(environ, metrics, traces).items():
         if (given := environ.get(variable)) and not is_valid(given.strip()):
             yield variable, expected
             return
     if not traces:
         return
-    batch, queue = int(environ.get(BATCH) or BATCH_SIZE), int(environ.get(QUEUE) or QUEUE_SIZE)
+    batch, queue = (
+        int(environ.get(BATCH_SIZE_VARIABLE) or DEFAULT_BATCH_SIZE),
+        int(environ.get(QUEUE_SIZE_VARIABLE) or DEFAULT_QUEUE_SIZE),
+    )
     if batch > queue:
-        if environ.get(QUEUE):
-            yield QUEUE, f"an integer of at least {batch}, the value of {BATCH}"
+        if environ.get(QUEUE_SIZE_VARIABLE):
+            yield QUEUE_SIZE_VARIABLE, f"an integer of at least {batch}, the value of {BATCH_SIZE_VARIABLE}"
         else:
-            yield BATCH, f"an integer of at most {queue}, the value of {QUEUE}"
+            yield BATCH_SIZE_VARIABLE, f"an integer of at most {queue}, the value of {QUEUE_SIZE_VARIABLE}"
 
 
-def _rules(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> dict[str, Rule]:
-    rules: dict[str, Rule] = {}
+def _rules_of_exporters(environ: Environ, metrics: Collection[str], traces: Collection[str]) -> dict[str, ValueRule]:
+    rules: dict[str, ValueRule] = {}
     if {"otlp", "console"} & set(metrics):
-        rules |= METRICS
+        rules |= RULES_OF_METRICS
     if traces:
-        rules |= TRACES
+        rules |= RULES_OF_TRACES
     for signal, exporters in (("METRICS", metrics), ("TRACES", traces)):
         if "otlp" in exporters:
-            for name, rule in OTLP.items():
+            for name, rule in RULES_OF_OTLP.items():
                 special = f"OTEL_EXPORTER_OTLP_{signal}_{name}"
                 rules[special if environ.get(special) else f"OTEL_EXPORTER_OTLP_{name}"] = rule
     return rules
@@ -161,8 +169,8 @@ def ineffective_warnings(environ: Environ, metrics: Collection[str], traces: Col
     if given.strip().lower() == "true":
         return
     names = sorted(name for name, value in environ.items() if value and value.strip().lower() != "none")
-    if unused := [name for name in names if name.startswith(UNUSED)]:
-        yield f"{', '.join(unused)}: no effect, because the service does not use {_these(unused)}"
+    if unused := [name for name in names if name.startswith(UNUSED_VARIABLES)]:
+        yield f"{', '.join(unused)}: no effect, because the service does not use {_enumerate_names(unused)}"
     otlp = [name for name in names if name.startswith("OTEL_EXPORTER_OTLP_") and name not in unused]
     if otlp and "otlp" not in {*metrics, *traces}:
         yield (
@@ -170,5 +178,5 @@ def ineffective_warnings(environ: Environ, metrics: Collection[str], traces: Col
         )
 
 
-def _these(names: Collection[str]) -> str:
+def _enumerate_names(names: Collection[str]) -> str:
     return "it" if len(names) == 1 else "them"

@@ -27,7 +27,7 @@ class SettingsSection(BaseModel):
         return next((name for name in get_args(hint) if name.lower() == str(value).strip().lower()), value)
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Self:
+    def load(cls, environ: Mapping[str, str]) -> Self:
         """Read this section only, for a command that needs no other; raises WrongSetting for an invalid value."""
         return read_section(cls, environ)
 

@@ -40,7 +40,7 @@ class WrongSetting(UserError):
     """An invalid setting; the text is one line with the variable, its value and the expected values."""
 
 
-def _redis_url(value: str) -> str:
+def _check_redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("a URL that starts with redis://, rediss:// or unix://")
     check_port(value)
@@ -54,7 +54,7 @@ def _redis_url(value: str) -> str:
     return value
 
 
-def _database_url(value: str) -> str:
+def _check_database_url(value: str) -> str:
     """Check a database URL; the driver in SQLAlchemy's `sqlite+aiosqlite:` or `postgresql+asyncpg:` is left out."""
     value = re.sub(r"^(sqlite|postgresql)\+\w+:", r"\1:", value)
     if not value.startswith(("sqlite:///", "postgresql://")):
@@ -69,7 +69,7 @@ def _database_url(value: str) -> str:
     return value
 
 
-def _key_source(value: str) -> str:
+def _check_key_source(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         check_port(value)
@@ -111,22 +111,22 @@ def mask_secrets(name: str, value: str) -> str:
         return "***"
     if name == "SUPPORT_WEBHOOKS":
         value = re.sub(r'whsec_[^"\s]*|("secret"\s*:\s*)"[^"]*"', r"\1***", value)
-        return _shortened(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many webhook URLs have a secret in the path
+        return _shorten(re.sub(r'(:\\?/\\?/)[^"\s]*', r"\1***", value))  # many webhook URLs have a secret in the path
     if "://" not in value and not name.endswith(("_URL", "_ENDPOINT", "_KEYS")):
-        return _shortened(value)
+        return _shorten(value)
     scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
     head, question, query = rest.partition("?")
     if "@" in query:  # ambiguous: part of the query, or of a password with a question mark
-        return _shortened(f"{scheme}{separator}***")
+        return _shorten(f"{scheme}{separator}***")
     before, at, host = head.rpartition("@")
-    return _shortened(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
+    return _shorten(f"{scheme}{separator}{'***@' if at else before}{host}{'?***' if question else ''}")
 
 
-def _shortened(value: str) -> str:
+def _shorten(value: str) -> str:
     return repr(value if len(value) <= MAX_SHOWN_LENGTH else f"{value[:MAX_SHOWN_LENGTH]}…")
 
 
-def _exporters(*allowed: str) -> BeforeValidator:
+def _exporters_validator(*allowed: str) -> BeforeValidator:
     """Return a validator of comma-separated exporter names in the OpenTelemetry form; `none` must stand alone."""
 
     def split(value: object) -> object:
@@ -140,7 +140,7 @@ def _exporters(*allowed: str) -> BeforeValidator:
     return BeforeValidator(split)
 
 
-def _content_types(value: object) -> object:
+def _parse_content_types(value: object) -> object:
     """Split a comma-separated list of content types; `image/*` matches every image type."""
     names = tuple(name.strip().lower() for name in str(value).split(","))
     if not all(re.fullmatch(r"[a-z0-9!#$&^_.+-]+/([a-z0-9!#$&^_.+-]+|\*)", name) for name in names):
@@ -148,7 +148,7 @@ def _content_types(value: object) -> object:
     return names
 
 
-def _channels(value: object) -> object:
+def _parse_channels(value: object) -> object:
     """Split a comma-separated list of channels, each in the form of a metric label; repeated ones count once."""
     names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
     if len(names) > MAX_CHANNELS or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,31}", name) for name in names):
@@ -159,7 +159,7 @@ def _channels(value: object) -> object:
     return names
 
 
-def _algorithms(value: object) -> object:
+def _parse_algorithms(value: object) -> object:
     """Split a comma-separated list of JWT algorithms, in any case."""
     by_lower_case = {name.lower(): name for name in JWT_ALGORITHMS}
     names = [name.strip().lower() for name in str(value).split(",")]
@@ -168,12 +168,12 @@ def _algorithms(value: object) -> object:
     return tuple(by_lower_case[name] for name in names)
 
 
-def _request_rate(value: object) -> object:
+def _parse_request_rate(value: object) -> object:
     """Parse a rate limit into (requests, seconds); `off` is (0, 0)."""
     return (0, 0) if str(value).strip().lower() == "off" else units.parse_request_rate(str(value))
 
 
-def _networks(value: object) -> object:
+def _parse_networks(value: object) -> object:
     """Split a comma-separated list of IP addresses and networks."""
     try:
         return tuple(ip_network(each.strip(), strict=False) for each in str(value).split(","))
@@ -181,7 +181,7 @@ def _networks(value: object) -> object:
         raise ValueError("comma-separated IP addresses and networks, such as 10.0.0.0/8,fd00::1") from None
 
 
-def _origins(value: object) -> object:
+def _parse_origins(value: object) -> object:
     """Split a comma-separated list of origins in the form that browsers send; a wildcard is not supported."""
     names = tuple(each.strip() for each in str(value).split(","))
     if not all(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", name) for name in names):
@@ -189,7 +189,7 @@ def _origins(value: object) -> object:
     return names
 
 
-def _token(value: object) -> object:
+def _parse_token(value: object) -> object:
     """Strip and check a token that is sent in a header; a token read from a file may end with a line break."""
     token = str(value).strip()
     if re.search(r"[\s\x00-\x1f\x7f]", token):
@@ -197,24 +197,24 @@ def _token(value: object) -> object:
     return token
 
 
-RequestRate = Annotated[tuple[int, int], BeforeValidator(_request_rate)]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
-Origins = Annotated[tuple[str, ...], BeforeValidator(_origins)]
-ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_content_types)]
+RequestRate = Annotated[tuple[int, int], BeforeValidator(_parse_request_rate)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_parse_origins)]
+ContentTypes = Annotated[tuple[str, ...], BeforeValidator(_parse_content_types)]
 Duration = Annotated[timedelta, BeforeValidator(units.parse_duration)]
 # Upper bounds: Redis limits a time to live and the length of a stream, and every database limits integers.
 Seconds = Annotated[float, Field(le=units.MAX_DURATION.total_seconds())]
 Count = Annotated[int, Field(le=units.MAX_INTEGER)]
 Share = Annotated[float, BeforeValidator(units.parse_percentage)]
-MetricsExporters = Annotated[tuple[str, ...], _exporters("prometheus", "otlp", "console")]
-TracesExporters = Annotated[tuple[str, ...], _exporters("otlp", "console")]
-Channels = Annotated[tuple[str, ...], BeforeValidator(_channels)]
-Algorithms = Annotated[tuple[str, ...], BeforeValidator(_algorithms)]
-KeySource = Annotated[str, AfterValidator(_key_source)]
+MetricsExporters = Annotated[tuple[str, ...], _exporters_validator("prometheus", "otlp", "console")]
+TracesExporters = Annotated[tuple[str, ...], _exporters_validator("otlp", "console")]
+Channels = Annotated[tuple[str, ...], BeforeValidator(_parse_channels)]
+Algorithms = Annotated[tuple[str, ...], BeforeValidator(_parse_algorithms)]
+KeySource = Annotated[str, AfterValidator(_check_key_source)]
 HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
 
 
 class WebhookSetting(BaseModel):
@@ -232,7 +232,7 @@ class WebhookSetting(BaseModel):
 
     @field_validator("secret")
     @classmethod
-    def _is_a_secret(cls, value: str) -> str:
+    def _check_secret(cls, value: str) -> str:
         try:
             key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
         except ValueError:
@@ -245,7 +245,7 @@ class WebhookSetting(BaseModel):
 WEBHOOKS_FORM = 'a JSON list of {"name", "url", "secret", "types"?}, with unique names'
 
 
-def _webhooks(value: object) -> object:
+def _parse_webhooks(value: object) -> object:
     """Parse a variable's JSON list of webhooks; errors leave out its values, because some are secrets."""
     if not isinstance(value, str):
         return value
@@ -260,5 +260,5 @@ def _webhooks(value: object) -> object:
     return found
 
 
-Token = Annotated[SecretStr, BeforeValidator(_token)]
-Webhooks = Annotated[tuple[WebhookSetting, ...], BeforeValidator(_webhooks)]
+Token = Annotated[SecretStr, BeforeValidator(_parse_token)]
+Webhooks = Annotated[tuple[WebhookSetting, ...], BeforeValidator(_parse_webhooks)]

@@ -76,10 +76,12 @@ class RequestMetrics:
         self._instruments = instruments
         self._active = {(method, scheme): 0 for method in METHODS for scheme in SCHEMES}
 
-    def expect(self, method: str, route: str, status: int, scheme: str = "http") -> None:
+    def create_series(self, method: str, route: str, status: int, scheme: str = "http") -> None:
         """Create a series with the value 0 before its first request."""
         if route not in UNMEASURED_PATHS:
-            self._instruments.expect(HTTP_SERVER_DURATION, _labels(method, route, status, {"url.scheme": scheme}))
+            self._instruments.start_series(
+                HTTP_SERVER_DURATION, _series_labels(method, route, status, {"url.scheme": scheme})
+            )
 
     def begin(self, method: str, route: str | None, scheme: str, user_agent: str) -> None:
         """Count a request as received and as active; the caller must call `end` afterwards."""
@@ -87,7 +89,7 @@ class RequestMetrics:
             self._instruments.add(
                 REQUEST_RECEIVED, 1, FROM_PROBE if user_agent.startswith(PROBE_USER_AGENT) else FROM_OTHERS
             )
-            self._active[_method(method, route), scheme] += 1
+            self._active[_method_label(method, route), scheme] += 1
 
     def end(
         self, method: str, route: str | None, status: int, seconds: float, *, scheme: str, error: str | None = None
@@ -98,17 +100,17 @@ class RequestMetrics:
         """
         if route in UNMEASURED_PATHS:
             return
-        method = _method(method, route)
+        method = _method_label(method, route)
         self._active[method, scheme] -= 1
         labels = {"url.scheme": scheme}
         if error:
             labels["error.type"] = error
-        self._instruments.record(HTTP_SERVER_DURATION, seconds, _labels(method, route or OTHER, status, labels))
+        self._instruments.record(HTTP_SERVER_DURATION, seconds, _series_labels(method, route or OTHER, status, labels))
 
-    def refuse(self, status: int) -> None:
+    def record_unreadable(self, status: int) -> None:
         """Record a request that could not be parsed, so that its method and route are unknown."""
         self._instruments.record(
-            HTTP_SERVER_DURATION, 0.0, _labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"})
+            HTTP_SERVER_DURATION, 0.0, _series_labels(OTHER_METHOD, OTHER, status, {"url.scheme": "http"})
         )
 
     def active(self) -> Observations:
@@ -120,7 +122,7 @@ class RequestMetrics:
         ]
 
 
-def _labels(method: str, route: str, status: int, others: dict[str, str]) -> dict[str, str | int]:
+def _series_labels(method: str, route: str, status: int, others: dict[str, str]) -> dict[str, str | int]:
     labels: dict[str, str | int] = {
         "http.request.method": method,
         "http.route": route,
@@ -132,7 +134,7 @@ def _labels(method: str, route: str, status: int, others: dict[str, str]) -> dic
     return labels
 
 
-def _method(method: str, route: str | None) -> str:
+def _method_label(method: str, route: str | None) -> str:
     """Return the method's label; without a matching route it is `_OTHER`, since it would only multiply the series."""
     return method if route is not None and method in METHODS else OTHER_METHOD
 

@@ -31,7 +31,7 @@ NO_LABELS: Labels = MappingProxyType({})
 Observations = Iterable[tuple[int | float, Mapping[str, str]]]
 """The current values of an observed instrument, one per label set; empty while they are unknown."""
 
-_declared: dict[str, "InstrumentSpec"] = {}
+_declared_specs: dict[str, "InstrumentSpec"] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +52,11 @@ class InstrumentSpec:
 
     def __post_init__(self) -> None:
         """Add the row to the table of instruments. Raises ValueError if another one has its name."""
-        if _declared.setdefault(self.name, self) is not self:
+        if _declared_specs.setdefault(self.name, self) is not self:
             raise ValueError(f"the instrument {self.name} is declared twice")
 
     @property
-    def prometheus(self) -> str:
+    def prometheus_name(self) -> str:
         """The metric family's name in the Prometheus text format, without the suffixes of histogram samples."""
         name = self.name.replace(".", "_")
         unit = PROMETHEUS_UNITS.get(self.unit)
@@ -64,7 +64,7 @@ class InstrumentSpec:
             name = f"{name}_{unit}"
         return f"{name}_total" if self.kind in ("counter", "observed counter") else name
 
-    def series(self) -> list[dict[str, str]]:
+    def label_combinations(self) -> list[dict[str, str]]:
         """Return every combination of label values; empty if a label's vocabulary is open or `seeded` is false."""
         if not self.seeded or any(values is None for values in self.labels.values()):
             return []
@@ -83,7 +83,7 @@ BUILD_INFO = InstrumentSpec(
 
 def declared_instruments() -> tuple[InstrumentSpec, ...]:
     """Return the rows of all modules that are imported, by name."""
-    return tuple(row for _, row in sorted(_declared.items()))
+    return tuple(row for _, row in sorted(_declared_specs.items()))
 
 
 class Instruments:
@@ -101,12 +101,12 @@ class Instruments:
         self._series: dict[tuple[object, ...], Series] = {}
         for row in declared_instruments():
             if row.kind in ("counter", "histogram"):
-                self._create(row)
+                self._create_instrument(row)
         self.observe(BUILD_INFO, self._build_info)
 
     def add(self, row: InstrumentSpec, amount: float, labels: Labels = NO_LABELS) -> None:
         """Add to a counter. Its series collects the amount; one that the SDK refuses goes to the SDK at once."""
-        series = self.expect(row, labels)
+        series = self.start_series(row, labels)
         if 0 <= amount < inf:
             series.append(amount)
         else:
@@ -114,20 +114,20 @@ class Instruments:
 
     def record(self, row: InstrumentSpec, value: float, labels: Labels = NO_LABELS) -> None:
         """Record a value of a histogram, as `add` does; a measurement that shall have an exemplar goes to the SDK."""
-        series = self.expect(row, labels)
+        series = self.start_series(row, labels)
         if not 0 <= value < inf or (self._exemplars and get_current_span().get_span_context().trace_flags.sampled):
             self._histograms[row].record(value, labels)
         else:
             series.append(value)
 
-    def expect(self, row: InstrumentSpec, labels: Labels = NO_LABELS) -> "Series":
+    def start_series(self, row: InstrumentSpec, labels: Labels = NO_LABELS) -> "Series":
         """Return a series of a counter or a histogram, which starts at 0 before its first measurement."""
         key = (row, *labels.items())
         series = self._series.get(key)
         if series is None:
             if row not in self._counters and row not in self._histograms:
-                self._create(row)  # its module was imported later
-            series = self._series.setdefault(key, Series(self._passing_on(row, dict(labels))))
+                self._create_instrument(row)  # its module was imported later
+            series = self._series.setdefault(key, Series(self._sdk_recorder(row, dict(labels))))
         return series
 
     def observe(self, row: InstrumentSpec, read: Callable[[], Observations]) -> None:
@@ -139,7 +139,7 @@ class Instruments:
         for series in tuple(self._series.values()):
             series.flush()
 
-    def _create(self, row: InstrumentSpec) -> None:
+    def _create_instrument(self, row: InstrumentSpec) -> None:
         meter = self._meter
         if row.kind == "counter":
             self._counters[row] = meter.create_counter(row.name, unit=row.unit, description=row.meaning)
@@ -147,10 +147,10 @@ class Instruments:
             self._histograms[row] = meter.create_histogram(
                 row.name, unit=row.unit, description=row.meaning, explicit_bucket_boundaries_advisory=row.buckets
             )
-        for labels in row.series():
-            self.expect(row, labels)
+        for labels in row.label_combinations():
+            self.start_series(row, labels)
 
-    def _passing_on(self, row: InstrumentSpec, labels: Labels) -> Callable[[list[float]], None]:
+    def _sdk_recorder(self, row: InstrumentSpec, labels: Labels) -> Callable[[list[float]], None]:
         if row.kind == "counter":
             counter = self._counters[row]
             return lambda amounts: counter.add(sum(amounts), labels)
@@ -208,7 +208,7 @@ class HistogramBatch(float):
 T = TypeVar("T")
 
 
-class Reading(Generic[T]):
+class LastReading(Generic[T]):
     """What a job has last read for gauges: None before the first time, and once it is `max_age` seconds old."""
 
     def __init__(self, max_age: float = inf) -> None:
@@ -222,13 +222,13 @@ class Reading(Generic[T]):
         """The value, or None while it is unknown."""
         return self._value if monotonic() < self._until else None
 
-    def keep(self, value: T | None) -> None:
+    def store(self, value: T | None) -> None:
         """Store what was read now; None if it could not be read."""
         self._value = value
         self._until = monotonic() + self._max_age
         self.read_at = utc_now()
 
-    def shown(self, by: Callable[[T], Observations]) -> Callable[[], Observations]:
+    def observations(self, by: Callable[[T], Observations]) -> Callable[[], Observations]:
         """Return a function that gives the observations of the value: none while it is unknown."""
 
         def read() -> Observations:

@@ -14,7 +14,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 import support_service
 from support_service.core.errors import InsufficientStorage, SupportError, Unavailable
-from support_service.platform.telemetry.traces import current_ids
+from support_service.platform.telemetry.traces import current_trace_and_span_ids
 
 # Loggers that report invalid responses of upstream services and the cache at each read.
 UPSTREAM_LOGGERS = ("support_service.timeline.source_client", "support_service.timeline.snapshots")
@@ -22,8 +22,8 @@ UPSTREAM_LOGGERS = ("support_service.timeline.source_client", "support_service.t
 WEBHOOK_LOGGER = "support_service.events.webhook_sender"
 UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
-REPORT_EVERY = 60.0  # seconds
-MAX_KINDS = 64
+REPORT_INTERVAL = 60.0  # seconds
+MAX_RECORD_KINDS = 64
 OTHER_KINDS = ("",)  # the kinds beyond MAX_KINDS
 CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
 LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
@@ -31,10 +31,10 @@ LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 LOG_CASE_ID: ContextVar[str | None] = ContextVar("case_id", default=None)
 
 # Packages whose exceptions report that a dependency, or the operating system, has failed.
-DRIVERS = frozenset({"aiohttp", "asyncpg", "obstore", "redis"})
-MAX_CHAIN = 20  # exceptions; a chain may have a cycle
-MAX_TEXT = 300  # characters
-PACKAGE = str(Path(support_service.__file__).parent)
+DRIVER_PACKAGES = frozenset({"aiohttp", "asyncpg", "obstore", "redis"})
+MAX_CAUSES = 20  # exceptions; a chain may have a cycle
+MAX_CAUSE_LENGTH = 300  # characters
+PACKAGE_FOLDER = str(Path(support_service.__file__).parent)
 
 
 class ContextFilter(logging.Filter):
@@ -42,7 +42,7 @@ class ContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.requestId = LOG_REQUEST_ID.get()
-        record.trace_id, record.span_id = current_ids()
+        record.trace_id, record.span_id = current_trace_and_span_ids()
         record.caseId = LOG_CASE_ID.get()
         return True
 
@@ -89,13 +89,13 @@ class RateLimitFilter(logging.Filter):
             return True
         if is_outage(failure):
             kinds = tuple(type(each).__name__ for each in cause_chain(failure))
-            at = "" if isinstance(failure, SupportError) else place(failure)
+            at = "" if isinstance(failure, SupportError) else innermost_own_line(failure)
             return self._pass_limited(record, kinds, f"{describe_cause(failure)}{at and f' at {at}'}")
         self._shorten_repeated_defect(record, failure)
         return True
 
     def _pass_limited(self, record: logging.LogRecord, kinds: tuple[str, ...], cause: str) -> bool:
-        held = self._take((*_origin(record), *kinds))
+        held = self._left_out_since_last((*_key_of_log_call(record), *kinds))
         if held is None:
             return False
         message = _first_line(record.getMessage()) if cause else record.getMessage()
@@ -106,28 +106,28 @@ class RateLimitFilter(logging.Filter):
 
     def _shorten_repeated_defect(self, record: logging.LogRecord, failure: BaseException) -> None:
         kind = type(failure).__name__
-        at = place(failure)
-        if self._take((*_origin(record), kind, at)) is None:
+        at = innermost_own_line(failure)
+        if self._left_out_since_last((*_key_of_log_call(record), kind, at)) is None:
             message = f"{_first_line(record.getMessage())}: {kind} at {at or 'an unknown place'}"
             record.msg, record.args = f"{message}; an earlier line has the traceback", None
             record.exc_info = record.exc_text = None
 
-    def _take(self, kind: tuple[str, ...]) -> int | None:
+    def _left_out_since_last(self, kind: tuple[str, ...]) -> int | None:
         """Return None if the kind had a record in the last minute, else the number of records left out since."""
         now = time.monotonic()
-        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+        if kind not in self._kinds and len(self._kinds) >= MAX_RECORD_KINDS:
             # A copy of the items, because other threads log too.
             self._kinds = {each: (due, held) for each, (due, held) in [*self._kinds.items()] if now < due}
-            kind = kind if len(self._kinds) < MAX_KINDS else OTHER_KINDS
+            kind = kind if len(self._kinds) < MAX_RECORD_KINDS else OTHER_KINDS
         due, held = self._kinds.get(kind, (0.0, 0))
         if now < due:
             self._kinds[kind] = (due, held + 1)
             return None
-        self._kinds[kind] = (now + REPORT_EVERY, 0)
+        self._kinds[kind] = (now + REPORT_INTERVAL, 0)
         return held
 
 
-def _origin(record: logging.LogRecord) -> tuple[str, ...]:
+def _key_of_log_call(record: logging.LogRecord) -> tuple[str, ...]:
     return record.name, _first_line(str(record.msg)), getattr(record, "job", "")
 
 
@@ -140,7 +140,7 @@ def outage_logger(name: str) -> logging.Logger:
     return logging.getLogger(f"{UNAVAILABLE_LOGGER}.{name}")
 
 
-def configure(level: str) -> None:
+def configure_logging(level: str) -> None:
     """Log to standard error as JSON, from the given level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(ContextFilter())
@@ -166,7 +166,7 @@ def cause_chain(failure: BaseException) -> list[BaseException]:
     A timeout cancels what it waits for; this cancellation is not a cause.
     """
     chain = [failure]
-    while len(chain) < MAX_CHAIN:
+    while len(chain) < MAX_CAUSES:
         inner = chain[-1].__cause__
         if inner is None and not chain[-1].__suppress_context__:
             inner = chain[-1].__context__
@@ -181,7 +181,8 @@ def cause_chain(failure: BaseException) -> list[BaseException]:
 def is_outage(failure: BaseException) -> bool:
     """Return True if a dependency or the operating system failed, and False for a defect of the service."""
     return any(
-        isinstance(each, Unavailable | InsufficientStorage | OSError) or type(each).__module__.split(".")[0] in DRIVERS
+        isinstance(each, Unavailable | InsufficientStorage | OSError)
+        or type(each).__module__.split(".")[0] in DRIVER_PACKAGES
         for each in cause_chain(failure)
     )
 
@@ -190,14 +191,14 @@ def describe_cause(failure: BaseException) -> str:
     """Return the kind and the first line of the innermost cause, such as `ConnectionRefusedError: [Errno 111] …`."""
     cause = cause_chain(failure)[-1]
     kind = cause.code if isinstance(cause, SupportError) else type(cause).__name__
-    text = str(cause).strip().partition("\n")[0][:MAX_TEXT]
+    text = str(cause).strip().partition("\n")[0][:MAX_CAUSE_LENGTH]
     return f"{kind}: {text}" if text else kind
 
 
-def place(failure: BaseException) -> str:
+def innermost_own_line(failure: BaseException) -> str:
     """Return the innermost line of the service in the traceback, such as `attachments/service.py:77`; or empty."""
     for frame, number in reversed(list(traceback.walk_tb(failure.__traceback__))):
         path = frame.f_code.co_filename
-        if path.startswith(PACKAGE):
-            return f"{path.removeprefix(PACKAGE).lstrip('/')}:{number}"
+        if path.startswith(PACKAGE_FOLDER):
+            return f"{path.removeprefix(PACKAGE_FOLDER).lstrip('/')}:{number}"
     return ""

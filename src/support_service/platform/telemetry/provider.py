@@ -145,33 +145,33 @@ class Metrics:
         run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
-def _prometheus(registry: CollectorRegistry) -> MetricReader:
+def _prometheus_reader(registry: CollectorRegistry) -> MetricReader:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
     # No scope labels and no target_info: a scraped series has only the labels of its row in the table.
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False, disable_target_info=True)
 
 
-def _otlp(_: CollectorRegistry) -> MetricReader:
-    with environment_hidden():
+def _otlp_reader(_: CollectorRegistry) -> MetricReader:
+    with hide_environment():
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 
-def _console(_: CollectorRegistry) -> MetricReader:
+def _console_reader(_: CollectorRegistry) -> MetricReader:
     return PeriodicExportingMetricReader(ConsoleMetricExporter())
 
 
 # By the names of OTEL_METRICS_EXPORTER. Imports are local: the OTLP exporter's Protobuf alone takes 0.1 s to import.
 READER_FACTORIES: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
-    "prometheus": _prometheus,
-    "otlp": _otlp,
-    "console": _console,
+    "prometheus": _prometheus_reader,
+    "otlp": _otlp_reader,
+    "console": _console_reader,
 }
 
 
 @contextmanager
-def environment_hidden() -> Iterator[None]:
+def hide_environment() -> Iterator[None]:
     """Hide the environment variables that OpenTelemetry reads at import, for the duration of the block.
 
     An invalid value would end the import with a traceback. settings/ reports an invalid limit in one line, and W3C

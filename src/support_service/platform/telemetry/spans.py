@@ -28,8 +28,8 @@ from support_service.platform.telemetry.traces import RecordSpan
 # The contrib package searches with regular expressions: without ^ and $ this would also exclude an attachment named
 # metrics.
 UNTRACED_PATHS = f"^/({'|'.join(sorted(path.removeprefix('/') for path in UNMEASURED_PATHS))})$"
-EXCLUDED = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
-EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
+EXCLUDED_URLS_VARIABLE = "OTEL_PYTHON_AIOHTTP_SERVER_EXCLUDED_URLS"
+EXCLUDED_URLS_OF_ALL_VARIABLE = "OTEL_PYTHON_EXCLUDED_URLS"
 REDACTED = "REDACTED"
 
 
@@ -52,13 +52,13 @@ class SdkTracing:
             if name in exporters:
                 self._provider.add_span_processor(BatchSpanProcessor(exporter()))
 
-    def of_servers(self) -> list[Middleware]:
+    def server_middlewares(self) -> list[Middleware]:
         """Return the middlewares that give an application one span per request."""
         # The contrib packages' stable conventions are opt-in, and only through this environment variable.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # noqa: TID251
-        given = os.environ.get(EXCLUDED) or os.environ.get(EXCLUDED_BY_ALL, "")  # noqa: TID251
+        given = os.environ.get(EXCLUDED_URLS_VARIABLE) or os.environ.get(EXCLUDED_URLS_OF_ALL_VARIABLE, "")  # noqa: TID251
         if UNTRACED_PATHS not in given:
-            os.environ[EXCLUDED] = ",".join(filter(None, (UNTRACED_PATHS, given)))  # noqa: TID251
+            os.environ[EXCLUDED_URLS_VARIABLE] = ",".join(filter(None, (UNTRACED_PATHS, given)))  # noqa: TID251
         instrumentor = AioHttpServerInstrumentor()
         instrumentor.instrument(tracer_provider=self._provider)
         try:
@@ -66,7 +66,7 @@ class SdkTracing:
         finally:
             instrumentor.uninstrument()  # it patches aiohttp itself, which other apps in the process use too
 
-    def of_clients(self) -> list[aiohttp.TraceConfig]:
+    def client_trace_configs(self) -> list[aiohttp.TraceConfig]:
         """Return the trace configurations that give a client session one span per request."""
         return [
             create_trace_config(
@@ -76,7 +76,7 @@ class SdkTracing:
             )
         ]
 
-    def of_operations(self, system: str) -> RecordSpan:
+    def span_recorder(self, system: str) -> RecordSpan:
         """Return a function that adds a span of a finished operation on this database system to the current span.
 
         Operations outside of a span, such as in background jobs, have none: they would be traces of one span.
@@ -104,10 +104,10 @@ class SdkTracing:
         run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
-def _otlp() -> SpanExporter:
+def _otlp_exporter() -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
 
 
-EXPORTER_FACTORIES: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp, "console": ConsoleSpanExporter}
+EXPORTER_FACTORIES: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp_exporter, "console": ConsoleSpanExporter}

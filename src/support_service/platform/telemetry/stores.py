@@ -9,13 +9,13 @@ from support_service.platform.telemetry.instruments import (
     OTHER,
     Instruments,
     InstrumentSpec,
+    LastReading,
     Observations,
-    Reading,
     known_or_other,
 )
 
 POOL_NAME = "db.client.connection.pool.name"
-UNLIMITED = 1_000_000  # redis-py's default number of connections is higher
+UNLIMITED_CONNECTIONS = 1_000_000  # redis-py's default number of connections is higher
 REFRESH_INTERVAL = 30.0  # seconds between two readings of the state of a Redis server
 
 DATABASE_OPERATIONS = ("SELECT", "TRANSACTION")
@@ -38,7 +38,7 @@ EVICTION_POLICIES = (
     "volatile-ttl",
     OTHER,
 )
-ERRORS = ("", "timeout", OTHER_ERROR)  # an empty value means that the label is absent
+ERROR_LABELS = ("", "timeout", OTHER_ERROR)  # an empty value means that the label is absent
 DB_OPERATION = InstrumentSpec(
     "db.client.operation.duration",
     "histogram",
@@ -47,7 +47,7 @@ DB_OPERATION = InstrumentSpec(
     {
         "db.system.name": ("sqlite", "postgresql", "redis"),
         "db.operation.name": DATABASE_OPERATIONS + REDIS_OPERATIONS + BROKER_OPERATIONS,
-        "error.type": ERRORS,
+        "error.type": ERROR_LABELS,
     },
     # The boundaries that the semantic conventions advise for this instrument.
     (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
@@ -119,7 +119,7 @@ class RecordOperation(Protocol):
         """Record the operation."""
 
 
-def discard_operation(_operation: str, _seconds: float, _error: str = "", /) -> None:
+def discard_measurement(_operation: str, _seconds: float, _error: str = "", /) -> None:
     """Discard the measurement."""
 
 
@@ -133,12 +133,12 @@ class OperationMetrics:
         operations: Iterable[str],
         record_span: Callable[[str, float, str], None] | None = None,
     ) -> None:
-        """`record_span` is called with each finished operation; see Tracing.of_operations."""
+        """`record_span` is called with each finished operation; see Tracing.span_recorder."""
         self._instruments = instruments
         self._record_span = record_span
         self._success_labels = {name: {"db.system.name": system, "db.operation.name": name} for name in operations}
         for labels in self._success_labels.values():
-            instruments.expect(DB_OPERATION, labels)
+            instruments.start_series(DB_OPERATION, labels)
 
     def record(self, operation: str, seconds: float, error: str = "", /) -> None:
         """Record an operation and its duration in seconds; `error` is one of ERRORS, or OTHER."""
@@ -161,7 +161,7 @@ class PoolState(NamedTuple):
 
 def redis_pool_state(pool: Any) -> PoolState:
     """Return the state of a redis-py pool, which has no public method for this; who gets no connection fails."""
-    limit = pool.max_connections if pool.max_connections < UNLIMITED else None
+    limit = pool.max_connections if pool.max_connections < UNLIMITED_CONNECTIONS else None
     return PoolState(len(pool._in_use_connections), len(pool._available_connections), limit)  # noqa: SLF001
 
 
@@ -187,16 +187,16 @@ def observe_pools(instruments: Instruments, pools: Mapping[str, Callable[[], Poo
 
 
 class RedisServerState(NamedTuple):
-    """What a Redis server says of itself. `memory` and `memory_limit` are in bytes; a limit of 0 means none."""
+    """What a Redis server says of itself. `used_memory` and `memory_limit` are in bytes; a limit of 0 means none."""
 
     role: str  # one of REDIS_ROLES
-    policy: str
-    evicted: int
-    memory: int
+    eviction_policy: str
+    evicted_keys: int
+    used_memory: int
     memory_limit: int
 
 
-RedisServers = dict[str, Reading[RedisServerState]]
+RedisServers = dict[str, LastReading[RedisServerState]]
 """What is known of each Redis server, by name."""
 
 
@@ -210,10 +210,12 @@ def observe_redis(instruments: Instruments, servers: RedisServers) -> None:
     instruments.observe(REDIS_ROLE, lambda: [(1, of | {"role": state.role}) for of, state in known()])
     instruments.observe(
         REDIS_EVICTION_POLICY,
-        lambda: [(1, of | {"policy": known_or_other(state.policy, EVICTION_POLICIES)}) for of, state in known()],
+        lambda: [
+            (1, of | {"policy": known_or_other(state.eviction_policy, EVICTION_POLICIES)}) for of, state in known()
+        ],
     )
-    instruments.observe(REDIS_EVICTED_KEYS, lambda: [(state.evicted, of) for of, state in known()])
-    instruments.observe(REDIS_MEMORY, lambda: [(state.memory, of) for of, state in known()])
+    instruments.observe(REDIS_EVICTED_KEYS, lambda: [(state.evicted_keys, of) for of, state in known()])
+    instruments.observe(REDIS_MEMORY, lambda: [(state.used_memory, of) for of, state in known()])
     instruments.observe(REDIS_MEMORY_LIMIT, lambda: [(state.memory_limit, of) for of, state in known()])
 
 
@@ -238,12 +240,12 @@ async def read_redis_server(client: Any) -> RedisServerState | None:
 
 
 @asynccontextmanager
-async def monitored_server(servers: RedisServers, name: str, client: Any) -> AsyncIterator[None]:
+async def monitored_redis(servers: RedisServers, name: str, client: Any) -> AsyncIterator[None]:
     """Read the state of a server in the background while the block runs; add it to `servers` under its name."""
-    reading = servers[name] = Reading()
+    reading = servers[name] = LastReading()
 
     async def refresh() -> None:
-        reading.keep(await read_redis_server(client))
+        reading.store(await read_redis_server(client))
 
     async with run_in_background(run_every(REFRESH_INTERVAL, refresh, "Reading the state of Redis", first=0.0)):
         yield

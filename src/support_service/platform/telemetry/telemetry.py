@@ -12,7 +12,7 @@ from support_service.platform.settings.process import TelemetrySettings
 from support_service.platform.telemetry.http import HTTP_SERVER_ACTIVE, RequestMetrics
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.process import LoopLagSampler, observe_process
-from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, environment_hidden
+from support_service.platform.telemetry.provider import SHUTDOWN_TIMEOUT, Metrics, build_resource, hide_environment
 from support_service.platform.telemetry.stores import (
     OperationMetrics,
     PoolState,
@@ -50,9 +50,9 @@ class Telemetry:
         observe_redis(instruments, self.redis_servers)
         observe_process(instruments)
 
-    def of_operations(self, system: str, operations: Iterable[str]) -> RecordOperation:
+    def operation_recorder(self, system: str, operations: Iterable[str]) -> RecordOperation:
         """Return the recorder of the operations on a system; it also adds spans if traces are exported."""
-        spans = self.tracing.of_operations(system)
+        spans = self.tracing.span_recorder(system)
         return OperationMetrics(self.instruments, system, operations, spans).record
 
     @asynccontextmanager
@@ -71,6 +71,6 @@ def create_tracing(
     """Return the tracing of one app; imports OpenTelemetry's instrumentation only if there is an exporter."""
     if not exporters:
         return NoTracing()
-    with environment_hidden():
+    with hide_environment():
         from support_service.platform.telemetry.spans import SdkTracing
     return SdkTracing(exporters, resource, shutdown_timeout)

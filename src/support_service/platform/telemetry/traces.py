@@ -24,13 +24,13 @@ RecordSpan: TypeAlias = Callable[[str, float, str], None]
 class Tracing(Protocol):
     """Tracing of one app."""
 
-    def of_servers(self) -> list[Middleware]:
+    def server_middlewares(self) -> list[Middleware]:
         """Return the middlewares that give an application one span per request."""
 
-    def of_clients(self) -> list[aiohttp.TraceConfig]:
+    def client_trace_configs(self) -> list[aiohttp.TraceConfig]:
         """Return the trace configurations that give a client session one span per request."""
 
-    def of_operations(self, system: str) -> RecordSpan | None:
+    def span_recorder(self, system: str) -> RecordSpan | None:
         """Return a function that adds a span of a finished operation on this database system, or None.
 
         Its arguments are the operation's name, its duration in seconds and its error type, empty on success.
@@ -43,13 +43,13 @@ class Tracing(Protocol):
 class NoTracing:
     """Tracing of an app without an exporter: records no spans."""
 
-    def of_servers(self) -> list[Middleware]:
+    def server_middlewares(self) -> list[Middleware]:
         return []
 
-    def of_clients(self) -> list[aiohttp.TraceConfig]:
+    def client_trace_configs(self) -> list[aiohttp.TraceConfig]:
         return []
 
-    def of_operations(self, system: str) -> RecordSpan | None:  # noqa: ARG002 - the interface has it
+    def span_recorder(self, system: str) -> RecordSpan | None:  # noqa: ARG002 - the interface has it
         return None
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def propagation_headers() -> dict[str, str]:
     return headers
 
 
-def current_ids() -> tuple[str | None, str | None]:
+def current_trace_and_span_ids() -> tuple[str | None, str | None]:
     """Return the ids of the current trace and span in hexadecimal, as trace backends show them; None without a trace.
 
     Without an exporter the span is the caller's.
@@ -90,6 +90,6 @@ def current_ids() -> tuple[str | None, str | None]:
     return trace.format_trace_id(present.trace_id), trace.format_span_id(present.span_id)
 
 
-def set_scheme(scheme: str) -> None:
+def set_span_scheme(scheme: str) -> None:
     """Set the scheme of the current span, of a request that a proxy has received by another one than this process."""
     trace.get_current_span().set_attribute("url.scheme", scheme)  # without an exporter this does nothing

@@ -25,7 +25,7 @@ from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import TARGETS
 from support_service.desk.policies import PolicyService
-from support_service.platform.database.opening import connect
+from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, tickets
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, unit_of_work
@@ -136,7 +136,7 @@ class Walked:
 
 async def run(path, policies, opened):
     """Open and change cases while no job runs, change the policy before each, and compare what a later job reports."""
-    database = connect(f"sqlite:///{path}")
+    database = create_database(f"sqlite:///{path}")
     await database.open()
     try:
         service, walks = Service(database), {}

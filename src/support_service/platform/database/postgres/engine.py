@@ -26,9 +26,9 @@ from support_service.platform.database.failures import (
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
 from support_service.platform.database.statements import is_planned_by_values
-from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation
+from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
-LATER_THAN_SERVER = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
+CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
@@ -44,7 +44,7 @@ class PostgresDatabase:
         url: str,
         *,
         pool_size: int = 10,
-        measure: RecordOperation = discard_operation,
+        measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
         self._measure = measure
@@ -63,7 +63,7 @@ class PostgresDatabase:
         timings = self._timings
         statement_timeout = round(timings.statement_timeout * 1000)
         engine = create_async_engine(
-            driver_url(url),
+            asyncpg_url(url),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=timings.pool_timeout,
@@ -72,7 +72,7 @@ class PostgresDatabase:
             hide_parameters=True,  # exception texts are logged
             connect_args={
                 "timeout": timings.connect_timeout,
-                "command_timeout": timings.statement_timeout + LATER_THAN_SERVER,
+                "command_timeout": timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
                 # A replica that loses its network must not keep its locks: all uploads wait for the same row.
                 "server_settings": {
                     "timezone": "UTC",
@@ -89,7 +89,7 @@ class PostgresDatabase:
                 },
             },
         )
-        sa.event.listen(engine.sync_engine, "connect", self._track)
+        sa.event.listen(engine.sync_engine, "connect", self._track_connection)
         return engine
 
     async def open(self) -> None:
@@ -118,38 +118,38 @@ class PostgresDatabase:
         return rows[0] if rows else None
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        with self._counted():
+        with self._count_operation():
             return await self._read(self._reading, statement, parameters)
 
-    def connections(self) -> PoolState:
+    def pool_state(self) -> PoolState:
         pool: Any = self._engine.pool
         used = pool.checkedout()
         return PoolState(used, pool.checkedin(), pool.size(), max(0, self._operations - used))
 
     @asynccontextmanager
     async def transaction(self, *rows: ContendedRow) -> AsyncIterator[PostgresTransaction]:
-        with self._counted(), measured(self._measure, "TRANSACTION"), _translate_errors():
+        with self._count_operation(), measured(self._measure, "TRANSACTION"), _translate_errors():
             async with self._write_slots.occupy(rows), self._engine.begin() as connection:
                 tx = PostgresTransaction(connection)
                 yield tx
-                await tx.insert_waiting()
+                await tx.insert_pending()
 
     async def purge_search_index(self) -> None:
         """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""
 
-    async def empty_log(self) -> bool:
+    async def truncate_write_ahead_log(self) -> bool:
         """Do nothing: the server removes its log, unless an archive keeps it."""
         return True
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _count_operation(self) -> Iterator[None]:
         self._operations += 1
         try:
             yield
         finally:
             self._operations -= 1
 
-    def _track(self, connection: Any, _: ConnectionPoolEntry) -> None:
+    def _track_connection(self, connection: Any, _: ConnectionPoolEntry) -> None:
         self._connections.add(connection.driver_connection)
 
     async def _read(self, engine: AsyncEngine, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
@@ -175,7 +175,7 @@ async def _read_once(engine: AsyncEngine, statement: Executable, parameters: Par
         return rows
 
 
-def driver_url(url: str) -> sa.URL:
+def asyncpg_url(url: str) -> sa.URL:
     """Return the URL for asyncpg, whose name for the standard option `sslmode` is `ssl`."""
     parsed = sa.make_url(url).set(drivername="postgresql+asyncpg")
     mode = parsed.query.get("sslmode")

@@ -16,11 +16,11 @@ from sqlalchemy.pool import NullPool
 
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
-from support_service.platform.database.postgres.engine import driver_url
+from support_service.platform.database.postgres.engine import asyncpg_url
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
-TURN_PAUSE = 0.2  # seconds between two attempts to be the only process that migrates
+LOCK_POLL_INTERVAL = 0.2  # seconds between two attempts to be the only process that migrates
 LOCK_CONFLICT_STATES = ("55P03", "40P01")  # lock timeout, deadlock
 
 log = logging.getLogger(__name__)
@@ -33,25 +33,25 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
     Raises Unavailable for the driver's own errors.
     """
     try:
-        return asyncio.run(_run(url, work, timings))
+        return asyncio.run(_run_under_lock(url, work, timings))
     except asyncpg.InterfaceError as failure:
         raise invalid_url_error(failure) from failure
     except asyncpg.PostgresError as failure:
         raise unusable_database_error(failure, url) from failure
 
 
-async def _run(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+async def _run_under_lock(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
     engine = create_async_engine(
-        driver_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": CONNECT_TIMEOUT}
+        asyncpg_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": CONNECT_TIMEOUT}
     )
     async with engine.connect() as connection:
-        await _await_turn(connection)
+        await _acquire_migration_lock(connection)
         await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
         await connection.commit()
         return await _retry_while_in_use(connection, work, timings)
 
 
-async def _await_turn(connection: AsyncConnection) -> None:
+async def _acquire_migration_lock(connection: AsyncConnection) -> None:
     """Take the lock of migrations, held until the session ends, because a migration has many transactions.
 
     A process that waits has no transaction open meanwhile. CREATE INDEX CONCURRENTLY waits for all transactions, so the
@@ -59,7 +59,7 @@ async def _await_turn(connection: AsyncConnection) -> None:
     """
     while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(ADVISORY_LOCK))):
         await connection.rollback()
-        await asyncio.sleep(TURN_PAUSE)
+        await asyncio.sleep(LOCK_POLL_INTERVAL)
 
 
 async def _retry_while_in_use(

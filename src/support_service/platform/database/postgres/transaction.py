@@ -13,9 +13,9 @@ from support_service.platform.database import Parameters, Row
 from support_service.platform.database.statements import CompiledStatement
 
 PLACEHOLDER = re.compile(r"\$([0-9]+)")
-MAX_COMBINATIONS = 64  # combinations of statements kept as SQL; each capability's writes are a few
+MAX_CACHED_COMBINATIONS = 64  # combinations of statements kept as SQL; each capability's writes are a few
 
-Names = tuple[str, ...]
+ParameterNames = tuple[str, ...]
 
 
 class PostgresTransaction:
@@ -38,10 +38,10 @@ class PostgresTransaction:
         table = statement.table
         assert isinstance(table, sa.Table)  # noqa: S101 - the inserts of the stores name tables
         if table in self._waiting:  # the rows of one table are inserted in the order of the calls
-            await self.insert_waiting()
+            await self.insert_pending()
         self._waiting[table] = (statement, parameters)
 
-    async def insert_waiting(self) -> None:
+    async def insert_pending(self) -> None:
         """Run the inserts that wait, all in one statement."""
         if not self._waiting:
             return
@@ -51,7 +51,7 @@ class PostgresTransaction:
             await self._connection.execute(*waiting[0])
             return
         dialect = self._connection.dialect
-        sql, statements = _combined(dialect, tuple((statement, tuple(given)) for statement, given in waiting))
+        sql, statements = _combine_inserts(dialect, tuple((statement, tuple(given)) for statement, given in waiting))
         values = [
             value
             for statement, (_, given) in zip(statements, waiting, strict=True)
@@ -60,13 +60,13 @@ class PostgresTransaction:
         await self._connection.exec_driver_sql(sql, tuple(values))
 
     async def _execute(self, statement: Executable, parameters: Parameters | None) -> sa.CursorResult[Any]:
-        await self.insert_waiting()
+        await self.insert_pending()
         return await self._connection.execute(statement, parameters)
 
 
-@lru_cache(maxsize=MAX_COMBINATIONS)
-def _combined(
-    dialect: sa.Dialect, inserts: tuple[tuple[sa.Insert, Names], ...]
+@lru_cache(maxsize=MAX_CACHED_COMBINATIONS)
+def _combine_inserts(
+    dialect: sa.Dialect, inserts: tuple[tuple[sa.Insert, ParameterNames], ...]
 ) -> tuple[str, Sequence[CompiledStatement]]:
     """Return one statement for several inserts, each given with the names of its parameters, and the inserts compiled.
 
@@ -76,12 +76,12 @@ def _combined(
     statements = [CompiledStatement(insert, dialect, names) for insert, names in inserts]
     texts, places = [], 0
     for statement in statements:
-        texts.append(_renumbered(statement.sql, places))
+        texts.append(_renumber_placeholders(statement.sql, places))
         places += statement.places
     *first, last = texts
     with_clause = ", ".join(f"insert_{number} AS ({text})" for number, text in enumerate(first))
     return f"WITH {with_clause} {last}", statements
 
 
-def _renumbered(sql: str, offset: int) -> str:
+def _renumber_placeholders(sql: str, offset: int) -> str:
     return PLACEHOLDER.sub(lambda place: f"${int(place[1]) + offset}", sql)

@@ -29,7 +29,7 @@ class Session:
     blocked_by: tuple[int, ...]
 
 
-_SESSIONS = sa.text("""
+_SELECT_SESSIONS = sa.text("""
 WITH sessions AS (
     SELECT pid, application_name, usename, state, xact_start, state_change, query_start, query, wait_event_type,
         CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) ELSE '{}' END AS blocked_by
@@ -62,17 +62,19 @@ async def read_sessions(database: Reader) -> list[Session]:
     """
     return [
         Session(**(row._asdict() | {"blocked_by": tuple(row.blocked_by or ())}))
-        for row in await database.fetch_all(_SESSIONS)
+        for row in await database.fetch_all(_SELECT_SESSIONS)
     ]
 
 
 def blockers(sessions: Iterable[Session]) -> list[tuple[Session, int]]:
     """Return the sessions that wait for none, each with the number of sessions that wait for it or behind it."""
     sessions = list(sessions)
-    return [(session, len(_behind(session.pid, sessions))) for session in sessions if not session.blocked_by]
+    return [
+        (session, len(_pids_waiting_behind(session.pid, sessions))) for session in sessions if not session.blocked_by
+    ]
 
 
-def _behind(pid: int, sessions: Sequence[Session]) -> set[int]:
+def _pids_waiting_behind(pid: int, sessions: Sequence[Session]) -> set[int]:
     found: set[int] = set()
     reached = [pid]
     while reached:

@@ -20,7 +20,7 @@ from support_service.platform.database.failures import (
 
 
 @dataclass(slots=True)
-class _Queue:
+class _RowQueue:
     """The transactions that change one row, or wait for their turn to."""
 
     slots: asyncio.Semaphore
@@ -35,7 +35,7 @@ class WriteSlots:
         self._max_waiting = max_waiting
         self._timeout = timeout
         self._slots = asyncio.Semaphore(total)
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, _RowQueue] = {}
 
     @asynccontextmanager
     async def occupy(self, rows: Sequence[ContendedRow]) -> AsyncIterator[None]:
@@ -47,15 +47,15 @@ class WriteSlots:
         deadline = asyncio.get_running_loop().time() + self._timeout
         async with AsyncExitStack() as occupied:
             for row in rows:
-                await occupied.enter_async_context(self._turn(row, deadline))
+                await occupied.enter_async_context(self._occupy_row(row, deadline))
             await _acquire(self._slots, deadline, database_error(DATABASE_POOL_EXHAUSTED))
             occupied.callback(self._slots.release)
             yield
 
     @asynccontextmanager
-    async def _turn(self, row: ContendedRow, deadline: float) -> AsyncIterator[None]:
+    async def _occupy_row(self, row: ContendedRow, deadline: float) -> AsyncIterator[None]:
         max_concurrent = min(row.max_concurrent, max(1, self._total // 2))
-        queue = self._queues.setdefault(row.name, _Queue(asyncio.Semaphore(max_concurrent)))
+        queue = self._queues.setdefault(row.name, _RowQueue(asyncio.Semaphore(max_concurrent)))
         if queue.transactions >= max_concurrent + self._max_waiting:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1

@@ -34,7 +34,7 @@ class SqliteConnection:
         """Return the first row, or None."""
         # Tests for dict, because isinstance of Mapping takes 1 us.
         if parameters is None or isinstance(parameters, dict):
-            prepared = self._prepare(statement, parameters)
+            prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.row(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchone())
         return self._connection.execute(statement, parameters).first()
@@ -42,7 +42,7 @@ class SqliteConnection:
     def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
         """Return all rows."""
         if parameters is None or isinstance(parameters, dict):
-            prepared = self._prepare(statement, parameters)
+            prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return prepared.rows(self.raw.execute(prepared.sql, prepared.values(parameters)).fetchall())
         return self._connection.execute(statement, parameters).all()
@@ -50,12 +50,12 @@ class SqliteConnection:
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Run a statement once for each set of parameters, and return the number of rows changed."""
         if parameters is None or isinstance(parameters, dict):
-            prepared = self._prepare(statement, parameters)
+            prepared = self._compiled_form(statement, parameters)
             if prepared:
                 return self.raw.execute(prepared.sql, prepared.values(parameters)).rowcount
         else:
             parameter_sets = cast("Sequence[Mapping[str, Any]]", parameters)
-            prepared = self._prepare(statement, parameter_sets[0])
+            prepared = self._compiled_form(statement, parameter_sets[0])
             if prepared:
                 return self.raw.executemany(prepared.sql, map(prepared.values, parameter_sets)).rowcount
         return self._connection.execute(statement, parameters).rowcount
@@ -64,7 +64,7 @@ class SqliteConnection:
         """Return the connection to the pool."""
         self._connection.close()
 
-    def _prepare(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement | None:
+    def _compiled_form(self, statement: Executable, parameters: Mapping[str, Any] | None) -> CompiledStatement | None:
         """Return the compiled form of a statement, None if it is not marked with `compiled`."""
         prepared = self._prepared.get(statement)
         if prepared is None and statement.get_execution_options().get(COMPILED_OPTION):
@@ -106,7 +106,7 @@ class FileIdentity:
 
     def remember(self) -> None:
         """Remember which files are open; call it after the first read, which opens the log. Raises OSError."""
-        self._identities = [self._identity(name) for name in self._names]
+        self._identities = [self._read_identity(name) for name in self._names]
 
     def check(self) -> None:
         """Raise Unavailable with the code DATABASE_FILE_CHANGED if other files have the names now, or none has.
@@ -116,7 +116,7 @@ class FileIdentity:
         if not self._identities:
             return
         try:
-            unchanged = [self._identity(name) for name in self._names] == self._identities
+            unchanged = [self._read_identity(name) for name in self._names] == self._identities
         except OSError:
             unchanged = False
         if not unchanged:
@@ -127,6 +127,6 @@ class FileIdentity:
             )
 
     @staticmethod
-    def _identity(name: str) -> tuple[int, int]:
+    def _read_identity(name: str) -> tuple[int, int]:
         status = os.stat(name)  # noqa: PTH116 - pathlib costs more than the call
         return status.st_dev, status.st_ino

@@ -23,18 +23,23 @@ from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
 from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.dialect import to_json
-from support_service.platform.database.failures import DATABASE_BUSY, code_of_sqlite_error, database_error, original
+from support_service.platform.database.failures import (
+    DATABASE_BUSY,
+    code_of_sqlite_error,
+    database_error,
+    driver_exception,
+)
 from support_service.platform.database.sqlite.connection import FileIdentity, SqliteConnection, SqliteTransaction
 from support_service.platform.database.sqlite.group_commit import GroupCommit
 from support_service.platform.telemetry.logs import outage_logger
-from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_operation
+from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
 
-THREADS = 4
+READ_THREADS = 4
 PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for point reads
 CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
-EMPTYING_TRIES, EMPTYING_PAUSE = 10, 0.2  # seconds; readers come and go
-MERGE = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
+TRUNCATE_LOG_ATTEMPTS, TRUNCATE_LOG_PAUSE = 10, 0.2  # seconds; readers come and go
+MERGE_SEARCH_INDEX = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 OPERATIONAL_ERRORS = (sqlite3.OperationalError, sa.exc.OperationalError)
 
@@ -49,7 +54,7 @@ class SqliteDatabase:
         url: str,
         *,
         synchronous: str = "NORMAL",
-        measure: RecordOperation = discard_operation,
+        measure: RecordOperation = discard_measurement,
         timings: SqliteTimings = SqliteTimings(),
     ) -> None:
         self._measure = measure
@@ -64,12 +69,12 @@ class SqliteDatabase:
             isolation_level="AUTOCOMMIT",
             # SQLite itself must not wait, as that would block the event loop: `_retry_while_busy` waits.
             connect_args={"check_same_thread": False, "timeout": 0},
-            pool_size=THREADS + PERMANENT_CONNECTIONS,
+            pool_size=READ_THREADS + PERMANENT_CONNECTIONS,
             json_serializer=to_json,
             hide_parameters=True,  # exception texts are logged
         )
         sa.event.listen(self._engine, "connect", self._prepare)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sqlite")
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="sqlite")
         self._wrote = False
         self._checkpoints: asyncio.Task[None] | None = None
 
@@ -84,7 +89,9 @@ class SqliteDatabase:
             await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
             self._file.remember()
         except (OSError, sa.exc.OperationalError) as failure:
-            raise Unavailable("database_unavailable", f"Can't open {self._path}: {original(failure)}") from failure
+            raise Unavailable(
+                "database_unavailable", f"Can't open {self._path}: {driver_exception(failure)}"
+            ) from failure
         self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def close(self) -> None:
@@ -108,11 +115,11 @@ class SqliteDatabase:
                 return self._reader.fetch_one(statement, parameters)  # without the cost of a retry, which is rare
             except OPERATIONAL_ERRORS as failure:
                 if not _is_busy(failure):
-                    raise _unavailable(failure) from failure
+                    raise _unavailable_error(failure) from failure
             try:
                 row: Row | None = await self._retry_while_busy(lambda: self._reader.fetch_one(statement, parameters))
             except OPERATIONAL_ERRORS as failure:
-                raise _unavailable(failure) from failure
+                raise _unavailable_error(failure) from failure
             return row
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
@@ -127,10 +134,10 @@ class SqliteDatabase:
             try:
                 rows: Sequence[Row] = await self._retry_while_busy(partial(loop.run_in_executor, self._threads, read))
             except OPERATIONAL_ERRORS as failure:
-                raise _unavailable(failure) from failure
+                raise _unavailable_error(failure) from failure
             return rows
 
-    def connections(self) -> PoolState:
+    def pool_state(self) -> PoolState:
         pool: Any = self._engine.pool
         used = pool.checkedout() - PERMANENT_CONNECTIONS
         return PoolState(max(0, used), pool.checkedin() + PERMANENT_CONNECTIONS, pool.size(), self._commits.waiting)
@@ -139,7 +146,7 @@ class SqliteDatabase:
     async def transaction(self, *_rows: ContendedRow) -> AsyncIterator[SqliteTransaction]:
         """Run a transaction, one at a time in all processes; wait up to `busy_timeout` for the others."""
         raw, commits = self._writer.raw, self._commits
-        deadline = self._deadline()
+        deadline = self._busy_deadline()
         with measured(self._measure, "TRANSACTION"):
             try:
                 await commits.take_turn(deadline)
@@ -157,7 +164,7 @@ class SqliteDatabase:
                     commits.end_turn()
                 await commits.committed()
             except OPERATIONAL_ERRORS as failure:
-                raise _unavailable(failure) from failure
+                raise _unavailable_error(failure) from failure
         self._wrote = True
 
     async def purge_search_index(self) -> None:
@@ -172,11 +179,11 @@ class SqliteDatabase:
         while changed > 1:
             async with self.transaction() as tx:
                 before = self._writer.raw.total_changes
-                await tx.execute(MERGE, {"pages": pages})
+                await tx.execute(MERGE_SEARCH_INDEX, {"pages": pages})
                 changed = self._writer.raw.total_changes - before
             pages = MERGE_PAGES
 
-    async def empty_log(self) -> bool:
+    async def truncate_write_ahead_log(self) -> bool:
         """Move the log into the file and truncate it; a reader of an older state prevents it.
 
         A log that only starts over keeps old pages behind its new end, for as long as a process has the database open.
@@ -187,13 +194,13 @@ class SqliteDatabase:
                 (busy, *_) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
                 return not busy
 
-        for _ in range(EMPTYING_TRIES):
+        for _ in range(TRUNCATE_LOG_ATTEMPTS):
             if await asyncio.get_running_loop().run_in_executor(self._threads, truncate):
                 return True
-            await asyncio.sleep(EMPTYING_PAUSE)
+            await asyncio.sleep(TRUNCATE_LOG_PAUSE)
         return False
 
-    def _deadline(self) -> float:
+    def _busy_deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timings.busy_timeout
 
     async def _retry_while_busy(self, work: Callable[[], Any], deadline: float | None = None) -> Any:
@@ -204,7 +211,7 @@ class SqliteDatabase:
         Raises Unavailable (DATABASE_BUSY) if the lock is not released in time, and the database's other errors.
         """
         loop = asyncio.get_running_loop()
-        deadline = self._deadline() if deadline is None else deadline
+        deadline = self._busy_deadline() if deadline is None else deadline
         pause = 0.001
         while True:
             try:
@@ -244,7 +251,7 @@ class SqliteDatabase:
                 try:
                     await asyncio.get_running_loop().run_in_executor(self._threads, checkpoint)
                 except OPERATIONAL_ERRORS as failure:
-                    log.exception("The write-ahead log could not be checkpointed", exc_info=_unavailable(failure))
+                    log.exception("The write-ahead log could not be checkpointed", exc_info=_unavailable_error(failure))
                 except Exception:
                     log.exception("The write-ahead log could not be checkpointed")
 
@@ -261,8 +268,8 @@ def _is_busy(failure: Exception) -> bool:
     return code_of_sqlite_error(failure) == DATABASE_BUSY
 
 
-def _unavailable(failure: Exception) -> Unavailable:
+def _unavailable_error(failure: Exception) -> Unavailable:
     """Return the error without SQLite's text, which a client would see; the log gets the name of SQLite's error."""
-    name = getattr(original(failure), "sqlite_errorname", type(failure).__name__)
+    name = getattr(driver_exception(failure), "sqlite_errorname", type(failure).__name__)
     outage_logger(f"sqlite.{name}").info("SQLite failed: %s", name)
     return database_error(code_of_sqlite_error(failure))

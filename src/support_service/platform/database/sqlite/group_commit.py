@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from support_service.core.errors import Unavailable
-from support_service.platform.database.failures import DATABASE_BUSY, WRITES_WAITING, database_error, sqlite_error
+from support_service.platform.database.failures import DATABASE_BUSY, WRITES_WAITING, database_error, sqlite_result_code
 
 
 class GroupCommit:
@@ -84,7 +84,7 @@ class GroupCommit:
         """Undo the block that has raised `failure`."""
         if not self._connection.in_transaction:  # SQLite has rolled back everything, as it does after a disk error
             lost = sqlite3.OperationalError(f"rolled back with another transaction: {failure}")
-            lost.sqlite_errorcode = sqlite_error(failure)
+            lost.sqlite_errorcode = sqlite_result_code(failure)
             self._resolve_waiters(lost)
         elif self._waiters:
             self._connection.execute("ROLLBACK TO one")
