@@ -22,7 +22,7 @@ from grafana.panel import (
     share,
     total,
 )
-from support_service.api.panel_links import AGENTS, CAPACITY, ON_CALL
+from support_service.api.panel_links import AGENTS_DASHBOARD, CAPACITY_DASHBOARD, ON_CALL_DASHBOARD
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
 NEW_CASES = "support_ticket_created_total"
@@ -377,7 +377,7 @@ def row(key: RowKey, title: str, signals: Sequence[Signal] = SIGNALS, unwatched:
 
 BOARDS = (
     Board(
-        ON_CALL,
+        ON_CALL_DASHBOARD,
         "Support on-call",
         "Whether support-service works for agents, and if not, which part fails.",
         (
@@ -394,13 +394,13 @@ BOARDS = (
         ),
     ),
     Board(
-        AGENTS,
+        AGENTS_DASHBOARD,
         "Support agents and service levels",
         "The work of agents: new and open cases, answers, service levels, and the pages that show changes.",
         (row("cases", "Traffic"), row("service levels", "Service levels"), row("stream", "Stream of changes")),
     ),
     Board(
-        CAPACITY,
+        CAPACITY_DASHBOARD,
         "Support capacity",
         "What each replica, its stores and its files use, and how it grows.",
         (

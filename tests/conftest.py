@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from support_service.app import build
+from support_service.app import build_app
 from support_service.guard.guard import Guard
 from support_service.guard.server import Runner
 from support_service.platform.database import Database
@@ -19,7 +19,7 @@ from support_service.platform.database.opening import create_database
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
-from support_service.server import READ_BUFFER
+from support_service.server import READ_BUFFER_BYTES
 from support_service.service import Timings
 from support_service.timeline.cache import InProcessCache, SnapshotStore
 from support_service.timeline.redis_cache import RedisCache
@@ -235,7 +235,7 @@ class ServiceServer(TestServer):
         self._guard = guard
 
     async def _make_runner(self, **_: Any) -> web.BaseRunner:
-        return Runner(self.app, self._guard, access_log=None, read_bufsize=READ_BUFFER)
+        return Runner(self.app, self._guard, access_log=None, read_bufsize=READ_BUFFER_BYTES)
 
 
 def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path) -> str:
@@ -262,4 +262,4 @@ def _variables(database_url: str, folder: Path) -> dict[str, str]:
 
 def _server(variables: dict[str, str | None], timings: Timings) -> ServiceServer:
     settings = Settings.load({name: value for name, value in variables.items() if value is not None})
-    return ServiceServer(*build(settings, timings))
+    return ServiceServer(*build_app(settings, timings))

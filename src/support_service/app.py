@@ -7,7 +7,7 @@ from functools import partial
 
 from aiohttp import web
 
-from support_service.api.admin import admin_server
+from support_service.api.admin import open_admin_server
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.console import pages
@@ -16,13 +16,13 @@ from support_service.guard.guard import Guard
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.platform.settings import Settings
 from support_service.platform.telemetry.telemetry import Telemetry
-from support_service.service import SERVICE, Timings, running
+from support_service.service import SERVICE, Timings, open_service
 
 # Their time series start at 0; series of other statuses appear when they occur.
-COMMON_REFUSALS = frozenset({400, 404, 415, 422})
+COMMON_REFUSAL_STATUSES = frozenset({400, 404, 415, 422})
 
 
-def build(settings: Settings, timings: Timings = Timings()) -> tuple[web.Application, Guard]:
+def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.Application, Guard]:
     """Return an application that is ready to start, and the guard with which its server bounds connections.
 
     The service is opened when the application starts, under the key `SERVICE`.
@@ -36,16 +36,16 @@ def build(settings: Settings, timings: Timings = Timings()) -> tuple[web.Applica
     _add_routes(app, settings, telemetry)
     access = settings.access
 
-    async def run(app: web.Application) -> AsyncIterator[None]:
+    async def run_service(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            service = await stack.enter_async_context(running(settings, timings, telemetry, guard))
+            service = await stack.enter_async_context(open_service(settings, timings, telemetry, guard))
             if access.admin_port is not None:
-                url = await stack.enter_async_context(admin_server(service, access.admin_host, access.admin_port))
+                url = await stack.enter_async_context(open_admin_server(service, access.admin_host, access.admin_port))
                 service = replace(service, admin_url=url)
             app[SERVICE] = service
             yield
 
-    app.cleanup_ctx.append(run)
+    app.cleanup_ctx.append(run_service)
     return app, guard
 
 
@@ -58,6 +58,6 @@ def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) 
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
         add(any_segment(route.path), compile_route(route, ROUTES))
-        for status in (route.status, *COMMON_REFUSALS & route.problem_statuses):
+        for status in (route.status, *COMMON_REFUSAL_STATUSES & route.problem_statuses):
             telemetry.requests.create_series(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from support_service.app import build
+from support_service.app import build_app
 from support_service.core.http import format_host
 from support_service.guard.guard import Guard
 from support_service.guard.overload import Readiness
@@ -21,14 +21,14 @@ from support_service.platform.settings import ServerSettings, Settings, WrongSet
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
 # Seconds that another thread, such as one that renders a scrape, may block the event loop.
 THREAD_SWITCH_INTERVAL = 0.001
-READ_BUFFER = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
+READ_BUFFER_BYTES = 256 * 1024  # bytes read from a connection at once: fewer wake-ups for an upload
 RESERVED_DESCRIPTORS = 512  # descriptors reserved for databases, Redis, upstream services and files
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def serving(
+async def open_server(
     app: web.Application, server: ServerSettings, *, guard: Guard | None = None, chosen_by: str | None = None
 ) -> AsyncIterator[str]:
     """Serve an app during a `with` block, and yield its URL. The app of a service has a guard.
@@ -38,9 +38,13 @@ async def serving(
     """
     runner: web.BaseRunner
     if guard is not None:  # `_drain` has already waited for requests when the runner shuts down
-        runner = Runner(app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER)
+        runner = Runner(
+            app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER_BYTES
+        )
     else:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=server.stop_timeout, read_bufsize=READ_BUFFER_BYTES
+        )
     try:
         await runner.setup()
         try:
@@ -52,12 +56,12 @@ async def serving(
         host, port = runner.addresses[0][:2]
         yield f"http://{format_host(host)}:{port}"
         if guard is not None:
-            await _drain(guard.readiness, runner, server)
+            await _drain_connections(guard.readiness, runner, server)
     finally:
         await runner.cleanup()
 
 
-async def _drain(readiness: Readiness, runner: web.BaseRunner, server: ServerSettings) -> None:
+async def _drain_connections(readiness: Readiness, runner: web.BaseRunner, server: ServerSettings) -> None:
     """Stop accepting connections after `stop_delay` seconds, then wait up to `stop_timeout` seconds for requests.
 
     Streams are ended after all other requests.
@@ -80,7 +84,7 @@ async def _drain(readiness: Readiness, runner: web.BaseRunner, server: ServerSet
         await asyncio.sleep(DRAIN_POLL_INTERVAL)
 
 
-async def stop_signal() -> str:
+async def wait_for_stop_signal() -> str:
     """Wait for SIGTERM or SIGINT and return its name.
 
     The handlers stay after the first signal, so that a second SIGTERM does not kill a process that is shutting down.
@@ -130,9 +134,9 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises WrongSetting or SupportError if the start fails."""
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
     settings = fit_connection_limit(settings)
-    stopped = asyncio.ensure_future(stop_signal())
-    app, guard = build(settings)
-    async with serving(app, settings.server, guard=guard) as address:
+    stopped = asyncio.ensure_future(wait_for_stop_signal())
+    app, guard = build_app(settings)
+    async with open_server(app, settings.server, guard=guard) as address:
         # Objects alive now live until the end. A full collection, which blocks the event loop, need not visit them.
         gc.collect()
         gc.freeze()

@@ -135,7 +135,9 @@ SERVICE = web.AppKey("service", Service)
 
 
 @asynccontextmanager
-async def running(settings: Settings, timings: Timings, telemetry: Telemetry, guard: Guard) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, timings: Timings, telemetry: Telemetry, guard: Guard
+) -> AsyncIterator[Service]:
     """Open every part during a `with` block.
 
     Raises Unavailable if the database, the attachment directory or the tokens can't be used, and WrongSetting if a
@@ -145,7 +147,7 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
 
-        async def every(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
+        async def start_every(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
             await opened(run_in_background(run_every(seconds, work, what)))
 
         await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
@@ -158,10 +160,10 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
         if settings.server.auth != "open":
             sessions = BrowserSessions(database, authenticator, timings.access.sessions)
         idempotency = IdempotencyService(database)
-        await every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
+        await start_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)
         await sealer.refresh_gauges()
-        await every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")
+        await start_every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)
@@ -200,10 +202,10 @@ async def running(settings: Settings, timings: Timings, telemetry: Telemetry, gu
             sources=timeline.status,
             ping_timeout=timings.api.ping_timeout,
         )
-        instruments.observe(REPLICA_READY, dependencies.ready)
-        instruments.observe(DEPENDENCY_STATUS, dependencies.statuses)
+        instruments.observe(REPLICA_READY, dependencies.observe_ready)
+        instruments.observe(DEPENDENCY_STATUS, dependencies.observe_statuses)
         cursor_key = await read_secret(database, "cursors")
-        await every(timings.api.dependency_interval, dependencies.refresh, "Checking the dependencies")
+        await start_every(timings.api.dependency_interval, dependencies.refresh, "Checking the dependencies")
         yield Service(
             settings=settings,
             timings=timings,

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from support_service import service
-from support_service.app import build
+from support_service.app import build_app
 from support_service.core.errors import Unavailable
 from support_service.platform.settings import Settings
 
@@ -19,7 +19,7 @@ async def test_failed_start_leaves_nothing_running(environment, timings, monkeyp
 
     monkeypatch.setattr(service, "read_secret", refuse)
     before = asyncio.all_tasks()
-    app, _ = build(Settings.load(environment), timings)
+    app, _ = build_app(Settings.load(environment), timings)
     runner = web.AppRunner(app)
     with pytest.raises(Unavailable, match="It went away"):
         await runner.setup()
@@ -30,7 +30,7 @@ async def test_failed_start_leaves_nothing_running(environment, timings, monkeyp
 async def test_end_leaves_nothing_running(environment, timings):
     """Every part that was opened is closed, and its background jobs end."""
     before = asyncio.all_tasks()
-    app, _ = build(Settings.load(environment), timings)
+    app, _ = build_app(Settings.load(environment), timings)
     runner = web.AppRunner(app)
     await runner.setup()
     assert len(asyncio.all_tasks()) > len(before)

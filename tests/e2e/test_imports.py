@@ -23,8 +23,8 @@ settings = Settings.to_serve(os.environ)
 assert migrate.upgrade(settings.database.url) == "newest"
 
 async def serve():
-    app, guard = server.build(settings)
-    async with server.serving(app, settings.server, guard=guard) as address:
+    app, guard = server.build_app(settings)
+    async with server.open_server(app, settings.server, guard=guard) as address:
         await asyncio.to_thread(urllib.request.urlopen, address + "/livez")
         print(*sys.modules)
 

@@ -16,21 +16,21 @@ from support_service.guard.server import Runner
 from support_service.platform.background import run_in_background
 from support_service.service import SERVICE, Service
 
-MAX_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
+MAX_ADMIN_CONNECTIONS = 64  # maximum number of connections, separate from the limit of the API
 SHUTDOWN_TIMEOUT = 1.0  # seconds for a running scrape to finish at shutdown
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def admin_server(service: Service, host: str, port: int) -> AsyncIterator[str]:
+async def open_admin_server(service: Service, host: str, port: int) -> AsyncIterator[str]:
     """Serve a service's metrics and health endpoints at `host`:`port` during a `with` block, and yield the URL.
 
     It runs as long as the service, so it still responds while the app drains its last requests. Raises Unavailable if
     the address can't be bound.
     """
     app = web.Application()
-    guard = service.guard.with_connections(MAX_CONNECTIONS)
+    guard = service.guard.with_connections(MAX_ADMIN_CONNECTIONS)
     guard.protect(app, access_log=0, admits=False)
     app[SERVICE] = replace(service, serves_metrics=True)
     for route in ROUTES:

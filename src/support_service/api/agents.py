@@ -12,7 +12,7 @@ from support_service.api.models.service import Me
 from support_service.api.request_costs import count_cost
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
-from support_service.api.routing.etags import version_header
+from support_service.api.routing.etags import version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Routes, Tag
 from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
@@ -32,11 +32,11 @@ from support_service.desk.view_models import (
 from support_service.desk.views import ViewLimits
 
 TAG = Tag("views", "Saved views: filters of the list of cases under a name, with the number of cases of each.")
-VIEWS = "/support/views"
-VIEW = VIEWS + "/{view_id}"
+VIEWS_PATH = "/support/views"
+VIEW_PATH = VIEWS_PATH + "/{view_id}"
 
-READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
-WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+VIEWS_READ = Permission("views:read", {"agent": "own", "supervisor": "all", "analyst": "masked"})
+VIEWS_WRITE = Permission("views:write", {"agent": "own", "supervisor": "all", "analyst": "masked"})
 VIEW_PROBLEMS = (*DATABASE_PROBLEMS, "view_not_found")
 SAVE_PROBLEMS = (*DATABASE_PROBLEMS, "too_many_views", "view_name_taken")
 
@@ -56,7 +56,12 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
 
 
 @post(
-    VIEWS, access=WRITE, status=201, headers=("ETag", "Location"), problems=SAVE_PROBLEMS, links=(("view_id", "/id"),)
+    VIEWS_PATH,
+    access=VIEWS_WRITE,
+    status=201,
+    headers=("ETag", "Location"),
+    problems=SAVE_PROBLEMS,
+    links=(("view_id", "/id"),),
 )
 async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     """Save a view of the list of cases.
@@ -67,10 +72,10 @@ async def create_view(call: Call, body: NewView) -> Reply[SavedView]:
     """
     check_may_search(call, body.query)
     view = await call.service.views.create(call.origin, body.name, body.query.as_query(), body.team)
-    return Reply(view, {"Location": f"{VIEWS}/{view.id}", **version_header(view.version)})
+    return Reply(view, {"Location": f"{VIEWS_PATH}/{view.id}", **version_etag_header(view.version)})
 
 
-@get(VIEWS, access=READ, problems=DATABASE_PROBLEMS)
+@get(VIEWS_PATH, access=VIEWS_READ, problems=DATABASE_PROBLEMS)
 async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """List the saved views of the caller and of the caller's teams, newest first.
 
@@ -78,24 +83,24 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """
     before = pagination.decode_cursor(query.cursor)
     found, last = await call.service.views.list_views(call.principal, before, query.limit)
-    page = await count_views(found, partial(_count_cases, call), call.service.timings.views)
+    page = await with_case_counts(found, partial(_count_cases, call), call.service.timings.views)
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
 
-@get(VIEW, access=READ, headers=("ETag",), problems=VIEW_PROBLEMS)
+@get(VIEW_PATH, access=VIEWS_READ, headers=("ETag",), problems=VIEW_PROBLEMS)
 async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     """Get a saved view with the number of cases that it shows to the caller.
 
     The number is exact up to 1,000.
     """
     view = await call.service.views.read(call.principal, view_id)
-    (found,) = await count_views([view], partial(_count_cases, call), call.service.timings.views)
+    (found,) = await with_case_counts([view], partial(_count_cases, call), call.service.timings.views)
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
 
-@patch(VIEW, access=WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
+@patch(VIEW_PATH, access=VIEWS_WRITE, headers=("ETag",), problems=(*VIEW_PROBLEMS, *SAVE_PROBLEMS, "view_changed"))
 async def change_view(call: Call, view_id: str, body: ViewChange, expected: ExpectedVersions) -> Reply[SavedView]:
     """Change the name, the query or the team of a saved view.
 
@@ -105,10 +110,10 @@ async def change_view(call: Call, view_id: str, body: ViewChange, expected: Expe
     if "query" in body.model_fields_set:
         check_may_search(call, body.query)
     view = await call.service.views.change(call.origin, view_id, body.sent_fields(), expected)
-    return Reply(view, version_header(view.version))
+    return Reply(view, version_etag_header(view.version))
 
 
-@delete(VIEW, access=WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))
+@delete(VIEW_PATH, access=VIEWS_WRITE, problems=(*VIEW_PROBLEMS, "view_changed"))
 async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a saved view.
 
@@ -118,27 +123,27 @@ async def delete_view(call: Call, view_id: str, expected: ExpectedVersions) -> R
     return Reply(None)
 
 
-async def count_views(
-    found: Sequence[SavedView], count: Callable[[Json, int], Awaitable[int | None]], limits: ViewLimits
+async def with_case_counts(
+    views: Sequence[SavedView], count: Callable[[Json, int], Awaitable[int | None]], limits: ViewLimits
 ) -> list[CountedView]:
     """Return views with their numbers of cases, which `count` reads for a query, up to a number.
 
     A number that takes too long is None. The first error ends the other counts, and is raised.
     """
-    most, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
+    max_count, counting = limits.max_count, asyncio.Semaphore(limits.max_concurrent_counts)
     deadline = asyncio.get_running_loop().time() + limits.count_timeout
 
-    async def counted(view: SavedView) -> CountedView:
+    async def with_count(view: SavedView) -> CountedView:
         number = None
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline), counting:
-                number = await count(view.query, most + 1)
-        more = number is not None and number > most
-        return CountedView.model_construct(**dict(view), count=most if more else number, more=more)
+                number = await count(view.query, max_count + 1)
+        more = number is not None and number > max_count
+        return CountedView.model_construct(**dict(view), count=max_count if more else number, more=more)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(counted(view)) for view in found]
+            tasks = [group.create_task(with_count(view)) for view in views]
     except ExceptionGroup as failures:
         if all(isinstance(failure, SupportError) for failure in failures.exceptions):
             raise failures.exceptions[0] from None

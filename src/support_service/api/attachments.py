@@ -30,8 +30,8 @@ from support_service.guard.uploads import FileUpload
 from support_service.service import Service
 
 TAG = Tag("attachments", "Attachments: upload, list, download, remove.")
-ATTACHMENTS = CASE + "/attachments"
-ATTACHMENT = ATTACHMENTS + "/{attachment_id}"
+ATTACHMENTS_PATH = CASE + "/attachments"
+ATTACHMENT_PATH = ATTACHMENTS_PATH + "/{attachment_id}"
 DOWNLOAD_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class UploadQuery(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _decide_once(self) -> Self:
+    def _check_visibility_or_staged(self) -> Self:
         if self.staged and "visibility" in self.model_fields_set:
             raise ValueError("`visibility` can't be sent with `staged=true`: a staged file gets that of its message")
         return self
@@ -68,7 +68,7 @@ class FileForm(BaseModel):
 
 
 @post(
-    ATTACHMENTS,
+    ATTACHMENTS_PATH,
     access=Permission("attachments:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
     body=FileForm,
     body_media_types=("multipart/form-data",),
@@ -115,7 +115,7 @@ async def upload(
             size_hint=request.content_length or 0,
             visibility=query.visibility,
         ) as new:
-            await call.expect_same_principal()
+            await call.check_same_principal()
             stored = await uploader.add(call.origin, new, expected, staged=query.staged)
     attachment = present_attachment(service, stored)
     if query.staged:
@@ -124,7 +124,7 @@ async def upload(
 
 
 @get(
-    ATTACHMENTS,
+    ATTACHMENTS_PATH,
     access=Permission(
         "attachments:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"}
     ),
@@ -141,7 +141,7 @@ async def list_attachments(call: Call, case_id: str) -> Reply[list[Attachment]]:
 
 
 @get(
-    ATTACHMENT + "/{filename}",
+    ATTACHMENT_PATH + "/{filename}",
     access=Permission("attachments:download", {"agent": "own", "supervisor": "all", "customer": "own"}),
     request_headers=("If-None-Match", "If-Range", "Range"),
     response_media_types=(BYTES,),
@@ -209,7 +209,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
 
 
 @delete(
-    ATTACHMENT,
+    ATTACHMENT_PATH,
     access=Permission("attachments:delete", {"agent": "own", "supervisor": "all", "customer": "own"}),
     problems=(*CASE_PROBLEMS, "attachment_not_found", "case_changed"),
 )

@@ -28,10 +28,10 @@ from support_service.platform.audit.verify import verify_part
 
 TAG = Tag("audit", "The audit log: who changed what and when, with the values before and after.")
 
-READ = Permission("audit:read", {"supervisor": "all"})
+AUDIT_READ = Permission("audit:read", {"supervisor": "all"})
 
 
-@get(CASE + "/audit", access=READ, problems=CASE_PROBLEMS)
+@get(CASE + "/audit", access=AUDIT_READ, problems=CASE_PROBLEMS)
 async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[AuditPage]:
     """List the changes of a case, newest first.
 
@@ -48,11 +48,13 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
         await call.service.cases.expect_visible(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
     return Reply(
-        AuditPage.model_construct(items=[AuditEntry.model_validate(members(each)) for each in page], next_cursor=cursor)
+        AuditPage.model_construct(
+            items=[AuditEntry.model_validate(audit_entry_members(each)) for each in page], next_cursor=cursor
+        )
     )
 
 
-def members(entry: StoredAuditEntry) -> dict[str, Any]:
+def audit_entry_members(entry: StoredAuditEntry) -> dict[str, Any]:
     """Return the members of an entry as the API shows it."""
     return {
         "at": entry.at,
@@ -66,7 +68,7 @@ def members(entry: StoredAuditEntry) -> dict[str, Any]:
     }
 
 
-@get("/support/audit", access=READ, problems=DATABASE_PROBLEMS)
+@get("/support/audit", access=AUDIT_READ, problems=DATABASE_PROBLEMS)
 async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage]:
     """List the changes of all cases, overrides, views and macros, newest first.
 
@@ -77,11 +79,11 @@ async def list_audit_log(call: Call, query: AuditLogQuery) -> Reply[AuditLogPage
     filters = AuditFilters(query.actor, query.action, query.case_id, query.start, query.end)
     page, more = await find_entries(call.service.database, filters, before, query.limit)
     cursor = pagination.encode_timed_cursor(page[-1].at, page[-1].seq) if more else None
-    items = [AuditLogEntry.model_validate(members(each) | {"caseId": each.case_id}) for each in page]
+    items = [AuditLogEntry.model_validate(audit_entry_members(each) | {"caseId": each.case_id}) for each in page]
     return Reply(AuditLogPage.model_construct(items=items, next_cursor=cursor))
 
 
-@get("/support/audit/verification", access=READ, problems=DATABASE_PROBLEMS)
+@get("/support/audit/verification", access=AUDIT_READ, problems=DATABASE_PROBLEMS)
 async def verify_audit_log(call: Call, query: VerificationQuery) -> Reply[Verification]:
     """Verify a part of the chain, by default its last 1,000 entries.
 

@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from functools import partial
 
 from support_service.api.case_document.parts import CaseDocument
-from support_service.api.models.cases import MAX_COUNT, CaseCount, CaseDetailQuery
+from support_service.api.models.cases import MAX_COUNTED_CASES, CaseCount, CaseDetailQuery
 from support_service.api.request_costs import charged_turn, count_cost, linked_cost, list_cost
 from support_service.api.routing.call import Call, EncodedReply, Reply
 from support_service.api.routing.decorators import delete, get, patch, post
-from support_service.api.routing.etags import KnownTags, etag_header, is_known, unique_etag_header
+from support_service.api.routing.etags import KnownTags, etag_header, is_known_etag, unique_etag_header
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.cases.model.case import Case, CaseLink, CasePage, CaseSummary, Message, Viewer
 from support_service.cases.model.requests import (
@@ -49,8 +49,8 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """
     check_may_search(call, query)
     in_turn = partial(charged_turn, call, count_cost(query))
-    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNT + 1, in_turn)
-    return Reply(CaseCount(count=min(count, MAX_COUNT), more=count > MAX_COUNT))
+    count = await call.service.cases.count_cases(call.principal, query, MAX_COUNTED_CASES + 1, in_turn)
+    return Reply(CaseCount(count=min(count, MAX_COUNTED_CASES), more=count > MAX_COUNTED_CASES))
 
 
 @post(
@@ -83,8 +83,8 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case.version)}
     documents = call.service.documents
     if isinstance(case, ExistingCase):
-        return EncodedReply((await documents.after_write(call.view, case.stored)).joined(), headers, 200)
-    return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).joined(), headers)
+        return EncodedReply((await documents.encode_written(call.view, case.stored)).to_json(), headers, 200)
+    return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).to_json(), headers)
 
 
 @get(CASES, access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
@@ -146,8 +146,8 @@ async def get_case(call: Call, case_id: str, query: CaseDetailQuery, known: Know
     else:
         document = (await documents.read(call.principal, call.view, case_id))[1].document
     # While a clock runs, `remaining` changes without the case: the tag is unique.
-    etag = (unique_etag_header if document.changes_with_time else etag_header)(call, document.version)
-    return EncodedReply(None, etag, 304) if is_known(etag, known) else _reply(call, case_id, document, etag)
+    etag = (unique_etag_header if document.is_changed_by_time else etag_header)(call, document.version)
+    return EncodedReply(None, etag, 304) if is_known_etag(etag, known) else _reply(call, case_id, document, etag)
 
 
 async def _collect_timeline(call: Call, case_id: str, *, refresh: bool = False) -> CaseDocument:
@@ -169,7 +169,7 @@ async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool
     duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
     cases = [case, *duplicates]
     service.admission.charge_more(principal.name, linked_cost(cases, with_timeline=with_timeline))
-    return await service.documents.of_duplicates(principal, call.view, cases, with_timeline=with_timeline)
+    return await service.documents.merge_duplicates(principal, call.view, cases, with_timeline=with_timeline)
 
 
 def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str] | None = None) -> EncodedReply[Case]:
@@ -181,7 +181,7 @@ def _reply(call: Call, case_id: str, document: CaseDocument, etag: dict[str, str
     viewers = call.service.stream.presence.viewers(case_id) if call.view == "full" else ()
     if viewers or etag is None:
         etag = unique_etag_header(call, document.version)
-    return EncodedReply(document.joined(viewers), etag)
+    return EncodedReply(document.to_json(viewers), etag)
 
 
 def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
@@ -265,8 +265,8 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
     of the response has the case's own entries only: context, changes, messages and files.
     """
     case = await call.service.cases.close_case(call.origin, case_id, body, expected)
-    document = await call.service.documents.after_write(call.view, case)
-    return EncodedReply(document.joined(), etag_header(call, case.version))
+    document = await call.service.documents.encode_written(call.view, case)
+    return EncodedReply(document.to_json(), etag_header(call, case.version))
 
 
 @post(
@@ -317,4 +317,4 @@ async def refresh_timeline(call: Call, case_id: str) -> EncodedReply[Case]:
     Nothing is changed, so an `Idempotency-Key` is ignored: a repeat collects the timeline again.
     """
     document = await _collect_timeline(call, case_id, refresh=True)
-    return EncodedReply(document.joined(), unique_etag_header(call, document.version))
+    return EncodedReply(document.to_json(), unique_etag_header(call, document.version))

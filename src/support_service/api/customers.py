@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from support_service.api.attachments import present_attachment
-from support_service.api.models.cases import MAX_FILES, CustomerPage, CustomerQuery, CustomerReferences
+from support_service.api.models.cases import MAX_CUSTOMER_FILES, CustomerPage, CustomerQuery, CustomerReferences
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
@@ -17,7 +17,7 @@ from support_service.core.ids import LENGTH
 
 TAG = Tag("customers", "Customers: their cases, and what these refer to.")
 # Other texts can't be the id of a customer, and a database refuses some of them.
-CUSTOMER_ID = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
+CUSTOMER_ID_PATTERN = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
 
 
 @get(
@@ -34,26 +34,28 @@ async def get_customer(call: Call, customer_id: str, query: CustomerQuery) -> Re
     own; without any, the answer is 404, whether the customer exists or not. Synthetic cases are left out.
     """
     service, page = call.service, None
-    if CUSTOMER_ID.fullmatch(customer_id):
+    if CUSTOMER_ID_PATTERN.fullmatch(customer_id):
         of_customer = CaseQuery.model_construct(customer_id=customer_id, limit=query.limit, cursor=query.cursor)
         page = await service.cases.list_cases(call.principal, of_customer)
     if page is None or not (page.items or query.cursor):
         raise NotFound("customer_not_found", f"There is no case of a customer {customer_id[:64]!r} that you may see.")
     # A second statement, because the first one serves all case lists, and ends a page by the size of its cases.
-    files = await service.attachments.list_by_cases(call.principal, [case.id for case in page.items], MAX_FILES + 1)
+    files = await service.attachments.list_by_cases(
+        call.principal, [case.id for case in page.items], MAX_CUSTOMER_FILES + 1
+    )
     return Reply(
         CustomerPage.model_construct(
             customer_id=customer_id,
             cases=page.items,
-            references=_references(page.items),
-            files=[present_attachment(service, stored) for stored in files[:MAX_FILES]],
-            more_files=len(files) > MAX_FILES,
+            references=_references_of_cases(page.items),
+            files=[present_attachment(service, stored) for stored in files[:MAX_CUSTOMER_FILES]],
+            more_files=len(files) > MAX_CUSTOMER_FILES,
             next_cursor=page.next_cursor,
         )
     )
 
 
-def _references(cases: Iterable[CaseSummary]) -> CustomerReferences:
+def _references_of_cases(cases: Iterable[CaseSummary]) -> CustomerReferences:
     found: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     for case in cases:
         for kind, value in references.reference_rows(case.context):

@@ -14,8 +14,8 @@ from support_service.platform.telemetry.instruments import InstrumentSpec, Obser
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 
 CACHE_UNAVAILABLE = "cache_unavailable"
-PARTS = tuple(name for name in Ready.model_fields if name not in ("status", "sources"))
-SERVES_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
+DEPENDENCY_NAMES = tuple(name for name in Ready.model_fields if name not in ("status", "sources"))
+STATUSES_THAT_SERVE_READS = (OK, DATABASE_READ_ONLY)  # a replica that answers reads stays behind the load balancer
 
 REPLICA_READY = InstrumentSpec(
     "support.replica.ready",
@@ -29,7 +29,7 @@ DEPENDENCY_STATUS = InstrumentSpec(
     "{dependency}",
     "1 for the present status of each dependency, as `/readyz` tells it: ok, off (a source that is not called), or a "
     "code",
-    {"dependency": (*PARTS, *UPSTREAM_SERVICES), "status": None},
+    {"dependency": (*DEPENDENCY_NAMES, *UPSTREAM_SERVICES), "status": None},
 )
 
 
@@ -55,10 +55,10 @@ class DependencyMonitor:
         self._ping_timeout = ping_timeout
         self._last: Ready | None = None
 
-    async def read(self) -> Ready:
+    async def read_readiness(self) -> Ready:
         """Ask the database and the cache; of the other dependencies, return what their last use showed."""
         database, cache = await asyncio.gather(self.database_status(), self._cache_status())
-        ready = "ready" if database in SERVES_READS else "unavailable"
+        ready = "ready" if database in STATUSES_THAT_SERVE_READS else "unavailable"
         self._last = Ready(
             status=ready if self._readiness.accepting else "stopping",
             database=database,
@@ -68,7 +68,7 @@ class DependencyMonitor:
         )
         return self._last
 
-    async def cache_answers(self) -> bool:
+    async def is_cache_available(self) -> bool:
         """Return True if the cache answers within the time of a ping."""
         try:
             async with asyncio.timeout(self._ping_timeout):
@@ -78,7 +78,7 @@ class DependencyMonitor:
 
     async def refresh(self) -> None:
         """Find the status again for the metrics."""
-        await self.read()
+        await self.read_readiness()
 
     async def database_status(self) -> str:
         """Ping the database; return OK or a problem code.
@@ -101,16 +101,16 @@ class DependencyMonitor:
             return OK
         return failure.code if isinstance(failure, Unavailable) else DATABASE_UNAVAILABLE
 
-    def ready(self) -> Observations:
+    def observe_ready(self) -> Observations:
         """Return whether the replica was ready when it was last asked."""
         return [] if self._last is None else [(int(self._last.status == "ready"), {})]
 
-    def statuses(self) -> Observations:
+    def observe_statuses(self) -> Observations:
         """Return 1 for the last status of each dependency."""
         last = self._last
         if last is None:
             return []
-        found = {name: getattr(last, name) for name in PARTS} | last.sources
+        found = {name: getattr(last, name) for name in DEPENDENCY_NAMES} | last.sources
         return [(1, {"dependency": name, "status": status}) for name, status in found.items()]
 
     async def _cache_status(self) -> str:

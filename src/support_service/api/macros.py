@@ -5,7 +5,7 @@ import pydantic_core
 from support_service.api.cases import CASE
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
-from support_service.api.routing.etags import KnownTags, is_known, version_header
+from support_service.api.routing.etags import KnownTags, is_known_etag, version_etag_header
 from support_service.api.routing.route import CASE_PROBLEMS, DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.core.domain.references import references_by_service
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -21,15 +21,15 @@ from support_service.desk.macro_models import (
 from support_service.desk.macro_variables import CaseValues, fill_variables, has_variables_of_services
 
 TAG = Tag("macros", "Macros: texts with variables for answers to customers.")
-MACROS = "/support/macros"
-MACRO = MACROS + "/{macro_name}"
+MACROS_PATH = "/support/macros"
+MACRO_PATH = MACROS_PATH + "/{macro_name}"
 
-READ = Permission("macros:read", {"agent": "all", "supervisor": "all"})
-WRITE = Permission("macros:write", {"supervisor": "all"})
-PREVIEW = Permission("macros:preview", {"agent": "own", "supervisor": "all"})
+MACROS_READ = Permission("macros:read", {"agent": "all", "supervisor": "all"})
+MACROS_WRITE = Permission("macros:write", {"supervisor": "all"})
+MACROS_PREVIEW = Permission("macros:preview", {"agent": "own", "supervisor": "all"})
 
 
-@get(MACROS, access=READ, problems=DATABASE_PROBLEMS)
+@get(MACROS_PATH, access=MACROS_READ, problems=DATABASE_PROBLEMS)
 async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
     """List macros, oldest first.
 
@@ -40,8 +40,8 @@ async def list_macros(call: Call, query: MacroQuery) -> Reply[MacroPage]:
 
 
 @post(
-    MACROS,
-    access=WRITE,
+    MACROS_PATH,
+    access=MACROS_WRITE,
     status=201,
     headers=("ETag", "Location"),
     problems=(*DATABASE_PROBLEMS, "macro_exists", "too_many_macros"),
@@ -53,12 +53,12 @@ async def create_macro(call: Call, body: NewMacro) -> Reply[Macro]:
     Variables in its text are names between two braces, such as `{{order.status}}`. An unknown one is refused.
     """
     macro = await call.service.macros.create(call.origin, body.name, body)
-    return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)})
+    return Reply(macro, {"Location": f"{MACROS_PATH}/{macro.name}", **version_etag_header(macro.version)})
 
 
 @get(
-    MACRO,
-    access=READ,
+    MACRO_PATH,
+    access=MACROS_READ,
     headers=("ETag",),
     other_responses=(RouteResponse(304, "The macro has not changed.", headers=("ETag",)),),
     problems=(*DATABASE_PROBLEMS, "macro_not_found"),
@@ -69,13 +69,13 @@ async def get_macro(call: Call, macro_name: str, known: KnownTags) -> Reply[Macr
     The text has its variables as they were saved.
     """
     macro = await call.service.macros.get(macro_name)
-    etag = version_header(macro.version)
-    return Reply(None, etag, 304) if is_known(etag, known) else Reply(macro, etag)
+    etag = version_etag_header(macro.version)
+    return Reply(None, etag, 304) if is_known_etag(etag, known) else Reply(macro, etag)
 
 
 @put(
-    MACRO,
-    access=WRITE,
+    MACRO_PATH,
+    access=MACROS_WRITE,
     headers=("ETag",),
     other_responses=(RouteResponse(201, "The macro was created.", Macro, headers=("ETag", "Location")),),
     problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_exists", "too_many_macros"),
@@ -88,11 +88,11 @@ async def put_macro(call: Call, macro_name: str, body: MacroContent, expected: E
     """
     macro, created = await call.service.macros.put(call.origin, macro_name, body, expected)
     if created:
-        return Reply(macro, {"Location": f"{MACROS}/{macro.name}", **version_header(macro.version)}, 201)
-    return Reply(macro, version_header(macro.version))
+        return Reply(macro, {"Location": f"{MACROS_PATH}/{macro.name}", **version_etag_header(macro.version)}, 201)
+    return Reply(macro, version_etag_header(macro.version))
 
 
-@delete(MACRO, access=WRITE, problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_not_found"))
+@delete(MACRO_PATH, access=MACROS_WRITE, problems=(*DATABASE_PROBLEMS, "macro_changed", "macro_not_found"))
 async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a macro.
 
@@ -104,7 +104,7 @@ async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) 
 
 @post(
     CASE + "/macros/{macro_name}/preview",
-    access=PREVIEW,
+    access=MACROS_PREVIEW,
     stores_response=False,  # it changes nothing
     problems=(*CASE_PROBLEMS, "macro_not_found"),
 )

@@ -12,7 +12,7 @@ from support_service.api.models.oncall_actions import (
 )
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
-from support_service.api.routing.etags import version_header
+from support_service.api.routing.etags import version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Tag
 from support_service.core import pagination
 from support_service.core.optimistic_lock import ExpectedVersions
@@ -21,11 +21,11 @@ from support_service.timeline.override_rules import parse_override_duration
 from support_service.timeline.overrides import Override
 
 TAG = Tag("on-call", "On-call: the state of the service's parts, overrides, dead letters and webhook deliveries.")
-OVERRIDE = "/support/overrides/{override_name}"
-LETTERS = "/support/dead-letters"
-LETTER = LETTERS + "/{letter_id}"
-DELIVERIES = "/support/webhook-deliveries"
-DELIVERY = DELIVERIES + "/{delivery_id}"
+OVERRIDE_PATH = "/support/overrides/{override_name}"
+DEAD_LETTERS_PATH = "/support/dead-letters"
+DEAD_LETTER_PATH = DEAD_LETTERS_PATH + "/{letter_id}"
+DELIVERIES_PATH = "/support/webhook-deliveries"
+DELIVERY_PATH = DELIVERIES_PATH + "/{delivery_id}"
 
 OVERRIDES_WRITE = Permission("overrides:write", {"supervisor": "all"})
 LETTERS_READ = Permission("dead-letters:read", {"supervisor": "all"})
@@ -38,7 +38,7 @@ LETTER_PROBLEMS = (*DATABASE_PROBLEMS, "broker_unavailable", "dead_letter_not_fo
 DELIVERY_PROBLEMS = (*DATABASE_PROBLEMS, "delivery_not_found")
 
 
-@put(OVERRIDE, access=OVERRIDES_WRITE, headers=("ETag",), problems=OVERRIDE_PROBLEMS)
+@put(OVERRIDE_PATH, access=OVERRIDES_WRITE, headers=("ETag",), problems=OVERRIDE_PROBLEMS)
 async def set_override(
     call: Call, override_name: str, body: NewOverride, expected: ExpectedVersions
 ) -> Reply[ShownOverride]:
@@ -55,10 +55,10 @@ async def set_override(
         duration=parse_override_duration(body.duration),
         expected=expected,
     )
-    return Reply(shown(override), version_header(override.version))
+    return Reply(shown_override(override), version_etag_header(override.version))
 
 
-@delete(OVERRIDE, access=OVERRIDES_WRITE, problems=OVERRIDE_PROBLEMS)
+@delete(OVERRIDE_PATH, access=OVERRIDES_WRITE, problems=OVERRIDE_PROBLEMS)
 async def clear_override(call: Call, override_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Clear an override before it expires.
 
@@ -68,12 +68,12 @@ async def clear_override(call: Call, override_name: str, expected: ExpectedVersi
     return Reply(None)
 
 
-def shown(override: Override) -> ShownOverride:
+def shown_override(override: Override) -> ShownOverride:
     """Return an override as the API shows it."""
     return ShownOverride.model_construct(**{name: getattr(override, name) for name in ShownOverride.model_fields})
 
 
-@get(LETTERS, access=LETTERS_READ, problems=("broker_unavailable",))
+@get(DEAD_LETTERS_PATH, access=LETTERS_READ, problems=("broker_unavailable",))
 async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLetterPage]:
     """List dead letters, oldest first.
 
@@ -92,7 +92,7 @@ async def list_dead_letters(call: Call, query: DeadLetterQuery) -> Reply[DeadLet
     return Reply(DeadLetterPage.model_construct(items=items, next_cursor=items[-1].id if more else None))
 
 
-@post(LETTER + "/replay", access=LETTERS_WRITE, problems=LETTER_PROBLEMS)
+@post(DEAD_LETTER_PATH + "/replay", access=LETTERS_WRITE, problems=LETTER_PROBLEMS)
 async def replay_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     """Move a dead letter back to the end of its stream.
 
@@ -102,7 +102,7 @@ async def replay_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     return Reply(None)
 
 
-@delete(LETTER, access=LETTERS_WRITE, problems=LETTER_PROBLEMS)
+@delete(DEAD_LETTER_PATH, access=LETTERS_WRITE, problems=LETTER_PROBLEMS)
 async def drop_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     """Delete a dead letter.
 
@@ -112,7 +112,7 @@ async def drop_dead_letter(call: Call, letter_id: str) -> Reply[None]:
     return Reply(None)
 
 
-@get(DELIVERIES, access=DELIVERIES_READ, problems=DATABASE_PROBLEMS)
+@get(DELIVERIES_PATH, access=DELIVERIES_READ, problems=DATABASE_PROBLEMS)
 async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPage]:
     """List webhook deliveries in a state, latest `due` first.
 
@@ -126,7 +126,7 @@ async def list_deliveries(call: Call, query: DeliveryQuery) -> Reply[DeliveryPag
     return Reply(DeliveryPage.model_construct(items=items, next_cursor=cursor))
 
 
-@post(DELIVERY + "/replay", access=DELIVERIES_WRITE, problems=DELIVERY_PROBLEMS)
+@post(DELIVERY_PATH + "/replay", access=DELIVERIES_WRITE, problems=DELIVERY_PROBLEMS)
 async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
     """Schedule a webhook delivery again from now on.
 
@@ -136,7 +136,7 @@ async def replay_delivery(call: Call, delivery_id: str) -> Reply[None]:
     return Reply(None)
 
 
-@delete(DELIVERY, access=DELIVERIES_WRITE, problems=DELIVERY_PROBLEMS)
+@delete(DELIVERY_PATH, access=DELIVERIES_WRITE, problems=DELIVERY_PROBLEMS)
 async def drop_delivery(call: Call, delivery_id: str) -> Reply[None]:
     """Delete a webhook delivery.
 

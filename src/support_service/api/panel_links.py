@@ -3,7 +3,11 @@
 from typing import NamedTuple
 from zlib import crc32
 
-ON_CALL, AGENTS, CAPACITY = "support-overview", "support-agents", "support-capacity"  # uids of the dashboards
+ON_CALL_DASHBOARD, AGENTS_DASHBOARD, CAPACITY_DASHBOARD = (
+    "support-overview",
+    "support-agents",
+    "support-capacity",
+)  # uids of the dashboards
 
 
 class CardLink(NamedTuple):
@@ -14,18 +18,18 @@ class CardLink(NamedTuple):
     panel: str
 
 
-LINKS: dict[str, CardLink] = {
-    "sources": CardLink("support-timeline-source-down.md", ON_CALL, "Support timeline sources"),
-    "cache": CardLink("support-timeline-cache-errors.md", ON_CALL, "Support timeline cache events"),
-    "database": CardLink("support-database-failing.md", ON_CALL, "Support database errors"),
-    "backlog": CardLink("support-attachment-backlog-high.md", ON_CALL, "Support attachment backlog"),
-    "outbox": CardLink("support-outbox-stalled.md", ON_CALL, "Support events"),
-    "stream": CardLink("support-events-consumer-stalled.md", ON_CALL, "Support events lag"),
-    "dead_letters": CardLink("support-events-dead-lettered.md", ON_CALL, "Support events consumed"),
-    "webhooks": CardLink("support-webhooks-failing.md", ON_CALL, "Support webhook deliveries"),
-    "probe": CardLink("support-probe-failing.md", ON_CALL, "Support probe"),
-    "audit_sealer": CardLink("support-audit-unsealed.md", ON_CALL, "Support audit log"),
-    "event_loop": CardLink("support-event-loop-lag.md", CAPACITY, "Support event loop lag"),
+LINKS_BY_CARD: dict[str, CardLink] = {
+    "sources": CardLink("support-timeline-source-down.md", ON_CALL_DASHBOARD, "Support timeline sources"),
+    "cache": CardLink("support-timeline-cache-errors.md", ON_CALL_DASHBOARD, "Support timeline cache events"),
+    "database": CardLink("support-database-failing.md", ON_CALL_DASHBOARD, "Support database errors"),
+    "backlog": CardLink("support-attachment-backlog-high.md", ON_CALL_DASHBOARD, "Support attachment backlog"),
+    "outbox": CardLink("support-outbox-stalled.md", ON_CALL_DASHBOARD, "Support events"),
+    "stream": CardLink("support-events-consumer-stalled.md", ON_CALL_DASHBOARD, "Support events lag"),
+    "dead_letters": CardLink("support-events-dead-lettered.md", ON_CALL_DASHBOARD, "Support events consumed"),
+    "webhooks": CardLink("support-webhooks-failing.md", ON_CALL_DASHBOARD, "Support webhook deliveries"),
+    "probe": CardLink("support-probe-failing.md", ON_CALL_DASHBOARD, "Support probe"),
+    "audit_sealer": CardLink("support-audit-unsealed.md", ON_CALL_DASHBOARD, "Support audit log"),
+    "event_loop": CardLink("support-event-loop-lag.md", CAPACITY_DASHBOARD, "Support event loop lag"),
 }
 
 

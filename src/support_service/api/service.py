@@ -18,7 +18,7 @@ from support_service.platform.access.authenticator import extract_bearer_token
 from support_service.service import Service
 
 TAG = Tag("health", "Health: liveness, readiness and metrics.")
-API_DOCS = Tag(
+API_DOCS_TAG = Tag(
     "api_docs", "Descriptions of this API, for programs and for people, and of inbound and published events."
 )
 
@@ -36,7 +36,7 @@ async def metrics(call: Call, headers: Headers) -> web.Response:
 
     In the Prometheus text format, or in OpenMetrics if `Accept` asks for it; compressed if the client accepts that.
     """
-    _expect_scraper(call.service, headers)
+    _check_scraper(call.service, headers)
     exposition = await call.service.metrics.render_async(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
     sent = {"Content-Type": exposition.content_type, "Vary": "Accept, Accept-Encoding"}
     if exposition.content_encoding:
@@ -73,11 +73,11 @@ async def readyz(call: Call) -> Reply[Ready]:
     The service is ready while the database answers reads and no shutdown has begun. The other dependencies are
     reported, and not required.
     """
-    found = await call.service.dependencies.read()
+    found = await call.service.dependencies.read_readiness()
     return Reply(found, status=200 if found.status == "ready" else 503)
 
 
-def _expect_scraper(service: Service, headers: Headers) -> None:
+def _check_scraper(service: Service, headers: Headers) -> None:
     """Raise Forbidden if only the admin port serves metrics, Unauthenticated if the token is wrong."""
     if not service.serves_metrics:
         raise Forbidden("metrics_closed", "Metrics are served on the port of SUPPORT_ADMIN_PORT only.")
@@ -97,7 +97,7 @@ class Document(RootModel[dict[str, Any]]):
     )
 
 
-@get("/openapi.json", tag=API_DOCS, access=PUBLIC)
+@get("/openapi.json", tag=API_DOCS_TAG, access=PUBLIC)
 async def openapi(call: Call, routes: Routes) -> EncodedReply[Document]:
     """Describe the API for programs.
 
@@ -106,11 +106,11 @@ async def openapi(call: Call, routes: Routes) -> EncodedReply[Document]:
     from support_service.api.openapi import document
 
     server = call.service.settings.server
-    body = document.body(routes, secured=server.auth != "open", public_url=server.url_prefix)
+    body = document.openapi_json(routes, secured=server.auth != "open", public_url=server.url_prefix)
     return EncodedReply(body)
 
 
-@get("/asyncapi.json", tag=API_DOCS, access=PUBLIC)
+@get("/asyncapi.json", tag=API_DOCS_TAG, access=PUBLIC)
 async def asyncapi(call: Call) -> EncodedReply[Document]:
     """Describe the events for programs.
 
@@ -119,10 +119,10 @@ async def asyncapi(call: Call) -> EncodedReply[Document]:
     from support_service.api.openapi import asyncapi as events
 
     streams = call.service.settings.events
-    return EncodedReply(events.body(streams.stream, streams.inbound_stream))
+    return EncodedReply(events.asyncapi_json(streams.stream, streams.inbound_stream))
 
 
-@get("/docs", tag=API_DOCS, access=PUBLIC, response_media_types=("text/html",))
+@get("/docs", tag=API_DOCS_TAG, access=PUBLIC, response_media_types=("text/html",))
 async def docs(call: Call, routes: Routes) -> web.Response:
     """Describe the API for people.
 
@@ -131,6 +131,6 @@ async def docs(call: Call, routes: Routes) -> web.Response:
     from support_service.api.openapi import page
 
     server = call.service.settings.server
-    text = page.page(routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
+    text = page.render_page(routes, server.public_url or DEFAULT_BASE_URL, secured=server.auth != "open")
     headers = {"Content-Security-Policy": page.content_security_policy()}
     return web.Response(text=text, content_type="text/html", headers=headers)

@@ -2,20 +2,20 @@
 
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, put
-from support_service.api.routing.etags import KnownTags, is_known, version_header
+from support_service.api.routing.etags import KnownTags, is_known_etag, version_etag_header
 from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.policy_models import Policy, SlaPolicyContent, SlaPolicyList
 
 TAG = Tag("service levels", "Service level policies: how soon cases are answered and resolved.")
-POLICIES = "/support/sla-policies"
-POLICY = POLICIES + "/{policy_name}"
+POLICIES_PATH = "/support/sla-policies"
+POLICY_PATH = POLICIES_PATH + "/{policy_name}"
 
-READ = Permission("sla-policies:read", {"agent": "all", "supervisor": "all"})
-WRITE = Permission("sla-policies:write", {"supervisor": "all"})
+SLA_POLICIES_READ = Permission("sla-policies:read", {"agent": "all", "supervisor": "all"})
+SLA_POLICIES_WRITE = Permission("sla-policies:write", {"supervisor": "all"})
 
 
-@get(POLICIES, access=READ, problems=DATABASE_PROBLEMS)
+@get(POLICIES_PATH, access=SLA_POLICIES_READ, problems=DATABASE_PROBLEMS)
 async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
     """List service level policies.
 
@@ -25,8 +25,8 @@ async def list_sla_policies(call: Call) -> Reply[SlaPolicyList]:
 
 
 @get(
-    POLICY,
-    access=READ,
+    POLICY_PATH,
+    access=SLA_POLICIES_READ,
     headers=("ETag",),
     other_responses=(RouteResponse(304, "The policy has not changed.", headers=("ETag",)),),
     problems=(*DATABASE_PROBLEMS, "sla_policy_not_found"),
@@ -37,13 +37,13 @@ async def get_sla_policy(call: Call, policy_name: str, known: KnownTags) -> Repl
     Durations are in hours, minutes and seconds, whatever they were sent in.
     """
     policy = await call.service.policies.get(policy_name)
-    etag = version_header(policy.version)
-    return Reply(None, etag, 304) if is_known(etag, known) else Reply(policy, etag)
+    etag = version_etag_header(policy.version)
+    return Reply(None, etag, 304) if is_known_etag(etag, known) else Reply(policy, etag)
 
 
 @put(
-    POLICY,
-    access=WRITE,
+    POLICY_PATH,
+    access=SLA_POLICIES_WRITE,
     headers=("ETag",),
     other_responses=(RouteResponse(201, "The policy was created.", Policy, headers=("ETag", "Location")),),
     problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_exists", "too_many_sla_policies"),
@@ -58,11 +58,13 @@ async def put_sla_policy(
     """
     policy, created = await call.service.policies.put(call.origin, policy_name, body, expected)
     if created:
-        return Reply(policy, {"Location": f"{POLICIES}/{policy.name}", **version_header(policy.version)}, 201)
-    return Reply(policy, version_header(policy.version))
+        return Reply(policy, {"Location": f"{POLICIES_PATH}/{policy.name}", **version_etag_header(policy.version)}, 201)
+    return Reply(policy, version_etag_header(policy.version))
 
 
-@delete(POLICY, access=WRITE, problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_not_found"))
+@delete(
+    POLICY_PATH, access=SLA_POLICIES_WRITE, problems=(*DATABASE_PROBLEMS, "sla_policy_changed", "sla_policy_not_found")
+)
 async def delete_sla_policy(call: Call, policy_name: str, expected: ExpectedVersions) -> Reply[None]:
     """Delete a service level policy.
 

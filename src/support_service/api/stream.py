@@ -20,7 +20,7 @@ from support_service.guard.unread_answers import CALLERS, OPEN_STREAM_BYTES, STR
 TAG = Tag("stream", "Changes of cases as they happen, and who views a case.")
 MEDIA_TYPE = "text/event-stream"
 LAST_EVENT_ID = istr("Last-Event-ID")
-UNREAD_BYTES = 16 * 1024  # bytes that a client may leave unread before its changes wait in its queue
+MAX_UNREAD_BYTES = 16 * 1024  # bytes that a client may leave unread before its changes wait in its queue
 MAX_POSITION_LENGTH = 64  # characters
 
 
@@ -68,7 +68,7 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
         await response.prepare(request)
         request[STREAM_BEGAN] = perf_counter()
         subscriber = service.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
-        connection.begin_stream(lambda: subscriber.close("client"), UNREAD_BYTES)
+        connection.begin_stream(lambda: subscriber.close("client"), MAX_UNREAD_BYTES)
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id
         await service.stream.send(subscriber, last_event_id, response.write)
     return response

@@ -77,7 +77,7 @@ def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.api.routes import ROUTES
 
     server = load_settings(environ).server
-    described = document.document(ROUTES, secured=server.auth != "open", public_url=server.public_url or "")
+    described = document.openapi_document(ROUTES, secured=server.auth != "open", public_url=server.public_url or "")
     if not arguments.check:
         print(json.dumps(described, indent=2))
     elif found := document.find_gaps(described):
@@ -89,7 +89,7 @@ def asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.api.openapi import asyncapi as asyncapi_document
 
     events = load_settings(environ).events
-    print(json.dumps(asyncapi_document.document(events.stream, events.inbound_stream), indent=2))
+    print(json.dumps(asyncapi_document.asyncapi_document(events.stream, events.inbound_stream), indent=2))
 
 
 def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

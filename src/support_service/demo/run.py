@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from support_service import __version__
-from support_service.app import build
+from support_service.app import build_app
 from support_service.client import SupportClient
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.demo.history import import_history
@@ -16,7 +16,7 @@ from support_service.demo.services import simulated_service
 from support_service.platform.database import migrate
 from support_service.platform.settings import ClientSettings, ServerSettings, Settings, WrongSetting
 from support_service.platform.telemetry import logs
-from support_service.server import serving, stop_signal
+from support_service.server import open_server, wait_for_stop_signal
 
 log = logging.getLogger(__name__)
 DATA_DIRECTORY = Path("var/demo")
@@ -27,7 +27,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
 
     Raises WrongSetting if authentication is on and SUPPORT_TOKEN is missing.
     """
-    stopped = asyncio.ensure_future(stop_signal())
+    stopped = asyncio.ensure_future(wait_for_stop_signal())
     defaults = {
         "SUPPORT_DATABASE_URL": f"sqlite:///{DATA_DIRECTORY}/support.db",
         "SUPPORT_ATTACHMENT_DIR": f"{DATA_DIRECTORY}/attachments",
@@ -39,7 +39,7 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         for service in UPSTREAM_SERVICES:
             if not environ.get(url_variable(service)):
                 app = simulated_service(service)
-                defaults[url_variable(service)] = await stack.enter_async_context(serving(app, on_free_port))
+                defaults[url_variable(service)] = await stack.enter_async_context(open_server(app, on_free_port))
         chosen = {} if port is None else {"SUPPORT_PORT": str(port)}
         settings = Settings.load_to_serve(defaults | {name: value for name, value in environ.items() if value} | chosen)
         headers = ClientSettings.load(environ).headers
@@ -52,8 +52,8 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
             log.warning(line)
         await asyncio.to_thread(migrate.upgrade, settings.database.url)
         await import_history(settings, DATA_DIRECTORY)
-        app, guard = build(settings)
-        address = await stack.enter_async_context(serving(app, settings.server, guard=guard))
+        app, guard = build_app(settings)
+        address = await stack.enter_async_context(open_server(app, settings.server, guard=guard))
         async with SupportClient(address, headers=headers) as client:
             cases = await open_samples(client)
             case = next(case.id for case in cases if case.subject == ORIGINAL)

@@ -19,7 +19,7 @@ from support_service.core.domain.case_vocabulary import AuthorType, Priority, St
 from support_service.core.errors import UserError
 from support_service.demo.samples import SAMPLE_CASES
 from support_service.platform.http_client import describe_client_error
-from support_service.server import stop_signal
+from support_service.server import wait_for_stop_signal
 
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "normal", "normal", "high", "urgent")
@@ -161,7 +161,7 @@ async def run(
 
     Raises UserError if no request was answered.
     """
-    stopped = asyncio.ensure_future(stop_signal())
+    stopped = asyncio.ensure_future(wait_for_stop_signal())
     loop = asyncio.get_running_loop()
     reported_at = loop.time()
     until = float("inf") if duration is None else reported_at + duration

@@ -11,7 +11,7 @@ from support_service.platform.settings import ServerSettings
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations, observe
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.probe.check import PROBE_STEPS, CheckReport, Step, SyntheticCheck
-from support_service.server import serving, stop_signal
+from support_service.server import open_server, wait_for_stop_signal
 
 PROBE_PATHS = ("service", "ingress")  # by which a check reaches the service: `--base-url`, or `--ingress-url`
 PROBE_SUCCESS = InstrumentSpec(
@@ -121,11 +121,11 @@ async def run_every(checks: Sequence[SyntheticCheck], interval: float, listen: t
 
     Prints one report per line and serves the last ones as metrics. Raises WrongSetting if they can't be served.
     """
-    stopped = asyncio.ensure_future(stop_signal())
+    stopped = asyncio.ensure_future(wait_for_stop_signal())
     results = CheckMetrics()
     host, port = listen
     server = ServerSettings.model_validate({"SUPPORT_HOST": host, "SUPPORT_PORT": port})
-    async with serving(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
+    async with open_server(results.application(), server, chosen_by=f"--listen {host}:{port}") as address:
         print(json.dumps({"metrics": f"{address}/metrics"}), flush=True)
         while not stopped.done():
             started = time.monotonic()

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 from yarl import URL
 
-from support_service.api.models.cases import MAX_FILES, CustomerReferences
+from support_service.api.models.cases import MAX_CUSTOMER_FILES, CustomerReferences
 from support_service.core.clock import utc_now
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.platform.database.tables import attachments
@@ -100,12 +100,14 @@ async def test_number_of_files_is_bounded(client, cases):
     row |= {"created_at": utc_now(), "visibility": "public"}
     rows = [
         {"id": f"file-{number}", "ticket_id": case["id"], "filename": "a.txt", "storage_key": f"{number}", **row}
-        for number, case in enumerate(cases * (MAX_FILES // 2 + 1))
+        for number, case in enumerate(cases * (MAX_CUSTOMER_FILES // 2 + 1))
     ]
     async with service_of(client).database.transaction() as tx:
         await tx.execute(attachments.insert(), rows)
     page = await read(client)
-    assert [each["id"] for each in page["files"]] == [f"file-{number}" for number in range(MAX_FILES + 1, 1, -1)]
+    assert [each["id"] for each in page["files"]] == [
+        f"file-{number}" for number in range(MAX_CUSTOMER_FILES + 1, 1, -1)
+    ]
     assert page["moreFiles"]
 
 

@@ -54,7 +54,7 @@ async def test_page_loads_no_scripts_and_no_other_hosts(client):
 
 async def test_curl_commands_of_the_page_work(client):
     """The copied commands open a case and send an event."""
-    described = document.document(ROUTES)
+    described = document.openapi_document(ROUTES)
     base = str(client.make_url("")).rstrip("/")
     for path, status in (("/support/cases", 201), ("/support/events", 202)):
         operation = described["paths"][path]["post"]

@@ -72,7 +72,7 @@ def references(thing):
 async def test_document_is_valid_openapi(document):
     """This holds for OpenAPI 3.1, with authentication and without: only the security of operations differs."""
     assert document["openapi"].startswith("3.1.")
-    secured = copy.deepcopy(openapi.document(ROUTES, secured=True))
+    secured = copy.deepcopy(openapi.openapi_document(ROUTES, secured=True))
     openapi_spec_validator.validate(secured)
     del secured["components"]["securitySchemes"]
     for operation in operations(secured).values():
@@ -112,7 +112,7 @@ async def test_document_has_no_gaps(document):
 )
 def test_lint_reports_a_gap(gap, remove):
     """`make lint` runs this check."""
-    document = copy.deepcopy(openapi.document(ROUTES))
+    document = copy.deepcopy(openapi.openapi_document(ROUTES))
     remove(document["paths"]["/support/cases/{case_id}/messages"]["post"])
     assert find_gaps(document) == [f"POST /support/cases/{{case_id}}/messages: {gap}"]
 
@@ -207,27 +207,31 @@ async def test_list_filters_are_described(document):
 
 def test_document_requires_a_token_when_authentication_is_on():
     """Every operation says whether it needs one: public ones do not, and none does without authentication."""
-    opened, closed = openapi.document(ROUTES), openapi.document(ROUTES, secured=True)
+    opened, closed = openapi.openapi_document(ROUTES), openapi.openapi_document(ROUTES, secured=True)
     assert [each for each in operations(opened).values() if each["security"] != []] == []
     assert "securitySchemes" not in opened["components"]
     public = {each["operationId"] for each in operations(closed).values() if each["security"] == []}
     needs_token = {each["operationId"] for each in operations(closed).values() if each["security"] == [{"bearer": []}]}
     assert needs_token == {route.operation for route in ROUTES} - public
     assert public == {route.operation for route in ROUTES if route.access == PUBLIC}
-    assert "Authorization: Bearer" not in page.page(ROUTES, "http://a", secured=False)
-    assert page.page(ROUTES, "http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(public)
+    assert "Authorization: Bearer" not in page.render_page(ROUTES, "http://a", secured=False)
+    assert page.render_page(ROUTES, "http://a", secured=True).count("Authorization: Bearer") == len(ROUTES) - len(
+        public
+    )
 
 
 def test_document_says_where_the_service_is_and_who_runs_it():
     """The public URL if there is one, or else the URL that the document comes from."""
-    assert openapi.document(ROUTES)["servers"] == [{"url": "/"}]
-    assert openapi.document(ROUTES, public_url="https://support.test")["servers"] == [{"url": "https://support.test"}]
-    assert openapi.document(ROUTES)["info"]["contact"]["name"]
+    assert openapi.openapi_document(ROUTES)["servers"] == [{"url": "/"}]
+    assert openapi.openapi_document(ROUTES, public_url="https://support.test")["servers"] == [
+        {"url": "https://support.test"}
+    ]
+    assert openapi.openapi_document(ROUTES)["info"]["contact"]["name"]
 
 
 def test_patterns_are_valid_in_every_reader():
     """Generators and validators compile them as ECMA-262 does with the flag `u`: it knows few escapes."""
-    patterns = {schema["pattern"] for schema in schemas_of(openapi.document(ROUTES)) if "pattern" in schema}
+    patterns = {schema["pattern"] for schema in schemas_of(openapi.openapi_document(ROUTES)) if "pattern" in schema}
     assert len(patterns) > 5
     unknown = {escaped for each in patterns for escaped in re.findall(r"\\(.)", each)} - {*"^$\\.*+?()[]{}|/-dDsSwWu"}
     assert unknown == set()
@@ -235,13 +239,13 @@ def test_patterns_are_valid_in_every_reader():
 
 def test_lists_say_what_they_hold():
     """Generators of clients read `items`, and no `prefixItems`."""
-    lists = [schema for schema in schemas_of(openapi.document(ROUTES)) if schema.get("type") == "array"]
+    lists = [schema for schema in schemas_of(openapi.openapi_document(ROUTES)) if schema.get("type") == "array"]
     assert [schema for schema in lists if "items" not in schema or "prefixItems" in schema] == []
 
 
 def test_files_have_a_concrete_media_type():
     """Generators stop at a range of types, such as `*/*`."""
-    document = openapi.document(ROUTES)
+    document = openapi.openapi_document(ROUTES)
     answers = [answer for each in operations(document).values() for answer in each["responses"].values()]
     media = {name for answer in answers for name in resolve(document, answer).get("content", {})}
     assert "application/octet-stream" in media

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiohttp import web
 
-from support_service.app import build
+from support_service.app import build_app
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
 from support_service.events.broker.redis import RedisBroker
 from support_service.guard.rates import Rate, RateLimiter, RateSyncTimings
@@ -89,7 +89,7 @@ class RepairedServer(OtherServer):
 async def test_start_with_another_server_is_refused_with_one_line(environment, variable, server):
     """The line names the variable."""
     async with serving(server):
-        app, _ = build(Settings.load(environment | {variable: server.url}))
+        app, _ = build_app(Settings.load(environment | {variable: server.url}))
         runner = web.AppRunner(app)
         with pytest.raises(WrongSetting) as refused:
             await runner.setup()

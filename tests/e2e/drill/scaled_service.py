@@ -9,7 +9,7 @@ from functools import partial
 from observability.drill import TIME
 
 from support_service import cli, server
-from support_service.app import build
+from support_service.app import build_app
 from support_service.attachments.maintenance.jobs import MaintenanceTimings
 from support_service.attachments.maintenance.offload import OffloadTimings
 from support_service.attachments.opening import AttachmentTimings
@@ -45,7 +45,7 @@ maintenance = DEFAULTS.attachments.maintenance
 reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
 first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
 server.build = partial(
-    build,
+    build_app,
     timings=Timings(
         access=AccessTimings(
             jwks=JwksTimings(

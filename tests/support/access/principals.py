@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from support_service.api.openapi.descriptions import PATH_PARAMETERS
-from support_service.api.openapi.schemas import example
+from support_service.api.openapi.schemas import first_example
 from support_service.api.routes import ROUTES
 from support_service.api.routing.route import PUBLIC
 from support_service.core.domain.principals import ROLES
@@ -43,7 +43,7 @@ def valid_request(route):
     """Return a valid request for an operation: method, path, keywords. A file is sent without keywords."""
     ids = {name: IDS.get(name, PATH_PARAMETERS[name].schema["examples"][0]) for name in route.path_parameters}
     query = "?includeTimeline=true" if route.query and "include_timeline" in route.query.model_fields else ""
-    sent = {} if route.body is None else {"json": SENT.get(route.operation, example(route.body))}
+    sent = {} if route.body is None else {"json": SENT.get(route.operation, first_example(route.body))}
     return route.method, route.path.format(**ids) + query, None if route.is_upload else sent
 
 

@@ -6,7 +6,7 @@ from support_service.api.case_document.parts import (
     CaseDocument,
     attachments_part,
     messages_part,
-    open_object,
+    object_without_closing_brace,
     timeline_part,
 )
 from support_service.cases.clocks.calendar import AllHours
@@ -14,7 +14,9 @@ from support_service.cases.clocks.case_clocks import MeasuredClocks
 from support_service.core.domain.references import SourceStatus
 from support_service.stream.presence import PresentAgent
 
-DOCUMENT = CaseDocument(3, open_object(b'{"id":"case-1"} '), messages_part(b"[]"), attachments_part(b"[]"))
+DOCUMENT = CaseDocument(
+    3, object_without_closing_brace(b'{"id":"case-1"} '), messages_part(b"[]"), attachments_part(b"[]")
+)
 VIEWERS = [PresentAgent("lan", "viewing")]
 STORED = ["id", "messages", "moreMessages", "attachments"]
 COLLECTED = ["timeline", "moreCaseEvents", "timelineSources"]
@@ -22,19 +24,19 @@ COLLECTED = ["timeline", "moreCaseEvents", "timelineSources"]
 
 def test_members_keep_their_order():
     """No clocks stand before the timeline; clocks and viewers, which change without the case, come last."""
-    assert list(json.loads(DOCUMENT.joined())) == [*STORED, "sla", *COLLECTED]
+    assert list(json.loads(DOCUMENT.to_json())) == [*STORED, "sla", *COLLECTED]
     measured = DOCUMENT._replace(measured=MeasuredClocks({}, AllHours()))
-    assert list(json.loads(measured.joined(VIEWERS))) == [*STORED, *COLLECTED, "sla", "viewers"]
+    assert list(json.loads(measured.to_json(VIEWERS))) == [*STORED, *COLLECTED, "sla", "viewers"]
 
 
 def test_a_timeline_replaces_the_empty_one():
     """The document without it stays, because it is kept for other reads."""
     sources = {"order": SourceStatus(status="fresh", ageSeconds=0.0, reason=None)}
-    found = json.loads(DOCUMENT.with_timeline(timeline_part(b'{"type":"note"}', more=True), sources).joined())
+    found = json.loads(DOCUMENT.with_timeline(timeline_part(b'{"type":"note"}', more=True), sources).to_json())
     assert (found["timeline"], found["moreCaseEvents"], found["timelineSources"]) == ([{"type": "note"}], True, sources)
-    assert json.loads(DOCUMENT.joined())["timeline"] == []
+    assert json.loads(DOCUMENT.to_json())["timeline"] == []
 
 
 def test_size_is_the_length_of_the_json():
     """The limit on callers who owe requests goes by it."""
-    assert DOCUMENT.size == len(DOCUMENT.joined())
+    assert DOCUMENT.size == len(DOCUMENT.to_json())

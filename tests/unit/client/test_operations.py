@@ -70,7 +70,7 @@ def send(monkeypatch):
 def smallest_call(client, route):
     """Call the method of an operation with "x" for each id, and with the fields that its body requires."""
     ids = dict.fromkeys(route.path_parameters, "x")
-    example = {} if route.body is None else route.body.model_validate(schemas.example(route.body))
+    example = {} if route.body is None else route.body.model_validate(schemas.first_example(route.body))
     fields = {name: getattr(example, name) for name, field in _fields(route.body).items() if field.is_required()}
     nested = {name: value.as_query() for name, value in fields.items() if hasattr(value, "as_query")}
     return getattr(client, METHODS.get(route.operation, route.operation))(**ids, **fields | nested)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from support_service.api.agents import count_views
+from support_service.api.agents import with_case_counts
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
 from support_service.core.search_words import Sought
@@ -167,7 +167,7 @@ async def test_views_are_counted_a_few_at_a_time(service):
         return numbers[query["q"]]
 
     views, last = await service.list_views(LAN, None, 10)
-    page = await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, max_concurrent_counts=2))
+    page = await with_case_counts(views, count, replace(EVERY_VIEW_COUNTED, max_count=10, max_concurrent_counts=2))
     found = {counted.name: (counted.count, counted.more) for counted in page}
     assert found == {"a": (10, False), "b": (10, True), "c": (None, False)}
     assert (most_running, last) == (2, None)
@@ -185,7 +185,7 @@ async def test_a_view_that_is_not_counted_by_the_deadline_has_no_number(database
         return 7
 
     views, _ = await service.list_views(LAN, None, 10)
-    page = await count_views(views, count, ViewLimits(max_concurrent_counts=2, count_timeout=0.0))
+    page = await with_case_counts(views, count, ViewLimits(max_concurrent_counts=2, count_timeout=0.0))
     assert {counted.name: counted.count for counted in page} == {"counted": 7, "hangs": None, "waits": None}
 
 
@@ -201,7 +201,7 @@ async def test_the_first_error_of_a_count_is_raised(service):
 
     views, _ = await service.list_views(LAN, None, 10)
     with pytest.raises(Unavailable, match="busy"):
-        await count_views(views, count, replace(EVERY_VIEW_COUNTED, max_concurrent_counts=2))
+        await with_case_counts(views, count, replace(EVERY_VIEW_COUNTED, max_concurrent_counts=2))
 
 
 @both_databases

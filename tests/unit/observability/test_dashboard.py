@@ -12,7 +12,7 @@ from observability.signal import Alert, Signal, runbook_of
 from observability.signals.attachment_backlog import BACKLOG_BYTES
 from observability.signals.timeline_latency_high import LATENCY_P95
 
-from support_service.api.panel_links import LINKS, ON_CALL, panel_id
+from support_service.api.panel_links import LINKS_BY_CARD, ON_CALL_DASHBOARD, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
 
 DASHBOARDS = {board.uid: json.loads((build.FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
@@ -33,7 +33,7 @@ each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["t
 
 def test_first_four_panels_have_the_required_titles():
     """These four panels are visible without scrolling."""
-    first = [panel for panel in DASHBOARDS[ON_CALL]["panels"] if panel["type"] != "row"]
+    first = [panel for panel in DASHBOARDS[ON_CALL_DASHBOARD]["panels"] if panel["type"] != "row"]
     assert [panel["title"] for panel in first[:4]] == list(FIRST)
 
 
@@ -50,10 +50,10 @@ def test_panel_keeps_its_id_when_it_is_moved():
     assert panel_id("Support probe") == 913786505
 
 
-@pytest.mark.parametrize("card", LINKS)
+@pytest.mark.parametrize("card", LINKS_BY_CARD)
 def test_links_of_on_call_lead_to_panels_and_runbooks(card):
     """Each card of `GET /support/oncall` names a panel of its dashboard, and a page."""
-    link = LINKS[card]
+    link = LINKS_BY_CARD[card]
     assert link.panel in {panel["title"] for panel in DASHBOARDS[link.dashboard]["panels"]}
     assert (ROOT / "runbooks" / link.runbook).is_file()
 

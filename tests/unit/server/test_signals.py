@@ -8,12 +8,12 @@ import signal
 import pytest
 
 from support_service.platform.settings import Settings, WrongSetting
-from support_service.server import RESERVED_DESCRIPTORS, fit_connection_limit, stop_signal
+from support_service.server import RESERVED_DESCRIPTORS, fit_connection_limit, wait_for_stop_signal
 
 
 async def test_concurrent_stop_signals_cause_one_stop():
     """The first of several signals that arrive before the loop runs is reported."""
-    stopped = asyncio.ensure_future(stop_signal())
+    stopped = asyncio.ensure_future(wait_for_stop_signal())
     await asyncio.sleep(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.raise_signal(number)

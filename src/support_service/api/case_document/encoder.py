@@ -15,7 +15,7 @@ from support_service.api.case_document.parts import (
     EncodedCase,
     attachments_part,
     messages_part,
-    open_object,
+    object_without_closing_brace,
     timeline_part,
 )
 from support_service.cases.clocks.case_clocks import MeasuredClocks
@@ -31,7 +31,7 @@ from support_service.platform.audit.log import actor_of
 from support_service.timeline import merge
 
 # Members of a case that are no fields of its own, and are written apart.
-OTHER_MEMBERS = {
+MEMBERS_OF_OTHER_PARTS = {
     *("messages", "more_messages", "attachments", "links", "sla"),
     *("timeline", "more_case_events", "timeline_sources"),
 }
@@ -51,16 +51,16 @@ class CaseEncoder:
         if view != "masked":
             document = CaseDocument(
                 stored.version,
-                open_object((stored.fields or "{}").encode()),
+                object_without_closing_brace((stored.fields or "{}").encode()),
                 messages_part((stored.messages or "[]").encode(), more=stored.more_messages),
-                attachments_part(pydantic_core.to_json(self._with_urls(stored.attachments))),
+                attachments_part(pydantic_core.to_json(self._attachments_with_urls(stored.attachments))),
                 measured=clocks,
             )
             return EncodedCase(document)
         # The entries of a masked case can't be made of its JSON, which has no references any more.
-        case = self._decoded(stored)
-        document = _document(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
-        return EncodedCase(document, self.entries.of_case(view, case, None))
+        case = self._decoded_case(stored)
+        document = _document_of_model(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
+        return EncodedCase(document, self.entries.encode_case(view, case, None))
 
     def encode_new(self, view: View, principal: Principal, case: Case) -> CaseDocument:
         """Return the document of a case that the principal has just opened; its timeline has its own entries only."""
@@ -79,26 +79,26 @@ class CaseEncoder:
         }
         opening = pydantic_core.to_json(opening_changes(case)).decode()  # as the audit log records it
         change = RecordedChange(format_time(case.created_at), actor_of(principal), "case.opened", opening)
-        document = _document(case.version, case, b',"sla":' + _to_json(case.sla))
-        return with_own_timeline(document, self.entries.of_case(view, members, History([change])))
+        document = _document_of_model(case.version, case, b',"sla":' + _to_json(case.sla))
+        return with_own_timeline(document, self.entries.encode_case(view, members, History([change])))
 
     def own_entries(self, view: View, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
         """Return the timeline entries of the case itself, which was read with its history."""
-        history = _history(stored)
+        history = _parsed_history(stored)
         if encoded.own is None:
-            return self.entries.of_case(view, encoded.document.decoded(), history)
-        return replace(encoded.own, changes=self.entries.changes(view, history), more_changes=history.more)
+            return self.entries.encode_case(view, encoded.document.to_objects(), history)
+        return replace(encoded.own, changes=self.entries.encode_changes(view, history), more_changes=history.more)
 
     def linked_own_entries(self, view: View, stored: StoredCase) -> OwnEntries:
         """Return the timeline entries of one of several cases, which name it. It was read with its history."""
-        case = self._decoded(stored)
-        return self.entries.of_case(view, case, _history(stored), case["id"])
+        case = self._decoded_case(stored)
+        return self.entries.encode_case(view, case, _parsed_history(stored), case["id"])
 
-    def _decoded(self, stored: StoredCase) -> dict[str, Any]:
+    def _decoded_case(self, stored: StoredCase) -> dict[str, Any]:
         """Return a case with its messages and attachments as Python objects."""
-        return stored.decoded() | {"attachments": self._with_urls(stored.attachments)}
+        return stored.decoded() | {"attachments": self._attachments_with_urls(stored.attachments)}
 
-    def _with_urls(self, attachments: str | None) -> list[dict[str, Any]]:
+    def _attachments_with_urls(self, attachments: str | None) -> list[dict[str, Any]]:
         """Return attachments, a JSON list, with the URL of each."""
         rows: list[dict[str, Any]] = pydantic_core.from_json(attachments or "[]")
         for row in rows:
@@ -108,32 +108,32 @@ class CaseEncoder:
 
 def with_own_timeline(document: CaseDocument, own: OwnEntries) -> CaseDocument:
     """Return a document whose timeline has the entries of the case itself only; `timelineSources` says so."""
-    timeline = timeline_part(b",".join(merge.merge(*own.groups)), more=own.more_changes)
+    timeline = timeline_part(b",".join(merge.merge(*own.entry_groups)), more=own.more_changes)
     return document.with_timeline(timeline, NO_SOURCES_REQUESTED)
 
 
-def with_conversations(cases: Sequence[StoredCase]) -> StoredCase:
+def merge_conversations(cases: Sequence[StoredCase]) -> StoredCase:
     """Return the first of several cases with the messages and files of all, each in the order of `createdAt`."""
     return cases[0]._replace(
-        messages=_by_time([each.messages or "[]" for each in cases]),
-        attachments=_by_time([each.attachments or "[]" for each in cases]),
+        messages=_merge_by_time([each.messages or "[]" for each in cases]),
+        attachments=_merge_by_time([each.attachments or "[]" for each in cases]),
     )
 
 
-def _by_time(parts: Sequence[str]) -> str:
+def _merge_by_time(json_lists: Sequence[str]) -> str:
     """Return JSON lists as one, by `createdAt`, which the databases write in one format."""
-    rows: list[dict[str, Any]] = [row for part in parts for row in pydantic_core.from_json(part)]
+    rows: list[dict[str, Any]] = [row for part in json_lists for row in pydantic_core.from_json(part)]
     rows.sort(key=itemgetter("createdAt"))
     return pydantic_core.to_json(rows, inf_nan_mode="null").decode()
 
 
-def _document(
+def _document_of_model(
     version: int, case: Case, clocks: bytes = NO_CLOCKS, measured: MeasuredClocks | None = None
 ) -> CaseDocument:
     """Return the document of a model."""
     return CaseDocument(
         version,
-        open_object(_to_json(case, exclude=OTHER_MEMBERS)),
+        object_without_closing_brace(_to_json(case, exclude=MEMBERS_OF_OTHER_PARTS)),
         messages_part(_to_json(case.messages), more=case.more_messages),
         attachments_part(_to_json(case.attachments)),
         b',"links":' + _to_json(case.links),
@@ -142,6 +142,6 @@ def _document(
     )
 
 
-def _history(stored: StoredCase) -> History:
+def _parsed_history(stored: StoredCase) -> History:
     assert stored.history is not None  # noqa: S101 - the case was read with its history
     return parse_history(stored.history)

@@ -25,7 +25,7 @@ class OwnEntries:
     """What a case itself adds to its timeline, and the objects that its context refers to."""
 
     opened_at: str
-    wanted: dict[UpstreamService, SourceReferences]
+    references: dict[UpstreamService, SourceReferences]
     context: EncodedEntries
     messages_and_files: EncodedEntries
     changes: EncodedEntries | None = None  # None until the history is read, for a timeline
@@ -33,14 +33,14 @@ class OwnEntries:
     ticket_id: str = ""  # in each entry, if the case is read with its duplicates; else empty
 
     @property
-    def groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:
+    def entry_groups(self) -> tuple[EncodedEntries, EncodedEntries, EncodedEntries]:
         """The entries, in the order that entries of the same time have in the timeline."""
         return self.context, self.changes or [], self.messages_and_files
 
     @property
     def size(self) -> int:
         """Approximate memory in bytes."""
-        return sum(ENTRY_BYTES + len(entry) for group in self.groups for _, entry in group)
+        return sum(ENTRY_BYTES + len(entry) for group in self.entry_groups for _, entry in group)
 
 
 class EntryEncoder:
@@ -49,30 +49,30 @@ class EntryEncoder:
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
 
-    def encode(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
+    def encode_entries(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
         """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
             entries = self._masker.mask_entries(entries)
-        return _encode(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
+        return _encode_entries(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
 
-    def of_case(self, view: View, case: dict[str, Any], history: History | None, ticket_id: str = "") -> OwnEntries:
+    def encode_case(self, view: View, case: dict[str, Any], history: History | None, ticket_id: str = "") -> OwnEntries:
         """Return the entries of a case, which has the members of the API; without a history, all but its changes."""
         opened_at, context = case["createdAt"], case["context"]
         dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
         return OwnEntries(
             opened_at,
             references.references_by_service(context),
-            self.encode(view, merge.context_entries(opened_at, context), ticket_id),
-            self.encode(view, dated, ticket_id),
-            None if history is None else self.changes(view, history, ticket_id),
+            self.encode_entries(view, merge.context_entries(opened_at, context), ticket_id),
+            self.encode_entries(view, dated, ticket_id),
+            None if history is None else self.encode_changes(view, history, ticket_id),
             history is not None and history.more,
             ticket_id,
         )
 
-    def changes(self, view: View, history: History, ticket_id: str = "") -> EncodedEntries:
+    def encode_changes(self, view: View, history: History, ticket_id: str = "") -> EncodedEntries:
         """Return the entries of recorded changes."""
-        return _encode(change_entries(history.changes, view, self._masker), ticket_id)
+        return _encode_entries(change_entries(history.changes, view, self._masker), ticket_id)
 
 
 def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Masker) -> list[merge.Dated]:
@@ -90,6 +90,6 @@ def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Maske
     return dated
 
 
-def _encode(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
+def _encode_entries(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
     named = {"ticketId": ticket_id} if ticket_id else {}
     return [(at, pydantic_core.to_json(entry | named, inf_nan_mode="null")) for at, entry in dated]

@@ -19,11 +19,11 @@ from support_service.core.domain.upstream_services import UpstreamService
 from support_service.stream.presence import PresentAgent
 from support_service.timeline import merge
 
-CASE_BYTES = 1024  # memory of an encoded case besides its JSON
-DECODED_FACTOR = 5  # memory of decoded JSON, as a multiple of its bytes
+CASE_OVERHEAD_BYTES = 1024  # memory of an encoded case besides its JSON
+DECODED_SIZE_FACTOR = 5  # memory of decoded JSON, as a multiple of its bytes
 
 
-def open_object(fields: bytes) -> bytes:
+def object_without_closing_brace(fields: bytes) -> bytes:
     """Return the JSON object of a case's own fields without its closing brace, because other members follow."""
     return fields.rstrip().removesuffix(b"}")
 
@@ -62,7 +62,7 @@ class CaseDocument(NamedTuple):
     measured: MeasuredClocks | None = None  # in place of `clocks`: written as they are at the time of the answer
 
     @property
-    def changes_with_time(self) -> bool:
+    def is_changed_by_time(self) -> bool:
         """Whether the JSON changes although the case does not: a clock is running."""
         return self.measured is not None and self.measured.change_with_time
 
@@ -72,7 +72,7 @@ class CaseDocument(NamedTuple):
         parts = self.case, self.messages, self.attachments, self.links, self.timeline, self.sources
         return sum(map(len, parts)) + (0 if self.measured else len(self.clocks)) + len(b"}")
 
-    def decoded(self) -> dict[str, Any]:
+    def to_objects(self) -> dict[str, Any]:
         """Return the case, its messages and its attachments as Python objects."""
         members: dict[str, Any] = pydantic_core.from_json(b"".join((self.case, self.messages, self.attachments, b"}")))
         return members
@@ -83,7 +83,7 @@ class CaseDocument(NamedTuple):
         stored = self.case, self.messages, self.attachments, self.links, self.clocks
         return CaseDocument(self.version, *stored, timeline, fresh, self.measured)  # `_replace` takes 3 us more
 
-    def joined(self, viewers: Sequence[PresentAgent] = ()) -> bytes:
+    def to_json(self, viewers: Sequence[PresentAgent] = ()) -> bytes:
         """Return the JSON of the case as it is now, with who views it."""
         clocks, measured, shown = self.clocks, b"", b""
         if self.measured is not None:
@@ -109,7 +109,7 @@ class KeptTimeline:
     @property
     def size(self) -> int:
         """Approximate memory in bytes."""
-        return (1 + DECODED_FACTOR) * len(self.part)
+        return (1 + DECODED_SIZE_FACTOR) * len(self.part)
 
 
 @dataclass(slots=True)
@@ -121,11 +121,11 @@ class EncodedCase:
     timeline: KeptTimeline | None = None  # of the last read of the timeline
 
     @property
-    def all_own(self) -> OwnEntries | None:
+    def own_with_changes(self) -> OwnEntries | None:
         """The entries of the case itself, if its changes are among them."""
         return self.own if self.own and self.own.changes is not None else None
 
     @property
     def size(self) -> int:
         """Approximate memory in bytes."""
-        return CASE_BYTES + self.document.size + sum(part.size for part in (self.own, self.timeline) if part)
+        return CASE_OVERHEAD_BYTES + self.document.size + sum(part.size for part in (self.own, self.timeline) if part)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
-from support_service.api.case_document.encoder import CaseEncoder, with_conversations, with_own_timeline
+from support_service.api.case_document.encoder import CaseEncoder, merge_conversations, with_own_timeline
 from support_service.api.case_document.own_entries import OwnEntries
 from support_service.api.case_document.parts import CaseDocument, EncodedCase, KeptTimeline, timeline_part
 from support_service.cases.clocks.known_policies import KnownPolicies
@@ -25,7 +25,7 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
 
-HIT, MISS = {"event": "hit"}, {"event": "miss"}
+HIT_LABELS, MISS_LABELS = {"event": "hit"}, {"event": "miss"}
 Encoded = TypeVar("Encoded")
 
 CASE_CACHE_EVENTS = InstrumentSpec(
@@ -48,7 +48,7 @@ class EncodedCases(LRUCache[tuple[str, View], EncodedCase]):
         if encoded.size <= self.maxsize:
             self[case_id, view] = encoded
 
-    def extend(
+    def add_timeline_parts(
         self,
         case_id: str,
         view: View,
@@ -101,21 +101,21 @@ class CaseDocuments:
 
         `with_history` prepares `with_timeline`: the same statement reads the history, unless the entries are kept.
         """
-        stored, kept = await self._read_changed(principal, view, case_id, with_history=with_history)
+        stored, kept = await self._read_unless_kept(principal, view, case_id, with_history=with_history)
         if kept:
             return stored, kept
         if stored.fields is not None:
             encoded = self.encoder.encode(view, stored, await self._policies.measured(stored.clocks))
         else:  # a long case
             async with self._encoding:  # another request may have encoded it meanwhile
-                stored, kept = await self._read_changed(
+                stored, kept = await self._read_unless_kept(
                     principal, view, case_id, with_history=with_history, any_size=True
                 )
                 if kept:
                     return stored, kept
                 clocks = await self._policies.measured(stored.clocks)
                 encoded = await asyncio.to_thread(self.encoder.encode, view, stored, clocks)
-        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS)
+        self._instruments.add(CASE_CACHE_EVENTS, 1, MISS_LABELS)
         self._kept.keep(case_id, view, encoded)
         return stored, encoded
 
@@ -133,18 +133,18 @@ class CaseDocuments:
 
         Entries of the services come from the cache or are fetched; `refresh` bypasses the cache.
         """
-        own = encoded.all_own or await self._add_own_entries(view, case_id, stored, encoded)
+        own = encoded.own_with_changes or await self._add_own_entries(view, case_id, stored, encoded)
         collected = await self._timeline.collect(
-            principal, case_id, own.wanted, epoch=stored.timeline_epoch, refresh=refresh
+            principal, case_id, own.references, epoch=stored.timeline_epoch, refresh=refresh
         )
         timeline = encoded.timeline
         if timeline is None or not timeline.is_made_of(collected.parts):
-            given = self.encoder.entries.encode(view, merge.service_entries(own.opened_at, collected.parts))
-            context, *others = own.groups
+            given = self.encoder.entries.encode_entries(view, merge.service_entries(own.opened_at, collected.parts))
+            context, *others = own.entry_groups
             entries = b",".join(merge.merge(context, given, *others))
             timeline = KeptTimeline(collected.parts, timeline_part(entries, more=own.more_changes))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
-                self._kept.extend(case_id, view, encoded, timeline=timeline)
+                self._kept.add_timeline_parts(case_id, view, encoded, timeline=timeline)
         return encoded.document.with_timeline(timeline.part, collected.sources)
 
     async def read_page(
@@ -156,9 +156,9 @@ class CaseDocuments:
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
         encode = partial(self.encoder.encode, view, stored, await self._policies.measured(stored.clocks))
-        return (await self._run(stored.size, encode)).document
+        return (await self._encode_by_size(stored.size, encode)).document
 
-    async def after_write(self, view: View, stored: StoredCase) -> CaseDocument:
+    async def encode_written(self, view: View, stored: StoredCase) -> CaseDocument:
         """Return a case as a write has left it, read with its history.
 
         Its timeline has only the entries of the case itself: no service is called, and `timelineSources` says so.
@@ -169,9 +169,9 @@ class CaseDocuments:
             encoded = self.encoder.encode(view, stored, clocks)
             return with_own_timeline(encoded.document, self.encoder.own_entries(view, stored, encoded))
 
-        return await self._run(stored.size, encode)
+        return await self._encode_by_size(stored.size, encode)
 
-    async def of_duplicates(
+    async def merge_duplicates(
         self, principal: Principal, view: View, cases: Sequence[StoredCase], *, with_timeline: bool
     ) -> CaseDocument:
         """Return the first of several cases with the messages and files of all; it depends on all, so it is not kept.
@@ -179,17 +179,17 @@ class CaseDocuments:
         A timeline has the entries of all cases, which were read with their histories.
         """
         clocks = await self._policies.measured(cases[0].clocks)
-        document = await self._run_in_thread(
-            lambda: self.encoder.encode(view, with_conversations(cases), clocks).document
+        document = await self._encode_in_thread(
+            lambda: self.encoder.encode(view, merge_conversations(cases), clocks).document
         )
-        return await self._with_timeline_of_all(principal, view, cases, document) if with_timeline else document
+        return await self._add_merged_timeline(principal, view, cases, document) if with_timeline else document
 
-    async def _with_timeline_of_all(
+    async def _add_merged_timeline(
         self, principal: Principal, view: View, cases: Sequence[StoredCase], document: CaseDocument
     ) -> CaseDocument:
-        own = await self._run_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
+        own = await self._encode_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
         collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits())
-        wanted = merge.not_asked_before([each.wanted for each in own])
+        wanted = merge.not_asked_before([each.references for each in own])
         collected = await asyncio.gather(
             *(
                 collect(each.ticket_id, to_ask, epoch=case.timeline_epoch)
@@ -199,27 +199,29 @@ class CaseDocuments:
 
         def encode() -> CaseDocument:
             given = [
-                self.encoder.entries.encode(view, merge.service_entries(each.opened_at, found.parts), each.ticket_id)
+                self.encoder.entries.encode_entries(
+                    view, merge.service_entries(each.opened_at, found.parts), each.ticket_id
+                )
                 for each, found in zip(own, collected, strict=True)
             ]
-            contexts, *others = zip(*(each.groups for each in own), strict=True)
+            contexts, *others = zip(*(each.entry_groups for each in own), strict=True)
             entries = b",".join(merge.merge(*chain(contexts, given, *others)))
             timeline = timeline_part(entries, more=any(each.more_changes for each in own))
             return document.with_timeline(timeline, merge.merge_sources(found.sources for found in collected))
 
-        return await self._run_in_thread(encode)
+        return await self._encode_in_thread(encode)
 
-    async def _read_changed(
+    async def _read_unless_kept(
         self, principal: Principal, view: View, case_id: str, *, with_history: bool, any_size: bool = False
     ) -> tuple[StoredCase, EncodedCase | None]:
         """Return a case, and what is kept of it if that has not changed; of the case, what the kept one lacks."""
         kept = self._kept.get((case_id, view))
         known_version = kept.document.version if kept else NO_VERSION
-        known_history = (known_version if kept and kept.all_own else NO_VERSION) if with_history else None
+        known_history = (known_version if kept and kept.own_with_changes else NO_VERSION) if with_history else None
         stored = await self._cases.read_case(principal, case_id, known_version, known_history, any_size=any_size)
         if kept is None or stored.version != known_version:
             return stored, None
-        self._instruments.add(CASE_CACHE_EVENTS, 1, HIT)
+        self._instruments.add(CASE_CACHE_EVENTS, 1, HIT_LABELS)
         return stored, kept
 
     async def _add_own_entries(self, view: View, case_id: str, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
@@ -227,17 +229,17 @@ class CaseDocuments:
 
         def encode() -> OwnEntries:
             # Another request may have added them meanwhile.
-            return encoded.all_own or self.encoder.own_entries(view, stored, encoded)
+            return encoded.own_with_changes or self.encoder.own_entries(view, stored, encoded)
 
-        own = await self._run(encoded.document.size + len(stored.history or ""), encode)
-        if encoded.all_own is None:
-            self._kept.extend(case_id, view, encoded, own=own)
+        own = await self._encode_by_size(encoded.document.size + len(stored.history or ""), encode)
+        if encoded.own_with_changes is None:
+            self._kept.add_timeline_parts(case_id, view, encoded, own=own)
         return own
 
-    async def _run(self, size: int, encode: Callable[[], Encoded]) -> Encoded:
+    async def _encode_by_size(self, size: int, encode: Callable[[], Encoded]) -> Encoded:
         """Encode a case, or a part of it, of `size` bytes. A long one is encoded in a thread, one at a time."""
-        return encode() if size <= MAX_INLINE_BYTES else await self._run_in_thread(encode)
+        return encode() if size <= MAX_INLINE_BYTES else await self._encode_in_thread(encode)
 
-    async def _run_in_thread(self, encode: Callable[[], Encoded]) -> Encoded:
+    async def _encode_in_thread(self, encode: Callable[[], Encoded]) -> Encoded:
         async with self._encoding:
             return await asyncio.to_thread(encode)

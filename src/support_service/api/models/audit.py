@@ -13,9 +13,9 @@ from support_service.core.domain.principals import Role
 from support_service.core.units import MAX_INTEGER
 from support_service.platform.audit.chain import CURRENT_ACTION_NAMES, MAX_ACTOR_LENGTH, Action
 
-MAX_VERIFIED = 1000  # entries per request
-LOG_EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"}
-HEAD_EXAMPLE = {"position": 1834, "hash": examples.AUDIT_ENTRY["hash"]}
+MAX_VERIFIED_ENTRIES = 1000  # entries per request
+AUDIT_LOG_ENTRY_EXAMPLE = examples.AUDIT_ENTRY | {"caseId": "0b6f7c0e-6a3c-4a0e-9d0f-6f0c2f6a9b11"}
+CHAIN_HEAD_EXAMPLE = {"position": 1834, "hash": examples.AUDIT_ENTRY["hash"]}
 
 
 class AuditQuery(ApiModel):
@@ -55,7 +55,7 @@ class AuditPage(ApiModel):
     next_cursor: str | None
 
 
-def current_name(value: object) -> object:
+def current_action_name(value: object) -> object:
     """Return the current name of an action that is given by its former name; any other value as it is."""
     return CURRENT_ACTION_NAMES.get(value, value) if isinstance(value, str) else value
 
@@ -66,7 +66,7 @@ class AuditLogQuery(ApiModel):
     actor: Annotated[str, Field(min_length=1, max_length=MAX_ACTOR_LENGTH)] | None = Field(
         None, description="the name of the caller; all customers are `customer`"
     )
-    action: Annotated[Action, BeforeValidator(current_name)] | None = Field(None, description="what was done")
+    action: Annotated[Action, BeforeValidator(current_action_name)] | None = Field(None, description="what was done")
     case_id: Identifier | None = Field(None, description="entries of one case, also of a deleted one")
     start: Moment | None = Field(None, alias="from", description="entries from this time on")
     end: Moment | None = Field(None, alias="to", description="entries before this time")
@@ -81,7 +81,7 @@ class AuditLogQuery(ApiModel):
 class AuditLogEntry(AuditEntry):
     """One change; `position` and `hash` are set within seconds, when the entry is sealed."""
 
-    model_config = example_config(LOG_EXAMPLE)
+    model_config = example_config(AUDIT_LOG_ENTRY_EXAMPLE)
 
     case_id: str | None = Field(description="the changed case; null for what belongs to no case, such as an override")
 
@@ -89,7 +89,7 @@ class AuditLogEntry(AuditEntry):
 class AuditLogPage(ApiModel):
     """A page of entries, newest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [LOG_EXAMPLE], "nextCursor": None})
+    model_config = example_config({"items": [AUDIT_LOG_ENTRY_EXAMPLE], "nextCursor": None})
 
     items: list[AuditLogEntry]
     next_cursor: str | None
@@ -101,15 +101,15 @@ class VerificationQuery(ApiModel):
     after: Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None = Field(
         None, description="position of the entry before the part, which is taken as valid; by default the last entries"
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_VERIFIED)] = Field(
-        MAX_VERIFIED, description="maximum number of entries to verify"
+    limit: Annotated[int, Field(ge=1, le=MAX_VERIFIED_ENTRIES)] = Field(
+        MAX_VERIFIED_ENTRIES, description="maximum number of entries to verify"
     )
 
 
 class ChainHead(ApiModel):
     """An end of the chain."""
 
-    model_config = example_config(HEAD_EXAMPLE)
+    model_config = example_config(CHAIN_HEAD_EXAMPLE)
 
     position: int
     hash: str = Field(description="SHA-256 in hex")
@@ -125,7 +125,7 @@ class Verification(ApiModel):
             "after": 834,
             "verifiedTo": 1834,
             "more": False,
-            "head": HEAD_EXAMPLE,
+            "head": CHAIN_HEAD_EXAMPLE,
             "oldestUnsealedAt": None,
         }
     )

@@ -11,8 +11,8 @@ from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.ids import LENGTH
 from support_service.core.personal import NOT_PERSONAL
 
-MAX_COUNT = 1000  # cases that are counted
-MAX_FILES = 1000  # files of one page of a customer: a case may have as many
+MAX_COUNTED_CASES = 1000  # cases that are counted
+MAX_CUSTOMER_FILES = 1000  # files of one page of a customer: a case may have as many
 
 
 class CaseDetailQuery(ApiModel):
@@ -40,7 +40,7 @@ class CaseDetailQuery(ApiModel):
         return self.messages_after is not None or self.messages_limit is not None
 
     @model_validator(mode="after")
-    def _expect_one_kind(self) -> Self:
+    def _check_page_or_timeline(self) -> Self:
         if self.include_timeline and self.is_page:
             raise ValueError("includeTimeline returns the whole conversation, without messagesAfter and messagesLimit")
         if self.include_linked and self.is_page:
@@ -53,7 +53,7 @@ class CaseCount(ApiModel):
 
     model_config = example_config({"count": 17, "more": False})
 
-    count: Annotated[int, NOT_PERSONAL] = Field(description=f"the number of cases, at most {MAX_COUNT:,}")
+    count: Annotated[int, NOT_PERSONAL] = Field(description=f"the number of cases, at most {MAX_COUNTED_CASES:,}")
     more: Annotated[bool, NOT_PERSONAL] = Field(description="there are more cases than `count`")
 
 
@@ -91,6 +91,6 @@ class CustomerPage(ApiModel):
     customer_id: str
     cases: list[ListedCase]
     references: CustomerReferences
-    files: list[Attachment] = Field(description=f"the newest {MAX_FILES:,} files of the cases, newest first")
+    files: list[Attachment] = Field(description=f"the newest {MAX_CUSTOMER_FILES:,} files of the cases, newest first")
     more_files: bool = Field(description="the cases have older files, which are in none of the pages")
     next_cursor: str | None

@@ -16,7 +16,7 @@ EXAMPLE_LINKS = {
 }
 
 
-def _example(scope: str, **members: Any) -> dict[str, Any]:
+def _card_example(scope: str, **members: Any) -> dict[str, Any]:
     return {"status": "ok", "error": None, "scope": scope, "asOf": "2026-05-12T12:00:00Z", **EXAMPLE_LINKS, **members}
 
 
@@ -68,7 +68,7 @@ class SourcesCard(Card):
     """The upstream services."""
 
     model_config = example_config(
-        _example("replica", items=SourceCard.model_config["json_schema_extra"]["examples"])  # type: ignore[index]
+        _card_example("replica", items=SourceCard.model_config["json_schema_extra"]["examples"])  # type: ignore[index]
     )
 
     items: list[SourceCard]
@@ -77,7 +77,7 @@ class SourcesCard(Card):
 class CacheCard(Card):
     """The timeline cache: how long answers are fresh, and whether it answers."""
 
-    model_config = example_config(_example("service", ttlSeconds=300, defaultTtlSeconds=300, override=None))
+    model_config = example_config(_card_example("service", ttlSeconds=300, defaultTtlSeconds=300, override=None))
 
     ttl_seconds: float = Field(description="seconds for which answers are fresh now")
     default_ttl_seconds: float = Field(description="the same without an override")
@@ -87,7 +87,7 @@ class CacheCard(Card):
 class DatabaseCard(Card):
     """The database. While it is unavailable, overrides stay in effect until they expire and can't be changed."""
 
-    model_config = example_config(_example("replica", answerSeconds=0.002))
+    model_config = example_config(_card_example("replica", answerSeconds=0.002))
 
     answer_seconds: float | None = Field(description="time of a query without data; null without an answer")
 
@@ -96,7 +96,7 @@ class BacklogCard(Card):
     """Files on local storage, which wait for the move to S3 if there is one."""
 
     model_config = example_config(
-        _example(
+        _card_example(
             "service", files=120, bytes=73400320, oldestAgeSeconds=910.5, diskFreeBytes=21474836480, fullInSeconds=None
         )
     )
@@ -113,7 +113,7 @@ class BacklogCard(Card):
 class OutboxCard(Card):
     """Events that wait for publication."""
 
-    model_config = example_config(_example("service", events=0, oldestAgeSeconds=0.0, leader=True))
+    model_config = example_config(_card_example("service", events=0, oldestAgeSeconds=0.0, leader=True))
 
     events: int | None
     oldest_age_seconds: float | None
@@ -123,7 +123,7 @@ class OutboxCard(Card):
 class StreamCard(Card):
     """The stream of inbound events."""
 
-    model_config = example_config(_example("service", waiting=3))
+    model_config = example_config(_card_example("service", waiting=3))
 
     waiting: int | None = Field(description="events that are not applied yet")
 
@@ -131,7 +131,7 @@ class StreamCard(Card):
 class DeadLettersCard(Card):
     """Inbound events that were given up."""
 
-    model_config = example_config(_example("service", count=0))
+    model_config = example_config(_card_example("service", count=0))
 
     count: int | None
 
@@ -139,7 +139,7 @@ class DeadLettersCard(Card):
 class WebhooksCard(Card):
     """Webhook deliveries."""
 
-    model_config = example_config(_example("service", pending=0, endpoints=["warehouse"]))
+    model_config = example_config(_card_example("service", pending=0, endpoints=["warehouse"]))
 
     pending: int | None = Field(description="deliveries that are tried again")
     endpoints: list[str]
@@ -148,14 +148,14 @@ class WebhooksCard(Card):
 class ProbeCard(Card):
     """The synthetic check. It runs in a process of its own: only its metrics have its results."""
 
-    model_config = example_config(_example("service", status="unknown", asOf=None))
+    model_config = example_config(_card_example("service", status="unknown", asOf=None))
 
 
 class SealerCard(Card):
     """The sealing of the audit log."""
 
     model_config = example_config(
-        _example("service", entries=1834, lastSealedAt="2026-05-12T11:59:58Z", unsealedAgeSeconds=0.0)
+        _card_example("service", entries=1834, lastSealedAt="2026-05-12T11:59:58Z", unsealedAgeSeconds=0.0)
     )
 
     entries: int | None = Field(description="length of the chain")
@@ -166,7 +166,7 @@ class SealerCard(Card):
 class EventLoopCard(Card):
     """The lag of the event loop in the last minute."""
 
-    model_config = example_config(_example("replica", lagSeconds=0.001, p95Seconds=0.004, maxSeconds=0.021))
+    model_config = example_config(_card_example("replica", lagSeconds=0.001, p95Seconds=0.004, maxSeconds=0.021))
 
     lag_seconds: float | None = Field(description="the last sample")
     p95_seconds: float | None

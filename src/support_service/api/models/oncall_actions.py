@@ -10,12 +10,12 @@ from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZ
 from support_service.events.broker.base import SHOWN_CHARACTERS
 from support_service.timeline.override_rules import REASON_LENGTH, TTL_RANGE, clean_reason, parse_override_duration
 
-MAX_LETTERS = 50  # of one page: an event may have 256 KiB, and is read as a whole
+MAX_LISTED_DEAD_LETTERS = 50  # of one page: an event may have 256 KiB, and is read as a whole
 
 DeliveryState = Literal["failed", "pending", "delivered"]
 
-NEW_OVERRIDE = {"value": None, "reason": "being restored", "duration": "PT30M"}
-DEAD_LETTER = {
+NEW_OVERRIDE_EXAMPLE = {"value": None, "reason": "being restored", "duration": "PT30M"}
+DEAD_LETTER_EXAMPLE = {
     "id": "1778587200000-0",
     "at": "2026-05-12T12:00:00+00:00",
     "tries": 5,
@@ -23,7 +23,7 @@ DEAD_LETTER = {
     "event": '{"specversion":"1.0","id":"e-1","type":"order.status.changed.v1","data":{}}',
     "truncated": False,
 }
-DELIVERY = {
+DELIVERY_EXAMPLE = {
     "id": 1042,
     "endpoint": "warehouse",
     "type": "support.case.opened.v1",
@@ -35,7 +35,7 @@ DELIVERY = {
 }
 
 
-def _as_reason(text: str) -> str:
+def _cleaned_reason(text: str) -> str:
     try:
         return clean_reason(text)
     except ValueError as expected:
@@ -53,12 +53,12 @@ def _check_duration(text: str) -> str:
 class NewOverride(RequestModel):
     """An override to set from now on."""
 
-    model_config = example_config(NEW_OVERRIDE)
+    model_config = example_config(NEW_OVERRIDE_EXAMPLE)
 
     value: Annotated[float, Field(ge=TTL_RANGE[0], le=TTL_RANGE[1])] | None = Field(
         None, description="of `ttl`: the seconds for which answers are fresh; null for a service, which is switched off"
     )
-    reason: Annotated[str, AfterValidator(_as_reason)] = Field(
+    reason: Annotated[str, AfterValidator(_cleaned_reason)] = Field(
         "", description=f"at most {REASON_LENGTH} characters, for agents and the next on-call; a service needs one"
     )
     duration: Annotated[str, Field(max_length=64), AfterValidator(_check_duration)] = Field(
@@ -93,7 +93,7 @@ class ShownOverride(ApiModel):
 class DeadLetterQuery(ApiModel):
     """Which dead letters to list."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_LETTERS)] = Field(
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED_DEAD_LETTERS)] = Field(
         20, description="maximum number of dead letters on a page"
     )
     cursor: Cursor | None = Field(
@@ -104,7 +104,7 @@ class DeadLetterQuery(ApiModel):
 class ShownDeadLetter(ApiModel):
     """An inbound event that was given up."""
 
-    model_config = example_config(DEAD_LETTER)
+    model_config = example_config(DEAD_LETTER_EXAMPLE)
 
     id: str
     at: str = Field(description="when it was given up; empty if another program wrote it")
@@ -117,7 +117,7 @@ class ShownDeadLetter(ApiModel):
 class DeadLetterPage(ApiModel):
     """A page of dead letters, oldest first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [DEAD_LETTER], "nextCursor": None})
+    model_config = example_config({"items": [DEAD_LETTER_EXAMPLE], "nextCursor": None})
 
     items: list[ShownDeadLetter]
     next_cursor: str | None
@@ -136,7 +136,7 @@ class DeliveryQuery(ApiModel):
 class ShownDelivery(ApiModel):
     """The delivery of an event to a webhook endpoint, without the event."""
 
-    model_config = example_config(DELIVERY)
+    model_config = example_config(DELIVERY_EXAMPLE)
 
     id: int
     endpoint: str
@@ -151,7 +151,7 @@ class ShownDelivery(ApiModel):
 class DeliveryPage(ApiModel):
     """A page of deliveries, latest `due` first; `nextCursor` requests the next page, and is null on the last one."""
 
-    model_config = example_config({"items": [DELIVERY], "nextCursor": None})
+    model_config = example_config({"items": [DELIVERY_EXAMPLE], "nextCursor": None})
 
     items: list[ShownDelivery]
     next_cursor: str | None

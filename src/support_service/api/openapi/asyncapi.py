@@ -14,21 +14,21 @@ from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_o
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.inbound_events import DATA_MODELS
 
-TEMPLATE = "#/components/schemas/{model}"
+REFERENCE_TEMPLATE = "#/components/schemas/{model}"
 
 
 @cache
-def document(out: str, inbound: str) -> dict[str, Any]:
-    """Return the AsyncAPI document. `out` and `inbound` are the names of the streams."""
+def asyncapi_document(outbound: str, inbound: str) -> dict[str, Any]:
+    """Return the AsyncAPI document. `outbound` and `inbound` are the names of the streams."""
     received = {model.TYPE: model for model in DATA_MODELS}
     _, definitions = models_json_schema(
         [(model, "validation") for model in received.values()]
         + [(model, "serialization") for model in PAYLOAD_BY_EVENT_TYPE.values()],
-        ref_template=TEMPLATE,
+        ref_template=REFERENCE_TEMPLATE,
         schema_generator=NamedSchemas,
     )
-    sent_messages = {kind: _message(kind, model, EVENT_SOURCE) for kind, model in PAYLOAD_BY_EVENT_TYPE.items()}
-    received_messages = {kind: _message(kind, model, None) for kind, model in received.items()}
+    sent_messages = {kind: _message_object(kind, model, EVENT_SOURCE) for kind, model in PAYLOAD_BY_EVENT_TYPE.items()}
+    received_messages = {kind: _message_object(kind, model, None) for kind, model in received.items()}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -41,42 +41,42 @@ def document(out: str, inbound: str) -> dict[str, Any]:
         },
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
-            "out": _channel(
-                out, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOAD_BY_EVENT_TYPE
+            "out": _channel_object(
+                outbound, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOAD_BY_EVENT_TYPE
             ),
-            "webhooks": _channel(
+            "webhooks": _channel_object(
                 None,
                 "The same events, sent by POST to each endpoint and signed according to Standard Webhooks.",
                 PAYLOAD_BY_EVENT_TYPE,
             ),
-            "in": _channel(
+            "in": _channel_object(
                 inbound, "The Redis stream that the service reads: each entry has a field `event` or `data`.", received
             ),
-            "http": _channel("/support/events", "The same events by HTTP POST, structured or binary.", received),
+            "http": _channel_object("/support/events", "The same events by HTTP POST, structured or binary.", received),
         },
         "operations": {
-            "publish": _operation(
+            "publish": _operation_object(
                 "send",
                 "out",
                 PAYLOAD_BY_EVENT_TYPE,
                 "Publish a change of a case.",
                 "Each change is added once it is committed.",
             ),
-            "deliver": _operation(
+            "deliver": _operation_object(
                 "send",
                 "webhooks",
                 PAYLOAD_BY_EVENT_TYPE,
                 "Send a change of a case to an endpoint.",
                 "An event that an endpoint does not accept is repeated for a day.",
             ),
-            "consume": _operation(
+            "consume": _operation_object(
                 "receive",
                 "in",
                 received,
                 f"Add a message to open cases that reference the {any_of(SERVICE_BY_KIND)}.",
                 "An event that can't be read becomes a dead letter.",
             ),
-            "accept": _operation(
+            "accept": _operation_object(
                 "receive",
                 "http",
                 received,
@@ -89,12 +89,12 @@ def document(out: str, inbound: str) -> dict[str, Any]:
 
 
 @cache
-def body(out: str, inbound: str) -> bytes:
+def asyncapi_json(out: str, inbound: str) -> bytes:
     """Return the document as indented JSON, as it is served."""
-    return pydantic_core.to_json(document(out, inbound), indent=2)
+    return pydantic_core.to_json(asyncapi_document(out, inbound), indent=2)
 
 
-def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
+def _message_object(kind: str, model: Any, source: str | None) -> dict[str, Any]:
     """Return a message object: a structured CloudEvent with the model as `data`.
 
     `source` is set for outbound events, whose attributes are all present.
@@ -114,7 +114,7 @@ def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
     if source:
         attributes["subject"] = text | {"description": "the case's id"}
         required += ["time", "subject", "datacontenttype"]
-    data = {"$ref": TEMPLATE.format(model=model.__name__)}
+    data = {"$ref": REFERENCE_TEMPLATE.format(model=model.__name__)}
     return {
         "name": kind,
         "title": model.__name__,
@@ -124,7 +124,7 @@ def _message(kind: str, model: Any, source: str | None) -> dict[str, Any]:
     }
 
 
-def _channel(address: str | None, description: str, messages: Any) -> dict[str, Any]:
+def _channel_object(address: str | None, description: str, messages: Any) -> dict[str, Any]:
     return {
         "address": address,
         "description": description,
@@ -132,7 +132,7 @@ def _channel(address: str | None, description: str, messages: Any) -> dict[str, 
     }
 
 
-def _operation(action: str, channel: str, messages: Any, summary: str, description: str) -> dict[str, Any]:
+def _operation_object(action: str, channel: str, messages: Any, summary: str, description: str) -> dict[str, Any]:
     return {
         "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},

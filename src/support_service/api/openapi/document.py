@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from support_service import __version__
 from support_service.api.openapi import descriptions, schemas
-from support_service.api.openapi.descriptions import PATH_PARAMETERS, TEXT, Header
+from support_service.api.openapi.descriptions import PATH_PARAMETERS, TEXT_SCHEMA, ParameterDescription
 from support_service.api.routing.route import (
     ADMISSION_PROBLEMS,
     AUTHENTICATION_PROBLEMS,
@@ -27,7 +27,7 @@ from support_service.guard.problems import Problem
 from support_service.platform.telemetry.http import UNMEASURED_PATHS
 
 Json = dict[str, Any]
-WITHOUT_BODY = {"204", "304", "307"}
+STATUSES_WITHOUT_BODY = {"204", "304", "307"}
 
 API_DESCRIPTION = """\
 Support cases, one merged timeline, and attachments.
@@ -52,18 +52,18 @@ SECURITY_SCHEMES = {
 
 
 @cache
-def document(routes: Routes, *, secured: bool = False, public_url: str = "") -> Json:
+def openapi_document(routes: Routes, *, secured: bool = False, public_url: str = "") -> Json:
     """Return the OpenAPI document of a service at a URL; without one, at the URL that the document comes from.
 
     With `secured`, operations that are not public require a bearer token.
     """
     paths: dict[str, Json] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, routes, secured=secured)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation_object(route, routes, secured=secured)
     refusals = {
-        _problem_response_name(each): _problem_response(*each)
+        _problem_response_name(each): _problem_response_object(*each)
         for route in routes
-        for each in _problem_codes(route).items()
+        for each in _problem_codes_by_status(route).items()
     }
     return {
         "openapi": "3.1.0",
@@ -78,10 +78,10 @@ def document(routes: Routes, *, secured: bool = False, public_url: str = "") -> 
         "tags": [tag._asdict() for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
-            "schemas": schemas.components(routes),
+            "schemas": schemas.component_schemas(routes),
             "responses": dict(sorted(refusals.items())),
             "headers": {
-                name: {"required": header.always} | _describe(header)
+                name: {"required": header.always} | _header_object(header)
                 for name, header in descriptions.RESPONSE_HEADERS.items()
             },
             **({"securitySchemes": SECURITY_SCHEMES} if secured else {}),
@@ -90,12 +90,12 @@ def document(routes: Routes, *, secured: bool = False, public_url: str = "") -> 
 
 
 @cache
-def body(routes: Routes, *, secured: bool = False, public_url: str = "") -> bytes:
+def openapi_json(routes: Routes, *, secured: bool = False, public_url: str = "") -> bytes:
     """Return the document as indented JSON, as it is served."""
-    return pydantic_core.to_json(document(routes, secured=secured, public_url=public_url), indent=2)
+    return pydantic_core.to_json(openapi_document(routes, secured=secured, public_url=public_url), indent=2)
 
 
-def _operation(route: Route, routes: Routes, *, secured: bool) -> Json:
+def _operation_object(route: Route, routes: Routes, *, secured: bool) -> Json:
     sent = (*route.headers, "Idempotency-Replayed") if route.takes_idempotency_key else route.headers
     operation: Json = {
         "operationId": route.operation,
@@ -103,31 +103,31 @@ def _operation(route: Route, routes: Routes, *, secured: bool) -> Json:
         "summary": route.summary,
         "description": route.description,
         "security": [{"bearer": []}] if secured and route.access != PUBLIC else [],
-        "parameters": [*_parameters(route)],
+        "parameters": [*_parameter_objects(route)],
         "responses": {
-            str(route.status): _response(
+            str(route.status): _response_object(
                 route, HTTPStatus(route.status).phrase, route.response_model, route.response_media_types, sent
             )
-            | ({"links": _links(route, routes)} if route.links else {})
+            | ({"links": _link_objects(route, routes)} if route.links else {})
         }
         | {
-            str(other.status): _response(route, other.meaning, other.model, other.media_types, other.headers)
+            str(other.status): _response_object(route, other.meaning, other.model, other.media_types, other.headers)
             for other in route.other_responses
         }
         | {
             str(status): {"$ref": f"#/components/responses/{_problem_response_name((status, codes))}"}
-            for status, codes in _problem_codes(route).items()
+            for status, codes in _problem_codes_by_status(route).items()
         },
     }
     if route.body:
-        content = _content(route.body, route.body_media_types)
+        content = _content_object(route.body, route.body_media_types)
         operation["requestBody"] = {"required": route.body_required, "content": content}
     return operation
 
 
-def _parameters(route: Route) -> list[Json]:
+def _parameter_objects(route: Route) -> list[Json]:
     found = [
-        {"name": part, "in": "path", "required": True, **_describe(PATH_PARAMETERS[part])}
+        {"name": part, "in": "path", "required": True, **_header_object(PATH_PARAMETERS[part])}
         for part in route.path_parameters
     ]
     if route.query:
@@ -140,30 +140,32 @@ def _parameters(route: Route) -> list[Json]:
         {"Idempotency-Key"} if route.takes_idempotency_key else set()
     )
     return found + [
-        {"name": name, "in": "header", "required": False, **_describe(descriptions.REQUEST_HEADERS[name])}
+        {"name": name, "in": "header", "required": False, **_header_object(descriptions.REQUEST_HEADERS[name])}
         for name in sorted(names)
     ]
 
 
-def _response(
+def _response_object(
     route: Route, meaning: str, model: type[BaseModel] | None, media: tuple[str, ...], sent: tuple[str, ...]
 ) -> Json:
-    described: Json = {"description": meaning, "headers": _headers(*sent)}
+    described: Json = {"description": meaning, "headers": _header_objects(*sent)}
     if model:
-        described["content"] = _content(model, media, many=route.is_list)
+        described["content"] = _content_object(model, media, many=route.is_list)
     elif media != (JSON,):
-        described["content"] = {each: {"schema": descriptions.BYTES if each == BYTES else TEXT} for each in media}
+        described["content"] = {
+            each: {"schema": descriptions.BYTES_SCHEMA if each == BYTES else TEXT_SCHEMA} for each in media
+        }
     return described
 
 
-def _content(model: type[BaseModel], media: tuple[str, ...], *, many: bool = False) -> Json:
-    schema, example = schemas.reference(model), schemas.example(model)
+def _content_object(model: type[BaseModel], media: tuple[str, ...], *, many: bool = False) -> Json:
+    schema, example = schemas.schema_reference(model), schemas.first_example(model)
     if many:
         schema, example = {"type": "array", "items": schema}, [example]
     return dict.fromkeys(media, {"schema": schema} | ({} if example is None else {"example": example}))
 
 
-def _links(route: Route, routes: Routes) -> Json:
+def _link_objects(route: Route, routes: Routes) -> Json:
     """Return links from the response to every operation that takes an id from it."""
     named = {part: f"$request.path.{part}" for part in route.path_parameters}
     named |= {part: f"$response.body#{pointer}" for part, pointer in route.links}
@@ -177,7 +179,7 @@ def _links(route: Route, routes: Routes) -> Json:
     }
 
 
-def _problem_codes(route: Route) -> dict[int, tuple[str, ...]]:
+def _problem_codes_by_status(route: Route) -> dict[int, tuple[str, ...]]:
     """Return the problem codes of an operation, grouped by status."""
     found: dict[int, tuple[str, ...]] = {}
     authentication_codes = () if route.access == PUBLIC else AUTHENTICATION_PROBLEMS
@@ -196,7 +198,7 @@ def _problem_response_name(refusal: tuple[int, tuple[str, ...]]) -> str:
     return ".".join((str(status), *codes))
 
 
-def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
+def _problem_response_object(status: int, codes: tuple[str, ...]) -> Json:
     """Return a response object for a status and its problem codes, with an example of each code."""
     phrase = HTTPStatus(status).phrase
     problem = {"title": phrase, "status": status, "requestId": "8c1f4b6de2a05397"}
@@ -204,10 +206,10 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
         "description": f"{phrase}. "
         + "; ".join(f"`{code}`: {PROBLEM_CODES_BY_NAME[code].meaning}" for code in codes)
         + ".",
-        "headers": _headers(*descriptions.HEADERS_BY_STATUS.get(status, ())),
+        "headers": _header_objects(*descriptions.HEADERS_BY_STATUS.get(status, ())),
         "content": {
             "application/problem+json": {
-                "schema": schemas.reference(Problem)
+                "schema": schemas.schema_reference(Problem)
                 | {"properties": {"status": {"const": status}, "code": {"enum": [*codes]}}},
                 "examples": {
                     code: {
@@ -226,14 +228,14 @@ def _problem_response(status: int, codes: tuple[str, ...]) -> Json:
     }
 
 
-def _headers(*names: str) -> Json:
+def _header_objects(*names: str) -> Json:
     return {
         name: {"$ref": f"#/components/headers/{name}"}
         for name in sorted((*names, *descriptions.COMMON_RESPONSE_HEADERS, *descriptions.OPTIONAL_RESPONSE_HEADERS))
     }
 
 
-def _describe(header: Header) -> Json:
+def _header_object(header: ParameterDescription) -> Json:
     return {"description": header.description, "schema": header.schema}
 
 
@@ -270,7 +272,7 @@ def _response_gaps(document: Json, operation: Json) -> Iterator[str]:
         answer = document["components"]["responses"][name] if name else given
         if not answer.get("description"):
             yield f"the answer {status} has no description"
-        if status not in WITHOUT_BODY and not answer.get("content"):
+        if status not in STATUSES_WITHOUT_BODY and not answer.get("content"):
             yield f"the answer {status} has no body"
         for media, content in answer.get("content", {}).items():
             if not content.get("schema"):

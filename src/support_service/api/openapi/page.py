@@ -13,7 +13,7 @@ from typing import Any
 import htpy as h
 from markupsafe import Markup
 
-from support_service.api.openapi.document import document
+from support_service.api.openapi.document import openapi_document
 from support_service.api.routing.route import Routes
 from support_service.core.problem_codes import PROBLEM_CODES
 
@@ -21,9 +21,9 @@ Json = dict[str, Any]
 
 
 @cache
-def page(routes: Routes, base: str, *, secured: bool) -> str:
+def render_page(routes: Routes, base: str, *, secured: bool) -> str:
     """Return the page as HTML. `base` is the base URL of its curl commands; with `secured`, they send a token."""
-    described = document(routes, secured=secured)
+    described = openapi_document(routes, secured=secured)
     tags = described["tags"]
     return str(
         h.html(lang="en")[
@@ -31,11 +31,11 @@ def page(routes: Routes, base: str, *, secured: bool) -> str:
                 h.meta(charset="utf-8"),
                 h.meta(name="viewport", content="width=device-width, initial-scale=1"),
                 h.title[f"support-service {described['info']['version']}"],
-                h.style[Markup(_style())],  # noqa: S704 - our own file; escaping > would break its selectors
+                h.style[Markup(_style_sheet())],  # noqa: S704 - our own file; escaping > would break its selectors
             ],
             h.body[
                 h.h1["support-service ", h.small[described["info"]["version"]]],
-                _paragraphs(described["info"]["description"]),
+                _render_paragraphs(described["info"]["description"]),
                 h.p[
                     "For programs: ",
                     h.a(href="/openapi.json")["/openapi.json"],
@@ -52,14 +52,18 @@ def page(routes: Routes, base: str, *, secured: bool) -> str:
                     h.section(id=f"room-{tag['name']}")[
                         h.h2[tag["name"]],
                         h.p[_format_code((tag["description"].partition(": ")[2] or tag["description"]).capitalize())],
-                        (_operation(base, described, *each) for each in _operations(described, tag["name"])),
+                        (
+                            _render_operation(base, described, *each)
+                            for each in _operations_with_tag(described, tag["name"])
+                        ),
                     ]
                     for tag in tags
                 ),
                 h.section(id="models")[
-                    h.h2["Models"], (_model(described, *each) for each in described["components"]["schemas"].items())
+                    h.h2["Models"],
+                    (_render_model(described, *each) for each in described["components"]["schemas"].items()),
                 ],
-                h.section(id="codes")[h.h2["Problem codes"], _codes()],
+                h.section(id="codes")[h.h2["Problem codes"], _render_problem_codes()],
             ],
         ]
     )
@@ -68,18 +72,18 @@ def page(routes: Routes, base: str, *, secured: bool) -> str:
 @cache
 def content_security_policy() -> str:
     """Return the page's Content-Security-Policy, which allows its inline style and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(_style_sheet().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
 @cache
-def _style() -> str:
+def _style_sheet() -> str:
     return files(__package__).joinpath("page.css").read_text()
 
 
-def _operations(described: Json, tag: str) -> list[tuple[str, str, Json]]:
+def _operations_with_tag(described: Json, tag: str) -> list[tuple[str, str, Json]]:
     return [
         (method, path, operation)
         for path, methods in described["paths"].items()
@@ -88,9 +92,9 @@ def _operations(described: Json, tag: str) -> list[tuple[str, str, Json]]:
     ]
 
 
-def _operation(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
+def _render_operation(base: str, described: Json, method: str, path: str, operation: Json) -> h.Element:
     secured = bool(operation["security"])
-    answers = [(status, _resolve(described, answer)) for status, answer in operation["responses"].items()]
+    answers = [(status, _resolve_reference(described, answer)) for status, answer in operation["responses"].items()]
     good = [each for each in answers if "application/problem+json" not in each[1].get("content", {})]
     return h.details(".call", id=operation["operationId"])[
         h.summary[
@@ -99,20 +103,20 @@ def _operation(base: str, described: Json, method: str, path: str, operation: Js
             h.span(".what")[_format_code(operation["summary"])],
         ],
         h.div[
-            _paragraphs(operation["description"]),
+            _render_paragraphs(operation["description"]),
             h.pre[h.code[curl_command(base, method.upper(), path, operation, secured=secured)]],
             h.h3["Parameters"],
-            h.table[(_parameter(parameter) for parameter in operation["parameters"])],
-            _body(described, operation["requestBody"]) if "requestBody" in operation else None,
+            h.table[(_render_parameter(parameter) for parameter in operation["parameters"])],
+            _render_body(described, operation["requestBody"]) if "requestBody" in operation else None,
             h.h3["Answers"],
-            (_response(status, answer) for status, answer in good),
+            (_render_response(status, answer) for status, answer in good),
             h.h3["Problems"],
-            h.table[(_problem(status, answer) for status, answer in answers if (status, answer) not in good)],
+            h.table[(_render_problem(status, answer) for status, answer in answers if (status, answer) not in good)],
         ],
     ]
 
 
-def _parameter(parameter: Json) -> h.Element:
+def _render_parameter(parameter: Json) -> h.Element:
     needed = "" if parameter["required"] else ", optional"
     default = parameter["schema"].get("default")
     told = f"{describe_schema(parameter['schema'])}{needed}" + (
@@ -124,19 +128,19 @@ def _parameter(parameter: Json) -> h.Element:
     ]
 
 
-def _body(described: Json, body: Json) -> h.Fragment:
+def _render_body(described: Json, body: Json) -> h.Fragment:
     media, content = next(iter(body["content"].items()))
-    schema = _resolve(described, content["schema"])
+    schema = _resolve_reference(described, content["schema"])
     return h.fragment[
         h.h3["Body"],
         h.p[h.code[media], "" if body["required"] else ", may be left out", ". ", _format_code(schema["description"])],
-        (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
-        _example(content.get("example")),
+        (_render_fields(described, kind) for kind in schema.get("anyOf", [schema])),
+        _render_example(content.get("example")),
     ]
 
 
-def _fields(described: Json, kind: Json) -> h.Fragment:
-    schema = _resolve(described, kind)
+def _render_fields(described: Json, kind: Json) -> h.Fragment:
+    schema = _resolve_reference(described, kind)
     required = schema.get("required", ())
     return h.fragment[
         h.h4[_link_models(describe_schema(kind))] if "$ref" in kind else None,
@@ -144,7 +148,7 @@ def _fields(described: Json, kind: Json) -> h.Fragment:
             (
                 h.tr[
                     h.td[h.code[name], h.small["required" if name in required else "optional"]],
-                    h.td[_format_code(_description(field)), h.small[_link_models(describe_schema(field))]],
+                    h.td[_format_code(_field_description(field)), h.small[_link_models(describe_schema(field))]],
                 ]
                 for name, field in schema.get("properties", {}).items()
             )
@@ -152,17 +156,17 @@ def _fields(described: Json, kind: Json) -> h.Fragment:
     ]
 
 
-def _model(described: Json, name: str, schema: Json) -> h.Element:
+def _render_model(described: Json, name: str, schema: Json) -> h.Element:
     return h.details(".call", id=name)[
         h.summary[h.code[name], h.span(".what")[_format_code(schema.get("description", "").partition("\n")[0])]],
         h.div[
-            (_fields(described, kind) for kind in schema.get("anyOf", [schema])),
-            (_example(example) for example in schema.get("examples", ())),
+            (_render_fields(described, kind) for kind in schema.get("anyOf", [schema])),
+            (_render_example(example) for example in schema.get("examples", ())),
         ],
     ]
 
 
-def _response(status: str, answer: Json) -> h.Fragment:
+def _render_response(status: str, answer: Json) -> h.Fragment:
     kinds = " or ".join(answer.get("content", {}))
     content: Json = next(iter(answer.get("content", {}).values()), {})
     sent = ", ".join(name for name in answer["headers"])
@@ -173,11 +177,11 @@ def _response(status: str, answer: Json) -> h.Fragment:
             "headers ",
             h.code[sent],
         ],
-        _example(content.get("example")),
+        _render_example(content.get("example")),
     ]
 
 
-def _problem(status: str, answer: Json) -> h.Fragment:
+def _render_problem(status: str, answer: Json) -> h.Fragment:
     examples = answer["content"]["application/problem+json"]["examples"]
     return h.fragment[
         (
@@ -187,7 +191,7 @@ def _problem(status: str, answer: Json) -> h.Fragment:
     ]
 
 
-def _codes() -> h.Element:
+def _render_problem_codes() -> h.Element:
     return h.table[
         (
             h.tr(id=code.name)[
@@ -198,27 +202,27 @@ def _codes() -> h.Element:
     ]
 
 
-def _example(example: object) -> h.Element | None:
+def _render_example(example: object) -> h.Element | None:
     if example is None:
         return None
     text = json.dumps(example, indent=2, ensure_ascii=False)
     return h.details(".example")[h.summary["Example"], h.pre[h.code[text]]]
 
 
-def _description(field: Json) -> str:
+def _field_description(field: Json) -> str:
     """Return a field's description: its own, or else the first one among its `anyOf` schemas."""
     kinds = [field, *field.get("anyOf", ())]
     return next((kind["description"] for kind in kinds if "description" in kind), "")
 
 
-def _resolve(described: Json, schema: Json) -> Json:
+def _resolve_reference(described: Json, schema: Json) -> Json:
     """Resolve a schema's `$ref` in the document, if it has one."""
     for part in schema.get("$ref", "#").split("/")[1:]:
         described = described[part]
     return described if "$ref" in schema else schema
 
 
-def _paragraphs(text: str) -> h.Fragment:
+def _render_paragraphs(text: str) -> h.Fragment:
     return h.fragment[(h.p[_format_code(" ".join(part.split()))] for part in text.strip().split("\n\n"))]
 
 
@@ -243,32 +247,36 @@ def describe_schema(schema: Json) -> str:
     if "const" in schema or "enum" in schema:
         return " | ".join(schema.get("enum") or [json.dumps(schema["const"])])
     kind = str(schema.get("type", "bytes" if "contentMediaType" in schema else "anything"))
-    return DESCRIBERS[kind](schema) if kind in DESCRIBERS else kind
+    return DESCRIBERS_BY_TYPE[kind](schema) if kind in DESCRIBERS_BY_TYPE else kind
 
 
-def _list(schema: Json) -> str:
+def _describe_list(schema: Json) -> str:
     most = f"at most {schema['maxItems']} " if "maxItems" in schema else ""
     return f"list of {most}{describe_schema(schema.get('items', {}))}"
 
 
-def _count(schema: Json) -> str:
-    return "whole number" + _range(schema, "minimum", "maximum")
+def _describe_number(schema: Json) -> str:
+    return "whole number" + _describe_range(schema, "minimum", "maximum")
 
 
-def _text(schema: Json) -> str:
+def _describe_text(schema: Json) -> str:
     if "format" in schema:
         return str(schema["format"])
-    size = _range(schema, "minLength", "maxLength")
+    size = _describe_range(schema, "minLength", "maxLength")
     return f"text{' of' + size + ' characters' if size else ''}"
 
 
-def _range(schema: Json, low: str, high: str) -> str:
+def _describe_range(schema: Json, low: str, high: str) -> str:
     if high in schema:
         return f" {schema[low]} to {schema[high]}" if low in schema else f" at most {schema[high]}"
     return f" {schema[low]} or more" if low in schema else ""
 
 
-DESCRIBERS: dict[str, Callable[[Json], str]] = {"string": _text, "array": _list, "integer": _count}
+DESCRIBERS_BY_TYPE: dict[str, Callable[[Json], str]] = {
+    "string": _describe_text,
+    "array": _describe_list,
+    "integer": _describe_number,
+}
 
 
 def curl_command(base: str, method: str, path: str, operation: Json, *, secured: bool) -> str:

@@ -8,7 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from support_service.api.routing.route import Routes
 from support_service.guard.problems import Problem
 
-TEMPLATE = "#/components/schemas/{model}"
+REFERENCE_TEMPLATE = "#/components/schemas/{model}"
 # Models whose schema has another name, which clients rely on: code is generated from it.
 SCHEMA_NAMES = {"CaseSummary": "Ticket", "PublishedCase": "Ticket"}
 Schema = dict[str, Any]
@@ -22,7 +22,7 @@ class NamedSchemas(GenerateJsonSchema):
         return SCHEMA_NAMES.get(name, super().normalize_name(name))
 
 
-def components(routes: Routes) -> dict[str, Schema]:
+def component_schemas(routes: Routes) -> dict[str, Schema]:
     """Return the schema of every model in the routes, by model name."""
     sent = {route.body for route in routes if route.body} | {Problem}  # a problem omits empty members
     answered = {route.response_model for route in routes} | {
@@ -31,7 +31,7 @@ def components(routes: Routes) -> dict[str, Schema]:
     models = [(model, "validation") for model in sent] + [(model, "serialization") for model in answered if model]
     _, described = models_json_schema(
         sorted(models, key=str),  # type: ignore[arg-type]
-        ref_template=TEMPLATE,
+        ref_template=REFERENCE_TEMPLATE,
         schema_generator=NamedSchemas,
     )
     return {name: without_titles(schema) for name, schema in sorted(described["$defs"].items())}
@@ -39,18 +39,18 @@ def components(routes: Routes) -> dict[str, Schema]:
 
 def query_parameters(model: type[BaseModel]) -> tuple[dict[str, Schema], set[str]]:
     """Return the schema of each query parameter by name, and the names of required parameters."""
-    schema = model.model_json_schema(ref_template=TEMPLATE)
-    return {name: _param(without_titles(each)) for name, each in schema["properties"].items()}, {
+    schema = model.model_json_schema(ref_template=REFERENCE_TEMPLATE)
+    return {name: _query_parameter_schema(without_titles(each)) for name, each in schema["properties"].items()}, {
         *schema.get("required", ())
     }
 
 
-def reference(model: type[BaseModel]) -> Schema:
+def schema_reference(model: type[BaseModel]) -> Schema:
     """Return a `$ref` to the model's schema."""
-    return {"$ref": TEMPLATE.format(model=SCHEMA_NAMES.get(model.__name__, model.__name__))}
+    return {"$ref": REFERENCE_TEMPLATE.format(model=SCHEMA_NAMES.get(model.__name__, model.__name__))}
 
 
-def example(model: type[BaseModel]) -> Any:
+def first_example(model: type[BaseModel]) -> Any:
     """Return the model's first example, or None."""
     extra = model.model_config.get("json_schema_extra")
     schema: Schema = dict(extra) if isinstance(extra, dict) else model.model_json_schema()
@@ -62,19 +62,19 @@ def without_titles(schema: Schema) -> Schema:
     return {
         key: {name: without_titles(each) for name, each in value.items()}
         if key in ("properties", "$defs")
-        else _value(value)
+        else _value_without_titles(value)
         for key, value in schema.items()
         if key != "title"
     }
 
 
-def _value(value: Any) -> Any:
+def _value_without_titles(value: Any) -> Any:
     if isinstance(value, dict):
         return without_titles(value)
-    return [_value(each) for each in value] if isinstance(value, list) else value
+    return [_value_without_titles(each) for each in value] if isinstance(value, list) else value
 
 
-def _param(schema: Schema) -> Schema:
+def _query_parameter_schema(schema: Schema) -> Schema:
     """Return a query parameter's schema without the null type and a null default: a query has no null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     told = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}

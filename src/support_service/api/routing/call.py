@@ -42,7 +42,7 @@ class Call:
             authorization = (await sessions.authorization(self.session),)
         return await self.service.authenticator.authenticate(authorization)
 
-    async def expect_same_principal(self) -> None:
+    async def check_same_principal(self) -> None:
         """Authenticate the caller again, after minutes in which its token may have been revoked.
 
         A token that has only expired was valid when the request began, and still counts. Raises Unauthenticated, also

@@ -29,12 +29,12 @@ from support_service.api.routing.etags import KnownTags
 from support_service.api.routing.route import JSON, JSON_BODY_PROBLEMS, Permission, Route, RouteResponse, Tag
 from support_service.core.optimistic_lock import ExpectedVersions
 
-HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
+REQUEST_HEADER_BY_TYPE: dict[object, str] = {ExpectedVersions: "If-Match", KnownTags: "If-None-Match"}
 
 AnyHandler = Callable[..., Awaitable[Any]]
 
 
-class Declared(TypedDict, total=False):
+class RouteOptions(TypedDict, total=False):
     """What a handler's signature does not tell of its route; see `Route`."""
 
     access: Required[Permission | Literal["public"]]
@@ -54,35 +54,35 @@ class Declared(TypedDict, total=False):
     links: tuple[tuple[str, str], ...]
 
 
-def get(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+def get(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
     """Make a handler the route of GET and HEAD for a path."""
     return lambda handler: _make_route("GET", path, handler, declared)
 
 
-def post(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+def post(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
     """Make a handler the route of POST for a path."""
     return lambda handler: _make_route("POST", path, handler, declared)
 
 
-def put(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+def put(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
     """Make a handler the route of PUT for a path."""
     return lambda handler: _make_route("PUT", path, handler, declared)
 
 
-def patch(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+def patch(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
     """Make a handler the route of PATCH for a path."""
     return lambda handler: _make_route("PATCH", path, handler, declared)
 
 
-def delete(path: str, **declared: Unpack[Declared]) -> Callable[[AnyHandler], Route]:
+def delete(path: str, **declared: Unpack[RouteOptions]) -> Callable[[AnyHandler], Route]:
     """Make a handler the route of DELETE for a path."""
     return lambda handler: _make_route("DELETE", path, handler, declared)
 
 
-def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared) -> Route:
+def _make_route(method: str, path: str, handler: AnyHandler, declared: RouteOptions) -> Route:
     hints = get_type_hints(handler)
     parameters = {name: hints.get(name) for name in inspect.signature(handler).parameters}
-    model, is_list, returns_models = _answer(hints.get("return"))
+    model, is_list, returns_models = _declared_response(hints.get("return"))
     derived: dict[str, Any] = {
         "tag": handler.__globals__.get("TAG"),
         "query": parameters.get("query"),
@@ -100,7 +100,7 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared)
     )
     members["request_headers"] = (
         *members.get("request_headers", ()),
-        *(name for kind, name in HEADER_BY_TYPE.items() if kind in parameters.values()),
+        *(name for kind, name in REQUEST_HEADER_BY_TYPE.items() if kind in parameters.values()),
     )
     return Route(
         operation=handler.__name__,
@@ -115,7 +115,7 @@ def _make_route(method: str, path: str, handler: AnyHandler, declared: Declared)
     )
 
 
-def _answer(returned: Any) -> tuple[type[BaseModel] | None, bool, bool]:
+def _declared_response(returned: Any) -> tuple[type[BaseModel] | None, bool, bool]:
     """Return the model of an answer, whether it is a list of it, and whether the handler returns models or nothing."""
     kind = get_origin(returned)
     content = get_args(returned)[0] if kind in (Reply, EncodedReply) else None

@@ -26,9 +26,9 @@ from support_service.service import SERVICE
 
 AUTHORIZATION = istr("Authorization")
 
-Provider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
+ArgumentProvider = Callable[[web.Request, Call, Any], Any]  # takes the parsed body, too
 
-PROVIDER_BY_TYPE: dict[object, Provider] = {
+ARGUMENT_PROVIDER_BY_TYPE: dict[object, ArgumentProvider] = {
     Call: lambda _request, call, _body: call,
     web.Request: lambda request, _call, _body: request,
     Headers: lambda request, _call, _body: request.headers,
@@ -52,7 +52,7 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         async def serve_public(request: web.Request) -> web.StreamResponse:
             service = request.app[SERVICE]
             response = await respond(request, Call(ANONYMOUS, "all", service, request[REQUEST_ID]))
-            if size := _size(response):
+            if size := _body_size(response):
                 service.admission.check_answer(request, size)
             return response
 
@@ -75,10 +75,10 @@ def compile_route(route: Route, routes: Routes) -> Handler:
         if takes_key:  # its answer reports a change, so it is sent in any case
             once = IDEMPOTENCY_KEY in request.headers
             response = await (respond_once(request, call, route, respond) if once else respond(request, call))
-            service.admission.charge_answer(request, principal.name, _size(response), may_owe=True)
+            service.admission.charge_answer(request, principal.name, _body_size(response), may_owe=True)
             return response
         response = await respond(request, call)
-        if size := _size(response):
+        if size := _body_size(response):
             service.admission.check_answer(request, size)
             service.admission.charge_answer(request, principal.name, size)
         return response
@@ -90,7 +90,7 @@ def _compile_handler(route: Route, routes: Routes) -> Callable[[web.Request, Cal
     """Return a function that parses the handler's arguments, calls the handler and encodes its reply."""
     handler, status = route.handler, route.status
     _check_declarations(route)
-    providers = [_provider(route, routes, name, hint) for name, hint in route.parameters.items()]
+    providers = [_argument_provider(route, routes, name, hint) for name, hint in route.parameters.items()]
     has_pages, operation = route.has_pages, route.operation
     is_list, masks_itself = route.is_list, route.masks_itself
     model = route.body if "body" in route.parameters else None  # else the handler reads the body, or there is none
@@ -113,15 +113,15 @@ def _compile_handler(route: Route, routes: Routes) -> Callable[[web.Request, Cal
     return respond
 
 
-def _size(response: web.StreamResponse) -> int:
+def _body_size(response: web.StreamResponse) -> int:
     """Return the bytes of the response's body; 0 if its handler streams it."""
     return len(response.body) if isinstance(response, web.Response) and isinstance(response.body, bytes) else 0
 
 
-def _provider(route: Route, routes: Routes, name: str, hint: Any) -> Provider:
+def _argument_provider(route: Route, routes: Routes, name: str, hint: Any) -> ArgumentProvider:
     """Return the function that provides a parameter. Raises TypeError if there is none."""
-    if hint in PROVIDER_BY_TYPE:
-        return PROVIDER_BY_TYPE[hint]
+    if hint in ARGUMENT_PROVIDER_BY_TYPE:
+        return ARGUMENT_PROVIDER_BY_TYPE[hint]
     if hint == Routes:
         return lambda _request, _call, _body: routes
     if name == "body":

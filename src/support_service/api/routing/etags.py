@@ -9,7 +9,7 @@ from support_service.api.routing.call import Call
 from support_service.core.optimistic_lock import ExpectedVersions
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
-WILDCARD = "*"
+ANY_VERSION = "*"
 # "VERSION.ID" is the unique tag of a response with a live timeline; "VERSION+VIEW" is the tag of a restricted view.
 ENTITY_TAG = re.compile(r'\s*(W/)?"(\d{1,18})(?:[.+][\w.-]*)?"\s*')
 TAG_SEPARATOR = re.compile(r',(?=\s*(?:W/)?")')
@@ -24,7 +24,7 @@ def etag_header(call: Call, version: int) -> dict[str, str]:
     return {"ETag": f'"{version}{view}"'}
 
 
-def version_header(version: int) -> dict[str, str]:
+def version_etag_header(version: int) -> dict[str, str]:
     """Return the ETag header of a resource that every caller sees alike: its version."""
     return {"ETag": f'"{version}"'}
 
@@ -40,7 +40,7 @@ def unique_etag_header(call: Call, version: int) -> dict[str, str]:
 def if_match_versions(headers: CIMultiDictProxy[str]) -> ExpectedVersions:
     """Return the versions that If-Match allows, or None for any. Weak and malformed tags match no version."""
     given = _entity_tags(headers, IF_MATCH)
-    if not given or given == [WILDCARD]:
+    if not given or given == [ANY_VERSION]:
         return None
     found = [ENTITY_TAG.fullmatch(tag) for tag in given]
     return {int(match[2]) for match in found if match and not match[1]}  # If-Match uses strong comparison
@@ -51,9 +51,9 @@ def known_tags(headers: CIMultiDictProxy[str]) -> KnownTags:
     return KnownTags(frozenset(tag.strip().removeprefix("W/") for tag in _entity_tags(headers, IF_NONE_MATCH)))
 
 
-def is_known(etag: dict[str, str], known: KnownTags) -> bool:
+def is_known_etag(etag: dict[str, str], known: KnownTags) -> bool:
     """Return True if the client has the response with this ETag header."""
-    return etag["ETag"] in known or WILDCARD in known
+    return etag["ETag"] in known or ANY_VERSION in known
 
 
 def _entity_tags(headers: CIMultiDictProxy[str], name: str) -> list[str]:

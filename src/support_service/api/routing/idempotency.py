@@ -33,8 +33,8 @@ from support_service.platform.idempotency_keys import (
 )
 
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
-REPLAYED = "Idempotency-Replayed"
-KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
+REPLAYED_HEADER = "Idempotency-Replayed"
+IDEMPOTENCY_KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
 STORED_HEADERS = ("Content-Type", "ETag", "Location")  # stored response headers; the others are created per response
 FIRST_ERROR_STATUS = 400  # lowest status that is an error
 
@@ -62,22 +62,22 @@ async def respond_once(
             # The principal may have lost access to the case since.
             await call.service.cases.expect_visible(call.principal, claim.case_id)
         if is_upload:
-            await _expect_same_file(request, call, claim)
-        return web.Response(status=claim.status, headers={**claim.headers, REPLAYED: "true"}, body=claim.body)
+            await _check_same_file(request, call, claim)
+        return web.Response(status=claim.status, headers={**claim.headers, REPLAYED_HEADER: "true"}, body=claim.body)
     try:
         async with claims.renewing(claim):
             response = await respond(request, replace(call, claim=claim))
     except Exception:
-        await _finish(claims, claim, None, call)
+        await _store_response_or_release(claims, claim, None, call)
         raise
-    await _finish(claims, claim, response, call)
+    await _store_response_or_release(claims, claim, response, call)
     return response
 
 
 def _idempotency_key(request: web.Request) -> str:
     """Return the request's Idempotency-Key. Raises ValidationFailed if it is malformed or given twice."""
     given = request.headers.getall(IDEMPOTENCY_KEY)
-    if len(given) != 1 or not KEY_PATTERN.fullmatch(given[0]):
+    if len(given) != 1 or not IDEMPOTENCY_KEY_PATTERN.fullmatch(given[0]):
         raise ValidationFailed("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
     return given[0]
 
@@ -97,7 +97,7 @@ async def _request_digest(request: web.Request, *, with_body: bool) -> str:
     return digest.hexdigest()
 
 
-async def _expect_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
+async def _check_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
     with call.service.attachments.upload_slots.occupy(call.principal), call.service.readiness.wait_for_client():
@@ -109,12 +109,12 @@ async def _expect_same_file(request: web.Request, call: Call, first: StoredRespo
             size += len(chunk)
             if size > kept["sizeBytes"]:
                 raise key_reused_error()
-    await call.expect_same_principal()
+    await call.check_same_principal()
     if (clean_filename(incoming.filename), digest.hexdigest()) != (kept["filename"], kept["sha256"]):
         raise key_reused_error()
 
 
-async def _finish(
+async def _store_response_or_release(
     claims: IdempotencyService, claim: IdempotencyClaim, response: web.StreamResponse | None, call: Call
 ) -> None:
     """Store a successful response; release the key after any other outcome. Errors are logged, not raised."""
