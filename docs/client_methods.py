@@ -256,7 +256,7 @@ class Method:
             yield f"        {write}"
         else:
             yield f"        answer = {write}"
-            yield f"        return {self._module.imported(OPERATIONS, 'parse')}({self._answer}, answer)"
+            yield f"        return {self._module.imported(OPERATIONS, 'parse_answer')}({self._answer}, answer)"
 
     def _body(self) -> str:
         own = ", ".join(f'"{name}": {name}' for name in self._own())

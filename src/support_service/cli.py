@@ -19,7 +19,7 @@ def main() -> None:
     interrupts.exit_on_interrupt()
     try:
         try:
-            _run()
+            _run_command()
         finally:
             interrupts.exit_on_interrupt()  # a server's event loop restores Python's own SIGINT handler
     except KeyboardInterrupt:
@@ -27,15 +27,15 @@ def main() -> None:
         sys.exit(interrupts.INTERRUPT_EXIT_STATUS)
 
 
-def _run() -> None:
+def _run_command() -> None:
     refused = REFUSAL_STATUS
     try:
         try:
-            arguments = import_module("support_service.commands.parser").parser().parse_args()
+            arguments = import_module("support_service.commands.parser").build_parser().parse_args()
             refused = arguments.refused
             arguments.run(arguments, os.environ)
         finally:
-            _flush()
+            _flush_output()
     except BrokenPipeError:  # for example, `export | head` after `head` has exited
         sys.exit(BROKEN_PIPE_STATUS)
     except (UserError, OSError) as refusal:
@@ -43,7 +43,7 @@ def _run() -> None:
         sys.exit(refused)
 
 
-def _flush() -> None:
+def _flush_output() -> None:
     """Write out buffered output. If that raises OSError, discard the output, or the interpreter would retry at exit."""
     try:
         print(end="", flush=True)

@@ -11,7 +11,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.errors import SupportError
 from support_service.importing.entries import Entries, Entry, read_lines
 from support_service.importing.files import ImportedFiles
-from support_service.importing.imported_case import Mapper, as_it_is
+from support_service.importing.imported_case import Mapper, keep_as_it_is
 from support_service.importing.importer import Importer, ImportTotals
 from support_service.platform.database import Database
 from support_service.platform.settings.resources import AttachmentSettings
@@ -43,7 +43,7 @@ class ImportRunner:
         """Import cases from a file of JSON Lines; return the totals."""
         path = write_lines(self.folder / "cases.jsonl", cases)
         with path.open("rb") as file:
-            return await self.run(read_lines(file), as_it_is, **options)
+            return await self.run(read_lines(file), keep_as_it_is, **options)
 
     async def run(
         self, entries: Entries, mapper: Mapper, *, skip_missing: bool = False, dry_run: bool = False, **limits: Any

@@ -20,7 +20,7 @@ from support_service.api.models.oncall_actions import (
 )
 from support_service.api.models.service import Health, Me
 from support_service.cases.model.case import Attachment, Case, CasePage, CaseSummary, ListedCase, Message, Workload
-from support_service.client.operations import Operations, forget_versions, json_members, parse
+from support_service.client.operations import Operations, forget_versions, json_members, parse_answer
 from support_service.client.parameters import (
     CaseChangeFields,
     CaseFilterFields,
@@ -55,7 +55,7 @@ class ApiOperations(Operations):
         answer = await self._write(
             "POST", ("support", "cases"), body=json_members(fields, "initial_message"), key=idempotency_key
         )
-        return parse(Case, answer)
+        return parse_answer(Case, answer)
 
     def list_cases(
         self, *, page_size: int | None = None, **fields: Unpack[CaseFilterFields]
@@ -81,7 +81,7 @@ class ApiOperations(Operations):
         answer = await self._write(
             "PATCH", ("support", "cases", case_id), body=json_members(fields), version=version, key=idempotency_key
         )
-        return parse(CaseSummary, answer)
+        return parse_answer(CaseSummary, answer)
 
     async def delete_case(
         self, case_id: str, *, version: int | None = None, idempotency_key: str | None = None
@@ -105,7 +105,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(Message, answer)
+        return parse_answer(Message, answer)
 
     async def set_status(
         self,
@@ -124,7 +124,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(CaseSummary, answer)
+        return parse_answer(CaseSummary, answer)
 
     async def close_case(
         self,
@@ -142,7 +142,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(Case, answer)
+        return parse_answer(Case, answer)
 
     async def remove_link(
         self, case_id: str, link_id: str, *, version: int | None = None, idempotency_key: str | None = None
@@ -155,7 +155,7 @@ class ApiOperations(Operations):
     async def refresh_timeline(self, case_id: str) -> Case:
         """Refresh the timeline of a case, bypassing the cache."""
         answer = await self._write("POST", ("support", "cases", case_id, "timeline", "refresh"))
-        return parse(Case, answer)
+        return parse_answer(Case, answer)
 
     async def list_attachments(self, case_id: str) -> list[Attachment]:
         """List a case's attachments, oldest first."""
@@ -223,7 +223,7 @@ class ApiOperations(Operations):
             body=json_members({"name": name, "query": query, "team": team}, "query"),
             key=idempotency_key,
         )
-        return parse(SavedView, answer)
+        return parse_answer(SavedView, answer)
 
     def list_views(self, *, page_size: int | None = None) -> AsyncGenerator[CountedView, None]:
         """List the saved views of the caller and of the caller's teams, newest first."""
@@ -249,7 +249,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(SavedView, answer)
+        return parse_answer(SavedView, answer)
 
     async def delete_view(
         self, view_id: str, *, version: int | None = None, idempotency_key: str | None = None
@@ -272,7 +272,7 @@ class ApiOperations(Operations):
         answer = await self._write(
             "POST", ("support", "macros"), body=json_members({"name": name, **fields}), key=idempotency_key
         )
-        return parse(Macro, answer)
+        return parse_answer(Macro, answer)
 
     async def get_macro(self, macro_name: str) -> Macro:
         """Get a macro."""
@@ -290,7 +290,7 @@ class ApiOperations(Operations):
         answer = await self._write(
             "PUT", ("support", "macros", macro_name), body=json_members(fields), version=version, key=idempotency_key
         )
-        return parse(Macro, answer)
+        return parse_answer(Macro, answer)
 
     async def delete_macro(
         self, macro_name: str, *, version: int | None = None, idempotency_key: str | None = None
@@ -301,7 +301,7 @@ class ApiOperations(Operations):
     async def preview_macro(self, case_id: str, macro_name: str) -> FilledMacro:
         """Fill a macro from a case and its timeline."""
         answer = await self._write("POST", ("support", "cases", case_id, "macros", macro_name, "preview"))
-        return parse(FilledMacro, answer)
+        return parse_answer(FilledMacro, answer)
 
     async def list_sla_policies(self) -> Sequence[Policy]:
         """List service level policies."""
@@ -327,7 +327,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(Policy, answer)
+        return parse_answer(Policy, answer)
 
     async def delete_sla_policy(
         self, policy_name: str, *, version: int | None = None, idempotency_key: str | None = None
@@ -361,7 +361,7 @@ class ApiOperations(Operations):
             version=version,
             key=idempotency_key,
         )
-        return parse(ShownOverride, answer)
+        return parse_answer(ShownOverride, answer)
 
     async def clear_override(
         self, override_name: str, *, version: int | None = None, idempotency_key: str | None = None

@@ -10,13 +10,13 @@ from pydantic import Field, ValidationError
 from support_service.cases.model.case import ApiModel, CaseSummary, ListedCase, Message, Viewer
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
 from support_service.client.operations import Operations
-from support_service.client.retries import NEVER, Attempts
+from support_service.client.retries import UNLIMITED, Attempts
 from support_service.client.transport import Request
 from support_service.core.errors import SupportError
 
-STREAM = ("support", "stream")
+STREAM_PATH = ("support", "stream")
 MAX_LINE_BYTES = 16 * 1024 * 1024  # bytes of one line; more is not an event of the service
-RESYNC, PRESENCE = "resync", "presence"
+RESYNC_EVENT, PRESENCE_EVENT = "resync", "presence"
 
 
 class Change(ApiModel):
@@ -78,12 +78,12 @@ class EventParser:
         if len(self._rest) > MAX_LINE_BYTES:
             raise UnexpectedAnswer("unexpected_answer", "a line of the stream is too long")
         for line in lines:
-            if event := self._read(line.removesuffix(b"\r").decode(errors="replace")):
+            if event := self._read_line(line.removesuffix(b"\r").decode(errors="replace")):
                 yield event
 
-    def _read(self, line: str) -> ServerSentEvent | None:
+    def _read_line(self, line: str) -> ServerSentEvent | None:
         if not line:
-            return self._finish()
+            return self._complete_event()
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
@@ -96,7 +96,7 @@ class EventParser:
             self._event.retry = int(value) / 1000
         return None
 
-    def _finish(self) -> ServerSentEvent | None:
+    def _complete_event(self) -> ServerSentEvent | None:
         """Return the event that an empty line ends, unless only comments were before it."""
         finished, self._event = self._event, ServerSentEvent()
         finished.data, self._data = "\n".join(self._data), []
@@ -116,40 +116,40 @@ class StreamOperations(Operations):
         SupportError; by default it never gives up. A refusal, such as Forbidden, is raised at once.
         """
         position, pause = after, 0.0
-        attempts = Attempts(self._transport.timings, deadline=give_up_after or NEVER, attempts=NEVER)
+        attempts = Attempts(self._transport.timings, deadline=give_up_after or UNLIMITED, attempts=UNLIMITED)
         while True:
             try:
-                async for event in self._events(position):
-                    attempts.progress()
-                    if event.id is not None or event.event == RESYNC:
+                async for event in self._events_of_connection(position):
+                    attempts.note_progress()
+                    if event.id is not None or event.event == RESYNC_EVENT:
                         position = event.id
                     pause = pause if event.retry is None else event.retry
-                    if (item := _item(event, position)) is not None:
+                    if (item := _parse_item(event, position)) is not None:
                         yield item
                 raise NoAnswer("the service ended the stream")
             except SupportError as failure:
                 await attempts.wait_after(failure, at_least=pause)
 
-    async def _events(self, position: str | None) -> AsyncGenerator[ServerSentEvent, None]:
+    async def _events_of_connection(self, position: str | None) -> AsyncGenerator[ServerSentEvent, None]:
         """Yield the events of one connection, and an event without data for its beginning."""
         timings = self._transport.timings
         headers = {"Accept": "text/event-stream"} | ({} if position is None else {"Last-Event-ID": position})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timings.connect, sock_read=timings.silence)
         parser = EventParser()
-        async with self._transport.open(Request("GET", STREAM, headers=headers), timeout) as response:
+        async with self._transport.open(Request("GET", STREAM_PATH, headers=headers), timeout) as response:
             yield ServerSentEvent()
             async for chunk in response.content.iter_any():
                 for event in parser.feed(chunk):
                     yield event
 
 
-def _item(event: ServerSentEvent, position: str | None) -> StreamItem | None:
-    if event.event == RESYNC:
+def _parse_item(event: ServerSentEvent, position: str | None) -> StreamItem | None:
+    if event.event == RESYNC_EVENT:
         return Resync(position)
     if not event.data:
         return None
     try:
-        if event.event == PRESENCE:
+        if event.event == PRESENCE_EVENT:
             return Presence.model_validate_json(event.data)
         change = Change.model_validate_json(event.data)
     except ValidationError as failure:

@@ -14,7 +14,7 @@ from support_service.cases.model.case import Message
 from support_service.core import errors
 from support_service.core.errors import FieldError, ServiceFailed, SupportError
 
-UNREADABLE = "http_error"  # code of an answer that is not a problem, such as a load balancer's
+UNREADABLE_ANSWER_CODE = "http_error"  # code of an answer that is not a problem, such as a load balancer's
 
 
 class NoAnswer(SupportError):
@@ -56,11 +56,14 @@ KIND_BY_STATUS = {
 } | {412: VersionConflict}
 
 
-def error_of(status: int, headers: Mapping[str, str], body: bytes) -> SupportError:
+def error_of_answer(status: int, headers: Mapping[str, str], body: bytes) -> SupportError:
     """Return the exception for an answer whose status is not a success."""
-    problem = _problem(body)
+    problem = _parsed_problem(body)
     kind = KIND_BY_STATUS.get(status, ServiceFailed if status >= HTTPStatus.INTERNAL_SERVER_ERROR else SupportError)
-    error = kind(str(problem.get("code") or UNREADABLE), str(problem.get("detail") or f"the service answered {status}"))
+    error = kind(
+        str(problem.get("code") or UNREADABLE_ANSWER_CODE),
+        str(problem.get("detail") or f"the service answered {status}"),
+    )
     error.status = status
     error.problem = problem
     error.request_id = problem.get("requestId") or headers.get("X-Request-Id")
@@ -72,7 +75,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> SupportErr
     return error
 
 
-def _problem(body: bytes) -> dict[str, Any]:
+def _parsed_problem(body: bytes) -> dict[str, Any]:
     try:
         found = pydantic_core.from_json(body)
     except ValueError:

@@ -15,15 +15,15 @@ import aiohttp
 
 from support_service.cases.model.case import Attachment
 from support_service.client.errors import NoAnswer, UnexpectedAnswer
-from support_service.client.operations import Operations, parse, write_headers
+from support_service.client.operations import Operations, parse_answer, write_headers
 from support_service.client.parameters import Visibility
 from support_service.client.retries import Attempts
 from support_service.client.transport import Answer, Request
 from support_service.core.errors import SupportError
 
 BLOCK_BYTES = 256 * 1024  # bytes per write, and of a download at a time
-UNKNOWN_TYPE = "application/octet-stream"
-DAMAGED = "checksum_mismatch"
+UNKNOWN_CONTENT_TYPE = "application/octet-stream"
+DAMAGED_FILE_CODE = "checksum_mismatch"
 
 Progress = Callable[[int, int], object]
 """Called with the bytes that were sent and their total; after a failed attempt it starts again at 0."""
@@ -45,26 +45,28 @@ class FileToSend:
     ) -> Self:
         """Return a file with its size and SHA-256. Raises OSError."""
         content = file if isinstance(file, bytes) else Path(file)
-        size, digest = await asyncio.to_thread(_measure, content)
+        size, digest = await asyncio.to_thread(_size_and_sha256, content)
         name = filename or ("file" if isinstance(content, bytes) else content.name)
-        kind = content_type or mimetypes.guess_type(name)[0] or UNKNOWN_TYPE
-        return cls(content, printable(name) or "file", kind, size, digest)
+        kind = content_type or mimetypes.guess_type(name)[0] or UNKNOWN_CONTENT_TYPE
+        return cls(content, printable_name(name) or "file", kind, size, digest)
 
-    def form(self, sent: Progress, failures: list[Exception]) -> aiohttp.MultipartWriter:
+    def multipart_form(self, sent: Progress, failures: list[Exception]) -> aiohttp.MultipartWriter:
         """Return a form with the file and its checksum; `sent` is called after each block.
 
         An error of the file, or of `sent`, is added to `failures`: the caller gets it as one of the connection.
         """
         form = aiohttp.MultipartWriter("form-data")
-        part = form.append_payload(_SizedBlocks(self._blocks(sent, failures), self.size_bytes, self.content_type))
+        part = form.append_payload(
+            _SizedBlocks(self._blocks_with_callback(sent, failures), self.size_bytes, self.content_type)
+        )
         part.set_content_disposition("form-data", quote_fields=False, name="file", filename=self.filename)
         part.headers["X-Checksum-Sha256"] = self.sha256
         return form
 
-    async def _blocks(self, sent: Progress, failures: list[Exception]) -> AsyncIterator[bytes]:
+    async def _blocks_with_callback(self, sent: Progress, failures: list[Exception]) -> AsyncIterator[bytes]:
         done = 0
         try:
-            async for block in self._read():
+            async for block in self._read_blocks():
                 yield block
                 done += len(block)
                 sent(done, self.size_bytes)
@@ -72,7 +74,7 @@ class FileToSend:
             failures.append(failure)
             raise
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    async def _read_blocks(self) -> AsyncIterator[bytes]:
         if isinstance(self.content, bytes):
             for start in range(0, len(self.content), BLOCK_BYTES):
                 yield self.content[start : start + BLOCK_BYTES]
@@ -90,13 +92,13 @@ class _SizedBlocks(aiohttp.payload.AsyncIterablePayload):
         self._size = size_bytes
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return a file name as valid UTF-8 on one line, as headers and terminals require."""
     readable = os.fsencode(name).decode(errors="replace")
     return "".join(character for character in readable if character.isprintable())
 
 
-def _measure(content: Path | bytes) -> tuple[int, str]:
+def _size_and_sha256(content: Path | bytes) -> tuple[int, str]:
     """Return the size in bytes and the SHA-256."""
     if isinstance(content, bytes):
         return len(content), hashlib.sha256(content).hexdigest()
@@ -137,12 +139,14 @@ class FileOperations(Operations):
         attempts = Attempts(self._transport.timings)
         while True:
             try:
-                stored = parse(Attachment, await self._send_file(request, prepared, attempts, progress))
+                stored = parse_answer(Attachment, await self._send_file(request, prepared, attempts, progress))
                 break
             except SupportError as failure:
                 await attempts.wait_after(failure)
         if (stored.sha256, stored.size_bytes) != (prepared.sha256, prepared.size_bytes):
-            raise UnexpectedAnswer(DAMAGED, f"the service stored other bytes than those of {prepared.filename}")
+            raise UnexpectedAnswer(
+                DAMAGED_FILE_CODE, f"the service stored other bytes than those of {prepared.filename}"
+            )
         return stored
 
     async def _send_file(
@@ -158,12 +162,12 @@ class FileOperations(Operations):
                 def sent(done: int, total: int) -> None:
                     with suppress(RuntimeError):  # the answer came before the end of the file
                         limit.reschedule(loop.time() + timings.attempt)
-                    attempts.extend()
+                    attempts.restart_deadline()
                     if progress is not None:
                         progress(done, total)
 
                 no_limit = aiohttp.ClientTimeout(total=None, sock_connect=timings.connect)
-                with file.form(sent, failures) as form:
+                with file.multipart_form(sent, failures) as form:
                     async with self._transport.open(request, no_limit, form) as response:
                         return Answer(response.status, response.headers, await response.read())
         except NoAnswer:
@@ -171,7 +175,7 @@ class FileOperations(Operations):
                 raise failures[0] from None
             raise
         except TimeoutError as failure:
-            raise self._transport.no_answer(failure) from failure
+            raise self._transport.no_answer_error(failure) from failure
 
     async def download(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of an attachment in blocks; after a broken connection the rest is requested.
@@ -185,13 +189,15 @@ class FileOperations(Operations):
                 async for block in self._read_from(attachment, received):
                     digest.update(block)
                     received += len(block)
-                    attempts.progress()
+                    attempts.note_progress()
                     yield block
                 break
             except SupportError as failure:
                 await attempts.wait_after(failure)
         if digest.hexdigest() != attachment.sha256:
-            raise UnexpectedAnswer(DAMAGED, f"the bytes of {attachment.filename} differ from those that were uploaded")
+            raise UnexpectedAnswer(
+                DAMAGED_FILE_CODE, f"the bytes of {attachment.filename} differ from those that were uploaded"
+            )
 
     async def _read_from(self, attachment: Attachment, start: int) -> AsyncGenerator[bytes, None]:
         path = ("support", "cases", attachment.ticket_id, "attachments", attachment.id, attachment.filename)

@@ -44,13 +44,13 @@ class Operations:
 
     async def _read(self, model: type[Model], path: tuple[str, ...], **query: object) -> Model:
         """Get an object. Query parameters are in snake_case; parameters that are None are left out."""
-        return parse(model, await self._transport.send(Request("GET", path, json_members(query))))
+        return parse_answer(model, await self._transport.send(Request("GET", path, json_members(query))))
 
     async def _read_list(self, model: type[Model], path: tuple[str, ...]) -> list[Model]:
         """Get a list of objects."""
         answer = await self._transport.send(Request("GET", path))
         try:
-            return _list_of(model).validate_json(answer.body)
+            return _list_adapter(model).validate_json(answer.body)
         except ValueError as failure:
             raise UnexpectedAnswer("unexpected_answer", f"the answer is no list of {model.__name__}") from failure
 
@@ -84,7 +84,7 @@ class Operations:
 
 
 @cache
-def _list_of(model: type[Model]) -> TypeAdapter[list[Model]]:
+def _list_adapter(model: type[Model]) -> TypeAdapter[list[Model]]:
     return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
@@ -94,7 +94,7 @@ def write_headers(version: int | None, key: str | None) -> dict[str, str]:
     return headers if version is None else headers | {"If-Match": f'"{version}"'}
 
 
-def parse(model: type[Model], answer: Answer) -> Model:
+def parse_answer(model: type[Model], answer: Answer) -> Model:
     """Return an answer as a model, with the version of its ETag if the model has one. Raises UnexpectedAnswer."""
     try:
         parsed = model.model_validate_json(answer.body)

@@ -14,8 +14,8 @@ from support_service.core.clock import Backoff
 from support_service.core.errors import SupportError
 
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
-IN_PROGRESS = "idempotency_key_in_use"  # the first attempt still runs; a repeat gets its answer
-NEVER = float("inf")
+IN_PROGRESS_CODE = "idempotency_key_in_use"  # the first attempt still runs; a repeat gets its answer
+UNLIMITED = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Attempts:
         """Seconds for the next attempt, at least a millisecond, because 0 means no limit to aiohttp."""
         return max(0.001, min(self._timings.attempt, self._ends - self._now()))
 
-    def progress(self) -> None:
+    def note_progress(self) -> None:
         """Note that an attempt has received something: the count of failures and the deadline start again."""
         self._failures = 0
-        self.extend()
+        self.restart_deadline()
 
-    def extend(self) -> None:
+    def restart_deadline(self) -> None:
         """Start the deadline again, for an attempt that takes long because it sends much."""
         self._ends = self._now() + self._within
 
@@ -74,7 +74,7 @@ class Attempts:
         self._failures += 1
         pause = max(at_least, failure.retry_after or 0.0) + self._timings.backoff.delay(self._failures)
         out_of_time = self._now() + pause >= self._ends
-        if not (repeat or may_pass(failure)) or self._failures >= self._most or out_of_time:
+        if not (repeat or is_worth_repeating(failure)) or self._failures >= self._most or out_of_time:
             if out_of_time and isinstance(failure, NoAnswer) and self._answer is not None:
                 raise self._answer from failure
             raise failure
@@ -83,8 +83,8 @@ class Attempts:
         await self._sleep(pause)
 
 
-def may_pass(failure: SupportError) -> bool:
+def is_worth_repeating(failure: SupportError) -> bool:
     """Return whether a repeat of the request may succeed."""
     if isinstance(failure, NoAnswer):
         return failure.may_pass
-    return failure.status in TRANSIENT_STATUSES or failure.code == IN_PROGRESS
+    return failure.status in TRANSIENT_STATUSES or failure.code == IN_PROGRESS_CODE

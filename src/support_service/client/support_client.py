@@ -14,13 +14,13 @@ from support_service.client.api_operations import ApiOperations
 from support_service.client.changes import StreamOperations
 from support_service.client.errors import UnexpectedAnswer, VersionConflict
 from support_service.client.files import FileOperations
-from support_service.client.operations import JSON, parse
+from support_service.client.operations import JSON, parse_answer
 from support_service.client.parameters import CaseChangeFields
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.client.transport import Request, Token, Transport
 
 CLOUD_EVENT = "application/cloudevents+json"
-NOT_READY = 503  # the status of an answer that says what is not ready
+NOT_READY_STATUS = 503  # the status of an answer that says what is not ready
 
 
 class SupportClient(ApiOperations, FileOperations, StreamOperations):
@@ -87,19 +87,19 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
         """Link a case with another one; `kind` says what the case is to the other one."""
         body = {"kind": kind, "caseId": other_case_id}
         path = ("support", "cases", case_id, "links")
-        return parse(CaseLink, await self._write("POST", path, body=body, version=version, key=idempotency_key))
+        return parse_answer(CaseLink, await self._write("POST", path, body=body, version=version, key=idempotency_key))
 
     async def send_event(self, event: Mapping[str, Any], *, idempotency_key: str | None = None) -> Accepted:
         """Send an event of another service: a structured CloudEvent, or the plain payload of older senders."""
         content_type = CLOUD_EVENT if "specversion" in event else JSON
         path = ("support", "events")
         sent = await self._write("POST", path, body=event, content_type=content_type, key=idempotency_key)
-        return parse(Accepted, sent)
+        return parse_answer(Accepted, sent)
 
     async def readyz(self) -> Ready:
         """Get whether the service is ready, and the status of each part; a service that is not ready raises nothing."""
-        request = Request("GET", ("readyz",), accepts=frozenset({NOT_READY}))
-        return parse(Ready, await self._transport.send(request))
+        request = Request("GET", ("readyz",), accepts=frozenset({NOT_READY_STATUS}))
+        return parse_answer(Ready, await self._transport.send(request))
 
     async def metrics(self, *, token: Token = None) -> str:
         """Get all metrics in the text format of Prometheus; `token` is the value of `SUPPORT_METRICS_TOKEN`."""
@@ -107,17 +107,17 @@ class SupportClient(ApiOperations, FileOperations, StreamOperations):
 
     async def openapi(self) -> dict[str, Any]:
         """Get the OpenAPI document."""
-        return await self._document("openapi.json")
+        return await self._read_document("openapi.json")
 
     async def asyncapi(self) -> dict[str, Any]:
         """Get the AsyncAPI document, which describes the events."""
-        return await self._document("asyncapi.json")
+        return await self._read_document("asyncapi.json")
 
     async def docs(self) -> str:
         """Get the description of the API for people, as HTML."""
         return (await self._transport.send(Request("GET", ("docs",)))).body.decode()
 
-    async def _document(self, name: str) -> dict[str, Any]:
+    async def _read_document(self, name: str) -> dict[str, Any]:
         answer = await self._transport.send(Request("GET", (name,)))
         try:
             document: dict[str, Any] = pydantic_core.from_json(answer.body)

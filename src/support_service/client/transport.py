@@ -13,13 +13,13 @@ import aiohttp
 from yarl import URL
 
 from support_service import __version__
-from support_service.client.errors import NoAnswer, error_of
+from support_service.client.errors import NoAnswer, error_of_answer
 from support_service.client.retries import Attempts, ClientTimings
 from support_service.core.errors import SupportError, UserError
 from support_service.platform.http_client import describe_client_error
 
 Token = str | Callable[[], str] | None
-PERMANENT = (aiohttp.ClientSSLError, aiohttp.InvalidURL, aiohttp.TooManyRedirects)  # a repeat would fail too
+PERMANENT_FAILURES = (aiohttp.ClientSSLError, aiohttp.InvalidURL, aiohttp.TooManyRedirects)  # a repeat would fail too
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +95,31 @@ class Transport:
         Raises SupportError, also for errors inside the block that belong to the connection.
         """
         try:
-            async with self._opened().request(
+            async with self._open_session().request(
                 request.method,
-                self._address(request),
+                self._url(request),
                 data=request.body if data is None else data,
                 headers={**self._headers(request), **request.headers},
                 timeout=limits,
                 allow_redirects=request.redirects,
             ) as response:
                 if response.status >= HTTPStatus.MULTIPLE_CHOICES and response.status not in request.accepts:
-                    raise error_of(response.status, response.headers, await response.read())
+                    raise error_of_answer(response.status, response.headers, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as failure:
-            raise self.no_answer(failure) from failure
+            raise self.no_answer_error(failure) from failure
 
     @staticmethod
-    def no_answer(failure: Exception) -> NoAnswer:
+    def no_answer_error(failure: Exception) -> NoAnswer:
         """Return the error for a request that got no whole answer."""
-        return NoAnswer(describe_client_error(failure), may_pass=not isinstance(failure, PERMANENT))
+        return NoAnswer(describe_client_error(failure), may_pass=not isinstance(failure, PERMANENT_FAILURES))
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
-    def _address(self, request: Request) -> URL:
+    def _url(self, request: Request) -> URL:
         path = "/".join(quote(segment.encode(errors="surrogateescape"), safe="") for segment in request.path)
         query = urlencode([(name, text) for name, value in request.query.items() for text in _as_texts(value)])
         return URL(f"{self._base_url}/{path}{'?' if query else ''}{query}", encoded=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.output import Progress, show_progress
-from support_service.commands.runtime import load_settings, run
+from support_service.commands.runtime import load_settings, run_coroutine
 from support_service.core.errors import ValidationFailed
 from support_service.core.http import format_host
 
@@ -54,19 +54,19 @@ def attach(arguments: argparse.Namespace, environ: Mapping[str, str], timings: "
     default = ClientTimings(attempt=60.0, deadline=10.0)  # a person waits: an unavailable service is reported soon
     client = SupportClient(service, headers=ClientSettings.load(environ).headers, timings=timings or default)
     visibility: Visibility = "internal" if arguments.internal else "public"
-    sys.exit(run(_upload_all(client, arguments.case, arguments.files, visibility)))
+    sys.exit(run_coroutine(_upload_all(client, arguments.case, arguments.files, visibility)))
 
 
 def _check_case(case_id: str, files: Sequence[Path]) -> None:
-    from support_service.client.files import printable
+    from support_service.client.files import printable_name
 
     if _is_file(case_id):
         raise ValidationFailed(
             "wrong_case",
-            f"the case id is empty or missing: {printable(case_id)!r} is a file, but CASE is the id of a case",
+            f"the case id is empty or missing: {printable_name(case_id)!r} is a file, but CASE is the id of a case",
         )
     if not files:
-        raise ValidationFailed("file_missing", f"no FILE is given to upload to the case {printable(case_id)!r}")
+        raise ValidationFailed("file_missing", f"no FILE is given to upload to the case {printable_name(case_id)!r}")
 
 
 def _is_file(text: str) -> bool:
@@ -79,10 +79,10 @@ def _is_file(text: str) -> bool:
 async def _upload_all(client: "SupportClient", case_id: str, files: Sequence[Path], visibility: "Visibility") -> int:
     """Upload files one after the other, print the URI or the error of each, and return the exit status."""
     from support_service.client import SupportError
-    from support_service.client.files import printable
+    from support_service.client.files import printable_name
 
     failed = 0
-    with show_progress("attach", sum(map(_size, files))) as bar:
+    with show_progress("attach", sum(map(_file_size, files))) as bar:
         async with client:
             for path in files:
                 try:
@@ -92,7 +92,7 @@ async def _upload_all(client: "SupportClient", case_id: str, files: Sequence[Pat
                     print(f"support-service: {path}: {_failure_text(failure)}", file=sys.stderr)
                 else:
                     fields = stored.model_dump(mode="json", by_alias=True)
-                    bar.print(f"{printable(str(path))}: {stored.uri}", file=str(path), **fields)
+                    bar.print(f"{printable_name(str(path))}: {stored.uri}", file=str(path), **fields)
     return UPLOAD_FAILED_STATUS if failed else 0
 
 
@@ -117,7 +117,7 @@ def _failure_text(failure: Exception) -> str:
     return str(failure)
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else 0
     except OSError:

@@ -52,7 +52,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     command = commands.add("scrub", what, with_settings(scrub, migrated=True))
     command.add_argument(
         "--sample",
-        type=grammar.share,
+        type=grammar.percentage,
         default=1.0,
         metavar="SHARE",
         help="check only a random share of the files, such as 1%% (default: 100%%)",
@@ -103,14 +103,16 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
             print_summary(text, dryRun=True, files=pending.files, bytes=pending.bytes, **left)
             return 0
         failure: SupportError | None = None
-        removal = FormerCopies(maintenance.garbage_collector, settings.s3.grace)
+        removal = FormerCopyRemoval(maintenance.garbage_collector, settings.s3.grace)
         with show_progress(f"to {to}", pending.bytes) as bar:
 
             def report(result: "OffloadResult") -> None:
                 counted.setdefault(result.outcome, []).append(result.attachment.size_bytes)
-                _report_result(bar, result)
+                _report_moved_file(bar, result)
 
-            async with run_in_background(run_every(GARBAGE_COLLECTION_INTERVAL, removal.run, "Deleting moved files")):
+            async with run_in_background(
+                run_every(GARBAGE_COLLECTION_INTERVAL, removal.delete_due, "Deleting moved files")
+            ):
                 try:
                     await offloader.run(before, limit=arguments.limit, rate=arguments.rate, report=report)
                 except SupportError as reason:
@@ -138,20 +140,20 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     return 1 if left or stayed.keys() - {"gone"} else 0
 
 
-def _report_result(bar: Progress, result: "OffloadResult") -> None:
+def _report_moved_file(bar: Progress, result: "OffloadResult") -> None:
     bar.advance(result.attachment.size_bytes)
     if result.outcome == "moved":
         bar.log_json(outcome="moved", **_log_fields(result.attachment))
     else:
         bar.print(
-            f"Stays ({result.outcome}): {_describe(result.attachment)}: {result.reason}",
+            f"Stays ({result.outcome}): {_describe_attachment(result.attachment)}: {result.reason}",
             outcome=result.outcome,
             reason=result.reason,
             **_log_fields(result.attachment),
         )
 
 
-class FormerCopies:
+class FormerCopyRemoval:
     """Deletes the former copies of moved files during a run, and counts them."""
 
     def __init__(self, garbage_collector: "GarbageCollector", grace: timedelta) -> None:
@@ -160,17 +162,17 @@ class FormerCopies:
         self._collecting: asyncio.Task[None] | None = None
         self.deleted = FileTotals(0, 0)
 
-    async def run(self) -> None:
+    async def delete_due(self) -> None:
         """Delete the copies that are due.
 
         A cancelled call continues in the background, because other processes skip its claimed files for a while.
         """
         import asyncio
 
-        self._collecting = asyncio.create_task(self._collect())
+        self._collecting = asyncio.create_task(self._delete_due())
         await asyncio.shield(self._collecting)
 
-    async def _collect(self) -> None:
+    async def _delete_due(self) -> None:
         deleted = await self._garbage_collector.run()
         self.deleted = FileTotals(self.deleted.files + deleted.files, self.deleted.bytes + deleted.bytes)
 
@@ -185,7 +187,7 @@ class FormerCopies:
             await asyncio.wait([self._collecting])
         if wait and self._grace <= MAX_AWAITED_GRACE:
             await asyncio.sleep(self._grace.total_seconds())
-        await self.run()
+        await self.delete_due()
         return self.deleted
 
 
@@ -225,7 +227,7 @@ async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:
                 bar.advance(scrubbed.attachment.size_bytes)
                 if scrubbed.outcome == "mismatch":
                     bar.print(
-                        f"Mismatch: {_describe(scrubbed.attachment)}: {scrubbed.reason}",
+                        f"Mismatch: {_describe_attachment(scrubbed.attachment)}: {scrubbed.reason}",
                         outcome="mismatch",
                         reason=scrubbed.reason,
                         **_log_fields(scrubbed.attachment),
@@ -247,7 +249,7 @@ async def retention(settings: "Settings", arguments: argparse.Namespace) -> None
             def report(attachment: StoredAttachment) -> None:
                 bar.advance(attachment.size_bytes)
                 if dry_run:
-                    text = f"Would delete {_describe(attachment)}"
+                    text = f"Would delete {_describe_attachment(attachment)}"
                     bar.print(text, outcome="would be deleted", **_log_fields(attachment))
                 else:
                     bar.log_json(outcome="deleted", **_log_fields(attachment))
@@ -274,7 +276,7 @@ def _format_totals(totals: FileTotals) -> str:
     return f"{totals.files} files ({format_bytes(totals.bytes)})"
 
 
-def _describe(attachment: StoredAttachment) -> str:
+def _describe_attachment(attachment: StoredAttachment) -> str:
     return f"{attachment.id} ({attachment.filename}) of case {attachment.ticket_id}"
 
 

@@ -52,12 +52,12 @@ def verify(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
             "wrong_head", f"invalid --from-head {expected_head[:80]!r}: expected 64 hexadecimal digits"
         )
 
-    async def walk(database: "Database") -> "ChainVerification":
+    async def verify_with_progress(database: "Database") -> "ChainVerification":
         head, _ = await entry_rows.read_head_and_oldest_unsealed(database)
         with show_progress("audit", head.position, " entries") as bar:
             return await verify_chain(database, bytes.fromhex(expected_head) if expected_head else None, bar.advance)
 
-    verdict = run_on_database(load_settings(environ), walk)
+    verdict = run_on_database(load_settings(environ), verify_with_progress)
     _print_verdict(verdict)
     if verdict.flaw is not None:
         sys.exit(CHAIN_BROKEN_STATUS)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from support_service.platform.database.postgres.waits import Session
 
 INCOMPLETE_STATUS = 1  # exit status if documents are missing, and were not made
-QUERY_LENGTH = 100  # characters of a statement that are shown
-ON_SQLITE = """\
+MAX_SHOWN_QUERY_LENGTH = 100  # characters of a statement that are shown
+NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
@@ -49,9 +49,12 @@ def add_to(commands: grammar.Subcommands) -> None:
     database = commands.group(
         "database", "check the database, or find out what it is busy with", "ACTION", epilog=WAITS_EXAMPLES
     )
-    database.add("waits", "show which sessions hold locks that others wait for", waits, epilog=WAITS_EXAMPLES)
+    database.add("waits", "show which sessions hold locks that others wait for", print_waits, epilog=WAITS_EXAMPLES)
     checking = database.add(
-        "check", "count the cases and messages that the search can't find", check, epilog=CHECK_EXAMPLES
+        "check",
+        "count the cases and messages that the search can't find",
+        check_search_documents,
+        epilog=CHECK_EXAMPLES,
     )
     checking.add_argument("--repair", action="store_true", help="make the missing search documents")
 
@@ -71,13 +74,13 @@ def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
         print("The database has the newest schema.")
 
 
-def waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def print_waits(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the sessions of PostgreSQL that hold locks, the sessions that wait, and how to end one."""
     from support_service.platform.database.postgres.waits import read_sessions
 
     settings = load_settings(environ)
     if settings.database.url.startswith("sqlite:"):
-        print(ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))
+        print(NO_SESSIONS_ON_SQLITE.format(path=settings.database.url.removeprefix("sqlite:///")))
         return
     _print_sessions(run_on_database(settings, read_sessions))
 
@@ -102,7 +105,7 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
                     each.user or "-",
                     each.state,
                     f"{each.transaction:.0f} s",
-                    each.query[:QUERY_LENGTH] or "-",
+                    each.query[:MAX_SHOWN_QUERY_LENGTH] or "-",
                 )
                 for each, number in holding
             ),
@@ -119,7 +122,7 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
                     f"{each.seconds:.0f} s",
                     each.lock or "-",
                     each.application or "-",
-                    each.query[:QUERY_LENGTH] or "-",
+                    each.query[:MAX_SHOWN_QUERY_LENGTH] or "-",
                 )
                 for each in waiting
             ),
@@ -135,18 +138,18 @@ def _print_sessions(sessions: "Sequence[Session]") -> None:
         print("These sessions wait for each other: PostgreSQL ends one of them after deadlock_timeout.")
 
 
-def check(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def check_search_documents(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print how many cases and messages have no search document. With `--repair`, make the missing documents.
 
     Exit with status 1 if some are missing afterwards.
     """
     from support_service.cases.search_repair import SearchRepair, newest_seq
 
-    async def work(database: "Database") -> "SearchTotals":
+    async def count_or_repair(database: "Database") -> "SearchTotals":
         with show_progress("check", await newest_seq(database), " cases") as bar:
             return await SearchRepair(database).check(repair=arguments.repair, progress=bar.advance)
 
-    totals = run_on_database(load_settings(environ), work)
+    totals = run_on_database(load_settings(environ), count_or_repair)
     _print_totals(totals)
     if totals.repaired_cases < totals.incomplete_cases:
         sys.exit(INCOMPLETE_STATUS)

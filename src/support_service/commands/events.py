@@ -25,11 +25,13 @@ DEAD_LETTER_PAGE = 50  # dead letters per read; each may have 256 KiB
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `events` to the commands."""
     nouns = commands.group("events", "list and replay dead letters and webhook deliveries", "KIND")
-    _add_dead_letters(nouns.group("dead-letters", "inbound events that could not be applied", "ACTION"))
-    _add_webhooks(nouns.group("webhooks", "deliveries of events to the endpoints in SUPPORT_WEBHOOKS", "ACTION"))
+    _add_dead_letter_commands(nouns.group("dead-letters", "inbound events that could not be applied", "ACTION"))
+    _add_webhook_commands(
+        nouns.group("webhooks", "deliveries of events to the endpoints in SUPPORT_WEBHOOKS", "ACTION")
+    )
 
 
-def _add_dead_letters(actions: grammar.Subcommands) -> None:
+def _add_dead_letter_commands(actions: grammar.Subcommands) -> None:
     actions.add(
         "list",
         "print dead letters with the reason, oldest first, one JSON object per line",
@@ -38,13 +40,13 @@ def _add_dead_letters(actions: grammar.Subcommands) -> None:
     what = "move dead letters to the end of their stream, to be applied again"
     replay = actions.add("replay", what, with_settings(replay_dead_letters))
     replay.add_argument(
-        "ids", nargs="*", type=grammar.stream_entry, metavar="ID", help="id from the list (default: all)"
+        "ids", nargs="*", type=grammar.stream_entry_id, metavar="ID", help="id from the list (default: all)"
     )
     drop = actions.add("drop", "delete dead letters that can never be applied", with_settings(drop_dead_letters))
-    drop.add_argument("ids", nargs="+", type=grammar.stream_entry, metavar="ID", help="id from the list")
+    drop.add_argument("ids", nargs="+", type=grammar.stream_entry_id, metavar="ID", help="id from the list")
 
 
-def _add_webhooks(actions: grammar.Subcommands) -> None:
+def _add_webhook_commands(actions: grammar.Subcommands) -> None:
     listed = actions.add("list", "print deliveries, newest first, one JSON object per line", list_deliveries)
     listed.add_argument("--state", choices=("pending", "delivered", "failed"), help="only deliveries in this state")
     replay = actions.add("replay", "schedule deliveries again, with attempts for another day", replay_deliveries)
@@ -61,10 +63,10 @@ def list_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str]) -
     """Print the newest webhook deliveries, one JSON object per line."""
     from support_service.events import delivery_replay
 
-    async def listed(database: "Database") -> "Sequence[Row]":
+    async def read_deliveries(database: "Database") -> "Sequence[Row]":
         return await delivery_replay.list_deliveries(database, arguments.state, MAX_LISTED_DELIVERIES)
 
-    for row in run_on_database(load_settings(environ), listed):
+    for row in run_on_database(load_settings(environ), read_deliveries):
         print(json.dumps(row._asdict(), default=datetime.isoformat))
 
 
@@ -84,7 +86,7 @@ def replay_deliveries(arguments: argparse.Namespace, environ: Mapping[str, str])
         print(f"Scheduled {replayed} deliveries again.", flush=True)
         return unknown
 
-    _expect_known("delivery_not_found", "webhook delivery", run_on_database(load_settings(environ), schedule))
+    _check_known("delivery_not_found", "webhook delivery", run_on_database(load_settings(environ), schedule))
 
 
 async def list_dead_letters(settings: "Settings", _: argparse.Namespace) -> None:
@@ -92,7 +94,7 @@ async def list_dead_letters(settings: "Settings", _: argparse.Namespace) -> None
     from support_service.events.dead_letters import shown_event
 
     after = ""
-    async with _broker(settings) as (broker, stream):
+    async with _open_broker(settings) as (broker, stream):
         while page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after):
             for letter in page:
                 shown = {"id": letter.id, "at": letter.at, "tries": letter.tries, "reason": letter.reason}
@@ -106,7 +108,7 @@ async def replay_dead_letters(settings: "Settings", arguments: argparse.Namespac
     Raises NotFound after that if an id is unknown.
     """
     ids = list(dict.fromkeys(arguments.ids))
-    async with _broker(settings) as (broker, stream):
+    async with _open_broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.replay(stream, [each])]
         replayed = len(ids) - len(unknown)
         if not ids:
@@ -115,24 +117,24 @@ async def replay_dead_letters(settings: "Settings", arguments: argparse.Namespac
             while last and (page := await broker.dead_letters(stream, DEAD_LETTER_PAGE, after)):
                 after = page[-1].id
                 replayed += await broker.replay(
-                    stream, [each.id for each in page if _entry_order(each.id) <= _entry_order(last)]
+                    stream, [each.id for each in page if _entry_sort_key(each.id) <= _entry_sort_key(last)]
                 )
-                if _entry_order(after) >= _entry_order(last):
+                if _entry_sort_key(after) >= _entry_sort_key(last):
                     break
     print(f"Replayed {replayed} dead letters.", flush=True)
-    _expect_known("dead_letter_not_found", "dead letter", unknown)
+    _check_known("dead_letter_not_found", "dead letter", unknown)
 
 
 async def drop_dead_letters(settings: "Settings", arguments: argparse.Namespace) -> None:
     """Delete the named dead letters. Raises NotFound after that if an id is unknown."""
     ids = list(dict.fromkeys(arguments.ids))
-    async with _broker(settings) as (broker, stream):
+    async with _open_broker(settings) as (broker, stream):
         unknown = [each for each in ids if not await broker.delete_dead_letters(stream, [each])]
     print(f"Dropped {len(ids) - len(unknown)} dead letters.", flush=True)
-    _expect_known("dead_letter_not_found", "dead letter", unknown)
+    _check_known("dead_letter_not_found", "dead letter", unknown)
 
 
-def _expect_known(code: str, what: str, unknown: Sequence[object]) -> None:
+def _check_known(code: str, what: str, unknown: Sequence[object]) -> None:
     """Raise NotFound if an id is unknown. What the command does to the other ids is done before."""
     if unknown:
         raise NotFound(code, f"There is no {what} {', '.join(map(str, unknown))}: the list has the ids")
@@ -143,12 +145,12 @@ def _printable(document: str) -> str:
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in document)
 
 
-def _entry_order(entry_id: str) -> tuple[int, ...]:
+def _entry_sort_key(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
 
 
 @asynccontextmanager
-async def _broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
+async def _open_broker(settings: "Settings") -> "AsyncIterator[tuple[RedisBroker, str]]":
     from support_service.events.broker.redis import RedisBroker
     from support_service.platform.settings import WrongSetting
 

@@ -11,10 +11,10 @@ from support_service.core import http, units
 from support_service.events.broker.base import ENTRY_ID
 
 USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
-LAST_PORT = 65_535
-REQUEST_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
-HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
-STREAM_ENTRY = re.compile(ENTRY_ID)
+MAX_PORT = 65_535
+REQUEST_RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
+HEADER_PATTERN = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
+STREAM_ENTRY_PATTERN = re.compile(ENTRY_ID)
 
 CommandFunction = Callable[[argparse.Namespace, Mapping[str, str]], None]
 Value = TypeVar("Value")
@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 class Parser(argparse.ArgumentParser):
     """A parser with a configurable exit status for wrong arguments."""
 
-    wrong_usage = USAGE_ERROR_STATUS
+    usage_error_status = USAGE_ERROR_STATUS
     is_intermixed = False  # options may stand between the arguments, which argparse does not offer to subcommands
     _is_reading = False
 
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error, and exit with `wrong_usage`."""
         self.print_usage(sys.stderr)
-        self.exit(self.wrong_usage, f"{self.prog}: error: {message}\n")
+        self.exit(self.usage_error_status, f"{self.prog}: error: {message}\n")
 
 
 class Subcommands:
@@ -53,15 +53,15 @@ class Subcommands:
 
     def add(self, name: str, what: str, run: CommandFunction, *, description: str = "", epilog: str = "") -> Parser:
         """Add a command that calls `run`. An empty `what` hides it."""
-        parser = self._add(name, what, description, epilog)
+        parser = self._add_parser(name, what, description, epilog)
         parser.set_defaults(run=run)
         return parser
 
     def group(self, name: str, what: str, metavar: str, *, epilog: str = "") -> Self:
         """Add a command that requires one of its own subcommands."""
-        return type(self)(self._add(name, what, "", epilog), metavar)
+        return type(self)(self._add_parser(name, what, "", epilog), metavar)
 
-    def _add(self, name: str, what: str, description: str, epilog: str) -> Parser:
+    def _add_parser(self, name: str, what: str, description: str, epilog: str) -> Parser:
         form = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
         listed: dict[str, Any] = {"help": what} if what else {}
         return self._parsers.add_parser(
@@ -87,7 +87,7 @@ def argument_type(name: str) -> Callable[[Callable[[str], Value]], Callable[[str
 duration = argument_type("duration")(units.parse_duration)
 byte_rate = argument_type("rate")(units.parse_byte_rate)
 positive_int = argument_type("number")(units.parse_count)
-share = argument_type("percentage")(units.parse_percentage)
+percentage = argument_type("percentage")(units.parse_percentage)
 
 
 @argument_type("URL")
@@ -119,7 +119,7 @@ def seconds(text: str) -> float:
 @argument_type("rate")
 def request_rate(text: str) -> float:
     """Return requests per second; `300/min` is 5."""
-    found = REQUEST_RATE.fullmatch(text.strip())
+    found = REQUEST_RATE_PATTERN.fullmatch(text.strip())
     rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
     if not 0 < rate <= units.MAX_REQUESTS_PER_SECOND:
         raise ValueError("a number of requests per second above 0, such as 5 or 0.5, or a rate with /s, /min or /h")
@@ -129,8 +129,8 @@ def request_rate(text: str) -> float:
 @argument_type("port")
 def port(text: str) -> int:
     """Return the number of a port to listen on; 0 takes a free one."""
-    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > LAST_PORT:
-        raise ValueError(f"a number from 0 to {LAST_PORT}")
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > MAX_PORT:
+        raise ValueError(f"a number from 0 to {MAX_PORT}")
     return int(text)
 
 
@@ -138,23 +138,23 @@ def port(text: str) -> int:
 def address(text: str) -> tuple[str, int]:
     """Return the host and port to listen on. The default host is 127.0.0.1."""
     host, _, port = text.rpartition(":")
-    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
-        raise ValueError(f"HOST:PORT with a port from 0 to {LAST_PORT}")
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > MAX_PORT:
+        raise ValueError(f"HOST:PORT with a port from 0 to {MAX_PORT}")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 @argument_type("header")
 def header(text: str) -> tuple[str, str]:
     """Return a header's name and value."""
-    found = HEADER.fullmatch(text)
+    found = HEADER_PATTERN.fullmatch(text)
     if not found:
         raise ValueError("NAME:VALUE on one line, with a valid HTTP header name")
     return found[1], found[2].strip()
 
 
 @argument_type("id")
-def stream_entry(text: str) -> str:
+def stream_entry_id(text: str) -> str:
     """Return a text that is the id of a Redis stream entry."""
-    if not STREAM_ENTRY.fullmatch(text):
+    if not STREAM_ENTRY_PATTERN.fullmatch(text):
         raise ValueError("an id from the list, such as 1700000000000-0")
     return text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from support_service.commands import grammar
 from support_service.commands.output import show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, run
+from support_service.commands.runtime import cli_principal, load_migrated_settings, run_coroutine
 from support_service.core.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _ImportSource:
     """What is imported, with the folder of its files, and its total for the progress: None if unknown."""
 
     entries: "Entries"
@@ -85,10 +85,10 @@ def import_cases(arguments: argparse.Namespace, environ: Mapping[str, str]) -> N
     refused = arguments.refused_cases
     if refused is not None and refused.exists() and Path(arguments.file).exists() and refused.samefile(arguments.file):
         raise ValidationFailed("wrong_arguments", "--refused names FILE itself, which it would replace")
-    sys.exit(run(_import(load_migrated_settings(environ), arguments)))
+    sys.exit(run_coroutine(_import_from_source(load_migrated_settings(environ), arguments)))
 
 
-async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
+async def _import_from_source(settings: "Settings", arguments: argparse.Namespace) -> int:
     from support_service.attachments.opening import configured_storages
     from support_service.importing.files import ImportedFiles
     from support_service.importing.importer import Importer, RefusalFile
@@ -96,7 +96,7 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
     from support_service.platform.unit_of_work import WriteOrigin
 
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(_opened(arguments))
+        opened = await stack.enter_async_context(_open_source(arguments))
         database = await stack.enter_async_context(open_database(settings.database, pool_size=4))
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         stack.push_async_callback(storage.close)
@@ -119,18 +119,18 @@ async def _import(settings: "Settings", arguments: argparse.Namespace) -> int:
         )
         try:
             with show_progress("import", opened.total, opened.unit) as bar:
-                await importer.run(opened.entries, _mapper(arguments.system), bar.advance)
+                await importer.run(opened.entries, _mapper_of_system(arguments.system), bar.advance)
         finally:
             print(json.dumps(_summary(importer.totals, files, refusals, dry_run=arguments.dry_run)), flush=True)
     return REFUSED_STATUS if importer.totals.refused else 0
 
 
-def _mapper(system: str | None) -> "Mapper":
+def _mapper_of_system(system: str | None) -> "Mapper":
     from support_service.importing import chatwoot, dataflow, zammad
-    from support_service.importing.imported_case import as_it_is
+    from support_service.importing.imported_case import keep_as_it_is
 
     mappers: dict[str | None, Mapper] = {
-        None: as_it_is,
+        None: keep_as_it_is,
         "zammad": zammad.map_ticket,
         "chatwoot": chatwoot.map_conversation,
         "dataflow": dataflow.map_ticket,
@@ -161,7 +161,7 @@ def _refusal_path(arguments: argparse.Namespace) -> Path:
 
 
 @asynccontextmanager
-async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
+async def _open_source(arguments: argparse.Namespace) -> AsyncIterator[_ImportSource]:
     from support_service.importing import dataflow
 
     if arguments.system == "dataflow":
@@ -173,17 +173,17 @@ async def _opened(arguments: argparse.Namespace) -> AsyncIterator[_Opened]:
                     f"The earlier service has {number} files: name its attachment directory with --files",
                 )
             folder = arguments.files or Path()
-            ids = await dataflow.read_ids(earlier)
-            yield _Opened(dataflow.read_tickets(earlier, ids, folder), folder, len(ids), " cases")
+            ids = await dataflow.read_ticket_ids(earlier)
+            yield _ImportSource(dataflow.read_tickets(earlier, ids, folder), folder, len(ids), " cases")
     elif arguments.file == STANDARD_INPUT:
-        yield _Opened(_read(sys.stdin.buffer, arguments.system), Path(), None)
+        yield _ImportSource(_read_entries(sys.stdin.buffer, arguments.system), Path(), None)
     else:
         with Path(arguments.file).open("rb") as file:  # noqa: ASYNC230 - nothing else runs on this loop
             size = os.fstat(file.fileno()).st_size
-            yield _Opened(_read(file, arguments.system), Path(arguments.file).parent, size)
+            yield _ImportSource(_read_entries(file, arguments.system), Path(arguments.file).parent, size)
 
 
-def _read(file: BinaryIO, system: str | None) -> "Entries":
+def _read_entries(file: BinaryIO, system: str | None) -> "Entries":
     """Return the cases of a file: JSON Lines, or one list of another system."""
     from support_service.importing.entries import read_array, read_lines
 

@@ -17,7 +17,7 @@ from support_service.commands import (
 from support_service.commands.grammar import USAGE_ERROR_STATUS, Parser, Subcommands
 
 
-def parser() -> Parser:
+def build_parser() -> Parser:
     """Return the parser of `support-service`.
 
     Its result has `run`, the function of the chosen command, and `refused`, the exit status if the command is refused.
@@ -31,10 +31,10 @@ def parser() -> Parser:
     program.set_defaults(refused=USAGE_ERROR_STATUS)
     commands = Subcommands(program, "COMMAND")
     for add in (
-        server.add_serve,
+        server.add_serve_command,
         database.add_to,
-        server.add_documents,
-        server.add_demo,
+        server.add_document_commands,
+        server.add_demo_commands,
         timeline.add_to,
         attach.add_to,
         attachments.add_to,

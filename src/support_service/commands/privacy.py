@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from support_service.commands import grammar
 from support_service.commands.output import show_progress
-from support_service.commands.runtime import cli_principal, load_migrated_settings, open_maintenance, run, with_settings
+from support_service.commands.runtime import (
+    cli_principal,
+    load_migrated_settings,
+    open_maintenance,
+    run_coroutine,
+    with_settings,
+)
 from support_service.core.errors import ValidationFailed
 from support_service.core.ids import LENGTH
 
@@ -42,10 +48,10 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
         raise ValidationFailed(
             "wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {LENGTH} characters"
         )
-    sys.exit(run(_erase(load_migrated_settings(environ), customer, arguments)))
+    sys.exit(run_coroutine(_erase_and_print_receipt(load_migrated_settings(environ), customer, arguments)))
 
 
-async def _erase(settings: "Settings", customer: str, arguments: argparse.Namespace) -> int:
+async def _erase_and_print_receipt(settings: "Settings", customer: str, arguments: argparse.Namespace) -> int:
     from support_service.platform.unit_of_work import WriteOrigin
     from support_service.privacy.erasure import CustomerErasure
 

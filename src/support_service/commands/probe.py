@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 
 from support_service.commands import grammar
-from support_service.commands.runtime import run
+from support_service.commands.runtime import run_coroutine
 from support_service.core.domain.case_vocabulary import SYNTHETIC
 
 NOT_RUN_STATUS = 3  # exit status of a check that could not run
@@ -22,7 +22,7 @@ def add_to(commands: grammar.Subcommands) -> None:
         "it. Prints a JSON report of each check. SUPPORT_TOKEN authenticates. Exit status: 0 good, 2 wrong or slow, "
         "3 could not run.",
     )
-    command.wrong_usage = NOT_RUN_STATUS
+    command.usage_error_status = NOT_RUN_STATUS
     command.set_defaults(refused=NOT_RUN_STATUS)
     command.add_argument(
         "--base-url",
@@ -91,5 +91,5 @@ def probe(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     if arguments.ingress_url is not None:
         checks.append(SyntheticCheck(arguments.ingress_url, headers, *limits, via="ingress"))
     if arguments.interval is None:
-        sys.exit(run(run_once(checks)))
-    run(run_every(checks, arguments.interval, arguments.listen))
+        sys.exit(run_coroutine(run_once(checks)))
+    run_coroutine(run_every(checks, arguments.interval, arguments.listen))

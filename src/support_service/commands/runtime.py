@@ -26,7 +26,7 @@ NEWER_DATABASE_MESSAGE = "The database is newer than this release"
 Result = TypeVar("Result")
 
 
-def run(main: Coroutine[Any, Any, Result]) -> Result:
+def run_coroutine(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on uvloop and return its result.
 
     The first Ctrl-C cancels the coroutine and raises KeyboardInterrupt once it has ended; the second exits at once. The
@@ -87,7 +87,7 @@ def load_migrated_settings(environ: Mapping[str, str]) -> "Settings":
 
     settings = load_settings(environ)
     logs.configure_logging(settings.server.log_level)
-    _require_database(settings.database.url)
+    _check_database_exists(settings.database.url)
     if migrate.read_schema_status(settings.database.url) == "older":
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     return settings
@@ -103,7 +103,7 @@ def with_settings(
 
     def run_main(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         settings = load_migrated_settings(environ) if migrated else load_settings(environ)
-        sys.exit(run(main(settings, arguments)))
+        sys.exit(run_coroutine(main(settings, arguments)))
 
     return run_main
 
@@ -124,14 +124,14 @@ def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[
     from support_service.platform.database.opening import open_database
 
     url = settings.database.url
-    _require_database(url)
+    _check_database_exists(url)
 
     async def on_database() -> Result:
         async with open_database(settings.database, pool_size=1) as database:
             return await work(database)
 
     try:
-        return run(on_database())
+        return run_coroutine(on_database())
     except (Unavailable, StatementError, sa.exc.DBAPIError) as failure:
         if isinstance(failure.__cause__, OSError):  # not reached, so its schema can't be read either
             raise unusable_database_error(failure.__cause__, url) from failure
@@ -142,7 +142,7 @@ def run_on_database(settings: "Settings", work: "Callable[[Database], Awaitable[
         raise unusable_database_error(failure, url) from failure
 
 
-def _require_database(url: str) -> None:
+def _check_database_exists(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and not path.exists():  # opening a missing file would create an empty database
         raise Unavailable(

@@ -7,25 +7,30 @@ import sys
 from collections.abc import Mapping
 
 from support_service.commands import grammar
-from support_service.commands.runtime import MIGRATIONS_MISSING_MESSAGE, NEWER_DATABASE_MESSAGE, load_settings, run
+from support_service.commands.runtime import (
+    MIGRATIONS_MISSING_MESSAGE,
+    NEWER_DATABASE_MESSAGE,
+    load_settings,
+    run_coroutine,
+)
 
 log = logging.getLogger(__name__)
 
 
-def add_serve(commands: grammar.Subcommands) -> None:
+def add_serve_command(commands: grammar.Subcommands) -> None:
     """Add `serve` to the commands."""
     commands.add("serve", "serve the API until SIGTERM; a SQLite database is migrated first", serve)
 
 
-def add_documents(commands: grammar.Subcommands) -> None:
+def add_document_commands(commands: grammar.Subcommands) -> None:
     """Add `asyncapi` and `openapi` to the commands."""
     what = "print the AsyncAPI document, which describes inbound and published events"
-    commands.add("asyncapi", what, asyncapi)
-    describing = commands.add("openapi", "print the OpenAPI document, which describes every endpoint", openapi)
+    commands.add("asyncapi", what, print_asyncapi)
+    describing = commands.add("openapi", "print the OpenAPI document, which describes every endpoint", print_openapi)
     describing.add_argument("--check", action="store_true", help="print only its gaps; exit status 1 if it has any")
 
 
-def add_demo(commands: grammar.Subcommands) -> None:
+def add_demo_commands(commands: grammar.Subcommands) -> None:
     """Add `demo` to the commands."""
     what = "serve the API with simulated upstream services and sample cases"
     serving = commands.add("demo", what, demo)
@@ -33,7 +38,7 @@ def add_demo(commands: grammar.Subcommands) -> None:
         "--port", type=grammar.port, default=None, help="port to listen on (default: SUPPORT_PORT, 8000)"
     )
     what = "send realistic load to a running service, for dashboards; SUPPORT_TOKEN authenticates"
-    load = grammar.Subcommands(serving, "traffic", required=False).add("traffic", what, traffic)
+    load = grammar.Subcommands(serving, "traffic", required=False).add("traffic", what, send_traffic)
     load.add_argument(
         "--base-url",
         type=grammar.base_url,
@@ -68,10 +73,10 @@ def serve(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
         raise WrongSetting(MIGRATIONS_MISSING_MESSAGE)
     if schema == "newer":
         log.warning("%s; tables and columns that are unknown to this release are ignored", NEWER_DATABASE_MESSAGE)
-    run(run_server(settings))
+    run_coroutine(run_server(settings))
 
 
-def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def print_openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the OpenAPI document. With `--check`, exit with status 1 and list its gaps if it has any."""
     from support_service.api.openapi import document
     from support_service.api.routes import ROUTES
@@ -84,7 +89,7 @@ def openapi(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         sys.exit("\n".join(found))
 
 
-def asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def print_asyncapi(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the AsyncAPI document."""
     from support_service.api.openapi import asyncapi as asyncapi_document
 
@@ -96,13 +101,15 @@ def demo(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Serve the API with simulated upstream services and sample cases."""
     from support_service.demo.run import run as run_demo
 
-    run(run_demo(environ, arguments.port))
+    run_coroutine(run_demo(environ, arguments.port))
 
 
-def traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def send_traffic(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Send load to a running service."""
     from support_service.demo import traffic as traffic_generator
     from support_service.platform.settings import ClientSettings
 
     headers = ClientSettings.load(environ).headers
-    run(traffic_generator.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults))
+    run_coroutine(
+        traffic_generator.run(arguments.base_url, headers, arguments.rate, arguments.duration, faults=arguments.faults)
+    )

@@ -29,18 +29,20 @@ Overrides are stored in the database at SUPPORT_DATABASE_URL. Every replica appl
 expires at its end. Durations: 90s, 30m, 2h, 1d; at most 7d. Snapshots that were cached before the `ttl` override keep
 their expiry: SUPPORT_TIMELINE_CACHE_TTL plus SUPPORT_TIMELINE_STALE_TTL.
 """
-EXAMPLE = "example:\n  support-service timeline "
+EXAMPLE_PREFIX = "example:\n  support-service timeline "
 
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `timeline` to the commands."""
     what = "set, clear and show timeline overrides: switch a source off, or keep its answers fresh for longer"
     actions = commands.group("timeline", what, "ACTION", epilog=EXAMPLES)
-    example = f'{EXAMPLE}degrade payment --for 30m --reason "being restored"'
-    degrading = actions.add("degrade", "set an override: stop calling a service", degrade, epilog=example)
+    example = f'{EXAMPLE_PREFIX}degrade payment --for 30m --reason "being restored"'
+    degrading = actions.add("degrade", "set an override: stop calling a service", set_degrade_override, epilog=example)
     degrading.add_argument("service", metavar="SERVICE", help=", ".join(UPSTREAM_SERVICES))
-    example = f"{EXAMPLE}ttl 1800 --for 2h"
-    freshness = actions.add("ttl", "set an override: how long cached answers are fresh", ttl, epilog=example)
+    example = f"{EXAMPLE_PREFIX}ttl 1800 --for 2h"
+    freshness = actions.add(
+        "ttl", "set an override: how long cached answers are fresh", set_ttl_override, epilog=example
+    )
     freshness.add_argument("seconds", metavar="SECONDS", help="1 to 86400")
     for parser in (degrading, freshness):
         parser.add_argument(
@@ -53,14 +55,14 @@ def add_to(commands: grammar.Subcommands) -> None:
             default="",
             help="shown to agents, in the log and by status",
         )
-    example = f"{EXAMPLE}clear payment"
+    example = f"{EXAMPLE_PREFIX}clear payment"
     for name, text in (("clear", "clear an override before it expires"), ("restore", "")):  # `restore`: the former name
-        clearing = actions.add(name, text, clear, description="Clear an override.", epilog=example)
+        clearing = actions.add(name, text, clear_overrides, description="Clear an override.", epilog=example)
         clearing.add_argument("override", metavar="OVERRIDE", help=any_of((*UPSTREAM_SERVICES, "ttl", "all")))
-    actions.add("status", "show the active overrides", status, epilog=f"{EXAMPLE}status")
+    actions.add("status", "show the active overrides", print_overrides, epilog=f"{EXAMPLE_PREFIX}status")
 
 
-def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def set_degrade_override(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Stop asking an upstream service for a limited time.
 
     Raises ValidationFailed for an unknown service, an empty or wrong reason, or a wrong duration.
@@ -75,7 +77,7 @@ def degrade(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     _set_override(settings, arguments.service, None, arguments)
 
 
-def ttl(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def set_ttl_override(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Override for a limited time how long timeline answers count as fresh.
 
     Raises ValidationFailed for a wrong number of seconds, reason or duration.
@@ -111,10 +113,10 @@ def _set_override(settings: "Settings", name: str, value: float | None, argument
             await overrides.set_override(work, override)
 
     run_on_database(settings, store)
-    print(f"{name} is {override.text}. {_propagation()}")
+    print(f"{name} is {override.text}. {_propagation_note()}")
 
 
-def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def clear_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Clear overrides before they expire. Raises ValidationFailed for an unknown override."""
     from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
     from support_service.timeline import overrides
@@ -134,12 +136,12 @@ def clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     now = utc_now()
     cleared = [override.name for override in run_on_database(settings, delete) if override.until > now]
     if cleared:
-        print(f"Cleared: {', '.join(sorted(cleared))}. {_propagation()}")
+        print(f"Cleared: {', '.join(sorted(cleared))}. {_propagation_note()}")
     else:
         print("Nothing to clear: the override is not active.")
 
 
-def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def print_overrides(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the active overrides."""
     from support_service.timeline.overrides import read_overrides
 
@@ -164,7 +166,7 @@ def status(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print_table(table)
 
 
-def _propagation() -> str:
+def _propagation_note() -> str:
     from support_service.timeline.overrides import REFRESH_INTERVAL
 
     return f"Every replica applies it within about {REFRESH_INTERVAL:g} s."

@@ -32,15 +32,15 @@ SUPPORT_TOKENS_FILE (default: var/tokens.json) stores only hashes of the tokens:
 when it is created. To rotate a token without downtime, create one under a new name, distribute it, and revoke the old
 one.
 """
-EXAMPLE = "example:\n  support-service token "
+EXAMPLE_PREFIX = "example:\n  support-service token "
 
 
 def add_to(commands: grammar.Subcommands) -> None:
     """Add `token` to the commands."""
     what = "create, list and revoke the tokens of callers, for SUPPORT_AUTH=token"
     actions = commands.group("token", what, "ACTION", epilog=EXAMPLES)
-    example = f"{EXAMPLE}create lan --role agent --subject agent-lan"
-    new = actions.add("create", "create a token and print it", create, epilog=example)
+    example = f"{EXAMPLE_PREFIX}create lan --role agent --subject agent-lan"
+    new = actions.add("create", "create a token and print it", create_token, epilog=example)
     new.add_argument("name", metavar="NAME", help="name of the token, for the list and logs")
     new.add_argument("--role", required=True, choices=ROLES, help="role of the caller")
     new.add_argument("--subject", metavar="ID", help="agent id or customer id of the caller, as in cases")
@@ -48,13 +48,13 @@ def add_to(commands: grammar.Subcommands) -> None:
         "--team", metavar="T", dest="teams", action="append", default=[], help="team of the agent; repeatable"
     )
     new.add_argument("--expires", metavar="DURATION", help="validity, such as 12h, 90d or 52w (default: unlimited)")
-    actions.add("list", "list all tokens, without their secrets", list_tokens, epilog=f"{EXAMPLE}list")
-    example = f"{EXAMPLE}revoke lan"
-    old = actions.add("revoke", "revoke a token", revoke, epilog=example)
+    actions.add("list", "list all tokens, without their secrets", list_tokens, epilog=f"{EXAMPLE_PREFIX}list")
+    example = f"{EXAMPLE_PREFIX}revoke lan"
+    old = actions.add("revoke", "revoke a token", revoke_token, epilog=example)
     old.add_argument("name", metavar="NAME", help="name from `token list`")
 
 
-def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def create_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Create a token, store its hash and print the token.
 
     Raises Conflict if a valid token has the name, and ValidationFailed for a wrong name, subject, team or duration.
@@ -63,8 +63,8 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from support_service.platform.settings import AccessSettings
 
     path = AccessSettings.load(environ).tokens_file
-    _check(arguments)
-    duration = None if arguments.expires is None else _duration(arguments.expires)
+    _check_token_options(arguments)
+    duration = None if arguments.expires is None else _parse_validity(arguments.expires)
     token = new_token()
     with edit_token_file(path) as entries:
         now = utc_now()  # with the file locked, so that the file is in the order of the times
@@ -80,7 +80,7 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
         )
         previous = next((each for each in entries if each.name == entry.name), None)
         if previous is not None:
-            if _state(previous, now) == "valid":
+            if _token_state(previous, now) == "valid":
                 raise Conflict("name_taken", f"A valid token {entry.name!r} exists: choose another name, or revoke it")
             entries.remove(previous)
         entries.append(entry)
@@ -105,14 +105,14 @@ def list_tokens(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
             ",".join(entry.teams) or "-",
             time_cell(entry.created),
             "never" if entry.expires is None else time_cell(entry.expires),
-            _state(entry, now),
+            _token_state(entry, now),
         )
         for entry in read_token_file(path)
     ]
     print_table(table)
 
 
-def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+def revoke_token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Revoke a token. Raises NotFound if no token has the name."""
     from support_service.platform.access.tokens import edit_token_file, read_token_file
     from support_service.platform.settings import AccessSettings
@@ -130,7 +130,7 @@ def revoke(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     print(f"{'Already revoked' if revoked_before else 'Revoked'}: {arguments.name}. {PROPAGATION_NOTE}")
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check_token_options(arguments: argparse.Namespace) -> None:
     from support_service.platform.access.tokens import CALLER_NAME_PATTERN, SUBJECT_ID_PATTERN
 
     if not re.fullmatch(CALLER_NAME_PATTERN, arguments.name):
@@ -149,7 +149,7 @@ def _check(arguments: argparse.Namespace) -> None:
             )
 
 
-def _duration(text: str) -> timedelta:
+def _parse_validity(text: str) -> timedelta:
     try:
         time = units.parse_duration(text)
     except ValueError:
@@ -161,7 +161,7 @@ def _duration(text: str) -> timedelta:
     return time
 
 
-def _state(entry: "TokenEntry", now: datetime) -> str:
+def _token_state(entry: "TokenEntry", now: datetime) -> str:
     if entry.revoked is not None:
         return "revoked"
     return "expired" if entry.expires is not None and entry.expires <= now else "valid"

@@ -54,22 +54,22 @@ class Assets:
 
 
 @cache
-def assets() -> Assets:
+def load_assets() -> Assets:
     """Read all files, on the first use: most processes never serve them."""
-    read = dict(sorted(_read(files(__package__) / "static")))
+    read = dict(sorted(_read_files(files(__package__) / "static")))
     digest = hashlib.sha256()
     for path, asset in read.items():
         digest.update(f"{path}\0{len(asset.body)}\0".encode() + asset.body)
     return Assets(digest.hexdigest()[:VERSION_LENGTH], read)
 
 
-def _read(folder: Traversable, prefix: str = "") -> list[tuple[str, Asset]]:
+def _read_files(folder: Traversable, prefix: str = "") -> list[tuple[str, Asset]]:
     found: list[tuple[str, Asset]] = []
     for entry in folder.iterdir():
         path = f"{prefix}{entry.name}"
         content_type = CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
         if entry.is_dir():
-            found += _read(entry, f"{path}/")
+            found += _read_files(entry, f"{path}/")
         elif content_type and not entry.name.endswith(".d.ts"):
             body = entry.read_bytes()
             found.append((path, Asset(content_type, body, gzip.compress(body, mtime=0))))

@@ -8,15 +8,15 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from support_service.console.assets import assets
-from support_service.console.sessions import SESSION, sign_in, sign_out
+from support_service.console.assets import load_assets
+from support_service.console.sessions import SESSION_PATH, sign_in, sign_out
 from support_service.core.http import accepts_gzip, any_segment
 from support_service.platform.access.sessions import session_secret
 
-HOME = "/console/"
-SIGN_IN = "/console/sign-in"
-API_DOCUMENTATION = "/docs"
-CALLER = "/support/me"
+HOME_PATH = "/console/"
+SIGN_IN_PATH = "/console/sign-in"
+API_DOCUMENTATION_PATH = "/docs"
+CALLER_PATH = "/support/me"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +25,27 @@ class Page:
 
     path: str
     module: str
-    data: tuple[str, ...] = (CALLER,)
+    data: tuple[str, ...] = (CALLER_PATH,)
 
 
-SIGN_IN_PAGE = Page(SIGN_IN, "pages/sign-in.js", data=())
+SIGN_IN_PAGE = Page(SIGN_IN_PATH, "pages/sign-in.js", data=())
 PAGES = (
-    Page(HOME, "pages/queue.js"),
-    Page("/console/cases/{case_id}", "pages/case.js", (CALLER, "/support/cases/{case_id}")),
+    Page(HOME_PATH, "pages/queue.js"),
+    Page("/console/cases/{case_id}", "pages/case.js", (CALLER_PATH, "/support/cases/{case_id}")),
     Page("/console/oncall", "pages/oncall.js"),
     Page("/console/audit", "pages/audit.js"),
     Page("/console/customers/{customer_id}", "pages/customer.js"),
 )
-ASSET = "/console/static/{version}/{path:.+}"
+ASSET_PATH = "/console/static/{version}/{path:.+}"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types lit-html"
 )
-APP = "app.js"
-TEXTS = {"en": "i18n/en.js", "vi": "i18n/vi.js"}
-LANGUAGE = re.compile(r"(?:^|,)\s*(en|vi)\b", re.IGNORECASE)
-IMMUTABLE = "public, max-age=31536000, immutable"
+APP_MODULE = "app.js"
+TEXT_MODULE_BY_LANGUAGE = {"en": "i18n/en.js", "vi": "i18n/vi.js"}
+LANGUAGE_PATTERN = re.compile(r"(?:^|,)\s*(en|vi)\b", re.IGNORECASE)
+IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,7 +56,7 @@ def page_handler(auth: str, page: Page) -> Handler:
     async def serve(request: web.Request) -> web.StreamResponse:
         if auth != "open" and session_secret(request) is None:
             target = quote(str(request.rel_url), safe="")
-            return web.Response(status=302, headers={"Location": f"{SIGN_IN}?next={target}"})
+            return web.Response(status=302, headers={"Location": f"{SIGN_IN_PATH}?next={target}"})
         return shell_response(request, auth, page)
 
     return serve
@@ -67,7 +67,7 @@ def sign_in_handler(auth: str) -> Handler:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if auth == "open":
-            return web.Response(status=302, headers={"Location": HOME})
+            return web.Response(status=302, headers={"Location": HOME_PATH})
         return shell_response(request, auth, SIGN_IN_PAGE)
 
     return serve
@@ -77,55 +77,55 @@ def shell_response(request: web.Request, auth: str, page: Page) -> web.Response:
     """Return the document of a page."""
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
     values = {name: quote(value, safe="") for name, value in request.match_info.items()}
-    text = shell(auth, page.module, language(request), [path.format_map(values) for path in page.data])
+    text = shell_html(auth, page.module, preferred_language(request), [path.format_map(values) for path in page.data])
     return web.Response(text=text, content_type="text/html", headers=headers)
 
 
-def language(request: web.Request) -> str:
+def preferred_language(request: web.Request) -> str:
     """Return the first of the console's languages that a browser accepts, as lib/i18n.js chooses it."""
-    found = LANGUAGE.search(request.headers.get("Accept-Language", ""))
+    found = LANGUAGE_PATTERN.search(request.headers.get("Accept-Language", ""))
     return found[1].lower() if found else "en"
 
 
 def add_routes(app: web.Application, auth: str) -> None:
     """Add the pages, and sign-in and sign-out unless authentication is off."""
     app.router.add_get("/", redirect_home)
-    app.router.add_get(HOME.rstrip("/"), add_slash)
+    app.router.add_get(HOME_PATH.rstrip("/"), add_slash)
     for page in PAGES:
         app.router.add_get(any_segment(page.path), page_handler(auth, page))
-    app.router.add_get(SIGN_IN, sign_in_handler(auth))
-    app.router.add_get(ASSET, serve_asset)
+    app.router.add_get(SIGN_IN_PATH, sign_in_handler(auth))
+    app.router.add_get(ASSET_PATH, serve_asset)
     if auth != "open":
-        app.router.add_post(SESSION, sign_in)
-        app.router.add_delete(SESSION, sign_out)
+        app.router.add_post(SESSION_PATH, sign_in)
+        app.router.add_delete(SESSION_PATH, sign_out)
 
 
 async def redirect_home(request: web.Request) -> web.Response:
     """Send browsers to the console, and programs to the description of the API."""
-    location = HOME if "text/html" in request.headers.get("Accept", "") else API_DOCUMENTATION
+    location = HOME_PATH if "text/html" in request.headers.get("Accept", "") else API_DOCUMENTATION_PATH
     return web.Response(status=302, headers={"Location": location, "Vary": "Accept"})
 
 
 async def add_slash(_: web.Request) -> web.Response:
     """Send `/console` to `/console/`."""
-    return web.Response(status=302, headers={"Location": HOME})
+    return web.Response(status=302, headers={"Location": HOME_PATH})
 
 
 async def serve_asset(request: web.Request) -> web.Response:
     """Serve a file. One that a page of another version asks for, while replicas are replaced, is not kept."""
-    found = assets()
+    found = load_assets()
     asset = found.by_path.get(request.match_info["path"])
     if asset is None:
         raise web.HTTPNotFound
     is_current = request.match_info["version"] == found.version
-    headers = {"Cache-Control": IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
+    headers = {"Cache-Control": IMMUTABLE_CACHE_CONTROL if is_current else "no-store", "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=asset.compressed, content_type=asset.content_type, headers=headers)
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)
 
 
-def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
+def shell_html(auth: str, page: str, language: str, data: Sequence[str]) -> str:
     """Return the document of a page as HTML.
 
     It names what the page will ask for: all modules of the page, the texts of the language, and the paths of `data`.
@@ -134,7 +134,7 @@ def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
     """
     import htpy as h  # most processes never serve a page
 
-    found = assets()
+    found = load_assets()
     return str(
         h.html(lang="en", data_auth=auth)[
             h.head[
@@ -144,8 +144,8 @@ def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
                 h.title["Support console"],
                 h.link(rel="icon", href=found.url("icon.svg"), type="image/svg+xml"),
                 h.link(rel="stylesheet", href=found.url("console.css")),
-                h.script(type="module", src=found.url(APP)),
-                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules(page, language)),
+                h.script(type="module", src=found.url(APP_MODULE)),
+                (h.link(rel="modulepreload", href=found.url(path)) for path in _modules_to_preload(page, language)),
                 (h.link(rel="preload", as_="fetch", href=path, crossorigin="anonymous") for path in data),
             ],
             h.body[h.support_console, h.noscript[h.p["The console needs JavaScript."]]],
@@ -154,5 +154,5 @@ def shell(auth: str, page: str, language: str, data: Sequence[str]) -> str:
 
 
 @cache
-def _modules(page: str, language: str) -> list[str]:
-    return assets().with_imports(APP, page, TEXTS[language])[1:]
+def _modules_to_preload(page: str, language: str) -> list[str]:
+    return load_assets().with_imports(APP_MODULE, page, TEXT_MODULE_BY_LANGUAGE[language])[1:]

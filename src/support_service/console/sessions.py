@@ -17,7 +17,7 @@ from support_service.platform.access.sessions import (
 )
 from support_service.service import SERVICE
 
-SESSION = "/console/session"
+SESSION_PATH = "/console/session"
 
 
 class SignIn(BaseModel):
@@ -33,7 +33,7 @@ async def sign_in(request: web.Request) -> web.Response:
     check_same_origin(request)
     if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
-    sessions = _sessions(request)
+    sessions = _browser_sessions(request)
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())
     replaced = session_secret(request)
     if replaced is not None:
@@ -48,13 +48,13 @@ async def sign_out(request: web.Request) -> web.Response:
     check_same_origin(request)
     secret = session_secret(request)
     if secret is not None:
-        await _sessions(request).end(secret)
+        await _browser_sessions(request).end(secret)
     response = web.Response(status=204)
     remove_session_cookie(request, response)
     return response
 
 
-def _sessions(request: web.Request) -> BrowserSessions:
+def _browser_sessions(request: web.Request) -> BrowserSessions:
     sessions = request.app[SERVICE].sessions
     assert sessions is not None  # noqa: S101 - without authentication the app has no route to here
     return sessions

@@ -15,14 +15,14 @@ from support_service.core.domain.principals import SYSTEM
 from support_service.core.errors import SupportError
 from support_service.importing.entries import Entry
 from support_service.importing.files import ImportedFiles
-from support_service.importing.imported_case import as_it_is
+from support_service.importing.imported_case import keep_as_it_is
 from support_service.importing.importer import Importer
 from support_service.platform.database.opening import open_database
 from support_service.platform.settings import Settings
 from support_service.platform.unit_of_work import WriteOrigin
 
 
-class Line(NamedTuple):
+class ScenarioLine(NamedTuple):
     """A message: its author (an internal note is by `note`), its text, and the minutes since the one before."""
 
     author: str
@@ -36,16 +36,16 @@ class Scenario(NamedTuple):
     subject: str
     team: str
     tags: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[ScenarioLine, ...]
     channel: str = "email"
     priority: str = "normal"
 
 
 PRODUCTS = ("rice cooker", "desk lamp", "running shoes", "coffee grinder", "rain jacket", "headphones", "office chair")
-CASES = 54
+CASE_COUNT = 54
 AGENTS = ("agent-lan", "agent-minh", "agent-thao")
-FIRST_ORDER = 1100
-STATUSES = ("open", "open", "open", "pending", "pending", "resolved", "closed")
+FIRST_ORDER_NUMBER = 1100
+STATUS_CHOICES = ("open", "open", "open", "pending", "pending", "resolved", "closed")
 
 
 async def import_history(settings: Settings, folder: Path) -> None:
@@ -53,15 +53,15 @@ async def import_history(settings: Settings, folder: Path) -> None:
     async with open_database(settings.database, pool_size=1) as database:
         storage = next(iter(configured_storages(settings.attachments, settings.s3).values()))
         files = ImportedFiles(folder, storage, settings.attachments)
-        importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_fail)
-        await importer.run(_entries(), as_it_is)
+        importer = Importer(database, files, WriteOrigin(SYSTEM), refuse=_raise_refusal)
+        await importer.run(_sample_entries(), keep_as_it_is)
 
 
-def _fail(_: Entry, failure: SupportError) -> None:
+def _raise_refusal(_: Entry, failure: SupportError) -> None:
     raise failure
 
 
-async def _entries() -> AsyncIterator[Entry]:
+async def _sample_entries() -> AsyncIterator[Entry]:
     for number, document in enumerate(sample_history(utc_now()), 1):
         yield Entry(number, 1, document)
 
@@ -69,22 +69,22 @@ async def _entries() -> AsyncIterator[Entry]:
 def sample_history(now: datetime) -> list[dict[str, Any]]:
     """Return the cases as an import takes them, oldest first. The same call gives the same cases."""
     draw = random.Random("demo")
-    return [_case(number, now, draw) for number in range(CASES)]
+    return [_sample_case(number, now, draw) for number in range(CASE_COUNT)]
 
 
-def _case(number: int, now: datetime, draw: random.Random) -> dict[str, Any]:
+def _sample_case(number: int, now: datetime, draw: random.Random) -> dict[str, Any]:
     scenario = SCENARIOS[number % len(SCENARIOS)]
-    order, product = f"ORD-{FIRST_ORDER + number}", draw.choice(PRODUCTS)
-    told = scenario.lines[: draw.randint(1, len(scenario.lines))]
+    order, product = f"ORD-{FIRST_ORDER_NUMBER + number}", draw.choice(PRODUCTS)
+    lines = scenario.lines[: draw.randint(1, len(scenario.lines))]
     # The oldest case is a week old, the newest one some minutes; no message is in the future.
-    opened = now - timedelta(minutes=(CASES - number) ** 2 * 3 + sum(line.minutes for line in told) + 4)
-    status = draw.choice(STATUSES) if told[-1].author != "customer" else draw.choice(STATUSES[:5])
-    is_taken = len(told) > 1 or draw.random() < 0.3
-    messages = _messages(told, opened, order, product)
+    opened = now - timedelta(minutes=(CASE_COUNT - number) ** 2 * 3 + sum(line.minutes for line in lines) + 4)
+    status = draw.choice(STATUS_CHOICES) if lines[-1].author != "customer" else draw.choice(STATUS_CHOICES[:5])
+    is_taken = len(lines) > 1 or draw.random() < 0.3
+    messages = _sample_messages(lines, opened, order, product)
     finished = {"closedAt": messages[-1]["sentAt"]} if status in ("resolved", "closed") else {}
     return finished | {
         "externalId": f"demo-{number}",
-        "subject": _fill(scenario.subject, order, product.capitalize()),
+        "subject": _fill_placeholders(scenario.subject, order, product.capitalize()),
         "customerId": f"customer-{draw.randint(10, 40)}",
         "channel": scenario.channel,
         "priority": scenario.priority,
@@ -98,7 +98,9 @@ def _case(number: int, now: datetime, draw: random.Random) -> dict[str, Any]:
     }
 
 
-def _messages(lines: tuple[Line, ...], opened: datetime, order: str, product: str) -> list[dict[str, Any]]:
+def _sample_messages(
+    lines: tuple[ScenarioLine, ...], opened: datetime, order: str, product: str
+) -> list[dict[str, Any]]:
     at, messages = opened, []
     for line in lines:
         at += timedelta(minutes=line.minutes)
@@ -107,14 +109,14 @@ def _messages(lines: tuple[Line, ...], opened: datetime, order: str, product: st
             {
                 "authorType": "agent" if is_note else line.author,
                 "visibility": "internal" if is_note else "public",
-                "message": _fill(line.text, order, product),
+                "message": _fill_placeholders(line.text, order, product),
                 "sentAt": at.isoformat(),
             }
         )
     return messages
 
 
-def _fill(text: str, order: str, product: str) -> str:
+def _fill_placeholders(text: str, order: str, product: str) -> str:
     return text.format(order=order, product=product)
 
 
@@ -124,13 +126,15 @@ SCENARIOS = (
         "deliveries",
         ("delivery",),
         (
-            Line(
+            ScenarioLine(
                 "customer",
                 "Hello, the tracking page of {order} has not changed since Monday. When will my {product} come?",
             ),
-            Line("note", "Carrier portal: the parcel is in the hub in Da Nang, no scan for two days.", 35),
-            Line("agent", "Thank you for writing. The parcel is in the carrier's hub. The carrier looks for it.", 9),
-            Line("customer", "Thanks. I need it by Friday, is that realistic?", 210),
+            ScenarioLine("note", "Carrier portal: the parcel is in the hub in Da Nang, no scan for two days.", 35),
+            ScenarioLine(
+                "agent", "Thank you for writing. The parcel is in the carrier's hub. The carrier looks for it.", 9
+            ),
+            ScenarioLine("customer", "Thanks. I need it by Friday, is that realistic?", 210),
         ),
     ),
     Scenario(
@@ -138,9 +142,11 @@ SCENARIOS = (
         "payments",
         ("payment", "refund"),
         (
-            Line("customer", "My bank shows two charges for {order}. I ordered one {product}, not two!"),
-            Line("agent", "We see one captured payment and one hold. The hold falls away within three days.", 22),
-            Line("customer", "It is still there after four days.", 5900),
+            ScenarioLine("customer", "My bank shows two charges for {order}. I ordered one {product}, not two!"),
+            ScenarioLine(
+                "agent", "We see one captured payment and one hold. The hold falls away within three days.", 22
+            ),
+            ScenarioLine("customer", "It is still there after four days.", 5900),
         ),
         "chat",
         "high",
@@ -150,9 +156,9 @@ SCENARIOS = (
         "deliveries",
         ("delivery", "vi"),
         (
-            Line("customer", "Chào shop, tôi nhận được hai trong ba món của đơn {order}. Thiếu món {product}."),
-            Line("agent", "Chào anh/chị, kho đã gửi món còn thiếu sáng nay. Xin lỗi vì sự bất tiện này.", 41),
-            Line("customer", "Cảm ơn shop, tôi sẽ đợi.", 15),
+            ScenarioLine("customer", "Chào shop, tôi nhận được hai trong ba món của đơn {order}. Thiếu món {product}."),
+            ScenarioLine("agent", "Chào anh/chị, kho đã gửi món còn thiếu sáng nay. Xin lỗi vì sự bất tiện này.", 41),
+            ScenarioLine("customer", "Cảm ơn shop, tôi sẽ đợi.", 15),
         ),
         "chat",
     ),
@@ -161,14 +167,16 @@ SCENARIOS = (
         "returns",
         ("return", "damaged"),
         (
-            Line("customer", "The {product} of {order} came with a crack along one side. The box was wet. What now?"),
-            Line(
+            ScenarioLine(
+                "customer", "The {product} of {order} came with a crack along one side. The box was wet. What now?"
+            ),
+            ScenarioLine(
                 "agent",
                 "We are sorry. Please keep the box and send us two photos, then we send a replacement at once.",
                 18,
             ),
-            Line("customer", "Photos are attached. The second one shows the box.", 75),
-            Line("note", "Third wet box from the same depot this week: tell the warehouse.", 4),
+            ScenarioLine("customer", "Photos are attached. The second one shows the box.", 75),
+            ScenarioLine("note", "Third wet box from the same depot this week: tell the warehouse.", 4),
         ),
         "web",
         "high",
@@ -178,9 +186,9 @@ SCENARIOS = (
         "deliveries",
         ("address",),
         (
-            Line("customer", "I moved last week. Can {order} go to my new address, 12 Tran Phu, Hue?"),
-            Line("agent", "We changed it before the parcel left. You get a new confirmation in a moment.", 12),
-            Line("customer", "Perfect, thank you!", 8),
+            ScenarioLine("customer", "I moved last week. Can {order} go to my new address, 12 Tran Phu, Hue?"),
+            ScenarioLine("agent", "We changed it before the parcel left. You get a new confirmation in a moment.", 12),
+            ScenarioLine("customer", "Perfect, thank you!", 8),
         ),
         "web",
     ),
@@ -189,8 +197,10 @@ SCENARIOS = (
         "returns",
         ("refund", "return"),
         (
-            Line("customer", "I sent the {product} back eight days ago. When do I get my money for {order}?"),
-            Line("note", "The return was scanned yesterday, the refund is not started. Payments, please check.", 50),
+            ScenarioLine("customer", "I sent the {product} back eight days ago. When do I get my money for {order}?"),
+            ScenarioLine(
+                "note", "The return was scanned yesterday, the refund is not started. Payments, please check.", 50
+            ),
         ),
         priority="high",
     ),
@@ -199,9 +209,9 @@ SCENARIOS = (
         "payments",
         ("invoice",),
         (
-            Line("customer", "Please send me an invoice for {order} with our VAT number VN0312345678."),
-            Line("agent", "The invoice is on its way to this address. Is there anything else?", 95),
-            Line("customer", "No, all good.", 240),
+            ScenarioLine("customer", "Please send me an invoice for {order} with our VAT number VN0312345678."),
+            ScenarioLine("agent", "The invoice is on its way to this address. Is there anything else?", 95),
+            ScenarioLine("customer", "No, all good.", 240),
         ),
     ),
     Scenario(
@@ -209,7 +219,7 @@ SCENARIOS = (
         "payments",
         ("voucher",),
         (
-            Line(
+            ScenarioLine(
                 "customer",
                 "The voucher from your newsletter says “not valid” at the checkout. It ends tonight, please help.",
             ),
@@ -222,8 +232,10 @@ SCENARIOS = (
         "returns",
         ("exchange", "vi"),
         (
-            Line("customer", "Tôi đặt {product} cỡ M nhưng hơi chật. Tôi đổi sang cỡ L được không?"),
-            Line("agent", "Được ạ. Anh/chị gửi lại trong 14 ngày, chúng tôi gửi cỡ L ngay khi nhận được hàng.", 33),
+            ScenarioLine("customer", "Tôi đặt {product} cỡ M nhưng hơi chật. Tôi đổi sang cỡ L được không?"),
+            ScenarioLine(
+                "agent", "Được ạ. Anh/chị gửi lại trong 14 ngày, chúng tôi gửi cỡ L ngay khi nhận được hàng.", 33
+            ),
         ),
         "mobile",
     ),
@@ -232,14 +244,14 @@ SCENARIOS = (
         "deliveries",
         ("delivery", "lost"),
         (
-            Line(
+            ScenarioLine(
                 "customer", "The app says {order} was delivered at 14:10. I was at home the whole day and nobody came!"
             ),
-            Line("agent", "The driver names a neighbour, Mr. Binh. Could you ask there?", 28),
-            Line("customer", "There is no Mr. Binh in this house.", 47),
-            Line("note", "Signature does not match. Opened an inquiry with the carrier, 48 h.", 6),
-            Line("agent", "We have opened an inquiry with the carrier. You hear from us within 48 hours.", 2),
-            Line("customer", "Any news? The 48 hours are over.", 3000),
+            ScenarioLine("agent", "The driver names a neighbour, Mr. Binh. Could you ask there?", 28),
+            ScenarioLine("customer", "There is no Mr. Binh in this house.", 47),
+            ScenarioLine("note", "Signature does not match. Opened an inquiry with the carrier, 48 h.", 6),
+            ScenarioLine("agent", "We have opened an inquiry with the carrier. You hear from us within 48 hours.", 2),
+            ScenarioLine("customer", "Any news? The 48 hours are over.", 3000),
         ),
         "phone",
         "urgent",
@@ -249,9 +261,11 @@ SCENARIOS = (
         "returns",
         ("exchange",),
         (
-            Line("customer", "I ordered the {product} in blue and got green. Order {order}."),
-            Line("agent", "That was our mistake. A blue one leaves today; the courier takes the green one back.", 16),
-            Line("customer", "Great service!", 1500),
+            ScenarioLine("customer", "I ordered the {product} in blue and got green. Order {order}."),
+            ScenarioLine(
+                "agent", "That was our mistake. A blue one leaves today; the courier takes the green one back.", 16
+            ),
+            ScenarioLine("customer", "Great service!", 1500),
         ),
         "social",
         "low",
@@ -261,8 +275,8 @@ SCENARIOS = (
         "returns",
         ("question",),
         (
-            Line("customer", "Hi! How long is the warranty, and do I need the receipt? It was {order}."),
-            Line("agent", "Two years, and your order number is enough.", 140),
+            ScenarioLine("customer", "Hi! How long is the warranty, and do I need the receipt? It was {order}."),
+            ScenarioLine("agent", "Two years, and your order number is enough.", 140),
         ),
         "web",
         "low",

@@ -11,7 +11,7 @@ from support_service.app import build_app
 from support_service.client import SupportClient
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, url_variable
 from support_service.demo.history import import_history
-from support_service.demo.samples import ORIGINAL, make_source_stale, open_samples
+from support_service.demo.samples import ORIGINAL_SUBJECT, make_source_stale, open_samples
 from support_service.demo.services import simulated_service
 from support_service.platform.database import migrate
 from support_service.platform.settings import ClientSettings, ServerSettings, Settings, WrongSetting
@@ -56,14 +56,14 @@ async def run(environ: Mapping[str, str], port: int | None) -> None:
         address = await stack.enter_async_context(open_server(app, settings.server, guard=guard))
         async with SupportClient(address, headers=headers) as client:
             cases = await open_samples(client)
-            case = next(case.id for case in cases if case.subject == ORIGINAL)
-            print(_welcome(address, case, len(cases)), flush=True)
+            case = next(case.id for case in cases if case.subject == ORIGINAL_SUBJECT)
+            print(_welcome_text(address, case, len(cases)), flush=True)
             await make_source_stale(client, cases)  # the service logs that the source failed
         await stopped
         print("\nStopping.", flush=True)
 
 
-def _welcome(address: str, case_id: str, cases: int) -> str:
+def _welcome_text(address: str, case_id: str, cases: int) -> str:
     case = f"{address}/support/cases/{case_id}"
     return f"""
 support-service {__version__} is running, with simulated {", ".join(UPSTREAM_SERVICES)} services and {cases} cases.

@@ -73,8 +73,8 @@ SAMPLE_FILES = {
     "Screen arrived cracked": ("màn hình vỡ.txt", "A photo would be here; this is a demonstration.\n"),
 }
 AUTH_STATUSES = (401, 403)  # statuses for an unknown caller and for one without permission
-DUPLICATE, ORIGINAL = "Parcel has not arrived again", "Parcel has not arrived"
-STALE = "Screen arrived cracked"  # the simulated fulfillment service stops answering about its order
+DUPLICATE_SUBJECT, ORIGINAL_SUBJECT = "Parcel has not arrived again", "Parcel has not arrived"
+STALE_CASE_SUBJECT = "Screen arrived cracked"  # the simulated fulfillment service stops answering about its order
 # Soon enough that a new demo has clocks that are at risk, and after two minutes one that is late.
 SAMPLE_POLICIES: dict[str, PolicyFields] = {
     "05-chat": {
@@ -115,15 +115,15 @@ async def open_samples(client: SupportClient) -> list[CaseSummary]:
     with _refusals_explained():
         for name, policy in SAMPLE_POLICIES.items():
             await client.put_sla_policy(name, **policy)
-        known = {case.external_id for case in await _cases(client)}
+        known = {case.external_id for case in await _read_cases(client)}
         for number, sample in enumerate(SAMPLE_CASES):
             if (external_id := f"sample-{number}") not in known:
-                await _open(client, {**sample, "external_id": external_id})
-        ids = {case.subject: case.id for case in await _cases(client)}
-        await client.add_link(ids[DUPLICATE], ids[ORIGINAL], "duplicate-of")
+                await _open_sample(client, {**sample, "external_id": external_id})
+        ids = {case.subject: case.id for case in await _read_cases(client)}
+        await client.add_link(ids[DUPLICATE_SUBJECT], ids[ORIGINAL_SUBJECT], "duplicate-of")
         for name, macro in SAMPLE_MACROS.items():
             await client.put_macro(name, **macro)
-        return await _cases(client)
+        return await _read_cases(client)
 
 
 async def make_source_stale(client: SupportClient, cases: Iterable[CaseSummary]) -> None:
@@ -131,7 +131,7 @@ async def make_source_stale(client: SupportClient, cases: Iterable[CaseSummary])
 
     Raises WrongSetting if the service refuses a request.
     """
-    case_id = next(case.id for case in cases if case.subject == STALE)
+    case_id = next(case.id for case in cases if case.subject == STALE_CASE_SUBJECT)
     with _refusals_explained():
         await client.get_case(case_id, include_timeline=True)
         await client.refresh_timeline(case_id)
@@ -146,11 +146,11 @@ def _refusals_explained() -> Iterator[None]:
         raise WrongSetting(f"The sample cases can't be opened{who}: {failure}") from failure
 
 
-async def _cases(client: SupportClient) -> list[CaseSummary]:
+async def _read_cases(client: SupportClient) -> list[CaseSummary]:
     return [case async for case in client.list_cases(page_size=200)]
 
 
-async def _open(client: SupportClient, sample: NewCaseFields) -> None:
+async def _open_sample(client: SupportClient, sample: NewCaseFields) -> None:
     case = await client.open_case(**sample)
     subject = sample["subject"]
     if subject in SAMPLE_FILES:

@@ -24,13 +24,13 @@ from support_service.server import wait_for_stop_signal
 CHANNELS = ("email", "chat", "chat", "phone", "web", "web", "mobile", "social")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "normal", "normal", "high", "urgent")
 AUTHORS: tuple[AuthorType, ...] = ("customer", "agent")
-MESSAGES = {
+MESSAGES_BY_AUTHOR = {
     "customer": ("Is there any news?", "Thank you!", "That did not help.", "Tôi vẫn chưa nhận được hàng."),
     "agent": ("We asked the carrier.", "A replacement is on its way.", "Could you send a photo?"),
 }
 SHIPMENT_STATUSES = ("packed", "in_transit", "out_for_delivery", "delivered")
 MAX_OPEN_CASES = 200  # open cases that actions choose from
-ONCE = ClientTimings(attempts=1)  # a repeat would hide what is counted
+WITHOUT_RETRIES = ClientTimings(attempts=1)  # a repeat would hide what is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +53,39 @@ class TrafficGenerator:
         self.answers: Counter[str] = Counter()
         self.last_failure = ""  # why the last request without an answer failed
         self._actions: dict[Callable[[], Awaitable[int | None]], int]
-        self._actions = {self._open: 2, self._say: 4, self._read: 8, self._list: 3, self._file: 1, self._event: 2}
-        self._actions |= {self._status: 1, self._close: 1}
+        self._actions = {
+            self._open_case: 2,
+            self._add_message: 4,
+            self._read_case: 8,
+            self._list_cases: 3,
+            self._upload_file: 1,
+            self._send_event: 2,
+        }
+        self._actions |= {self._set_status: 1, self._close_case: 1}
         if raw is not None:
-            self._actions |= {partial(self._mistake, raw): 2}
+            self._actions |= {partial(self._send_mistake, raw): 2}
 
-    async def act(self) -> None:
+    async def perform_random_action(self) -> None:
         """Perform one random action and count the answer."""
         actions = list(self._actions)
         action = self._draw.choices(actions, weights=list(self._actions.values()))[0]
         if not self._cases:
-            action = self._open
+            action = self._open_case
         try:
             status = await action() or HTTPStatus.OK
         except SupportError as failure:
-            self._count(failure.status, str(failure))
+            self._count_answer(failure.status, str(failure))
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-            self._count(None, describe_client_error(failure))
+            self._count_answer(None, describe_client_error(failure))
         else:
-            self._count(status)
+            self._count_answer(status)
 
-    def _count(self, status: int | None, failure: str = "") -> None:
+    def _count_answer(self, status: int | None, failure: str = "") -> None:
         if status is None:
             self.last_failure = failure
         self.answers["no answer" if status is None else f"{status // 100}xx"] += 1
 
-    async def _open(self) -> None:
+    async def _open_case(self) -> None:
         order = f"ORD-{self._draw.randint(1000, 1999)}"
         case: NewCaseFields = {
             **self._draw.choice(SAMPLE_CASES),
@@ -90,23 +97,25 @@ class TrafficGenerator:
         opened = await self._client.open_case(**case)
         self._cases = [*self._cases[1 - MAX_OPEN_CASES :], (opened.id, order)]
 
-    async def _say(self) -> None:
+    async def _add_message(self) -> None:
         author = self._draw.choice(AUTHORS)
-        await self._client.add_message(self._case(), author_type=author, message=self._draw.choice(MESSAGES[author]))
+        await self._client.add_message(
+            self._random_case_id(), author_type=author, message=self._draw.choice(MESSAGES_BY_AUTHOR[author])
+        )
 
-    async def _read(self) -> None:
-        await self._client.get_case(self._case(), include_timeline=True)
+    async def _read_case(self) -> None:
+        await self._client.get_case(self._random_case_id(), include_timeline=True)
 
-    async def _list(self) -> None:
+    async def _list_cases(self) -> None:
         queries: tuple[CaseFilterFields, ...] = ({"status": "open"}, {"priority": "urgent"}, {"q": "parcel"})
         async with aclosing(self._client.list_cases(**self._draw.choice(queries))) as cases:
             await anext(cases, None)  # one page
 
-    async def _file(self) -> None:
+    async def _upload_file(self) -> None:
         data = self._draw.randbytes(self._draw.randint(1_000, 80_000))
-        await self._client.upload(self._case(), data, filename="photo.jpg", content_type="image/jpeg")
+        await self._client.upload(self._random_case_id(), data, filename="photo.jpg", content_type="image/jpeg")
 
-    async def _event(self) -> None:
+    async def _send_event(self) -> None:
         order = self._draw.choice(self._cases)[1]
         event = {
             "eventType": "fulfillment.shipment.updated.v1",
@@ -119,18 +128,20 @@ class TrafficGenerator:
         }
         await self._client.send_event(event)
 
-    async def _status(self) -> None:
+    async def _set_status(self) -> None:
         statuses: tuple[Status, ...] = ("pending", "resolved", "open")
-        await self._client.set_status(self._case(), self._draw.choice(statuses), assigned_agent_id="agent-lan")
+        await self._client.set_status(
+            self._random_case_id(), self._draw.choice(statuses), assigned_agent_id="agent-lan"
+        )
 
-    async def _close(self) -> None:
+    async def _close_case(self) -> None:
         case = self._draw.choice(self._cases)
         self._cases.remove(case)  # no messages for a closed case
         await self._client.close_case(case[0], message="Closed after a week of silence.")
 
-    async def _mistake(self, raw: aiohttp.ClientSession) -> int:
+    async def _send_mistake(self, raw: aiohttp.ClientSession) -> int:
         """Send what the client would not, and return the status of the answer."""
-        case = f"support/cases/{self._case()}"
+        case = f"support/cases/{self._random_case_id()}"
         mistakes: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("GET", "support/cases/no-such-case", {}),
             ("POST", "support/cases", {"json": {"channel": "email"}}),
@@ -144,7 +155,7 @@ class TrafficGenerator:
             await response.read()
             return response.status
 
-    def _case(self) -> str:
+    def _random_case_id(self) -> str:
         return self._draw.choice(self._cases)[0]
 
 
@@ -168,13 +179,13 @@ async def run(
     timeout = aiohttp.ClientTimeout(total=30)
     async with (
         aiohttp.ClientSession(f"{base_url}/", headers=headers, timeout=timeout) as session,
-        SupportClient(base_url, headers=headers, timings=ONCE, session=session) as client,
+        SupportClient(base_url, headers=headers, timings=WITHOUT_RETRIES, session=session) as client,
     ):
         traffic = TrafficGenerator(client, session if faults else None)
         acting: set[asyncio.Task[None]] = set()
         while not stopped.done() and loop.time() < until:
             if len(acting) < timings.max_concurrent_requests:
-                task = asyncio.create_task(traffic.act())
+                task = asyncio.create_task(traffic.perform_random_action())
                 acting.add(task)
                 task.add_done_callback(acting.discard)
             pause = min(random.expovariate(rate), until - loop.time())

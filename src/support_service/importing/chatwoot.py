@@ -11,10 +11,10 @@ text is kept), and further URLs of a message with several attachments.
 
 from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
-from support_service.importing.fields import Exported
+from support_service.importing.fields import ExportedObject
 
 STATUSES = {"open": "open", "pending": "pending", "snoozed": "pending", "resolved": "resolved"}
-ACTIVITY = ("2", "activity")
+ACTIVITY_MESSAGE_TYPES = ("2", "activity")
 AUTHORS = {
     "0": "customer", "incoming": "customer", "1": "agent", "outgoing": "agent", "3": "bot", "template": "bot"
 }  # fmt: skip
@@ -34,72 +34,72 @@ CHANNELS = {
 
 def map_conversation(document: Json) -> Json:
     """Return a conversation with its messages as a case. Raises ValidationFailed for one of another form."""
-    conversation = Exported(document)
-    meta, number = conversation.part("meta"), conversation.required("id")
-    sender, assignee, team = (meta.part(name) for name in ("sender", "assignee", "team"))
-    status = conversation.one_of("status", conversation.required("status"), STATUSES)
-    mail_subject = conversation.part("additional_attributes").get("mail_subject")
+    conversation = ExportedObject(document)
+    meta, number = conversation.child("meta"), conversation.required_value("id")
+    sender, assignee, team = (meta.child(name) for name in ("sender", "assignee", "team"))
+    status = conversation.mapped_value("status", conversation.required_value("status"), STATUSES)
+    mail_subject = conversation.child("additional_attributes").get("mail_subject")
     subject = str(mail_subject or "").strip() or f"Conversation {number}"
     files: list[Json] = []
     messages = [
         part
-        for message in fields.in_order(conversation.parts("messages"))
-        if str(message.get("message_type")).lower() not in ACTIVITY
-        for part in fields.split_message(_message(message, files))
+        for message in fields.in_order_of_time(conversation.children("messages"))
+        if str(message.get("message_type")).lower() not in ACTIVITY_MESSAGE_TYPES
+        for part in fields.split_message(_map_message(message, files))
     ]
     attributes = conversation.get("custom_attributes") or {}
     context = [{"type": "chatwoot", "conversationId": number, "customAttributes": attributes}]
-    return fields.filled(
+    return fields.without_empty(
         {
             "externalId": f"chatwoot:{conversation.get('account_id') or 0}:{number}",
             "subject": fields.shortened(subject, fields.MAX_SUBJECT_LENGTH),
             "customerId": fields.identifier(sender.get("identifier"), "chatwoot", sender.get("id")),
-            "channel": _channel(meta.get("channel")),
+            "channel": _map_channel(meta.get("channel")),
             "priority": conversation.get("priority"),
             "assignedAgentId": fields.identifier(assignee.get("email"), "chatwoot", assignee.get("id")),
             "team": str(team.get("name") or "")[:36],
-            "tags": fields.tags(conversation.get("labels")),
-            "context": [fields.filled(entry) for entry in context],
+            "tags": fields.cleaned_tags(conversation.get("labels")),
+            "context": [fields.without_empty(entry) for entry in context],
             "status": status,
-            "sentAt": conversation.time("created_at"),
-            "closedAt": conversation.time("last_activity_at") if status == "resolved" else None,
+            "sentAt": conversation.time_value("created_at"),
+            "closedAt": conversation.time_value("last_activity_at") if status == "resolved" else None,
             "messages": messages,
             "attachments": files,
         }
     )
 
 
-def _message(message: Exported, files: list[Json]) -> Json:
+def _map_message(message: ExportedObject, files: list[Json]) -> Json:
     """Return a message as one of the API, and add its files to `files`."""
-    author = message.one_of("message_type", message.get("message_type"), AUTHORS)
-    sender = message.part("sender")
+    author = message.mapped_value("message_type", message.get("message_type"), AUTHORS)
+    sender = message.child("sender")
     if author == "agent" and str(sender.get("type") or message.get("sender_type")).lower() in BOT_SENDERS:
         author = "bot"
-    visibility, sent_at = ("internal" if message.get("private") else "public"), message.time("created_at")
+    visibility, sent_at = ("internal" if message.get("private") else "public"), message.time_value("created_at")
     named: list[str] = []
     url = None
-    for attachment in message.parts("attachments"):
+    for attachment in message.children("attachments"):
         path, address = attachment.text("path"), attachment.get("data_url")
         if path:
             named.append(path)
-            files.append(fields.filled({"path": path, "visibility": visibility, "sentAt": sent_at}))
+            files.append(fields.without_empty({"path": path, "visibility": visibility, "sentAt": sent_at}))
         elif isinstance(address, str) and address.startswith(("http://", "https://")):
             url = url or address
-    subject = message.part("content_attributes").part("email").get("subject")
+    subject = message.child("content_attributes").child("email").get("subject")
     metadata = {"sender": sender.get("name"), "subject": subject, "sourceId": message.get("source_id")}
-    return fields.filled(
+    return fields.without_empty(
         {
-            "externalId": str(message.required("id")),
+            "externalId": str(message.required_value("id")),
             "authorType": author,
             "visibility": visibility,
             "sentAt": sent_at,
-            "metadata": fields.filled(metadata),
+            "metadata": fields.without_empty(metadata),
             "attachments": named,
             "attachmentUri": None if named else url,
         }
     ) | {"message": message.text("content")}
 
 
-def _channel(name: object) -> str:
+def _map_channel(name: object) -> str:
     word = str(name or "chat").rpartition(":")[2].lower()
     return CHANNELS.get(word, word[:32])

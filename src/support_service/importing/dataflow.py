@@ -22,12 +22,12 @@ from support_service.cases.model.vocabulary import Json
 from support_service.core.errors import Unavailable
 from support_service.guard.json_body import parse_json
 from support_service.importing import fields
-from support_service.importing.entries import Entries, KeptIds, checked
+from support_service.importing.entries import Entries, KeptIds, checked_entry
 from support_service.platform.database.failures import StatementError
 from support_service.platform.database.opening import create_database
 
-BATCH = 200  # cases that are read at once
-ARCHIVE = "archive"
+BATCH_TICKETS = 200  # cases that are read at once
+ARCHIVE_FOLDER = "archive"
 AUTHORS = {"system": "bot", "user": "customer"}
 STATUSES = {"new": "open", "in_progress": "open", "waiting": "pending", "solved": "resolved"}
 _TICKETS = sa.table(
@@ -61,7 +61,7 @@ async def open_earlier_database(url: str) -> AsyncIterator[ReadRows]:
     Raises Unavailable.
     """
     if url.startswith("sqlite:"):
-        yield _reader_of_file(Path(url.removeprefix("sqlite:///")))
+        yield _open_sqlite_read_only(Path(url.removeprefix("sqlite:///")))
         return
     database = create_database(url, pool_size=2)
 
@@ -69,7 +69,7 @@ async def open_earlier_database(url: str) -> AsyncIterator[ReadRows]:
         try:
             return [row._asdict() for row in await database.fetch_all(statement)]
         except StatementError as failure:
-            raise _unreadable(str(failure)) from None
+            raise _unreadable_database_error(str(failure)) from None
 
     try:
         await database.open()
@@ -78,7 +78,7 @@ async def open_earlier_database(url: str) -> AsyncIterator[ReadRows]:
         await database.close()
 
 
-def _reader_of_file(path: Path) -> ReadRows:
+def _open_sqlite_read_only(path: Path) -> ReadRows:
     """Open a file for reading only: the engine of this service would switch it to a write-ahead log."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     engine = sa.create_engine(
@@ -93,33 +93,33 @@ def _reader_of_file(path: Path) -> ReadRows:
             with engine.connect() as connection:
                 return [dict(row) for row in connection.execute(statement).mappings()]
         except sa.exc.DBAPIError as failure:
-            raise _unreadable(str(failure.orig)) from None
+            raise _unreadable_database_error(str(failure.orig)) from None
 
     return lambda statement: asyncio.to_thread(read, statement)
 
 
-def _unreadable(reason: str) -> Unavailable:
+def _unreadable_database_error(reason: str) -> Unavailable:
     return Unavailable("database_unavailable", f"The database of the earlier service can't be read: {reason}")
 
 
 async def read_tickets(read: ReadRows, ids: Sequence[str], folder: Path) -> Entries:
     """Yield the tickets with these ids, each with its messages and files, whose folder is given."""
     place = 0
-    for start in range(0, len(ids), BATCH):
-        batch = ids[start : start + BATCH]
+    for start in range(0, len(ids), BATCH_TICKETS):
+        batch = ids[start : start + BATCH_TICKETS]
         tickets = {row["id"]: row for row in await read(sa.select(_TICKETS).where(_TICKETS.c.id.in_(batch)))}
-        messages = await _rows_by_ticket(read, _MESSAGES, batch)
-        files = await _rows_by_ticket(read, _FILES, batch)
+        messages = await _read_rows_by_ticket(read, _MESSAGES, batch)
+        files = await _read_rows_by_ticket(read, _FILES, batch)
         for ticket_id in batch:
             place += 1
             if ticket_id in tickets:  # pragma: no branch - else it was deleted meanwhile
-                found = _files(files.get(ticket_id, ()), folder)
+                found = _map_files(files.get(ticket_id, ()), folder)
                 document = {**tickets[ticket_id], "messages": messages.get(ticket_id, ()), "files": found}
                 kept = KeptIds(ticket_id, {file["path"]: file["id"] for file in found})
-                yield checked(place, 1, document, kept)
+                yield checked_entry(place, 1, document, kept)
 
 
-async def read_ids(read: ReadRows) -> list[str]:
+async def read_ticket_ids(read: ReadRows) -> list[str]:
     """Return the ids of all tickets, oldest first."""
     order = (_TICKETS.c.created_at, _TICKETS.c.id)
     return [row["id"] for row in await read(sa.select(_TICKETS.c.id).order_by(*order))]
@@ -134,9 +134,9 @@ async def count_files(read: ReadRows) -> int:
 def map_ticket(ticket: Json) -> Json:
     """Return a ticket with its messages and files as a case. Raises MalformedRequest for JSON that can't be read."""
     status = str(ticket["status"]).lower()
-    context = _json(ticket["context_json"])
+    context = _parse_json_column(ticket["context_json"])
     files: list[Json] = ticket["files"]
-    return fields.filled(
+    return fields.without_empty(
         {
             "externalId": f"dataflow:{ticket['id']}",
             "subject": (ticket["subject"] or "").strip() or f"Ticket {ticket['id']}",
@@ -147,9 +147,9 @@ def map_ticket(ticket: Json) -> Json:
             "channel": ticket["channel"],
             "assignedAgentId": ticket["assigned_agent_id"],
             "context": context if isinstance(context, list) else [context] if isinstance(context, dict) else [],
-            "sentAt": fields.time(ticket["created_at"]),
-            "closedAt": fields.time(ticket["updated_at"]),
-            "messages": [part for row in ticket["messages"] for part in fields.split_message(_message(row, files))],
+            "sentAt": fields.rfc3339_time(ticket["created_at"]),
+            "closedAt": fields.rfc3339_time(ticket["updated_at"]),
+            "messages": [part for row in ticket["messages"] for part in fields.split_message(_map_message(row, files))],
             "attachments": [
                 {name: file[name] for name in ("path", "filename", "contentType", "sentAt")} for file in files
             ],
@@ -157,8 +157,8 @@ def map_ticket(ticket: Json) -> Json:
     )
 
 
-def _message(row: Json, files: Sequence[Json]) -> Json:
-    metadata = _json(row["metadata_json"])
+def _map_message(row: Json, files: Sequence[Json]) -> Json:
+    metadata = _parse_json_column(row["metadata_json"])
     if metadata is not None and not isinstance(metadata, dict):
         metadata = {"value": metadata}
     uri = row["attachment_uri"]
@@ -174,17 +174,17 @@ def _message(row: Json, files: Sequence[Json]) -> Json:
         "metadata": metadata,
         "attachment": named,
         "attachmentUri": quote(unquote(kept), safe="/:?#[]@!$&'()*+,;=%~") if kept else None,
-        "sentAt": fields.time(row["created_at"]),
+        "sentAt": fields.rfc3339_time(row["created_at"]),
     }
-    return fields.filled(message) | {"message": row["message"]}
+    return fields.without_empty(message) | {"message": row["message"]}
 
 
-def _files(rows: Sequence[Json], folder: Path) -> list[Json]:
+def _map_files(rows: Sequence[Json], folder: Path) -> list[Json]:
     """Return the attachments of a ticket with the paths of their files, which may be in the archive."""
     found = []
     for row in rows:
         path = str(row["storage_path"]).lstrip("/")
-        archived = f"{ARCHIVE}/{path}"
+        archived = f"{ARCHIVE_FOLDER}/{path}"
         if not (folder / path).exists() and (folder / archived).exists():
             path = archived
         found.append(
@@ -194,13 +194,13 @@ def _files(rows: Sequence[Json], folder: Path) -> list[Json]:
                 "uri": row["uri"],
                 "filename": row["filename"],
                 "contentType": row["content_type"],
-                "sentAt": fields.time(row["created_at"]),
+                "sentAt": fields.rfc3339_time(row["created_at"]),
             }
         )
     return found
 
 
-async def _rows_by_ticket(read: ReadRows, table: sa.TableClause, ids: Sequence[str]) -> Rows:
+async def _read_rows_by_ticket(read: ReadRows, table: sa.TableClause, ids: Sequence[str]) -> Rows:
     found: dict[str, list[Json]] = {}
     ordered = sa.select(table).where(table.c.ticket_id.in_(ids)).order_by(table.c.created_at, table.c.id)
     for row in await read(ordered):
@@ -208,5 +208,5 @@ async def _rows_by_ticket(read: ReadRows, table: sa.TableClause, ids: Sequence[s
     return found
 
 
-def _json(text: str | None) -> Any:
+def _parse_json_column(text: str | None) -> Any:
     return parse_json(text.encode()) if text else None

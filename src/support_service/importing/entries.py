@@ -15,7 +15,12 @@ MAX_LINE_BYTES = 1024 * 1024  # without the line's end
 BLOCK_BYTES = 256 * 1024  # of one read; the parser of a list begins a string again in each block
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_ELEMENT_BYTES = 16 * 1024 * 1024  # of one element of the list, which is in memory as a whole
-STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}  # of the depth, by the parser's event
+DEPTH_CHANGE_BY_EVENT = {
+    "start_map": 1,
+    "start_array": 1,
+    "end_map": -1,
+    "end_array": -1,
+}  # of the depth, by the parser's event
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Entry:
 Entries = AsyncIterator[Entry]
 
 
-def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) -> Entry:
+def checked_entry(place: int, size: int, document: object, kept: KeptIds = KeptIds()) -> Entry:
     """Return an entry with a document that was not parsed by `parse_json`, if it is within the limits of all JSON."""
     try:
         return Entry(place, size, parse_json(pydantic_core.to_json(document, inf_nan_mode="constants")), kept=kept)
@@ -55,7 +60,7 @@ def checked(place: int, size: int, document: object, kept: KeptIds = KeptIds()) 
 
 async def read_lines(file: BinaryIO) -> Entries:
     """Yield the lines of a file; blank lines are left out."""
-    for number, (line, size) in enumerate(_lines(file), 1):
+    for number, (line, size) in enumerate(_split_lines(file), 1):
         if line is None:
             text = f"The line has {size:,} bytes; it may have at most {MAX_LINE_BYTES:,}."
             yield Entry(number, size, refusal=MalformedRequest("line_too_long", text))
@@ -67,7 +72,7 @@ async def read_lines(file: BinaryIO) -> Entries:
             yield entry
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes | None, int]]:
+def _split_lines(file: BinaryIO) -> Iterator[tuple[bytes | None, int]]:
     """Yield (line, its size in bytes with its end); None for a line that is too long, which is not kept in memory."""
     while line := file.readline(MAX_LINE_BYTES + 2):
         size = len(line)
@@ -96,7 +101,7 @@ class BoundedReader:
         self.count += len(block)
         return block
 
-    def take_count(self) -> int:
+    def take_element_size(self) -> int:
         """Return the number of bytes read since the last call."""
         count, self.count = self.count, 0
         return count
@@ -109,18 +114,18 @@ async def read_array(file: BinaryIO, *, max_element_bytes: int = MAX_ELEMENT_BYT
     """
     reader = BoundedReader(file, max_element_bytes)
     place = 0
-    for place, element in enumerate(_elements(reader), 1):
-        size = reader.take_count()
+    for place, element in enumerate(_parse_elements(reader), 1):
+        size = reader.take_element_size()
         yield (
             Entry(place, size, refusal=element)
             if isinstance(element, MalformedRequest)
-            else checked(place, size, element)
+            else checked_entry(place, size, element)
         )
     if not place and reader.count == 0:
         raise MalformedRequest("malformed_json", "The file is empty.")
 
 
-def _elements(reader: BoundedReader) -> Iterator[object]:
+def _parse_elements(reader: BoundedReader) -> Iterator[object]:
     """Yield each element, or why it is refused. It is built from the parser's events until it exceeds a limit."""
     place = 0
     depth = -1  # of the place in an element: the list itself is around it
@@ -128,12 +133,12 @@ def _elements(reader: BoundedReader) -> Iterator[object]:
     refusal: MalformedRequest | None = None
     try:
         for event, value in ijson.basic_parse(reader, use_float=True, buf_size=BLOCK_BYTES):
-            step = STEPS.get(event, 0)
+            step = DEPTH_CHANGE_BY_EVENT.get(event, 0)
             depth += step
             if depth < 0 or (depth == 0 and step == 1):  # the list ends or begins
                 continue
             containers += step == 1
-            refusal = refusal or _exceeded(depth, containers)
+            refusal = refusal or _limit_refusal(depth, containers)
             if refusal is None:
                 built.event(event, value)
             if depth == 0:
@@ -141,17 +146,17 @@ def _elements(reader: BoundedReader) -> Iterator[object]:
                 yield refusal or built.value
                 containers, built, refusal = 0, ijson.ObjectBuilder(), None
     except (ijson.JSONError, UnicodeDecodeError) as failure:
-        text = f"The list is not JSON after {place} cases: {_first_line(failure)}."
+        text = f"The list is not JSON after {place} cases: {_first_line_of_error(failure)}."
         raise MalformedRequest("malformed_json", text) from None
 
 
-def _first_line(failure: ijson.JSONError | UnicodeDecodeError) -> str:
+def _first_line_of_error(failure: ijson.JSONError | UnicodeDecodeError) -> str:
     """Return why the parser ended; further lines quote the file. The text is bytes where those are not UTF-8."""
     text = failure.args[0]
     return (text.decode(errors="replace") if isinstance(text, bytes) else str(failure)).partition("\n")[0].rstrip(".")
 
 
-def _exceeded(depth: int, containers: int) -> MalformedRequest | None:
+def _limit_refusal(depth: int, containers: int) -> MalformedRequest | None:
     """Return the refusal of a case beyond the limits of all JSON: it must not become objects in the memory first."""
     if depth > MAX_DEPTH:
         return MalformedRequest("malformed_json", f"The case is nested deeper than {MAX_DEPTH} levels, the limit.")

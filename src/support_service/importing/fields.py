@@ -15,12 +15,12 @@ from support_service.core.ids import LENGTH
 MAX_SUBJECT_LENGTH = 255
 MAX_TAGS, MAX_TAG_LENGTH = 50, 64
 MAX_HTML_LENGTH = 4 * 1024 * 1024  # characters; reading as many takes some seconds
-NO_TEXT = "(no text)"  # of a message that has only files
-LINE_TAGS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "blockquote", "hr", "h1", "h2", "h3", "h4"})
-UNSEEN_TAGS = frozenset({"script", "style", "head", "title"})
+NO_TEXT_PLACEHOLDER = "(no text)"  # of a message that has only files
+BLOCK_TAGS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "blockquote", "hr", "h1", "h2", "h3", "h4"})
+INVISIBLE_TAGS = frozenset({"script", "style", "head", "title"})
 
 
-class Exported:
+class ExportedObject:
     """An object of another system's export. What is missing or has another form is refused with its place."""
 
     def __init__(self, members: Json, place: str = "") -> None:
@@ -31,7 +31,7 @@ class Exported:
         """Return a value of any form, or None."""
         return self._members.get(name)
 
-    def required(self, name: str) -> str | int:
+    def required_value(self, name: str) -> str | int:
         """Return a text or a number that must be there."""
         value = self.get(name)
         if value is None or value == "":
@@ -47,30 +47,30 @@ class Exported:
             raise self.refusal(name, "must be a text")
         return value
 
-    def time(self, name: str) -> str | None:
+    def time_value(self, name: str) -> str | None:
         """Return a time as `time` does."""
         try:
             return _parse_time(self.get(name))
         except (ValueError, OverflowError, OSError):
             raise self.refusal(name, "must be a time, such as 2026-05-12T09:00:00Z") from None
 
-    def one_of(self, name: str, value: object, meanings: Mapping[str, str]) -> str:
+    def mapped_value(self, name: str, value: object, meanings: Mapping[str, str]) -> str:
         """Return the meaning of the value of a member, in any case of letters."""
         found = meanings.get(str(value).lower())
         if found is None:
             raise self.refusal(name, f"must be one of {', '.join(meanings)}")
         return found
 
-    def part(self, name: str) -> "Exported":
+    def child(self, name: str) -> "ExportedObject":
         """Return an object inside this one, empty if there is none."""
-        return self._exported(name, self.get(name) or {})
+        return self._child_of_value(name, self.get(name) or {})
 
-    def parts(self, name: str) -> "list[Exported]":
+    def children(self, name: str) -> "list[ExportedObject]":
         """Return a list of objects inside this one, empty if there is none."""
         found = self.get(name) or []
         if not isinstance(found, list):
             raise self.refusal(name, "must be a list")
-        return [self._exported(f"{name}.{number}", each) for number, each in enumerate(found)]
+        return [self._child_of_value(f"{name}.{number}", each) for number, each in enumerate(found)]
 
     def refusal(self, name: str, rule: str) -> ValidationFailed:
         """Return the error of a member that breaks a rule."""
@@ -78,22 +78,22 @@ class Exported:
         detail = f"The case is not in the form of the export: `{field}` {rule}."
         return ValidationFailed("invalid_request", detail, [FieldError(field, rule)])
 
-    def _exported(self, name: str, found: object) -> "Exported":
+    def _child_of_value(self, name: str, found: object) -> "ExportedObject":
         if not isinstance(found, dict):
             raise self.refusal(name, "must be an object")
-        return Exported(found, f"{self._place}{name}.")
+        return ExportedObject(found, f"{self._place}{name}.")
 
 
-def in_order(messages: list[Exported]) -> list[Exported]:
+def in_order_of_time(messages: list[ExportedObject]) -> list[ExportedObject]:
     """Return messages by their times, and messages of the same time by their ids."""
 
-    def order(message: Exported) -> tuple[str, int, str]:
-        message_id, at = str(message.required("id")), message.time("created_at")
+    def sort_key(message: ExportedObject) -> tuple[str, int, str]:
+        message_id, at = str(message.required_value("id")), message.time_value("created_at")
         if at is None:
             raise message.refusal("created_at", "is missing")
         return at, len(message_id), message_id
 
-    return sorted(messages, key=order)
+    return sorted(messages, key=sort_key)
 
 
 def shortened(text: str, length: int) -> str:
@@ -109,27 +109,27 @@ def identifier(value: object, system: str, number: object) -> str | None:
     return f"{system}-{number}"[:LENGTH] if text or number else None
 
 
-def tags(values: object) -> list[str]:
+def cleaned_tags(values: object) -> list[str]:
     """Return tags within their limits; further ones are left out."""
     found = dict.fromkeys(str(value).strip()[:MAX_TAG_LENGTH] for value in values) if isinstance(values, list) else {}
     return [tag for tag in found if tag][:MAX_TAGS]
 
 
-def parts(text: str | None) -> list[str]:
+def split_text(text: str | None) -> list[str]:
     """Return a text in parts that messages can hold, cut at ends of lines where possible; never none."""
-    rest = (text or "").strip() or NO_TEXT
+    remaining = (text or "").strip() or NO_TEXT_PLACEHOLDER
     found = []
-    while len(rest) > MAX_TEXT_LENGTH:
-        end = rest.rfind("\n", MAX_TEXT_LENGTH // 2, MAX_TEXT_LENGTH)
+    while len(remaining) > MAX_TEXT_LENGTH:
+        end = remaining.rfind("\n", MAX_TEXT_LENGTH // 2, MAX_TEXT_LENGTH)
         cut = MAX_TEXT_LENGTH if end < 0 else end
-        found.append(rest[:cut])
-        rest = rest[cut:].lstrip("\n")
-    return [part if part.strip() else NO_TEXT for part in (*found, rest or NO_TEXT)]
+        found.append(remaining[:cut])
+        remaining = remaining[cut:].lstrip("\n")
+    return [part if part.strip() else NO_TEXT_PLACEHOLDER for part in (*found, remaining or NO_TEXT_PLACEHOLDER)]
 
 
 def split_message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a message as one or more, if its text is too long for one; later ones have `#2` and so on in their id."""
-    for number, part in enumerate(parts(message["message"]), 1):
+    for number, part in enumerate(split_text(message["message"]), 1):
         if number == 1:
             yield message | {"message": part}
         else:
@@ -137,12 +137,12 @@ def split_message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield more | {"message": part, "externalId": f"{message['externalId']}#{number}"}
 
 
-def filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that have a value: neither null nor empty."""
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
-def time(value: object) -> str | None:
+def rfc3339_time(value: object) -> str | None:
     """Return a time as RFC 3339, of text (without an offset it is UTC) or of seconds since 1970; None for others."""
     try:
         return _parse_time(value)
@@ -168,17 +168,17 @@ class _TextOfHtml(HTMLParser):
         self._unseen = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in UNSEEN_TAGS:
+        if tag in INVISIBLE_TAGS:
             self._unseen += 1
-        elif tag in LINE_TAGS:
+        elif tag in BLOCK_TAGS:
             self.text.append("\n")
         elif tag == "img":
             self.text.append(f"[{dict(attrs).get('alt') or 'image'}]")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in UNSEEN_TAGS:
+        if tag in INVISIBLE_TAGS:
             self._unseen = max(0, self._unseen - 1)
-        elif tag in LINE_TAGS and tag != "br":
+        elif tag in BLOCK_TAGS and tag != "br":
             self.text.append("\n")
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:  # noqa: FBT001, FBT002 - the library

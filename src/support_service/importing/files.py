@@ -24,7 +24,7 @@ from support_service.platform.settings.resources import AttachmentSettings
 
 BLOCK_BYTES = 256 * 1024  # bytes per read
 CONCURRENT_FILES = 16  # they share the flush of a folder
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # so that a named pipe does not block
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # so that a named pipe does not block
 
 
 class MissingFile(ValidationFailed):
@@ -38,21 +38,21 @@ def open_below(folder: Path, path: str) -> BinaryIO:
     """
     *parents, name = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in (*parents, name)):
-        raise _unreadable(path, "must be a relative path with / between names, without . and ..")
+        raise _unreadable_file_error(path, "must be a relative path with / between names, without . and ..")
     with ExitStack() as opened:
         try:
             # The folder itself may be a link: the caller chose it.
             descriptor = _close_later(opened, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             for part in parents:
-                descriptor = _close_later(opened, os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=descriptor))
-            found = os.open(name, _FLAGS, dir_fd=descriptor)
+                descriptor = _close_later(opened, os.open(part, _OPEN_FLAGS | os.O_DIRECTORY, dir_fd=descriptor))
+            found = os.open(name, _OPEN_FLAGS, dir_fd=descriptor)
         except FileNotFoundError:
-            raise _unreadable(path, "does not exist", kind=MissingFile) from None
+            raise _unreadable_file_error(path, "does not exist", kind=MissingFile) from None
         except (OSError, ValueError) as failure:  # ValueError: a lone surrogate
-            raise _unreadable(path, _describe(failure)) from None
+            raise _unreadable_file_error(path, _describe_failure(failure)) from None
     if not stat.S_ISREG(os.fstat(found).st_mode):
         os.close(found)
-        raise _unreadable(path, "is not a regular file")
+        raise _unreadable_file_error(path, "is not a regular file")
     return os.fdopen(found, "rb")
 
 
@@ -61,7 +61,7 @@ def _close_later(opened: ExitStack, descriptor: int) -> int:
     return descriptor
 
 
-def _describe(failure: OSError | ValueError) -> str:
+def _describe_failure(failure: OSError | ValueError) -> str:
     if isinstance(failure, ValueError):
         return "is not a valid name"
     if failure.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -69,7 +69,7 @@ def _describe(failure: OSError | ValueError) -> str:
     return f"can't be opened: {describe_os_error(failure)}"
 
 
-def _unreadable(
+def _unreadable_file_error(
     path: str, reason: str, code: str = "invalid_request", kind: type[ValidationFailed] = ValidationFailed
 ) -> ValidationFailed:
     return kind(
@@ -79,7 +79,7 @@ def _unreadable(
     )
 
 
-async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
+async def _read_blocks(file: BinaryIO) -> AsyncIterator[bytes]:
     while block := file.read(BLOCK_BYTES):
         yield block
 
@@ -104,27 +104,27 @@ class ImportedFiles:
         self._slots = asyncio.Semaphore(CONCURRENT_FILES)
         self.missing = 0
 
-    def check(self, wanted: CaseToImport) -> SupportError | None:
+    def find_unreadable(self, case: CaseToImport) -> SupportError | None:
         """Return why a file of the case can't be read, or None if all can."""
-        for file in list(wanted.files):
+        for file in list(case.files):
             try:
                 with open_below(self._folder, file.sent.path):
                     pass
             except SupportError as failure:
-                if not self._is_left_out(wanted, file, failure):
+                if not self._leave_out_if_missing(case, file, failure):
                     return failure
         return None
 
-    async def store_all(
-        self, wanted: Sequence[CaseToImport], stored: Sequence[list[StoredAttachment]]
+    async def store_files_of_cases(
+        self, cases: Sequence[CaseToImport], stored: Sequence[list[StoredAttachment]]
     ) -> list[SupportError | None]:
         """Store the bytes of cases' files, adding them to `stored`. Return for each case why it is refused, or None.
 
         Raises Unavailable and InsufficientStorage.
         """
-        if not any(each.files for each in wanted):
-            return [None] * len(wanted)
-        tasks = [asyncio.ensure_future(each) for each in map(self._store_files, wanted, stored)]
+        if not any(each.files for each in cases):
+            return [None] * len(cases)
+        tasks = [asyncio.ensure_future(each) for each in map(self._store_files_of_case, cases, stored)]
         try:
             await asyncio.wait(tasks)  # all, also if one fails: none must use the storage after its end
         finally:
@@ -143,31 +143,31 @@ class ImportedFiles:
             size = sum(attachment.size_bytes for attachment in stored)
             await attachment_rows.add_to_ledger(tx, self._storage.name, len(stored), size)
 
-    async def _store_files(self, wanted: CaseToImport, stored: list[StoredAttachment]) -> SupportError | None:
-        for file in list(wanted.files):
+    async def _store_files_of_case(self, case: CaseToImport, stored: list[StoredAttachment]) -> SupportError | None:
+        for file in list(case.files):
             try:
                 async with self._slots:
-                    attachment = await self._store_file(wanted.case.id, file)
+                    attachment = await self._store_file(case.case.id, file)
             except (Unavailable, InsufficientStorage):
                 raise
             except SupportError as failure:
-                if self._is_left_out(wanted, file, failure):
+                if self._leave_out_if_missing(case, file, failure):
                     continue
                 await self.discard(stored)
                 # An error of `open_below` names the file already.
                 named = isinstance(failure, ValidationFailed)
-                return failure if named else _unreadable(file.sent.path, failure.detail, failure.code)
+                return failure if named else _unreadable_file_error(file.sent.path, failure.detail, failure.code)
             stored.append(attachment)
-            url = attachment_url(self._public_url, wanted.case.id, attachment.id, attachment.filename)
-            for message in wanted.naming.get(file.sent.path, ()):
-                wanted.history.name_attachment(message, attachment.id, url)
+            url = attachment_url(self._public_url, case.case.id, attachment.id, attachment.filename)
+            for message in case.messages_by_file.get(file.sent.path, ()):
+                case.history.name_attachment(message, attachment.id, url)
         return None
 
-    def _is_left_out(self, wanted: CaseToImport, file: FileToImport, failure: SupportError) -> bool:
+    def _leave_out_if_missing(self, case: CaseToImport, file: FileToImport, failure: SupportError) -> bool:
         """Leave out a missing file, if that is wanted. Return True if it is left out."""
         if not self._skip_missing or not isinstance(failure, MissingFile):
             return False
-        wanted.leave_out(file)
+        case.leave_out(file)
         self.missing += 1
         return True
 
@@ -177,5 +177,7 @@ class ImportedFiles:
         with open_below(self._folder, sent.path) as opened:
             content_type = sent.content_type or mimetypes.guess_type(filename)[0]
             upload = UploadValidator(filename, content_type, self._settings)
-            attachment = await store_file(self._storage, upload, case_id, _blocks(opened), visibility=file.visibility)
+            attachment = await store_file(
+                self._storage, upload, case_id, _read_blocks(opened), visibility=file.visibility
+            )
         return replace(attachment, id=file.id, created_at=file.created_at)

@@ -19,7 +19,7 @@ from support_service.core.json_input import in_camel_case
 from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 
-MAX_FILES = 1000  # per case, as in the API
+MAX_FILES_PER_CASE = 1000  # per case, as in the API
 MAX_PATH_LENGTH = 4096  # characters
 FilePath = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
 
@@ -42,11 +42,11 @@ class ImportedMessage(NewMessage):
     model_config = ConfigDict(extra="forbid")
 
     attachment: FilePath | None = None
-    attachments: Annotated[list[FilePath], Field(max_length=MAX_FILES)] = Field([])
+    attachments: Annotated[list[FilePath], Field(max_length=MAX_FILES_PER_CASE)] = Field([])
 
     @field_validator("attachment_ids")
     @classmethod
-    def _has_no_ids(cls, _: object) -> object:
+    def _refuse_attachment_ids(cls, _: object) -> object:
         raise ValueError("can't be imported: files get their ids here. Name them by their paths in `attachments`")
 
     @property
@@ -55,7 +55,7 @@ class ImportedMessage(NewMessage):
         return list(dict.fromkeys([*([self.attachment] if self.attachment else []), *self.attachments]))
 
 
-def _as_object(file: object) -> object:
+def _path_as_object(file: object) -> object:
     return {"path": file} if isinstance(file, str) else file
 
 
@@ -68,23 +68,23 @@ class ImportedCase(NewCase):
     status: Status = "open"
     closed_at: NewSentAt | None = None
     messages: list[ImportedMessage] = Field([])
-    attachments: Annotated[list[Annotated[ImportedFile, BeforeValidator(_as_object)]], Field(max_length=MAX_FILES)] = (
-        Field([])
-    )
+    attachments: Annotated[
+        list[Annotated[ImportedFile, BeforeValidator(_path_as_object)]], Field(max_length=MAX_FILES_PER_CASE)
+    ] = Field([])
 
 
 # What mappers raise for a document that is not in the form of the other system.
-NOT_IN_THE_EXPECTED_FORM = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+UNEXPECTED_FORM_ERRORS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 Mapper = Callable[[Json], Json]
 """Returns a document of another system as the JSON of an ImportedCase. Raises ValidationFailed and MalformedRequest."""
 
 
-def as_it_is(document: Json) -> Json:
+def keep_as_it_is(document: Json) -> Json:
     """Return the document: the mapper of the service's own format."""
     return document
 
 
-def to_case(document: object, mapper: Mapper) -> ImportedCase:
+def parse_case(document: object, mapper: Mapper) -> ImportedCase:
     """Return the case of a document.
 
     Raises ValidationFailed with every field that breaks a rule, and MalformedRequest for JSON in a text.
@@ -93,7 +93,7 @@ def to_case(document: object, mapper: Mapper) -> ImportedCase:
         raise ValidationFailed("invalid_request", "A case must be a JSON object.")
     try:
         mapped = mapper(document)
-    except NOT_IN_THE_EXPECTED_FORM as failure:
+    except UNEXPECTED_FORM_ERRORS as failure:
         raise ValidationFailed("invalid_request", "The case is not in the form of the export.") from failure
     try:
         return ImportedCase.model_validate(_with_field_names(mapped))
@@ -131,7 +131,7 @@ class CaseToImport:
 
     history: CaseHistory
     files: list[FileToImport]
-    naming: dict[str, list[Message]]  # the messages that name a file, by its path
+    messages_by_file: dict[str, list[Message]]  # the messages that name a file, by its path
 
     @property
     def case(self) -> CaseSummary:
@@ -145,7 +145,7 @@ class CaseToImport:
         times.remove(file.created_at)
 
 
-def build(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collection[str]) -> CaseToImport:
+def build_case(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collection[str]) -> CaseToImport:
     """Return a case with its original times: `sentAt`, the times of its messages, and `closedAt`.
 
     Messages are in the order of their times; a message without a time gets the time of the message before it. Raises
@@ -156,16 +156,16 @@ def build(imported: ImportedCase, kept: KeptIds, synthetic_channels: Collection[
     dated = _dated_messages(imported, now)
     opened = min(dated[0][0], imported.sent_at or now, now) if dated else min(imported.sent_at or now, now)
     case_id = kept.case or new_id()
-    messages = [_message(case_id, each, at) for at, each in dated]
+    messages = [_build_message(case_id, each, at) for at, each in dated]
     naming: dict[str, list[Message]] = {}
     for message, (_, each) in zip(messages, dated, strict=True):
         for path in each.named_files:
             naming.setdefault(path, []).append(message)
-    files = [_file(file, naming.get(file.path, []), opened, now, kept) for file in imported.attachments]
-    _expect_unique("attachments", [file.sent.path for file in files])
-    _expect_unique("messages", [message.external_id for message in messages if message.external_id])
+    files = [_build_file(file, naming.get(file.path, []), opened, now, kept) for file in imported.attachments]
+    _check_unique("attachments", [file.sent.path for file in files])
+    _check_unique("messages", [message.external_id for message in messages if message.external_id])
     if unknown := naming.keys() - {file.sent.path for file in files}:
-        raise _invalid("messages", f"{min(unknown)[:200]!r} is not among the `attachments` of the case")
+        raise _field_error("messages", f"{min(unknown)[:200]!r} is not among the `attachments` of the case")
     times = [message.created_at for message in messages if message.visibility == "public"]
     times += [file.created_at for file in files if file.visibility == "public"]
     times += [min(imported.closed_at, now)] if imported.closed_at else []
@@ -205,12 +205,14 @@ def _dated_messages(imported: ImportedCase, now: datetime) -> list[tuple[datetim
     return sorted(dated, key=lambda pair: pair[0])  # the order of the file for messages of the same time
 
 
-def _message(case_id: str, sent: ImportedMessage, at: datetime) -> Message:
+def _build_message(case_id: str, sent: ImportedMessage, at: datetime) -> Message:
     fields = {**sent.__dict__, "id": new_id(), "ticket_id": case_id, "created_at": at}
     return Message.model_validate(fields, by_name=True, by_alias=False)
 
 
-def _file(sent: ImportedFile, naming: list[Message], opened: datetime, now: datetime, kept: KeptIds) -> FileToImport:
+def _build_file(
+    sent: ImportedFile, naming: list[Message], opened: datetime, now: datetime, kept: KeptIds
+) -> FileToImport:
     """Return a file. Without a visibility of its own it is internal if only internal notes name it."""
     visibility = sent.visibility
     if visibility is None:
@@ -219,13 +221,13 @@ def _file(sent: ImportedFile, naming: list[Message], opened: datetime, now: date
     return FileToImport(kept.files.get(sent.path) or new_id(), sent, visibility, min(at, now))
 
 
-def _expect_unique(field: str, values: list[str]) -> None:
+def _check_unique(field: str, values: list[str]) -> None:
     seen: set[str] = set()
     for value in values:
         if value in seen:
-            raise _invalid(field, f"{value[:200]!r} is given twice")
+            raise _field_error(field, f"{value[:200]!r} is given twice")
         seen.add(value)
 
 
-def _invalid(field: str, message: str) -> ValidationFailed:
+def _field_error(field: str, message: str) -> ValidationFailed:
     return ValidationFailed("invalid_request", INVALID_REQUEST, [FieldError(field, message)])

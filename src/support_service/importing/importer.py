@@ -20,7 +20,7 @@ from support_service.core.errors import MalformedRequest, SupportError, Validati
 from support_service.importing import imported_case
 from support_service.importing.entries import Entries, Entry
 from support_service.importing.files import ImportedFiles
-from support_service.importing.imported_case import CaseToImport, Mapper, to_case
+from support_service.importing.imported_case import CaseToImport, Mapper, parse_case
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database
 from support_service.platform.database.failures import StatementError
@@ -29,7 +29,7 @@ from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 BATCH_CASES = 200  # per transaction, which on SQLite blocks all other writers
 BATCH_BYTES = 1024 * 1024  # of messages; each counts at least 1 KiB
 # SQLite's errors come from its driver, or from SQLAlchemy around it.
-REFUSALS_OF_THE_DATABASE = (StatementError, sa.exc.DBAPIError, sqlite3.Error)
+DATABASE_REFUSALS = (StatementError, sa.exc.DBAPIError, sqlite3.Error)
 
 
 @dataclass(slots=True)
@@ -43,17 +43,17 @@ class ImportTotals:
 
 
 @dataclass(slots=True)
-class _Pending:
+class _PendingCase:
     """A valid case of the batch, with the entry that it came from."""
 
     entry: Entry
-    wanted: CaseToImport
-    stored: list[StoredAttachment] = field(default_factory=list)  # its files, before their rows are inserted
+    to_import: CaseToImport
+    stored_files: list[StoredAttachment] = field(default_factory=list)  # its files, before their rows are inserted
 
     @property
-    def name(self) -> tuple[str, str]:
+    def external_key(self) -> tuple[str, str]:
         """The channel and the external id, by which a case is known."""
-        return (self.wanted.case.channel, self.wanted.case.external_id or "")
+        return (self.to_import.case.channel, self.to_import.case.external_id or "")
 
 
 class Importer:
@@ -80,7 +80,7 @@ class Importer:
         self._dry_run = dry_run
         self._report_refusal = refuse
         self._progress: Callable[[int], None] = lambda _: None
-        self._batch: dict[tuple[str, str], _Pending] = {}
+        self._batch: dict[tuple[str, str], _PendingCase] = {}
         self._bytes = 0
         self._accepted: set[tuple[str, str]] = set()  # in a dry run: the names of cases that an import would store
         self.totals = ImportTotals()
@@ -98,65 +98,70 @@ class Importer:
         try:
             async for entry in entries:
                 self.totals.read += 1
-                pending = self._prepare(entry, mapper)
+                pending = self._prepare_case(entry, mapper)
                 if pending is not None:
-                    await self._add(pending)
+                    await self._add_to_batch(pending)
         except MalformedRequest as failure:
             ended_early = failure
         await self._store_batch()
         if ended_early is not None:
             raise ended_early
 
-    def _prepare(self, entry: Entry, mapper: Mapper) -> _Pending | None:
+    def _prepare_case(self, entry: Entry, mapper: Mapper) -> _PendingCase | None:
         """Return the case of an entry, or refuse it and return None."""
         try:
             if entry.refusal is not None:
                 raise entry.refusal
-            return _Pending(
-                entry, imported_case.build(to_case(entry.document, mapper), entry.kept, self._synthetic_channels)
+            return _PendingCase(
+                entry,
+                imported_case.build_case(parse_case(entry.document, mapper), entry.kept, self._synthetic_channels),
             )
         except SupportError as failure:
             self._refuse(entry, failure)
             self._progress(entry.size)
             return None
 
-    async def _add(self, pending: _Pending) -> None:
+    async def _add_to_batch(self, pending: _PendingCase) -> None:
         """Add a case to the batch, after the batch is stored if it has a case of the same name."""
-        if pending.name in self._batch:
+        if pending.external_key in self._batch:
             await self._store_batch()
-        self._batch[pending.name] = pending
-        self._bytes += pending.wanted.history.conversation_bytes
+        self._batch[pending.external_key] = pending
+        self._bytes += pending.to_import.history.conversation_bytes
         if len(self._batch) >= BATCH_CASES or self._bytes >= BATCH_BYTES:
             await self._store_batch()
 
     async def _store_batch(self) -> None:
         batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
-        stored = await import_rows.find_known(self._database, [each.name for each in batch])
-        new = [each for each in batch if each.name not in stored and each.name not in self._accepted]
+        stored = await import_rows.find_known(self._database, [each.external_key for each in batch])
+        new = [each for each in batch if each.external_key not in stored and each.external_key not in self._accepted]
         self.totals.already_stored += len(batch) - len(new)
         if self._dry_run:
-            accepted = [each for each in new if self._accept(each, self._files.check(each.wanted))]
-            self._accepted.update(each.name for each in accepted)
+            accepted = [
+                each for each in new if self._accept_or_refuse(each, self._files.find_unreadable(each.to_import))
+            ]
+            self._accepted.update(each.external_key for each in accepted)
             self.totals.imported += len(accepted)
         else:
-            failures = await self._files.store_all([each.wanted for each in new], [each.stored for each in new])
-            await self._store(
-                [each for each, failure in zip(new, failures, strict=True) if self._accept(each, failure)]
+            failures = await self._files.store_files_of_cases(
+                [each.to_import for each in new], [each.stored_files for each in new]
+            )
+            await self._store_cases(
+                [each for each, failure in zip(new, failures, strict=True) if self._accept_or_refuse(each, failure)]
             )
         self._progress(sum(each.entry.size for each in batch))
 
-    async def _store(self, batch: list[_Pending]) -> None:
+    async def _store_cases(self, batch: list[_PendingCase]) -> None:
         """Store cases in one transaction; if the database refuses it, each in one of its own."""
         if not batch:
             return
         try:
             added = await self._commit(batch)
-        except REFUSALS_OF_THE_DATABASE as failure:
+        except DATABASE_REFUSALS as failure:
             if len(batch) > 1:
                 for each in batch:
-                    await self._store([each])
+                    await self._store_cases([each])
                 return
-            await self._files.discard(batch[0].stored)
+            await self._files.discard(batch[0].stored_files)
             kind = type(getattr(failure, "orig", failure)).__name__  # without its text, which may quote values
             self._refuse(
                 batch[0].entry, ValidationFailed("invalid_request", f"The database does not accept the case: {kind}.")
@@ -164,24 +169,24 @@ class Importer:
             return
         self.totals.imported += len(added)
         for each in batch:
-            if each.wanted.case.id not in added:  # another process added it meanwhile
+            if each.to_import.case.id not in added:  # another process added it meanwhile
                 self.totals.already_stored += 1
-                await self._files.discard(each.stored)
+                await self._files.discard(each.stored_files)
 
-    async def _commit(self, batch: Sequence[_Pending]) -> set[str]:
+    async def _commit(self, batch: Sequence[_PendingCase]) -> set[str]:
         """Store cases with their files and audit entries; return the ids of the new ones."""
-        rows = (LEDGER_ROW,) if any(each.stored for each in batch) else ()
+        rows = (LEDGER_ROW,) if any(each.stored_files for each in batch) else ()
         async with unit_of_work(self._database, self._origin, *rows) as work:
-            added = await import_rows.add_histories(work.tx, [each.wanted.history for each in batch])
-            new = [each for each in batch if each.wanted.case.id in added]
+            added = await import_rows.add_histories(work.tx, [each.to_import.history for each in batch])
+            new = [each for each in batch if each.to_import.case.id in added]
             at = utc_now()
-            entries = [(each.wanted.case.id, at, _recorded(each.wanted)) for each in new]
+            entries = [(each.to_import.case.id, at, _audited_changes(each.to_import)) for each in new]
             await audit.record_all(work, "case.imported", entries)
             # Last, because it locks the ledger.
-            await self._files.add_rows(work.tx, [attachment for each in new for attachment in each.stored])
+            await self._files.add_rows(work.tx, [attachment for each in new for attachment in each.stored_files])
         return added
 
-    def _accept(self, pending: _Pending, failure: SupportError | None) -> bool:
+    def _accept_or_refuse(self, pending: _PendingCase, failure: SupportError | None) -> bool:
         if failure is not None:
             self._refuse(pending.entry, failure)
         return failure is None
@@ -191,10 +196,10 @@ class Importer:
         self._report_refusal(entry, failure)
 
 
-def _recorded(wanted: CaseToImport) -> audit.FieldChanges:
+def _audited_changes(case: CaseToImport) -> audit.FieldChanges:
     """Return the audit log's changes for an imported case: as for an opening, and how much was imported."""
-    counts = {"messages": len(wanted.history.messages), "attachments": len(wanted.files)}
-    return {**opening_changes(wanted.case), **{name: (None, count) for name, count in counts.items()}}
+    counts = {"messages": len(case.history.messages), "attachments": len(case.files)}
+    return {**opening_changes(case.case), **{name: (None, count) for name, count in counts.items()}}
 
 
 class RefusalFile:

@@ -12,7 +12,7 @@ of customer and owner.
 
 from support_service.cases.model.vocabulary import Json
 from support_service.importing import fields
-from support_service.importing.fields import Exported
+from support_service.importing.fields import ExportedObject
 
 STATUSES = {
     "new": "open",
@@ -27,87 +27,91 @@ STATUSES = {
 }
 PRIORITIES = {"1 low": "low", "2 normal": "normal", "3 high": "high"}
 CHANNELS = {"email": "email", "phone": "phone", "web": "web", "note": "web", "chat": "chat", "sms": "sms"}
-SOCIAL = ("twitter", "facebook", "telegram", "whatsapp")
-SENDERS = {"customer": "customer", "agent": "agent", "system": "bot", "1": "agent", "2": "customer", "3": "bot"}
-SYSTEM_USER = 1  # the id of the user who owns tickets without an owner
-KEPT_OF_ARTICLE = ("from", "to", "cc", "subject", "type")
+SOCIAL_CHANNELS = ("twitter", "facebook", "telegram", "whatsapp")
+AUTHORS = {"customer": "customer", "agent": "agent", "system": "bot", "1": "agent", "2": "customer", "3": "bot"}
+SYSTEM_USER_ID = 1  # the id of the user who owns tickets without an owner
+KEPT_ARTICLE_FIELDS = ("from", "to", "cc", "subject", "type")
 
 
 def map_ticket(document: Json) -> Json:
     """Return a ticket with its articles as a case. Raises ValidationFailed for one of another form."""
-    ticket = Exported(document)
-    ticket_id, state, number = ticket.required("id"), ticket.required("state"), ticket.get("number")
+    ticket = ExportedObject(document)
+    ticket_id, state, number = ticket.required_value("id"), ticket.required_value("state"), ticket.get("number")
     title = str(ticket.get("title") or "").strip() or f"Zammad ticket {number}"
-    articles = fields.in_order(ticket.parts("articles"))
+    articles = fields.in_order_of_time(ticket.children("articles"))
     owner = ticket.get("owner") if ticket.get("owner") != "-" else None
-    has_owner = bool(owner) or ticket.get("owner_id") not in (None, SYSTEM_USER)
+    has_owner = bool(owner) or ticket.get("owner_id") not in (None, SYSTEM_USER_ID)
     status = STATUSES.get(str(state).lower()) or ("closed" if ticket.get("close_at") else "open")
     files: list[Json] = []
-    messages = [part for article in articles for part in fields.split_message(_message(article, files))]
+    messages = [part for article in articles for part in fields.split_message(_map_article(article, files))]
     described = [
         f"Zammad ticket {number}",
         ticket.text("note"),
         title if len(title) > fields.MAX_SUBJECT_LENGTH else "",
     ]
     tags = ticket.get("tags")
-    return fields.filled(
+    return fields.without_empty(
         {
             "externalId": f"zammad:{ticket_id}",
             "subject": fields.shortened(title, fields.MAX_SUBJECT_LENGTH),
-            "description": fields.parts("\n".join(filter(None, described)))[0],
+            "description": fields.split_text("\n".join(filter(None, described)))[0],
             "customerId": fields.identifier(ticket.get("customer"), "zammad", ticket.get("customer_id")),
-            "channel": _channel(ticket, articles),
-            "priority": _priority(ticket.get("priority")),
+            "channel": _map_channel(ticket, articles),
+            "priority": _map_priority(ticket.get("priority")),
             "assignedAgentId": fields.identifier(owner, "zammad", ticket.get("owner_id")) if has_owner else None,
             "team": str(ticket.get("group") or "")[:36],
-            "tags": fields.tags(tags.get("tags") if isinstance(tags, dict) else tags),  # as of `GET /api/v1/tags`
-            "context": [fields.filled({"type": "zammad", "ticketNumber": number, "state": state})],
+            "tags": fields.cleaned_tags(
+                tags.get("tags") if isinstance(tags, dict) else tags
+            ),  # as of `GET /api/v1/tags`
+            "context": [fields.without_empty({"type": "zammad", "ticketNumber": number, "state": state})],
             "status": status,
-            "sentAt": ticket.time("created_at"),
-            "closedAt": ticket.time("close_at") if status in ("resolved", "closed") else None,
+            "sentAt": ticket.time_value("created_at"),
+            "closedAt": ticket.time_value("close_at") if status in ("resolved", "closed") else None,
             "messages": messages,
             "attachments": files,
         }
     )
 
 
-def _message(article: Exported, files: list[Json]) -> Json:
+def _map_article(article: ExportedObject, files: list[Json]) -> Json:
     """Return an article as a message, and add its files to `files`."""
     body = str(article.get("body") or "")
-    author = article.one_of("sender", article.get("sender") or article.get("sender_id") or "system", SENDERS)
+    author = article.mapped_value("sender", article.get("sender") or article.get("sender_id") or "system", AUTHORS)
     visibility = "internal" if article.get("internal") else "public"
     named: list[str] = []
     missing: list[str] = []
-    for attachment in article.parts("attachments"):
+    for attachment in article.children("attachments"):
         name, path = str(attachment.get("filename") or "file"), attachment.text("path")
         if not path:
             missing.append(name)
             continue
         named.append(path)
-        preferences = attachment.part("preferences")
+        preferences = attachment.child("preferences")
         kind = preferences.text("Mime-Type") or preferences.text("Content-Type")
         file = {"path": path, "filename": name, "contentType": kind, "visibility": visibility}
-        files.append(fields.filled(file | {"sentAt": article.time("created_at")}))
-    metadata = fields.filled({name: article.get(name) for name in KEPT_OF_ARTICLE} | {"filesLeftOut": missing})
-    return fields.filled(
+        files.append(fields.without_empty(file | {"sentAt": article.time_value("created_at")}))
+    metadata = fields.without_empty(
+        {name: article.get(name) for name in KEPT_ARTICLE_FIELDS} | {"filesLeftOut": missing}
+    )
+    return fields.without_empty(
         {
-            "externalId": str(article.required("id")),
+            "externalId": str(article.required_value("id")),
             "authorType": author,
             "visibility": visibility,
-            "sentAt": article.time("created_at"),
+            "sentAt": article.time_value("created_at"),
             "metadata": metadata,
             "attachments": named,
         }
     ) | {"message": fields.text_of_html(body) if "html" in str(article.get("content_type")) else body}
 
 
-def _channel(ticket: Exported, articles: list[Exported]) -> str:
+def _map_channel(ticket: ExportedObject, articles: list[ExportedObject]) -> str:
     kinds = [ticket.get("create_article_type"), *(article.get("type") for article in articles)]
     kind = str(next(filter(None, kinds), "web")).lower()
-    return "social" if kind.startswith(SOCIAL) else CHANNELS.get(kind.split(" ")[0], kind[:32])
+    return "social" if kind.startswith(SOCIAL_CHANNELS) else CHANNELS.get(kind.split(" ")[0], kind[:32])
 
 
-def _priority(name: object) -> str | None:
+def _map_priority(name: object) -> str | None:
     """Return a priority by its name. One that Zammad does not have itself loses its number: `4 urgent` is `urgent`."""
     word = str(name).lower()
     return PRIORITIES.get(word, word.split(" ")[-1]) if name else None

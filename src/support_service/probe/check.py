@@ -18,8 +18,8 @@ from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.platform.http_client import describe_client_error
 from support_service.platform.telemetry.http import PROBE_USER_AGENT
 
-FILE_BYTES = 64 * 1024
-FILE_NAME = "probe.bin"
+PROBE_FILE_BYTES = 64 * 1024
+PROBE_FILE_NAME = "probe.bin"
 TIMELINE_POLL_INTERVAL = 0.1  # seconds between reads of the timeline
 STEP_TIMEOUT_MARGIN = 5.0  # seconds after a step's threshold until it is cancelled
 TIMEOUT_MESSAGES = {"timeline": "the event did not appear in the timeline within"}  # message for a cancelled step
@@ -147,7 +147,7 @@ class SyntheticCheck:
             step.verdict, step.detail = "wrong", f"{missing} {step.threshold + STEP_TIMEOUT_MARGIN:g} s"
         except Exception as failure:  # noqa: BLE001 - any error is a result, and the case must still be deleted
             unreachable = step.step == "open" and isinstance(failure, NoAnswer)
-            step.verdict, step.detail = "skipped" if unreachable else "wrong", _describe(failure)
+            step.verdict, step.detail = "skipped" if unreachable else "wrong", _describe_failure(failure)
             if isinstance(failure, SupportError) and failure.status:
                 code = failure.problem.get("code")
                 step.status, step.code = failure.status, code if code in PROBLEM_CODES_BY_NAME else None
@@ -170,7 +170,7 @@ class SyntheticCheck:
             raise WrongContent("the response has a different message")
 
     async def _upload(self, client: SupportClient) -> None:
-        self._files = [await client.upload(self._case_id, os.urandom(FILE_BYTES), filename=FILE_NAME)]
+        self._files = [await client.upload(self._case_id, os.urandom(PROBE_FILE_BYTES), filename=PROBE_FILE_NAME)]
 
     async def _download(self, client: SupportClient) -> None:
         """Read the file again; the client compares its SHA-256."""
@@ -201,7 +201,7 @@ class SyntheticCheck:
     async def _timeline(self, client: SupportClient) -> None:
         while True:
             case = await client.get_case(self._case_id, include_timeline=True)
-            _expect_sources(case)
+            _check_sources(case)
             if any((entry.get("metadata") or {}).get("eventId") == self._sent["id"] for entry in case.timeline):
                 break
             await asyncio.sleep(TIMELINE_POLL_INTERVAL)
@@ -210,7 +210,7 @@ class SyntheticCheck:
             raise WrongContent(f"the timeline lacks entries: it has only {', '.join(sorted(kinds))}")
 
     async def _refresh(self, client: SupportClient) -> None:
-        _expect_sources(await client.refresh_timeline(self._case_id))
+        _check_sources(await client.refresh_timeline(self._case_id))
 
     async def _close(self, client: SupportClient) -> None:
         if (await client.close_case(self._case_id)).status != "closed":
@@ -225,7 +225,7 @@ class SyntheticCheck:
         raise WrongContent("the deleted case can still be read")
 
 
-def _expect_sources(case: Case) -> None:
+def _check_sources(case: Case) -> None:
     """Raise WrongContent if an upstream service of the timeline returned nothing or only stale data."""
     bad = {
         name: f"{source['status']} ({source['reason']})"
@@ -236,7 +236,7 @@ def _expect_sources(case: Case) -> None:
         raise WrongContent("; ".join(f"the timeline source {name} is {status}" for name, status in bad.items()))
 
 
-def _describe(failure: Exception) -> str:
+def _describe_failure(failure: Exception) -> str:
     if isinstance(failure, SupportError):
         return f"{failure.status} {failure.code}: {failure}" if failure.status else str(failure)
     return str(failure) if isinstance(failure, WrongContent) else describe_client_error(failure)

@@ -62,10 +62,14 @@ class CheckMetrics:
         self._last: dict[str, CheckReport] = {}
         self._last_good: dict[str, float] = {}
         meter = self.provider.meter
-        observe(meter, PROBE_SUCCESS, self._successes)
-        observe(meter, PROBE_STEP, lambda: [(step.seconds, labels) for step, labels in self._steps()])
-        observe(meter, PROBE_STEP_SUCCESS, lambda: [(int(step.verdict == "good"), of) for step, of in self._steps()])
-        observe(meter, PROBE_STEP_FAILURE, lambda: [(1, labels) for labels in self._failures()])
+        observe(meter, PROBE_SUCCESS, self._observe_successes)
+        observe(meter, PROBE_STEP, lambda: [(step.seconds, labels) for step, labels in self._steps_with_labels()])
+        observe(
+            meter,
+            PROBE_STEP_SUCCESS,
+            lambda: [(int(step.verdict == "good"), of) for step, of in self._steps_with_labels()],
+        )
+        observe(meter, PROBE_STEP_FAILURE, lambda: [(1, labels) for labels in self._labels_of_failed_steps()])
         observe(meter, PROBE_LAST_SUCCESS, lambda: [(at, {"via": via}) for via, at in self._last_good.items()])
 
     def application(self) -> web.Application:
@@ -79,7 +83,7 @@ class CheckMetrics:
         app.router.add_get("/metrics", metrics)
         return app
 
-    def keep(self, report: CheckReport) -> None:
+    def keep_report(self, report: CheckReport) -> None:
         """Store a report as the last check by its way."""
         self._last[report.via] = report
         if report.verdict == "good":
@@ -89,21 +93,21 @@ class CheckMetrics:
         """Shut down the metrics provider."""
         self.provider.close()
 
-    def _successes(self) -> Observations:
+    def _observe_successes(self) -> Observations:
         return [(int(report.verdict == "good"), {"via": via}) for via, report in self._last.items()]
 
-    def _steps(self) -> Iterator[tuple[Step, dict[str, str]]]:
+    def _steps_with_labels(self) -> Iterator[tuple[Step, dict[str, str]]]:
         for via, report in self._last.items():
             for step in report.steps:
                 if step.verdict != "skipped":
                     yield step, {"via": via, "step": step.step}
 
-    def _failures(self) -> Iterator[dict[str, str]]:
+    def _labels_of_failed_steps(self) -> Iterator[dict[str, str]]:
         """Yield the labels of every step that failed; opening the case is one where nothing answered."""
         for via, report in self._last.items():
             if report.reason is not None:
                 yield {"via": via, "step": "open", "status": "", "code": ""}
-        for step, labels in self._steps():
+        for step, labels in self._steps_with_labels():
             if step.verdict != "good":
                 yield {**labels, "status": str(step.status or ""), "code": step.code or ""}
 
@@ -131,7 +135,7 @@ async def run_every(checks: Sequence[SyntheticCheck], interval: float, listen: t
             started = time.monotonic()
             # A check that has begun finishes, so that it deletes its case.
             for report in await asyncio.gather(*(check.run() for check in checks)):
-                results.keep(report)
+                results.keep_report(report)
                 print(json.dumps(report.document()), flush=True)
             await asyncio.wait([stopped], timeout=max(0.0, started + interval - time.monotonic()))
     results.close()

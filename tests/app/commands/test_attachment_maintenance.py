@@ -5,7 +5,7 @@ from argparse import Namespace
 from datetime import timedelta
 
 from support_service.cases.model.files import FileTotals
-from support_service.commands.attachments import FormerCopies, scrub
+from support_service.commands.attachments import FormerCopyRemoval, scrub
 from tests.support.calls import open_case, upload
 
 
@@ -27,6 +27,6 @@ class FiveByteRemover:
 
 async def test_files_removed_during_an_offload_count():
     """The totals include the removals during the offload and the last one."""
-    copies = FormerCopies(FiveByteRemover(), timedelta(0))
-    await copies.run()
+    copies = FormerCopyRemoval(FiveByteRemover(), timedelta(0))
+    await copies.delete_due()
     assert await copies.finish(wait=True) == FileTotals(2, 10)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from support_service.console.assets import assets
+from support_service.console.assets import load_assets
 from tests.support.calls import expect_problem
 
 PAGES = ["/console/", "/console/cases/some-id", "/console/oncall", "/console/audit", "/console/customers/{x}"]
@@ -56,11 +56,11 @@ async def test_page_without_a_session_leads_to_the_sign_in_and_back(make_client,
 
 async def test_assets_are_compressed(client):
     """A browser gets the compressed bytes; both forms are the same file."""
-    url = assets().url("console.css")
+    url = load_assets().url("console.css")
     plain = await client.get(url, headers={"Accept-Encoding": "identity"})
     packed = await client.get(url, headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in plain.headers
-    asset = assets().by_path["console.css"]
+    asset = load_assets().by_path["console.css"]
     assert gzip.decompress(asset.compressed) == asset.body == await plain.read()
     assert (packed.headers["Content-Encoding"], await packed.read()) == ("gzip", asset.body)
 
@@ -71,7 +71,7 @@ async def test_assets_are_compressed(client):
 )
 async def test_refused_coding_is_not_sent(client, accepted, coding):
     """A client that refuses gzip gets the plain bytes."""
-    response = await client.get(assets().url("console.css"), headers={"Accept-Encoding": accepted})
+    response = await client.get(load_assets().url("console.css"), headers={"Accept-Encoding": accepted})
     assert response.headers.get("Content-Encoding") == coding
 
 
@@ -84,7 +84,7 @@ async def test_asset_of_another_version_is_served_but_not_kept(client):
 @pytest.mark.parametrize("path", ["vendor/manifest.json", "../shell.py", "missing.js", "vendor/lit-html/lit-html.d.ts"])
 async def test_other_files_are_not_served(client, path):
     """Only scripts, styles and icons of the package are served."""
-    await expect_problem(await client.get(f"/console/static/{assets().version}/{path}"), 404, "route_not_found")
+    await expect_problem(await client.get(f"/console/static/{load_assets().version}/{path}"), 404, "route_not_found")
 
 
 @pytest.mark.parametrize(

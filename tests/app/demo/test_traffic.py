@@ -22,7 +22,7 @@ async def test_traffic_covers_what_clients_do(client, metrics):
     async with SupportClient(str(client.make_url("/"))) as api:
         traffic = TrafficGenerator(api, seed=6)
         for _ in range(150):
-            await traffic.act()
+            await traffic.perform_random_action()
     assert (set(traffic.answers), traffic.last_failure) == ({"2xx"}, "")
     for name in ("ticket_created", "conversation_added", "ticket_status_changed", "attachment_stored"):
         assert metrics.total(f"support_{name}_total") > 0
@@ -35,7 +35,7 @@ async def test_faulty_requests_are_refused(client):
     async with aiohttp.ClientSession(url) as session, SupportClient(url) as api:
         traffic = TrafficGenerator(api, session, seed=6)
         for _ in range(150):
-            await traffic.act()
+            await traffic.perform_random_action()
     assert set(traffic.answers) == {"2xx", "4xx"}
 
 
@@ -71,9 +71,9 @@ async def test_traffic_command_ends_after_its_duration(client, tmp_path):
 
 async def test_traffic_counts_requests_without_a_response():
     """Traffic continues while the service is unreachable."""
-    async with SupportClient(f"http://127.0.0.1:{free_port()}/", timings=traffic_module.ONCE) as api:
+    async with SupportClient(f"http://127.0.0.1:{free_port()}/", timings=traffic_module.WITHOUT_RETRIES) as api:
         traffic = TrafficGenerator(api, seed=6)
-        await traffic.act()
+        await traffic.perform_random_action()
     assert traffic.answers == {"no answer": 1}
 
 

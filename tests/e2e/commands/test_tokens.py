@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.core.errors import SupportError
 from support_service.platform.access.tokens import hash_token
 from tests.support.process import START_TIMEOUT, running
@@ -104,7 +104,7 @@ async def test_concurrent_commands_lose_no_token(run_token, path):
 )
 def test_invalid_arguments_are_refused(path, arguments, expected):
     """The error is one line, and nothing is written."""
-    parsed = parser().parse_args(["token", *arguments])
+    parsed = build_parser().parse_args(["token", *arguments])
     with pytest.raises(SupportError) as refusal:
         parsed.run(parsed, {"SUPPORT_TOKENS_FILE": str(path)})
     assert expected in refusal.value.detail
@@ -152,7 +152,7 @@ async def test_link_to_itself_is_replaced_by_a_token_file(run_token, path):
 @pytest.mark.parametrize("command", [(), ("create",), ("list",), ("revoke",)])
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args(["token", *command, "--help"])
+        build_parser().parse_args(["token", *command, "--help"])
     assert ended.value.code == 0
     assert re.search(r"examples?:\n  support-service token ", capsys.readouterr().out)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import SOURCES
 from support_service.timeline.source_calls import calls_for
@@ -96,7 +96,7 @@ def test_manual_probe_runs_like_the_deployed_one(deployment, bash):
     """With the same token and the same address."""
     command = bash(variables(deployment), "echo $PROBE --once", SUPPORT_REDIS_URL="redis://127.0.0.1:9/0")
     begin, _, end = command.rpartition("support-service probe " if deployment != "Compose" else "probe ")
-    asked = parser().parse_args(["probe", *shlex.split(end)]).base_url
+    asked = build_parser().parse_args(["probe", *shlex.split(end)]).base_url
     if deployment == "Kubernetes":
         (container,) = named("Deployment")["probe"]["spec"]["template"]["spec"]["containers"]
         assert begin.endswith(" deploy/probe -- ")

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from support_service.console.assets import assets
+from support_service.console.assets import load_assets
 from tests.support.console.browser import settled
 from tests.support.console.samples import case_path
 
@@ -26,8 +26,8 @@ async def test_first_load_is_within_the_budget(console, case, address):
         await settled(page)
     else:
         await expect(page.locator(".views .count")).to_contain_text(["0", "1", "1", "0", ""])
-    found = [each.partition(assets().version + "/")[2] for each in loaded if "/console/static/" in each]
-    sizes = {name: len(assets().by_path[name].compressed) for name in found}
+    found = [each.partition(load_assets().version + "/")[2] for each in loaded if "/console/static/" in each]
+    sizes = {name: len(load_assets().by_path[name].compressed) for name in found}
     scripts = sum(size for name, size in sizes.items() if name.endswith(".js"))
     styles = sum(size for name, size in sizes.items() if name.endswith(".css"))
     assert (scripts <= MAX_SCRIPT_BYTES, styles <= MAX_STYLE_BYTES) == (True, True), sizes

@@ -106,7 +106,7 @@ def stored(url):
 async def run(runner, url, **options):
     """Import the database; return (read, imported, known, refused)."""
     async with open_earlier_database(url) as earlier:
-        ids = await dataflow.read_ids(earlier)
+        ids = await dataflow.read_ticket_ids(earlier)
         assert ids == [TICKET, OTHER]
         assert await dataflow.count_files(earlier) == 2
         found = await runner.run(dataflow.read_tickets(earlier, ids, runner.folder), dataflow.map_ticket, **options)
@@ -179,6 +179,6 @@ async def test_database_without_its_tables_is_refused_in_one_line(tmp_path, data
     for url in (database_url, f"sqlite:///{tmp_path / 'none.db'}"):
         async with open_earlier_database(url) as earlier:
             with pytest.raises(Unavailable, match="earlier service can't be read") as failure:
-                await dataflow.read_ids(earlier)
+                await dataflow.read_ticket_ids(earlier)
         assert "\n" not in str(failure.value)
     assert stored(f"sqlite:///{tmp_path / 'none.db'}") == {}

@@ -371,7 +371,7 @@ async def test_cancelled_import_stores_no_further_file(runner, attachment_dir):
 
 async def test_case_that_only_the_database_refuses_is_refused_alone(runner, database, monkeypatch):
     """The others of its batch are imported."""
-    build = imported_case.build
+    build = imported_case.build_case
 
     def without_priority(imported, *arguments):
         wanted = build(imported, *arguments)
@@ -379,7 +379,7 @@ async def test_case_that_only_the_database_refuses_is_refused_alone(runner, data
             wanted.case.priority = None
         return wanted
 
-    monkeypatch.setattr(imported_case, "build", without_priority)
+    monkeypatch.setattr(imported_case, "build_case", without_priority)
     cases = [new(number, attachments=["label.txt"]) for number in range(5)]
     assert await totals(runner, cases) == (5, 4, 0, 1)
     assert runner.refusals == [(3, "invalid_request", [])]

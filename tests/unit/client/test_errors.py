@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support_service.client import NotFound, ServiceFailed, SupportError, Unavailable, ValidationFailed, VersionConflict
-from support_service.client.errors import error_of
+from support_service.client.errors import error_of_answer
 from support_service.core import errors
 from support_service.core.errors import FieldError
 from support_service.core.problem_codes import PROBLEM_CODES
@@ -26,7 +26,7 @@ MESSAGE = {
 def problem(status, **members):
     """Return the exception for a problem."""
     document = {"status": status, "code": "a_code", "detail": "What to do.", "requestId": "r-1"} | members
-    return error_of(status, {"X-Request-Id": "r-1"}, json.dumps(document).encode())
+    return error_of_answer(status, {"X-Request-Id": "r-1"}, json.dumps(document).encode())
 
 
 def test_exception_has_what_the_problem_says():
@@ -53,13 +53,13 @@ def test_statuses_have_the_kinds_that_the_service_raises():
 
 @pytest.mark.parametrize("body", [b"<html>503</html>", b"", b"[]", b'{"errors": 7, "code": null}'])
 def test_answer_of_a_load_balancer_is_an_error_too(body):
-    error = error_of(503, {"Retry-After": "3"}, body)
+    error = error_of_answer(503, {"Retry-After": "3"}, body)
     assert isinstance(error, Unavailable)
     assert (error.code, error.detail, error.retry_after) == ("http_error", "the service answered 503", 3.0)
 
 
 def test_date_in_retry_after_is_ignored():
-    assert error_of(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"").retry_after is None
+    assert error_of_answer(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"").retry_after is None
 
 
 def test_conflict_tells_the_current_version_and_the_new_messages():

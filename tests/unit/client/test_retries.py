@@ -13,7 +13,7 @@ from support_service.client import (
     Unavailable,
     ValidationFailed,
 )
-from support_service.client.errors import error_of
+from support_service.client.errors import error_of_answer
 from support_service.client.retries import Attempts
 from support_service.core.clock import Backoff
 
@@ -54,9 +54,9 @@ def unavailable(retry_after=None):
     [
         NoAnswer("the connection broke"),
         RateLimited("rate_limited", ""),
-        error_of(502, {}, b""),
+        error_of_answer(502, {}, b""),
         unavailable(),
-        error_of(504, {}, b""),
+        error_of_answer(504, {}, b""),
         Conflict("idempotency_key_in_use", ""),
     ],
     ids=str,
@@ -112,7 +112,7 @@ async def test_progress_starts_the_deadline_and_the_pauses_again(clock):
     attempts = clock.attempts()
     for _ in range(3):
         await attempts.wait_after(unavailable(retry_after=50.0))
-        attempts.progress()
+        attempts.note_progress()
     assert all(pause <= 51 for pause in clock.pauses)
 
 

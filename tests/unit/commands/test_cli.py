@@ -16,7 +16,7 @@ from support_service.api.openapi import document
 from support_service.api.routes import ROUTES
 from support_service.client import ClientTimings
 from support_service.commands.attach import attach
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.platform.database import migrate
 from support_service.timeline.overrides import OVERRIDE_NAMES
 from tests.support.process import START_TIMEOUT, running
@@ -187,7 +187,7 @@ def test_an_empty_case_id_is_named(run, tmp_path):
 )
 def test_attach_accepts_its_options_at_any_place(run, arguments):
     """Between CASE and FILE too. An unknown option is refused at each place."""
-    found = parser().parse_args(["attach", *arguments.split()])
+    found = build_parser().parse_args(["attach", *arguments.split()])
     assert (found.case, list(map(str, found.files)), found.internal) == ("c-1", ["a", "b"], True)
     status, _, errors = run("attach", *arguments.replace("--internal", "--secret").split())
     assert status == 2
@@ -198,7 +198,7 @@ def test_attach_accepts_its_options_at_any_place(run, arguments):
 def test_attach_names_the_address_and_the_cause(run, tmp_path, capsys, option):
     """`--url` is the former name of the option; a URL needs no scheme."""
     (tmp_path / "note.txt").write_text("hello")
-    arguments = parser().parse_args(["attach", "c-1", str(tmp_path / "note.txt"), option, "127.0.0.1:1"])
+    arguments = build_parser().parse_args(["attach", "c-1", str(tmp_path / "note.txt"), option, "127.0.0.1:1"])
     with pytest.raises(SystemExit) as end:
         attach(arguments, {}, ClientTimings(attempts=1))
     assert end.value.code == 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support_service.commands.runtime import run
+from support_service.commands.runtime import run_coroutine
 
 
 def test_cancellation_without_an_interrupt_stays_a_cancellation():
@@ -14,7 +14,7 @@ def test_cancellation_without_an_interrupt_stays_a_cancellation():
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        run(cancelled())
+        run_coroutine(cancelled())
 
 
 def test_run_returns_the_result_of_the_coroutine():
@@ -23,4 +23,4 @@ def test_run_returns_the_result_of_the_coroutine():
     async def module():
         return type(asyncio.get_running_loop()).__module__
 
-    assert run(module()) == "uvloop"
+    assert run_coroutine(module()) == "uvloop"

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from support_service.commands import grammar
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.timeline.override_rules import TTL_RANGE
 from support_service.timeline.overrides import OVERRIDE_NAMES
@@ -44,14 +44,14 @@ def test_help_of_overrides_names_every_service_and_the_bounds():
 def test_durations_have_a_unit_or_are_seconds(command, option, text, seconds):
     """Every option that takes a duration reads the same forms."""
     name = option.removeprefix("--").replace("-", "_")
-    assert getattr(parser().parse_args([*command, option, text]), name) == seconds
+    assert getattr(build_parser().parse_args([*command, option, text]), name) == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "-1", "", "s", "5 minutes", "5min", "1e3", "inf", "nan", "9" * 400])
 def test_invalid_duration_is_refused_with_the_expected_form(text, capsys):
     """The error quotes the value and shows each form."""
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args([*PROBE, f"--interval={text}"])
+        build_parser().parse_args([*PROBE, f"--interval={text}"])
     assert ended.value.code == 3
     assert capsys.readouterr().err.endswith(
         f"--interval: invalid duration {text!r}: expected a duration above 0, such as 1.5s, 60s or 5m; "
@@ -62,7 +62,7 @@ def test_invalid_duration_is_refused_with_the_expected_form(text, capsys):
 @pytest.mark.parametrize(("text", "rate"), [("5", 5.0), ("0.5", 0.5), ("5/s", 5.0), ("300/min", 5.0), ("36/h", 0.01)])
 def test_request_rates_are_per_second_without_a_unit(text, rate):
     """`--rate` of traffic is a number, or a number with /s, /min or /h."""
-    assert parser().parse_args([*TRAFFIC, "--rate", text]).rate == rate
+    assert build_parser().parse_args([*TRAFFIC, "--rate", text]).rate == rate
 
 
 @pytest.mark.parametrize("text", ["0", "5m", "-1", "fast", "1/day", "1000001"])

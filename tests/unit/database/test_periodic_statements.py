@@ -12,7 +12,7 @@ from support_service.attachments.maintenance import file_mover, retention
 from support_service.cases import gauges, search_repair
 from support_service.cases.clocks import known_policies
 from support_service.cases.sql import attachment_rows, clock_rows
-from support_service.events import consumer, relay, webhooks
+from support_service.events import consumer, relay, webhook_sender
 from support_service.platform import idempotency_keys
 from support_service.platform.audit import entry_rows
 from support_service.platform.database import lease_rows
@@ -77,10 +77,10 @@ PERIODIC = {
     "a look for events": (relay.ANY_PENDING, {}),
     "events to publish": (relay.PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(relay.OLDEST_AT), {}),
-    "events to fan out": (webhooks.TO_FAN_OUT, {"count": 200}),
-    "due deliveries": (webhooks.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
-    "pending deliveries": (webhooks.COUNT_PENDING, {}),
-    "finished deliveries": (webhooks.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
+    "events to fan out": (webhook_sender.TO_FAN_OUT, {"count": 200}),
+    "due deliveries": (webhook_sender.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
+    "pending deliveries": (webhook_sender.COUNT_PENDING, {}),
+    "finished deliveries": (webhook_sender.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
     "old inbound events": (consumer.DELETE_EXPIRED, {"before": OLD, "count": 10}),
     "unsealed entries": (entry_rows.SELECT_UNSEALED, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST_UNSEALED, {}),

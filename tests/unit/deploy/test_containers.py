@@ -8,7 +8,7 @@ import yaml
 
 from support_service import __version__
 from support_service.api.routes import ROUTES
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.core.units import parse_duration
 from support_service.platform.settings import Settings
 from tests.support.deployments import (
@@ -76,7 +76,7 @@ def test_secret_completes_the_settings():
 @pytest.mark.parametrize("where", sorted(commands()))
 def test_commands_are_those_of_the_service(where):
     """The parser takes the arguments of each container."""
-    parser().parse_args([str(argument) for argument in commands()[where]])
+    build_parser().parse_args([str(argument) for argument in commands()[where]])
 
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])

@@ -29,7 +29,7 @@ from support_service.importing import fields
 )
 def test_times_of_any_form_become_rfc_3339(value, expected):
     """A time that can't be read stays as it is, and is refused when the case is validated."""
-    assert fields.time(value) == expected
+    assert fields.rfc3339_time(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_ids_that_do_not_fit_are_replaced_by_numbers(value, number, expected):
 def test_long_text_is_split_into_messages_without_a_loss():
     """At the end of a line, if there is one."""
     lines = [f"{number}: {'x' * 90}" for number in range(2000)]
-    parts = fields.parts("\n".join(lines))
+    parts = fields.split_text("\n".join(lines))
     assert len(parts) > 2
     assert max(map(len, parts)) <= MAX_TEXT_LENGTH
     assert "\n".join(parts).split("\n") == lines
-    assert "".join(fields.parts("y" * 200_000)) == "y" * 200_000
+    assert "".join(fields.split_text("y" * 200_000)) == "y" * 200_000
     sent = {"externalId": "7", "message": "z" * 70_000, "authorType": "agent", "attachment": "a"}
     first, second = fields.split_message(sent)
     assert (first["externalId"], second["externalId"], "attachment" in second) == ("7", "7#2", False)
@@ -64,7 +64,7 @@ def test_long_text_is_split_into_messages_without_a_loss():
 @pytest.mark.parametrize("text", [None, "", "  \n", "\u00a0"])
 def test_message_without_a_text_gets_one(text):
     """The API refuses blank messages, and other systems have them: of files only."""
-    assert fields.parts(text) == [fields.NO_TEXT]
+    assert fields.split_text(text) == [fields.NO_TEXT_PLACEHOLDER]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_megabyte_of_what_does_not_end_is_read_before_the_timeout(shape):
 def test_a_time_with_a_megabyte_of_blanks_is_read_before_the_timeout():
     """It is no time, and is refused when the case is validated."""
     value = f"x{' ' * 1_000_000}x"
-    assert fields.time(value) == value
+    assert fields.rfc3339_time(value) == value
 
 
 def test_html_that_is_too_long_is_refused():
@@ -111,6 +111,6 @@ def test_html_that_is_too_long_is_refused():
 
 def test_tags_are_within_their_limits():
     """At most 50, each once, of at most 64 characters."""
-    assert fields.tags(["a", "a", " b ", "", "x" * 70]) == ["a", "b", "x" * 64]
-    assert len(fields.tags([str(number) for number in range(60)])) == 50
-    assert fields.tags(None) == []
+    assert fields.cleaned_tags(["a", "a", " b ", "", "x" * 70]) == ["a", "b", "x" * 64]
+    assert len(fields.cleaned_tags([str(number) for number in range(60)])) == 50
+    assert fields.cleaned_tags(None) == []

@@ -7,7 +7,7 @@ import pytest
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, ValidationFailed
 from support_service.importing.entries import KeptIds
-from support_service.importing.imported_case import build, to_case
+from support_service.importing.imported_case import build_case, parse_case
 
 NO_IDS = KeptIds()
 
@@ -15,7 +15,7 @@ NO_IDS = KeptIds()
 def built(*messages, kept=NO_IDS, **fields):
     """Return a case of these messages and fields."""
     sent = {"externalId": "1", "subject": "A", "channel": "email", "messages": list(messages), **fields}
-    return build(to_case(sent, lambda document: document), kept, {"synthetic"})
+    return build_case(parse_case(sent, lambda document: document), kept, {"synthetic"})
 
 
 def message(day=None, author="customer", **fields):

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.core.errors import ValidationFailed
 from support_service.importing import chatwoot, zammad
-from support_service.importing.imported_case import ImportedCase, to_case
+from support_service.importing.imported_case import ImportedCase, parse_case
 
 SAMPLES = Path(__file__).parents[2] / "data" / "importing"
 
@@ -27,7 +27,7 @@ def said(case):
 
 def test_zammad_ticket():
     """Articles are sorted by their times; HTML becomes text; files without a path are named in the metadata."""
-    case = to_case(sample("zammad")[0], zammad.map_ticket)
+    case = parse_case(sample("zammad")[0], zammad.map_ticket)
     assert case.model_dump(exclude={"messages", "attachments", "sent_at", "closed_at", "initial_message"}) == {
         "external_id": "zammad:7",
         "subject": "Parcel 4711 did not arrive",
@@ -68,14 +68,14 @@ def test_zammad_ticket():
 
 def test_zammad_ticket_without_owner_title_and_known_state():
     """A state of one's own is open until the ticket is closed; an address that does not fit becomes a number."""
-    case = to_case(sample("zammad")[1], zammad.map_ticket)
+    case = parse_case(sample("zammad")[1], zammad.map_ticket)
     assert (case.subject, case.status, case.priority) == ("Zammad ticket 22008", "open", "normal")
     assert (case.assigned_agent_id, case.customer_id, case.channel) == (None, "zammad-11", "web")
 
 
 def test_chatwoot_conversation():
     """Activities are left out, private messages are internal notes, bots are bots."""
-    case = to_case(sample("chatwoot")[0], chatwoot.map_conversation)
+    case = parse_case(sample("chatwoot")[0], chatwoot.map_conversation)
     assert case.model_dump(exclude={"messages", "attachments", "sent_at", "closed_at", "initial_message"}) == {
         "external_id": "chatwoot:1:12",
         "subject": "Conversation 12",
@@ -104,7 +104,7 @@ def test_chatwoot_conversation():
 
 def test_chatwoot_mail():
     """The subject of a mail is that of the case; without an identifier the customer is a number."""
-    case = to_case(sample("chatwoot")[1], chatwoot.map_conversation)
+    case = parse_case(sample("chatwoot")[1], chatwoot.map_conversation)
     assert (case.subject, case.status, case.customer_id, case.channel) == (
         "An invoice",
         "pending",
@@ -133,7 +133,7 @@ def test_chatwoot_mail():
 def test_document_of_another_form_is_refused_with_a_reason(mapper, document):
     """It does not end the import."""
     with pytest.raises(ValidationFailed):
-        to_case(document, mapper)
+        parse_case(document, mapper)
 
 
 ARTICLE = {"id": 3, "created_at": "2024-01-01T00:00:00Z", "sender": "Customer", "body": "Hello"}
@@ -188,7 +188,7 @@ MESSAGE = {"id": 3, "created_at": 1_700_000_000, "message_type": 0, "content": "
 def test_what_is_wrong_in_an_export_is_named_with_its_place(mapper, document, place, rule):
     """In plain words, and with the names of the other system."""
     with pytest.raises(ValidationFailed) as refused:
-        to_case({"id": 1, "state": "open", "status": "open"} | document, mapper)
+        parse_case({"id": 1, "state": "open", "status": "open"} | document, mapper)
     assert str(refused.value) == f"The case is not in the form of the export: `{place}` {rule}."
     assert [(each.field, each.message) for each in refused.value.errors] == [(place, rule)]
 
@@ -201,7 +201,7 @@ def test_document_that_a_mapper_can_not_read_is_refused(failure):
         raise failure
 
     with pytest.raises(ValidationFailed, match=r"^The case is not in the form of the export\.$"):
-        to_case({}, fail)
+        parse_case({}, fail)
 
 
 def test_unknown_fields_are_refused():
@@ -209,18 +209,18 @@ def test_unknown_fields_are_refused():
     new = {"externalId": "1", "subject": "A", "channel": "email"}
     for fields in ({"mesages": []}, {"messages": [{"authorType": "agent", "message": "a", "text": "b"}]}):
         with pytest.raises(ValidationFailed) as refused:
-            to_case(new | fields, lambda document: document)
+            parse_case(new | fields, lambda document: document)
         assert refused.value.errors[0].message == "Extra inputs are not permitted"
 
 
 def test_names_of_fields_may_be_in_snake_case():
     """As in requests; an external id is required."""
     message = {"author_type": "agent", "message": "a", "sent_at": "2024-01-01T00:00:00Z"}
-    case = to_case(
+    case = parse_case(
         {"external_id": "1", "subject": "A", "channel": "email", "messages": [message]}, lambda document: document
     )
     assert isinstance(case, ImportedCase)
     assert case.messages[0].sent_at.year == 2024
     with pytest.raises(ValidationFailed) as refused:
-        to_case({"subject": "A", "channel": "email"}, lambda document: document)
+        parse_case({"subject": "A", "channel": "email"}, lambda document: document)
     assert [each.field for each in refused.value.errors] == ["externalId"]

@@ -30,9 +30,9 @@ def report(via, *steps, reason=None):
 
 def test_each_way_to_the_service_has_its_own_result(metrics):
     """A later report by one way leaves that of the other as it is."""
-    metrics.keep(report("service", Step("open", 3, 0.1, "good")))
-    metrics.keep(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
-    metrics.keep(report("service", Step("open", 3, 4.0, "slow", "slower than the threshold")))
+    metrics.keep_report(report("service", Step("open", 3, 0.1, "good")))
+    metrics.keep_report(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    metrics.keep_report(report("service", Step("open", 3, 4.0, "slow", "slower than the threshold")))
     assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0), ({"via": "ingress"}, 0)]
     failures = [labels for labels, _ in samples(metrics, "support_probe_step_failure")]
     assert failures == [
@@ -44,7 +44,7 @@ def test_each_way_to_the_service_has_its_own_result(metrics):
 def test_failure_has_the_status_and_the_code_of_the_answer(metrics):
     """Skipped steps have no result, so that the failed one stands out."""
     refused = Step("upload", 3, 0.2, "wrong", "507 storage_full", 507, "storage_full")
-    metrics.keep(report("service", Step("open", 3, 0.1, "good"), refused, Step("close", 3)))
+    metrics.keep_report(report("service", Step("open", 3, 0.1, "good"), refused, Step("close", 3)))
     ((labels, value),) = samples(metrics, "support_probe_step_failure")
     assert (labels, value) == ({"via": "service", "step": "upload", "status": "507", "code": "storage_full"}, 1)
     success = {labels["step"]: value for labels, value in samples(metrics, "support_probe_step_success")}
@@ -53,13 +53,13 @@ def test_failure_has_the_status_and_the_code_of_the_answer(metrics):
 
 def test_service_that_does_not_answer_fails_at_the_first_step(metrics):
     """A check that could not run has no steps, and its alert still names one."""
-    metrics.keep(report("service", reason="no connection"))
+    metrics.keep_report(report("service", reason="no connection"))
     assert [labels["step"] for labels, _ in samples(metrics, "support_probe_step_failure")] == ["open"]
     assert samples(metrics, "support_probe_success") == [({"via": "service"}, 0)]
 
 
 def test_failure_ends_with_a_good_check(metrics):
-    metrics.keep(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
-    metrics.keep(report("ingress", Step("open", 3, 0.1, "good")))
+    metrics.keep_report(report("ingress", Step("open", 3, 0.1, "wrong", "404", 404)))
+    metrics.keep_report(report("ingress", Step("open", 3, 0.1, "good")))
     assert samples(metrics, "support_probe_step_failure") == []
     assert samples(metrics, "support_probe_success") == [({"via": "ingress"}, 1)]

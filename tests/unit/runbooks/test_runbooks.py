@@ -15,7 +15,7 @@ from observability.signal import runbook_of
 from observability.signals import ALERTS
 
 import support_service
-from support_service.commands.parser import parser
+from support_service.commands.parser import build_parser
 from support_service.core import errors, problem_codes
 from support_service.guard.problems import CODE_BY_STATUS
 from support_service.platform.database.failures import DATABASE_CODES
@@ -152,7 +152,7 @@ def test_commands_of_pages_are_valid(page):
         if ours:
             for asked, typed in TYPED.items():
                 rest = rest.replace(asked, typed)
-            parser().parse_args(shlex.split(rest))
+            build_parser().parse_args(shlex.split(rest))
 
 
 @pytest.mark.parametrize("page", PAGES)

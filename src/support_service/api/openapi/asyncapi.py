@@ -42,7 +42,9 @@ def asyncapi_document(outbound: str, inbound: str) -> dict[str, Any]:
         "defaultContentType": STRUCTURED_MEDIA_TYPE,
         "channels": {
             "out": _channel_object(
-                outbound, "The Redis stream of changes of cases: each entry has one field `event`.", PAYLOAD_BY_EVENT_TYPE
+                outbound,
+                "The Redis stream of changes of cases: each entry has one field `event`.",
+                PAYLOAD_BY_EVENT_TYPE,
             ),
             "webhooks": _channel_object(
                 None,
