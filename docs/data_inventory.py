@@ -68,7 +68,7 @@ KEPT_FOR = {
     "search_documents": CASE,
     "ticket_references": CASE,
     "attachments": "as long as the case, or `SUPPORT_RETENTION_AFTER`",
-    "staged_attachments": f"{CaseFileLimits().staged_for.total_seconds() / 3600:g} hours",
+    "staged_attachments": f"{CaseFileLimits().staging_time.total_seconds() / 3600:g} hours",
     "attachment_deletions": "without limit",
     "views": "until the view is deleted",
     "outbox": "until the event is published",

@@ -38,16 +38,16 @@ async def _median(database: Reader, read: Callable[[Reader], Awaitable[None]]) -
 
 async def _gauges(database: Reader) -> None:
     await gauges.CASE_COUNTS.read(database)
-    await gauges.oldest_waiting(database)
+    await gauges.read_oldest_waiting_since(database)
 
 
 async def _clock_gauges(database: Reader) -> None:
     await gauges.CLOCK_COUNTS.read(database)
-    await gauges.oldest_clocks(database)
+    await gauges.read_oldest_due_times(database)
 
 
 async def _due_clocks(database: Reader, after: timedelta = timedelta(0)) -> None:
-    await clock_rows.cases_due(database, utc_now() + after, DetectorTimings().batch_size)
+    await clock_rows.read_cases_due(database, utc_now() + after, DetectorTimings().batch_size)
 
 
 async def _many_due_clocks(database: Reader) -> None:

@@ -52,7 +52,7 @@ async def workload(call: Call, agent_id: str) -> Reply[Workload]:
 
     An unknown agent has none.
     """
-    return Reply(await call.service.cases.workload(call.principal, agent_id))
+    return Reply(await call.service.cases.count_by_status(call.principal, agent_id))
 
 
 @post(

@@ -45,7 +45,7 @@ async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[Audit
     )
     if not page and before is None:
         # The case may be older than the audit log. Raises if there is no such case.
-        await call.service.cases.expect_visible(call.principal, case_id)
+        await call.service.cases.read_visible_owner(call.principal, case_id)
     cursor = pagination.encode_cursor(page[-1].seq) if more else None
     return Reply(
         AuditPage.model_construct(

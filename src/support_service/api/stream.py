@@ -94,6 +94,6 @@ async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[
     Colleagues who may see the case learn it from the stream, from lists and from the case. It is not stored, and is
     valid for 15 seconds. While Redis is unavailable, only clients of the same replica learn it.
     """
-    owner = await call.service.cases.expect_visible(call.principal, case_id)
+    owner = await call.service.cases.read_visible_owner(call.principal, case_id)
     await call.service.stream.announce(call.principal, case_id, owner, body.state)
     return Reply(None)

@@ -66,8 +66,8 @@ class AttachmentBacklog:
                 self._disk_free = await asyncio.to_thread(self._local.free)
             except OSError:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
-        totals = self._files.totals[LOCAL] = await attachment_rows.ledger_totals(self._database, LOCAL)
-        self._oldest = await attachment_rows.oldest_created_at(self._database, LOCAL) if totals.files else None
+        totals = self._files.totals[LOCAL] = await attachment_rows.read_ledger_totals(self._database, LOCAL)
+        self._oldest = await attachment_rows.read_oldest_created_at(self._database, LOCAL) if totals.files else None
         self._read_at = utc_now()
         if self._disk_free is not None:
             self.free_history.append((self._read_at, self._disk_free))

@@ -12,8 +12,8 @@ from support_service.cases.case_files import (
     ATTACHMENT_DELETED,
     CaseFiles,
     attachment_not_found,
-    lock_for_file,
-    require_may_remove,
+    check_may_remove_files,
+    lock_case_for_file,
 )
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows
@@ -149,8 +149,8 @@ class AttachmentService:
         async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
             removed = await attachment_rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
             if not removed:
-                require_may_remove(origin.principal)
-                case = await lock_for_file(work, case_id, expected_versions, visibility=attachment.visibility)
+                check_may_remove_files(origin.principal)
+                case = await lock_case_for_file(work, case_id, expected_versions, visibility=attachment.visibility)
                 removed = await self.files.remove(work, [attachment.id], "request", time_after(case.at))
                 # After an error the rollback leaves nothing changed.
                 if not removed:  # another request deleted it first
@@ -170,7 +170,7 @@ class AttachmentService:
             try:
                 await storage.delete(attachment.storage_key)
                 async with self._database.transaction() as tx:
-                    await delete_garbage_entries(tx, [attachment_rows.bytes_of(attachment)])
+                    await delete_garbage_entries(tx, [attachment_rows.garbage_entry_of(attachment)])
             except Unavailable as failure:
                 log.warning("The bytes of attachment %s are deleted later: %s", attachment.id, failure)
         try:

@@ -43,11 +43,11 @@ class CaseFileLimits:
 
     max_files_per_case: int = 1000  # because reading a case reads all its attachments
     max_staged_files: int = 100  # of one uploader, in all cases
-    staged_for: timedelta = timedelta(hours=24)  # in which a message must name a staged file
+    staging_time: timedelta = timedelta(hours=24)  # in which a message must name a staged file
 
 
 @dataclass(slots=True)
-class NamedFiles:
+class MessageFiles:
     """The files that a message names by their ids, with the URI of the first one; `staged` are none of the case yet."""
 
     ids: Sequence[str]
@@ -65,7 +65,7 @@ class CaseFiles:
 
     def staged_until(self, attachment: StoredAttachment) -> datetime:
         """Return the time until which a message must name a staged file."""
-        return attachment.created_at + self._limits.staged_for
+        return attachment.created_at + self._limits.staging_time
 
     async def check_upload(
         self, reader: Reader, principal: Principal, case_id: str, expected: ExpectedVersions = None
@@ -75,8 +75,8 @@ class CaseFiles:
         Raises NotFound, Conflict (the case is full, or closed and the principal is its customer) and VersionConflict.
         """
         case = await case_rows.read_state(reader, case_id) if is_valid_id(case_id) else None
-        if _expect_accepting(principal, case_id, case, expected).files >= self._limits.max_files_per_case:
-            raise self._full()
+        if _check_accepts_files(principal, case_id, case, expected).files >= self._limits.max_files_per_case:
+            raise self._too_many_files()
 
     async def add(
         self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions
@@ -85,11 +85,11 @@ class CaseFiles:
 
         Raises NotFound, VersionConflict, and Conflict for a case that is full or takes no files of its customer.
         """
-        case = await lock_for_file(work, attachment.ticket_id, expected, visibility=attachment.visibility)
-        _expect_open(work.origin.principal, case)
+        case = await lock_case_for_file(work, attachment.ticket_id, expected, visibility=attachment.visibility)
+        _check_open_for_files(work.origin.principal, case)
         attachment = replace(attachment, created_at=time_after(case.at))
-        await self._add(work, attachment)
-        await self._count(work, [attachment])
+        await self._add_to_locked_case(work, attachment)
+        await self._count_in_ledger(work, [attachment])
         return attachment, case.synthetic
 
     async def stage(self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions) -> bool:
@@ -99,8 +99,8 @@ class CaseFiles:
         """
         principal, most = work.origin.principal, self._limits.max_staged_files
         # An erasure that runs at the same time deletes the file, or ends first and the customer has no case.
-        held = await case_rows.hold(work.tx, attachment.ticket_id)
-        case = _expect_accepting(principal, attachment.ticket_id, held, expected)
+        held = await case_rows.lock_shared(work.tx, attachment.ticket_id)
+        case = _check_accepts_files(principal, attachment.ticket_id, held, expected)
         if not await attachment_rows.add_staged(work.tx, attachment, principal, self.staged_until(attachment), most):
             raise Conflict(
                 "too_many_staged_files",
@@ -108,7 +108,7 @@ class CaseFiles:
             )
         return case.synthetic
 
-    async def find_named(self, work: UnitOfWork, case_id: str, ids: Sequence[str]) -> NamedFiles:
+    async def find_message_files(self, work: UnitOfWork, case_id: str, ids: Sequence[str]) -> MessageFiles:
         """Return the files that a message names: staged files of its author, and files of the case.
 
         `work` has locked the case. Raises ValidationFailed for an id of another file.
@@ -123,28 +123,30 @@ class CaseFiles:
             if principal.may_see_visibility(each.visibility)
         }
         if missing := set(ids) - staged.keys() - present.keys():
-            raise _not_sendable(ids, missing)
+            raise _files_not_sendable(ids, missing)
         first = present.get(ids[0]) or staged[ids[0]]
         uri = attachment_url(self._public_url, case_id, first.id, first.filename)
-        return NamedFiles(ids, uri, [staged[each] for each in ids if each in staged and each not in present])
+        return MessageFiles(ids, uri, [staged[each] for each in ids if each in staged and each not in present])
 
-    async def add_named(self, work: UnitOfWork, named: NamedFiles, at: datetime, visibility: str) -> None:
+    async def add_staged_files(
+        self, work: UnitOfWork, message_files: MessageFiles, at: datetime, visibility: str
+    ) -> None:
         """Make staged files that a message names files of the case, with the message's time and visibility.
 
-        Count them with `count_named` at the end of `work`. Raises ValidationFailed if one has expired, and Conflict if
-        the case is full.
+        Count them with `count_staged_files` at the end of `work`. Raises ValidationFailed if one has expired, and
+        Conflict if the case is full.
         """
-        if not named.staged:
+        if not message_files.staged:
             return
-        if not await attachment_rows.take_staged(work.tx, named.staged):
-            raise _not_sendable(named.ids, {each.id for each in named.staged})
-        named.staged = [replace(each, created_at=at, visibility=visibility) for each in named.staged]
-        for each in named.staged:
-            await self._add(work, each)
+        if not await attachment_rows.take_staged(work.tx, message_files.staged):
+            raise _files_not_sendable(message_files.ids, {each.id for each in message_files.staged})
+        message_files.staged = [replace(each, created_at=at, visibility=visibility) for each in message_files.staged]
+        for each in message_files.staged:
+            await self._add_to_locked_case(work, each)
 
-    async def count_named(self, work: UnitOfWork, named: NamedFiles) -> None:
+    async def count_staged_files(self, work: UnitOfWork, message_files: MessageFiles) -> None:
         """Count the added files, as the last step of `work`."""
-        await self._count(work, named.staged)
+        await self._count_in_ledger(work, message_files.staged)
 
     async def remove(
         self, work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, is_published: bool = True
@@ -171,7 +173,7 @@ class CaseFiles:
         ids = [attachment.id for attachment in await attachment_rows.list_by_case(work.tx, case_id)]
         return discarded + await self.remove(work, ids, "request", at, is_published=False)
 
-    async def _add(self, work: UnitOfWork, added: StoredAttachment) -> None:
+    async def _add_to_locked_case(self, work: UnitOfWork, added: StoredAttachment) -> None:
         """Add a file to a case that `work` has locked. Raises Conflict for a full case."""
         view = attachment_json(added, self._public_url)
         event = {"actor": audit.actor_of(work.origin.principal), "changeType": "attachment.added", "attachment": view}
@@ -179,15 +181,15 @@ class CaseFiles:
         changes = {name: (None, value) for name, value in audited_attachment_fields(added).items()}
         await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
         if not await attachment_rows.add(work.tx, added, self._limits.max_files_per_case):
-            raise self._full()
+            raise self._too_many_files()
 
-    async def _count(self, work: UnitOfWork, added: Sequence[StoredAttachment]) -> None:
+    async def _count_in_ledger(self, work: UnitOfWork, added: Sequence[StoredAttachment]) -> None:
         for storage in sorted({each.storage for each in added}):
             sizes = [each.size_bytes for each in added if each.storage == storage]
             totals = await attachment_rows.add_to_ledger(work.tx, storage, len(sizes), sum(sizes))
             work.after_commit(partial(self.totals.__setitem__, storage, totals))
 
-    def _full(self) -> Conflict:
+    def _too_many_files(self) -> Conflict:
         most = self._limits.max_files_per_case
         return Conflict("case_full", f"This case has {most:,} files, as many as it may have; open another case.")
 
@@ -211,7 +213,7 @@ def attachment_not_found(attachment_id: str) -> NotFound:
     return NotFound("attachment_not_found", f"There is no attachment {attachment_id[:64]!r} in this case.")
 
 
-def require_may_remove(principal: Principal) -> None:
+def check_may_remove_files(principal: Principal) -> None:
     """Raise Forbidden if the principal is a customer: customers delete files only before they are sent."""
     if principal.role == "customer":
         raise Forbidden(
@@ -220,38 +222,40 @@ def require_may_remove(principal: Principal) -> None:
         )
 
 
-async def lock_for_file(work: UnitOfWork, case_id: str, expected: ExpectedVersions, *, visibility: str) -> CaseState:
+async def lock_case_for_file(
+    work: UnitOfWork, case_id: str, expected: ExpectedVersions, *, visibility: str
+) -> CaseState:
     """Lock a case for a change of a file, and give the case its next version. Raises NotFound and VersionConflict."""
     principal = work.origin.principal
-    locked = await case_rows.count_change(work.tx, case_id, internal=visibility == "internal")
-    case = _expect_visible(principal, case_id, locked)
+    locked = await case_rows.increment_version(work.tx, case_id, internal=visibility == "internal")
+    case = _check_visible(principal, case_id, locked)
     expect_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
     return case
 
 
-def _expect_visible(principal: Principal, case_id: str, case: CaseState | None) -> CaseState:
+def _check_visible(principal: Principal, case_id: str, case: CaseState | None) -> CaseState:
     """Return the case. Raises NotFound if there is none, or if the principal may not see it."""
     if case is None or not principal.may_see(case):
         raise case_not_found(case_id)
     return case
 
 
-def _expect_open(principal: Principal, case: CaseState) -> None:
+def _check_open_for_files(principal: Principal, case: CaseState) -> None:
     """Raise Conflict if the case is closed and the principal is its customer."""
     if case.status == "closed" and principal.role == "customer":
         raise Conflict("case_closed", "The case is closed and takes no more files of its customer; open a new one.")
 
 
-def _expect_accepting(
+def _check_accepts_files(
     principal: Principal, case_id: str, found: CaseState | None, expected: ExpectedVersions
 ) -> CaseState:
-    case = _expect_visible(principal, case_id, found)
-    _expect_open(principal, case)
+    case = _check_visible(principal, case_id, found)
+    _check_open_for_files(principal, case)
     expect_version(visible_version(principal, case.version, case.internal_changes), expected)
     return case
 
 
-def _not_sendable(ids: Sequence[str], missing: Collection[str]) -> ValidationFailed:
+def _files_not_sendable(ids: Sequence[str], missing: Collection[str]) -> ValidationFailed:
     named = ", ".join(each for each in ids if each in missing)
     return ValidationFailed(
         "attachment_not_sendable",

@@ -148,7 +148,7 @@ async def erase_case(
     )
     if not keep_references:
         await tx.execute(ticket_references.delete().where(ticket_references.c.ticket_id == case_id))
-    await search.remove_messages(tx, case_id)
+    await search.remove_message_documents(tx, case_id)
     return erased
 
 

@@ -53,7 +53,7 @@ SLA_UNREPORTED_AGE = InstrumentSpec(
 )
 
 
-class Counts(NamedTuple):
+class StoredCounts(NamedTuple):
     """Numbers by their key, and the number of the rows that say so."""
 
     numbers: Mapping[tuple[str, ...], int]
@@ -61,7 +61,10 @@ class Counts(NamedTuple):
 
 
 class CountTable:
-    """A table of numbers that triggers keep: on PostgreSQL each change adds a row, and `fold` replaces rows by sums."""
+    """A table of numbers that triggers keep.
+
+    On PostgreSQL each change adds a row, and `merge_rows` replaces rows by sums.
+    """
 
     def __init__(self, table: sa.Table) -> None:
         key = [column for column in table.c if column.name != "number"]
@@ -73,7 +76,7 @@ class CountTable:
         ).group_by(*key)
         names = ", ".join(self._key)
         # Another replica folds the locked rows now. Nothing updates a row, so its ctid stays.
-        self._fold = sa.text(f"""
+        self._merge_rows = sa.text(f"""
             WITH taken AS (
                 DELETE FROM {table.name}
                 WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table.name} LIMIT 50000 FOR UPDATE SKIP LOCKED))
@@ -83,16 +86,16 @@ class CountTable:
             SELECT {names}, sum(number) FROM taken GROUP BY {names} HAVING sum(number) <> 0
         """)  # noqa: S608 - names of this code
 
-    async def read(self, reader: Reader) -> Counts:
+    async def read(self, reader: Reader) -> StoredCounts:
         """Return the numbers."""
         rows = await reader.fetch_all(self.select)
         numbers = {tuple(getattr(row, name) for name in self._key): row.number for row in rows}
-        return Counts(numbers, sum(row.stored_rows for row in rows))
+        return StoredCounts(numbers, sum(row.stored_rows for row in rows))
 
-    async def fold(self, database: Database) -> None:
+    async def merge_rows(self, database: Database) -> None:
         """Replace rows of the same key by their sum. Any number of replicas may do so at once."""
         async with database.transaction() as tx:
-            await tx.execute(self._fold)
+            await tx.execute(self._merge_rows)
 
 
 CASE_COUNTS = CountTable(case_counts)  # by status and priority, of cases that are not synthetic
@@ -107,28 +110,28 @@ OLDEST_WAITING = (
 _C = case_clocks.c
 
 
-def _oldest(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+def _oldest_due_at(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
     return sa.select(_C.due_at).where(*conditions).order_by(_C.due_at).limit(1).scalar_subquery()
 
 
 OLDEST_CLOCKS = sa.select(
     *(
-        _oldest(
+        _oldest_due_at(
             _C.target == text_literal(target), _C.state == text_literal("breached"), _C.running_since.is_not(None)
         ).label(target)
         for target in TARGETS
     ),
-    _oldest(_C.state == text_literal("running")).label("first_due"),
+    _oldest_due_at(_C.state == text_literal("running")).label("first_due"),
 )
 
 
-async def oldest_waiting(reader: Reader) -> datetime | None:
+async def read_oldest_waiting_since(reader: Reader) -> datetime | None:
     """Return since when the longest waiting customer of an unsettled case waits, or None if no customer waits."""
     row = await reader.fetch_one(OLDEST_WAITING)
     return row.waiting_since if row else None
 
 
-async def oldest_clocks(reader: Reader) -> Mapping[Target | str, datetime | None]:
+async def read_oldest_due_times(reader: Reader) -> Mapping[Target | str, datetime | None]:
     """Return the due time of the longest overdue clock of each target, and `first_due`, the first one that runs."""
     row = await reader.fetch_one(OLDEST_CLOCKS)
     return row._asdict() if row else {}
@@ -140,7 +143,7 @@ class GaugeTimings:
 
     refresh_interval: float = 15.0
     max_age: float = 60.0  # values are published for so long while they can't be refreshed
-    fold_from: int = 1000  # rows of counts; SQLite never has so many
+    merge_from_rows: int = 1000  # rows of counts; SQLite never has so many
 
 
 class CaseGauges:
@@ -148,8 +151,8 @@ class CaseGauges:
 
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings = GaugeTimings()) -> None:
         self._database = database
-        self._fold_from = timings.fold_from
-        self._counts = LastReading[Counts](timings.max_age)
+        self._merge_from_rows = timings.merge_from_rows
+        self._counts = LastReading[StoredCounts](timings.max_age)
         self._waiting_since = LastReading[tuple[datetime | None]](timings.max_age)
         instruments.observe(
             TICKET_OPEN,
@@ -167,10 +170,10 @@ class CaseGauges:
     async def refresh(self) -> None:
         """Read the counters. Sum their rows into one for each key if there are many."""
         counts = await CASE_COUNTS.read(self._database)
-        self._waiting_since.store((await oldest_waiting(self._database),))
+        self._waiting_since.store((await read_oldest_waiting_since(self._database),))
         self._counts.store(counts)
-        if counts.stored_rows >= self._fold_from:
-            await CASE_COUNTS.fold(self._database)
+        if counts.stored_rows >= self._merge_from_rows:
+            await CASE_COUNTS.merge_rows(self._database)
 
 
 class ClockGauges:
@@ -178,8 +181,8 @@ class ClockGauges:
 
     def __init__(self, database: Database, instruments: Instruments, timings: GaugeTimings) -> None:
         self._database = database
-        self._fold_from = timings.fold_from
-        self._counts = LastReading[Counts](timings.max_age)
+        self._merge_from_rows = timings.merge_from_rows
+        self._counts = LastReading[StoredCounts](timings.max_age)
         self._oldest = LastReading[Mapping[Target | str, datetime | None]](timings.max_age)
         instruments.observe(
             SLA_RUNNING,
@@ -200,7 +203,7 @@ class ClockGauges:
     async def refresh(self) -> None:
         """Read the counters and the oldest clocks. Sum the rows of the counters if there are many."""
         counts = await CLOCK_COUNTS.read(self._database)
-        self._oldest.store(await oldest_clocks(self._database))
+        self._oldest.store(await read_oldest_due_times(self._database))
         self._counts.store(counts)
-        if counts.stored_rows >= self._fold_from:
-            await CLOCK_COUNTS.fold(self._database)
+        if counts.stored_rows >= self._merge_from_rows:
+            await CLOCK_COUNTS.merge_rows(self._database)

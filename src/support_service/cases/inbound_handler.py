@@ -34,7 +34,7 @@ class InboundEventHandler:
         """
         applied, duplicate = 0, True
         while True:
-            page = await self._next_page(event)
+            page = await self._add_to_next_cases(event)
             if page is None:
                 break
             duplicate = False
@@ -43,7 +43,7 @@ class InboundEventHandler:
                 break
         return "applied" if applied else "duplicate" if duplicate else "unmatched"
 
-    async def _next_page(self, event: InboundEvent) -> int | None:
+    async def _add_to_next_cases(self, event: InboundEvent) -> int | None:
         """Add the message to the next page of cases; return their number, or None if the event is already applied."""
         assert event.data is not None  # noqa: S101 - the caller skips events of unknown types
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
@@ -53,17 +53,17 @@ class InboundEventHandler:
             found = await case_rows.lock_cases_with_references(
                 work.tx, event.data.references(), after, self._batch_size
             )
-            messages = [_message(case.id, event, time_after(case.latest)) for case in found]
+            messages = [_to_bot_message(case.id, event, time_after(case.latest)) for case in found]
             await case_rows.add_bot_messages(work.tx, found, messages)
             real = sum(not case.synthetic for case in found)
-            await self._recorder.bot_messages_added(work, messages, real)
+            await self._recorder.record_bot_messages(work, messages, real)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
                 await record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
         return len(found)
 
 
-def _message(case_id: str, event: InboundEvent, at: datetime) -> Message:
+def _to_bot_message(case_id: str, event: InboundEvent, at: datetime) -> Message:
     assert event.data is not None  # noqa: S101 - see above
     return Message.model_construct(
         id=new_id(),

@@ -47,17 +47,17 @@ class LinkService:
             problem = FieldError("caseId", "must be the id of another case")
             raise ValidationFailed("invalid_request", "A case can't be linked with itself.", [problem])
         is_directed = new.kind != RELATED
-        rows = [*([DIRECTED_LINKS] if is_directed else []), *_case_rows(case_id, new.case_id)]
+        rows = [*([DIRECTED_LINKS] if is_directed else []), *_contended_rows_of(case_id, new.case_id)]
         async with unit_of_work(self._database, origin, *rows) as work:
             if is_directed:
                 await link_rows.lock_directed_links(work.tx)
-            cases = await self._lock(work, (case_id, new.case_id), expected)
-            link = _new_link(new, cases[case_id].current, cases[new.case_id].current)
-            present = await link_rows.of_cases(work.tx, cases)
+            cases = await self._lock_cases(work, (case_id, new.case_id), expected)
+            link = _to_stored_link(new, cases[case_id].current, cases[new.case_id].current)
+            present = await link_rows.find_by_cases(work.tx, cases)
             if same := next((each for each in present if each.is_same(link)), None):
                 return same.seen_from(case_id), False
-            _check_numbers(link, present)
-            if is_directed and await link_rows.closes_cycle(work.tx, link):
+            _check_link_limits(link, present)
+            if is_directed and await link_rows.would_close_cycle(work.tx, link):
                 raise Conflict("link_cycle", f"Links lead back to this case: it can't be {link.kind} the other one.")
             if link.kind == DUPLICATE_OF and cases[link.other_case_id].current.status == "closed":
                 raise Conflict(
@@ -65,7 +65,7 @@ class LinkService:
                     "The other case is closed. Reopen it first, or name a case that is not closed.",
                 )
             await link_rows.add(work.tx, link)
-            await self._record(work, link, cases, "link.added", link.created_at)
+            await self._record_link_change(work, link, cases, "link.added", link.created_at)
             if link.kind == DUPLICATE_OF:
                 await cases[case_id].set_status("closed")
         return link.seen_from(case_id), True
@@ -78,12 +78,12 @@ class LinkService:
         link = await link_rows.find(self._database, link_id)
         ends = (link.case_id, link.other_case_id) if link else ()
         ids = (case_id, *(each for each in ends if each != case_id)) if case_id in ends else (case_id,)
-        async with unit_of_work(self._database, origin, *_case_rows(*ids)) as work:
-            cases = await self._lock(work, ids, expected)
+        async with unit_of_work(self._database, origin, *_contended_rows_of(*ids)) as work:
+            cases = await self._lock_cases(work, ids, expected)
             if link is None or case_id not in ends or not await link_rows.remove(work.tx, link.id):
                 raise NotFound("link_not_found", f"There is no link {link_id[:64]!r} of this case.")
             at = time_after(max(case.current.updated_at for case in cases.values()))
-            await self._record(work, link, cases, "link.removed", at)
+            await self._record_link_change(work, link, cases, "link.removed", at)
             former, duplicate = link.previous_status, cases[link.case_id]
             if former and former != "closed" and duplicate.current.status == "closed":
                 await duplicate.set_status("open")  # a closed case can only become open
@@ -95,7 +95,7 @@ class LinkService:
         """Return a case's duplicates that the principal may see, with what the principal may read of them."""
         return await link_rows.read_duplicates(self._database, case_id, principal, with_history=with_history)
 
-    async def _lock(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
+    async def _lock_cases(self, work: UnitOfWork, case_ids: Sequence[str], expected: ExpectedVersions) -> LockedCases:
         """Lock cases that the principal must see, the first of them at an expected version; return them in this order.
 
         Raises NotFound and VersionConflict.
@@ -107,7 +107,7 @@ class LinkService:
         expect_version(cases[case_ids[0]].version, expected)
         return {case_id: LockedCase(work, self._recorder, cases[case_id]) for case_id in case_ids}
 
-    async def _record(
+    async def _record_link_change(
         self,
         work: UnitOfWork,
         link: StoredLink,
@@ -119,18 +119,18 @@ class LinkService:
         first, second = cases[link.case_id].current, cases[link.other_case_id].current
         # As the projections show it to customers.
         public = link.kind == DUPLICATE_OF and first.customer_id == second.customer_id is not None
-        await link_rows.change_cases(work.tx, cases, at, public=public)
-        await self._recorder.link_changed(work, link, cases, action, at, public=public)
+        await link_rows.increment_versions(work.tx, cases, at, public=public)
+        await self._recorder.record_link_change(work, link, cases, action, at, public=public)
         for case in cases.values():
             case.current = case.current.model_copy(update={"updated_at": at, "version": case.current.version + 1})
 
 
-def _case_rows(*case_ids: str) -> list[ContendedRow]:
+def _contended_rows_of(*case_ids: str) -> list[ContendedRow]:
     """Return the contended rows of cases in a fixed order, so that transactions do not wait for each other."""
     return [ContendedRow(case_id) for case_id in sorted(filter(is_valid_id, case_ids))]
 
 
-def _new_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink:
+def _to_stored_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink:
     first, second = case.id, other.id
     if new.kind == RELATED:  # the same from both sides, so it is stored in one way only
         first, second = sorted((first, second))
@@ -139,7 +139,7 @@ def _new_link(new: NewLink, case: CaseSummary, other: CaseSummary) -> StoredLink
     return StoredLink(new_id(), first, new.kind, second, previous_status, at)
 
 
-def _check_numbers(link: StoredLink, present: Sequence[StoredLink]) -> None:
+def _check_link_limits(link: StoredLink, present: Sequence[StoredLink]) -> None:
     """Raise Conflict if a case would be a duplicate of two cases, or would have too many links."""
     if link.kind == DUPLICATE_OF and any(
         each.kind == DUPLICATE_OF and each.case_id == link.case_id for each in present

@@ -48,14 +48,14 @@ class CaseReader:
                 known_history=known_history,
                 any_size=any_size,
             )
-        return _visible(principal, case_id, stored)
+        return _check_visible(principal, case_id, stored)
 
-    async def expect_visible(self, principal: Principal, case_id: str) -> CaseOwnership:
+    async def read_visible_owner(self, principal: Principal, case_id: str) -> CaseOwnership:
         """Return the customer, the agent and the team of a case. Raises NotFound if the principal may not see it."""
         owner = await case_reading.read_owner(self._database, case_id) if is_valid_id(case_id) else None
-        return _visible(principal, case_id, owner)
+        return _check_visible(principal, case_id, owner)
 
-    async def owners_of(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
+    async def read_owners(self, case_ids: Collection[str]) -> dict[str, CaseOwnership]:
         """Return the customer, the agent and the team of each case by its id. Unknown ids are left out."""
         return await case_reading.read_owners(self._database, case_ids)
 
@@ -68,7 +68,7 @@ class CaseReader:
         if is_valid_id(case_id):
             public_only = not principal.may_see_visibility("internal")
             found = await case_reading.read_page(self._database, case_id, after, limit, public_only=public_only)
-        stored = _visible(principal, case_id, found)
+        stored = _check_visible(principal, case_id, found)
         if stored.messages is None:
             raise ValidationFailed("invalid_request", "`messagesAfter` is not the id of a message of this case.")
         return stored
@@ -82,7 +82,7 @@ class CaseReader:
         after = case_sorts.decode_cursor(query.sort, query.cursor)
         found = await case_list.find_cases(self._database, query, after, principal)
         for _, case in found.cases:
-            case.sla = await self._policies.shown_now(case.clocks)
+            case.sla = await self._policies.clocks_shown_now(case.clocks)
         return CasePage.model_construct(
             items=[case for _, case in found.cases],
             next_cursor=case_sorts.encode_cursor(query.sort, found.cases[-1][0]) if found.has_more else None,
@@ -97,7 +97,7 @@ class CaseReader:
         """
         return await self._counts.count_cases(principal, query, most, turn)
 
-    async def workload(self, principal: Principal, agent_id: str) -> Workload:
+    async def count_by_status(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.
 
         Agents may read their own workload only.
@@ -108,7 +108,7 @@ class CaseReader:
         return Workload.model_validate({"agentId": agent_id, **cases})
 
 
-def _visible(principal: Principal, case_id: str, found: Found | None) -> Found:
+def _check_visible(principal: Principal, case_id: str, found: Found | None) -> Found:
     """Return what was read of a case. Raises NotFound if there is none, or if the principal may not see the case."""
     if found is None or not principal.may_see(found):
         raise case_not_found(case_id)

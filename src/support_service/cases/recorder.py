@@ -78,10 +78,10 @@ class CaseRecorder:
         for channel in self._known_channels:
             instruments.start_series(TICKET_CREATED, {"channel": channel})
 
-    async def opened(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
+    async def record_opening(self, work: UnitOfWork, case: Case, first: Message | None) -> None:
         """Record a case that was opened, with its first message."""
-        said = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first}
-        await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **said)
+        members = {"actor": audit.actor_of(work.origin.principal), "initialMessage": first}
+        await case_events.append(work.tx, case.id, CASE_OPENED, case.created_at, **members)
         changes = opening_changes(case) | (_message_changes(first) if first else {})
         await audit.record(work, case.id, "case.opened", case.created_at, changes)
         label = self._channel_label(case)
@@ -89,13 +89,13 @@ class CaseRecorder:
         if first and not case.synthetic:
             self._count_messages(work, first.author_type, 1)
 
-    async def message_added(
+    async def record_message(
         self, work: UnitOfWork, message: Message, state: CaseState, *, closing: bool, shows_file: bool
     ) -> None:
         """Record a message; `shows_file` if a file that it names got its visibility."""
         added = {"changeType": "conversation.added", "conversation": message}
         changes = _message_changes(message) | (_visibility_changes(message) if shows_file else {})
-        await self._updated(work, "message.added", [(message.ticket_id, state.at, changes, added)])
+        await self._record_updates(work, "message.added", [(message.ticket_id, state.at, changes, added)])
         if state.synthetic:
             return
         self._count_messages(work, message.author_type, 1)
@@ -105,12 +105,12 @@ class CaseRecorder:
         is_heard = message.visibility == "public" and not (closing and message.author_type == "customer")
         if state.sla_policy is not None and is_heard:
             author, is_answered = message.author_type, state.answered_at is not None
-            await self.clocks.message_added(
+            await self.clocks.note_message(
                 work, message.ticket_id, state.sla_policy, author, state.at, is_answered=is_answered
             )
 
-    async def bot_messages_added(self, work: UnitOfWork, messages: Sequence[Message], real: int) -> None:
-        """Record messages about an event of another service; `real` is the number of cases that are not synthetic."""
+    async def record_bot_messages(self, work: UnitOfWork, messages: Sequence[Message], not_synthetic: int) -> None:
+        """Record messages about an event of another service; `not_synthetic` of the cases are not synthetic."""
         added = [
             (
                 each.ticket_id,
@@ -120,10 +120,10 @@ class CaseRecorder:
             )
             for each in messages
         ]
-        await self._updated(work, "message.added", added)
-        self._count_messages(work, "bot", real)
+        await self._record_updates(work, "message.added", added)
+        self._count_messages(work, "bot", not_synthetic)
 
-    async def fields_changed(
+    async def record_field_changes(
         self, work: UnitOfWork, before: CaseSummary, after: CaseSummary, fields: Collection[str]
     ) -> None:
         """Record changed fields: an event for all but the status, one for the status, and one for a closing."""
@@ -136,16 +136,16 @@ class CaseRecorder:
                 changed["previousOwner"] = {"assignedAgentId": before.assigned_agent_id, "team": before.team}
             await case_events.append(work.tx, after.id, CASE_UPDATED, at, **changed)
         if before.status != after.status:
-            said = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
-            await case_events.append(work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **said)
+            members = {"actor": actor, "previousStatus": before.status, "currentStatus": after.status}
+            await case_events.append(work.tx, after.id, CASE_UPDATED, at, changeType="status.changed", **members)
             if after.status == "closed":
-                await case_events.append(work.tx, after.id, CASE_CLOSED, at, **said)
+                await case_events.append(work.tx, after.id, CASE_CLOSED, at, **members)
         changes = {_JSON_NAMES[name]: (getattr(before, name), getattr(after, name)) for name in fields}
-        await audit.record(work, after.id, _action(before, after), at, changes)
-        await self.clocks.status_changed(work, before, after)
-        work.after_commit(partial(self._count_status, before, after))
+        await audit.record(work, after.id, _action_of_change(before, after), at, changes)
+        await self.clocks.note_status_change(work, before, after)
+        work.after_commit(partial(self._count_status_change, before, after))
 
-    async def link_changed(
+    async def record_link_change(
         self,
         work: UnitOfWork,
         link: StoredLink,
@@ -163,15 +163,15 @@ class CaseRecorder:
             changes = {
                 name: (None, value) if action == "link.added" else (value, None) for name, value in values.items()
             }
-            said = {"changeType": action, "visibility": "public" if public else "internal", "link": shown}
-            updates.append((case_id, at, changes, said))
-        await self._updated(work, action, updates)
+            members = {"changeType": action, "visibility": "public" if public else "internal", "link": shown}
+            updates.append((case_id, at, changes, members))
+        await self._record_updates(work, action, updates)
 
-    async def deleted(self, work: UnitOfWork, case: CaseSummary, at: datetime) -> None:
+    async def record_deletion(self, work: UnitOfWork, case: CaseSummary, at: datetime) -> None:
         """Record a synthetic case that was deleted; no event tells of it."""
         await audit.record(work, case.id, "case.deleted", at, {"status": (case.status, None)})
 
-    async def _updated(
+    async def _record_updates(
         self,
         work: UnitOfWork,
         action: audit.Action,
@@ -179,7 +179,7 @@ class CaseRecorder:
     ) -> None:
         """Record changes of cases: id, time, changes for the audit log, and members of the event."""
         actor = audit.actor_of(work.origin.principal)
-        events = [(case_id, at, {"actor": actor, **said}) for case_id, at, _, said in changed]
+        events = [(case_id, at, {"actor": actor, **members}) for case_id, at, _, members in changed]
         await case_events.append_all(work.tx, CASE_UPDATED, events)
         await audit.record_all(work, action, [(case_id, at, changes) for case_id, at, changes, _ in changed])
 
@@ -187,7 +187,7 @@ class CaseRecorder:
         if number:
             work.after_commit(lambda: self._instruments.add(CONVERSATION_ADDED, number, {"author_type": author_type}))
 
-    def _count_status(self, before: CaseSummary, after: CaseSummary) -> None:
+    def _count_status_change(self, before: CaseSummary, after: CaseSummary) -> None:
         if after.status == before.status or after.synthetic:
             return
         self._instruments.add(TICKET_STATUS_CHANGED, 1, {"status": after.status})
@@ -221,7 +221,7 @@ def _visibility_changes(message: Message) -> dict[str, tuple[Any, Any]]:
     return {"attachmentVisibility": (before, message.visibility)}
 
 
-def _action(before: CaseSummary, after: CaseSummary) -> audit.Action:
+def _action_of_change(before: CaseSummary, after: CaseSummary) -> audit.Action:
     if after.status == before.status or "closed" not in (before.status, after.status):
         reopened = before.status not in ACTIVE_STATUSES and after.status in ACTIVE_STATUSES
         return "case.reopened" if reopened else "case.changed"
@@ -247,13 +247,13 @@ class LockedCase:
         expect_version(case.version, expected)
         return cls(work, recorder, case)
 
-    async def change(self, wanted: dict[str, Any]) -> None:
+    async def change_fields(self, values: dict[str, Any]) -> None:
         """Give fields other values. A field that has its value already does not count as changed.
 
         Raises Forbidden, and Conflict for a status change that is not allowed.
         """
         before, tx = self.current, self._work.tx
-        changed = {name: value for name, value in wanted.items() if not _is_same_json(getattr(before, name), value)}
+        changed = {name: value for name, value in values.items() if not _is_same_json(getattr(before, name), value)}
         if not changed:
             return
         if "assigned_agent_id" in changed:
@@ -263,13 +263,13 @@ class LockedCase:
         at = time_after(before.updated_at)
         self.current = before.model_copy(update=changed | {"updated_at": at, "version": before.version + 1})
         await case_rows.update(tx, self.current, changed)
-        await self._recorder.fields_changed(self._work, before, self.current, changed)
+        await self._recorder.record_field_changes(self._work, before, self.current, changed)
         if "context" in changed:
             await case_rows.replace_references(tx, self.current.id, references.reference_rows(self.current.context))
 
     async def set_status(self, status: Status, agent_id: str | None = None) -> None:
-        """Set the status and, if given, the agent. Raises the errors of `change`."""
-        await self.change({"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {}))
+        """Set the status and, if given, the agent. Raises the errors of `change_fields`."""
+        await self.change_fields({"status": status} | ({"assigned_agent_id": agent_id} if agent_id else {}))
 
 
 def _is_same_json(before: object, after: object) -> bool:

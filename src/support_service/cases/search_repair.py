@@ -16,50 +16,56 @@ from support_service.platform.database.tables import ERASED_TEXT, messages, sear
 
 MAX_POSITION = (1 << POSITION_BITS) - 1
 _NO_DOCUMENT = sa.text("NOT has_document")  # the same text as in the partial index
-_oldest = (
+_oldest_without_document = (
     sa.select(messages.c.seq, messages.c.ticket_id)
     .where(_NO_DOCUMENT)
     .order_by(messages.c.seq)
     .limit(sa.bindparam("count"))
     .subquery()
 )
-CASES_TO_INDEX = sa.select(_oldest.c.ticket_id).group_by(_oldest.c.ticket_id).order_by(sa.func.min(_oldest.c.seq))
-_LOCK = (
+CASES_TO_INDEX = (
+    sa.select(_oldest_without_document.c.ticket_id)
+    .group_by(_oldest_without_document.c.ticket_id)
+    .order_by(sa.func.min(_oldest_without_document.c.seq))
+)
+_LOCK_CASE = (
     sa.select(tickets.c.seq, tickets.c.version)
     .where(tickets.c.id == sa.bindparam("case_id"))
     .with_for_update(skip_locked=True)  # a later run has the case
 )
 _OF_CASE = messages.c.ticket_id == sa.bindparam("case_id")
 _MESSAGES = sa.select(messages.c.message, messages.c.visibility).where(_OF_CASE).order_by(messages.c.seq.desc())
-_MARK = messages.update().where(_OF_CASE, _NO_DOCUMENT).values(has_document=sa.true())
-_FIRST = tickets.c.seq.bitwise_lshift(sa.literal_column(str(POSITION_BITS)))
+_MARK_AS_DOCUMENTED = messages.update().where(_OF_CASE, _NO_DOCUMENT).values(has_document=sa.true())
+_CASE_DOCUMENT_ID = tickets.c.seq.bitwise_lshift(sa.literal_column(str(POSITION_BITS)))
 _ADD_CASE_DOCUMENT = insert_if_new(search_documents).from_select(
     ["id", "internal", "words"],
-    sa.select(_FIRST, sa.false(), search_vector(tickets.c.search_text, tickets.c.seq)).where(
+    sa.select(_CASE_DOCUMENT_ID, sa.false(), search_vector(tickets.c.search_text, tickets.c.seq)).where(
         tickets.c.id == sa.bindparam("case_id")
     ),
 )
-_own = sa.select(sa.func.count()).where(search_documents.c.id == _FIRST)
-_of_messages = sa.select(sa.func.count()).where(search_documents.c.id.between(_FIRST + 1, _FIRST + MAX_POSITION))
-_searchable = sa.select(sa.func.count()).where(
+_own_documents = sa.select(sa.func.count()).where(search_documents.c.id == _CASE_DOCUMENT_ID)
+_documents_of_messages = sa.select(sa.func.count()).where(
+    search_documents.c.id.between(_CASE_DOCUMENT_ID + 1, _CASE_DOCUMENT_ID + MAX_POSITION)
+)
+_searchable_messages = sa.select(sa.func.count()).where(
     messages.c.ticket_id == tickets.c.id, messages.c.message != sa.bindparam("erased")
 )
 _counted = (
     sa.select(
         tickets.c.id,
-        _own.correlate(tickets).scalar_subquery().label("own"),
-        _of_messages.correlate(tickets).scalar_subquery().label("documents"),
-        _searchable.correlate(tickets).scalar_subquery().label("messages"),
+        _own_documents.correlate(tickets).scalar_subquery().label("own"),
+        _documents_of_messages.correlate(tickets).scalar_subquery().label("documents"),
+        _searchable_messages.correlate(tickets).scalar_subquery().label("messages"),
     )
     .where(tickets.c.seq.between(sa.bindparam("first"), sa.bindparam("last")))
     .subquery()
 )
-INCOMPLETE = sa.select(
+INCOMPLETE_CASES = sa.select(
     _counted.c.id, (1 - _counted.c.own).label("own"), (_counted.c.messages - _counted.c.documents).label("messages")
 ).where(sa.or_(_counted.c.own == 0, _counted.c.documents < _counted.c.messages))
 
 
-class Incomplete(NamedTuple):
+class IncompleteCase(NamedTuple):
     """A case that lacks its own document, or the documents of some messages."""
 
     id: str
@@ -67,12 +73,12 @@ class Incomplete(NamedTuple):
     messages: int  # without a document
 
 
-async def cases_to_index(reader: Reader, count: int) -> list[str]:
+async def read_cases_to_index(reader: Reader, count: int) -> list[str]:
     """Return the cases of the `count` oldest messages that are marked as having no document."""
     return [row.ticket_id for row in await reader.fetch_all(CASES_TO_INDEX, {"count": count})]
 
 
-async def newest_seq(reader: Reader) -> int:
+async def read_newest_seq(reader: Reader) -> int:
     """Return the seq of the newest case, or 0."""
     (row,) = await reader.fetch_all(sa.select(sa.func.coalesce(sa.func.max(tickets.c.seq), 0).label("seq")))
     return int(row.seq)
@@ -84,30 +90,32 @@ async def count_cases(reader: Reader) -> int:
     return int(row.number)
 
 
-async def incomplete_cases(reader: Reader, first: int, last: int, erased: str) -> list[Incomplete]:
-    """Return the incomplete cases from seq `first` to `last`. Messages with the text `erased` need no document."""
-    rows = await reader.fetch_all(INCOMPLETE, {"first": first, "last": last, "erased": erased})
-    return [Incomplete(row.id, bool(row.own), max(row.messages, 0)) for row in rows]
+async def read_incomplete_cases(reader: Reader, first: int, last: int, erased_text: str) -> list[IncompleteCase]:
+    """Return the incomplete cases from seq `first` to `last`. Messages with the text `erased_text` need no document."""
+    rows = await reader.fetch_all(INCOMPLETE_CASES, {"first": first, "last": last, "erased": erased_text})
+    return [IncompleteCase(row.id, bool(row.own), max(row.messages, 0)) for row in rows]
 
 
-async def index_case(tx: Transaction, case_id: str, erased: str) -> bool:
+async def index_case(tx: Transaction, case_id: str, erased_text: str) -> bool:
     """Make all documents of a case again. Return False if the case is deleted, or locked by another transaction.
 
-    Messages with the text `erased` get none. The lock of the case keeps an erasure from running in between.
+    Messages with the text `erased_text` get none. The lock of the case keeps an erasure from running in between.
     """
-    case = await tx.fetch_one(_LOCK, {"case_id": case_id})
+    case = await tx.fetch_one(_LOCK_CASE, {"case_id": case_id})
     if case is None:
         return False
     newest_first = await tx.fetch_all(_MESSAGES, {"case_id": case_id})
-    await search.remove_messages(tx, case_id)
+    await search.remove_message_documents(tx, case_id)
     await tx.execute(_ADD_CASE_DOCUMENT, {"case_id": case_id})
-    if documents := await asyncio.to_thread(_documents, case.seq, case.version, newest_first, erased):
+    if documents := await asyncio.to_thread(_documents_to_insert, case.seq, case.version, newest_first, erased_text):
         await tx.execute(ADD_DOCUMENTS, documents)
-    await tx.execute(_MARK, {"case_id": case_id})
+    await tx.execute(_MARK_AS_DOCUMENTED, {"case_id": case_id})
     return True
 
 
-def _documents(seq: int, version: int, newest_first: Sequence[Row], erased: str) -> list[dict[str, object]]:
+def _documents_to_insert(
+    seq: int, version: int, newest_first: Sequence[Row], erased_text: str
+) -> list[dict[str, object]]:
     """Return documents at the latest positions that the messages may have had: each gave the case a version."""
     latest = (seq << POSITION_BITS) + min(version, MAX_POSITION)
     return [
@@ -118,11 +126,11 @@ def _documents(seq: int, version: int, newest_first: Sequence[Row], erased: str)
             "document_words": search_text(message.message),
         }
         for place, message in enumerate(newest_first)
-        if message.message != erased
+        if message.message != erased_text
     ]
 
 
-RANGE = 500  # cases that one statement compares with their documents
+SEQS_PER_CHECK = 500  # cases that one statement compares with their documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +161,25 @@ class SearchRepair:
 
     async def run(self) -> None:
         """Index the cases of all messages that are marked as having no document."""
-        while found := await cases_to_index(self._database, self._timings.batch_size):
-            if not any([await self._index(case_id) for case_id in found]):
+        while found := await read_cases_to_index(self._database, self._timings.batch_size):
+            if not any([await self._index_case(case_id) for case_id in found]):
                 return
 
     async def check(self, *, repair: bool, progress: Callable[[int], None] = lambda _: None) -> SearchTotals:
         """Compare all cases with their documents. If `repair` is true, make the documents of incomplete cases."""
         totals = SearchTotals(await count_cases(self._database))
-        newest = await newest_seq(self._database)
-        for first in range(1, newest + 1, RANGE):
-            last = min(first + RANGE - 1, newest)
-            for case in await incomplete_cases(self._database, first, last, ERASED_TEXT):
+        newest = await read_newest_seq(self._database)
+        for first in range(1, newest + 1, SEQS_PER_CHECK):
+            last = min(first + SEQS_PER_CHECK - 1, newest)
+            for case in await read_incomplete_cases(self._database, first, last, ERASED_TEXT):
                 totals.incomplete_cases += 1
                 totals.cases_without_document += case.lacks_own
                 totals.messages_without_document += case.messages
                 if repair:
-                    totals.repaired_cases += await self._index(case.id)
+                    totals.repaired_cases += await self._index_case(case.id)
             progress(last - first + 1)
         return totals
 
-    async def _index(self, case_id: str) -> bool:
+    async def _index_case(self, case_id: str) -> bool:
         async with self._database.transaction() as tx:
             return await index_case(tx, case_id, ERASED_TEXT)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
-from support_service.cases.case_files import CaseFiles, NamedFiles
+from support_service.cases.case_files import CaseFiles, MessageFiles
 from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
@@ -18,7 +18,7 @@ from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows
 from support_service.cases.sql.attachment_rows import LEDGER_ROW
-from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_since
+from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_messages_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
@@ -90,7 +90,7 @@ class CaseService(CaseReader):
         if first and first.sent_at is None:
             first.sent_at = new.sent_at
         async with unit_of_work(self._database, origin) as work:
-            existing = await self._add_once(work, case, first)
+            existing = await self._insert_case_once(work, case, first)
         if existing:
             read = self.read_case(origin.principal, existing, known_history=NO_VERSION, any_size=True)
             return ExistingCase(existing, await read)
@@ -106,7 +106,7 @@ class CaseService(CaseReader):
         """
         async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
-            await case.change(change.sent_fields())
+            await case.change_fields(change.sent_fields())
         return case.current
 
     async def set_status(
@@ -130,21 +130,23 @@ class CaseService(CaseReader):
         Forbidden, VersionConflict, Conflict, and ValidationFailed for files that the message can't name.
         """
         last = closing.last_message()
-        async with unit_of_work(self._database, origin, *_contended(case_id, closing.attachment_ids)) as work:
+        async with unit_of_work(
+            self._database, origin, *_contended_rows_of_message(case_id, closing.attachment_ids)
+        ) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
-            named: NamedFiles | None = None
+            message_files: MessageFiles | None = None
             if last and last.author_type == "customer":
-                _expect_not_closed(case.current.status)
+                _check_not_closed(case.current.status)
             if last:
-                message, version, named = await self._append_message(work, case_id, last, closing=True)
+                message, version, message_files = await self._append_message(work, case_id, last, closing=True)
                 case.current = case.current.model_copy(update={"updated_at": message.created_at, "version": version})
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             closed = await case_reading.read(
                 work.tx, case_id, public_only=public_only, known_history=NO_VERSION, any_size=True
             )
-            if named:
-                await self._files.count_named(work, named)
+            if message_files:
+                await self._files.count_staged_files(work, message_files)
         assert closed is not None  # noqa: S101 - this transaction has changed it
         return closed
 
@@ -161,14 +163,14 @@ class CaseService(CaseReader):
         If the case has a message with the external id of the new one, that message is returned, whatever the status and
         version of the case. Raises Conflict if the principal may not see it.
         """
-        described = self._described_conflict(origin.principal, case_id, expected)
-        contended = _contended(case_id, new.attachment_ids)
-        async with described, unit_of_work(self._database, origin, *contended) as work:
+        described = self._conflict_with_new_messages(origin.principal, case_id, expected)
+        contended_rows = _contended_rows_of_message(case_id, new.attachment_ids)
+        async with described, unit_of_work(self._database, origin, *contended_rows) as work:
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _, named = await self._append_message(work, case_id, new, expected)
-            if named:
-                await self._files.count_named(work, named)
+            message, _, message_files = await self._append_message(work, case_id, new, expected)
+            if message_files:
+                await self._files.count_staged_files(work, message_files)
         return message
 
     async def remove_synthetic(
@@ -185,17 +187,17 @@ class CaseService(CaseReader):
                 raise Conflict("case_not_synthetic", "Only synthetic cases can be deleted; close this one instead.")
             at = time_after(case.updated_at)
             removed = await self._files.remove_all(work, case_id, at)
-            await link_rows.change_linked_cases(work.tx, case_id)
+            await link_rows.increment_versions_of_linked_cases(work.tx, case_id)
             await case_rows.delete(work.tx, case_id)
-            await self._recorder.deleted(work, case, at)
+            await self._recorder.record_deletion(work, case, at)
         return removed
 
-    async def _add_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
+    async def _insert_case_once(self, work: UnitOfWork, case: Case, first: Message | None) -> str | None:
         """Insert a new case; if its channel has one with its external id, insert nothing and return the id of that one.
 
         Raises Conflict if the principal may not see that one.
         """
-        while not await self._add(work, case, first):
+        while not await self._insert_case(work, case, first):
             existing = await case_rows.find_case_by_external_id(work.tx, case.channel, case.external_id)
             if existing is None:
                 continue  # it was deleted after it had prevented the insert
@@ -205,21 +207,21 @@ class CaseService(CaseReader):
             return existing.id
         return None
 
-    async def _add(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
+    async def _insert_case(self, work: UnitOfWork, case: Case, first: Message | None) -> bool:
         """Insert a new case, with its first message if it has one. Return False if its external id is in use."""
         author = first.author_type if first and first.visibility == "public" else None
-        started = None if case.synthetic else self._recorder.clocks.start(case, case.created_at, author)
+        started = None if case.synthetic else self._recorder.clocks.start_clocks(case, case.created_at, author)
         due_at = None
         if started:
             case.sla_policy, due_at = started.policy.id, started.first_due
             if started.policy.content.public or work.origin.principal.may_see_visibility("internal"):
-                case.sla = started.measured.shown(case.created_at)
+                case.sla = started.measured.shown_at(case.created_at)
         if not await case_rows.add_case(work.tx, case, references.reference_rows(case.context), first, due_at):
             return False
         if started:
-            await started.add(work.tx, case.id)
-        case.waiting_since = case_rows.waiting_since(case, first)
-        await self._recorder.opened(work, case, first)
+            await started.insert(work.tx, case.id)
+        case.waiting_since = case_rows.waiting_since_opening(case, first)
+        await self._recorder.record_opening(work, case, first)
         return True
 
     async def _append_message(
@@ -230,7 +232,7 @@ class CaseService(CaseReader):
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
-    ) -> tuple[Message, int, NamedFiles | None]:
+    ) -> tuple[Message, int, MessageFiles | None]:
         """Append a message and return it with the case's version and its files, to be counted at the end of `work`.
 
         A customer's message reopens a resolved case, unless the case is being closed. Raises Conflict if the
@@ -239,11 +241,11 @@ class CaseService(CaseReader):
         principal = work.origin.principal
         check_may_write(principal, new)
         message = _build_message(case_id, new, utc_now())
-        named = None
+        message_files = None
         if new.attachment_ids:
             await LockedCase.lock(work, self._recorder, case_id)
-            named = await self._files.find_named(work, case_id, new.attachment_ids)
-            message.attachment_uri = named.uri
+            message_files = await self._files.find_message_files(work, case_id, new.attachment_ids)
+            message.attachment_uri = message_files.uri
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
@@ -251,16 +253,16 @@ class CaseService(CaseReader):
         if state.conversation_bytes > self._limits.max_conversation_bytes:
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:
-            _expect_not_closed(state.status)
+            _check_not_closed(state.status)
         shows_file = await case_rows.update_attachment_visibility(work.tx, message)
         if shows_file and message.visibility == "internal":  # a file that customers saw is hidden from them
-            await case_rows.count_as_public(work.tx, case_id)
-        if named:
-            await self._files.add_named(work, named, state.at, message.visibility)
-        await self._recorder.message_added(work, message, state, closing=closing, shows_file=shows_file)
+            await case_rows.count_last_change_as_public(work.tx, case_id)
+        if message_files:
+            await self._files.add_staged_files(work, message_files, state.at, message.visibility)
+        await self._recorder.record_message(work, message, state, closing=closing, shows_file=shows_file)
         if message.author_type == "customer" and not closing and state.status == "resolved":
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
-        return message, state.version, named
+        return message, state.version, message_files
 
     async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
         """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
@@ -277,7 +279,7 @@ class CaseService(CaseReader):
         return existing
 
     @asynccontextmanager
-    async def _described_conflict(
+    async def _conflict_with_new_messages(
         self, principal: Principal, case_id: str, expected: ExpectedVersions
     ) -> AsyncIterator[None]:
         """Add to a VersionConflict of the block the case's version, and the messages that the principal does not know.
@@ -289,7 +291,9 @@ class CaseService(CaseReader):
         except VersionConflict as conflict:
             public_only = not principal.may_see_visibility("internal")
             most = MAX_NEW_MESSAGES if expected else 0
-            found = await read_since(self._database, case_id, max(expected or (0,)), most, public_only=public_only)
+            found = await read_messages_since(
+                self._database, case_id, max(expected or (0,)), most, public_only=public_only
+            )
             if found is not None:
                 messages = pydantic_core.from_json(found.messages)
                 conflict.problem = {"currentVersion": found.version, "messages": messages}
@@ -302,7 +306,7 @@ def _build_message(case_id: str, new: NewMessage, at: datetime) -> Message:
     return Message.model_validate(message, by_name=True, by_alias=False)
 
 
-def _expect_not_closed(status: str) -> None:
+def _check_not_closed(status: str) -> None:
     """Raise Conflict if a case of this status accepts no message from its customer."""
     if status == "closed":
         raise Conflict("case_closed", "The case is closed and takes no more messages of its customer; open a new one.")
@@ -313,6 +317,6 @@ def _external_id_taken() -> Conflict:
     return Conflict("external_id_taken", "This `externalId` is in use; send another one.")
 
 
-def _contended(case_id: str, file_ids: Sequence[str]) -> tuple[ContendedRow, ...]:
+def _contended_rows_of_message(case_id: str, file_ids: Sequence[str]) -> tuple[ContendedRow, ...]:
     """Return the contended rows that a message changes: its case, and the ledger if it names files."""
     return (ContendedRow(case_id), LEDGER_ROW) if file_ids else (ContendedRow(case_id),)

@@ -143,10 +143,10 @@ def check_search_documents(arguments: argparse.Namespace, environ: Mapping[str, 
 
     Exit with status 1 if some are missing afterwards.
     """
-    from support_service.cases.search_repair import SearchRepair, newest_seq
+    from support_service.cases.search_repair import SearchRepair, read_newest_seq
 
     async def count_or_repair(database: "Database") -> "SearchTotals":
-        with show_progress("check", await newest_seq(database), " cases") as bar:
+        with show_progress("check", await read_newest_seq(database), " cases") as bar:
             return await SearchRepair(database).check(repair=arguments.repair, progress=bar.advance)
 
     totals = run_on_database(load_settings(environ), count_or_repair)

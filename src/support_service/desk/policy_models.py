@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from support_service.cases.clocks.policy import EXAMPLE_FIELDS, PolicyContent
+from support_service.cases.clocks.policy import POLICY_CONTENT_EXAMPLE, PolicyContent
 from support_service.cases.model.case import ApiModel, example_config
 
 EXAMPLE: dict[str, Any] = {
     "name": "10-urgent",
-    **EXAMPLE_FIELDS,
+    **POLICY_CONTENT_EXAMPLE,
     "createdAt": "2026-05-12T08:30:00.125000Z",
     "updatedAt": "2026-05-12T09:02:11.480000Z",
 }
@@ -20,7 +20,7 @@ EXAMPLE: dict[str, Any] = {
 class SlaPolicyContent(PolicyContent):
     """The content of a policy."""
 
-    model_config = example_config(EXAMPLE_FIELDS)
+    model_config = example_config(POLICY_CONTENT_EXAMPLE)
 
 
 class Policy(PolicyContent):

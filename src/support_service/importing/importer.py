@@ -132,7 +132,7 @@ class Importer:
 
     async def _store_batch(self) -> None:
         batch, self._batch, self._bytes = list(self._batch.values()), {}, 0
-        stored = await import_rows.find_known(self._database, [each.external_key for each in batch])
+        stored = await import_rows.find_existing_external_ids(self._database, [each.external_key for each in batch])
         new = [each for each in batch if each.external_key not in stored and each.external_key not in self._accepted]
         self.totals.already_stored += len(batch) - len(new)
         if self._dry_run:

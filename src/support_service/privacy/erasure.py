@@ -153,7 +153,7 @@ class CustomerErasure:
         Return the removed files of the case, and the removed staged files. Their bytes remain to be deleted.
         """
         tx = work.tx
-        case = await case_rows.count_change(tx, case_id)
+        case = await case_rows.increment_version(tx, case_id)
         at = time_after(case.at) if case else utc_now()  # a synthetic case may be deleted meanwhile
         files = [attachment.id for attachment in await attachment_rows.list_by_case(tx, case_id)]
         staged = await attachment_rows.discard_staged_of_case(tx, case_id, at)

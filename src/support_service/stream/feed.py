@@ -215,7 +215,7 @@ class Feed:
         # A stream may have been opened since a late change, with other rights.
         in_time = time.time() - self._timings.late_after
         late = {change.case_id for change in changes if change.published < in_time}
-        owners = await self._cases.owners_of(late) if late else {}  # after a failure, the entries are read again
+        owners = await self._cases.read_owners(late) if late else {}  # after a failure, the entries are read again
         # Set before the changes are passed on: a stream that is opened meanwhile continues behind them.
         position = self.position = Position(epoch, entries[-1].place)
         self._seen_event_ids = seen_event_ids

@@ -239,7 +239,7 @@ class ChangeStream:
                 return
 
     async def _send_replayed(self, replay: Replay, changes: Sequence[Change], write: WriteFrames) -> None:
-        shown = replay.frames_of_changes(changes, await self._cases.owners_of({change.case_id for change in changes}))
+        shown = replay.frames_of_changes(changes, await self._cases.read_owners({change.case_id for change in changes}))
         if shown:
             await write(b"".join(shown))
             self._instruments.add(STREAM_REPLAYED, len(shown))

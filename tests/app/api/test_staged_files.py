@@ -231,7 +231,7 @@ async def test_a_staged_file_that_no_message_names_is_deleted(make_client, attac
     """After its time a message can't name it, and the service deletes its bytes."""
     maintenance = MaintenanceTimings(garbage_collection_interval=0.05)
     timings = patient_timings(
-        cases=CaseTimings(files=CaseFileLimits(staged_for=timedelta(0))),
+        cases=CaseTimings(files=CaseFileLimits(staging_time=timedelta(0))),
         attachments=AttachmentTimings(maintenance=maintenance),
     )
     client = await make_client(timings=timings)

@@ -44,11 +44,14 @@ async def case(client):
 @pytest_asyncio.fixture(loop_scope="module")
 async def nothing_is_stored(client, case, attachment_dir, metric_changes):
     """Check after the test that no file, row or total was stored and nothing was counted."""
-    before = stored_files(attachment_dir), await attachment_rows.ledger_totals(service_of(client).database, "local")
+    before = (
+        stored_files(attachment_dir),
+        await attachment_rows.read_ledger_totals(service_of(client).database, "local"),
+    )
     yield
     assert (
         stored_files(attachment_dir),
-        await attachment_rows.ledger_totals(service_of(client).database, "local"),
+        await attachment_rows.read_ledger_totals(service_of(client).database, "local"),
     ) == before
     assert (await read_case(client, case))["attachments"] == []
     assert metric_changes.value("support_attachment_backlog_bytes") == 0

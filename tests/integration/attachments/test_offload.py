@@ -43,8 +43,8 @@ async def test_files_are_offloaded_and_moved_back(harness, scrape):
     assert await harness.garbage_collector.run() == FileTotals(4, total)
     assert await harness.stored_keys("local") == set()
     assert [(await harness.reload(each)).storage for each in kept] == ["s3"] * 4
-    assert await attachment_rows.ledger_totals(harness.database, "local") == FileTotals(0, 0)
-    assert await attachment_rows.ledger_totals(harness.database, "s3") == FileTotals(4, total)
+    assert await attachment_rows.read_ledger_totals(harness.database, "local") == FileTotals(0, 0)
+    assert await attachment_rows.read_ledger_totals(harness.database, "s3") == FileTotals(4, total)
     await harness.check_consistency()
     assert scrape.value(MOVED, to="s3", outcome="moved") == 4
     assert scrape.value("support_attachment_offloaded_bytes_total", to="s3", outcome="moved") == total

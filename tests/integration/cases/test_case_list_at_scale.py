@@ -504,8 +504,8 @@ async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_database
 @pytest.mark.parametrize(
     ("read", "parameters", "most"),
     [
-        (clock_rows.DUE, {"now": SOON, "count": 200}, 400),
-        (clock_rows.DUE, {"now": rows.START, "count": 200}, 10),
+        (clock_rows.CASES_DUE, {"now": SOON, "count": 200}, 400),
+        (clock_rows.CASES_DUE, {"now": rows.START, "count": 200}, 10),
         (gauges.OLDEST_CLOCKS, {}, 40),
         (gauges.CLOCK_COUNTS.select, {}, 10),
     ],

@@ -80,7 +80,7 @@ class AttachmentHarness:
     async def offload(self, offloader=None, **options):
         """Move all files that are due; return the outcome of each."""
         moved = []
-        await (offloader or self.offloader()).run(self.clock(), report_case=moved.append, **options)
+        await (offloader or self.offloader()).run(self.clock(), report=moved.append, **options)
         return moved
 
     async def reload(self, attachment):

@@ -52,9 +52,9 @@ async def stream(*chunks):
 async def test_ledger_equals_the_stored_files(service, database, case_id, tmp_path):
     """After each change it is the sum of the rows, and the rows are the files."""
     kept = [await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20, 100)]
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=3, bytes=121)
     await service.remove(SYSTEM_ORIGIN, case_id, kept[1].id)
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=2, bytes=101)
     assert await service.list_by_case(SYSTEM, case_id) == [kept[0], kept[2]]
     assert {path.name for path in stored_files(tmp_path / "files")} == {
         attachment.storage_key.rpartition("/")[2] for attachment in (kept[0], kept[2])
@@ -100,7 +100,7 @@ async def test_refused_file_is_not_stored(service, database, case_id, tmp_path, 
     with pytest.raises(error):
         await add_file(service, case or case_id, "a.txt", "text/plain", stream(*chunks))
     assert stored_files(tmp_path / "files") == []
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=0, bytes=0)
 
 
 @pytest.mark.parametrize("visibility", ["public", "internal"])
@@ -159,7 +159,7 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
     assert [each.code for each in added if isinstance(each, Conflict)] == ["case_full"] * 5
     kept = await service.list_by_case(SYSTEM, case_id)
     assert len(kept) == len(stored_files(tmp_path / "files")) == 3
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=3, bytes=30)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=3, bytes=30)
     assert (await case_rows.read_state(database, case_id)).version == 4
     with pytest.raises(Conflict, match="open another case"):
         await service.files.check_upload(database, SYSTEM, case_id)
@@ -175,7 +175,7 @@ async def test_file_to_a_full_case_is_refused(service, database, instruments, ca
 async def test_ledger_is_right_after_concurrent_changes(service, database, case_id, tmp_path):
     kept = await asyncio.gather(*(add_file(service, case_id, "a", None, stream(b"x" * 10)) for _ in range(20)))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, attachment.id) for attachment in kept[:15]))
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=5, bytes=50)
     assert len(stored_files(tmp_path / "files")) == 5
 
 
@@ -183,4 +183,4 @@ async def test_concurrent_removals_of_one_file_count_once(service, database, cas
     kept = await add_file(service, case_id, "a", None, stream(b"x" * 10))
     await add_file(service, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
-    assert await attachment_rows.ledger_totals(database, "local") == FileTotals(files=1, bytes=10)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=1, bytes=10)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from support_service.attachments.garbage import claim_due_garbage, delete_expired_staged
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows
-from support_service.cases.sql.attachment_rows import bytes_of
+from support_service.cases.sql.attachment_rows import garbage_entry_of
 from support_service.core.domain.principals import Principal
 from support_service.platform.database.tables import garbage
 from tests.conftest import both_databases
@@ -83,7 +83,7 @@ async def test_file_that_a_message_names_is_no_garbage(database):
         assert [await attachment_rows.take_staged(tx, [file(1)]) for _ in range(2)] == [True, False]
     assert await due_garbage(database, AT + HOUR) == ["key-2"]
     async with database.transaction() as tx:
-        assert await claim_due_garbage(tx, AT + HOUR, 10, until=AT + 2 * HOUR) == [bytes_of(file(2))]
+        assert await claim_due_garbage(tx, AT + HOUR, 10, until=AT + 2 * HOUR) == [garbage_entry_of(file(2))]
         assert not await attachment_rows.take_staged(tx, [file(2)])
 
 

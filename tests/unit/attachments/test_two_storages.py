@@ -74,7 +74,7 @@ async def test_failing_progress_callback_stops_the_offload(disks):
         raise LookupError("unforeseen")
 
     with pytest.raises(ExceptionGroup) as failures:
-        await disks.offloader().run(disks.clock(), report_case=fail)
+        await disks.offloader().run(disks.clock(), report=fail)
     assert failures.group_contains(LookupError, match="unforeseen")
     assert await disks.read_content(kept) == b"hello"
 
@@ -126,7 +126,7 @@ async def test_expired_staged_files_are_deleted_in_batches(disks, monkeypatch):
         return deleted[-1]
 
     monkeypatch.setattr(garbage, "delete_expired_staged", noting)
-    disks.clock_offset = CaseFileLimits().staged_for + timedelta(seconds=1)
+    disks.clock_offset = CaseFileLimits().staging_time + timedelta(seconds=1)
     await GarbageCollector(disks.database, disks.storages, disks.clock, batch_size=2).run()
     assert deleted == [2, 2, 1]
 
@@ -181,7 +181,7 @@ async def test_dry_run_of_the_reconcile_deletes_nothing(disks):
     """It reports the orphan."""
     orphan = await disks.local.put(stream(b"orphan"))
     disks.clock_offset, found = ALL_CLAIMS_EXPIRED, []
-    await disks.reconciler.run(dry_run=True, report_case=found.append)
+    await disks.reconciler.run(dry_run=True, report=found.append)
     assert found == [Finding("orphan", "local", orphan.key)]
     assert await disks.stored_keys("local") == {orphan.key}
 
@@ -238,7 +238,7 @@ async def test_missing_ledger_row_is_an_error(disks):
     async with disks.database.transaction() as tx:
         await tx.execute(sa.delete(attachment_ledger))
     with pytest.raises(LookupError, match="has no row for a storage"):
-        await attachment_rows.ledger_totals(disks.database, "local")
+        await attachment_rows.read_ledger_totals(disks.database, "local")
 
 
 async def test_background_jobs_log_their_findings(disks, monkeypatch, caplog):

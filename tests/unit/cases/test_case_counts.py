@@ -103,10 +103,10 @@ async def test_concurrent_folding_loses_nothing(service, database, instruments):
     """Several replicas fold while cases change. Afterwards a number has one row for each replica at most."""
     changing = asyncio.gather(*(change_at_random(service, f"fold {writer}") for writer in range(WRITERS)))
     while not changing.done():
-        await asyncio.gather(*(gauges.CASE_COUNTS.fold(database) for _ in range(3)))
+        await asyncio.gather(*(gauges.CASE_COUNTS.merge_rows(database) for _ in range(3)))
         assert all(number >= 0 for number in (await kept(database)).values())
     await changing
-    await CaseGauges(database, instruments, GaugeTimings(fold_from=0)).refresh()
+    await CaseGauges(database, instruments, GaugeTimings(merge_from_rows=0)).refresh()
     found = await gauges.CASE_COUNTS.read(database)
     assert await kept(database) == found.numbers == await counted(database)
     assert found.stored_rows == len(found.numbers)

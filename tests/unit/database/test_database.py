@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from support_service.cases.sql import attachment_rows, case_reading, case_rows
-from support_service.cases.sql.projections import LIMITS
+from support_service.cases.sql.projections import HISTORY_LIMITS
 from support_service.core.errors import Unavailable
 from support_service.platform.database import DatabaseTimings, SqliteTimings
 from support_service.platform.database.opening import create_database
@@ -109,7 +109,7 @@ async def test_concurrent_transactions_are_all_applied(database):
             return row[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
-    assert tuple(await database.fetch_one(attachment_rows.LEDGER, {"of": "local"})) == (40, 400)
+    assert tuple(await database.fetch_one(attachment_rows.READ_LEDGER, {"of": "local"})) == (40, 400)
 
 
 @both_databases
@@ -128,11 +128,11 @@ HOT = {
     "a case that is known": (case_reading.READ[True], {"id": "case-1", "known_version": 1, "max_bytes": 1000}),
     "a case with its history": (
         case_reading.READ_WITH_HISTORY[False],
-        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **LIMITS},
+        {"id": "case-1", "known_version": 0, "max_bytes": 1000, "known_history": 0, **HISTORY_LIMITS},
     ),
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
     "whose a case is": (case_rows.READ_STATE, {"case_id": "case-1"}),
-    "an attachment": (attachment_rows.BY_ID, {"id": "file-1", "case_id": "case-1"}),
+    "an attachment": (attachment_rows.FIND_WITH_OWNER, {"id": "file-1", "case_id": "case-1"}),
     "the ledger": (attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (
         compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
@@ -152,7 +152,7 @@ async def test_compiled_statement_returns_the_same_values_as_sqlalchemy(database
     said = {"id": "m-1", "ticket_id": "case-1", "author_type": "agent", "message": "đ", "metadata": {"a": [1]}}
     async with database.transaction() as tx:
         await tx.execute(case_rows.ADD_CASE, TICKET)
-        await tx.execute(attachment_rows.ADD, file)
+        await tx.execute(attachment_rows.ADD_IF_ROOM, file)
         nothing = {"attachment_uri": None, "sentiment": None, "visibility": "public", "version": 2, "public_version": 2}
         await tx.execute(case_rows.ADD_MESSAGE, said | nothing | {"created_at": AT})
         prepared = await tx.fetch_one(statement, parameters)

@@ -72,8 +72,8 @@ WITH numbers AS (SELECT n, timestamptz '2026-01-01' + n * interval '4 minutes' A
 PERIODIC = {
     "messages without a search document": (search_repair.CASES_TO_INDEX, {"count": 100}),
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
-    "the oldest local file": (attachment_rows.OLDEST, {"of": "local"}),
-    "the ledger": (attachment_rows.LEDGER, {"of": "local"}),
+    "the oldest local file": (attachment_rows.OLDEST_CREATED_AT, {"of": "local"}),
+    "the ledger": (attachment_rows.READ_LEDGER, {"of": "local"}),
     "a look for events": (relay.ANY_PENDING, {}),
     "events to publish": (relay.PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(relay.OLDEST_AT), {}),
@@ -85,9 +85,9 @@ PERIODIC = {
     "unsealed entries": (entry_rows.SELECT_UNSEALED, {"count": 100, "bytes": 4 << 20}),
     "the head of the audit log": (entry_rows.HEAD_AND_OLDEST_UNSEALED, {}),
     "old idempotency keys": (idempotency_keys.DELETE_EXPIRED, {"before": OLD, "count": 10}),
-    "due clocks": (clock_rows.DUE, {"now": OLD, "count": 200}),
+    "due clocks": (clock_rows.CASES_DUE, {"now": OLD, "count": 200}),
     "the oldest clocks": (gauges.OLDEST_CLOCKS, {}),
-    "policies": (known_policies.CURRENT_SEQS, {}),
+    "policies": (known_policies.SEQS_OF_CURRENT_POLICIES, {}),
     "the lease": (lease_rows.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
 SMALL = {"attachment_ledger", "audit_head", "leases", "sla_policies"}  # a few rows, whatever happens

@@ -32,7 +32,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=refuse),
-        SimpleNamespace(owners_of=owners),
+        SimpleNamespace(read_owners=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -72,7 +72,7 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=open_another),
-        SimpleNamespace(owners_of=owners),
+        SimpleNamespace(read_owners=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -120,7 +120,7 @@ async def test_late_changes_wait_for_the_database(instruments):
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=recovering_owners),
+        SimpleNamespace(read_owners=recovering_owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -160,7 +160,7 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=owners),
+        SimpleNamespace(read_owners=owners),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -184,7 +184,7 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=owners),
+        SimpleNamespace(read_owners=owners),
         instruments,
         LimitSettings(),
         timings=timings,

@@ -44,7 +44,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=owners_at_a_turn),
+        SimpleNamespace(read_owners=owners_at_a_turn),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -83,7 +83,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=owners_after_an_outage),
+        SimpleNamespace(read_owners=owners_after_an_outage),
         instruments,
         LimitSettings(),
         timings=timings,
@@ -109,7 +109,7 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(owners_of=owners),
+        SimpleNamespace(read_owners=owners),
         instruments,
         LimitSettings(),
         timings=StreamTimings(heartbeat=0.01),

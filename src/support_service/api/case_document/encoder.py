@@ -96,7 +96,7 @@ class CaseEncoder:
 
     def _decoded_case(self, stored: StoredCase) -> dict[str, Any]:
         """Return a case with its messages and attachments as Python objects."""
-        return stored.decoded() | {"attachments": self._attachments_with_urls(stored.attachments)}
+        return stored.to_objects() | {"attachments": self._attachments_with_urls(stored.attachments)}
 
     def _attachments_with_urls(self, attachments: str | None) -> list[dict[str, Any]]:
         """Return attachments, a JSON list, with the URL of each."""

@@ -64,7 +64,7 @@ class CaseDocument(NamedTuple):
     @property
     def is_changed_by_time(self) -> bool:
         """Whether the JSON changes although the case does not: a clock is running."""
-        return self.measured is not None and self.measured.change_with_time
+        return self.measured is not None and self.measured.are_running
 
     @property
     def size(self) -> int:
@@ -87,7 +87,7 @@ class CaseDocument(NamedTuple):
         """Return the JSON of the case as it is now, with who views it."""
         clocks, measured, shown = self.clocks, b"", b""
         if self.measured is not None:
-            now = pydantic_core.to_json(self.measured.shown(utc_now()), by_alias=True)
+            now = pydantic_core.to_json(self.measured.shown_at(utc_now()), by_alias=True)
             clocks, measured = b"", b',"sla":' + now
         if viewers:
             shown = b',"viewers":' + pydantic_core.to_json([each._asdict() for each in viewers])

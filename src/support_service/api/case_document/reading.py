@@ -105,7 +105,7 @@ class CaseDocuments:
         if kept:
             return stored, kept
         if stored.fields is not None:
-            encoded = self.encoder.encode(view, stored, await self._policies.measured(stored.clocks))
+            encoded = self.encoder.encode(view, stored, await self._policies.measured_clocks(stored.clocks))
         else:  # a long case
             async with self._encoding:  # another request may have encoded it meanwhile
                 stored, kept = await self._read_unless_kept(
@@ -113,7 +113,7 @@ class CaseDocuments:
                 )
                 if kept:
                     return stored, kept
-                clocks = await self._policies.measured(stored.clocks)
+                clocks = await self._policies.measured_clocks(stored.clocks)
                 encoded = await asyncio.to_thread(self.encoder.encode, view, stored, clocks)
         self._instruments.add(CASE_CACHE_EVENTS, 1, MISS_LABELS)
         self._kept.keep(case_id, view, encoded)
@@ -155,7 +155,7 @@ class CaseDocuments:
         Raises NotFound, and ValidationFailed for the id of a message that is not in the case.
         """
         stored = await self._cases.read_case_page(principal, case_id, after, limit)
-        encode = partial(self.encoder.encode, view, stored, await self._policies.measured(stored.clocks))
+        encode = partial(self.encoder.encode, view, stored, await self._policies.measured_clocks(stored.clocks))
         return (await self._encode_by_size(stored.size, encode)).document
 
     async def encode_written(self, view: View, stored: StoredCase) -> CaseDocument:
@@ -163,7 +163,7 @@ class CaseDocuments:
 
         Its timeline has only the entries of the case itself: no service is called, and `timelineSources` says so.
         """
-        clocks = await self._policies.measured(stored.clocks)
+        clocks = await self._policies.measured_clocks(stored.clocks)
 
         def encode() -> CaseDocument:
             encoded = self.encoder.encode(view, stored, clocks)
@@ -178,7 +178,7 @@ class CaseDocuments:
 
         A timeline has the entries of all cases, which were read with their histories.
         """
-        clocks = await self._policies.measured(cases[0].clocks)
+        clocks = await self._policies.measured_clocks(cases[0].clocks)
         document = await self._encode_in_thread(
             lambda: self.encoder.encode(view, merge_conversations(cases), clocks).document
         )

@@ -60,7 +60,7 @@ async def respond_once(
     if isinstance(claim, StoredResponse):
         if claim.case_id is not None and call.scope == "own":
             # The principal may have lost access to the case since.
-            await call.service.cases.expect_visible(call.principal, claim.case_id)
+            await call.service.cases.read_visible_owner(call.principal, claim.case_id)
         if is_upload:
             await _check_same_file(request, call, claim)
         return web.Response(status=claim.status, headers={**claim.headers, REPLAYED_HEADER: "true"}, body=claim.body)

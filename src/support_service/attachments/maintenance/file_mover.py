@@ -28,11 +28,11 @@ from support_service.attachments.storage.base import (
 from support_service.cases.model.files import FileTotals, StoredAttachment, content_disposition
 from support_service.cases.sql import attachment_rows
 from support_service.cases.sql.attachment_rows import (
-    COLUMNS,
+    ATTACHMENT_COLUMNS,
     GarbageEntry,
     add_garbage,
     add_to_ledger,
-    bytes_of,
+    garbage_entry_of,
     to_attachment,
 )
 from support_service.platform.database import Database, Reader, Transaction
@@ -269,7 +269,7 @@ async def claim_files(
         attachments.update()
         .where(attachments.c.id.in_(ids))
         .values(mover=mover, moving_until=until)
-        .returning(*COLUMNS)
+        .returning(*ATTACHMENT_COLUMNS)
     )
     return [to_attachment(row) for row in await tx.fetch_all(claimed)] if ids else []
 
@@ -305,7 +305,7 @@ async def switch_to_copy(
     if not await tx.execute(SWITCH_TO_COPY, {**copy, "moved": moved.id, "old_key": moved.storage_key}):
         await add_garbage(tx, [GarbageEntry(storage, key, moved.size_bytes)], due_at)
         return False
-    await add_garbage(tx, [bytes_of(moved)], due_at)
+    await add_garbage(tx, [garbage_entry_of(moved)], due_at)
     for name, sign in sorted([(moved.storage, -1), (storage, 1)]):
         await add_to_ledger(tx, name, sign, sign * moved.size_bytes)
     return True

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.attachments.garbage import GarbageCollector, WallClock
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.cases.model.files import FileTotals, StoredAttachment
-from support_service.cases.sql.attachment_rows import COLUMNS, is_current, is_referenced, to_attachment
+from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, is_current, is_referenced, to_attachment
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Reader, Transaction
@@ -31,7 +31,7 @@ FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "
 REPAIRED: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
 REPORTED: tuple[FindingKind, ...] = ("missing", "damaged")
 BY_KEY_RANGE = compiled(  # read once for each shard
-    sa.select(*COLUMNS).where(
+    sa.select(*ATTACHMENT_COLUMNS).where(
         attachments.c.storage == sa.bindparam("of"),
         attachments.c.storage_key >= sa.bindparam("first"),
         attachments.c.storage_key < sa.bindparam("end"),

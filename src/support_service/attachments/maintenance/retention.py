@@ -9,7 +9,7 @@ from support_service.attachments.garbage import WallClock
 from support_service.cases.case_files import ATTACHMENT_DELETED, CaseFiles
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.cases.sql import case_rows
-from support_service.cases.sql.attachment_rows import COLUMNS, to_attachment
+from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, to_attachment
 from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import utc_now
 from support_service.platform.database import Database, Reader
@@ -59,7 +59,7 @@ class RetentionJob:
                     ids = [attachment.id for attachment in expired]
                     public = {each.ticket_id for each in expired if each.visibility == "public"}
                     for case_id in sorted({attachment.ticket_id for attachment in expired}):
-                        await case_rows.count_change(work.tx, case_id, internal=case_id not in public)
+                        await case_rows.increment_version(work.tx, case_id, internal=case_id not in public)
                     at = self._clock()  # with the cases locked
                     deleted = await self._files.remove(work, ids, "retention", at)
                 self._instruments.add(ATTACHMENT_DELETED, len(deleted), {"reason": "retention"})
@@ -89,7 +89,7 @@ async def list_expired(
     processes can run at once.
     """
     found = (
-        sa.select(*COLUMNS)
+        sa.select(*ATTACHMENT_COLUMNS)
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
         .where(tickets.c.status.in_(statuses), before >= LATEST_CHANGE, attachments.c.created_at <= before)
         .order_by(*_AGE)

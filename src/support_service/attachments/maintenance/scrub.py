@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
 from support_service.cases.model.files import StoredAttachment
-from support_service.cases.sql.attachment_rows import COLUMNS, is_current, to_attachment
+from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, is_current, to_attachment
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.tables import attachments
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
@@ -91,6 +91,9 @@ class Scrubber:
 async def list_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
     """Return at most `limit` attachments of all cases in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(
-        sa.select(attachments.c.seq, *COLUMNS).where(attachments.c.seq > after).order_by(attachments.c.seq).limit(limit)
+        sa.select(attachments.c.seq, *ATTACHMENT_COLUMNS)
+        .where(attachments.c.seq > after)
+        .order_by(attachments.c.seq)
+        .limit(limit)
     )
     return [NumberedAttachment(row.seq, to_attachment(row)) for row in rows]

@@ -27,7 +27,7 @@ from support_service.platform.database import Database, lease_rows
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN, UnitOfWork, unit_of_work
 
-LEASE = "sla"
+LEASE_NAME = "sla"
 
 SLA_BREACHED = InstrumentSpec(
     "support.sla.breached",
@@ -51,7 +51,7 @@ class Breach(NamedTuple):
     public: bool
 
 
-async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[Breach]) -> None:
+async def record_breaches(work: UnitOfWork, instruments: Instruments, breaches: Sequence[Breach]) -> None:
     """Store the entries and the events of breaches; they are counted after the commit."""
     if not breaches:
         return
@@ -61,18 +61,18 @@ async def report(work: UnitOfWork, instruments: Instruments, breaches: Sequence[
         (each.case_id, each.at, {"target": (None, each.target), "dueAt": (None, each.due_at)}) for each in breaches
     ]
     await audit.record_all(system, "sla.breached", entries)
-    events = [(each.case_id, each.at, _event_data(each)) for each in breaches]
+    events = [(each.case_id, each.at, _breach_event_data(each)) for each in breaches]
     await case_events.append_all(work.tx, CASE_SLA_BREACHED, events)
     numbers = Counter(each.target for each in breaches)
-    work.after_commit(partial(_count, instruments, numbers))
+    work.after_commit(partial(_count_breaches, instruments, numbers))
 
 
-def _event_data(breach: Breach) -> dict[str, Any]:
+def _breach_event_data(breach: Breach) -> dict[str, Any]:
     visibility = "public" if breach.public else "internal"
     return {"target": breach.target, "dueAt": breach.due_at, "visibility": visibility}
 
 
-def _count(instruments: Instruments, numbers: Counter[Target]) -> None:
+def _count_breaches(instruments: Instruments, numbers: Counter[Target]) -> None:
     for target, number in numbers.items():
         instruments.add(SLA_BREACHED, number, {"target": target})
 
@@ -105,11 +105,11 @@ class BreachDetector:
 
     async def run(self) -> None:
         """Report all clocks that are due, if this replica holds the lease. Without any policy nothing is read."""
-        if not self._policies.is_used or not await self._hold_lease():
+        if not self._policies.is_used or not await self._take_lease():
             return
         size = self._timings.batch_size
-        while due := await clock_rows.cases_due(self._database, utc_now(), size):
-            reported = await self._report(list(dict.fromkeys(due)))
+        while due := await clock_rows.read_cases_due(self._database, utc_now(), size):
+            reported = await self._report_due_clocks_of(list(dict.fromkeys(due)))
             if not reported or len(due) < size:
                 return
 
@@ -117,13 +117,13 @@ class BreachDetector:
         """Release the lease, so that another replica goes on at once."""
         if self._policies.is_used:
             async with self._database.transaction() as tx:
-                await lease_rows.release_lease(tx, LEASE, self._holder)
+                await lease_rows.release_lease(tx, LEASE_NAME, self._holder)
 
-    async def _hold_lease(self) -> bool:
+    async def _take_lease(self) -> bool:
         async with self._database.transaction() as tx:
             fence = await lease_rows.take_lease(
                 tx,
-                LEASE,
+                LEASE_NAME,
                 self._holder,
                 now=time.time(),
                 duration=self._timings.lease_duration,
@@ -131,16 +131,20 @@ class BreachDetector:
             )
         return fence is not None
 
-    async def _report(self, case_ids: Sequence[str]) -> int:
+    async def _report_due_clocks_of(self, case_ids: Sequence[str]) -> int:
         """Report the due clocks of cases that no other transaction changes now; return their number."""
         async with unit_of_work(self._database, SYSTEM_ORIGIN) as work:
             locked = {row.id: time_after(row.latest) for row in await clock_rows.lock_cases(work.tx, case_ids)}
             if not locked:
                 return 0
-            rows = sorted(await clock_rows.breach(work.tx, list(locked), utc_now()), key=lambda row: row.case_id)
+            rows = sorted(
+                await clock_rows.set_due_breached(work.tx, list(locked), utc_now()), key=lambda row: row.case_id
+            )
             for is_public in (True, False):
                 changed = [key for key, _ in groupby(row.case_id for row in rows if row.public == is_public)]
-                await clock_rows.change_cases(work.tx, [(each, locked[each]) for each in changed], public=is_public)
+                await clock_rows.increment_versions(
+                    work.tx, [(each, locked[each]) for each in changed], public=is_public
+                )
             found = [Breach(row.case_id, row.target, row.due_at, locked[row.case_id], row.public) for row in rows]
-            await report(work, self._instruments, found)
+            await record_breaches(work, self._instruments, found)
         return len(found)

@@ -11,12 +11,12 @@ from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-Span = tuple[timedelta, timedelta]
+DaySpan = tuple[timedelta, timedelta]
 """The begin and the end of a span of a day, as time after midnight; the end does not belong to it."""
 Interval = tuple[datetime, datetime]
-NOTHING = timedelta(0)
+NO_TIME = timedelta(0)
 DAY = timedelta(days=1)
-KEPT_DAYS = 1000  # of each calendar
+MAX_CACHED_DAYS = 1000  # of each calendar
 
 
 class WorkingTime(Protocol):
@@ -38,7 +38,7 @@ class AllHours:
 
     def between(self, start: datetime, end: datetime) -> timedelta:
         """Return the time from one instant to another; nothing if the end is not later."""
-        return max(NOTHING, end - start)
+        return max(NO_TIME, end - start)
 
 
 class Calendar:
@@ -49,18 +49,18 @@ class Calendar:
     """
 
     def __init__(
-        self, time_zone: ZoneInfo, spans: Mapping[int, Sequence[Span]], holidays: frozenset[date] = frozenset()
+        self, time_zone: ZoneInfo, spans: Mapping[int, Sequence[DaySpan]], holidays: frozenset[date] = frozenset()
     ) -> None:
         self._zone = time_zone
         self._spans = spans
         self._holidays = holidays
-        self._of_day = lru_cache(KEPT_DAYS)(self._find_intervals)
+        self._cached_intervals_of_utc_day = lru_cache(MAX_CACHED_DAYS)(self._intervals_of_utc_day)
 
     def add(self, at: datetime, amount: timedelta) -> datetime:
         """Return the first instant at which `amount` of working time has passed since `at`."""
-        if amount <= NOTHING:
+        if amount <= NO_TIME:
             return at
-        for begin, end in self._intervals(at):
+        for begin, end in self._intervals_after(at):
             if end - begin >= amount:
                 return begin + amount
             amount -= end - begin
@@ -68,28 +68,28 @@ class Calendar:
 
     def between(self, start: datetime, end: datetime) -> timedelta:
         """Return the working time from one instant to another; nothing if the end is not later."""
-        worked = NOTHING
-        for begin, stop in self._intervals(start):
+        worked = NO_TIME
+        for begin, stop in self._intervals_after(start):
             if begin >= end:
                 break
             worked += min(stop, end) - begin
         return worked
 
-    def _intervals(self, start: datetime) -> Iterator[Interval]:
+    def _intervals_after(self, start: datetime) -> Iterator[Interval]:
         """Yield the working time after an instant, in order and without an end."""
         day = start.astimezone(UTC).date()
         while True:
-            for begin, end in self._of_day(day):
+            for begin, end in self._cached_intervals_of_utc_day(day):
                 if end > start:
                     yield max(begin, start), end
             day += DAY
 
-    def _find_intervals(self, day: date) -> tuple[Interval, ...]:
+    def _intervals_of_utc_day(self, day: date) -> tuple[Interval, ...]:
         """Return the working time of a day of UTC."""
         found = []
         start = datetime.combine(day, time.min, UTC)
-        for begin, end in self._split_at_change(start, start + DAY):
-            offset = self._offset(begin)
+        for begin, end in self._split_at_offset_change(start, start + DAY):
+            offset = self._utc_offset(begin)
             local_day = (begin + offset).date()
             while (midnight := datetime.combine(local_day, time.min, UTC) - offset) < end:
                 for first, last in () if local_day in self._holidays else self._spans.get(local_day.weekday(), ()):
@@ -99,20 +99,20 @@ class Calendar:
                 local_day += DAY
         return tuple(found)
 
-    def _split_at_change(self, start: datetime, end: datetime) -> tuple[Interval, ...]:
+    def _split_at_offset_change(self, start: datetime, end: datetime) -> tuple[Interval, ...]:
         """Split a day of UTC where the offset of local time changes; no zone has two such changes within a day."""
-        before = self._offset(start)
-        if before == self._offset(end):
+        before = self._utc_offset(start)
+        if before == self._utc_offset(end):
             return ((start, end),)
         low, high = 0, round((end - start).total_seconds())
         while high - low > 1:
             middle = (low + high) // 2
-            if self._offset(start + timedelta(seconds=middle)) == before:
+            if self._utc_offset(start + timedelta(seconds=middle)) == before:
                 low = middle
             else:
                 high = middle
         change = start + timedelta(seconds=high)
         return ((start, change), (change, end)) if change < end else ((start, end),)
 
-    def _offset(self, at: datetime) -> timedelta:
-        return at.astimezone(self._zone).utcoffset() or NOTHING
+    def _utc_offset(self, at: datetime) -> timedelta:
+        return at.astimezone(self._zone).utcoffset() or NO_TIME

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from support_service.cases.clocks.calendar import NOTHING, WorkingTime
+from support_service.cases.clocks.calendar import NO_TIME, WorkingTime
 from support_service.cases.model.vocabulary import format_duration
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, ClockState, Status, Target
 from support_service.core.personal import FACT, PARTS
@@ -44,9 +44,9 @@ class Clock:
     ended_at: datetime | None = None
 
     @classmethod
-    def start(cls, target: Target, allowance: timedelta, calendar: WorkingTime, at: datetime) -> Self:
+    def start_clock(cls, target: Target, allowance: timedelta, calendar: WorkingTime, at: datetime) -> Self:
         """Return a clock that starts at an instant."""
-        return cls(target, "running", allowance, NOTHING, at, calendar.add(at, allowance))
+        return cls(target, "running", allowance, NO_TIME, at, calendar.add(at, allowance))
 
     @property
     def is_waiting(self) -> bool:
@@ -54,11 +54,11 @@ class Clock:
         return self.running_since is not None
 
     @property
-    def share(self) -> float:
+    def used_share(self) -> float:
         """The used time as a share of the target, of a clock that stands."""
         return self.used / self.allowance
 
-    def checked(self, at: datetime) -> "Clock":
+    def breached_if_overdue(self, at: datetime) -> "Clock":
         """Return the clock as it is at an instant: breached if it is due before."""
         if self.state == "running" and self.due_at is not None and at > self.due_at:
             return replace(self, state="breached")
@@ -66,7 +66,7 @@ class Clock:
 
     def pause(self, calendar: WorkingTime, at: datetime) -> "Clock":
         """Stop the clock; `resume` continues with the time that is left."""
-        clock = self.checked(at)
+        clock = self.breached_if_overdue(at)
         if clock.running_since is None:
             return clock
         used = clock.used + calendar.between(clock.running_since, at)
@@ -77,7 +77,7 @@ class Clock:
     def resume(self, calendar: WorkingTime, at: datetime) -> "Clock":
         """Continue after `pause`."""
         if self.is_waiting or self.ended_at is not None:
-            return self.checked(at)
+            return self.breached_if_overdue(at)
         if self.state == "breached":
             return replace(self, running_since=at)
         due_at = calendar.add(at, self.allowance - self.used)
@@ -87,7 +87,7 @@ class Clock:
         """Return the clock after what it measures has happened: met, unless it is breached."""
         if self.ended_at is not None:
             return self
-        clock = self.checked(at)
+        clock = self.breached_if_overdue(at)
         stopped = clock.pause(calendar, at)
         if clock.state == "breached":
             return replace(stopped, ended_at=at)
@@ -103,66 +103,68 @@ class Clock:
 
     def remaining(self, calendar: WorkingTime, at: datetime) -> timedelta:
         """Return the working time that is left at an instant, or was left when the clock ended; nothing if breached."""
-        clock = self.checked(at)
+        clock = self.breached_if_overdue(at)
         if clock.state == "breached":
-            return NOTHING
+            return NO_TIME
         if clock.running_since is None:
             return clock.allowance - clock.used
-        return calendar.between(at, clock.due_at) if clock.due_at else NOTHING
+        return calendar.between(at, clock.due_at) if clock.due_at else NO_TIME
 
 
 Clocks = Mapping[Target, Clock]
 
 
-class Terms(NamedTuple):
+class PolicyTerms(NamedTuple):
     """The terms of a policy: the time for each target, and the calendar of the working time."""
 
     targets: Mapping[Target, timedelta]
     calendar: WorkingTime
 
-    def start(self, target: Target, at: datetime) -> dict[Target, Clock]:
+    def start_clock(self, target: Target, at: datetime) -> dict[Target, Clock]:
         """Return the clock of a target that starts at an instant; none if the policy has no such target."""
         allowance = self.targets.get(target)
-        return {} if allowance is None else {target: Clock.start(target, allowance, self.calendar, at)}
+        return {} if allowance is None else {target: Clock.start_clock(target, allowance, self.calendar, at)}
 
 
-def case_opened(terms: Terms, at: datetime, first_author: AuthorType | None) -> Clocks:
+def clocks_of_new_case(terms: PolicyTerms, at: datetime, first_author: AuthorType | None) -> Clocks:
     """Return the clocks of a new case; `first_author` wrote its first message, if it has a public one."""
-    clocks = terms.start("firstResponse", at) | terms.start("resolution", at)
+    clocks = terms.start_clock("firstResponse", at) | terms.start_clock("resolution", at)
     if first_author == "agent" and "firstResponse" in clocks:
         clocks["firstResponse"] = clocks["firstResponse"].end(terms.calendar, at)
     return clocks
 
 
-def agent_answered(terms: Terms, clocks: Clocks, at: datetime) -> Clocks:
+def clocks_after_agent_message(terms: PolicyTerms, clocks: Clocks, at: datetime) -> Clocks:
     """Return the clocks after a public message of an agent."""
     return {
-        target: clock.checked(at) if target == "resolution" else clock.end(terms.calendar, at)
+        target: clock.breached_if_overdue(at) if target == "resolution" else clock.end(terms.calendar, at)
         for target, clock in clocks.items()
     }
 
 
-def customer_wrote(terms: Terms, clocks: Clocks, at: datetime, *, is_answered: bool) -> Clocks:
+def clocks_after_customer_message(terms: PolicyTerms, clocks: Clocks, at: datetime, *, is_answered: bool) -> Clocks:
     """Return the clocks after a message of the customer; `is_answered` if an agent has written before.
 
     A clock that was stopped by the end of the case before its breach goes on when the case is opened again.
     """
-    checked = {target: clock.checked(at) for target, clock in clocks.items()}
+    checked = {target: clock.breached_if_overdue(at) for target, clock in clocks.items()}
     current = checked.get("nextResponse")
     is_over = (
         current is None or current.ended_at is not None or (current.state == "breached" and not current.is_waiting)
     )
-    return checked | terms.start("nextResponse", at) if is_answered and is_over else checked
+    return checked | terms.start_clock("nextResponse", at) if is_answered and is_over else checked
 
 
-def status_changed(terms: Terms, clocks: Clocks, at: datetime, before: Status, after: Status) -> Clocks:
+def clocks_after_status_change(
+    terms: PolicyTerms, clocks: Clocks, at: datetime, before: Status, after: Status
+) -> Clocks:
     """Return the clocks after a change of the status of the case."""
     changed = {}
     for target, clock in clocks.items():
         was_active = before in ACTIVE_STATUSES
         if after not in ACTIVE_STATUSES:
             stop = clock.end if target == "resolution" else clock.pause
-            changed[target] = stop(terms.calendar, at) if was_active else clock.checked(at)
+            changed[target] = stop(terms.calendar, at) if was_active else clock.breached_if_overdue(at)
         elif target != "resolution":
             changed[target] = clock.resume(terms.calendar, at)
         else:
@@ -231,17 +233,17 @@ class MeasuredClocks(NamedTuple):
     calendar: WorkingTime
 
     @property
-    def change_with_time(self) -> bool:
+    def are_running(self) -> bool:
         """Whether what clients see changes although the case does not: a clock is running."""
         return any(clock.state == "running" for clock in self.clocks.values())
 
-    def shown(self, at: datetime) -> ShownClocks:
+    def shown_at(self, at: datetime) -> ShownClocks:
         """Return the clocks as clients see them at an instant; a clock that is due is breached, reported or not."""
         return ShownClocks.model_validate(
             {
                 target: ShownClock(
                     due_at=clock.due_at,
-                    state=clock.checked(at).state,
+                    state=clock.breached_if_overdue(at).state,
                     waiting=clock.is_waiting,
                     remaining=format_duration(clock.remaining(self.calendar, at)),
                 )

@@ -9,21 +9,21 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
-from support_service.cases.clocks.calendar import NOTHING, AllHours, Calendar, Span
-from support_service.cases.clocks.case_clocks import Terms
+from support_service.cases.clocks.calendar import NO_TIME, AllHours, Calendar, DaySpan
+from support_service.cases.clocks.case_clocks import PolicyTerms
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.vocabulary import TargetDuration
 from support_service.core.domain.case_vocabulary import TARGETS, Priority
 
-MAX_VALUES = 100  # of a match list
+MAX_MATCHED_VALUES = 100  # of a match list
 # Within which the spans of a calendar must have the time of each target: clocks are computed day by day.
 MAX_WEEKS = 104
-MAX_SPANS = 12  # of a weekday
+MAX_SPANS_PER_DAY = 12  # of a weekday
 MAX_HOLIDAYS = 400
 TIME_PATTERN = "^(?:[01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-EXAMPLE_FIELDS: dict[str, Any] = {
+POLICY_CONTENT_EXAMPLE: dict[str, Any] = {
     "match": {"priority": ["high", "urgent"], "channel": ["email"]},
     "targets": {"firstResponse": "PT1H", "nextResponse": "PT4H", "resolution": "PT16H"},
     "calendar": {
@@ -39,7 +39,7 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-def _expect_known_zone(value: str) -> str:
+def _check_time_zone_is_known(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):  # unknown, not a name of a zone, the name of a folder
@@ -47,12 +47,12 @@ def _expect_known_zone(value: str) -> str:
     return value
 
 
-def _minutes(value: str) -> int:
+def _minutes_of_day(value: str) -> int:
     hours, minutes = value.split(":")
     return int(hours) * 60 + int(minutes)
 
 
-def _expect_ordered(spans: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _check_spans_are_in_order(spans: list[tuple[str, str]]) -> list[tuple[str, str]]:
     ordered = sorted(spans)
     if any(begin >= end for begin, end in ordered):
         raise ValueError("a span must end after its begin; one over midnight is two spans")
@@ -69,7 +69,7 @@ _Span = Annotated[
         {"type": "array", "items": {"type": "string", "pattern": TIME_PATTERN}, "minItems": 2, "maxItems": 2}
     ),
 ]
-_Spans = Annotated[list[_Span], Field(max_length=MAX_SPANS), AfterValidator(_expect_ordered)]
+_Spans = Annotated[list[_Span], Field(max_length=MAX_SPANS_PER_DAY), AfterValidator(_check_spans_are_in_order)]
 
 
 class PolicyModel(BaseModel):
@@ -89,10 +89,13 @@ class WeekSpans(PolicyModel):
     sat: _Spans = Field(default=[])
     sun: _Spans = Field(default=[])
 
-    def by_weekday(self) -> dict[int, list[Span]]:
+    def by_weekday(self) -> dict[int, list[DaySpan]]:
         """Return the spans by the number of the weekday, 0 for Monday."""
         return {
-            number: [(timedelta(minutes=_minutes(begin)), timedelta(minutes=_minutes(end))) for begin, end in spans]
+            number: [
+                (timedelta(minutes=_minutes_of_day(begin)), timedelta(minutes=_minutes_of_day(end)))
+                for begin, end in spans
+            ]
             for number, day in enumerate(WEEKDAYS)
             if (spans := getattr(self, day))
         }
@@ -101,44 +104,44 @@ class WeekSpans(PolicyModel):
 class PolicyCalendar(PolicyModel):
     """The working time: spans in local time, and dates without any."""
 
-    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_expect_known_zone)] = Field(
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_time_zone_is_known)] = Field(
         description="name of a time zone of the IANA database, such as `Europe/Berlin`"
     )
     spans: WeekSpans
     holidays: Annotated[list[date], Field(max_length=MAX_HOLIDAYS)] = Field(default=[])
 
-    def least(self, weeks: int) -> timedelta:
+    def least_working_time(self, weeks: int) -> timedelta:
         """Return the working time that so many weeks have at least, whenever they begin."""
         worked = {
-            day: sum((end - begin for begin, end in spans), NOTHING) for day, spans in self.spans.by_weekday().items()
+            day: sum((end - begin for begin, end in spans), NO_TIME) for day, spans in self.spans.by_weekday().items()
         }
         holidays = sorted(set(self.holidays))
-        lost = most_lost = NOTHING
+        lost = most_lost = NO_TIME
         first = 0
         for last in holidays:
-            lost += worked.get(last.weekday(), NOTHING)
+            lost += worked.get(last.weekday(), NO_TIME)
             while last - holidays[first] >= timedelta(weeks=weeks):
-                lost -= worked.get(holidays[first].weekday(), NOTHING)
+                lost -= worked.get(holidays[first].weekday(), NO_TIME)
                 first += 1
             most_lost = max(most_lost, lost)
-        return weeks * sum(worked.values(), NOTHING) - most_lost
+        return weeks * sum(worked.values(), NO_TIME) - most_lost
 
     def to_calendar(self) -> Calendar:
         """Return the calendar that computes with it."""
         return Calendar(ZoneInfo(self.time_zone), self.spans.by_weekday(), frozenset(self.holidays))
 
 
-_Values = Field(min_length=1, max_length=MAX_VALUES)
-_Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _Values]
+_VALUES_FIELD = Field(min_length=1, max_length=MAX_MATCHED_VALUES)
+_MatchedTexts = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], _VALUES_FIELD]
 
 
 class PolicyMatch(PolicyModel):
     """Which cases a policy is for: every list that is given must have the value of the case, or one of its tags."""
 
-    priority: Annotated[list[Priority], _Values] | None = Field(default=None, exclude_if=_is_none)
-    channel: _Texts | None = Field(default=None, exclude_if=_is_none)
-    team: _Texts | None = Field(default=None, exclude_if=_is_none)
-    tag: _Texts | None = Field(default=None, exclude_if=_is_none)
+    priority: Annotated[list[Priority], _VALUES_FIELD] | None = Field(default=None, exclude_if=_is_none)
+    channel: _MatchedTexts | None = Field(default=None, exclude_if=_is_none)
+    team: _MatchedTexts | None = Field(default=None, exclude_if=_is_none)
+    tag: _MatchedTexts | None = Field(default=None, exclude_if=_is_none)
 
     def matches(self, case: CaseSummary) -> bool:
         """Return whether a case is one of them."""
@@ -168,7 +171,7 @@ class PolicyTargets(PolicyModel):
     )
 
     @model_validator(mode="after")
-    def _expect_one(self) -> Self:
+    def _check_has_target(self) -> Self:
         if not any(self.durations()):
             raise ValueError(f"one of {', '.join(TARGETS)} is needed")
         return self
@@ -187,19 +190,19 @@ class PolicyContent(PolicyModel):
     public: bool = Field(default=False, description="whether customers see `sla` of their cases")
 
     @model_validator(mode="after")
-    def _expect_time_enough(self) -> Self:
-        if self.calendar and max(self.targets.durations()) > self.calendar.least(MAX_WEEKS):
+    def _check_calendar_has_time_for_targets(self) -> Self:
+        if self.calendar and max(self.targets.durations()) > self.calendar.least_working_time(MAX_WEEKS):
             raise ValueError(
                 f"the spans of the calendar, without its holidays, must have the time of each target within any "
                 f"{MAX_WEEKS} weeks"
             )
         return self
 
-    def to_terms(self) -> Terms:
+    def to_terms(self) -> PolicyTerms:
         """Return what the policy demands of a case."""
         durations = (self.targets.first_response, self.targets.next_response, self.targets.resolution)
         given = {target: each for target, each in zip(TARGETS, durations, strict=True) if each is not None}
-        return Terms(given, self.calendar.to_calendar() if self.calendar else AllHours())
+        return PolicyTerms(given, self.calendar.to_calendar() if self.calendar else AllHours())
 
     def content_json(self) -> dict[str, Any]:
         """Return the content as it is stored: members with the value None are left out."""
@@ -212,9 +215,9 @@ class PolicyVersion(NamedTuple):
     id: int
     name: str
     content: PolicyContent
-    terms: Terms
+    terms: PolicyTerms
 
 
-def first_match(policies: Iterable[PolicyVersion], case: CaseSummary) -> PolicyVersion | None:
+def first_matching_policy(policies: Iterable[PolicyVersion], case: CaseSummary) -> PolicyVersion | None:
     """Return the first policy, in the given order, that a case matches."""
     return next((policy for policy in policies if policy.content.match.matches(case)), None)

@@ -154,7 +154,7 @@ def _select_first_of_part(
         after = "after" in filters
         conditions += statuses
         if "customer_id" in filters or role == "customer":
-            conditions.append(search.case_matches(public_only=role == "customer"))
+            conditions.append(search.case_matches_condition(public_only=role == "customer"))
             return _select_in_order(conditions + tag_conditions(tags), filters, order).limit(limit)
         first = _select_in_order(conditions, filters, order, tags)
         conditions += tag_conditions(tags)
@@ -162,7 +162,7 @@ def _select_first_of_part(
             return select_matches_in_sort_order(first, conditions, order, _SIZE, after=after)
         if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
             return select_newest_matches(first, conditions, _SIZE, after=after)
-        return search.newest_matches(conditions, _SIZE, after=after).limit(limit)
+        return search.select_newest_matches(conditions, _SIZE, after=after).limit(limit)
     if statuses and not read_in_order:
         # The first cases of each status, by its index: the index of several statuses at once is not in order.
         each = [
@@ -239,7 +239,7 @@ def select_newest_matches(
     """
     matches_among_first, ends_here = _search_first_cases(first)
     ended: sa.ColumnElement[bool] = sa.select(ends_here).scalar_subquery()
-    matches_in_index = search.newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(
+    matches_in_index = search.select_newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(
         sa.bindparam("one_more")
     )
     both = sa.union_all(sa.select(matches_among_first).where(ended), sa.select(matches_in_index.subquery())).subquery()
@@ -271,7 +271,7 @@ def _search_first_cases(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bo
 
 
 def _select_matching(cases: Any) -> sa.Select[Any]:
-    return sa.select(cases).where(search.case_has_match(cases.c.seq)).limit(sa.bindparam("one_more"))
+    return sa.select(cases).where(search.any_document_matches_condition(cases.c.seq)).limit(sa.bindparam("one_more"))
 
 
 def _select_matches_in_search_index(
@@ -283,7 +283,7 @@ def _select_matches_in_search_index(
     after: bool,
 ) -> sa.Select[Any]:
     """Return the SELECT of the first cases that the search index has; each is looked up by its key."""
-    documents = search.cases_of(matching_documents(search.QUERY, up_to_seq)).distinct().subquery()
+    documents = search.case_seqs_of(matching_documents(search.QUERY_PARAMETER, up_to_seq)).distinct().subquery()
     at: Any = order.at
     at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
     placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")))

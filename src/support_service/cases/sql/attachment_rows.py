@@ -22,29 +22,31 @@ from support_service.platform.database.tables import attachment_deletions, attac
 from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import staged_attachments as staged
 
-OWNER_NAMES = [field.name for field in fields(CaseOwnership)]
-FIELD_NAMES = [field.name for field in fields(StoredAttachment)]
-OWNER = [tickets.c[name] for name in OWNER_NAMES]
-COLUMNS = [attachments.c[name] for name in FIELD_NAMES]
+OWNER_FIELDS = [field.name for field in fields(CaseOwnership)]
+ATTACHMENT_FIELDS = [field.name for field in fields(StoredAttachment)]
+OWNER_COLUMNS = [tickets.c[name] for name in OWNER_FIELDS]
+ATTACHMENT_COLUMNS = [attachments.c[name] for name in ATTACHMENT_FIELDS]
 LIST_WITH_OWNER = (
-    sa.select(*OWNER, *COLUMNS)
+    sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
     .select_from(tickets.outerjoin(attachments, attachments.c.ticket_id == tickets.c.id))
     .where(tickets.c.id == sa.bindparam("case_id"))
     .order_by(attachments.c.seq)
 )
-LIST_BY_CASE = sa.select(*COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
-BY_ID = compiled(
-    sa.select(*OWNER, *COLUMNS)
+LIST_BY_CASE = (
+    sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.ticket_id == sa.bindparam("case_id")).order_by(attachments.c.seq)
+)
+FIND_WITH_OWNER = compiled(
+    sa.select(*OWNER_COLUMNS, *ATTACHMENT_COLUMNS)
     .join(tickets, tickets.c.id == attachments.c.ticket_id)
     .where(attachments.c.id == sa.bindparam("id"), attachments.c.ticket_id == sa.bindparam("case_id"))
 )
 FILE_COUNT = sa.select(sa.func.count()).select_from(attachments)
 # The INSERT itself counts the files, so that it sees all files added while its transaction waited for the case.
-ADD = compiled(
+ADD_IF_ROOM = compiled(
     attachments.insert()
     .from_select(
-        FIELD_NAMES,
-        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in FIELD_NAMES)).where(
+        ATTACHMENT_FIELDS,
+        sa.select(*(sa.bindparam(name, type_=attachments.c[name].type) for name in ATTACHMENT_FIELDS)).where(
             FILE_COUNT.where(attachments.c.ticket_id == sa.bindparam("ticket_id")).scalar_subquery()
             < sa.bindparam("most")
         ),
@@ -53,21 +55,21 @@ ADD = compiled(
     .inline()
 )
 ADD_ALL = compiled(attachments.insert().inline())
-OLDEST = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).where(
+OLDEST_CREATED_AT = sa.select(sa.func.min(attachments.c.created_at).label("created_at")).where(
     attachments.c.storage == sa.bindparam("of")
 )
 INSERT_GARBAGE = compiled(garbage.insert().inline())
 # A staged file gets the visibility of its message. Before that, only the uploader sees it.
 _STAGED_COLUMNS = [
-    sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in FIELD_NAMES
+    sa.literal("internal").label(name) if name == "visibility" else staged.c[name] for name in ATTACHMENT_FIELDS
 ]
-_INSERTED = [*(name for name in FIELD_NAMES if name != "visibility"), "staged_by", "staged_until"]
+_STAGED_FIELDS = [*(name for name in ATTACHMENT_FIELDS if name != "visibility"), "staged_by", "staged_until"]
 _STAGED_COUNT = sa.select(sa.func.count()).where(staged.c.staged_by == sa.bindparam("staged_by")).scalar_subquery()
 _ADD_STAGED = (
     staged.insert()
     .from_select(
-        _INSERTED,
-        sa.select(*(sa.bindparam(name, type_=staged.c[name].type) for name in _INSERTED)).where(
+        _STAGED_FIELDS,
+        sa.select(*(sa.bindparam(name, type_=staged.c[name].type) for name in _STAGED_FIELDS)).where(
             sa.bindparam("most") > _STAGED_COUNT
         ),
         include_defaults=False,
@@ -76,7 +78,7 @@ _ADD_STAGED = (
 )
 # Every upload and every removal changes the same row.
 LEDGER_ROW = ContendedRow("attachment_ledger", max_concurrent=4)
-LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
+READ_LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
 UPDATE_LEDGER = compiled(
     ledger.update()
     .where(ledger.c.storage == sa.bindparam("of"))
@@ -124,7 +126,9 @@ async def list_by_cases(
     reader: Reader, case_ids: Sequence[str], limit: int, *, public_only: bool
 ) -> list[StoredAttachment]:
     """Return at most `limit` attachments of these cases, newest first."""
-    statement = sa.select(*COLUMNS).where(attachments.c.ticket_id.in_(case_ids)).order_by(attachments.c.seq.desc())
+    statement = (
+        sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.ticket_id.in_(case_ids)).order_by(attachments.c.seq.desc())
+    )
     if public_only:
         statement = statement.where(attachments.c.visibility == "public")
     return [to_attachment(row) for row in await reader.fetch_all(statement.limit(limit))]
@@ -132,19 +136,19 @@ async def list_by_cases(
 
 async def get(reader: Reader, case_id: str, attachment_id: str) -> OwnedAttachment | None:
     """Return the owner of a case and one of its attachments; None if it does not exist."""
-    row = await reader.fetch_one(BY_ID, {"id": attachment_id, "case_id": case_id})
+    row = await reader.fetch_one(FIND_WITH_OWNER, {"id": attachment_id, "case_id": case_id})
     return OwnedAttachment(to_owner(row), to_attachment(row)) if row else None
 
 
 async def list_by_ids(reader: Reader, case_id: str, ids: Collection[str]) -> list[StoredAttachment]:
     """Return those attachments of a case that have one of these ids."""
-    named = sa.select(*COLUMNS).where(attachments.c.ticket_id == case_id, attachments.c.id.in_(ids))
+    named = sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.ticket_id == case_id, attachments.c.id.in_(ids))
     return [to_attachment(row) for row in await reader.fetch_all(named)]
 
 
 async def get_by_id(reader: Reader, attachment_id: str) -> StoredAttachment | None:
     """Return one attachment of any case; None if it does not exist."""
-    row = await reader.fetch_one(sa.select(*COLUMNS).where(attachments.c.id == attachment_id))
+    row = await reader.fetch_one(sa.select(*ATTACHMENT_COLUMNS).where(attachments.c.id == attachment_id))
     return to_attachment(row) if row else None
 
 
@@ -162,9 +166,9 @@ async def is_referenced(reader: Reader, storage: str, key: str) -> bool:
     return bool(row and row.referenced)
 
 
-async def oldest_created_at(reader: Reader, storage: str) -> datetime | None:
+async def read_oldest_created_at(reader: Reader, storage: str) -> datetime | None:
     """Return the creation time of the oldest file on a storage; None for an empty storage."""
-    row = await reader.fetch_one(OLDEST, {"of": storage})
+    row = await reader.fetch_one(OLDEST_CREATED_AT, {"of": storage})
     return row.created_at if row else None
 
 
@@ -173,13 +177,13 @@ async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> 
 
     Count it with `add_to_ledger` at the end of the transaction.
     """
-    values = {name: getattr(attachment, name) for name in FIELD_NAMES}
-    return bool(await tx.execute(ADD, values | {"most": max_files}))
+    values = {name: getattr(attachment, name) for name in ATTACHMENT_FIELDS}
+    return bool(await tx.execute(ADD_IF_ROOM, values | {"most": max_files}))
 
 
 async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:
     """Insert rows of attachments of new cases. Count them with `add_to_ledger` at the end of the transaction."""
-    rows = [{name: getattr(attachment, name) for name in FIELD_NAMES} for attachment in added]
+    rows = [{name: getattr(attachment, name) for name in ATTACHMENT_FIELDS} for attachment in added]
     await tx.execute(ADD_ALL, rows)
 
 
@@ -189,7 +193,7 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
     `subtract_from_ledger` at the end of the transaction.
     """
-    statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*COLUMNS)
+    statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*ATTACHMENT_COLUMNS)
     removed = [to_attachment(row) for row in await tx.fetch_all(statement)]
     deletions = [
         {
@@ -205,7 +209,7 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     ]
     if deletions:
         await tx.execute(attachment_deletions.insert().inline(), deletions)
-    await add_garbage(tx, [bytes_of(attachment) for attachment in removed], at)
+    await add_garbage(tx, [garbage_entry_of(attachment) for attachment in removed], at)
     return removed
 
 
@@ -217,15 +221,15 @@ async def erase_deletions(tx: Transaction, case_id: str) -> None:
 
 def to_attachment(row: Row) -> StoredAttachment:
     """Return the attachment in a row that has COLUMNS."""
-    return StoredAttachment(*(getattr(row, name) for name in FIELD_NAMES))
+    return StoredAttachment(*(getattr(row, name) for name in ATTACHMENT_FIELDS))
 
 
 def to_owner(row: Row) -> CaseOwnership:
     """Return whose a case is, from a row that has OWNER."""
-    return CaseOwnership(*(getattr(row, name) for name in OWNER_NAMES))
+    return CaseOwnership(*(getattr(row, name) for name in OWNER_FIELDS))
 
 
-def bytes_of(attachment: StoredAttachment) -> GarbageEntry:
+def garbage_entry_of(attachment: StoredAttachment) -> GarbageEntry:
     """Return the garbage entry of an attachment's bytes."""
     return GarbageEntry(attachment.storage, attachment.storage_key, attachment.size_bytes)
 
@@ -234,11 +238,11 @@ async def add_staged(
     tx: Transaction, attachment: StoredAttachment, uploader: Principal, until: datetime, max_files: int
 ) -> bool:
     """Insert a staged file. Return False if its uploader has `max_files` staged files."""
-    values = {name: getattr(attachment, name) for name in FIELD_NAMES if name != "visibility"}
-    values |= {"staged_by": _staged_by(uploader), "staged_until": until}
+    values = {name: getattr(attachment, name) for name in ATTACHMENT_FIELDS if name != "visibility"}
+    values |= {"staged_by": _uploader_name(uploader), "staged_until": until}
     if not await tx.execute(_ADD_STAGED, values | {"most": max_files}):
         return False
-    await add_garbage(tx, [bytes_of(attachment)], until)
+    await add_garbage(tx, [garbage_entry_of(attachment)], until)
     return True
 
 
@@ -247,7 +251,7 @@ async def list_staged(
 ) -> list[StoredAttachment]:
     """Return the files with these ids that the uploader has staged for a case, without expired ones."""
     rows = await reader.fetch_all(
-        sa.select(*_STAGED_COLUMNS).where(*_staged_for(uploader, case_id, ids), staged.c.staged_until > now)
+        sa.select(*_STAGED_COLUMNS).where(*_is_staged_for(uploader, case_id, ids), staged.c.staged_until > now)
     )
     return [to_attachment(row) for row in rows]
 
@@ -264,7 +268,7 @@ async def take_staged(tx: Transaction, files: Sequence[StoredAttachment]) -> boo
     Return False if one of them was deleted, or if its bytes are being deleted.
     """
     deleted = await tx.execute(staged.delete().where(staged.c.id.in_([each.id for each in files])))
-    taken = await take_from_garbage(tx, [bytes_of(each) for each in files])
+    taken = await take_from_garbage(tx, [garbage_entry_of(each) for each in files])
     return deleted == taken == len(files)
 
 
@@ -272,15 +276,15 @@ async def discard_staged(
     tx: Transaction, uploader: Principal, case_id: str, attachment_id: str, at: datetime
 ) -> list[StoredAttachment]:
     """Delete a staged file of an uploader; return it, or nothing if there is none. Its bytes are garbage from `at`."""
-    return await _discard(tx, sa.and_(*_staged_for(uploader, case_id, [attachment_id])), at)
+    return await _discard_where(tx, sa.and_(*_is_staged_for(uploader, case_id, [attachment_id])), at)
 
 
 async def discard_staged_of_case(tx: Transaction, case_id: str, at: datetime) -> list[StoredAttachment]:
     """Delete all staged files of a case, and return them. Their bytes are garbage from `at`."""
-    return await _discard(tx, staged.c.ticket_id == case_id, at)
+    return await _discard_where(tx, staged.c.ticket_id == case_id, at)
 
 
-async def _discard(tx: Transaction, condition: sa.ColumnElement[bool], at: datetime) -> list[StoredAttachment]:
+async def _discard_where(tx: Transaction, condition: sa.ColumnElement[bool], at: datetime) -> list[StoredAttachment]:
     rows = await tx.fetch_all(staged.delete().where(condition).returning(*_STAGED_COLUMNS))
     discarded = [to_attachment(row) for row in rows]
     for each in discarded:
@@ -289,11 +293,11 @@ async def _discard(tx: Transaction, condition: sa.ColumnElement[bool], at: datet
     return discarded
 
 
-def _staged_for(uploader: Principal, case_id: str, ids: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    return (staged.c.ticket_id == case_id, staged.c.staged_by == _staged_by(uploader), staged.c.id.in_(ids))
+def _is_staged_for(uploader: Principal, case_id: str, ids: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    return (staged.c.ticket_id == case_id, staged.c.staged_by == _uploader_name(uploader), staged.c.id.in_(ids))
 
 
-def _staged_by(uploader: Principal) -> str:
+def _uploader_name(uploader: Principal) -> str:
     """Return the name of an uploader in rows. It is the id of a person, so that a new token finds the files."""
     return f"{uploader.role} {uploader.subject or uploader.name}"
 
@@ -331,9 +335,9 @@ async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) ->
     return await tx.execute(garbage.delete().where(named, ~garbage.c.removing))
 
 
-async def ledger_totals(reader: Reader, storage: str) -> FileTotals:
+async def read_ledger_totals(reader: Reader, storage: str) -> FileTotals:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
-    return _to_totals(await reader.fetch_one(LEDGER, {"of": storage}))
+    return _to_totals(await reader.fetch_one(READ_LEDGER, {"of": storage}))
 
 
 async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> FileTotals:

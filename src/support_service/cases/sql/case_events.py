@@ -26,7 +26,7 @@ PUBLISHED_COLUMNS: dict[str, sa.ColumnElement[Any]] = CASE_COLUMNS | {
     "version": tickets.c.version,
     "publicVersion": tickets.c.version - tickets.c.internal_changes,
 }
-APPEND = compiled(
+APPEND_EVENT = compiled(
     outbox.insert().from_select(
         ["type", "at", "event", "case_id"],
         sa.select(
@@ -46,7 +46,7 @@ async def append(tx: Transaction, case_id: str, event_type: str, at: datetime, *
 
     The transaction must hold the lock of the case, so that the events of a case are in the order of its commits.
     """
-    await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
+    await tx.insert_later(APPEND_EVENT, _event_parameters(case_id, event_type, at, data))
 
 
 async def append_all(
@@ -55,12 +55,14 @@ async def append_all(
     """Write an event about each of several changes, each with its case id, time and data."""
     if len(changes) == 1:
         ((case_id, at, data),) = changes
-        await tx.insert_later(APPEND, _parameters(case_id, event_type, at, data))
+        await tx.insert_later(APPEND_EVENT, _event_parameters(case_id, event_type, at, data))
     elif changes:
-        await tx.execute(APPEND, [_parameters(case_id, event_type, at, data) for case_id, at, data in changes])
+        await tx.execute(
+            APPEND_EVENT, [_event_parameters(case_id, event_type, at, data) for case_id, at, data in changes]
+        )
 
 
-def _parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
+def _event_parameters(case_id: str, event_type: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of APPEND. `head` is the event's JSON up to the value of `ticket`."""
     time = format_time(at)
     event = {

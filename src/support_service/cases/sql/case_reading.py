@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from support_service.cases.model.case import Case
 from support_service.cases.sql.projections import (
     ATTACHMENTS_JSON,
+    CASE_FIELDS_JSON,
     CLOCKS_JSON,
-    FIELDS_JSON,
     HISTORY_JSON,
-    LIMITS,
+    HISTORY_LIMITS,
     MESSAGES_JSON,
-    PUBLIC,
+    PUBLIC_CASE_FIELDS_JSON,
     PUBLIC_CLOCKS_JSON,
-    PUBLIC_FIELDS_JSON,
+    PUBLIC_LITERAL,
     PUBLIC_VERSION,
 )
 from support_service.core.domain.principals import CaseOwnership
@@ -56,7 +56,7 @@ class StoredCase(NamedTuple):
     more_messages: bool = False  # the case has messages after the requested ones
     history: str | None = None  # for `model.history.parse_history`; None unless asked for
 
-    def decoded(self) -> dict[str, Any]:
+    def to_objects(self) -> dict[str, Any]:
         """Return the case with its messages as Python objects, without its files."""
         case: dict[str, Any] = pydantic_core.from_json(self.fields or "{}")
         return case | {"messages": pydantic_core.from_json(self.messages or "[]"), "moreMessages": self.more_messages}
@@ -67,65 +67,67 @@ class StoredCase(NamedTuple):
         return sum(len(part) for part in (self.fields, self.messages, self.attachments, self.history) if part)
 
 
-VERSION = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
-OWNER = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
-READ_OWNER = compiled(sa.select(*OWNER).where(tickets.c.id == sa.bindparam("id")))
-READ_OWNERS = sa.select(tickets.c.id, *OWNER).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
+VERSION_COLUMN = {False: tickets.c.version, True: PUBLIC_VERSION}  # by public_only
+OWNER_COLUMNS = (tickets.c.customer_id, tickets.c.assigned_agent_id, tickets.c.team)
+READ_OWNER = compiled(sa.select(*OWNER_COLUMNS).where(tickets.c.id == sa.bindparam("id")))
+READ_OWNERS = sa.select(tickets.c.id, *OWNER_COLUMNS).where(tickets.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 
-def identity(*, public_only: bool) -> tuple[sa.ColumnElement[Any], ...]:
+def columns_without_json(*, public_only: bool) -> tuple[sa.ColumnElement[Any], ...]:
     """Return the columns of a `StoredCase` that are no JSON."""
-    return VERSION[public_only].label("version"), tickets.c.timeline_epoch, *OWNER
+    return VERSION_COLUMN[public_only].label("version"), tickets.c.timeline_epoch, *OWNER_COLUMNS
 
 
-def is_readable(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
+def readable_condition(table: sa.FromClause, *, public_only: bool) -> sa.ColumnElement[bool]:
     """Return the condition for the messages, or the files, that staff or customers may read."""
-    return table.c.visibility == PUBLIC if public_only else sa.true()
+    return table.c.visibility == PUBLIC_LITERAL if public_only else sa.true()
 
 
-def parts(*, public_only: bool) -> dict[str, sa.ColumnElement[Any]]:
+def json_columns(*, public_only: bool) -> dict[str, sa.ColumnElement[Any]]:
     """Return the parts of a `StoredCase` that staff or customers may read, each as JSON."""
     return {
-        "fields": PUBLIC_FIELDS_JSON if public_only else FIELDS_JSON,
-        "messages": MESSAGES_JSON(is_readable(messages, public_only=public_only)),
-        "attachments": ATTACHMENTS_JSON(is_readable(attachments, public_only=public_only)),
+        "fields": PUBLIC_CASE_FIELDS_JSON if public_only else CASE_FIELDS_JSON,
+        "messages": MESSAGES_JSON(readable_condition(messages, public_only=public_only)),
+        "attachments": ATTACHMENTS_JSON(readable_condition(attachments, public_only=public_only)),
         "clocks": sa.cast(PUBLIC_CLOCKS_JSON if public_only else CLOCKS_JSON, sa.Text),
     }
 
 
 # Bytes that a case needs as JSON, approximately. A message counts for 1 KiB at least, and so does a file.
-_FILES = (
+_NUMBER_OF_FILES = (
     sa.select(sa.func.count())
     .select_from(attachments)
     .where(attachments.c.ticket_id == tickets.c.id)
     .correlate(tickets)
     .scalar_subquery()
 )
-_SIZE = (
+_JSON_SIZE = (
     tickets.c.conversation_bytes
     + sa.func.coalesce(octets(tickets.c.description), sa.literal_column("0"))
     + octets(sa.cast(tickets.c.context, sa.Text))
-    + _FILES * sa.literal_column("1024")
+    + _NUMBER_OF_FILES * sa.literal_column("1024")
 )
 
 
-def _statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
-    version = VERSION[public_only]
+def _read_statement(*, public_only: bool, with_history: bool) -> sa.Select[Any]:
+    version = VERSION_COLUMN[public_only]
     known: sa.BindParameter[int] = sa.bindparam("known_version")
-    is_short = sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _SIZE
+    is_short = sa.bindparam("max_bytes", type_=sa.BigInteger()) >= _JSON_SIZE
     wanted = sa.and_(version != known, is_short)
-    read = [sa.case((wanted, part)).label(name) for name, part in parts(public_only=public_only).items()]
+    read = [sa.case((wanted, part)).label(name) for name, part in json_columns(public_only=public_only).items()]
     if with_history:  # of a long case with the JSON, which another statement reads
         known_history: sa.BindParameter[int] = sa.bindparam("known_history")
         history_wanted = sa.and_(version != known_history, sa.or_(version == known, is_short))
         history = sa.case((history_wanted, HISTORY_JSON[public_only]))
         read += [sa.false().label("more_messages"), history.label("history")]
-    return compiled(sa.select(*identity(public_only=public_only), *read).where(tickets.c.id == sa.bindparam("id")))
+    return compiled(
+        sa.select(*columns_without_json(public_only=public_only), *read).where(tickets.c.id == sa.bindparam("id"))
+    )
 
 
-READ = {public_only: _statement(public_only=public_only, with_history=False) for public_only in (False, True)}
+READ = {public_only: _read_statement(public_only=public_only, with_history=False) for public_only in (False, True)}
 READ_WITH_HISTORY = {
-    public_only: _statement(public_only=public_only, with_history=True) for public_only in (False, True)
+    public_only: _read_statement(public_only=public_only, with_history=True) for public_only in (False, True)
 }
 
 
@@ -137,12 +139,12 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
         .where(
             last.c.ticket_id == tickets.c.id,
             last.c.id == sa.bindparam("after"),
-            is_readable(last, public_only=public_only),
+            readable_condition(last, public_only=public_only),
         )
         .correlate(tickets)
         .scalar_subquery()
     )
-    following = is_readable(messages, public_only=public_only)
+    following = readable_condition(messages, public_only=public_only)
     if after:
         following = sa.and_(following, messages.c.seq > after_seq)
     one_more = (
@@ -155,9 +157,11 @@ def _page_statement(*, public_only: bool, after: bool) -> sa.Select[Any]:
     )
     more = sa.select(sa.func.count()).select_from(one_more).scalar_subquery() > sa.bindparam("limit")
     page = MESSAGES_JSON(following, sa.bindparam("limit"))
-    read = parts(public_only=public_only) | {"messages": sa.case((after_seq.is_not(None), page)) if after else page}
+    read = json_columns(public_only=public_only) | {
+        "messages": sa.case((after_seq.is_not(None), page)) if after else page
+    }
     return sa.select(
-        *identity(public_only=public_only),
+        *columns_without_json(public_only=public_only),
         *(part.label(name) for name, part in read.items()),
         more.label("more_messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
@@ -194,7 +198,7 @@ async def read(
     bounds = {"id": case_id, "known_version": known_version, "max_bytes": _NO_LIMIT if any_size else MAX_INLINE_BYTES}
     statement = READ[public_only]
     if known_history is not None:
-        statement, bounds = READ_WITH_HISTORY[public_only], bounds | LIMITS | {"known_history": known_history}
+        statement, bounds = READ_WITH_HISTORY[public_only], bounds | HISTORY_LIMITS | {"known_history": known_history}
     if any_size:
         rows = await reader.fetch_all(statement, bounds)
         row = rows[0] if rows else None
@@ -218,7 +222,9 @@ async def read_page(
 
 def to_case(stored: StoredCase) -> Case:
     """Return the model of a case that was read with its JSON."""
-    case = Case.model_validate(stored.decoded() | {"attachments": pydantic_core.from_json(stored.attachments or "[]")})
+    case = Case.model_validate(
+        stored.to_objects() | {"attachments": pydantic_core.from_json(stored.attachments or "[]")}
+    )
     case.version, case.timeline_epoch = stored.version, stored.timeline_epoch
     return case
 
@@ -230,7 +236,7 @@ class NewMessages(NamedTuple):
     messages: str
 
 
-def _since_statement(*, public_only: bool) -> sa.Select[Any]:
+def _messages_since_statement(*, public_only: bool) -> sa.Select[Any]:
     found = messages.alias("found")
     made = found.c.public_version if public_only else found.c.version
     newest = (
@@ -241,19 +247,25 @@ def _since_statement(*, public_only: bool) -> sa.Select[Any]:
         .subquery()
     )
     return sa.select(
-        VERSION[public_only].label("version"),
+        VERSION_COLUMN[public_only].label("version"),
         MESSAGES_JSON(messages.c.seq.in_(sa.select(newest.c.seq))).label("messages"),
     ).where(tickets.c.id == sa.bindparam("id"))
 
 
-_READ_SINCE = {public_only: _since_statement(public_only=public_only) for public_only in (False, True)}
+_READ_MESSAGES_SINCE = {
+    public_only: _messages_since_statement(public_only=public_only) for public_only in (False, True)
+}
 
 
-async def read_since(reader: Reader, case_id: str, version: int, most: int, *, public_only: bool) -> NewMessages | None:
-    """Return at most `most` messages that a case got after a version. Messages of earlier releases are left out.
+async def read_messages_since(
+    reader: Reader, case_id: str, version: int, max_messages: int, *, public_only: bool
+) -> NewMessages | None:
+    """Return at most `max_messages` messages that a case got after a version, or None for an unknown case.
 
-    Return None for an unknown case. With `public_only` the version is one that customers see, and internal notes are
-    left out.
+    Messages of earlier releases are left out. With `public_only` the version is one that customers see, and internal
+    notes are left out.
     """
-    rows = await reader.fetch_all(_READ_SINCE[public_only], {"id": case_id, "since": version, "most": most})
+    rows = await reader.fetch_all(
+        _READ_MESSAGES_SINCE[public_only], {"id": case_id, "since": version, "most": max_messages}
+    )
     return NewMessages(rows[0].version, rows[0].messages) if rows else None

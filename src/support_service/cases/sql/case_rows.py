@@ -82,26 +82,30 @@ class CaseState(NamedTuple):
 _BY_ID = tickets.c.id == sa.bindparam("id")
 CASE_BY_ID = sa.select(LOCKED_CASE_JSON.label("document")).where(_BY_ID)
 # The UPDATE waits for the lock of the case, so the time that was taken before it may be too early by then.
-_AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
+_CHANGED_AT = time_after(sa.bindparam("at", type_=UtcDateTime()), LATEST_CHANGE)
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 _AUTHOR_CHANGES: dict[str, dict[str, Any]] = {
-    "customer": {"updated_at": _AT, "waiting_since": sa.func.coalesce(tickets.c.waiting_since, _AT)},
+    "customer": {"updated_at": _CHANGED_AT, "waiting_since": sa.func.coalesce(tickets.c.waiting_since, _CHANGED_AT)},
     "agent": {
-        "updated_at": _AT,
+        "updated_at": _CHANGED_AT,
         "waiting_since": sa.null(),
-        "answered_at": sa.func.coalesce(tickets.c.answered_at, _AT),
+        "answered_at": sa.func.coalesce(tickets.c.answered_at, _CHANGED_AT),
     },
-    "bot": {"updated_at": _AT},
+    "bot": {"updated_at": _CHANGED_AT},
     # An internal note is not an answer: a waiting customer is still waiting.
-    "internal": {"internal_updated_at": _AT, "internal_changes": tickets.c.internal_changes + _ONE},
+    "internal": {"internal_updated_at": _CHANGED_AT, "internal_changes": tickets.c.internal_changes + _ONE},
 }
 _NEXT_VERSION = tickets.c.version + _ONE
-_STATE: dict[str, sa.ColumnElement[Any]] = {
+_COMPUTED_STATE: dict[str, sa.ColumnElement[Any]] = {
     "at": LATEST_CHANGE.label("at"),
     "synthetic": IS_SYNTHETIC.label("synthetic"),
 }
 _MORE_BYTES = tickets.c.conversation_bytes + sa.bindparam("more_bytes")
-_STATE_COLUMNS = [_STATE[name] if name in _STATE else tickets.c[name] for name in CaseState._fields if name != "files"]
+_STATE_COLUMNS = [
+    _COMPUTED_STATE[name] if name in _COMPUTED_STATE else tickets.c[name]
+    for name in CaseState._fields
+    if name != "files"
+]
 _BY_CASE_ID = tickets.c.id == sa.bindparam("case_id")
 UPDATE_CASE_FOR_MESSAGE = {
     author: compiled(
@@ -112,10 +116,12 @@ UPDATE_CASE_FOR_MESSAGE = {
     )
     for author, changes in _AUTHOR_CHANGES.items()
 }
-_FILES = sa.select(sa.func.count()).where(attachments.c.ticket_id == tickets.c.id).scalar_subquery().label("files")
-READ_STATE = compiled(sa.select(*_STATE_COLUMNS, _FILES).where(_BY_CASE_ID))
-HOLD_CASE = compiled(sa.select(*_STATE_COLUMNS).where(_BY_CASE_ID).with_for_update(read=True))
-COUNT_CHANGE = compiled(
+_NUMBER_OF_FILES = (
+    sa.select(sa.func.count()).where(attachments.c.ticket_id == tickets.c.id).scalar_subquery().label("files")
+)
+READ_STATE = compiled(sa.select(*_STATE_COLUMNS, _NUMBER_OF_FILES).where(_BY_CASE_ID))
+LOCK_CASE_SHARED = compiled(sa.select(*_STATE_COLUMNS).where(_BY_CASE_ID).with_for_update(read=True))
+INCREMENT_VERSION = compiled(
     tickets.update()
     .where(_BY_CASE_ID)
     .values(
@@ -128,24 +134,26 @@ COUNT_CHANGE = compiled(
 ADD_CASE = compiled(tickets.insert().inline())
 ADD_MESSAGE = compiled(messages.insert().inline().values(has_document=sa.true()))  # with ADD_DOCUMENT
 ADD_REFERENCE = compiled(ticket_references.insert())
-_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
+_MESSAGE_NAMES_ATTACHMENT = sa.or_(  # ids contain no LIKE wildcards
     messages.c.attachment_uri.contains(attachments.c.id),
     sa.cast(messages.c.attachment_ids, sa.Text).contains(attachments.c.id),
 )
 _NAMED_BY_PUBLIC_MESSAGE = sa.exists().where(
-    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _NAMES_ATTACHMENT
+    messages.c.ticket_id == attachments.c.ticket_id, messages.c.visibility == "public", _MESSAGE_NAMES_ATTACHMENT
 )
-_ATTACHMENT_NAMED = (
+_IS_NAMED_ATTACHMENT = (
     attachments.c.ticket_id == sa.bindparam("case_id"),
     sa.bindparam("named", type_=sa.Text()).contains(attachments.c.id),
 )
 HIDE_ATTACHMENT = (
     attachments.update()
-    .where(*_ATTACHMENT_NAMED, attachments.c.visibility == "public", ~_NAMED_BY_PUBLIC_MESSAGE)
+    .where(*_IS_NAMED_ATTACHMENT, attachments.c.visibility == "public", ~_NAMED_BY_PUBLIC_MESSAGE)
     .values(visibility="internal")
 )
 SHOW_ATTACHMENT = (
-    attachments.update().where(*_ATTACHMENT_NAMED, attachments.c.visibility == "internal").values(visibility="public")
+    attachments.update()
+    .where(*_IS_NAMED_ATTACHMENT, attachments.c.visibility == "internal")
+    .values(visibility="public")
 )
 UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
     tickets.update()
@@ -157,7 +165,7 @@ UPDATE_CASE_FOR_BOT_MESSAGE = compiled(
         timeline_epoch=tickets.c.timeline_epoch + _ONE,
     )
 )
-COUNT_AS_PUBLIC = compiled(
+COUNT_LAST_CHANGE_AS_PUBLIC = compiled(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("case_id"))
     .values(internal_changes=tickets.c.internal_changes - _ONE)
@@ -186,19 +194,19 @@ async def read_state(reader: Reader, case_id: str) -> CaseState | None:
     return CaseState(**row._asdict()) if row else None
 
 
-async def hold(tx: Transaction, case_id: str) -> CaseState | None:
+async def lock_shared(tx: Transaction, case_id: str) -> CaseState | None:
     """Return the state of a case, which nobody else changes until the transaction ends, or None."""
-    row = await tx.fetch_one(HOLD_CASE, {"case_id": case_id})
+    row = await tx.fetch_one(LOCK_CASE_SHARED, {"case_id": case_id})
     return CaseState(**row._asdict()) if row else None
 
 
-async def count_change(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseState | None:
+async def increment_version(tx: Transaction, case_id: str, *, internal: bool = False) -> CaseState | None:
     """Give a case its next version, and lock it until the transaction ends; return its state, or None.
 
     `internal` if customers do not see the change. One statement locks and changes: with a statement for the lock, an
     upload would send five statements instead of four.
     """
-    row = await tx.fetch_one(COUNT_CHANGE, {"case_id": case_id, "internal": int(internal)})
+    row = await tx.fetch_one(INCREMENT_VERSION, {"case_id": case_id, "internal": int(internal)})
     return CaseState(**row._asdict()) if row else None
 
 
@@ -215,7 +223,7 @@ async def add_case(
     """
     author = first.author_type if first and first.visibility == "public" else None
     first_message_values = {
-        "waiting_since": waiting_since(case, first),
+        "waiting_since": waiting_since_opening(case, first),
         "answered_at": case.created_at if author == "agent" else None,
         "conversation_bytes": message_size(first) if first else 0,
         "sla_due_at": due_at,
@@ -227,11 +235,11 @@ async def add_case(
         return False
     await _add_references(tx, case.id, references)
     if first:
-        await _add_message(tx, message_row(first, case.version))
+        await _add_message(tx, to_message_row(first, case.version))
     return True
 
 
-def waiting_since(case: CaseSummary, first: Message | None) -> datetime | None:
+def waiting_since_opening(case: CaseSummary, first: Message | None) -> datetime | None:
     """Return since when the customer of a new case waits: a description is the customer's first message, too."""
     author = first.author_type if first and first.visibility == "public" else None
     is_waiting = author == "customer" or (author != "agent" and case.description)
@@ -263,7 +271,7 @@ async def add_message(tx: Transaction, message: Message) -> CaseState | None:
     if row is None:
         return None
     message.created_at = row.at
-    await _add_message(tx, message_row(message, row.version, row.internal_changes))
+    await _add_message(tx, to_message_row(message, row.version, row.internal_changes))
     return CaseState(**row._asdict())
 
 
@@ -280,9 +288,9 @@ async def update_attachment_visibility(tx: Transaction, message: Message) -> boo
     return bool(await tx.execute(statement, {"case_id": message.ticket_id, "named": named}))
 
 
-async def count_as_public(tx: Transaction, case_id: str) -> None:
+async def count_last_change_as_public(tx: Transaction, case_id: str) -> None:
     """Count the last internal change of a case that this transaction has locked as one that customers see."""
-    await tx.execute(COUNT_AS_PUBLIC, {"case_id": case_id})
+    await tx.execute(COUNT_LAST_CHANGE_AS_PUBLIC, {"case_id": case_id})
 
 
 async def lock_cases_with_references(
@@ -325,7 +333,7 @@ async def add_bot_messages(tx: Transaction, cases: Sequence[Row], messages: Sequ
     if messages:
         await tx.execute(UPDATE_CASE_FOR_BOT_MESSAGE, [_message_parameters(each) for each in messages])
         added = [
-            message_row(message, case.version + 1, case.internal_changes)
+            to_message_row(message, case.version + 1, case.internal_changes)
             for case, message in zip(cases, messages, strict=True)
         ]
         await tx.execute(ADD_MESSAGE, added)
@@ -337,7 +345,7 @@ async def delete(tx: Transaction, case_id: str) -> None:
     await tx.execute(tickets.delete().where(tickets.c.id == case_id))
 
 
-def message_row(message: Message, version: int, internal_changes: int = 0) -> dict[str, Any]:
+def to_message_row(message: Message, version: int, internal_changes: int = 0) -> dict[str, Any]:
     """Return the row of a message that gave its case a version, after `internal_changes` that customers do not see."""
     public_version = None if message.visibility == "internal" else version - internal_changes
     return message.__dict__ | {"version": version, "public_version": public_version}

@@ -17,31 +17,33 @@ from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import case_clocks, tickets
 
 _C = case_clocks.c
-_STATE = ("state", "allowance", "used", "running_since", "due_at", "ended_at")
-READ = compiled(sa.select(_C.target, *(_C[name] for name in _STATE)).where(_C.case_id == sa.bindparam("of_case")))
-_COLUMNS = ("case_id", "target", "policy", "public", *_STATE)
+_STATE_COLUMNS = ("state", "allowance", "used", "running_since", "due_at", "ended_at")
+READ_CLOCKS = compiled(
+    sa.select(_C.target, *(_C[name] for name in _STATE_COLUMNS)).where(_C.case_id == sa.bindparam("of_case"))
+)
+_COLUMNS = ("case_id", "target", "policy", "public", *_STATE_COLUMNS)
 
 
-def _add(number: int) -> sa.Insert:
+def _insert_statement(number: int) -> sa.Insert:
     """Return the insert of several rows, whose parameters have the number of their row: all rows are sent at once."""
     rows = [{name: sa.bindparam(f"{name}_{row}", type_=_C[name].type) for name in _COLUMNS} for row in range(number)]
     return compiled(case_clocks.insert().values(rows))
 
 
-ADD = {number: _add(number) for number in range(1, len(TARGETS) + 1)}
-UPDATE = compiled(
+INSERT_BY_NUMBER = {number: _insert_statement(number) for number in range(1, len(TARGETS) + 1)}
+UPDATE_CLOCK = compiled(
     case_clocks.update()
     .where(_C.case_id == sa.bindparam("of_case"), _C.target == sa.bindparam("of_target"))
-    .values({name: sa.bindparam(f"new_{name}", type_=_C[name].type) for name in _STATE})
+    .values({name: sa.bindparam(f"new_{name}", type_=_C[name].type) for name in _STATE_COLUMNS})
 )
-SET_DUE = compiled(
+SET_FIRST_DUE = compiled(
     tickets.update()
     .where(tickets.c.id == sa.bindparam("of_case"))
     .values(sla_due_at=sa.bindparam("first_due", type_=UtcDateTime()))
 )
 _RUNNING = sa.literal_column("'running'", sa.String)  # a parameter would hide the condition from the partial index
 _IS_DUE = (_C.state == _RUNNING, _C.due_at < sa.bindparam("now", type_=UtcDateTime()))
-DUE = sa.select(_C.case_id).where(*_IS_DUE).order_by(_C.due_at).limit(sa.bindparam("count"))
+CASES_DUE = sa.select(_C.case_id).where(*_IS_DUE).order_by(_C.due_at).limit(sa.bindparam("count"))
 # A case that another transaction changes now is left for the next run.
 LOCK_CASES = (
     sa.select(tickets.c.id, LATEST_CHANGE.label("latest"))
@@ -49,7 +51,7 @@ LOCK_CASES = (
     .order_by(tickets.c.id)
     .with_for_update(skip_locked=True)
 )
-BREACH = (
+SET_DUE_BREACHED = (
     case_clocks.update()
     .where(_C.case_id.in_(sa.bindparam("cases", expanding=True)), *_IS_DUE)
     .values(state="breached")
@@ -57,7 +59,7 @@ BREACH = (
 )
 _AT = sa.bindparam("at", type_=UtcDateTime())
 _NEXT_VERSION = tickets.c.version + 1
-CHANGE_CASES = {  # by whether customers see the change
+INCREMENT_VERSIONS = {  # by whether customers see the change
     True: {"updated_at": _AT, "version": _NEXT_VERSION},
     False: {"internal_updated_at": _AT, "version": _NEXT_VERSION, "internal_changes": tickets.c.internal_changes + 1},
 }
@@ -70,7 +72,7 @@ def first_due(clocks: Clocks) -> datetime | None:
 
 async def read(reader: Reader, case_id: str) -> Clocks:
     """Return the clocks of a case."""
-    return to_clocks(row._asdict() for row in await reader.fetch_all(READ, {"of_case": case_id}))
+    return to_clocks(row._asdict() for row in await reader.fetch_all(READ_CLOCKS, {"of_case": case_id}))
 
 
 async def add(tx: Transaction, case_id: str, policy: PolicyVersion, clocks: Sequence[Clock]) -> None:
@@ -78,30 +80,30 @@ async def add(tx: Transaction, case_id: str, policy: PolicyVersion, clocks: Sequ
     if not clocks:
         return
     of_case = {"case_id": case_id, "policy": policy.id, "public": policy.content.public}
-    rows = [of_case | {"target": clock.target} | _values(clock) for clock in clocks]
+    rows = [of_case | {"target": clock.target} | _state_values(clock) for clock in clocks]
     parameters = {f"{name}_{number}": value for number, row in enumerate(rows) for name, value in row.items()}
-    await tx.insert_later(ADD[len(clocks)], parameters)
+    await tx.insert_later(INSERT_BY_NUMBER[len(clocks)], parameters)
 
 
-async def save(tx: Transaction, case_id: str, policy: PolicyVersion, before: Clocks, after: Clocks) -> None:
+async def update_changed(tx: Transaction, case_id: str, policy: PolicyVersion, before: Clocks, after: Clocks) -> None:
     """Write the clocks of a case that have changed, and its first due time."""
     changed = [clock for target, clock in after.items() if before.get(target) != clock]
     await add(tx, case_id, policy, [clock for clock in changed if clock.target not in before])
     updated = [
         {"of_case": case_id, "of_target": clock.target}
-        | {f"new_{name}": value for name, value in _values(clock).items()}
+        | {f"new_{name}": value for name, value in _state_values(clock).items()}
         for clock in changed
         if clock.target in before
     ]
     if updated:
-        await tx.execute(UPDATE, updated)
+        await tx.execute(UPDATE_CLOCK, updated)
     if first_due(before) != first_due(after):
-        await tx.execute(SET_DUE, {"of_case": case_id, "first_due": first_due(after)})
+        await tx.execute(SET_FIRST_DUE, {"of_case": case_id, "first_due": first_due(after)})
 
 
-async def cases_due(reader: Reader, now: datetime, count: int) -> list[str]:
+async def read_cases_due(reader: Reader, now: datetime, count: int) -> list[str]:
     """Return the cases of at most `count` running clocks that are due before `now`, the longest due first."""
-    return [row.case_id for row in await reader.fetch_all(DUE, {"now": now, "count": count})]
+    return [row.case_id for row in await reader.fetch_all(CASES_DUE, {"now": now, "count": count})]
 
 
 async def lock_cases(tx: Transaction, case_ids: Sequence[str]) -> Sequence[Row]:
@@ -109,19 +111,19 @@ async def lock_cases(tx: Transaction, case_ids: Sequence[str]) -> Sequence[Row]:
     return await tx.fetch_all(LOCK_CASES, {"cases": case_ids})
 
 
-async def breach(tx: Transaction, case_ids: Sequence[str], now: datetime) -> Sequence[Row]:
+async def set_due_breached(tx: Transaction, case_ids: Sequence[str], now: datetime) -> Sequence[Row]:
     """Set the due clocks of locked cases to breached; return `case_id`, `target`, `due_at` and `public` of each."""
-    return await tx.fetch_all(BREACH, {"cases": case_ids, "now": now})
+    return await tx.fetch_all(SET_DUE_BREACHED, {"cases": case_ids, "now": now})
 
 
-async def change_cases(tx: Transaction, changed: Sequence[tuple[str, datetime]], *, public: bool) -> None:
+async def increment_versions(tx: Transaction, changed: Sequence[tuple[str, datetime]], *, public: bool) -> None:
     """Give locked cases (id, time) a new version; `public` if customers see the change."""
     if changed:
-        statement = tickets.update().where(tickets.c.id == sa.bindparam("of_case")).values(CHANGE_CASES[public])
+        statement = tickets.update().where(tickets.c.id == sa.bindparam("of_case")).values(INCREMENT_VERSIONS[public])
         await tx.execute(statement, [{"of_case": case_id, "at": at} for case_id, at in changed])
 
 
-def _values(clock: Clock) -> dict[str, Any]:
+def _state_values(clock: Clock) -> dict[str, Any]:
     return {
         "state": clock.state,
         "allowance": clock.allowance // MICROSECOND,

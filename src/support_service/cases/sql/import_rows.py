@@ -12,9 +12,9 @@ from support_service.cases.sql.case_rows import (
     ADD_MESSAGE,
     ADD_REFERENCE,
     column_values,
-    message_row,
     message_size,
     search_values,
+    to_message_row,
 )
 from support_service.core.domain import references
 from support_service.core.search_words import search_text
@@ -57,7 +57,7 @@ class CaseHistory:
         self.conversation_bytes += message_size(message)
 
 
-async def find_known(reader: Reader, names: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+async def find_existing_external_ids(reader: Reader, names: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return those (channel, external id) by which there is a case."""
     by_channel: dict[str, list[str]] = {}
     for channel, external_id in names:
@@ -89,7 +89,7 @@ async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> se
     messages = [row for history in added for row in _message_rows(history)]
     if messages:
         await tx.execute(ADD_MESSAGE, messages)
-        await tx.execute(ADD_DOCUMENTS, [row for history in added for row in _documents(history, seqs)])
+        await tx.execute(ADD_DOCUMENTS, [row for history in added for row in _search_documents(history, seqs)])
     return set(seqs)
 
 
@@ -122,10 +122,10 @@ def _message_rows(history: CaseHistory) -> Iterator[dict[str, Any]]:
     notes = 0
     for version, message in enumerate(history.messages, 2):
         notes += message.visibility == "internal"
-        yield message_row(message, version, notes)
+        yield to_message_row(message, version, notes)
 
 
-def _documents(history: CaseHistory, seqs: dict[str, int]) -> list[dict[str, Any]]:
+def _search_documents(history: CaseHistory, seqs: dict[str, int]) -> list[dict[str, Any]]:
     """Return the search documents of the messages; the position of each is the version that it gave the case."""
     seq = seqs[history.case.id]
     return [

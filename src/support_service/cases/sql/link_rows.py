@@ -15,10 +15,10 @@ from support_service.cases.model.vocabulary import (
     MAX_DUPLICATES_BYTES,
     LinkKind,
 )
-from support_service.cases.sql.case_reading import StoredCase, identity, parts
+from support_service.cases.sql.case_reading import StoredCase, columns_without_json, json_columns
 from support_service.cases.sql.projections import (
     HISTORY_JSON,
-    LIMITS,
+    HISTORY_LIMITS,
     LOCKED_CASE_JSON,
     access_conditions,
     access_parameters,
@@ -60,9 +60,9 @@ class StoredLink(NamedTuple):
 _L = case_links.c
 _COLUMNS = tuple(_L[name] for name in StoredLink._fields)
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-FIND = sa.select(*_COLUMNS).where(_L.id == sa.bindparam("id"))
-OF_CASES = sa.select(*_COLUMNS).where(sa.or_(_L.case_id.in_(_ids), _L.other_case_id.in_(_ids)))
-REMOVE = case_links.delete().where(_L.id == sa.bindparam("link"))
+LINK_BY_ID = sa.select(*_COLUMNS).where(_L.id == sa.bindparam("id"))
+LINKS_OF_CASES = sa.select(*_COLUMNS).where(sa.or_(_L.case_id.in_(_ids), _L.other_case_id.in_(_ids)))
+REMOVE_LINK = case_links.delete().where(_L.id == sa.bindparam("link"))
 # By seq, as inbound events lock cases: two transactions that lock several cases never wait for each other.
 LOCK_CASES = (
     sa.select(LOCKED_CASE_JSON.label("document"))
@@ -71,27 +71,27 @@ LOCK_CASES = (
     .with_for_update()
 )
 _case_id = sa.bindparam("case_id", type_=sa.String)
-_OTHERS = (
+_LINKED_CASE_IDS = (
     sa.select(_L.other_case_id).where(_L.case_id == _case_id),
     sa.select(_L.case_id).where(_L.other_case_id == _case_id),
 )
 LOCK_WITH_LINKED = (
     sa.select(tickets.c.seq)
-    .where(tickets.c.id.in_(sa.union_all(sa.select(_case_id), *_OTHERS)))
+    .where(tickets.c.id.in_(sa.union_all(sa.select(_case_id), *_LINKED_CASE_IDS)))
     .order_by(tickets.c.seq)
     .with_for_update()
 )
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
-CHANGE_LINKED = (
-    tickets.update().where(tickets.c.id.in_(sa.union_all(*_OTHERS))).values(version=tickets.c.version + _ONE)
+INCREMENT_VERSIONS_OF_LINKED = (
+    tickets.update().where(tickets.c.id.in_(sa.union_all(*_LINKED_CASE_IDS))).values(version=tickets.c.version + _ONE)
 )
 _at = sa.bindparam("at", type_=UtcDateTime())
 # What customers don't see changes neither the version nor the time that they see.
-_VISIBLE: dict[str, Any] = {"updated_at": _at}
-_HIDDEN: dict[str, Any] = {"internal_updated_at": _at, "internal_changes": tickets.c.internal_changes + _ONE}
-CHANGE_CASES = {
+_PUBLIC_CHANGE: dict[str, Any] = {"updated_at": _at}
+_INTERNAL_CHANGE: dict[str, Any] = {"internal_updated_at": _at, "internal_changes": tickets.c.internal_changes + _ONE}
+INCREMENT_VERSIONS = {
     public: tickets.update().where(tickets.c.id == _case_id).values(version=tickets.c.version + _ONE, **changes)
-    for public, changes in ((True, _VISIBLE), (False, _HIDDEN))
+    for public, changes in ((True, _PUBLIC_CHANGE), (False, _INTERNAL_CHANGE))
 }
 
 
@@ -106,24 +106,24 @@ def _path_statement() -> sa.Select[Any]:
     return sa.select(before.c.id).where(before.c.id == sa.bindparam("end")).limit(1)
 
 
-PATH = _path_statement()
+PATH_TO_START = _path_statement()
 
 
 async def find(reader: Reader, link_id: str) -> StoredLink | None:
     """Return a link, or None."""
-    row = await reader.fetch_one(FIND, {"id": link_id}) if is_valid_id(link_id) else None
+    row = await reader.fetch_one(LINK_BY_ID, {"id": link_id}) if is_valid_id(link_id) else None
     return StoredLink(**row._asdict()) if row else None
 
 
-async def of_cases(reader: Reader, case_ids: Collection[str]) -> list[StoredLink]:
+async def find_by_cases(reader: Reader, case_ids: Collection[str]) -> list[StoredLink]:
     """Return the links that one of the cases has, in no order."""
-    return [StoredLink(**row._asdict()) for row in await reader.fetch_all(OF_CASES, {"ids": list(case_ids)})]
+    return [StoredLink(**row._asdict()) for row in await reader.fetch_all(LINKS_OF_CASES, {"ids": list(case_ids)})]
 
 
-async def closes_cycle(reader: Reader, link: StoredLink) -> bool:
+async def would_close_cycle(reader: Reader, link: StoredLink) -> bool:
     """Return whether links of the same kind lead from the other case of a new link to its first case."""
     parameters = {"kind": link.kind, "start": link.case_id, "end": link.other_case_id}
-    return await reader.fetch_one(PATH, parameters) is not None
+    return await reader.fetch_one(PATH_TO_START, parameters) is not None
 
 
 async def lock_directed_links(tx: Transaction) -> None:
@@ -147,14 +147,14 @@ async def lock_with_linked_cases(tx: Transaction, case_id: str) -> None:
         await tx.fetch_all(LOCK_WITH_LINKED, {"case_id": case_id})
 
 
-async def change_linked_cases(tx: Transaction, case_id: str) -> None:
+async def increment_versions_of_linked_cases(tx: Transaction, case_id: str) -> None:
     """Increment the versions of all cases that are linked with a case, before it is deleted with its links."""
-    await tx.execute(CHANGE_LINKED, {"case_id": case_id})
+    await tx.execute(INCREMENT_VERSIONS_OF_LINKED, {"case_id": case_id})
 
 
-async def change_cases(tx: Transaction, case_ids: Collection[str], at: datetime, *, public: bool) -> None:
+async def increment_versions(tx: Transaction, case_ids: Collection[str], at: datetime, *, public: bool) -> None:
     """Increment the versions of locked cases; `public` if customers see the change."""
-    await tx.execute(CHANGE_CASES[public], [{"case_id": each, "at": at} for each in case_ids])
+    await tx.execute(INCREMENT_VERSIONS[public], [{"case_id": each, "at": at} for each in case_ids])
 
 
 async def add(tx: Transaction, link: StoredLink) -> None:
@@ -164,7 +164,7 @@ async def add(tx: Transaction, link: StoredLink) -> None:
 
 async def remove(tx: Transaction, link_id: str) -> bool:
     """Delete a link; return False if there is none."""
-    return bool(await tx.execute(REMOVE, {"link": link_id}))
+    return bool(await tx.execute(REMOVE_LINK, {"link": link_id}))
 
 
 async def read_duplicates(
@@ -178,7 +178,7 @@ async def read_duplicates(
     parameters = {"original": case_id, "limit": MAX_DUPLICATES, "bytes": MAX_DUPLICATES_BYTES}
     rows = await reader.fetch_all(
         _duplicates_statement(principal.role, with_history=with_history),
-        parameters | access_parameters(principal) | (LIMITS if with_history else {}),
+        parameters | access_parameters(principal) | (HISTORY_LIMITS if with_history else {}),
     )
     return [StoredCase(**row._asdict()) for row in rows]
 
@@ -196,8 +196,8 @@ def _duplicates_statement(role: str, *, with_history: bool) -> sa.Select[Any]:
     page = limit_by_bytes(found, "seq")
     return (
         sa.select(
-            *identity(public_only=public_only),
-            *(part.label(name) for name, part in parts(public_only=public_only).items() if name != "clocks"),
+            *columns_without_json(public_only=public_only),
+            *(part.label(name) for name, part in json_columns(public_only=public_only).items() if name != "clocks"),
             *([HISTORY_JSON[public_only].label("history")] if with_history else []),
         )
         .where(tickets.c.seq == page.c.seq)

@@ -81,12 +81,12 @@ CASE_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     member: tickets.c[name] for member, name in _stored_fields(CaseSummary, tickets).items()
 } | {"updatedAt": LATEST_CHANGE}
 
-_IS_FIRST = case_links.c.case_id == tickets.c.id
-_OTHER_CASE = sa.case((_IS_FIRST, case_links.c.other_case_id), else_=case_links.c.case_id)
+_IS_FIRST_CASE = case_links.c.case_id == tickets.c.id
+_OTHER_CASE = sa.case((_IS_FIRST_CASE, case_links.c.other_case_id), else_=case_links.c.case_id)
 
 
-_KIND = sa.case(
-    (_IS_FIRST, case_links.c.kind),
+_SHOWN_LINK_KIND = sa.case(
+    (_IS_FIRST_CASE, case_links.c.kind),
     *((case_links.c.kind == text_literal(kind), text_literal(inverse)) for kind, inverse in INVERSE_KINDS.items()),
     else_=case_links.c.kind,
 )
@@ -95,8 +95,10 @@ _KIND = sa.case(
 def _links_json(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
     """Return a subquery for the JSON array of a case's links that meet the conditions, oldest first."""
     rows = (
-        sa.select(case_links.c.id, _KIND.label("kind"), _OTHER_CASE.label("other_case"), case_links.c.created_at)
-        .where(sa.or_(_IS_FIRST, case_links.c.other_case_id == tickets.c.id), *conditions)
+        sa.select(
+            case_links.c.id, _SHOWN_LINK_KIND.label("kind"), _OTHER_CASE.label("other_case"), case_links.c.created_at
+        )
+        .where(sa.or_(_IS_FIRST_CASE, case_links.c.other_case_id == tickets.c.id), *conditions)
         .order_by(case_links.c.seq)
         .correlate(tickets)
         .subquery()
@@ -134,13 +136,13 @@ CLOCKS_JSON = _clocks_json()
 PUBLIC_CLOCKS_JSON = _clocks_json(case_clocks.c.public)
 
 
-LIMITS = {"changes": MAX_HISTORY_ENTRIES + 1, "changes_bytes": MAX_HISTORY_BYTES}
+HISTORY_LIMITS = {"changes": MAX_HISTORY_ENTRIES + 1, "changes_bytes": MAX_HISTORY_BYTES}
 """Parameters of a statement with a history."""
 
 _L = audit_log.c
 
 
-def _is_shown(view: View) -> sa.ColumnElement[bool]:
+def _shown_condition(view: View) -> sa.ColumnElement[bool]:
     """Return whether a view has an entry, by the table of actions.
 
     A field is found by its name in the JSON: in a text, the quotation marks would be escaped.
@@ -164,7 +166,7 @@ def _history_json(view: View) -> sa.Cast[str]:
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = (
         sa.select(_L.seq, size)
-        .where(_L.case_id == tickets.c.id, _is_shown(view))
+        .where(_L.case_id == tickets.c.id, _shown_condition(view))
         .order_by(_L.seq.desc())
         .limit(sa.bindparam("changes"))
         .correlate(tickets)
@@ -187,10 +189,10 @@ def _history_json(view: View) -> sa.Cast[str]:
 HISTORY_JSON = {False: _history_json("full"), True: _history_json("public")}
 
 
-PUBLIC: sa.ColumnClause[str] = sa.literal_column("'public'")
+PUBLIC_LITERAL: sa.ColumnClause[str] = sa.literal_column("'public'")
 
 
-def _rows_of_ticket(
+def _rows_of_case(
     table: sa.Table,
     columns: dict[str, str],
     condition: sa.ColumnElement[bool],
@@ -212,14 +214,14 @@ def _rows_of_ticket(
 # Internal notes do not count, for any caller: a note is not an answer, and customers don't learn of it.
 _LAST_MESSAGE_AT: sa.ScalarSelect[Any] = (
     sa.select(messages.c.created_at)
-    .where(messages.c.ticket_id == tickets.c.id, messages.c.visibility == PUBLIC)
+    .where(messages.c.ticket_id == tickets.c.id, messages.c.visibility == PUBLIC_LITERAL)
     .order_by(messages.c.seq.desc())
     .limit(1)
     .correlate(tickets)
     .scalar_subquery()
 )
-_WAITING = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))}
-_LISTED_COLUMNS = _WAITING | {"lastMessageAt": _LAST_MESSAGE_AT}
+_WAITING_SINCE = {"waitingSince": sa.case((IS_ACTIVE, tickets.c.waiting_since))}
+_LISTED_COLUMNS = _WAITING_SINCE | {"lastMessageAt": _LAST_MESSAGE_AT}
 # What customers see: internal notes and files change neither the time nor the version.
 _PUBLIC_COLUMNS = CASE_COLUMNS | {"updatedAt": tickets.c.updated_at}
 PUBLIC_VERSION = tickets.c.version - tickets.c.internal_changes
@@ -230,7 +232,7 @@ LOCKED_CASE_JSON = json_text(
 PUBLIC_CASE_SUMMARY_JSON = json_text(
     _PUBLIC_COLUMNS | _LISTED_COLUMNS | {"version": PUBLIC_VERSION, "clocks": PUBLIC_CLOCKS_JSON}
 )
-FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING | {"links": LINKS_JSON})
-PUBLIC_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING | {"links": PUBLIC_LINKS_JSON})
-MESSAGES_JSON = partial(_rows_of_ticket, messages, _stored_fields(Message, messages))
-ATTACHMENTS_JSON = partial(_rows_of_ticket, attachments, _stored_fields(Attachment, attachments))
+CASE_FIELDS_JSON = json_text(CASE_COLUMNS | _WAITING_SINCE | {"links": LINKS_JSON})
+PUBLIC_CASE_FIELDS_JSON = json_text(_PUBLIC_COLUMNS | _WAITING_SINCE | {"links": PUBLIC_LINKS_JSON})
+MESSAGES_JSON = partial(_rows_of_case, messages, _stored_fields(Message, messages))
+ATTACHMENTS_JSON = partial(_rows_of_case, attachments, _stored_fields(Attachment, attachments))

@@ -27,16 +27,18 @@ READ_DOCUMENTS = 2_000  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
 
-def _number(value: int) -> sa.ColumnElement[int]:
+def _literal_number(value: int) -> sa.ColumnElement[int]:
     """Return a number that is part of the statement's text, so that planners know it."""
     return sa.literal_column(str(value), sa.BigInteger())
 
 
-QUERY = sa.bindparam("words", type_=sa.Text())
+QUERY_PARAMETER = sa.bindparam("words", type_=sa.Text())
 # A condition that no index has: the planner can't decide to read all documents with the words for each case.
-_READ_MATCH = sa.case((words_match(search_documents.c.words, QUERY), _number(1)), else_=_number(0)) == _number(1)
-_CASE_FACTOR = _number(1 << POSITION_BITS)
-_MAX_POSITION = _number((1 << POSITION_BITS) - 1)
+_READ_DOCUMENT_MATCHES = sa.case(
+    (words_match(search_documents.c.words, QUERY_PARAMETER), _literal_number(1)), else_=_literal_number(0)
+) == _literal_number(1)
+_CASE_FACTOR = _literal_number(1 << POSITION_BITS)
+_MAX_POSITION = _literal_number((1 << POSITION_BITS) - 1)
 _POSITION = sa.case((tickets.c.version < _MAX_POSITION, tickets.c.version), else_=_MAX_POSITION)
 # After the message has changed the version of its case. In a case of more than a million changes, messages beyond them
 # are not searchable.
@@ -52,29 +54,29 @@ ADD_DOCUMENT = compiled(
 )
 
 
-async def remove_messages(tx: Transaction, case_id: str) -> None:
+async def remove_message_documents(tx: Transaction, case_id: str) -> None:
     """Remove the words of a case's messages from the search index."""
     first = sa.select(tickets.c.seq * _CASE_FACTOR).where(tickets.c.id == case_id).scalar_subquery()
     documents = search_documents.c.id
     await tx.execute(search_documents.delete().where(documents > first, documents <= first + _MAX_POSITION))
 
 
-def case_matches(*, public_only: bool) -> sa.ColumnElement[bool]:
+def case_matches_condition(*, public_only: bool) -> sa.ColumnElement[bool]:
     """Return the condition that one document of the case matches the bound query `words`; for cases of one customer."""
     first = tickets.c.seq * _CASE_FACTOR
     conditions = [
         search_documents.c.id.between(first, first + _MAX_POSITION),
-        words_match(search_documents.c.words, QUERY),
+        words_match(search_documents.c.words, QUERY_PARAMETER),
     ]
     if public_only:
         conditions.append(search_documents.c.internal.is_(sa.false()))
     return sa.exists().where(*conditions)
 
 
-def case_has_match(seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+def any_document_matches_condition(seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return the condition that one document, public or internal, of the case with a seq matches the bound query."""
     first = seq * _CASE_FACTOR
-    return sa.exists().where(search_documents.c.id.between(first, first + _MAX_POSITION), _READ_MATCH)
+    return sa.exists().where(search_documents.c.id.between(first, first + _MAX_POSITION), _READ_DOCUMENT_MATCHES)
 
 
 def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_only: bool, length: int) -> Any:
@@ -91,13 +93,13 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
     last = first + _MAX_POSITION
     newer, placed = search_documents.alias("newer"), messages.alias("placed")
     document = search_documents.c.id
-    of_case = sa.exists().where(document == first, _READ_MATCH).correlate(page)
+    of_case = sa.exists().where(document == first, _READ_DOCUMENT_MATCHES).correlate(page)
     visible = [search_documents.c.internal.is_(sa.false())] if public_only else []
     newest = (
         sa.select(document)
-        .where(document > first, document <= last, _READ_MATCH, *visible)
+        .where(document > first, document <= last, _READ_DOCUMENT_MATCHES, *visible)
         .order_by(document.desc())
-        .limit(_number(1))
+        .limit(_literal_number(1))
         .correlate(page)
         .scalar_subquery()
     )
@@ -110,7 +112,7 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
         .subquery("numbered")
     )
     text = (
-        sa.select(sa.func.substr(messages.c.message, _number(1), _number(length), type_=sa.Text()))
+        sa.select(sa.func.substr(messages.c.message, _literal_number(1), _literal_number(length), type_=sa.Text()))
         .join(numbered, numbered.c.seq == messages.c.seq)
         .where(numbered.c.place == place, *([messages.c.visibility == "public"] if public_only else []))
         .correlate(page)
@@ -119,7 +121,7 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
     return sa.case((sa.not_(of_case), text))
 
 
-def newest_matches(
+def select_newest_matches(
     conditions: Sequence[sa.ColumnElement[bool]],
     size: sa.ColumnElement[int],
     *,
@@ -132,25 +134,27 @@ def newest_matches(
     the limit; `one_more` must be bound too.
     """
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
-    matches = words_match(search_documents.c.words, QUERY).label("matches")
-    newest = sa.select(search_documents.c.id, _case(search_documents.c.id).label("seq"), matches).where(*below)
-    number = _number(READ_DOCUMENTS)
+    matches = words_match(search_documents.c.words, QUERY_PARAMETER).label("matches")
+    newest = sa.select(search_documents.c.id, _case_seq(search_documents.c.id).label("seq"), matches).where(*below)
+    number = _literal_number(READ_DOCUMENTS)
     if only_if is not None:
         # Not a condition of the rows, which SQLite would evaluate for each document.
-        number = sa.select(sa.case((only_if, number), else_=_number(0))).scalar_subquery()
+        number = sa.select(sa.case((only_if, number), else_=_literal_number(0))).scalar_subquery()
     read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number))
     # The oldest case that was read may have more documents, so that the next step begins with it.
-    complete = sa.func.count() < _number(READ_DOCUMENTS)
-    rest = sa.select(sa.case((complete, _number(-1)), else_=sa.func.min(read.c.seq)).label("newest")).select_from(read)
+    complete = sa.func.count() < _literal_number(READ_DOCUMENTS)
+    rest = sa.select(
+        sa.case((complete, _literal_number(-1)), else_=sa.func.min(read.c.seq)).label("newest")
+    ).select_from(read)
     position = materialized(rest)
     newest_left: sa.ColumnElement[int] = sa.select(position.c.newest).scalar_subquery()
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
-        first_range = newest_left.bitwise_rshift(_number(bits)) - _number(1)
-        steps.append(cases_of(matching_documents(QUERY, newest_left, _number(bits), first_range)))
-        newest_left = first_range.bitwise_lshift(_number(bits)) - _number(1)
-    steps.append(cases_of(matching_documents(QUERY, newest_left)))
-    found = sa.union_all(*(_existing(step, conditions, size) for step in steps)).subquery()
+        first_range = newest_left.bitwise_rshift(_literal_number(bits)) - _literal_number(1)
+        steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left, _literal_number(bits), first_range)))
+        newest_left = first_range.bitwise_lshift(_literal_number(bits)) - _literal_number(1)
+    steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left)))
+    found = sa.union_all(*(_select_existing(step, conditions, size) for step in steps)).subquery()
     return sa.select(found.c.seq, found.c.size)
 
 
@@ -162,16 +166,16 @@ def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any]) -> Any:
     return rows.cte().prefix_with("MATERIALIZED")
 
 
-def _case(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return document_id.bitwise_rshift(_number(POSITION_BITS))
+def _case_seq(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return document_id.bitwise_rshift(_literal_number(POSITION_BITS))
 
 
-def cases_of(found: matching_documents) -> sa.Select[Any]:
+def case_seqs_of(found: matching_documents) -> sa.Select[Any]:
     """Return the SELECT of the `seq` of the case of each document."""
-    return sa.select(_case(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
+    return sa.select(_case_seq(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 
 
-def _existing(
+def _select_existing(
     matching: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int]
 ) -> sa.Select[Any]:
     """Return (seq, size) of those matching cases that meet the conditions, newest first, at most `one_more`.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support_service.cases.clocks import case_clocks
 from support_service.cases.clocks.calendar import AllHours, Calendar
-from support_service.cases.clocks.case_clocks import Clocks, Terms
+from support_service.cases.clocks.case_clocks import Clocks, PolicyTerms
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
 from support_service.core.domain.case_vocabulary import TARGETS
 from tests.support.clocks.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
@@ -26,9 +26,9 @@ def hours(number: float) -> timedelta:
     return timedelta(hours=number)
 
 
-def terms_of(**allowed: float) -> Terms:
+def terms_of(**allowed: float) -> PolicyTerms:
     """Return terms with targets in hours."""
-    return Terms({name: hours(number) for name, number in allowed.items()}, AllHours())  # type: ignore[misc]
+    return PolicyTerms({name: hours(number) for name, number in allowed.items()}, AllHours())  # type: ignore[misc]
 
 
 def states(clocks: Clocks) -> dict[str, str]:
@@ -49,10 +49,10 @@ def test_clocks_are_what_a_walk_minute_by_minute_finds(
     calendar, naive_calendar = pair
     if not any(naive_calendar.spans.values()):
         return
-    terms = Terms({name: timedelta(minutes=each) for name, each in allowed.items()}, calendar)  # type: ignore[misc]
+    terms = PolicyTerms({name: timedelta(minutes=each) for name, each in allowed.items()}, calendar)  # type: ignore[misc]
     naive = NaiveCase(naive_calendar, allowed)
     naive.open(author)
-    clocks, at, status = case_clocks.case_opened(terms, start, author), start, "open"  # type: ignore[arg-type]
+    clocks, at, status = case_clocks.clocks_of_new_case(terms, start, author), start, "open"  # type: ignore[arg-type]
     is_answered = author == "agent"
     for minutes, change in changes:
         for minute in walk(at, at + minutes * MINUTE):
@@ -63,15 +63,15 @@ def test_clocks_are_what_a_walk_minute_by_minute_finds(
         if change in ("agent", "customer"):
             naive.message(change)
             if change == "agent":
-                is_answered, clocks = True, case_clocks.agent_answered(terms, clocks, at)
+                is_answered, clocks = True, case_clocks.clocks_after_agent_message(terms, clocks, at)
             else:
-                clocks = case_clocks.customer_wrote(terms, clocks, at, is_answered=is_answered)
+                clocks = case_clocks.clocks_after_customer_message(terms, clocks, at, is_answered=is_answered)
         elif change in ALLOWED_STATUS_CHANGES[status]:  # type: ignore[index]
             naive.change_status(change)
-            clocks = case_clocks.status_changed(terms, clocks, at, status, change)  # type: ignore[arg-type]
+            clocks = case_clocks.clocks_after_status_change(terms, clocks, at, status, change)  # type: ignore[arg-type]
             status = change
         naive.look(at)
-        assert states({target: clock.checked(at) for target, clock in clocks.items()}) == {
+        assert states({target: clock.breached_if_overdue(at) for target, clock in clocks.items()}) == {
             target: clock.state for target, clock in naive.clocks.items()
         }
         for target, clock in naive.clocks.items():
@@ -84,23 +84,23 @@ def test_clocks_are_what_a_walk_minute_by_minute_finds(
 def test_a_clock_that_is_paused_and_resumed_at_once_is_due_as_before() -> None:
     """Whatever the number of times."""
     terms = terms_of(resolution=8)
-    clocks = case_clocks.case_opened(terms, AT, None)
+    clocks = case_clocks.clocks_of_new_case(terms, AT, None)
     before = clocks["resolution"].due_at
     for _ in range(3):
-        clocks = case_clocks.status_changed(terms, clocks, AT + hours(3), "open", "pending")
+        clocks = case_clocks.clocks_after_status_change(terms, clocks, AT + hours(3), "open", "pending")
         assert states(clocks) == {"resolution": "paused"}
         assert clocks["resolution"].due_at is None
-        clocks = case_clocks.status_changed(terms, clocks, AT + hours(3), "pending", "open")
+        clocks = case_clocks.clocks_after_status_change(terms, clocks, AT + hours(3), "pending", "open")
     assert clocks["resolution"].due_at == before
 
 
 def test_a_resolved_case_has_no_running_clock_and_a_reopened_one_goes_on() -> None:
     """The time in between does not count."""
     terms = terms_of(firstResponse=4, resolution=8)
-    clocks = case_clocks.case_opened(terms, AT, "customer")
-    clocks = case_clocks.status_changed(terms, clocks, AT + hours(1), "open", "resolved")
+    clocks = case_clocks.clocks_of_new_case(terms, AT, "customer")
+    clocks = case_clocks.clocks_after_status_change(terms, clocks, AT + hours(1), "open", "resolved")
     assert states(clocks) == {"firstResponse": "paused", "resolution": "met"}
-    clocks = case_clocks.status_changed(terms, clocks, AT + hours(100), "resolved", "open")
+    clocks = case_clocks.clocks_after_status_change(terms, clocks, AT + hours(100), "resolved", "open")
     assert states(clocks) == {"firstResponse": "running", "resolution": "running"}
     assert clocks["firstResponse"].due_at == AT + hours(103)
     assert clocks["resolution"].due_at == AT + hours(107)
@@ -109,23 +109,23 @@ def test_a_resolved_case_has_no_running_clock_and_a_reopened_one_goes_on() -> No
 def test_an_answer_at_the_due_time_is_in_time_and_one_after_it_is_late() -> None:
     """A late answer ends the clock, which stays breached."""
     terms = terms_of(firstResponse=4)
-    clocks = case_clocks.case_opened(terms, AT, "customer")
-    assert states(case_clocks.agent_answered(terms, clocks, AT + hours(4))) == {"firstResponse": "met"}
-    late = case_clocks.agent_answered(terms, clocks, AT + hours(5))["firstResponse"]
+    clocks = case_clocks.clocks_of_new_case(terms, AT, "customer")
+    assert states(case_clocks.clocks_after_agent_message(terms, clocks, AT + hours(4))) == {"firstResponse": "met"}
+    late = case_clocks.clocks_after_agent_message(terms, clocks, AT + hours(5))["firstResponse"]
     assert (late.state, late.due_at, late.is_waiting) == ("breached", AT + hours(4), False)
-    assert late.count_cases == 1.25
+    assert late.used_share == 1.25
 
 
 def test_each_wait_for_a_next_answer_has_its_own_time() -> None:
     """It begins with the first message after an answer; further ones of the customer do not extend it."""
     terms = terms_of(nextResponse=2)
-    clocks = case_clocks.customer_wrote(terms, {}, AT, is_answered=False)
+    clocks = case_clocks.clocks_after_customer_message(terms, {}, AT, is_answered=False)
     assert clocks == {}
-    clocks = case_clocks.customer_wrote(terms, clocks, AT, is_answered=True)
-    clocks = case_clocks.customer_wrote(terms, clocks, AT + hours(1), is_answered=True)
+    clocks = case_clocks.clocks_after_customer_message(terms, clocks, AT, is_answered=True)
+    clocks = case_clocks.clocks_after_customer_message(terms, clocks, AT + hours(1), is_answered=True)
     assert clocks["nextResponse"].due_at == AT + hours(2)
-    clocks = case_clocks.agent_answered(terms, clocks, AT + hours(3))
+    clocks = case_clocks.clocks_after_agent_message(terms, clocks, AT + hours(3))
     assert states(clocks) == {"nextResponse": "breached"}
-    clocks = case_clocks.customer_wrote(terms, clocks, AT + hours(4), is_answered=True)
+    clocks = case_clocks.clocks_after_customer_message(terms, clocks, AT + hours(4), is_answered=True)
     assert states(clocks) == {"nextResponse": "running"}
     assert clocks["nextResponse"].due_at == AT + hours(6)

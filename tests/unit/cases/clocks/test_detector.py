@@ -177,7 +177,7 @@ async def test_policy_of_another_replica_applies_after_a_refresh(database, polic
 
 async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, instruments, exposed):
     """Running, overdue and unreported ones; a late answer ends what is overdue."""
-    gauges = ClockGauges(database, instruments, GaugeTimings(fold_from=len(TARGETS) + 1))
+    gauges = ClockGauges(database, instruments, GaugeTimings(merge_from_rows=len(TARGETS) + 1))
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     await gauges.refresh()
     assert exposed("support_sla_running") == {"firstResponse": 1, "nextResponse": 0, "resolution": 1}

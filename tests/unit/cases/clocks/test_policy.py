@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from support_service.cases.clocks.policy import EXAMPLE_FIELDS, MAX_WEEKS, PolicyContent, PolicyVersion, first_match
+from support_service.cases.clocks.policy import (
+    MAX_WEEKS,
+    POLICY_CONTENT_EXAMPLE,
+    PolicyContent,
+    PolicyVersion,
+    first_matching_policy,
+)
 from support_service.cases.model.vocabulary import format_duration
 
 WORK_WEEK = {"mon": [["09:00", "12:00"], ["13:00", "17:00"]]}
@@ -35,11 +41,11 @@ def calendar(**fields: Any) -> dict[str, Any]:
 
 def test_a_policy_is_stored_and_read_as_it_was_sent() -> None:
     """Durations in hours, minutes and seconds."""
-    assert PolicyContent.model_validate(EXAMPLE_FIELDS).content_json() == {
-        **EXAMPLE_FIELDS,
+    assert PolicyContent.model_validate(POLICY_CONTENT_EXAMPLE).content_json() == {
+        **POLICY_CONTENT_EXAMPLE,
         "calendar": {
-            **EXAMPLE_FIELDS["calendar"],
-            "spans": {**{key: [] for key in ("sat", "sun")}, **EXAMPLE_FIELDS["calendar"]["spans"]},
+            **POLICY_CONTENT_EXAMPLE["calendar"],
+            "spans": {**{key: [] for key in ("sat", "sun")}, **POLICY_CONTENT_EXAMPLE["calendar"]["spans"]},
         },
     }
 
@@ -120,9 +126,9 @@ def test_the_first_policy_in_order_applies() -> None:
     """And none if none matches."""
     contents = [policy(match={"priority": ["urgent"]}), policy(match={"channel": ["email"]})]
     versions = [PolicyVersion(number, str(number), each, each.to_terms()) for number, each in enumerate(contents)]
-    assert first_match(versions, SomeCase(priority="urgent")) == versions[0]
-    assert first_match(versions, SomeCase()) == versions[1]
-    assert first_match(versions, SomeCase(channel="chat")) is None
+    assert first_matching_policy(versions, SomeCase(priority="urgent")) == versions[0]
+    assert first_matching_policy(versions, SomeCase()) == versions[1]
+    assert first_matching_policy(versions, SomeCase(channel="chat")) is None
 
 
 def test_durations_are_written_in_hours() -> None:

@@ -74,7 +74,7 @@ class Service:
 
     async def open(self, ids, at):
         """Open cases; return the version of their policy."""
-        started = self.tracker.start(MATCHED, at, None)
+        started = self.tracker.start_clocks(MATCHED, at, None)
         row = dict.fromkeys(("subject", "search_text"), "") | {
             "status": "open",
             "priority": "normal",
@@ -84,7 +84,7 @@ class Service:
         async with self.database.transaction() as tx:
             await tx.execute(tickets.insert(), [row | {"id": each} for each in ids])
             for each in ids:
-                await started.add(tx, each)
+                await started.insert(tx, each)
         return started.policy.id
 
     async def change(self, case, change, at, *, is_answered):
@@ -92,10 +92,10 @@ class Service:
         async with unit_of_work(self.database, SYSTEM_ORIGIN) as work:
             if change in ("agent", "customer"):
                 message = (case.id, case.sla_policy, change, at)
-                await self.tracker.message_added(work, *message, is_answered=is_answered)
+                await self.tracker.note_message(work, *message, is_answered=is_answered)
             else:
                 after = SimpleNamespace(id=case.id, sla_policy=case.sla_policy, status=change, updated_at=at)
-                await self.tracker.status_changed(work, case, after)
+                await self.tracker.note_status_change(work, case, after)
 
     async def detect(self):
         """Let several replicas look for breaches at once, each of which believes to hold the lease."""
