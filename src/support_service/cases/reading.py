@@ -89,13 +89,17 @@ class CaseReader:
         )
 
     async def count_cases(
-        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
+        self,
+        principal: Principal,
+        query: CaseFilters,
+        max_count: int,
+        open_turn: Callable[[], AbstractAsyncContextManager[None]],
     ) -> int:
-        """Return the number of matching cases that the principal may see; at most `most` are counted.
+        """Return the number of matching cases that the principal may see; at most `max_count` are counted.
 
-        They are counted in a `turn` of the caller, unless their number was counted a moment ago.
+        They are counted in a turn of the caller, which `open_turn` opens, unless their number was counted a moment ago.
         """
-        return await self._counts.count_cases(principal, query, most, turn)
+        return await self._counts.count_cases(principal, query, max_count, open_turn)
 
     async def count_by_status(self, principal: Principal, agent_id: str) -> Workload:
         """Return the number of an agent's cases by status; zeros for an unknown agent. Raises Forbidden.

@@ -34,7 +34,9 @@ _LOCK_CASE = (
     .with_for_update(skip_locked=True)  # a later run has the case
 )
 _OF_CASE = messages.c.ticket_id == sa.bindparam("case_id")
-_MESSAGES = sa.select(messages.c.message, messages.c.visibility).where(_OF_CASE).order_by(messages.c.seq.desc())
+_MESSAGES_NEWEST_FIRST = (
+    sa.select(messages.c.message, messages.c.visibility).where(_OF_CASE).order_by(messages.c.seq.desc())
+)
 _MARK_AS_DOCUMENTED = messages.update().where(_OF_CASE, _NO_DOCUMENT).values(has_document=sa.true())
 _CASE_DOCUMENT_ID = tickets.c.seq.bitwise_lshift(sa.literal_column(str(POSITION_BITS)))
 _ADD_CASE_DOCUMENT = insert_if_new(search_documents).from_select(
@@ -50,7 +52,7 @@ _documents_of_messages = sa.select(sa.func.count()).where(
 _searchable_messages = sa.select(sa.func.count()).where(
     messages.c.ticket_id == tickets.c.id, messages.c.message != sa.bindparam("erased")
 )
-_counted = (
+_counts_by_case = (
     sa.select(
         tickets.c.id,
         _own_documents.correlate(tickets).scalar_subquery().label("own"),
@@ -61,8 +63,10 @@ _counted = (
     .subquery()
 )
 INCOMPLETE_CASES = sa.select(
-    _counted.c.id, (1 - _counted.c.own).label("own"), (_counted.c.messages - _counted.c.documents).label("messages")
-).where(sa.or_(_counted.c.own == 0, _counted.c.documents < _counted.c.messages))
+    _counts_by_case.c.id,
+    (1 - _counts_by_case.c.own).label("own"),
+    (_counts_by_case.c.messages - _counts_by_case.c.documents).label("messages"),
+).where(sa.or_(_counts_by_case.c.own == 0, _counts_by_case.c.documents < _counts_by_case.c.messages))
 
 
 class IncompleteCase(NamedTuple):
@@ -104,7 +108,7 @@ async def index_case(tx: Transaction, case_id: str, erased_text: str) -> bool:
     case = await tx.fetch_one(_LOCK_CASE, {"case_id": case_id})
     if case is None:
         return False
-    newest_first = await tx.fetch_all(_MESSAGES, {"case_id": case_id})
+    newest_first = await tx.fetch_all(_MESSAGES_NEWEST_FIRST, {"case_id": case_id})
     await search.remove_message_documents(tx, case_id)
     await tx.execute(_ADD_CASE_DOCUMENT, {"case_id": case_id})
     if documents := await asyncio.to_thread(_documents_to_insert, case.seq, case.version, newest_first, erased_text):

@@ -54,9 +54,9 @@ class ResourceKind:
     noun: str
     full_noun: str
     full_plural: str
-    created: audit.Action
-    changed: audit.Action
-    deleted: audit.Action
+    created_action: audit.Action
+    changed_action: audit.Action
+    deleted_action: audit.Action
     not_found_code: str
     changed_code: str
     exists_code: str
@@ -120,7 +120,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
                 raise self._not_found(name)
             self._check_version(before, expected)
             await self._remove_by_name(work.tx, name)
-            await _record_audit_entry(work, self._kind.deleted, time_after(before.updated_at), before, None)
+            await _record_audit_entry(work, self._kind.deleted_action, time_after(before.updated_at), before, None)
         await self._after_commit()
 
     @abstractmethod
@@ -151,7 +151,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         if row and row.number >= self._max_resources:  # rolls the new one back
             limit = f"{self._max_resources:,} {kind.full_plural}, the limit"
             raise Conflict(kind.too_many_code, f"There are {limit}; delete one that is not used any more.")
-        await _record_audit_entry(work, kind.created, at, None, resource)
+        await _record_audit_entry(work, kind.created_action, at, None, resource)
         return resource
 
     async def _change_resource(self, work: UnitOfWork, before: ResourceT, content: ContentT) -> ResourceT:
@@ -163,7 +163,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         }
         after = self._build_resource(content.content_json(), common)
         await self._store_changed(work.tx, after)
-        await _record_audit_entry(work, self._kind.changed, after.updated_at, before, after)
+        await _record_audit_entry(work, self._kind.changed_action, after.updated_at, before, after)
         return after
 
     async def _lock_resource(self, tx: Transaction, name: str) -> ResourceT | None:

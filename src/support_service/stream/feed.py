@@ -48,7 +48,7 @@ class FeedTimings:
     backoff: Backoff = Backoff(0.2, 2.0)
     kept_changes: int = 1000  # in memory, for clients that come back soon
     kept_bytes: int = 16 * 1024 * 1024
-    page: int = 100  # events of one step of a replay
+    page_size: int = 100  # events of one step of a replay
     max_replayed: int = 10_000  # events; beyond them, it is faster to read the lists again
 
 
@@ -130,8 +130,8 @@ class Feed:
             raise ReplayGap("foreign")
         if position.place >= self._kept_after and position.place <= up_to:
             kept = [change for change, _, _ in self._kept if position.place < change.position.place <= up_to]
-            for first in range(0, len(kept), self._timings.page):
-                yield kept[first : first + self._timings.page]
+            for first in range(0, len(kept), self._timings.page_size):
+                yield kept[first : first + self._timings.page_size]
             return
         state = await self._log.state()
         if state.epoch != position.epoch or position.place > state.last:
@@ -148,7 +148,7 @@ class Feed:
         seen_event_ids = OrderedDict[str, None]()
         before = await self._log.entries_before(after, REMEMBERED_EVENTS)
         _parse_unseen(position.epoch, before, seen_event_ids, len(before))
-        while entries := await self._log.entries(after, self._timings.page):
+        while entries := await self._log.entries(after, self._timings.page_size):
             after, number = entries[-1].place, number + len(entries)
             if number > self._timings.max_replayed:
                 raise ReplayGap("too_many")

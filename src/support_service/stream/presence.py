@@ -32,7 +32,7 @@ MAX_VIEWERS_PER_CASE = 50  # of one case
 class PresenceTimings:
     """Times in seconds."""
 
-    valid: float = 15.0
+    valid_for: float = 15.0
     expiry_interval: float = 1.0  # between two removals of what has expired
 
 
@@ -77,7 +77,7 @@ class Presence:
         While the broker is unavailable, only the clients of this replica learn of it.
         """
         name = principal.subject or principal.name
-        self._put_viewer(case_id, owner, name, state, self._timings.valid)
+        self._put_viewer(case_id, owner, name, state, self._timings.valid_for)
         note = {
             "from": self._replica,
             "case": case_id,
@@ -98,8 +98,8 @@ class Presence:
             owner = CaseOwnership(*note["owner"])
         except (ValueError, KeyError, TypeError):
             return
-        if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid:
-            self._put_viewer(case_id, owner, name, state, self._timings.valid - age)
+        if replica != self._replica and state in PRESENCE_STATES and age < self._timings.valid_for:
+            self._put_viewer(case_id, owner, name, state, self._timings.valid_for - age)
 
     def viewers(self, case_id: str) -> list[PresentAgent]:
         """Return the viewers of a case, by name."""

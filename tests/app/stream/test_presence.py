@@ -14,7 +14,7 @@ from tests.support.service import service_of
 from tests.support.stream import follow
 from tests.support.timings import patient_timings
 
-SHORT = patient_timings(stream=replace(StreamTimings(), presence=PresenceTimings(valid=0.3, expiry_interval=0.02)))
+SHORT = patient_timings(stream=replace(StreamTimings(), presence=PresenceTimings(valid_for=0.3, expiry_interval=0.02)))
 
 
 async def announce(client, case, state="viewing", token=None):

@@ -35,7 +35,7 @@ def environment(request, environment, redis):
 async def desk(request, make_client, token_file):
     """The service, with a caller of each kind."""
     kept = 1000 if request.node.callspec.params["environment"] == "the memory of the feed" else 0
-    return await open_desk(make_client, token_file, quick(feed=replace(FeedTimings(page=2), kept_changes=kept)))
+    return await open_desk(make_client, token_file, quick(feed=replace(FeedTimings(page_size=2), kept_changes=kept)))
 
 
 @pytest.fixture

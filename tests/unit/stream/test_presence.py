@@ -16,7 +16,7 @@ NOTE = {"from": "other", "case": "case-1", "owner": ["customer-1", None, None], 
 @pytest.fixture
 def presence():
     """Presence that is valid for 15 s, at the time 0."""
-    return Presence(Subscribers(), PresenceTimings(valid=15.0), lambda: 0.0)
+    return Presence(Subscribers(), PresenceTimings(valid_for=15.0), lambda: 0.0)
 
 
 @pytest.mark.parametrize(

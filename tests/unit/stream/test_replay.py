@@ -40,7 +40,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
     async def write(frame):
         written.append(frame)
 
-    timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page=PAGE))
+    timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page_size=PAGE))
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),
@@ -79,7 +79,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     async def write(frame):
         written.append(frame)
 
-    timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page=PAGE))
+    timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page_size=PAGE))
     stream = ChangeStream(
         log,
         SimpleNamespace(mask_published_case=lambda case: case),

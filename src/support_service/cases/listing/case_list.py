@@ -94,14 +94,14 @@ def _to_listed_cases_with_matches(rows: Sequence[Row], words: str | None) -> lis
     return page
 
 
-async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, most: int) -> int:
-    """Return the number of cases in the list that the principal may see; at most `most` are counted."""
+async def count_cases(reader: Reader, query: CaseFilters, principal: Principal, max_count: int) -> int:
+    """Return the number of cases in the list that the principal may see; at most `max_count` are counted."""
     filters = filter_parameters(query)
     if filters is None:
         return 0
     statement = _count_statement(frozenset(filters), principal.role)
     # Not `fetch_one`, which SQLite runs on the event loop.
-    (row,) = await reader.fetch_all(statement, filters | access_parameters(principal) | {"one_more": most})
+    (row,) = await reader.fetch_all(statement, filters | access_parameters(principal) | {"one_more": max_count})
     return int(row.number)
 
 
@@ -169,17 +169,21 @@ class SharedCounts:
         self._kept_counts: TTLCache[CountKey, int] = TTLCache(MAX_SHARED_COUNTS, limits.max_age, clock)
 
     async def count_cases(
-        self, principal: Principal, query: CaseFilters, most: int, turn: Callable[[], AbstractAsyncContextManager[None]]
+        self,
+        principal: Principal,
+        query: CaseFilters,
+        max_count: int,
+        open_turn: Callable[[], AbstractAsyncContextManager[None]],
     ) -> int:
-        """Return the number of matching cases that the principal may see; at most `most` are counted."""
-        key = (*_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), most)
+        """Return the number of matching cases that the principal may see; at most `max_count` are counted."""
+        key = (*_visibility_key(principal), query.model_dump_json(exclude={"limit", "cursor"}), max_count)
         if (known := self._kept_counts.get(key)) is not None:
             return known
         async with AsyncExitStack() as in_turn:
-            await in_turn.enter_async_context(turn())
+            await in_turn.enter_async_context(open_turn())
             if (known := self._kept_counts.get(key)) is not None:  # counted while this one waited for its turn
                 return known
-            counted = count_cases(self._database, query, principal, most)
+            counted = count_cases(self._database, query, principal, max_count)
             counting = asyncio.create_task(self._count_and_keep(key, counted, in_turn.pop_all()))
         self._counting.add(counting)
         counting.add_done_callback(self._forget_task)

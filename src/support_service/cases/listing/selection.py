@@ -127,15 +127,15 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
     if not order.conditions or order.implied_by in filters:
         return _select_first_of_part(filters, role, order, counts=counts)
     if filters & PLACE_PARAMETERS == {"after"}:  # the page begins behind the last case with a time
-        return _without_time(_select_first_of_part(filters, role, order.order_of_others))
+        return _select_without_time(_select_first_of_part(filters, role, order.order_of_others))
     timed = _select_first_of_part(filters, role, order).subquery()
-    others = _without_time(_select_first_of_part(filters - PLACE_PARAMETERS, role, order.order_of_others))
+    others = _select_without_time(_select_first_of_part(filters - PLACE_PARAMETERS, role, order.order_of_others))
     # Without ORDER BY: the others are read only if cases with a time do not fill the page.
     both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), others).subquery()
     return sa.select(both).limit(sa.bindparam("one_more"))
 
 
-def _without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
+def _select_without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
     found = cases.subquery()
     return sa.select(found.c.seq, found.c.size, sa.cast(sa.null(), UtcDateTime).label("at"))
 

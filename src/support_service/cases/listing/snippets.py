@@ -8,7 +8,7 @@ from support_service.cases.model.case import CaseMatch, CaseSummary, MatchField
 from support_service.core.search_words import LocatedWords, padded_terms
 
 MAX_SNIPPET_LENGTH = 160  # characters of the text in a snippet
-MAX_PART = 20  # characters of a word that are left out in order to cut between words
+MAX_CUT_WORD_LENGTH = 20  # characters of a word that are left out in order to cut between words
 CHARACTERS_BEFORE_MATCH = 40  # characters of a snippet before the first word that matches
 MAX_MESSAGE_LENGTH = 16_384  # characters of a message in which its match is looked for
 ELLIPSIS = "…"
@@ -122,7 +122,7 @@ def _snippet_span(text: str, first: int, last: int) -> TextSpan:
 
 def _start_of_word(text: str, start: int, first: int) -> int:
     """Return the start of the first word from `start` on, or `start` if that is far; at most `first`."""
-    for place in range(start, min(first, start + MAX_PART) + 1):
+    for place in range(start, min(first, start + MAX_CUT_WORD_LENGTH) + 1):
         if text[place - 1].isspace() and not text[place].isspace():
             return place
     while start < first and unicodedata.combining(text[start]):  # a mark belongs to the letter before it
@@ -132,7 +132,9 @@ def _start_of_word(text: str, start: int, first: int) -> int:
 
 def _end_of_word(text: str, last: int, end: int) -> int:
     """Return the end of the last word up to `end`, or `end` if that is far; at least `last`."""
-    cut = next((place for place in range(end, max(last, end - MAX_PART) - 1, -1) if text[place].isspace()), None)
+    cut = next(
+        (place for place in range(end, max(last, end - MAX_CUT_WORD_LENGTH) - 1, -1) if text[place].isspace()), None
+    )
     if cut is not None:
         return last + len(text[last:cut].rstrip())
     while end > last and unicodedata.combining(text[end]):

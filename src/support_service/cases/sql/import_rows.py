@@ -95,23 +95,25 @@ async def add_histories(tx: Transaction, histories: Sequence[CaseHistory]) -> se
 
 def _case_row(history: CaseHistory) -> dict[str, Any]:
     """Return the row that the case would have if each message and file had been added by a request of its own."""
-    case, said = history.case, history.messages
+    case, messages_of_case = history.case, history.messages
     answered_at, waiting_since = None, case.created_at if case.description else None
-    for message in said:
+    for message in messages_of_case:
         if message.visibility == "internal":
             continue
         if message.author_type == "agent":
             answered_at, waiting_since = answered_at or message.created_at, None
         elif message.author_type == "customer":
             waiting_since = waiting_since or message.created_at
-    internal = [message.created_at for message in said if message.visibility == "internal"] + history.internal_files
+    internal = [
+        message.created_at for message in messages_of_case if message.visibility == "internal"
+    ] + history.internal_files
     return {
         **column_values(case),
         **search_values(case),
         "answered_at": answered_at,
         "waiting_since": waiting_since,
         "internal_updated_at": max(internal, default=None),
-        "version": 1 + len(said) + len(history.public_files) + len(history.internal_files),
+        "version": 1 + len(messages_of_case) + len(history.public_files) + len(history.internal_files),
         "internal_changes": len(internal),
         "conversation_bytes": history.conversation_bytes,
     }

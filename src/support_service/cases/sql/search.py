@@ -23,7 +23,7 @@ from support_service.platform.database.dialect import (
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import messages, search_documents, tickets
 
-READ_DOCUMENTS = 2_000  # number of documents that are read one by one
+DOCUMENTS_READ_FIRST = 2_000  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
 
@@ -136,13 +136,13 @@ def select_newest_matches(
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
     matches = words_match(search_documents.c.words, QUERY_PARAMETER).label("matches")
     newest = sa.select(search_documents.c.id, _case_seq(search_documents.c.id).label("seq"), matches).where(*below)
-    number = _literal_number(READ_DOCUMENTS)
+    number = _literal_number(DOCUMENTS_READ_FIRST)
     if only_if is not None:
         # Not a condition of the rows, which SQLite would evaluate for each document.
         number = sa.select(sa.case((only_if, number), else_=_literal_number(0))).scalar_subquery()
     read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number))
     # The oldest case that was read may have more documents, so that the next step begins with it.
-    complete = sa.func.count() < _literal_number(READ_DOCUMENTS)
+    complete = sa.func.count() < _literal_number(DOCUMENTS_READ_FIRST)
     rest = sa.select(
         sa.case((complete, _literal_number(-1)), else_=sa.func.min(read.c.seq)).label("newest")
     ).select_from(read)
