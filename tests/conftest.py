@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from support_service.app import build_app
 from support_service.guard.guard import Guard
-from support_service.guard.server import Runner
+from support_service.guard.server import GuardedRunner
 from support_service.platform.database import Database
 from support_service.platform.database.opening import create_database
 from support_service.platform.settings import Settings
@@ -235,7 +235,7 @@ class ServiceServer(TestServer):
         self._guard = guard
 
     async def _make_runner(self, **_: Any) -> web.BaseRunner:
-        return Runner(self.app, self._guard, access_log=None, read_bufsize=READ_BUFFER_BYTES)
+        return GuardedRunner(self.app, self._guard, access_log=None, read_bufsize=READ_BUFFER_BYTES)
 
 
 def _create_database(request: pytest.FixtureRequest, backend: str, folder: Path) -> str:

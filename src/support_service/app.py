@@ -11,7 +11,7 @@ from support_service.api.admin import open_admin_server
 from support_service.api.routes import ROUTES
 from support_service.api.routing.endpoint import compile_route
 from support_service.console import pages
-from support_service.core.http import any_segment
+from support_service.core.http import router_path
 from support_service.guard.guard import Guard
 from support_service.guard.json_body import MAX_JSON_BODY_BYTES
 from support_service.platform.settings import Settings
@@ -57,7 +57,7 @@ def _add_routes(app: web.Application, settings: Settings, telemetry: Telemetry) 
     scheme = "https" if settings.server.url_prefix.startswith("https:") else "http"
     for route in ROUTES:
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
-        add(any_segment(route.path), compile_route(route, ROUTES))
+        add(router_path(route.path), compile_route(route, ROUTES))
         for status in (route.status, *COMMON_REFUSAL_STATUSES & route.problem_statuses):
             telemetry.requests.create_series(route.method, route.path, status, scheme)
     pages.add_routes(app, settings.server.auth)

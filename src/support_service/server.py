@@ -15,7 +15,7 @@ from support_service.app import build_app
 from support_service.core.http import format_host
 from support_service.guard.guard import Guard
 from support_service.guard.overload import Readiness
-from support_service.guard.server import Runner
+from support_service.guard.server import GuardedRunner
 from support_service.platform.settings import ServerSettings, Settings, WrongSetting
 
 DRAIN_POLL_INTERVAL = 0.05  # seconds between checks for requests in flight during shutdown
@@ -38,7 +38,7 @@ async def open_server(
     """
     runner: web.BaseRunner
     if guard is not None:  # `_drain` has already waited for requests when the runner shuts down
-        runner = Runner(
+        runner = GuardedRunner(
             app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER_BYTES
         )
     else:

@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import get_args
 
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import Target
+from support_service.core.domain.case_vocabulary import ClockTarget
 from support_service.platform.database.tables import case_clocks, tickets
 from tests.support.service import service_of
 
 HOUR = timedelta(hours=1)
-ALL_TARGETS = get_args(Target)
+ALL_TARGETS = get_args(ClockTarget)
 
 
 async def move_due_times(client, hours, targets=ALL_TARGETS):

@@ -12,7 +12,7 @@ from support_service.api.routing.endpoint import compile_route
 from support_service.api.service import TAG as HEALTH
 from support_service.core.errors import Unavailable
 from support_service.core.http import format_host
-from support_service.guard.server import Runner
+from support_service.guard.server import GuardedRunner
 from support_service.platform.background import run_in_background
 from support_service.service import SERVICE, Service
 
@@ -30,13 +30,13 @@ async def open_admin_server(service: Service, host: str, port: int) -> AsyncIter
     the address can't be bound.
     """
     app = web.Application()
-    guard = service.guard.with_connections(MAX_ADMIN_CONNECTIONS)
-    guard.protect(app, access_log=0, admits=False)
+    guard = service.guard.with_connection_limit(MAX_ADMIN_CONNECTIONS)
+    guard.protect(app, access_log=0, checks_admission=False)
     app[SERVICE] = replace(service, serves_metrics=True)
     for route in ROUTES:
         if route.tag is HEALTH:
             app.router.add_get(route.path, compile_route(route, ROUTES))
-    runner = Runner(app, guard, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    runner = GuardedRunner(app, guard, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
         try:

@@ -17,7 +17,7 @@ from support_service.api.routing.route import DATABASE_PROBLEMS, Permission, Rou
 from support_service.cases.model.case import Workload
 from support_service.cases.model.vocabulary import Json
 from support_service.core import pagination
-from support_service.core.domain.principals import ROLES, Role, Scope
+from support_service.core.domain.principals import ROLES, AccessScope, Role
 from support_service.core.errors import Forbidden, SupportError
 from support_service.core.optimistic_lock import ExpectedVersions
 from support_service.desk.view_models import (
@@ -165,7 +165,7 @@ async def _count_cases(call: Call, query: Json, most: int) -> int | None:
 
     @asynccontextmanager
     async def in_turn() -> AsyncIterator[None]:
-        while wait := service.admission.charge_spare(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
+        while wait := service.admission.charge_optional_work(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
             await asyncio.sleep(wait)
         async with service.turns.occupy(name):
             yield
@@ -174,7 +174,7 @@ async def _count_cases(call: Call, query: Json, most: int) -> int | None:
 
 
 @cache
-def permissions_by_role(routes: Routes) -> dict[Role, dict[str, Scope]]:
+def permissions_by_role(routes: Routes) -> dict[Role, dict[str, AccessScope]]:
     """Return the permissions that each role has, with their scopes, in the order of their names."""
     permissions = {route.access.name: route.access for route in routes if isinstance(route.access, Permission)}
     return {

@@ -102,7 +102,7 @@ async def upload(
     """
     check_may_attach(call.principal, query.visibility)
     service = call.service
-    with service.attachments.upload_slots.occupy(call.principal), service.readiness.wait_for_client():
+    with service.attachments.upload_slots.occupy(call.principal), service.readiness.count_waiting_for_client():
         uploader, files = service.attachments.uploader, service.attachments.files
         await files.check_upload(service.database, call.principal, case_id, expected)
         incoming = FileUpload(request, service.settings.attachments)
@@ -196,7 +196,7 @@ async def download(call: Call, case_id: str, attachment_id: str, request: web.Re
         block = await anext(blocks, b"")
         await response.prepare(request)
         try:
-            with call.service.readiness.wait_for_client():
+            with call.service.readiness.count_waiting_for_client():
                 while block:
                     await response.write(block)
                     block = await anext(blocks, b"")

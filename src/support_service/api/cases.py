@@ -168,7 +168,7 @@ async def _read_with_duplicates(call: Call, case_id: str, *, with_timeline: bool
     case = await service.cases.read_case(principal, case_id, known_history=known_history, any_size=True)
     duplicates = await service.links.read_duplicates(principal, case_id, with_history=with_timeline)
     cases = [case, *duplicates]
-    service.admission.charge_more(principal.name, linked_cost(cases, with_timeline=with_timeline))
+    service.admission.charge_work(principal.name, linked_cost(cases, with_timeline=with_timeline))
     return await service.documents.merge_duplicates(principal, call.view, cases, with_timeline=with_timeline)
 
 

@@ -13,11 +13,11 @@ from support_service.cases.model.requests import CaseQuery
 from support_service.core.domain import references
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.errors import NotFound
-from support_service.core.ids import LENGTH
+from support_service.core.ids import ID_LENGTH
 
 TAG = Tag("customers", "Customers: their cases, and what these refer to.")
 # Other texts can't be the id of a customer, and a database refuses some of them.
-CUSTOMER_ID_PATTERN = re.compile(rf"[^\0\ud800-\udfff]{{1,{LENGTH}}}")
+CUSTOMER_ID_PATTERN = re.compile(rf"[^\0\ud800-\udfff]{{1,{ID_LENGTH}}}")
 
 
 @get(

@@ -87,9 +87,9 @@ class DependencyMonitor:
         time; concurrent requests share it.
         """
         readiness = self._readiness
-        if readiness.ping is None or readiness.ping.done():
-            readiness.ping = asyncio.create_task(self._database.ping())
-        ping = readiness.ping
+        if readiness.ping_task is None or readiness.ping_task.done():
+            readiness.ping_task = asyncio.create_task(self._database.ping())
+        ping = readiness.ping_task
         done, _ = await asyncio.wait({ping}, timeout=self._ping_timeout)
         if not done:
             if not ping.cancelling():

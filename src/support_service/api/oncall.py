@@ -18,11 +18,11 @@ from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get
 from support_service.api.routing.route import Permission
 from support_service.core.clock import utc_now
-from support_service.core.part_state import OK, Card
+from support_service.core.part_state import OK, OncallCard
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 from support_service.service import Service
 
-PROBE_CARD = Card(None, {}, "The probe runs in a process of its own; its metrics have its results.")
+PROBE_CARD = OncallCard(None, {}, "The probe runs in a process of its own; its metrics have its results.")
 CACHE_SILENT_MESSAGE = "The Redis of the timeline cache does not answer."
 
 ONCALL_READ = Permission("oncall:read", {"supervisor": "all", "service": "all"})
@@ -57,15 +57,15 @@ async def get_oncall(call: Call) -> Reply[OnCall]:
     return Reply(OnCall.model_validate(state, by_name=True, from_attributes=True))
 
 
-async def _read_database_card(service: Service) -> Card:
+async def _read_database_card(service: Service) -> OncallCard:
     started = time.perf_counter()
     status = await service.dependencies.database_status()
     if status != OK:
-        return Card(utc_now(), {"answer_seconds": None}, PROBLEM_CODES_BY_NAME[status].meaning, scope="replica")
-    return Card(utc_now(), {"answer_seconds": round(time.perf_counter() - started, 6)}, scope="replica")
+        return OncallCard(utc_now(), {"answer_seconds": None}, PROBLEM_CODES_BY_NAME[status].meaning, scope="replica")
+    return OncallCard(utc_now(), {"answer_seconds": round(time.perf_counter() - started, 6)}, scope="replica")
 
 
-def _shown_card(service: Service, name: str, card: Card) -> dict[str, Any]:
+def _shown_card(service: Service, name: str, card: OncallCard) -> dict[str, Any]:
     """Return a card with its status, and the addresses of its runbook and panel, None where no base URL is set."""
     error = card.error
     if error is None and card.as_of is None:

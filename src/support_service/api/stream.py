@@ -14,7 +14,7 @@ from support_service.cases.model.case import example_config
 from support_service.cases.model.requests import RequestModel
 from support_service.core.domain.case_vocabulary import PresenceState
 from support_service.guard.connection import HttpConnection
-from support_service.guard.instrumentation import STREAM_BEGAN
+from support_service.guard.instrumentation import STREAM_BEGAN_AT
 from support_service.guard.unread_answers import CALLERS, OPEN_STREAM_BYTES, STREAMED_BYTES
 
 TAG = Tag("stream", "Changes of cases as they happen, and who views a case.")
@@ -64,9 +64,9 @@ async def follow(call: Call, query: StreamQuery, request: web.Request) -> web.St
     assert isinstance(connection, HttpConnection)  # noqa: S101 - the server of an application makes no other
     request[STREAMED_BYTES] = OPEN_STREAM_BYTES
     response.force_close()
-    with service.stream.slots.occupy(callers), service.readiness.stream():
+    with service.stream.slots.occupy(callers), service.readiness.count_stream():
         await response.prepare(request)
-        request[STREAM_BEGAN] = perf_counter()
+        request[STREAM_BEGAN_AT] = perf_counter()
         subscriber = service.stream.open(call.principal, call.view, call.authenticate_again, connection.abort)
         connection.begin_stream(lambda: subscriber.close("client"), MAX_UNREAD_BYTES)
         last_event_id = request.headers.get(LAST_EVENT_ID) or query.last_event_id

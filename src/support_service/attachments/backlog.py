@@ -9,7 +9,7 @@ from support_service.cases.case_files import CaseFiles
 from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.clock import age_in_seconds, utc_now
-from support_service.core.part_state import Card
+from support_service.core.part_state import OncallCard
 from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
@@ -78,10 +78,10 @@ class AttachmentBacklog:
     def _totals(self) -> FileTotals | None:
         return self._files.totals.get(LOCAL)
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the files on local storage."""
         totals = self._totals if self._read_at else None
-        return Card(
+        return OncallCard(
             self._read_at if totals else None,
             {
                 "files": totals and totals.files,

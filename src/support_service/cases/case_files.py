@@ -22,7 +22,7 @@ from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Reader
 from support_service.platform.telemetry.instruments import InstrumentSpec
@@ -229,7 +229,7 @@ async def lock_case_for_file(
     principal = work.origin.principal
     locked = await case_rows.increment_version(work.tx, case_id, internal=visibility == "internal")
     case = _check_visible(principal, case_id, locked)
-    expect_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
+    check_version(visible_version(principal, case.version, case.internal_changes) - 1, expected)
     return case
 
 
@@ -251,7 +251,7 @@ def _check_accepts_files(
 ) -> CaseState:
     case = _check_visible(principal, case_id, found)
     _check_open_for_files(principal, case)
-    expect_version(visible_version(principal, case.version, case.internal_changes), expected)
+    check_version(visible_version(principal, case.version, case.internal_changes), expected)
     return case
 
 

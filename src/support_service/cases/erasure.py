@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.cases.sql import search
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
-from support_service.core.ids import LENGTH
+from support_service.core.ids import ID_LENGTH
 from support_service.core.personal import Erasure, models_in, rules_of
 from support_service.platform.database import Reader, Transaction
 from support_service.platform.database.tables import (
@@ -30,9 +30,9 @@ ERASED_MESSAGE_BYTES = 307  # size counted for an erased message, in bytes of JS
 def tombstone_of(customer_id: str) -> str:
     """Return the placeholder for a customer's id while the erasure runs; a repeated erasure finds its cases by it.
 
-    The placeholder is derived from the id's SHA-256 and has at most `LENGTH` characters.
+    The placeholder is derived from the id's SHA-256 and has at most `ID_LENGTH` characters.
     """
-    return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:LENGTH]
+    return f"erasing-{hashlib.sha256(customer_id.encode()).hexdigest()}"[:ID_LENGTH]
 
 
 def erase_event(event: str, channels: Collection[str]) -> str:

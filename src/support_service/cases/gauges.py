@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from support_service.cases.sql.projections import IS_ACTIVE, IS_SYNTHETIC
 from support_service.core.clock import age_in_seconds
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, PRIORITIES, TARGETS, Target
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, CLOCK_TARGETS, PRIORITIES, ClockTarget
 from support_service.platform.database import Database, Reader
 from support_service.platform.database.dialect import text_literal
 from support_service.platform.database.tables import case_clocks, case_counts, clock_counts, tickets
@@ -36,14 +36,14 @@ SLA_RUNNING = InstrumentSpec(
     "gauge",
     "{clock}",
     "Running clocks of cases in the database, without breached ones",
-    {"target": TARGETS},
+    {"target": CLOCK_TARGETS},
 )
 SLA_OLDEST_OVERDUE = InstrumentSpec(
     "support.sla.oldest_overdue",
     "gauge",
     "s",
     "Time since the due time of the longest overdue clock that runs on; 0 if there is none",
-    {"target": TARGETS},
+    {"target": CLOCK_TARGETS},
 )
 SLA_UNREPORTED_AGE = InstrumentSpec(
     "support.sla.unreported_age",
@@ -119,7 +119,7 @@ OLDEST_CLOCKS = sa.select(
         _oldest_due_at(
             _C.target == text_literal(target), _C.state == text_literal("breached"), _C.running_since.is_not(None)
         ).label(target)
-        for target in TARGETS
+        for target in CLOCK_TARGETS
     ),
     _oldest_due_at(_C.state == text_literal("running")).label("first_due"),
 )
@@ -131,7 +131,7 @@ async def read_oldest_waiting_since(reader: Reader) -> datetime | None:
     return row.waiting_since if row else None
 
 
-async def read_oldest_due_times(reader: Reader) -> Mapping[Target | str, datetime | None]:
+async def read_oldest_due_times(reader: Reader) -> Mapping[ClockTarget | str, datetime | None]:
     """Return the due time of the longest overdue clock of each target, and `first_due`, the first one that runs."""
     row = await reader.fetch_one(OLDEST_CLOCKS)
     return row._asdict() if row else {}
@@ -183,17 +183,17 @@ class ClockGauges:
         self._database = database
         self._merge_from_rows = timings.merge_from_rows
         self._counts = LastReading[StoredCounts](timings.max_age)
-        self._oldest = LastReading[Mapping[Target | str, datetime | None]](timings.max_age)
+        self._oldest = LastReading[Mapping[ClockTarget | str, datetime | None]](timings.max_age)
         instruments.observe(
             SLA_RUNNING,
             self._counts.observations(
-                lambda counts: [(counts.numbers.get((target,), 0), {"target": target}) for target in TARGETS]
+                lambda counts: [(counts.numbers.get((target,), 0), {"target": target}) for target in CLOCK_TARGETS]
             ),
         )
         instruments.observe(
             SLA_OLDEST_OVERDUE,
             self._oldest.observations(
-                lambda due: [(age_in_seconds(due.get(each)), {"target": each}) for each in TARGETS]
+                lambda due: [(age_in_seconds(due.get(each)), {"target": each}) for each in CLOCK_TARGETS]
             ),
         )
         instruments.observe(

@@ -19,7 +19,7 @@ from support_service.core.clock import time_after
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed, case_not_found
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_version
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
@@ -104,7 +104,7 @@ class LinkService:
         for case_id in case_ids:
             if case_id not in cases or not work.origin.principal.may_see(cases[case_id]):
                 raise case_not_found(case_id)
-        expect_version(cases[case_ids[0]].version, expected)
+        check_version(cases[case_ids[0]].version, expected)
         return {case_id: LockedCase(work, self._recorder, cases[case_id]) for case_id in case_ids}
 
     async def _record_link_change(

@@ -27,7 +27,7 @@ from support_service.core.domain.case_vocabulary import (
 )
 from support_service.core.errors import case_not_found
 from support_service.core.ids import is_valid_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_version
 from support_service.platform.audit import log as audit
 from support_service.platform.settings.process import CaseSettings
 from support_service.platform.telemetry.instruments import OTHER, Instruments, InstrumentSpec, known_or_other
@@ -244,7 +244,7 @@ class LockedCase:
         case = await case_rows.lock(work.tx, case_id) if is_valid_id(case_id) else None
         if case is None or not work.origin.principal.may_see(case):
             raise case_not_found(case_id)
-        expect_version(case.version, expected)
+        check_version(case.version, expected)
         return cls(work, recorder, case)
 
     async def change_fields(self, values: dict[str, Any]) -> None:

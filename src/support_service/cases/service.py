@@ -24,7 +24,7 @@ from support_service.core.domain import references
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, VersionConflict, case_not_found
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_version, visible_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_version, visible_version
 from support_service.platform.database import ContendedRow, Database
 from support_service.platform.unit_of_work import UnitOfWork, WriteOrigin, unit_of_work
 
@@ -249,7 +249,7 @@ class CaseService(CaseReader):
         state = await case_rows.add_message(work.tx, message) if is_valid_id(case_id) else None
         if state is None or not principal.may_see(state):
             raise case_not_found(case_id)  # rolls the message back
-        expect_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
+        check_version(visible_version(principal, state.version, state.internal_changes) - 1, expected)
         if state.conversation_bytes > self._limits.max_conversation_bytes:
             raise Conflict("case_full", "The conversation of this case is full; open another case.")
         if message.author_type == "customer" and not closing:

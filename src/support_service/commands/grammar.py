@@ -120,7 +120,7 @@ def seconds(text: str) -> float:
 def request_rate(text: str) -> float:
     """Return requests per second; `300/min` is 5."""
     found = REQUEST_RATE_PATTERN.fullmatch(text.strip())
-    rate = float(found[1]) / units.PERIODS[found[2] or "s"] if found else 0.0
+    rate = float(found[1]) / units.SECONDS_PER_PERIOD[found[2] or "s"] if found else 0.0
     if not 0 < rate <= units.MAX_REQUESTS_PER_SECOND:
         raise ValueError("a number of requests per second above 0, such as 5 or 0.5, or a rate with /s, /min or /h")
     return rate

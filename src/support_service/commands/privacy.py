@@ -16,7 +16,7 @@ from support_service.commands.runtime import (
     with_settings,
 )
 from support_service.core.errors import ValidationFailed
-from support_service.core.ids import LENGTH
+from support_service.core.ids import ID_LENGTH
 
 if TYPE_CHECKING:
     from support_service.platform.settings import Settings
@@ -44,9 +44,9 @@ def erase_customer(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     Raises ValidationFailed for an id of a wrong length, and if `--yes` is missing and stdin is not a terminal.
     """
     customer = arguments.id
-    if not 1 <= len(customer) <= LENGTH:
+    if not 1 <= len(customer) <= ID_LENGTH:
         raise ValidationFailed(
-            "wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {LENGTH} characters"
+            "wrong_customer", f"invalid customer id {customer[:64]!r}: expected 1 to {ID_LENGTH} characters"
         )
     sys.exit(run_coroutine(_erase_and_print_receipt(load_migrated_settings(environ), customer, arguments)))
 

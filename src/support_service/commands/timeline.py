@@ -9,7 +9,7 @@ from support_service.commands import grammar
 from support_service.commands.output import print_table, time_cell
 from support_service.commands.runtime import cli_principal, load_settings, run_on_database
 from support_service.core.clock import utc_now
-from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, any_of
+from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, join_with_or
 from support_service.core.errors import ValidationFailed
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_to(commands: grammar.Subcommands) -> None:
     example = f"{EXAMPLE_PREFIX}clear payment"
     for name, text in (("clear", "clear an override before it expires"), ("restore", "")):  # `restore`: the former name
         clearing = actions.add(name, text, clear_overrides, description="Clear an override.", epilog=example)
-        clearing.add_argument("override", metavar="OVERRIDE", help=any_of((*UPSTREAM_SERVICES, "ttl", "all")))
+        clearing.add_argument("override", metavar="OVERRIDE", help=join_with_or((*UPSTREAM_SERVICES, "ttl", "all")))
     actions.add("status", "show the active overrides", print_overrides, epilog=f"{EXAMPLE_PREFIX}status")
 
 

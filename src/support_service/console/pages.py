@@ -10,7 +10,7 @@ from aiohttp import web
 
 from support_service.console.assets import load_assets
 from support_service.console.sessions import SESSION_PATH, sign_in, sign_out
-from support_service.core.http import accepts_gzip, any_segment
+from support_service.core.http import accepts_gzip, router_path
 from support_service.platform.access.sessions import session_secret
 
 HOME_PATH = "/console/"
@@ -92,7 +92,7 @@ def add_routes(app: web.Application, auth: str) -> None:
     app.router.add_get("/", redirect_home)
     app.router.add_get(HOME_PATH.rstrip("/"), add_slash)
     for page in PAGES:
-        app.router.add_get(any_segment(page.path), page_handler(auth, page))
+        app.router.add_get(router_path(page.path), page_handler(auth, page))
     app.router.add_get(SIGN_IN_PATH, sign_in_handler(auth))
     app.router.add_get(ASSET_PATH, serve_asset)
     if auth != "open":

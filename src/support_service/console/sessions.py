@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from support_service.core.errors import Forbidden
 from support_service.guard.json_body import read_model
-from support_service.guard.security import HOST, is_loopback
+from support_service.guard.security import HOST_HEADER, is_loopback
 from support_service.platform.access.authenticator import MAX_TOKEN_LENGTH
 from support_service.platform.access.sessions import (
     BrowserSessions,
@@ -31,7 +31,7 @@ class SignIn(BaseModel):
 async def sign_in(request: web.Request) -> web.Response:
     """Start a session for the token in the body, and set its cookie. It replaces the session that the browser had."""
     check_same_origin(request)
-    if not is_secure(request) and not is_loopback(request.headers.get(HOST, "")):
+    if not is_secure(request) and not is_loopback(request.headers.get(HOST_HEADER, "")):
         raise Forbidden("https_required", "Sign in over HTTPS; plain HTTP works on this machine only.")
     sessions = _browser_sessions(request)
     secret = await sessions.start((await read_model(request, SignIn)).token.strip())

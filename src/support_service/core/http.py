@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-VARIABLE = re.compile(r"\{(\w+)\}")  # of the path of a route
+PATH_VARIABLE = re.compile(r"\{(\w+)\}")  # of the path of a route
 
 
 def parse_http_url(value: str) -> str:
@@ -11,7 +11,7 @@ def parse_http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("a URL that starts with http:// or https://")
     check_port(value)
-    if not _is_host(urlsplit(value).hostname or "") or re.search(r"\s", value):
+    if not _is_host_name(urlsplit(value).hostname or "") or re.search(r"\s", value):
         raise ValueError("a URL with a host name and without spaces")
     return value.rstrip("/")
 
@@ -41,12 +41,12 @@ def format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def any_segment(path: str) -> str:
+def router_path(path: str) -> str:
     """Return the path of a route for aiohttp's router, with variables that match every segment.
 
     The variables of aiohttp match no segment with a brace, which ids of customers and names of files may have.
     """
-    return VARIABLE.sub(r"{\1:[^/]+}", path)
+    return PATH_VARIABLE.sub(r"{\1:[^/]+}", path)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -62,7 +62,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
-def _is_host(name: str) -> bool:
+def _is_host_name(name: str) -> bool:
     try:
         return bool(name.encode("idna"))  # the encoding that a DNS lookup of the name uses
     except UnicodeError:

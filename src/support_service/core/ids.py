@@ -6,7 +6,7 @@ Ids are random UUIDs, stored in a column of 36 characters.
 import os
 import re
 
-LENGTH = 36
+ID_LENGTH = 36
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits `10`, then two random
 # A name is a segment of a path: it has no character that needs encoding, and is never `.` or `..`.
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -23,7 +23,7 @@ def is_valid_id(text: str) -> bool:
 
     Other texts need no query, and a database refuses some of them.
     """
-    return len(text) <= LENGTH and text.isascii() and text.isprintable()
+    return len(text) <= ID_LENGTH and text.isascii() and text.isprintable()
 
 
 def is_valid_name(text: str) -> bool:

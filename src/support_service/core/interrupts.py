@@ -18,28 +18,28 @@ INTERRUPT_EXIT_STATUS = 130  # the exit status that shells report for a command 
 def exit_on_interrupt() -> None:
     """Make Ctrl-C exit immediately. If SIGINT is ignored, as in a script's background jobs, it stays ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _exit)
+        signal.signal(signal.SIGINT, _exit_immediately)
 
 
 @contextmanager
 def on_first_interrupt(function: Callable[[], object]) -> Iterator[None]:
     """Make the first Ctrl-C within the block call `function`; the second one exits immediately."""
-    if signal.getsignal(signal.SIGINT) is not _exit:  # ignored, or the calling program has its own handler
+    if signal.getsignal(signal.SIGINT) is not _exit_immediately:  # ignored, or the calling program has its own handler
         yield
         return
 
     def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, _exit)
+        signal.signal(signal.SIGINT, _exit_immediately)
         function()
 
     signal.signal(signal.SIGINT, first)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, _exit)
+        signal.signal(signal.SIGINT, _exit_immediately)
 
 
-def _exit(
+def _exit_immediately(
     _number: int, _frame: FrameType | None, end: Callable[[int], None] = os._exit, status: int = INTERRUPT_EXIT_STATUS
 ) -> None:
     # Both names are bound as defaults, because the interpreter clears module globals while it shuts down.

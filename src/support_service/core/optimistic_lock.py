@@ -23,13 +23,13 @@ def visible_version(principal: Principal, version: int, internal_changes: int) -
     return version if principal.may_see_visibility("internal") else version - internal_changes
 
 
-def expect_version(version: int, expected: ExpectedVersions) -> None:
+def check_version(version: int, expected: ExpectedVersions) -> None:
     """Raise VersionConflict if a case's version is not one of the expected versions."""
     if expected is not None and version not in expected:
         raise version_conflict()
 
 
-def expect_resource_version(resource: Versioned | None, expected: ExpectedVersions, code: str, noun: str) -> None:
+def check_resource_version(resource: Versioned | None, expected: ExpectedVersions, code: str, noun: str) -> None:
     """Raise VersionConflict with this code if a resource, which may not exist, has none of the expected versions.
 
     `noun` names the kind of the resource, such as `macro`.

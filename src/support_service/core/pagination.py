@@ -15,12 +15,12 @@ from support_service.core.errors import FieldError, ValidationFailed
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-_PLAIN, _TIMED = struct.Struct(">q"), struct.Struct(">qq")
+_SEQ_FORMAT, _TIME_AND_SEQ_FORMAT = struct.Struct(">q"), struct.Struct(">qq")
 
 
 def encode_cursor(seq: int) -> str:
     """Return the cursor of the page that begins after the row with sequence number `seq`."""
-    return _encode(_PLAIN, seq)
+    return _encode(_SEQ_FORMAT, seq)
 
 
 def decode_cursor(cursor: str | None) -> int | None:
@@ -28,12 +28,12 @@ def decode_cursor(cursor: str | None) -> int | None:
 
     Raises ValidationFailed for a cursor that this service did not issue.
     """
-    return None if cursor is None else _decode(_PLAIN, cursor)[0]
+    return None if cursor is None else _decode(_SEQ_FORMAT, cursor)[0]
 
 
 def encode_timed_cursor(at: datetime, seq: int) -> str:
     """Return the cursor of a list by time: the page begins after the row with this time and sequence number."""
-    return _encode(_TIMED, to_micros(at), seq)
+    return _encode(_TIME_AND_SEQ_FORMAT, to_micros(at), seq)
 
 
 def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
@@ -43,7 +43,7 @@ def decode_timed_cursor(cursor: str | None) -> tuple[datetime, int] | None:
     """
     if cursor is None:
         return None
-    micros, seq = _decode(_TIMED, cursor)
+    micros, seq = _decode(_TIME_AND_SEQ_FORMAT, cursor)
     try:
         return from_micros(micros), seq
     except OverflowError:

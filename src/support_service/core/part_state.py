@@ -9,7 +9,7 @@ OK: Final = "ok"  # the status of a part without a fault; with one, it is a prob
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class OncallCard:
     """The figures of a part, by the names of the fields in the API. A card without a time was never read."""
 
     as_of: datetime | None  # when the figures were read

@@ -30,7 +30,7 @@ def search_words(*texts: str | None) -> list[str]:
     return [word[:MAX_SEARCH_WORD_LENGTH] for word in WORD_PATTERN.findall(folded)]
 
 
-class Sought:
+class SoughtTexts:
     """Texts to find in other texts, as phrases: the same words side by side in the same order.
 
     A text of less than `DISTINCTIVE_LENGTH` characters, such as `7`, is found only where it is the whole text. Among
@@ -44,7 +44,7 @@ class Sought:
         self._phrases = {words for text, words in words_of.items() if words and len(text) >= DISTINCTIVE_LENGTH}
         self._lengths = {len(phrase) for phrase in self._phrases}
 
-    def found_in(self, text: str) -> bool:
+    def occur_in(self, text: str) -> bool:
         """Return whether a text equals or contains one of the sought texts."""
         words = tuple(search_words(text))
         return (
@@ -90,7 +90,7 @@ class LocatedWords:
             yield first + padded.count(" ", 0, start)
             start = padded.find(term, start + 1)
 
-    def span(self, index: int, length: int) -> tuple[int, int]:
+    def span_in_text(self, index: int, length: int) -> tuple[int, int]:
         """Return where the first `length` letters of a word stand in the text: start and end.
 
         A character is included whole, with the marks that follow it.
@@ -101,11 +101,13 @@ class LocatedWords:
         last = bisect_left(self._ends, end)  # the character of the last letter
         return bisect_right(self._ends, start), bisect_right(self._ends, self._ends[last])
 
-    def between(self, start: int, end: int) -> tuple[int, int]:
+    def indexes_between(self, start: int, end: int) -> tuple[int, int]:
         """Return the indexes of the words that begin in a part of the text: the first, and the one after the last."""
-        return bisect_left(self._places, self._folded(start)), bisect_left(self._places, self._folded(end))
+        return bisect_left(self._places, self._folded_offset(start)), bisect_left(
+            self._places, self._folded_offset(end)
+        )
 
-    def _folded(self, offset: int) -> int:
+    def _folded_offset(self, offset: int) -> int:
         if self._ends is None or not offset:
             return offset
         return self._ends[offset - 1]
@@ -122,7 +124,7 @@ def _fold(text: str) -> str:
 _fold_character = lru_cache(maxsize=4096)(_fold)
 
 
-def search_query(q: str) -> str | None:
+def parse_search_query(q: str) -> str | None:
     """Return a query for the words and "quoted phrases" of `q`, or None if it has no word.
 
     The query has the form `"late" + "parcel" AND "vienn"*`: terms joined by AND, the words of a phrase joined by +. All
@@ -141,14 +143,14 @@ def search_query(q: str) -> str | None:
 
 
 def matches_query(words: str, query: str) -> bool:
-    """Return whether words, as `search_text` returns them, match a query of `search_query`."""
+    """Return whether words, as `search_text` returns them, match a query of `parse_search_query`."""
     padded = f" {words} "
     return all(term in padded for term in padded_terms(query))
 
 
 @lru_cache(maxsize=256)
 def padded_terms(query: str) -> tuple[str, ...]:
-    """Return the terms of a query of `search_query`, as they are found in words between spaces.
+    """Return the terms of a query of `parse_search_query`, as they are found in words between spaces.
 
     A term that also matches longer words has no space at its end.
     """

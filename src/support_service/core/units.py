@@ -3,12 +3,12 @@
 import re
 from datetime import timedelta
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-REQUEST_RATE = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
-PERIODS = {"s": 1, "min": 60, "h": 3600}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
-POWERS = ("", "k", "M", "G", "T")
+REQUEST_RATE_PATTERN = re.compile(r"(\d{1,9})\s*/\s*(s|min|h)")
+SECONDS_PER_PERIOD = {"s": 1, "min": 60, "h": 3600}
+SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T)(i?)B")
+SIZE_PREFIXES = ("", "k", "M", "G", "T")
 MAX_DURATION = timedelta(days=36_500)
 MAX_INTEGER = (1 << 63) - 1  # largest integer that the databases store
 # Replicas account for each request's cost in whole microseconds.
@@ -20,7 +20,7 @@ def parse_duration(text: str, default_unit: str = "") -> timedelta:
 
     Raises ValueError with the expected form if it can't be parsed or is longer than MAX_DURATION.
     """
-    found = DURATION.fullmatch(text.strip())
+    found = DURATION_PATTERN.fullmatch(text.strip())
     unit = found[2] or default_unit if found else ""
     seconds = float(found[1]) * SECONDS_PER_UNIT[unit] if found and unit else None
     if seconds is None or seconds > MAX_DURATION.total_seconds():
@@ -30,8 +30,8 @@ def parse_duration(text: str, default_unit: str = "") -> timedelta:
 
 def parse_byte_rate(text: str) -> float:
     """Parse a rate such as `50MB/s` into bytes per second; raises ValueError with the expected form."""
-    found = SIZE.fullmatch(text.strip().removesuffix("/s"))
-    found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** POWERS.index(found[2]) if found else 0.0
+    found = SIZE_PATTERN.fullmatch(text.strip().removesuffix("/s"))
+    found_bytes = float(found[1]) * (1024 if found[3] else 1000) ** SIZE_PREFIXES.index(found[2]) if found else 0.0
     if found_bytes <= 0:
         raise ValueError("a number of bytes per second with a unit (B, kB, MB, GB), such as 50MB/s")
     return found_bytes
@@ -39,12 +39,12 @@ def parse_byte_rate(text: str) -> float:
 
 def parse_request_rate(text: str) -> tuple[int, int]:
     """Parse `100/s` or `6000/min` into (requests, seconds); raises ValueError with the expected form."""
-    found = REQUEST_RATE.fullmatch(text.strip())
-    if not found or not 0 < int(found[1]) <= MAX_REQUESTS_PER_SECOND * PERIODS[found[2]]:
+    found = REQUEST_RATE_PATTERN.fullmatch(text.strip())
+    if not found or not 0 < int(found[1]) <= MAX_REQUESTS_PER_SECOND * SECONDS_PER_PERIOD[found[2]]:
         raise ValueError(
             f"off, or a number of requests with /s, /min or /h, such as 100/s, up to {MAX_REQUESTS_PER_SECOND}/s"
         )
-    return int(found[1]), PERIODS[found[2]]
+    return int(found[1]), SECONDS_PER_PERIOD[found[2]]
 
 
 def parse_percentage(text: str) -> float:
@@ -68,8 +68,8 @@ def parse_count(text: str) -> int:
 
 def format_bytes(number: float) -> str:
     """Format a number of bytes with a decimal unit, such as `1.5 MB`."""
-    for unit in POWERS:
-        if abs(number) < 1000 or unit == POWERS[-1]:  # noqa: PLR2004 - decimal units
+    for unit in SIZE_PREFIXES:
+        if abs(number) < 1000 or unit == SIZE_PREFIXES[-1]:  # noqa: PLR2004 - decimal units
             return f"{number:.0f} B" if not unit else f"{number:.1f} {unit}B"
         number /= 1000
     raise AssertionError

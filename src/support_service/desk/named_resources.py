@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.errors import Conflict, FieldError, NotFound, ValidationFailed
 from support_service.core.ids import is_valid_name
-from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import ContendedRow, Database, Row, Transaction
 from support_service.platform.database.dialect import insert_if_new
@@ -188,7 +188,7 @@ class NamedResources(ABC, Generic[ContentT, ResourceT]):
         return {**common, **self._columns_from_content(resource.content_json())}
 
     def _check_version(self, resource: ResourceT | None, expected: ExpectedVersions) -> None:
-        expect_resource_version(resource, expected, self._kind.changed_code, self._kind.noun)
+        check_resource_version(resource, expected, self._kind.changed_code, self._kind.noun)
 
     def _not_found(self, name: str) -> NotFound:
         return NotFound(self._kind.not_found_code, f"There is no {self._kind.full_noun} {name[:64]!r}.")

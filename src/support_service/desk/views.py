@@ -15,8 +15,8 @@ from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, NotFound
 from support_service.core.ids import is_valid_id, new_id
-from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
-from support_service.core.search_words import Sought
+from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
+from support_service.core.search_words import SoughtTexts
 from support_service.core.units import MAX_INTEGER
 from support_service.desk.view_models import SavedView, ViewHolder, may_use_view, view_holder_for, view_owner_name
 from support_service.platform.audit import log as audit
@@ -165,7 +165,7 @@ class ViewService:
 
 
 async def erase_views(
-    database: Database, origin: WriteOrigin, ids: Sought, filters: QueryFilters = frozenset()
+    database: Database, origin: WriteOrigin, ids: SoughtTexts, filters: QueryFilters = frozenset()
 ) -> list[str]:
     """Delete the views that name one of the ids or have one of the filters; return their own ids.
 
@@ -186,10 +186,10 @@ async def erase_views(
     return erased
 
 
-def names_any_id(view: SavedView, ids: Sought) -> bool:
+def names_any_id(view: SavedView, ids: SoughtTexts) -> bool:
     """Return whether the name of a view, or a personal filter, names one of the ids."""
     texts = [view.name, *(value for name in PERSONAL_FILTERS for value in _filter_values(view, name))]
-    return any(map(ids.found_in, texts))
+    return any(map(ids.occur_in, texts))
 
 
 def has_any_filter(view: SavedView, filters: QueryFilters) -> bool:
@@ -247,7 +247,7 @@ def _find_at_expected_version(locked: Collection[SavedView], view_id: str, expec
     view = next((view for view in locked if view.id == view_id), None)
     if view is None:
         raise _not_found(view_id)
-    expect_resource_version(view, expected, "view_changed", "saved view")
+    check_resource_version(view, expected, "view_changed", "saved view")
     return view
 
 

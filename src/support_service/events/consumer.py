@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.errors import SupportError, Unavailable
 from support_service.core.ids import new_id
-from support_service.core.part_state import OK, Card
+from support_service.core.part_state import OK, OncallCard
 from support_service.events import envelope
 from support_service.events.broker.base import Broker, BrokerError, Delivery, StreamBacklog, StreamFullError
 from support_service.events.inbound_events import InboundEvent
@@ -169,18 +169,18 @@ class EventConsumer:
         """Return OK, or `broker_unavailable` if the broker did not answer when the backlog was last read."""
         return OK if self._backlog.value else BROKER_UNAVAILABLE
 
-    def stream_card(self) -> Card:
+    def stream_card(self) -> OncallCard:
         """Return what on-call is shown of the stream of inbound events."""
         found = self._backlog.value
         return self._card(waiting=found.waiting if found else None)
 
-    def dead_letters_card(self) -> Card:
+    def dead_letters_card(self) -> OncallCard:
         """Return what on-call is shown of the events that were given up."""
         found = self._backlog.value
         return self._card(count=found.dead if found else None)
 
-    def _card(self, **figures: int | None) -> Card:
-        return Card(self._backlog.read_at, figures, None if self._backlog.value else BROKER_SILENT)
+    def _card(self, **figures: int | None) -> OncallCard:
+        return OncallCard(self._backlog.read_at, figures, None if self._backlog.value else BROKER_SILENT)
 
     async def finish(self, until: float) -> None:
         """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from support_service.core.clock import utc_now
 from support_service.core.errors import MAX_FIELD_ERRORS, FieldError, MalformedRequest, ValidationFailed, field_errors
-from support_service.core.json_input import in_camel_case
+from support_service.core.json_input import with_camel_case_names
 from support_service.events.inbound_events import MODEL_BY_TYPE, TYPE_BY_NAME, InboundData, InboundEvent
 from support_service.platform.telemetry.traces import propagation_headers
 
@@ -152,7 +152,7 @@ def _attribute_rule(name: str) -> str:
 
 
 def _validate_data(model: type[InboundData], data: object) -> InboundData:
-    renamed, errors = in_camel_case(model, data)
+    renamed, errors = with_camel_case_names(model, data)
     if errors:
         raise _invalid(*(FieldError(f"data.{each.field}", each.message) for each in errors))
     try:

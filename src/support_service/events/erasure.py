@@ -9,7 +9,7 @@ import pydantic_core
 import sqlalchemy as sa
 
 from support_service.core.errors import NotFound
-from support_service.core.search_words import Sought
+from support_service.core.search_words import SoughtTexts
 from support_service.events.broker.redis import RedisBroker
 from support_service.events.dead_letters import DeadLetterService
 from support_service.platform.database import Reader, Transaction
@@ -66,14 +66,14 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
     return removed
 
 
-async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids: Sought) -> int:
+async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids: SoughtTexts) -> int:
     """Drop the dead letters that name one of the ids; return their number. Raises Unavailable."""
     dropped, after, more = 0, "", True
     while more:
         page, more = await letters.page(after, STREAM_PAGE)
         for letter in page:
             after = letter.id
-            if any(map(ids.found_in, _texts(letter.event))):
+            if any(map(ids.occur_in, _texts(letter.event))):
                 with suppress(NotFound):  # replayed or dropped meanwhile
                     await letters.drop(origin, letter.id)
                     dropped += 1

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from support_service.core.clock import Backoff, utc_now
 from support_service.core.ids import new_id
-from support_service.core.part_state import Card
+from support_service.core.part_state import OncallCard
 from support_service.events import webhook_sender
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
@@ -140,11 +140,13 @@ class OutboxRelay:
         (row,) = await self._database.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
         self._backlog.store((row.number, row.oldest))
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the outbox."""
         events, oldest = self._backlog.value or (None, None)
         age = None if events is None else _age(oldest)
-        return Card(self._backlog.read_at, {"events": events, "oldest_age_seconds": age, "leader": self.is_leader()})
+        return OncallCard(
+            self._backlog.read_at, {"events": events, "oldest_age_seconds": age, "leader": self.is_leader()}
+        )
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""

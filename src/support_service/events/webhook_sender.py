@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from standardwebhooks import Webhook
 
 from support_service.core.clock import Backoff, utc_now
-from support_service.core.part_state import Card
+from support_service.core.part_state import OncallCard
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
 from support_service.platform.database import Database, Reader, Row, Transaction
@@ -90,9 +90,9 @@ class WebhookSender:
         self._pending = LastReading[int]()
         instruments.observe(WEBHOOK_PENDING, self._pending.observations(lambda number: [(number, {})]))
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the deliveries."""
-        return Card(self._pending.read_at, {"pending": self._pending.value, "endpoints": list(self._endpoints)})
+        return OncallCard(self._pending.read_at, {"pending": self._pending.value, "endpoints": list(self._endpoints)})
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""

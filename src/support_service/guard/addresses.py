@@ -26,7 +26,7 @@ class TrustedProxies:
         if not self._trusted or not self.trusts(client):
             return client
         for entry in reversed(",".join(forwarded).split(",")[-MAX_FORWARDED_ADDRESSES:]):
-            address = _parse(entry)
+            address = _parse_address(entry)
             if address is None:
                 break
             client = str(address)
@@ -46,21 +46,21 @@ class TrustedProxies:
 
     def trusts(self, peer: str | None) -> bool:
         """Return True if this is the address of a trusted proxy."""
-        address = _parse(peer or "") if self._trusted else None
+        address = _parse_address(peer or "") if self._trusted else None
         return address is not None and any(address in network for network in self._trusted)
 
 
 @lru_cache(maxsize=4096)
 def rate_limit_address(address: str) -> str:
     """Return the address that a limit counts. For IPv6 this is the /64 network, because a client can use all of it."""
-    parsed = _parse(address)
+    parsed = _parse_address(address)
     if parsed is None:
         return UNKNOWN_ADDRESS
     return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)  # noqa: PLR2004 - IPv6
 
 
 @lru_cache(maxsize=4096)
-def _parse(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     """Parse an address, with or without port or zone. An IPv4-mapped IPv6 address becomes an IPv4 address."""
     text = text.strip()
     if text.startswith("["):

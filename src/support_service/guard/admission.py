@@ -28,9 +28,11 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 MAX_QUERY_BYTES = 4096  # bytes; the longest query that the API needs is a tenth of this
 MAX_QUERY_PARAMETERS = 64
 SMALL_ANSWER_BYTES = 64 * 1024  # an answer up to this size is sent even if its caller has reached its bound meanwhile
-SINGLE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
+SINGLE_VALUE_HEADERS = tuple(istr(name) for name in ("Content-Encoding", "Content-Type", "If-Range", "Origin", "Range"))
 FORWARDED_FOR, FORWARDED_PROTO = istr("X-Forwarded-For"), istr("X-Forwarded-Proto")
-ANSWER_BYTES = 256 * 1024  # bytes of an answer that a request includes, and that each further request pays for
+ANSWER_BYTES_PER_REQUEST = (
+    256 * 1024
+)  # bytes of an answer that a request includes, and that each further request pays for
 RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER = istr("RateLimit"), istr("RateLimit-Policy")
 
 REQUEST_TURNED_AWAY = InstrumentSpec(
@@ -50,13 +52,13 @@ class Admission:
 
     proxies: TrustedProxies
     browser_policy: BrowserPolicy
-    overload: LoadShedder
+    load_shedder: LoadShedder
     readiness: Readiness
-    by_address: RateLimiter | None
-    by_principal: RateLimiter | None
-    unread: UnreadAnswers
+    address_limiter: RateLimiter | None
+    principal_limiter: RateLimiter | None
+    unread_answers: UnreadAnswers
     instruments: Instruments
-    bodies: LargeBodies = field(default_factory=LargeBodies)
+    large_bodies: LargeBodies = field(default_factory=LargeBodies)
 
     def check(self, request: web.Request) -> None:
         """Check a request against the allowed origins, overload, the limits of its address, and query limits.
@@ -74,12 +76,12 @@ class Admission:
         if request.path in UNMEASURED_PATHS:
             return
         self.browser_policy.check(request, self.scheme(request))
-        reason = self.overload.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
+        reason = self.load_shedder.rejection_reason(self.readiness.in_progress - self.readiness.waiting_for_client)
         if reason is not None:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": reason})
             raise Unavailable("overloaded", "The service is overloaded; try again in a moment.")
-        if self.by_address is not None:
-            self._report_rate(request, self.by_address, self.by_address.consume(address))
+        if self.address_limiter is not None:
+            self._apply_limit(request, self.address_limiter, self.address_limiter.consume(address))
         self._check_unread(request)
         query = request.rel_url.raw_query_string
         if query:
@@ -94,8 +96,8 @@ class Admission:
         """Count a request of an authenticated principal. Raises RateLimited over its rate or its unread answers."""
         if request.path in UNMEASURED_PATHS:
             return
-        if self.by_principal is not None:
-            self._report_rate(request, self.by_principal, self.by_principal.consume(principal))
+        if self.principal_limiter is not None:
+            self._apply_limit(request, self.principal_limiter, self.principal_limiter.consume(principal))
         if principal != ANONYMOUS.name:  # shared by all clients of a service without authentication
             request[CALLERS] += (f"principal {principal}",)
             self._check_unread(request)
@@ -103,7 +105,7 @@ class Admission:
     def begin_large_body(self, request: web.Request) -> None:
         """Count a request whose body is large until its end. Raises Unavailable if there are too many."""
         try:
-            self.bodies.begin(request, request.get(CALLERS, ()))
+            self.large_bodies.begin(request, request.get(CALLERS, ()))
         except Unavailable:
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "requests"})
             raise
@@ -117,30 +119,32 @@ class Admission:
             self._check_unread(request, size)
 
     def charge_answer(self, request: web.Request, principal: str, size: int, *, may_owe: bool = False) -> None:
-        """Count an answer of `size` bytes like one request for each `ANSWER_BYTES` beyond the first.
+        """Count an answer of `size` bytes like one request for each `ANSWER_BYTES_PER_REQUEST` beyond the first.
 
         Raises RateLimited, instead of sending the answer, if the principal owes requests for earlier answers. With
         `may_owe` it does not: the answer to a write is sent anyway.
         """
-        if self.by_principal is not None and size > ANSWER_BYTES:
-            limit_state = self.by_principal.consume_more(principal, (size - 1) // ANSWER_BYTES, may_owe=may_owe)
-            self._report_rate(request, self.by_principal, limit_state)
+        if self.principal_limiter is not None and size > ANSWER_BYTES_PER_REQUEST:
+            limit_state = self.principal_limiter.consume_many(
+                principal, (size - 1) // ANSWER_BYTES_PER_REQUEST, may_owe=may_owe
+            )
+            self._apply_limit(request, self.principal_limiter, limit_state)
 
     def check_debt(self, principal: str, size: int) -> None:
         """Raise RateLimited if an answer of more than `size` bytes would be refused; spares the work for it."""
-        if size > ANSWER_BYTES:
-            self.charge_more(principal, 0)
+        if size > ANSWER_BYTES_PER_REQUEST:
+            self.charge_work(principal, 0)
 
-    def charge_more(self, principal: str, requests: int) -> None:
+    def charge_work(self, principal: str, requests: int) -> None:
         """Count work that costs so many further requests. Raises RateLimited if the principal owes requests."""
-        if self.by_principal is not None:
-            limit_state = self.by_principal.consume_more(principal, requests)
+        if self.principal_limiter is not None:
+            limit_state = self.principal_limiter.consume_many(principal, requests)
             if not limit_state.admitted:
-                raise self._refusal(self.by_principal, limit_state)
+                raise self._rate_limited_error(self.principal_limiter, limit_state)
 
-    def charge_spare(self, principal: str, requests: int) -> float:
+    def charge_optional_work(self, principal: str, requests: int) -> float:
         """Count a query that the answer can do without. Return 0.0, or after how many seconds to try again."""
-        return 0.0 if self.by_principal is None else self.by_principal.consume_spare(principal, requests)
+        return 0.0 if self.principal_limiter is None else self.principal_limiter.consume_optional(principal, requests)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -149,7 +153,7 @@ class Admission:
         try:
             return self.browser_policy.preflight(request) or await handler(request)
         finally:
-            self.bodies.end(request)
+            self.large_bodies.end(request)
 
     async def add_response_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers of every response just before they are sent; a handler of `on_response_prepare`."""
@@ -161,7 +165,7 @@ class Admission:
         self.browser_policy.set_cors_headers(request, response)
         if FORWARDED_PROTO in request.headers and self.scheme(request) == "https":
             response.headers[HSTS_HEADER] = HSTS_VALUE
-        if self.by_address is None and self.by_principal is None:
+        if self.address_limiter is None and self.principal_limiter is None:
             return
         rate_limit_headers = request.get(RATE_LIMIT_HEADERS)
         if rate_limit_headers:
@@ -181,12 +185,14 @@ class Admission:
         callers = request.get(CALLERS, ())
         size = 0 if request.method == "HEAD" else response.content_length
         is_streamed = not isinstance(response, web.Response) and size != 0
-        most = request.get(STREAMED_BYTES, STREAM_BYTES)
+        max_streamed_bytes = request.get(STREAMED_BYTES, STREAM_BYTES)
         if is_streamed:
-            self._check_unread(request, most)
-        elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread.is_read(connection):
+            self._check_unread(request, max_streamed_bytes)
+        elif size is not None and size <= SENT_AT_ONCE_BYTES and self.unread_answers.is_read(connection):
             return  # sent in one step, and counted at its end if the client does not read it
-        self.unread.begin(connection, callers, size, is_streamed=is_streamed, most=most)
+        self.unread_answers.begin(
+            connection, callers, size, is_streamed=is_streamed, max_streamed_bytes=max_streamed_bytes
+        )
 
     def _check_unread(self, request: web.BaseRequest, size: int = 0) -> None:
         """Raise RateLimited or Unavailable if an answer of `size` bytes exceeds the bounds; 0 if it is not known yet.
@@ -194,22 +200,25 @@ class Admission:
         The bound in total does not apply to health and metrics, so that they work under overload.
         """
         try:
-            self.unread.check(request.get(CALLERS, ()), size, in_total=request.path not in UNMEASURED_PATHS)
+            self.unread_answers.check(request.get(CALLERS, ()), size, in_total=request.path not in UNMEASURED_PATHS)
         except (RateLimited, Unavailable):
             self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": "unread"})
             raise
 
-    def _report_rate(self, request: web.Request, limiter: RateLimiter, limit_state: RateLimitState) -> None:
+    def _apply_limit(self, request: web.Request, limiter: RateLimiter, limit_state: RateLimitState) -> None:
         """Set the headers that tell the state of a limit. Raises RateLimited if it does not admit the request."""
-        policy, state = limiter.policy, f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.full_in)}'
-        if limiter is self.by_principal and self.by_address is not None:  # the address is charged first
+        policy, state = (
+            limiter.policy,
+            f'"{limiter.name}";r={limit_state.remaining};t={ceil(limit_state.seconds_until_full)}',
+        )
+        if limiter is self.principal_limiter and self.address_limiter is not None:  # the address is charged first
             address_policy, address_state = (each.partition(", ")[0] for each in request[RATE_LIMIT_HEADERS])
             policy, state = f"{address_policy}, {policy}", f"{address_state}, {state}"
         request[RATE_LIMIT_HEADERS] = (policy, state)
         if not limit_state.admitted:
-            raise self._refusal(limiter, limit_state)
+            raise self._rate_limited_error(limiter, limit_state)
 
-    def _refusal(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
+    def _rate_limited_error(self, limiter: RateLimiter, limit_state: RateLimitState) -> RateLimited:
         self.instruments.add(REQUEST_TURNED_AWAY, 1, {"reason": limiter.name})
         rate = f"{limiter.rate.requests} requests in {limiter.rate.seconds} s"
         return RateLimited(
@@ -226,7 +235,7 @@ def _check_repeated_headers(request: web.Request) -> None:
     authenticator Authorization.
     """
     headers = request.headers
-    for name in SINGLE_HEADERS:
+    for name in SINGLE_VALUE_HEADERS:
         if name in headers and len(headers.getall(name)) > 1:
             raise MalformedRequest("malformed_request", f"The header {name} may occur only once.")
 

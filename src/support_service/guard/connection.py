@@ -28,8 +28,8 @@ from support_service.platform.telemetry.logs import CLIENT_ERROR_LOGGER, LOG_REQ
 HEAD_END = b"\r\n\r\n"
 INVALID_INPUT = b"\0" + HEAD_END  # invalid in every part of a head
 MAX_LINE_BYTES = 8192  # bytes of the line with the size of a chunk, or of a trailer
-SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
-SIZE_LINE_BEGINNING = re.compile(rb"(?:[0-9a-fA-F]{1,16}[ \t]*(?:;[^\x00\r\n]*)?\r?)?")
+CHUNK_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
+CHUNK_SIZE_LINE_BEGINNING = re.compile(rb"(?:[0-9a-fA-F]{1,16}[ \t]*(?:;[^\x00\r\n]*)?\r?)?")
 CHUNK_END = b"\r\n"
 TRAILER_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*(?:\r\n?)?)?|\r\n?")
 FRAMING_TRAILER = re.compile(rb"(?:content-length|transfer-encoding):", re.IGNORECASE)  # aiohttp refuses it
@@ -293,9 +293,9 @@ class ChunkedFraming:
             if line == CHUNK_END:
                 self._line, self._in_chunk = b"", False
             return CHUNK_END.startswith(line)
-        found = SIZE_LINE.fullmatch(line)
+        found = CHUNK_SIZE_LINE.fullmatch(line)
         if found is None:
-            return len(line) <= MAX_LINE_BYTES and SIZE_LINE_BEGINNING.fullmatch(line) is not None
+            return len(line) <= MAX_LINE_BYTES and CHUNK_SIZE_LINE_BEGINNING.fullmatch(line) is not None
         self._left = int(found[1], 16)
         self._line, self._in_trailers, self._in_chunk = b"", not self._left, True
         return True
@@ -323,7 +323,7 @@ class UnreadableRequestResponder:
         """Return the refusal of a head that aiohttp accepts but has another version or is too large, else None."""
         if not is_version_supported:
             detail = "The request is neither HTTP/1.0 nor HTTP/1.1; it had no effect."
-            return self._complete(request, self.refuse(505, "version_not_supported", detail, None))
+            return self._set_headers_and_close(request, self.refuse(505, "version_not_supported", detail, None))
         size = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
         return self.respond(request, None, head_too_large=True) if size > MAX_HEAD_BYTES else None
 
@@ -341,9 +341,9 @@ class UnreadableRequestResponder:
             response = self.refuse(
                 400, "malformed_request", "The request is not valid HTTP/1.0 or HTTP/1.1; it had no effect.", cause
             )
-        return self._complete(request, response)
+        return self._set_headers_and_close(request, response)
 
-    def _complete(self, request: web.BaseRequest, response: web.Response) -> web.Response:
+    def _set_headers_and_close(self, request: web.BaseRequest, response: web.Response) -> web.Response:
         self._admission.set_headers(request, response)  # aiohttp does this only for requests with a route
         response.force_close()
         return response

@@ -15,7 +15,7 @@ from support_service.guard.addresses import UNKNOWN_ADDRESS, TrustedProxies, rat
 from support_service.platform.settings.process import LimitSettings
 from support_service.platform.telemetry.instruments import InstrumentSpec, Observations
 
-ADDRESS_SHARE = 4  # one address may have a quarter of the connections
+ADDRESS_SHARE_DIVISOR = 4  # one address may have a quarter of the connections
 # A search for idle connections closes up to 1/64 of the limit, and so admits as many new connections.
 EVICTION_DIVISOR = 64
 FREEZE_THRESHOLD = 500  # connections opened since the last freeze; a full collection needs 20 ms to walk over them
@@ -60,7 +60,7 @@ class LimitedConnection(Protocol):
         """Close the connection immediately."""
 
 
-class _Group:
+class _ConnectionGroup:
     """Connections that count against the same limit."""
 
     def __init__(self, limit: int) -> None:
@@ -96,8 +96,8 @@ class ConnectionLimits:
         self.timings = timings
         self._proxies = proxies
         self._count = count
-        self._all = _Group(settings.connections)
-        self._by_address: dict[str, _Group] = {}
+        self._all = _ConnectionGroup(settings.connections)
+        self._by_address: dict[str, _ConnectionGroup] = {}
         self._frozen = 0  # connections at the last freeze, which full collections skip
         self._address_of: dict[LimitedConnection, str] = {}  # the client address of each; empty for trusted proxies
 
@@ -123,11 +123,13 @@ class ConnectionLimits:
         A trusted proxy carries the connections of many clients, so the limit per address does not apply to it.
         """
         address = "" if self._proxies.trusts(peer) else rate_limit_address(peer or UNKNOWN_ADDRESS)
-        group = self._by_address.get(address) or _Group(max(1, self.settings.connections // ADDRESS_SHARE))
-        if address and not self._has_capacity(group, now):
+        group = self._by_address.get(address) or _ConnectionGroup(
+            max(1, self.settings.connections // ADDRESS_SHARE_DIVISOR)
+        )
+        if address and not self._make_room(group, now):
             self._count("share")
             return False
-        if not self._has_capacity(self._all, now):
+        if not self._make_room(self._all, now):
             self._count("full")
             return False
         self._address_of[connection] = address
@@ -183,7 +185,7 @@ class ConnectionLimits:
         """Return the number of open connections, as a metric reading."""
         return [(len(self.connections), {})]
 
-    def _has_capacity(self, group: _Group, now: float) -> bool:
+    def _make_room(self, group: _ConnectionGroup, now: float) -> bool:
         if len(group.connections) >= group.limit:
             for connection in group.longest_idle(now):
                 self._close(connection, "idle")

@@ -39,18 +39,18 @@ class FairTurns:
         """Occupy a turn for the duration of an `async with` block. Raises RateLimited if none comes in time."""
         try:
             async with asyncio.timeout(self._limits.max_wait):
-                await self._acquire(caller)
+                await self._wait_for_turn(caller)
         except TimeoutError:
             message = "Earlier searches and counts take too long. Wait until your own have ended, and try again."
             raise RateLimited("searches_waiting", message, RETRY_AFTER) from None
         try:
             yield
         finally:
-            self._release(caller)
+            self._end_turn(caller)
 
-    async def _acquire(self, caller: str) -> None:
-        if caller not in self._waiting and self._has_room(caller):
-            self._begin(caller)
+    async def _wait_for_turn(self, caller: str) -> None:
+        if caller not in self._waiting and self._may_begin(caller):
+            self._begin_turn(caller)
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
@@ -58,29 +58,29 @@ class FairTurns:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._forget(caller, turn)
+                self._remove_waiting(caller, turn)
             else:  # it was given at the same moment
-                self._release(caller)
+                self._end_turn(caller)
             raise
 
-    def _has_room(self, caller: str) -> bool:
+    def _may_begin(self, caller: str) -> bool:
         return self._total < self._limits.total and self._by_caller[caller] < self._limits.per_caller
 
-    def _begin(self, caller: str) -> None:
+    def _begin_turn(self, caller: str) -> None:
         self._total += 1
         self._by_caller[caller] += 1
 
-    def _release(self, caller: str) -> None:
+    def _end_turn(self, caller: str) -> None:
         """End a turn, and give it to the next caller that may have one more."""
         self._total -= 1
         self._by_caller[caller] -= 1
         if not self._by_caller[caller]:
             del self._by_caller[caller]
         for following in list(self._waiting):
-            if self._has_room(following) and self._give(following):
+            if self._may_begin(following) and self._give_turn(following):
                 return
 
-    def _give(self, caller: str) -> bool:
+    def _give_turn(self, caller: str) -> bool:
         """Give a turn to the first of a caller that waits. Return whether there is one."""
         queue = self._waiting.pop(caller)
         while queue:
@@ -88,12 +88,12 @@ class FairTurns:
             if not turn.cancelled():  # else it is about to notice
                 if queue:
                     self._waiting[caller] = queue  # as the last one
-                self._begin(caller)
+                self._begin_turn(caller)
                 turn.set_result(None)
                 return True
         return False
 
-    def _forget(self, caller: str, turn: "asyncio.Future[None]") -> None:
+    def _remove_waiting(self, caller: str, turn: "asyncio.Future[None]") -> None:
         queue = self._waiting.get(caller, deque())
         if turn in queue:
             queue.remove(turn)

@@ -48,11 +48,11 @@ class Guard:
         self.admission = Admission(
             proxies=proxies,
             browser_policy=BrowserPolicy(limits.cors_origins, own if server.auth == "open" else None),
-            overload=overload,
+            load_shedder=overload,
             readiness=self.readiness,
-            by_address=_limiter("address", settings.address_rate),
-            by_principal=_limiter("principal", settings.rate),
-            unread=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
+            address_limiter=_create_limiter("address", settings.address_rate),
+            principal_limiter=_create_limiter("principal", settings.rate),
+            unread_answers=UnreadAnswers(limits.unread_bytes, limits.unread_bytes_per_caller),
             instruments=instruments,
         )
         self.connections = ConnectionLimits(
@@ -60,24 +60,24 @@ class Guard:
         )
         instruments.observe(CONNECTION_OPEN, self.connections.observe_open)
 
-    def with_connections(self, limit: int) -> Self:
+    def with_connection_limit(self, limit: int) -> Self:
         """Return a guard that shares everything but the connections, of which it admits `limit`."""
         other = copy(self)
         other.connections = self.connections.with_limit(limit)
         return other
 
-    def protect(self, app: web.Application, *, access_log: float, admits: bool = True) -> None:
-        """Add the middlewares of every request, which log a share of them; `admits` adds the checks of admission."""
+    def protect(self, app: web.Application, *, access_log: float, checks_admission: bool = True) -> None:
+        """Add the middlewares of every request, which log a share; `checks_admission` adds the checks of admission."""
         app.middlewares.append(instrumentation_middleware(self.requests, self.readiness, self.admission, access_log))
         app.middlewares.append(problem_middleware)
-        if admits:
+        if checks_admission:
             app.middlewares.append(self.admission.middleware)
         app.on_response_prepare.append(self.admission.add_response_headers)
 
     @asynccontextmanager
     async def running(self, telemetry: Telemetry, redis_url: str | None) -> AsyncIterator[None]:
         """Close connections whose client exceeds a timeout. With a Redis URL, replicas share their rates."""
-        limiters = [each for each in (self.admission.by_address, self.admission.by_principal) if each]
+        limiters = [each for each in (self.admission.address_limiter, self.admission.principal_limiter) if each]
         async with AsyncExitStack() as stack:
             if redis_url and limiters:
                 from support_service.guard.shared_rates import SharedRateLimits
@@ -90,7 +90,7 @@ class Guard:
             yield
 
 
-def _limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
+def _create_limiter(name: str, rate: tuple[int, int]) -> RateLimiter | None:
     return RateLimiter(name, Rate(*rate)) if rate[0] else None  # 0: any number of requests
 
 

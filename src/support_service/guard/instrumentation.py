@@ -19,7 +19,7 @@ from support_service.platform.telemetry.traces import continue_trace, end_trace,
 
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID = web.RequestKey("request_id", str)
-STREAM_BEGAN = web.RequestKey("stream_began", float)  # when the answer began, for an answer that goes on for hours
+STREAM_BEGAN_AT = web.RequestKey("stream_began", float)  # when the answer began, for an answer that goes on for hours
 REQUEST_ID_HEADER = istr("X-Request-Id")
 USER_AGENT = istr("User-Agent")
 
@@ -69,7 +69,7 @@ def instrumentation_middleware(
                     response.force_close()
         finally:
             readiness.in_progress -= 1
-            seconds = request.get(STREAM_BEGAN, perf_counter()) - started
+            seconds = request.get(STREAM_BEGAN_AT, perf_counter()) - started
             error = "client_left" if status == CLIENT_CLOSED_REQUEST else None
             metrics.end(request.method, route, status, seconds, scheme=scheme, error=error)
             if status >= 500 or (access_log and random.random() < access_log):  # noqa: PLR2004 - HTTP's own boundary

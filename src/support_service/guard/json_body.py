@@ -24,14 +24,14 @@ from support_service.core.json_input import (
     MAX_DEPTH,
     exceeds_depth,
     has_too_many_containers,
-    in_camel_case,
+    with_camel_case_names,
 )
 from support_service.guard.guard import GUARD
-from support_service.guard.overload import LARGE_BYTES
+from support_service.guard.overload import LARGE_BODY_BYTES
 
 INVALID_REQUEST = "Some fields break a rule; `errors` names each."
 MAX_JSON_BODY_BYTES = 1024 * 1024  # bytes of a JSON body
-KEPT_QUERIES = 64  # parsed queries that a route keeps; one has at most 4 KiB
+MAX_CACHED_QUERIES = 64  # parsed queries that a route keeps; one has at most 4 KiB
 
 # Only a body that matches can hold a number beyond 1.8e308: it needs an exponent of three digits, or 210 digits before
 # an exponent of two digits. The pattern tries each run of digits once and never starts at a letter, which keeps it fast
@@ -61,8 +61,8 @@ async def read_body_and_query(request: web.Request, model: type[ModelT]) -> Mode
     document = _parse_json(media_type(request), body) if body.strip() else {}
     if request.query_string and isinstance(document, dict):
         document, query = (
-            _in_camel_case(model, document),
-            _in_camel_case(model, _parse_query(request.rel_url.raw_query_string)),
+            _with_camel_case_names(model, document),
+            _with_camel_case_names(model, _parse_query(request.rel_url.raw_query_string)),
         )
         if document:
             _validate(model, query | document)  # members that the query overrides must be valid too
@@ -85,7 +85,7 @@ def query_reader(model: type[ModelT]) -> Callable[[web.Request], ModelT]:
         for given in (name, field.alias or name)
     )
 
-    @lru_cache(KEPT_QUERIES)
+    @lru_cache(MAX_CACHED_QUERIES)
     def parse(query: str) -> ModelT:
         return _validate(model, _parse_query(query, repeatable))
 
@@ -117,7 +117,7 @@ def media_type(request: web.Request) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def reject_compressed(request: web.Request) -> None:
+def check_not_compressed(request: web.Request) -> None:
     """Raise UnsupportedMediaType for a compressed body: the service decompresses no bodies."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(
@@ -132,7 +132,7 @@ async def read_body(request: web.Request) -> bytes:
     """
     if BODY in request:
         return request[BODY]
-    reject_compressed(request)
+    check_not_compressed(request)
     if request.content.is_eof():  # it arrived together with the head
         return await request.read()
     if (length := request.content_length or 0) > request.client_max_size:  # aiohttp would wait for the bytes
@@ -140,21 +140,21 @@ async def read_body(request: web.Request) -> bytes:
     guard = request[GUARD]
     timeout = guard.timings.body_timeout
     try:
-        with guard.readiness.wait_for_client():
+        with guard.readiness.count_waiting_for_client():
             async with asyncio.timeout(timeout):
-                request[BODY] = await _receive(request)
+                request[BODY] = await _receive_body(request)
     except TimeoutError:
         raise RequestTimeout("body_too_slow", f"The body did not arrive within {timeout:g} s.") from None
     return request[BODY]
 
 
-async def _receive(request: web.Request) -> bytes:
+async def _receive_body(request: web.Request) -> bytes:
     body = bytearray()
     while chunk := await request.content.readany():
         body += chunk
         if len(body) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
-        if len(body) > LARGE_BYTES:
+        if len(body) > LARGE_BODY_BYTES:
             request[GUARD].admission.begin_large_body(request)
     return bytes(body)
 
@@ -165,7 +165,7 @@ def _parse_query(raw: str, repeatable: Collection[str] = ()) -> dict[str, Any]:
     for name in query.keys() & repeatable:
         query[name] = [value for value in given.getall(name) if value]
     if "%00" in raw:
-        _refuse_nul(query)
+        _check_no_nul(query)
     return query
 
 
@@ -189,20 +189,20 @@ def parse_json(body: bytes) -> Any:
         document = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as failure:
         raise MalformedRequest("malformed_json", f"The body is not JSON: {failure}.") from None
-    if HUGE_NUMBER.search(body) and _contains(document, _is_infinite):
+    if HUGE_NUMBER.search(body) and _contains_value(document, _is_infinite):
         raise MalformedRequest(
             "malformed_json", "The JSON body has a number above 1.8e308, the largest that is supported."
         )
     if exceeds_depth(body, document):
         raise MalformedRequest("malformed_json", f"The JSON body is nested deeper than {MAX_DEPTH} levels, the limit.")
     if b"\\u0000" in body:  # only a body with this escape can hold a NUL
-        _refuse_nul(document)
+        _check_no_nul(document)
     return document
 
 
-def _in_camel_case(model: type[BaseModel], document: object) -> Any:
+def _with_camel_case_names(model: type[BaseModel], document: object) -> Any:
     """Return the document with the names of fields in camelCase. Raises ValidationFailed for contradicting names."""
-    renamed, errors = in_camel_case(model, document)
+    renamed, errors = with_camel_case_names(model, document)
     if errors:
         raise ValidationFailed("invalid_request", INVALID_REQUEST, errors)
     return renamed
@@ -210,14 +210,14 @@ def _in_camel_case(model: type[BaseModel], document: object) -> Any:
 
 def _validate(model: type[ModelT], document: object) -> ModelT:
     try:
-        return model.model_validate(_in_camel_case(model, document))
+        return model.model_validate(_with_camel_case_names(model, document))
     except ValidationError as failure:
         fields = field_errors(failure)
         raise ValidationFailed("invalid_request", INVALID_REQUEST, fields) from None
 
 
-def _refuse_nul(document: object) -> None:
-    if _contains(document, _is_nul):
+def _check_no_nul(document: object) -> None:
+    if _contains_value(document, _is_nul):
         raise ValidationFailed("invalid_request", "The request has a NUL character in a text, which is not allowed.")
 
 
@@ -229,9 +229,9 @@ def _is_infinite(value: object) -> bool:
     return isinstance(value, float) and isinf(value)
 
 
-def _contains(value: object, matches: Callable[[object], bool]) -> bool:
+def _contains_value(value: object, matches: Callable[[object], bool]) -> bool:
     if isinstance(value, dict):
-        return any(matches(key) or _contains(child, matches) for key, child in value.items())
+        return any(matches(key) or _contains_value(child, matches) for key, child in value.items())
     if isinstance(value, list):
-        return any(_contains(child, matches) for child in value)
+        return any(_contains_value(child, matches) for child in value)
     return matches(value)

@@ -20,10 +20,10 @@ LATE_CHECKS_BEFORE_SHEDDING = 4
 MIN_SHARE = 1 / 16  # minimum share of requests admitted; without any, the end of the overload would go unnoticed
 SHARE_STEP = 1 / 8  # share of requests that is added at each check that is not late
 
-LARGE_BYTES = 64 * 1024  # of a body; smaller ones have no bound of their own
+LARGE_BODY_BYTES = 64 * 1024  # of a body; smaller ones have no bound of their own
 MAX_LARGE_BODIES = 128
 MAX_LARGE_BODIES_PER_CALLER = 32
-COUNTED = web.RequestKey("large_body_of", tuple[str, ...])  # the callers for whom a request is counted
+LARGE_BODY_CALLERS = web.RequestKey("large_body_of", tuple[str, ...])  # the callers for whom a request is counted
 
 RejectionReason = Literal["lag", "requests"]
 
@@ -82,10 +82,10 @@ class Readiness:
     waiting_for_client: int = 0  # requests in progress that wait for their client, which costs only a connection
     streams: int = 0  # requests in progress that end only when the service ends them
     end_streams: list[Callable[[], None]] = field(default_factory=list)  # shutdown calls these after all other requests
-    ping: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
+    ping_task: asyncio.Task[None] | None = None  # the current database check; at most one runs at a time
 
     @contextmanager
-    def wait_for_client(self) -> Iterator[None]:
+    def count_waiting_for_client(self) -> Iterator[None]:
         """Count a request as waiting for its client for the duration of a `with` block."""
         self.waiting_for_client += 1
         try:
@@ -94,11 +94,11 @@ class Readiness:
             self.waiting_for_client -= 1
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
+    def count_stream(self) -> Iterator[None]:
         """Count a request as a stream, which waits for its client, for the duration of a `with` block."""
         self.streams += 1
         try:
-            with self.wait_for_client():
+            with self.count_waiting_for_client():
                 yield
         finally:
             self.streams -= 1
@@ -110,7 +110,7 @@ class Readiness:
 
 
 class LargeBodies:
-    """Counts the requests whose body has more than LARGE_BYTES so far.
+    """Counts the requests whose body has more than LARGE_BODY_BYTES so far.
 
     A body stays in memory from its first byte to the end of its request, which may wait for a slow client or the
     database.
@@ -125,22 +125,22 @@ class LargeBodies:
 
     def begin(self, request: web.BaseRequest, callers: Sequence[str]) -> None:
         """Count a request once, until `end`. Raises Unavailable if there are too many."""
-        if COUNTED in request:
+        if LARGE_BODY_CALLERS in request:
             return
         if self._total >= MAX_LARGE_BODIES or any(
             self._by_caller[each] >= MAX_LARGE_BODIES_PER_CALLER for each in callers
         ):
             raise Unavailable("overloaded", "Too many large requests are in progress; try again in a moment.")
-        request[COUNTED] = tuple(callers)
+        request[LARGE_BODY_CALLERS] = tuple(callers)
         self._total += 1
         self._by_caller.update(callers)
 
     def end(self, request: web.BaseRequest) -> None:
         """Stop counting a request, if it is counted."""
-        if COUNTED not in request:
+        if LARGE_BODY_CALLERS not in request:
             return
         self._total -= 1
-        for caller in request[COUNTED]:
+        for caller in request[LARGE_BODY_CALLERS]:
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]

@@ -66,7 +66,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except SupportError as error:
-        return _answer(error)
+        return _response_to_error(error)
     except web.HTTPException as refusal:
         response = problem_response(
             refusal.status,
@@ -91,7 +91,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         )
 
 
-def _answer(error: SupportError) -> web.Response:
+def _response_to_error(error: SupportError) -> web.Response:
     """Return the response of an error; what is unavailable is logged."""
     response = problem_response(error.status or 500, error.code, error.detail, error.errors, error.problem)
     if isinstance(error, errors.Unavailable | errors.InsufficientStorage):

@@ -31,7 +31,7 @@ class RateLimitState(NamedTuple):
 
     admitted: bool
     remaining: int
-    full_in: float
+    seconds_until_full: float
     retry_after: float
 
 
@@ -80,7 +80,7 @@ class RateLimiter:
             self._consumed[key] = self._consumed.get(key, 0) + 1
         return RateLimitState(True, int((TOLERANCE - wait) / self.interval), full_in, 0.0)  # noqa: FBT003
 
-    def consume_more(self, key: str, requests: int, *, may_owe: bool = False) -> RateLimitState:
+    def consume_many(self, key: str, requests: int, *, may_owe: bool = False) -> RateLimitState:
         """Count an answer that costs as much as some more requests.
 
         It is admitted unless the key owes requests; with `may_owe` in any case. An answer may cost more than the bucket
@@ -90,15 +90,17 @@ class RateLimiter:
         full_in = max(self._full_at.get(key, 0.0) - now, 0.0)
         debt = full_in - self.rate.seconds
         if debt > TOLERANCE and not may_owe:
-            return RateLimitState(admitted=False, remaining=0, full_in=full_in, retry_after=debt + self.interval)
+            return RateLimitState(
+                admitted=False, remaining=0, seconds_until_full=full_in, retry_after=debt + self.interval
+            )
         full_in += requests * self.interval
         self._full_at[key] = now + full_in
         if self._consumed is not None:
             self._consumed[key] = self._consumed.get(key, 0) + requests
         remaining = max(0, int((self.rate.seconds - full_in + TOLERANCE) / self.interval))
-        return RateLimitState(admitted=True, remaining=remaining, full_in=full_in, retry_after=0.0)
+        return RateLimitState(admitted=True, remaining=remaining, seconds_until_full=full_in, retry_after=0.0)
 
-    def consume_spare(self, key: str, requests: int) -> float:
+    def consume_optional(self, key: str, requests: int) -> float:
         """Count work that an answer can do without, like some requests, if half of the bucket is left for others.
 
         Return 0.0, or the seconds until that is so; nothing is counted then.
@@ -106,7 +108,7 @@ class RateLimiter:
         wait = self._full_at.get(key, 0.0) - self.clock() - self.rate.seconds / 2
         if wait > TOLERANCE:
             return wait
-        self.consume_more(key, requests)
+        self.consume_many(key, requests)
         return 0.0
 
     def start_recording(self) -> None:
@@ -125,10 +127,10 @@ class RateLimiter:
         self._consumed = {key: number for key, number in spent.items() if key not in largest}
         return largest
 
-    def apply_shared(self, full_in: Mapping[str, float]) -> None:
+    def apply_shared(self, seconds_until_full: Mapping[str, float]) -> None:
         """Apply what all replicas together have spent: the seconds until each key's bucket is full."""
         now = self.clock()
-        for key, seconds in full_in.items():
+        for key, seconds in seconds_until_full.items():
             not_synchronized = (self._consumed or {}).get(key, 0) * self.interval
             # Never below the local value, so that a Redis that has lost its data does not reset the limits.
             self._full_at[key] = max(self._full_at.get(key, 0.0), now + seconds + not_synchronized)

@@ -23,13 +23,13 @@ SECURITY_HEADERS = tuple(
 CSP_HEADER = istr("Content-Security-Policy")
 DEFAULT_CSP = "default-src 'none'; frame-ancestors 'none'"
 CACHE_CONTROL_HEADER = istr("Cache-Control")
-SERVER = istr("Server")
+SERVER_HEADER = istr("Server")
 SERVER_NAME = "support-service"  # aiohttp would disclose Python's version and its own
 HSTS_HEADER = istr("Strict-Transport-Security")
 HSTS_VALUE = "max-age=31536000"
-HOST = istr("Host")
-ORIGIN = istr("Origin")
-VARY = istr("Vary")
+HOST_HEADER = istr("Host")
+ORIGIN_HEADER = istr("Origin")
+VARY_HEADER = istr("Vary")
 
 CORS_REQUEST_METHOD = istr("Access-Control-Request-Method")
 CORS_ALLOW_ORIGIN = istr("Access-Control-Allow-Origin")
@@ -52,20 +52,20 @@ def add_security_headers(response: web.StreamResponse) -> None:
         headers[CSP_HEADER] = DEFAULT_CSP
     if CACHE_CONTROL_HEADER not in headers:
         headers[CACHE_CONTROL_HEADER] = "no-store"
-    headers[SERVER] = SERVER_NAME
+    headers[SERVER_HEADER] = SERVER_NAME
 
 
 class BrowserPolicy:
     """Origins whose pages may call the service. Without authentication, also the host names that clients may use."""
 
-    def __init__(self, allowed: Sequence[str] = (), own: Sequence[str] | None = None) -> None:
+    def __init__(self, allowed_origins: Sequence[str] = (), own_urls: Sequence[str] | None = None) -> None:
         """Store the allowed origins, and the service's own URLs, whose hosts are allowed in addition to loopback names.
 
-        If `own` is None, hosts and origins are not checked; this is right for a service with authentication.
+        If `own_urls` is None, hosts and origins are not checked; this is right for a service with authentication.
         """
-        self._allowed = frozenset(allowed)
-        self._own = own
-        self._names = frozenset(URL(url).raw_host for url in own or ())
+        self._allowed = frozenset(allowed_origins)
+        self._own_urls = own_urls
+        self._own_host_names = frozenset(URL(url).raw_host for url in own_urls or ())
 
     def check(self, request: web.Request, scheme: str) -> None:
         """Refuse requests that a foreign page could have sent to a service without authentication.
@@ -74,17 +74,21 @@ class BrowserPolicy:
         the page's own host name. `scheme` is the client's. Raises MisdirectedRequest for the host and
         Forbidden for the origin.
         """
-        if self._own is None:
+        if self._own_urls is None:
             return
-        host = request.headers.get(HOST, "").lower()
-        if host and not is_loopback(host) and _name(host) not in self._names:
+        host = request.headers.get(HOST_HEADER, "").lower()
+        if host and not is_loopback(host) and _host_name(host) not in self._own_host_names:
             raise MisdirectedRequest(
                 "host_not_allowed",
                 "This host name is not allowed; without authentication, use localhost or SUPPORT_PUBLIC_URL's host.",
             )
-        origin = request.headers.get(ORIGIN)
-        own = (own_url(request, scheme), *self._own)
-        if origin is not None and origin not in self._allowed and not any(is_same_origin(origin, url) for url in own):
+        origin = request.headers.get(ORIGIN_HEADER)
+        own_urls = (own_url(request, scheme), *self._own_urls)
+        if (
+            origin is not None
+            and origin not in self._allowed
+            and not any(is_same_origin(origin, url) for url in own_urls)
+        ):
             raise Forbidden(
                 "origin_not_allowed", "This origin is not allowed; SUPPORT_CORS_ORIGINS lists the allowed origins."
             )
@@ -94,7 +98,7 @@ class BrowserPolicy:
         if request.method != "OPTIONS" or not self._allowed or CORS_REQUEST_METHOD not in request.headers:
             return None
         refusal = request.match_info.http_exception
-        if request.headers.get(ORIGIN) not in self._allowed or not isinstance(refusal, web.HTTPMethodNotAllowed):
+        if request.headers.get(ORIGIN_HEADER) not in self._allowed or not isinstance(refusal, web.HTTPMethodNotAllowed):
             return None
         return web.Response(
             status=204,
@@ -109,8 +113,8 @@ class BrowserPolicy:
         """Set the CORS headers that let a browser pass the response to a page of an allowed origin."""
         if not self._allowed:
             return
-        response.headers.add(VARY, ORIGIN)
-        origin = request.headers.get(ORIGIN)
+        response.headers.add(VARY_HEADER, ORIGIN_HEADER)
+        origin = request.headers.get(ORIGIN_HEADER)
         if origin in self._allowed:
             response.headers[CORS_ALLOW_ORIGIN] = origin
             response.headers.extend((CORS_EXPOSE_HEADERS,))
@@ -118,7 +122,7 @@ class BrowserPolicy:
 
 def own_url(request: web.Request, scheme: str) -> str:
     """Return the URL of the service as the client of a request calls it, without a path."""
-    return f"{scheme}://{request.headers.get(HOST, '')}"
+    return f"{scheme}://{request.headers.get(HOST_HEADER, '')}"
 
 
 def is_same_origin(origin: str, url: str) -> bool:
@@ -130,14 +134,14 @@ def is_same_origin(origin: str, url: str) -> bool:
     return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".")
 
 
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return True if a Host header names the loopback interface."""
-    name = _name(host)
+    name = _host_name(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

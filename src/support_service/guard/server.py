@@ -44,7 +44,7 @@ class HttpServer(web.Server):
         return HttpConnection(
             self,
             self._limits,
-            self._admission.unread,
+            self._admission.unread_answers,
             self._responder,
             loop=asyncio.get_running_loop(),
             **self._connection_options,
@@ -94,7 +94,7 @@ class HttpServer(web.Server):
             )
 
 
-class Runner(web.ServerRunner):
+class GuardedRunner(web.ServerRunner):
     """Starts an application and serves it within the bounds of its guard. It takes the options of `web.AppRunner`."""
 
     def __init__(self, app: web.Application, guard: Guard, *, shutdown_timeout: float = 60.0, **options: Any) -> None:

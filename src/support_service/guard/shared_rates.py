@@ -21,7 +21,7 @@ from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import RecordOperation, discard_measurement
 
-MICRO = 1_000_000
+MICROSECONDS_PER_SECOND = 1_000_000
 # The debt is limited to ten windows: more comes from a clock that jumped, or from a value that another program wrote.
 SYNC_SCRIPT = """
 local time = redis.call('TIME')
@@ -104,9 +104,15 @@ class SharedRateLimits:
         if not spent:
             return False
         redis_keys = [f"support:rate:{limiter.name}:{key}" for key in spent]
-        arguments = (round(limiter.interval * MICRO), limiter.rate.seconds * MICRO, *spent.values())
+        arguments = (
+            round(limiter.interval * MICROSECONDS_PER_SECOND),
+            limiter.rate.seconds * MICROSECONDS_PER_SECOND,
+            *spent.values(),
+        )
         results: list[int] = await self._redis.eval(SYNC_SCRIPT, len(redis_keys), *redis_keys, *arguments)
-        limiter.apply_shared({key: micros / MICRO for key, micros in zip(spent, results, strict=True)})
+        limiter.apply_shared(
+            {key: micros / MICROSECONDS_PER_SECOND for key, micros in zip(spent, results, strict=True)}
+        )
         return True
 
 

@@ -38,7 +38,7 @@ class AnsweredConnection(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Group:
+class _AnswerGroup:
     """Answers that count against the same bound."""
 
     name: str
@@ -53,7 +53,7 @@ class _Answer:
     """The answer of one connection, with the rest of the answer before it."""
 
     connection: AnsweredConnection
-    groups: tuple[_Group, ...]
+    groups: tuple[_AnswerGroup, ...]
     size: int
     in_progress: bool = True  # it is in memory as a whole; after that, only what the transport has left
 
@@ -74,9 +74,9 @@ class UnreadAnswers:
     def __init__(self, max_total: int, max_per_caller: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Set the bounds, in bytes."""
         self._clock = clock
-        self._total = _Group("total", max_total)
+        self._total = _AnswerGroup("total", max_total)
         self._max_per_caller = max_per_caller
-        self._by_caller: dict[str, _Group] = {}
+        self._by_caller: dict[str, _AnswerGroup] = {}
         self._by_connection: dict[AnsweredConnection, _Answer] = {}
 
     @property
@@ -107,16 +107,16 @@ class UnreadAnswers:
         size: int | None,
         *,
         is_streamed: bool,
-        most: int = STREAM_BYTES,
+        max_streamed_bytes: int = STREAM_BYTES,
     ) -> None:
         """Count an answer that is about to be sent; its size is in bytes, or None if it is not known.
 
-        An answer that its handler streams counts `most` bytes at most.
+        An answer that its handler streams counts `max_streamed_bytes` at most.
         """
         self.remove(connection)  # the rest of the answer before is in `unread_bytes`
         if is_streamed:
-            size = most if size is None else min(size, most)
-        groups = (self._total, *(self._group(caller) for caller in callers))
+            size = max_streamed_bytes if size is None else min(size, max_streamed_bytes)
+        groups = (self._total, *(self._group_of(caller) for caller in callers))
         answer = self._by_connection[connection] = _Answer(connection, groups, 0)
         answer.resize(connection.unread_bytes() + (size or 0))
         for group in groups:
@@ -151,13 +151,13 @@ class UnreadAnswers:
             if not group.answers and group is not self._total:
                 del self._by_caller[group.name]
 
-    def _group(self, caller: str) -> _Group:
+    def _group_of(self, caller: str) -> _AnswerGroup:
         group = self._by_caller.get(caller)
         if group is None:
-            group = self._by_caller[caller] = _Group(caller, self._max_per_caller)
+            group = self._by_caller[caller] = _AnswerGroup(caller, self._max_per_caller)
         return group
 
-    def _is_exceeded(self, group: _Group, size: int) -> bool:
+    def _is_exceeded(self, group: _AnswerGroup, size: int) -> bool:
         """Return True if so many bytes more would exceed the limit, after subtracting what clients have read.
 
         While the limit is exceeded, what they have read is subtracted once in `COUNT_INTERVAL`.

@@ -24,7 +24,7 @@ from support_service.core.errors import (
     ValidationFailed,
 )
 from support_service.guard.guard import GUARD
-from support_service.guard.json_body import INVALID_REQUEST, reject_compressed
+from support_service.guard.json_body import INVALID_REQUEST, check_not_compressed
 from support_service.platform.settings.resources import AttachmentSettings
 
 FILE_PART = "file"
@@ -65,7 +65,7 @@ class FileUpload:
         Raises UnsupportedMediaType, MalformedRequest, RequestTooLarge, RequestTimeout, or ValidationFailed if
         there is no file.
         """
-        reject_compressed(self._request)
+        check_not_compressed(self._request)
         length = self._request.content_length
         if length is not None and length > self._max_bytes + MAX_OTHER_BYTES:
             raise RequestTooLarge(
@@ -143,7 +143,7 @@ class FileUpload:
                         if isinstance(event, MultipartSegment):
                             in_file = event.name == FILE_PART
                             if event.name == VISIBILITY_PART:
-                                raise _misplaced_visibility()
+                                raise _misplaced_visibility_error()
                         elif event is not None and in_file:
                             file_bytes += len(event)
                         yield event
@@ -157,7 +157,7 @@ class FileUpload:
             ) from None
 
 
-def _misplaced_visibility() -> ValidationFailed:
+def _misplaced_visibility_error() -> ValidationFailed:
     errors = [FieldError(VISIBILITY_PART, "must be in the query, as ?visibility=internal")]
     return ValidationFailed("invalid_request", INVALID_REQUEST, errors)
 
@@ -193,12 +193,12 @@ class ChecksumVerifier:
         """
         for name, value in headers:
             if name.lower() == CHECKSUM_HEADER.lower() and value:
-                self._expected.append(ExpectedChecksum(CHECKSUM_HEADER, _plain(value)))
+                self._expected.append(ExpectedChecksum(CHECKSUM_HEADER, _decode_plain_checksum(value)))
             elif name.lower() == CONTENT_DIGEST_HEADER.lower() and (digest := SHA256_MEMBER.search(value)):
                 self._expected.append(
                     ExpectedChecksum(
                         CONTENT_DIGEST_HEADER,
-                        _byte_sequence(CONTENT_DIGEST_HEADER, (digest[1] or "").strip()),
+                        _decode_byte_sequence(CONTENT_DIGEST_HEADER, (digest[1] or "").strip()),
                         of_request,
                     )
                 )
@@ -229,33 +229,33 @@ class ChecksumVerifier:
             )
 
 
-def _plain(text: str) -> bytes:
+def _decode_plain_checksum(text: str) -> bytes:
     """Decode a checksum in hex, or in base64, which some clients send."""
     text = text.strip()
     if len(text) == 2 * SHA256_BYTES:
         try:
             return bytes.fromhex(text)
         except ValueError:
-            raise _malformed(CHECKSUM_HEADER) from None
-    return _base64(CHECKSUM_HEADER, text)
+            raise _malformed_checksum(CHECKSUM_HEADER) from None
+    return _decode_base64(CHECKSUM_HEADER, text)
 
 
-def _byte_sequence(header: str, text: str) -> bytes:
+def _decode_byte_sequence(header: str, text: str) -> bytes:
     """Decode a byte sequence of RFC 8941: base64 between colons."""
     if not (text.startswith(":") and text.endswith(":")):
-        raise _malformed(header)
-    return _base64(header, text[1:-1])
+        raise _malformed_checksum(header)
+    return _decode_base64(header, text[1:-1])
 
 
-def _base64(header: str, text: str) -> bytes:
+def _decode_base64(header: str, text: str) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
     except ValueError:  # not base64, or not ASCII
         value = b""
     if len(value) != SHA256_BYTES:
-        raise _malformed(header)
+        raise _malformed_checksum(header)
     return value
 
 
-def _malformed(header: str) -> MalformedRequest:
+def _malformed_checksum(header: str) -> MalformedRequest:
     return MalformedRequest("malformed_checksum", f"{header} has no valid SHA-256; send its 32 bytes in hex or base64.")

@@ -10,7 +10,7 @@ from typing import Any
 from support_service.cases.model.vocabulary import MAX_TEXT_LENGTH, Json
 from support_service.core.clock import format_time
 from support_service.core.errors import FieldError, ValidationFailed
-from support_service.core.ids import LENGTH
+from support_service.core.ids import ID_LENGTH
 
 MAX_SUBJECT_LENGTH = 255
 MAX_TAGS, MAX_TAG_LENGTH = 50, 64
@@ -104,9 +104,9 @@ def shortened(text: str, length: int) -> str:
 def identifier(value: object, system: str, number: object) -> str | None:
     """Return an id of a customer or an agent: the value if it fits, otherwise the system and the number; or None."""
     text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if 0 < len(text) <= LENGTH:
+    if 0 < len(text) <= ID_LENGTH:
         return text
-    return f"{system}-{number}"[:LENGTH] if text or number else None
+    return f"{system}-{number}"[:ID_LENGTH] if text or number else None
 
 
 def cleaned_tags(values: object) -> list[str]:

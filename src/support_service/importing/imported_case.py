@@ -15,7 +15,7 @@ from support_service.cases.sql.import_rows import CaseHistory
 from support_service.core.clock import utc_now
 from support_service.core.errors import Conflict, FieldError, ValidationFailed, field_errors
 from support_service.core.ids import new_id
-from support_service.core.json_input import in_camel_case
+from support_service.core.json_input import with_camel_case_names
 from support_service.guard.json_body import INVALID_REQUEST
 from support_service.importing.entries import KeptIds
 
@@ -103,11 +103,11 @@ def parse_case(document: object, mapper: Mapper) -> ImportedCase:
 
 def _with_field_names(sent: Json) -> Json:
     """Return a case with the names of fields in camelCase. Raises ValidationFailed for contradicting names."""
-    renamed, errors = in_camel_case(ImportedCase, sent)
+    renamed, errors = with_camel_case_names(ImportedCase, sent)
     assert isinstance(renamed, dict)  # noqa: S101 - so was `sent`
     messages = renamed.get("messages")
     if isinstance(messages, list):
-        found = [in_camel_case(NewMessage, message) for message in messages]
+        found = [with_camel_case_names(NewMessage, message) for message in messages]
         renamed["messages"] = [message for message, _ in found]
         errors += [error for _, each in found for error in each]
     if errors:

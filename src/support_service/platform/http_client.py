@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from support_service.core.os_errors import describe_os_error, one_line
+from support_service.core.os_errors import describe_os_error, text_on_one_line
 
 # Bytes of one answer: 1 MiB of content, headers, chunk sizes and 1xx answers.
 MAX_RESPONSE_BYTES = 1024 * 1024 + 256 * 1024
@@ -145,7 +145,7 @@ def describe_client_error(failure: Exception) -> str:
     for kinds, describe in DESCRIPTION_BY_ERROR:
         if isinstance(failure, kinds):
             return describe(failure)
-    return one_line(failure)
+    return text_on_one_line(failure)
 
 
 def _describe_unreadable_answer(failure: aiohttp.ClientResponseError) -> str:
@@ -171,8 +171,8 @@ DESCRIPTION_BY_ERROR: tuple[tuple[tuple[type[Exception], ...], Callable[[Any], s
     ((aiohttp.ContentTypeError,), lambda _: f"the answer is not JSON: {OTHER_SERVICE_HINT}"),
     ((aiohttp.ClientResponseError,), _describe_unreadable_answer),
     ((OSError,), lambda failure: f"the connection broke: {describe_os_error(failure)}"),
-    ((aiohttp.ClientConnectionError,), lambda failure: f"the connection broke: {one_line(failure)}"),
-    ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {one_line(failure)}"),
+    ((aiohttp.ClientConnectionError,), lambda failure: f"the connection broke: {text_on_one_line(failure)}"),
+    ((aiohttp.ClientError,), lambda failure: f"the answer can't be read: {text_on_one_line(failure)}"),
     (
         (ValueError, LookupError, TypeError),
         lambda _: f"the answer has another form than expected: {OTHER_SERVICE_HINT}",

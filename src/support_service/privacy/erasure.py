@@ -17,7 +17,7 @@ from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.clock import time_after, utc_now
 from support_service.core.errors import NotFound, Unavailable
-from support_service.core.search_words import Sought
+from support_service.core.search_words import SoughtTexts
 from support_service.desk.views import erase_views
 from support_service.events import erasure as events
 from support_service.events.broker.base import BrokerError, RedisBrokerTimings
@@ -132,7 +132,7 @@ class CustomerErasure:
         known = self._settings.cases.known_channels
         labels = await cases.read_own_labels_of_customer(self._database, customer_id, known)
         values = {value for _, value in references}
-        ids = Sought({customer_id, *values})
+        ids = SoughtTexts({customer_id, *values})
         filters = references | labels | {("customerId", customer_id)}
         views = await erase_views(self._database, origin, ids, filters)
         result.add({"views": len(views)})
@@ -169,7 +169,7 @@ class CustomerErasure:
         await attachment_rows.subtract_from_ledger(tx, removed)
         return removed, staged
 
-    async def _drop_dead_letters(self, origin: WriteOrigin, ids: Sought) -> dict[str, int]:
+    async def _drop_dead_letters(self, origin: WriteOrigin, ids: SoughtTexts) -> dict[str, int]:
         async with self._open_broker() as broker:
             if broker is None:
                 return {}

@@ -8,7 +8,7 @@ from typing import Any
 import pydantic_core
 
 from support_service.cases.masking import Masker
-from support_service.core.domain.principals import CaseOwnership, Principal, View
+from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.events.broker.log import Position
 from support_service.stream.frames import event_frame
 
@@ -55,7 +55,7 @@ class Change:
         """The id of the case."""
         return str(self.data["ticket"]["id"])
 
-    def frame_for(self, principal: Principal, view: View, masker: Masker, owner: CaseOwnership) -> bytes | None:
+    def frame_for(self, principal: Principal, view: CaseView, masker: Masker, owner: CaseOwnership) -> bytes | None:
         """Return what the stream of a principal gets, or None. It is encoded once for all principals with a view.
 
         A principal who may no longer see the case learns only that. `owner` decides who may: that after the change, or
@@ -92,7 +92,7 @@ class Change:
             "eventId": self.event_id,
         }
 
-    def _document(self, view: View, masker: Masker) -> Json:
+    def _document(self, view: CaseView, masker: Masker) -> Json:
         ticket: Json = self.data["ticket"]
         is_public = view == "public"
         change_type = _change_type(self.type, self.data)
@@ -117,7 +117,7 @@ class Change:
 class Replay:
     """The replay of earlier changes to a principal. It shows what the principal may read of their cases now."""
 
-    def __init__(self, principal: Principal, view: View, masker: Masker) -> None:
+    def __init__(self, principal: Principal, view: CaseView, masker: Masker) -> None:
         self._principal = principal
         self._view = view
         self._masker = masker

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from support_service.cases.masking import Masker
 from support_service.cases.reading import CaseReader
 from support_service.core.domain.case_vocabulary import PresenceState
-from support_service.core.domain.principals import CaseOwnership, Principal, View
+from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.core.errors import Unauthenticated, Unavailable
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.log import EventLog, Position, parse_position
@@ -127,7 +127,7 @@ class ChangeStream:
         await self.presence.announce(principal, case_id, owner, state, self._log)
 
     def open(
-        self, principal: Principal, view: View, authenticate: Authenticate, abort: Callable[[], None]
+        self, principal: Principal, view: CaseView, authenticate: Authenticate, abort: Callable[[], None]
     ) -> Subscriber:
         """Return a new stream; the caller must `send` it.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from support_service.cases.masking import Masker
-from support_service.core.domain.principals import CaseOwnership, Principal, View
+from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
 from support_service.events.broker.log import START, Place, Position
 from support_service.stream.changes import Change
 
@@ -30,7 +30,7 @@ class QueuedFrame(NamedTuple):
     published: float | None = None
 
 
-AudienceKey = tuple[str, str | None, frozenset[str], View]
+AudienceKey = tuple[str, str | None, frozenset[str], CaseView]
 
 
 class Subscriber:
@@ -39,7 +39,7 @@ class Subscriber:
     `abort` closes the connection of a client that does not read.
     """
 
-    def __init__(self, principal: Principal, view: View, abort: Callable[[], None], limits: QueueLimits) -> None:
+    def __init__(self, principal: Principal, view: CaseView, abort: Callable[[], None], limits: QueueLimits) -> None:
         self.principal = principal
         self.view = view
         self.closed: StreamCloseReason | None = None
@@ -101,7 +101,7 @@ class _Audience:
     """Streams whose principals have the same rights."""
 
     principal: Principal
-    view: View
+    view: CaseView
     subscribers: set[Subscriber] = field(default_factory=set)
 
 

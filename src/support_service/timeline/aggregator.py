@@ -14,7 +14,7 @@ from support_service.core.clock import utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.references import SourceReferences, SourceStatus
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES, UpstreamService
-from support_service.core.part_state import OK, Card
+from support_service.core.part_state import OK, OncallCard
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline.cache import CacheUnavailable, SnapshotStore
 from support_service.timeline.merge import Entry
@@ -191,12 +191,12 @@ class TimelineAggregator:
             return OFF
         return OK if source.breaker.state == "closed" else SOURCE_UNAVAILABLE
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the sources as this replica sees them."""
         failing = [service for service, status in self.status().items() if status == SOURCE_UNAVAILABLE]
         error = f"The circuit breaker rejects calls to: {', '.join(failing)}." if failing else None
         items = [self._source_figures(service) for service in UPSTREAM_SERVICES]
-        return Card(utc_now(), {"items": items}, error, scope="replica")
+        return OncallCard(utc_now(), {"items": items}, error, scope="replica")
 
     def _source_figures(self, service: UpstreamService) -> dict[str, object]:
         source = self.sources.get(service)
@@ -212,14 +212,14 @@ class TimelineAggregator:
             "override": self.overrides.in_effect(service),
         }
 
-    def cache_card(self, error: str | None) -> Card:
+    def cache_card(self, error: str | None) -> OncallCard:
         """Return what on-call is shown of the cache; `error` says that it does not answer."""
         figures = {
             "ttl_seconds": self.overrides.ttl(self._ttl),
             "default_ttl_seconds": self._ttl,
             "override": self.overrides.in_effect(TTL_OVERRIDE),
         }
-        return Card(utc_now(), figures, error)
+        return OncallCard(utc_now(), figures, error)
 
     async def invalidate(self, case_id: str) -> None:
         """Delete the cached snapshots of a case, for a change of its references."""

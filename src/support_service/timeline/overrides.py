@@ -15,7 +15,7 @@ from support_service.core.clock import time_after, to_micros, utc_now
 from support_service.core.domain.principals import Principal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 from support_service.core.errors import FieldError, NotFound, Unavailable, ValidationFailed
-from support_service.core.optimistic_lock import ExpectedVersions, expect_resource_version
+from support_service.core.optimistic_lock import ExpectedVersions, check_resource_version
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, Reader, Transaction
 from support_service.platform.database.tables import timeline_overrides
@@ -199,7 +199,7 @@ class OverrideService:
         _check_fields(name, value, reason)
         async with unit_of_work(self._database, origin) as work:
             before = await _in_effect(work, name)
-            expect_resource_version(before, expected, "override_changed", "override")
+            check_resource_version(before, expected, "override_changed", "override")
             now = time_after(before.set_at) if before else utc_now()
             override = Override(name, value, reason, now + duration, now)
             await set_override(work, override)
@@ -213,7 +213,7 @@ class OverrideService:
             before = await _in_effect(work, name)
             if before is None:
                 raise NotFound("override_not_found", f"No override {name!r} is in effect.")
-            expect_resource_version(before, expected, "override_changed", "override")
+            check_resource_version(before, expected, "override_changed", "override")
             await clear_overrides(work, [name])
         await self._overrides.refresh()
 

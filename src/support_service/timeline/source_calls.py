@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from support_service.core.domain.references import SourceReferences
-from support_service.core.domain.source import Part, Source
+from support_service.core.domain.source import Source, SourcePart
 from support_service.timeline.merge import Entry, normalise_time
 
 MAX_ITEMS_PER_ORDER = 50  # objects requested for one order
@@ -62,7 +62,7 @@ def read_page(source: Source, answer: object) -> list[Entry]:
     return [entry for item in _require_objects(items, "items of a page") for entry in read_object(source, item)]
 
 
-def read_part(source: Source, part: Part, answer: object) -> list[Entry]:
+def read_part(source: Source, part: SourcePart, answer: object) -> list[Entry]:
     """Read further entries about an object: a list of `{createdAt}` and the fields of the entries' members."""
     return [
         _entry(source, part.entry_type, normalise_time(found.get("createdAt"))) | _members(part.members, found)

@@ -192,8 +192,8 @@ async def test_late_end_of_a_database_ping_is_not_reported_as_an_error(make_clie
     async with client.get("/readyz") as response:
         assert (response.status, (await response.json())["database"]) == (503, "database_unavailable")
     readiness = service_of(client).readiness
-    await eventually(readiness.ping.done)
+    await eventually(readiness.ping_task.done)
     await asyncio.sleep(0)
-    readiness.ping = None
+    readiness.ping_task = None
     gc.collect()
     assert reports == []

@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from support_service.guard.overload import LARGE_BYTES, MAX_LARGE_BODIES_PER_CALLER
+from support_service.guard.overload import LARGE_BODY_BYTES, MAX_LARGE_BODIES_PER_CALLER
 from tests.support.access.fixtures import write_token
 from tests.support.calls import eventually, expect_problem
 from tests.support.scrape import Scrape
 from tests.support.service import service_of
 
-TOO_MUCH = LARGE_BYTES + 1024
+TOO_MUCH = LARGE_BODY_BYTES + 1024
 NEW_CASE = {"subject": "A", "channel": "email"}
 LARGE = NEW_CASE | {"ignored": "x" * 900_000}  # more than arrives together with the head
 
@@ -60,11 +60,11 @@ async def post_large(client):
 async def test_large_bodies_of_a_caller_are_bounded(client, path, framing, start):
     """Also those of a sign-in, which needs no token. Small bodies are served meanwhile, and large ones afterwards."""
     async with begun(client, path, framing, start):
-        await eventually(lambda: len(service_of(client).admission.bodies) == MAX_LARGE_BODIES_PER_CALLER)
+        await eventually(lambda: len(service_of(client).admission.large_bodies) == MAX_LARGE_BODIES_PER_CALLER)
         await expect_problem(await post_large(client), 503, "overloaded")
         assert Scrape(service_of(client).metrics).nonzero("support_request_turned_away_total") == {"requests": 1}
         assert (await client.post("/support/cases", json=NEW_CASE)).status == 201
-    await eventually(lambda: len(service_of(client).admission.bodies) == 0)
+    await eventually(lambda: len(service_of(client).admission.large_bodies) == 0)
     assert (await post_large(client)).status == 201
 
 

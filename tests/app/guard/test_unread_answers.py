@@ -157,7 +157,7 @@ async def test_caller_with_too_many_unread_responses_is_refused(limited):
         assert refusal.headers["Retry-After"] == "1"
         assert await status(client, "/livez") == 200
         assert await status(other, client.make_url(paths["json"])) == 200
-    await eventually(lambda: not service_of(client).admission.unread.callers)
+    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
     assert await status(client, paths["json"]) == 200
 
 
@@ -186,8 +186,8 @@ async def test_unread_downloads_are_limited(make_client):
     paths = await large_answers(client)
     async with unread(client, paths["download"]):
         await expect_problem(await client.get(paths["download"]), 429, "answers_unread")
-        assert service_of(client).admission.unread.callers == {"address 127.0.0.1"}
-    await eventually(lambda: not service_of(client).admission.unread.callers)
+        assert service_of(client).admission.unread_answers.callers == {"address 127.0.0.1"}
+    await eventually(lambda: not service_of(client).admission.unread_answers.callers)
 
 
 async def test_client_that_reads_below_the_minimum_rate_is_disconnected(make_client):

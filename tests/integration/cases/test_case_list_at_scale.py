@@ -29,7 +29,7 @@ from support_service.cases.listing.case_sorts import CasePlace
 from support_service.cases.model.requests import CaseQuery
 from support_service.cases.sql import clock_rows
 from support_service.core.domain.principals import SYSTEM, Principal
-from support_service.core.search_words import matches_query, search_query
+from support_service.core.search_words import matches_query, parse_search_query
 from support_service.platform.database.opening import create_database
 from tests.support.sessions import MIGRATED, copied_postgres, in_thread, running_postgres
 
@@ -235,7 +235,7 @@ class StoredCases:
     def matching(self, q):
         """Return the ids of the cases with a document that matches."""
         if q not in self._found:
-            words = search_query(q)
+            words = parse_search_query(q)
             self._found[q] = {
                 id_ for id_, documents in self._documents if any(matches_query(each, words) for each in documents)
             }

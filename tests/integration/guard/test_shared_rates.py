@@ -55,7 +55,7 @@ async def settled(redis, monkeypatch):
         for look in range(round(hours * 100)):
             admitted += sum(limiter.consume("a").admitted for limiter in limiters for _ in range(20))
             now += RATE.seconds / 100
-            await store.set("now", round(now * sharing.MICRO))
+            await store.set("now", round(now * sharing.MICROSECONDS_PER_SECOND))
             if look % round(SETTLED * 100) == 0:
                 for each in shared:
                     await each.synchronize()
@@ -117,7 +117,7 @@ async def test_invalid_value_in_redis_counts_as_zero(redis):
             await client.set(key, nonsense)
             limiter.consume("a")
             await shared.synchronize()
-            assert limiter.consume("a").full_in < 12
+            assert limiter.consume("a").seconds_until_full < 12
         await client.delete(key)
         await client.lpush(key, "x")
         other.consume("a")
@@ -159,5 +159,5 @@ async def test_stored_debt_is_limited(redis):
             limiter.consume("a")
         clock.now += 10
     await shared.synchronize()
-    assert limiter.consume("a").full_in == pytest.approx(100)
+    assert limiter.consume("a").seconds_until_full == pytest.approx(100)
     await shared.close()

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.cases.masking import MASKED_TEXT, Masker
 from support_service.cases.model.history import SHOWN_ACTIONS, RecordedChange, shown_changes
-from support_service.core.domain.principals import View
+from support_service.core.domain.principals import CaseView
 from support_service.platform.audit.log import Action
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -80,7 +80,7 @@ def test_no_row_shows_personal_fields(action):
 )
 def test_each_view_has_its_fields(action, changes, staff, analysts, customers):
     """An entry without fields is shown if its action says what happened."""
-    seen = {view: see(view, action, changes) for view in get_args(View)}
+    seen = {view: see(view, action, changes) for view in get_args(CaseView)}
     assert seen == {"full": staff, "masked": analysts, "public": customers}
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support_service.cases.listing.snippets import MAX_MESSAGE_LENGTH, MAX_SNIPPET_LENGTH, find_match, set_matches
 from support_service.cases.model.case import CaseSummary
-from support_service.core.search_words import LocatedWords, padded_terms, search_query, search_words
+from support_service.core.search_words import LocatedWords, padded_terms, parse_search_query, search_words
 
 # Letters that become several, or none, or words of their own when they are folded.
 UNUSUAL = "aáđĐﬁßİ½ﷺǆ가é日本😀\U0001d400\u0301\u0323_-.'"
@@ -27,7 +27,7 @@ def case(**fields):
 
 def match_of(q, message=None, **fields):
     """Return where a case matches a search."""
-    return find_match(padded_terms(search_query(q)), case(**fields), message)
+    return find_match(padded_terms(parse_search_query(q)), case(**fields), message)
 
 
 def highlighted(match):
@@ -162,7 +162,7 @@ def test_words_beyond_the_beginning_of_a_message_have_no_place():
 
 def test_each_case_gets_its_own_match():
     cases = [case(subject="Parcel"), case(subject="Other"), case(subject="None")]
-    set_matches(search_query("parcel"), cases, [None, "my parcel", "nothing"])
+    set_matches(parse_search_query("parcel"), cases, [None, "my parcel", "nothing"])
     assert [each.match and (each.match.field, each.match.highlights) for each in cases] == [
         ("subject", [[0, 6]]),
         ("message", [[3, 9]]),

@@ -8,7 +8,7 @@ import pytest
 from support_service.cases.model.requests import CaseChange, CaseQuery, NewCase, NewMessage
 from support_service.cases.service import CaseService
 from support_service.core.domain.principals import SYSTEM
-from support_service.core.search_words import matches_query, search_query, search_text
+from support_service.core.search_words import matches_query, parse_search_query, search_text
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
 from tests.conftest import both_databases
 from tests.support.cases import recorder
@@ -27,7 +27,7 @@ class Model:
 
     def matching(self, q):
         """Return the ids of the cases with a text that matches, newest first."""
-        words = search_query(q) if q is not None else None
+        words = parse_search_query(q) if q is not None else None
         return [
             case
             for case, texts in reversed(self.cases.items())

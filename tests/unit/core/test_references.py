@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_service.core.domain.references import (
-    ID_NAMES,
+    ID_NAME_PAIRS,
+    ID_NAMES_BY_KIND,
     MAX_REFERENCE_LENGTH,
-    NAME_PAIRS,
     SourceReferences,
     reference_rows,
     references_by_service,
@@ -73,7 +73,9 @@ def test_index_rows_hold_each_id_once():
 @pytest.mark.parametrize("kind", SERVICE_BY_KIND)
 def test_index_rows_have_every_reference_of_an_object(kind):
     """An object that has an id of its own may name those of other services too, such as its order."""
-    entry = {"type": kind, "id": "own"} | {camel: other for other, (camel, _) in ID_NAMES.items() if other != kind}
+    entry = {"type": kind, "id": "own"} | {
+        camel: other for other, (camel, _) in ID_NAMES_BY_KIND.items() if other != kind
+    }
     expected = {(other, "own" if other == kind else other) for other in SERVICE_BY_KIND}
     assert set(reference_rows([entry])) == expected
     assert set(reference_rows([entry | {"type": "note"}])) == set()
@@ -91,7 +93,7 @@ json = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=8,
 )
-entries = st.dictionaries(st.sampled_from(["type", "id", *chain(*NAME_PAIRS)]), json)
+entries = st.dictionaries(st.sampled_from(["type", "id", *chain(*ID_NAME_PAIRS)]), json)
 typed = entries.flatmap(lambda entry: st.sampled_from([*SERVICE_BY_KIND]).map(lambda kind: entry | {"type": kind}))
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support_service.api.agents import with_case_counts
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, Forbidden, NotFound, Unavailable, VersionConflict
-from support_service.core.search_words import Sought
+from support_service.core.search_words import SoughtTexts
 from support_service.desk.view_models import SavedView
 from support_service.desk.views import ViewLimits, ViewService, erase_views, names_any_id
 from support_service.platform.database.opening import create_database
@@ -247,8 +247,8 @@ async def test_audit_log_has_each_change_without_names_and_values(service, datab
 )
 def test_view_names_an_id(stored, named):
     """Among the words of the search, of a tag and of the name; a short id must be all of it."""
-    assert names_any_id(stored, Sought({"CUS-42", "7", "%"})) is named
-    assert not names_any_id(stored, Sought({"--"}))
+    assert names_any_id(stored, SoughtTexts({"CUS-42", "7", "%"})) is named
+    assert not names_any_id(stored, SoughtTexts({"--"}))
 
 
 @both_databases
@@ -257,7 +257,7 @@ async def test_erasure_deletes_the_views_that_name_the_customer(service, databas
     await create(service, LAN, "A", q="zaphod")
     await create(service, LAN, "B", q="--")
     await create(service, LAN, "C", q="trillian")
-    assert len(await erase_views(database, SYSTEM_ORIGIN, Sought({"zaphod"}))) == 1
-    assert len(await erase_views(database, SYSTEM_ORIGIN, Sought({"--"}))) == 1
+    assert len(await erase_views(database, SYSTEM_ORIGIN, SoughtTexts({"zaphod"}))) == 1
+    assert len(await erase_views(database, SYSTEM_ORIGIN, SoughtTexts({"--"}))) == 1
     assert [row.name for row in await database.fetch_all(sa.select(views))] == ["C"]
-    assert await erase_views(database, SYSTEM_ORIGIN, Sought({"zaphod"})) == []
+    assert await erase_views(database, SYSTEM_ORIGIN, SoughtTexts({"zaphod"})) == []

@@ -8,11 +8,11 @@ import pytest
 from aiohttp import web
 
 from support_service.guard.connection import HttpConnection
-from support_service.guard.server import HttpServer, Runner
+from support_service.guard.server import GuardedRunner, HttpServer
 from support_service.platform.http_client import LimitedConnector
 
 PRIVATE_NAME = re.compile(r"(?:self\.|super\(\)\.|def )(_(?!_)\w+)")
-SUBCLASSES = [HttpConnection, HttpServer, Runner, LimitedConnector]
+SUBCLASSES = [HttpConnection, HttpServer, GuardedRunner, LimitedConnector]
 # Public names that aiohttp does not document. Each is called or overridden by the class beside it.
 UNDOCUMENTED = [
     (web.RequestHandler, "handle_error", ["self", "request", "status", "exc", "message"]),

@@ -22,7 +22,7 @@ def test_bucket_refills_evenly(clock):
     refused = limiter.consume("a")
     assert (refused.admitted, refused.remaining) == (False, 0)
     assert refused.retry_after == pytest.approx(2)
-    assert refused.full_in == pytest.approx(10)
+    assert refused.seconds_until_full == pytest.approx(10)
     clock.now += 1.9
     assert not limiter.consume("a").admitted
     clock.now += 0.1
@@ -49,13 +49,13 @@ def test_response_may_cost_more_than_the_bucket_holds(clock):
     limiter = RateLimiter("principal", Rate(10, 10), clock)
     limiter.start_recording()
     assert limiter.consume("a").admitted
-    assert limiter.consume_more("a", 3).remaining == 6
-    assert limiter.consume_more("a", 29).remaining == 0
-    refused = limiter.consume_more("a", 1)
+    assert limiter.consume_many("a", 3).remaining == 6
+    assert limiter.consume_many("a", 29).remaining == 0
+    refused = limiter.consume_many("a", 1)
     assert (refused.admitted, refused.retry_after) == (False, pytest.approx(24))
     assert not limiter.consume("a").admitted
     assert limiter.pop_consumed(10) == {"a": 33}  # what was refused costs nothing
-    assert limiter.consume_more("b", 1).admitted
+    assert limiter.consume_many("b", 1).admitted
     clock.now += 23.5
     assert not limiter.consume("a").admitted
     clock.now += 0.5
@@ -133,17 +133,17 @@ def test_number_of_keys_to_exchange_is_limited(clock):
 def test_response_that_must_be_sent_adds_to_the_debt(clock):
     """That to a change can't be refused any more."""
     limiter = RateLimiter("principal", Rate(10, 10), clock)
-    assert limiter.consume_more("a", 20, may_owe=True).admitted
-    assert limiter.consume_more("a", 5, may_owe=True).admitted
-    refused = limiter.consume_more("a", 1)
+    assert limiter.consume_many("a", 20, may_owe=True).admitted
+    assert limiter.consume_many("a", 5, may_owe=True).admitted
+    refused = limiter.consume_many("a", 1)
     assert (refused.admitted, refused.retry_after) == (False, pytest.approx(16))
 
 
 def test_work_that_can_be_left_out_leaves_half_of_the_bucket(clock):
     """It is told how long to wait, and counts nothing then."""
     limiter = RateLimiter("principal", Rate(10, 10), clock)
-    assert [limiter.consume_spare("a", 4) for _ in range(2)] == [0.0, 0.0]
-    assert limiter.consume_spare("a", 1) == pytest.approx(3)
+    assert [limiter.consume_optional("a", 4) for _ in range(2)] == [0.0, 0.0]
+    assert limiter.consume_optional("a", 1) == pytest.approx(3)
     assert limiter.consume("a").remaining == 1
     clock.now += 4
-    assert limiter.consume_spare("a", 1) == 0.0
+    assert limiter.consume_optional("a", 1) == 0.0

@@ -237,7 +237,7 @@ def raised():
             found.add((values[0], statuses[name]))
         if name in ("problem_response", "refuse") and len(values) > 1 and isinstance(values[1], str):
             found.add((values[1], values[0]))
-        if name == "expect_resource_version" and values[2] is not None:
+        if name == "check_resource_version" and values[2] is not None:
             found.add((values[2], errors.VersionConflict.status))
         if name == "Kind":  # of named resources, which raise these
             found |= {

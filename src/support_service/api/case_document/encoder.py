@@ -26,7 +26,7 @@ from support_service.cases.model.history import History, RecordedChange, parse_h
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql.case_reading import StoredCase
 from support_service.core.clock import format_time
-from support_service.core.domain.principals import Principal, View
+from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.audit.log import actor_of
 from support_service.timeline import merge
 
@@ -46,7 +46,7 @@ class CaseEncoder:
         self._public_url = public_url
         self.entries = EntryEncoder(masker)
 
-    def encode(self, view: View, stored: StoredCase, clocks: MeasuredClocks | None) -> EncodedCase:
+    def encode(self, view: CaseView, stored: StoredCase, clocks: MeasuredClocks | None) -> EncodedCase:
         """Return the document of a case, without a timeline."""
         if view != "masked":
             document = CaseDocument(
@@ -62,7 +62,7 @@ class CaseEncoder:
         document = _document_of_model(stored.version, self._masker.mask(Case.model_validate(case)), measured=clocks)
         return EncodedCase(document, self.entries.encode_case(view, case, None))
 
-    def encode_new(self, view: View, principal: Principal, case: Case) -> CaseDocument:
+    def encode_new(self, view: CaseView, principal: Principal, case: Case) -> CaseDocument:
         """Return the document of a case that the principal has just opened; its timeline has its own entries only."""
         members = {
             "createdAt": format_time(case.created_at),
@@ -82,14 +82,14 @@ class CaseEncoder:
         document = _document_of_model(case.version, case, b',"sla":' + _to_json(case.sla))
         return with_own_timeline(document, self.entries.encode_case(view, members, History([change])))
 
-    def own_entries(self, view: View, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
+    def own_entries(self, view: CaseView, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
         """Return the timeline entries of the case itself, which was read with its history."""
         history = _parsed_history(stored)
         if encoded.own is None:
             return self.entries.encode_case(view, encoded.document.to_objects(), history)
         return replace(encoded.own, changes=self.entries.encode_changes(view, history), more_changes=history.more)
 
-    def linked_own_entries(self, view: View, stored: StoredCase) -> OwnEntries:
+    def linked_own_entries(self, view: CaseView, stored: StoredCase) -> OwnEntries:
         """Return the timeline entries of one of several cases, which name it. It was read with its history."""
         case = self._decoded_case(stored)
         return self.entries.encode_case(view, case, _parsed_history(stored), case["id"])

@@ -9,7 +9,7 @@ import pydantic_core
 from support_service.cases.masking import Masker
 from support_service.cases.model.history import ENTRY_TYPE, History, RecordedChange, shown_changes
 from support_service.core.domain import references
-from support_service.core.domain.principals import View
+from support_service.core.domain.principals import CaseView
 from support_service.core.domain.references import SourceReferences
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.timeline import merge
@@ -49,14 +49,16 @@ class EntryEncoder:
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
 
-    def encode_entries(self, view: View, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
+    def encode_entries(self, view: CaseView, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
         """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
             entries = self._masker.mask_entries(entries)
         return _encode_entries(((at, entry) for (at, _), entry in zip(dated, entries, strict=True)), ticket_id)
 
-    def encode_case(self, view: View, case: dict[str, Any], history: History | None, ticket_id: str = "") -> OwnEntries:
+    def encode_case(
+        self, view: CaseView, case: dict[str, Any], history: History | None, ticket_id: str = ""
+    ) -> OwnEntries:
         """Return the entries of a case, which has the members of the API; without a history, all but its changes."""
         opened_at, context = case["createdAt"], case["context"]
         dated = merge.message_entries(case["messages"]) + merge.attachment_entries(case["attachments"])
@@ -70,12 +72,12 @@ class EntryEncoder:
             ticket_id,
         )
 
-    def encode_changes(self, view: View, history: History, ticket_id: str = "") -> EncodedEntries:
+    def encode_changes(self, view: CaseView, history: History, ticket_id: str = "") -> EncodedEntries:
         """Return the entries of recorded changes."""
         return _encode_entries(change_entries(history.changes, view, self._masker), ticket_id)
 
 
-def change_entries(recorded: Iterable[RecordedChange], view: View, masker: Masker) -> list[merge.Dated]:
+def change_entries(recorded: Iterable[RecordedChange], view: CaseView, masker: Masker) -> list[merge.Dated]:
     """Return the entries that a view has of changes, masked if the view is; only the full view names who acted."""
     dated: list[merge.Dated] = []
     for change in recorded:

@@ -20,7 +20,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.masking import Masker
 from support_service.cases.service import CaseService
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES, NO_VERSION, StoredCase
-from support_service.core.domain.principals import Principal, View
+from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.timeline import merge
 from support_service.timeline.aggregator import TimelineAggregator
@@ -37,13 +37,13 @@ CASE_CACHE_EVENTS = InstrumentSpec(
 )
 
 
-class EncodedCases(LRUCache[tuple[str, View], EncodedCase]):
+class EncodedCases(LRUCache[tuple[str, CaseView], EncodedCase]):
     """Encoded cases by id and view. A case that needs more than `max_bytes` by itself is not kept."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, attrgetter("size"))
 
-    def keep(self, case_id: str, view: View, encoded: EncodedCase) -> None:
+    def keep(self, case_id: str, view: CaseView, encoded: EncodedCase) -> None:
         """Keep a case in place of its former version, if memory allows."""
         if encoded.size <= self.maxsize:
             self[case_id, view] = encoded
@@ -51,7 +51,7 @@ class EncodedCases(LRUCache[tuple[str, View], EncodedCase]):
     def add_timeline_parts(
         self,
         case_id: str,
-        view: View,
+        view: CaseView,
         encoded: EncodedCase,
         *,
         own: OwnEntries | None = None,
@@ -95,7 +95,7 @@ class CaseDocuments:
         return int(self._kept.currsize)
 
     async def read(
-        self, principal: Principal, view: View, case_id: str, *, with_history: bool = False
+        self, principal: Principal, view: CaseView, case_id: str, *, with_history: bool = False
     ) -> tuple[StoredCase, EncodedCase]:
         """Return a case as it is committed now, and its document in a view. Raises NotFound.
 
@@ -122,7 +122,7 @@ class CaseDocuments:
     async def with_timeline(
         self,
         principal: Principal,
-        view: View,
+        view: CaseView,
         case_id: str,
         stored: StoredCase,
         encoded: EncodedCase,
@@ -148,7 +148,7 @@ class CaseDocuments:
         return encoded.document.with_timeline(timeline.part, collected.sources)
 
     async def read_page(
-        self, principal: Principal, view: View, case_id: str, after: str | None, limit: int
+        self, principal: Principal, view: CaseView, case_id: str, after: str | None, limit: int
     ) -> CaseDocument:
         """Return a case with at most `limit` messages: the first ones, or those after a message.
 
@@ -158,7 +158,7 @@ class CaseDocuments:
         encode = partial(self.encoder.encode, view, stored, await self._policies.measured_clocks(stored.clocks))
         return (await self._encode_by_size(stored.size, encode)).document
 
-    async def encode_written(self, view: View, stored: StoredCase) -> CaseDocument:
+    async def encode_written(self, view: CaseView, stored: StoredCase) -> CaseDocument:
         """Return a case as a write has left it, read with its history.
 
         Its timeline has only the entries of the case itself: no service is called, and `timelineSources` says so.
@@ -172,7 +172,7 @@ class CaseDocuments:
         return await self._encode_by_size(stored.size, encode)
 
     async def merge_duplicates(
-        self, principal: Principal, view: View, cases: Sequence[StoredCase], *, with_timeline: bool
+        self, principal: Principal, view: CaseView, cases: Sequence[StoredCase], *, with_timeline: bool
     ) -> CaseDocument:
         """Return the first of several cases with the messages and files of all; it depends on all, so it is not kept.
 
@@ -185,7 +185,7 @@ class CaseDocuments:
         return await self._add_merged_timeline(principal, view, cases, document) if with_timeline else document
 
     async def _add_merged_timeline(
-        self, principal: Principal, view: View, cases: Sequence[StoredCase], document: CaseDocument
+        self, principal: Principal, view: CaseView, cases: Sequence[StoredCase], document: CaseDocument
     ) -> CaseDocument:
         own = await self._encode_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
         collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits())
@@ -212,7 +212,7 @@ class CaseDocuments:
         return await self._encode_in_thread(encode)
 
     async def _read_unless_kept(
-        self, principal: Principal, view: View, case_id: str, *, with_history: bool, any_size: bool = False
+        self, principal: Principal, view: CaseView, case_id: str, *, with_history: bool, any_size: bool = False
     ) -> tuple[StoredCase, EncodedCase | None]:
         """Return a case, and what is kept of it if that has not changed; of the case, what the kept one lacks."""
         kept = self._kept.get((case_id, view))
@@ -224,7 +224,9 @@ class CaseDocuments:
         self._instruments.add(CASE_CACHE_EVENTS, 1, HIT_LABELS)
         return stored, kept
 
-    async def _add_own_entries(self, view: View, case_id: str, stored: StoredCase, encoded: EncodedCase) -> OwnEntries:
+    async def _add_own_entries(
+        self, view: CaseView, case_id: str, stored: StoredCase, encoded: EncodedCase
+    ) -> OwnEntries:
         """Add the entries of the case itself to an encoded case, which thereby needs more memory."""
 
         def encode() -> OwnEntries:

@@ -8,7 +8,7 @@ from support_service.cases.model import examples
 from support_service.cases.model.case import ApiModel, Attachment, ListedCase, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.ids import LENGTH
+from support_service.core.ids import ID_LENGTH
 from support_service.core.personal import NOT_PERSONAL
 
 MAX_COUNTED_CASES = 1000  # cases that are counted
@@ -19,7 +19,7 @@ class CaseDetailQuery(ApiModel):
     """The query of a case: whether to collect its timeline, or which part of the conversation to return."""
 
     include_timeline: bool = Field(default=False, description="collect the timeline, live or from the cache")
-    messages_after: Annotated[str, Field(max_length=LENGTH)] | None = Field(
+    messages_after: Annotated[str, Field(max_length=ID_LENGTH)] | None = Field(
         None, description="only messages after the one with this id; not with `includeTimeline`"
     )
     messages_limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE)] | None = Field(

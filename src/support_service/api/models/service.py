@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from support_service.cases.model.case import ApiModel, example_config
-from support_service.core.domain.principals import Role, Scope
+from support_service.core.domain.principals import AccessScope, Role
 from support_service.core.domain.upstream_services import UpstreamService
 from support_service.core.personal import NOT_PERSONAL
 
@@ -66,7 +66,7 @@ class Me(ApiModel):
         description="the id that cases have for the caller, as agent or customer"
     )
     teams: Annotated[list[str], NOT_PERSONAL] = Field(description="the caller's teams, sorted")
-    permissions: Annotated[dict[str, Scope], NOT_PERSONAL] = Field(
+    permissions: Annotated[dict[str, AccessScope], NOT_PERSONAL] = Field(
         description="the scope of each permission of the caller: `all` cases, its `own`, or all with customers' data "
         "`masked`"
     )

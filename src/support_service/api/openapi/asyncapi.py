@@ -10,7 +10,7 @@ from support_service import __version__
 from support_service.api.openapi.document import CONTACT
 from support_service.api.openapi.schemas import NamedSchemas
 from support_service.cases.model.published import EVENT_SOURCE, PAYLOAD_BY_EVENT_TYPE
-from support_service.core.domain.upstream_services import SERVICE_BY_KIND, any_of
+from support_service.core.domain.upstream_services import SERVICE_BY_KIND, join_with_or
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.inbound_events import DATA_MODELS
 
@@ -75,7 +75,7 @@ def asyncapi_document(outbound: str, inbound: str) -> dict[str, Any]:
                 "receive",
                 "in",
                 received,
-                f"Add a message to open cases that reference the {any_of(SERVICE_BY_KIND)}.",
+                f"Add a message to open cases that reference the {join_with_or(SERVICE_BY_KIND)}.",
                 "An event that can't be read becomes a dead letter.",
             ),
             "accept": _operation_object(

@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 from multidict import CIMultiDictProxy
 from pydantic import BaseModel
 
-from support_service.core.domain.principals import Principal, Scope, View
+from support_service.core.domain.principals import AccessScope, CaseView, Principal
 from support_service.core.errors import Unauthenticated
 from support_service.platform.idempotency_keys import IdempotencyClaim
 from support_service.platform.unit_of_work import WriteOrigin
@@ -23,7 +23,7 @@ class Call:
     """A request that was admitted: its principal, the scope of the principal's permission, and the service."""
 
     principal: Principal
-    scope: Scope
+    scope: AccessScope
     service: Service
     request_id: str
     claim: IdempotencyClaim | None = None  # of the request's Idempotency-Key
@@ -63,7 +63,7 @@ class Call:
         return self.scope == "masked"
 
     @property
-    def view(self) -> View:
+    def view(self) -> CaseView:
         """What the principal gets of a case that it may see."""
         if self.is_masked:
             return "masked"

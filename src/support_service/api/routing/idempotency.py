@@ -100,7 +100,10 @@ async def _request_digest(request: web.Request, *, with_body: bool) -> str:
 async def _check_same_file(request: web.Request, call: Call, first: StoredResponse) -> None:
     """Read a repeated upload without storing it. Raises ValidationFailed if its file differs from the first one."""
     kept = pydantic_core.from_json(first.body)
-    with call.service.attachments.upload_slots.occupy(call.principal), call.service.readiness.wait_for_client():
+    with (
+        call.service.attachments.upload_slots.occupy(call.principal),
+        call.service.readiness.count_waiting_for_client(),
+    ):
         incoming = FileUpload(request, call.service.settings.attachments)
         await incoming.open()
         digest, size = hashlib.sha256(), 0

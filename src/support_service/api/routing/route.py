@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
-from support_service.core.domain.principals import Role, Scope
+from support_service.core.domain.principals import AccessScope, Role
 from support_service.core.problem_codes import PROBLEM_CODES_BY_NAME
 
 JSON = "application/json"
@@ -74,7 +74,7 @@ class Permission:
     """
 
     name: str
-    scopes: Mapping[Role, Scope]
+    scopes: Mapping[Role, AccessScope]
 
 
 PUBLIC: Final = "public"  # the access of a route that requires no authentication

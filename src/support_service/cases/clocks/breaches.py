@@ -20,7 +20,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.model.published import CASE_SLA_BREACHED
 from support_service.cases.sql import case_events, clock_rows
 from support_service.core.clock import time_after, utc_now
-from support_service.core.domain.case_vocabulary import TARGETS, Target
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS, ClockTarget
 from support_service.core.ids import new_id
 from support_service.platform.audit import log as audit
 from support_service.platform.database import Database, lease_rows
@@ -34,7 +34,7 @@ SLA_BREACHED = InstrumentSpec(
     "counter",
     "{clock}",
     "Breaches of service levels that were reported, by target",
-    {"target": TARGETS},
+    {"target": CLOCK_TARGETS},
 )
 
 
@@ -45,7 +45,7 @@ class Breach(NamedTuple):
     """
 
     case_id: str
-    target: Target
+    target: ClockTarget
     due_at: datetime
     at: datetime
     public: bool
@@ -72,7 +72,7 @@ def _breach_event_data(breach: Breach) -> dict[str, Any]:
     return {"target": breach.target, "dueAt": breach.due_at, "visibility": visibility}
 
 
-def _count_breaches(instruments: Instruments, numbers: Counter[Target]) -> None:
+def _count_breaches(instruments: Instruments, numbers: Counter[ClockTarget]) -> None:
     for target, number in numbers.items():
         instruments.add(SLA_BREACHED, number, {"target": target})
 

@@ -23,7 +23,7 @@ from pydantic.alias_generators import to_camel
 
 from support_service.cases.clocks.calendar import NO_TIME, WorkingTime
 from support_service.cases.model.vocabulary import format_duration
-from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, ClockState, Status, Target
+from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, AuthorType, ClockState, ClockTarget, Status
 from support_service.core.personal import FACT, PARTS
 
 
@@ -35,7 +35,7 @@ class Clock:
     stands; a breached clock may run on. `ended_at` is when what it measures happened.
     """
 
-    target: Target
+    target: ClockTarget
     state: ClockState
     allowance: timedelta
     used: timedelta  # before `running_since`
@@ -44,7 +44,7 @@ class Clock:
     ended_at: datetime | None = None
 
     @classmethod
-    def start_clock(cls, target: Target, allowance: timedelta, calendar: WorkingTime, at: datetime) -> Self:
+    def start_clock(cls, target: ClockTarget, allowance: timedelta, calendar: WorkingTime, at: datetime) -> Self:
         """Return a clock that starts at an instant."""
         return cls(target, "running", allowance, NO_TIME, at, calendar.add(at, allowance))
 
@@ -111,16 +111,16 @@ class Clock:
         return calendar.between(at, clock.due_at) if clock.due_at else NO_TIME
 
 
-Clocks = Mapping[Target, Clock]
+Clocks = Mapping[ClockTarget, Clock]
 
 
 class PolicyTerms(NamedTuple):
     """The terms of a policy: the time for each target, and the calendar of the working time."""
 
-    targets: Mapping[Target, timedelta]
+    targets: Mapping[ClockTarget, timedelta]
     calendar: WorkingTime
 
-    def start_clock(self, target: Target, at: datetime) -> dict[Target, Clock]:
+    def start_clock(self, target: ClockTarget, at: datetime) -> dict[ClockTarget, Clock]:
         """Return the clock of a target that starts at an instant; none if the policy has no such target."""
         allowance = self.targets.get(target)
         return {} if allowance is None else {target: Clock.start_clock(target, allowance, self.calendar, at)}

@@ -11,7 +11,7 @@ from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.sql import clock_rows
-from support_service.core.domain.case_vocabulary import TARGETS, AuthorType
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS, AuthorType
 from support_service.platform.database import Transaction
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec
 from support_service.platform.unit_of_work import UnitOfWork
@@ -21,7 +21,7 @@ SLA_USED_SHARE = InstrumentSpec(
     "histogram",
     "1",
     "Working time until the target was reached, as a share of the allowed time; above 1 it was late",
-    {"target": TARGETS},
+    {"target": CLOCK_TARGETS},
     (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 5.0),
 )
 

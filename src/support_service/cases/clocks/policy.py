@@ -13,7 +13,7 @@ from support_service.cases.clocks.calendar import NO_TIME, AllHours, Calendar, D
 from support_service.cases.clocks.case_clocks import PolicyTerms
 from support_service.cases.model.case import CaseSummary
 from support_service.cases.model.vocabulary import TargetDuration
-from support_service.core.domain.case_vocabulary import TARGETS, Priority
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS, Priority
 
 MAX_MATCHED_VALUES = 100  # of a match list
 # Within which the spans of a calendar must have the time of each target: clocks are computed day by day.
@@ -173,7 +173,7 @@ class PolicyTargets(PolicyModel):
     @model_validator(mode="after")
     def _check_has_target(self) -> Self:
         if not any(self.durations()):
-            raise ValueError(f"one of {', '.join(TARGETS)} is needed")
+            raise ValueError(f"one of {', '.join(CLOCK_TARGETS)} is needed")
         return self
 
     def durations(self) -> list[timedelta]:
@@ -201,7 +201,7 @@ class PolicyContent(PolicyModel):
     def to_terms(self) -> PolicyTerms:
         """Return what the policy demands of a case."""
         durations = (self.targets.first_response, self.targets.next_response, self.targets.resolution)
-        given = {target: each for target, each in zip(TARGETS, durations, strict=True) if each is not None}
+        given = {target: each for target, each in zip(CLOCK_TARGETS, durations, strict=True) if each is not None}
         return PolicyTerms(given, self.calendar.to_calendar() if self.calendar else AllHours())
 
     def content_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETI
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.search_words import search_query
+from support_service.core.search_words import parse_search_query
 from support_service.platform.database.dialect import UtcDateTime, matching_documents, octets, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
@@ -44,7 +44,7 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
     if due_before := _due_before(query):
         found["due_before"] = due_before
     if query.q is not None:
-        words = search_query(query.q)
+        words = parse_search_query(query.q)
         if words is None:
             return None
         found["words"] = words

@@ -27,7 +27,7 @@ class SearchedField(NamedTuple):
 
 
 def set_matches(query: str, cases: Iterable[CaseSummary], messages: Iterable[str | None]) -> None:
-    """Set `match` of cases that a query of `search_query` found.
+    """Set `match` of cases that a query of `parse_search_query` found.
 
     `messages` has, for each case, the beginning of its newest message that matches, or None if the case itself does.
     """
@@ -74,7 +74,7 @@ def _build_match(field: SearchedField, terms: Sequence[str]) -> CaseMatch:
         else []
     )
     start, end = _snippet_span(field.text, *min(firsts, default=(0, 0)))
-    within = field.words.between(start, end)
+    within = field.words.indexes_between(start, end)
     spans = {
         span
         for term in terms
@@ -95,7 +95,7 @@ def _build_match(field: SearchedField, terms: Sequence[str]) -> CaseMatch:
 
 def _spans_of_term(words: LocatedWords, term: str, index: int) -> list[TextSpan]:
     """Return where the words of a term that is found at a word stand in the text."""
-    return [words.span(index + place, len(word)) for place, word in enumerate(term.split())]
+    return [words.span_in_text(index + place, len(word)) for place, word in enumerate(term.split())]
 
 
 def _merge_overlapping(spans: Iterable[TextSpan]) -> list[TextSpan]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from support_service.cases.model.vocabulary import Json
-from support_service.core.domain.principals import View
+from support_service.core.domain.principals import CaseView
 
 ENTRY_TYPE = "case-event"  # `type` of the timeline entries
 MAX_HISTORY_ENTRIES = 1000  # the newest ones; an answer has no more
@@ -94,7 +94,7 @@ ENTRY_SCHEMA: Json = {
 """JSON Schema of the entries."""
 
 
-def shown_changes(change: RecordedChange, view: View) -> dict[str, list[Any]] | None:
+def shown_changes(change: RecordedChange, view: CaseView) -> dict[str, list[Any]] | None:
     """Return the fields that a view has of a change, each as [before, after]; None if it has nothing of it."""
     action = SHOWN_ACTIONS.get(change.action, _NOT_SHOWN)
     fields: FieldNames = getattr(action, view)

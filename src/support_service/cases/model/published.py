@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from support_service.cases.model.case import ApiModel, Attachment, CaseLink, CaseMatch, CaseSummary, Message, Viewer
 from support_service.cases.model.vocabulary import Visibility
-from support_service.core.domain.case_vocabulary import Status, Target
+from support_service.core.domain.case_vocabulary import ClockTarget, Status
 from support_service.core.personal import EVENT_ONLY, FACT, INTERNAL, PARTS, Personal
 
 EVENT_SOURCE = "/support-service"
@@ -105,7 +105,7 @@ class CaseClosed(ApiModel):
 class CaseSlaBreached(ApiModel):
     """A target of a service level was not reached in time; reported once for each clock that was started."""
 
-    target: Annotated[Target, EVENT_ONLY]
+    target: Annotated[ClockTarget, EVENT_ONLY]
     due_at: Annotated[datetime, EVENT_ONLY] = Field(description="when the time was up")
     visibility: Annotated[Visibility, EVENT_ONLY] = Field(
         description="whether customers see the clock: the policy of the case is public"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Plai
 
 from support_service.core.clock import format_time, parse_time, utc_now
 from support_service.core.domain import case_vocabulary
-from support_service.core.domain.references import contradicting_names
+from support_service.core.domain.references import contradicting_id_names
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.json_input import JSON_STRING
 
@@ -97,7 +97,7 @@ def _check_json_size(value: AnyJson) -> AnyJson:
 
 
 def _check_ids_do_not_contradict(entry: Json) -> Json:
-    for name, other in contradicting_names(entry):
+    for name, other in contradicting_id_names(entry):
         raise ValueError(f"has {name} and {other} with different values; send one of them")
     return entry
 

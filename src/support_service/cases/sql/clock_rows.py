@@ -10,7 +10,7 @@ from support_service.cases.clocks.case_clocks import Clock, Clocks
 from support_service.cases.clocks.policy import PolicyVersion
 from support_service.cases.sql.projections import LATEST_CHANGE
 from support_service.core.clock import MICROSECOND
-from support_service.core.domain.case_vocabulary import TARGETS
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.platform.database import Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import compiled
@@ -30,7 +30,7 @@ def _insert_statement(number: int) -> sa.Insert:
     return compiled(case_clocks.insert().values(rows))
 
 
-INSERT_BY_NUMBER = {number: _insert_statement(number) for number in range(1, len(TARGETS) + 1)}
+INSERT_BY_NUMBER = {number: _insert_statement(number) for number in range(1, len(CLOCK_TARGETS) + 1)}
 UPDATE_CLOCK = compiled(
     case_clocks.update()
     .where(_C.case_id == sa.bindparam("of_case"), _C.target == sa.bindparam("of_target"))

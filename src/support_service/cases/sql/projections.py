@@ -14,7 +14,7 @@ from support_service.cases.model.case import Attachment, CaseSummary, Message
 from support_service.cases.model.history import MAX_HISTORY_BYTES, MAX_HISTORY_ENTRIES, SHOWN_ACTIONS
 from support_service.cases.model.vocabulary import DUPLICATE_OF, INVERSE_KINDS
 from support_service.core.domain.case_vocabulary import ACTIVE_STATUSES, SYNTHETIC
-from support_service.core.domain.principals import Principal, View
+from support_service.core.domain.principals import CaseView, Principal
 from support_service.platform.database.dialect import json_object, json_rows, latest_time, octets, text_literal
 from support_service.platform.database.statements import limit_by_bytes
 from support_service.platform.database.tables import attachments, audit_log, case_clocks, case_links, messages, tickets
@@ -142,7 +142,7 @@ HISTORY_LIMITS = {"changes": MAX_HISTORY_ENTRIES + 1, "changes_bytes": MAX_HISTO
 _L = audit_log.c
 
 
-def _shown_condition(view: View) -> sa.ColumnElement[bool]:
+def _shown_condition(view: CaseView) -> sa.ColumnElement[bool]:
     """Return whether a view has an entry, by the table of actions.
 
     A field is found by its name in the JSON: in a text, the quotation marks would be escaped.
@@ -161,7 +161,7 @@ def _shown_condition(view: View) -> sa.ColumnElement[bool]:
     return sa.or_(_L.action.in_([text_literal(action) for action in events]), *conditions)
 
 
-def _history_json(view: View) -> sa.Cast[str]:
+def _history_json(view: CaseView) -> sa.Cast[str]:
     """Return a subquery for the history of a case, as JSON for `model.history.parse_history`."""
     size = sa.func.coalesce(octets(_L.changes), sa.literal_column("0")).label("size")
     found = (

@@ -9,7 +9,7 @@ Status = Literal["open", "pending", "resolved", "closed"]
 Priority = Literal["low", "normal", "high", "urgent"]
 AuthorType = Literal["agent", "customer", "bot"]
 PresenceState = Literal["viewing", "typing"]  # what an agent does with a case at present
-Target = Literal["firstResponse", "nextResponse", "resolution"]  # what a service level measures
+ClockTarget = Literal["firstResponse", "nextResponse", "resolution"]  # what a service level measures
 ClockState = Literal["running", "paused", "met", "breached"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -17,7 +17,7 @@ ACTIVE_STATUSES: tuple[Status, ...] = ("open", "pending")  # statuses of cases t
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 AUTHOR_TYPES: tuple[AuthorType, ...] = get_args(AuthorType)
 PRESENCE_STATES: tuple[PresenceState, ...] = get_args(PresenceState)
-TARGETS: tuple[Target, ...] = get_args(Target)
+CLOCK_TARGETS: tuple[ClockTarget, ...] = get_args(ClockTarget)
 SYNTHETIC = "synthetic"  # default channel of the probe's cases, and the metric label of every synthetic case
 CHANNELS = ("email", "chat", "phone", "web", "mobile", "social", "sms", "marketplace", "api", SYNTHETIC)
 # Any other is free text of a client: metrics and analysts see `other`.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 Role = Literal["agent", "supervisor", "analyst", "customer", "service"]
-Scope = Literal["all", "own", "masked"]  # of a permission, see api/routing/route.py
-View = Literal["full", "public", "masked"]  # of a case: for staff, customers and analysts
+AccessScope = Literal["all", "own", "masked"]  # of a permission, see api/routing/route.py
+CaseView = Literal["full", "public", "masked"]  # of a case: for staff, customers and analysts
 ROLES: tuple[Role, ...] = get_args(Role)
 # Roles restricted to certain cases; their callers need a subject.
 CASE_SCOPED_ROLES: tuple[Role, ...] = ("agent", "customer")

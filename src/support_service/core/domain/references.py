@@ -22,14 +22,18 @@ def _spellings(name: str) -> tuple[str, str]:
 
 
 # The two names of each id in a context entry, by its kind: names of the services, and names that only one service has.
-ID_NAMES: dict[str, tuple[str, ...]] = {kind: _spellings(f"{kind}Id") for kind in SERVICE_BY_KIND}
-OTHER_ID_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+ID_NAMES_BY_KIND: dict[str, tuple[str, ...]] = {kind: _spellings(f"{kind}Id") for kind in SERVICE_BY_KIND}
+OTHER_ID_NAMES_BY_KIND: dict[str, dict[str, tuple[str, ...]]] = {
     source.kind: {kind: _spellings(name) for name, kind in source.other_ids.items()} for source in SOURCES.values()
 }
-NAME_PAIRS = (*ID_NAMES.values(), *(names for others in OTHER_ID_NAMES.values() for names in others.values()))
+ID_NAME_PAIRS = (
+    *ID_NAMES_BY_KIND.values(),
+    *(names for others in OTHER_ID_NAMES_BY_KIND.values() for names in others.values()),
+)
 # Every name of every id in an entry, by the kind of the entry and of the id.
-NAMES_IN_ENTRY: dict[str, dict[str, tuple[str, ...]]] = {
-    kind: ID_NAMES | {kind: (*ID_NAMES[kind], "id")} | OTHER_ID_NAMES[kind] for kind in SERVICE_BY_KIND
+ID_NAMES_IN_ENTRY: dict[str, dict[str, tuple[str, ...]]] = {
+    kind: ID_NAMES_BY_KIND | {kind: (*ID_NAMES_BY_KIND[kind], "id")} | OTHER_ID_NAMES_BY_KIND[kind]
+    for kind in SERVICE_BY_KIND
 }
 
 
@@ -61,11 +65,11 @@ def references_by_service(context: Iterable[Mapping[str, Any]]) -> dict[Upstream
     ids: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     of_orders: dict[str, dict[str, None]] = {kind: {} for kind in SERVICE_BY_KIND}
     for entry in context:
-        kind = _kind(entry)
+        kind = _referenced_kind(entry)
         if kind is None:
             continue
-        own = _first_id(entry, *NAMES_IN_ENTRY[kind][kind])
-        order = _first_id(entry, *ID_NAMES["order"])
+        own = _first_id(entry, *ID_NAMES_IN_ENTRY[kind][kind])
+        order = _first_id(entry, *ID_NAMES_BY_KIND["order"])
         if own:
             ids[kind][own] = None
         elif order:
@@ -87,26 +91,26 @@ def reference_rows(context: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]
     """
     named: dict[tuple[str, str], None] = {}
     for entry in context:
-        for kind, names in NAMES_IN_ENTRY.get(_kind(entry) or "", {}).items():
+        for kind, names in ID_NAMES_IN_ENTRY.get(_referenced_kind(entry) or "", {}).items():
             if found := _first_id(entry, *names):
                 named[kind, found] = None
     return list(named)
 
 
-def contradicting_names(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def contradicting_id_names(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the names under which an object of a context has two different values for one id.
 
     Only objects that refer to a service are looked at: in others a client may name its members as it likes.
     """
-    if _kind(entry) is None:
+    if _referenced_kind(entry) is None:
         return
-    for name, other in NAME_PAIRS:
+    for name, other in ID_NAME_PAIRS:
         first, second = entry.get(name), entry.get(other)
-        if first is not None and second is not None and _id(first) != _id(second):
+        if first is not None and second is not None and _id_as_text(first) != _id_as_text(second):
             yield name, other
 
 
-def _kind(entry: Mapping[str, Any]) -> str | None:
+def _referenced_kind(entry: Mapping[str, Any]) -> str | None:
     """Return the kind of the objects that an object of a context refers to, or None if it refers to no service."""
     kind = entry.get("type")
     return kind if isinstance(kind, str) and kind in SERVICE_BY_KIND else None
@@ -114,10 +118,10 @@ def _kind(entry: Mapping[str, Any]) -> str | None:
 
 def _first_id(entry: Mapping[str, Any], *names: str) -> str | None:
     """Return the first of an object's members that is an id, or None."""
-    return next((found for name in names if (found := _id(entry.get(name)))), None)
+    return next((found for name in names if (found := _id_as_text(entry.get(name)))), None)
 
 
-def _id(value: object) -> str | None:
+def _id_as_text(value: object) -> str | None:
     """Return an id as text, or None if the value can't be an id. Texts and integers can; booleans and containers can't.
 
     Blank texts and texts over MAX_REFERENCE_LENGTH characters can't be ids either.

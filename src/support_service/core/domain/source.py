@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Part(NamedTuple):
+class SourcePart(NamedTuple):
     """Further entries about an object: those at `{path of the object}/{path}`, a list of `{createdAt}` and more."""
 
     path: str
@@ -33,7 +33,7 @@ class Source(NamedTuple):
     members: Mapping[str, str]  # of an entry, beside its id and time, each with the object's field that it is from
     example: Mapping[str, Any]  # an object for simulated services, without times and the id of its order
     place: int = 100  # in timelines and documents; equal places are in the order of the names
-    parts: tuple[Part, ...] = ()
+    parts: tuple[SourcePart, ...] = ()
     amounts: frozenset[str] = frozenset()
     personal: frozenset[str] = frozenset()
     variables: tuple[str, ...] = ()  # members of an entry that macros insert as `{{<kind>.<member>}}`

@@ -13,14 +13,16 @@ from support_service.core.domain import sources
 from support_service.core.domain.source import Source
 
 
-def _declared() -> Iterable[Source]:
+def _declared_sources() -> Iterable[Source]:
     """Yield the source of each module of sources/."""
     for module in iter_modules(sources.__path__, f"{sources.__name__}."):
         source: Source = import_module(module.name).SOURCE
         yield source
 
 
-SOURCES = {source.service: source for source in sorted(_declared(), key=lambda each: (each.place, each.service))}
+SOURCES = {
+    source.service: source for source in sorted(_declared_sources(), key=lambda each: (each.place, each.service))
+}
 UPSTREAM_SERVICES = tuple(SOURCES)  # in the order of timelines and documents
 SERVICE_BY_KIND = {source.kind: source.service for source in SOURCES.values()}
 ENTRY_TYPES = tuple(entry_type for source in SOURCES.values() for entry_type in source.entry_types)
@@ -38,7 +40,7 @@ def url_variable(service: UpstreamService) -> str:
     return f"SUPPORT_{service.upper()}_URL"
 
 
-def any_of(names: Iterable[str]) -> str:
+def join_with_or(names: Iterable[str]) -> str:
     """Return names as text, such as `order, payment or shipment`."""
     *others, last = names
     return f"{', '.join(others)} or {last}"

@@ -21,7 +21,7 @@ from multidict import istr
 from support_service.core.clock import utc_now
 from support_service.core.errors import Forbidden, Unauthenticated
 from support_service.guard.guard import GUARD
-from support_service.guard.security import HOST, ORIGIN, is_loopback, is_same_origin, own_url
+from support_service.guard.security import HOST_HEADER, ORIGIN_HEADER, is_loopback, is_same_origin, own_url
 from support_service.platform.access.authenticator import Authenticator
 from support_service.platform.access.timings import SessionLimits
 from support_service.platform.database import Database
@@ -142,7 +142,7 @@ def cookie_name(request: web.Request) -> str:
     """
     return (
         LOOPBACK_COOKIE_NAME
-        if is_loopback(request.headers.get(HOST, "")) and not is_secure(request)
+        if is_loopback(request.headers.get(HOST_HEADER, "")) and not is_secure(request)
         else SECURE_COOKIE_NAME
     )
 
@@ -195,7 +195,7 @@ def check_same_origin(request: web.Request) -> None:
     site = request.headers.get(SEC_FETCH_SITE)
     if site is None:
         own = own_url(request, request[GUARD].admission.scheme(request))
-        is_same = is_same_origin(request.headers.get(ORIGIN, ""), own)
+        is_same = is_same_origin(request.headers.get(ORIGIN_HEADER, ""), own)
     else:
         is_same = site == "same-origin"
     if not is_same:

@@ -15,7 +15,7 @@ import pydantic_core
 
 from support_service.core.clock import age_in_seconds, utc_now
 from support_service.core.domain.principals import Principal
-from support_service.core.part_state import Card
+from support_service.core.part_state import OncallCard
 from support_service.platform.audit import chain, entry_rows
 from support_service.platform.audit.chain import CASE_ERASED
 from support_service.platform.database import Database, Transaction
@@ -118,10 +118,10 @@ class Sealer:
             AUDIT_UNSEALED_AGE, lambda: [(age_in_seconds(self.status.oldest_unsealed), {})] if self.status else []
         )
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the sealing."""
         found = self.status
-        return Card(
+        return OncallCard(
             found.read_at if found else None,
             {
                 "entries": found.length if found else None,

@@ -215,7 +215,7 @@ class search_vector(DialectFunction[str]):  # noqa: N801
 
 
 class words_match(DialectFunction[bool]):  # noqa: N801
-    """True if words match a query, checked row by row. Arguments: column of `SearchWords`, query (`search_query`)."""
+    """True if words match a query, row by row. Arguments: column of `SearchWords`, query (`parse_search_query`)."""
 
     type = sa.Boolean()
     sqlite = "words_match({0}, {1})"  # a function of sqlite/engine.py

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from support_service.core.clock import utc_now
-from support_service.core.part_state import Card
+from support_service.core.part_state import OncallCard
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -110,7 +110,7 @@ class LoopLagSampler:
         self._instruments = instruments
         self._interval = interval
 
-    def card(self) -> Card:
+    def card(self) -> OncallCard:
         """Return what on-call is shown of the lag of this replica in the last minute."""
         samples = list(self._recent)
         ordered = sorted(samples)
@@ -119,7 +119,9 @@ class LoopLagSampler:
             "p95_seconds": ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else None,
             "max_seconds": ordered[-1] if ordered else None,
         }
-        return Card(utc_now(), {name: value and round(value, 3) for name, value in figures.items()}, scope="replica")
+        return OncallCard(
+            utc_now(), {name: value and round(value, 3) for name, value in figures.items()}, scope="replica"
+        )
 
     async def run(self) -> None:
         """Sample the lag until cancelled.

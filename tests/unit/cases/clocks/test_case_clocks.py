@@ -9,7 +9,7 @@ from support_service.cases.clocks import case_clocks
 from support_service.cases.clocks.calendar import AllHours, Calendar
 from support_service.cases.clocks.case_clocks import Clocks, PolicyTerms
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
-from support_service.core.domain.case_vocabulary import TARGETS
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from tests.support.clocks.minute_walk import MINUTE, NaiveCalendar, NaiveCase, walk
 from tests.support.clocks.strategies import calendars, instants
 from tests.support.examples import examples
@@ -18,7 +18,7 @@ AT = datetime(2026, 6, 10, 8, tzinfo=UTC)
 CHANGES = ("agent", "customer", "open", "pending", "resolved", "closed")
 # Several changes at the same instant are as likely as long pauses.
 steps = st.lists(st.tuples(st.sampled_from([0, 0, 1, 7, 60, 300, 1440]), st.sampled_from(CHANGES)), max_size=8)
-targets = st.dictionaries(st.sampled_from(TARGETS), st.integers(1, 1500), min_size=1)
+targets = st.dictionaries(st.sampled_from(CLOCK_TARGETS), st.integers(1, 1500), min_size=1)
 
 
 def hours(number: float) -> timedelta:

@@ -18,7 +18,7 @@ from support_service.cases.model.requests import NewCase, NewMessage, StatusChan
 from support_service.cases.recorder import CaseRecorder
 from support_service.cases.service import CaseService
 from support_service.core.clock import utc_now
-from support_service.core.domain.case_vocabulary import TARGETS
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.core.errors import Conflict
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.tables import audit_log, case_clocks, leases, outbox, tickets
@@ -177,7 +177,7 @@ async def test_policy_of_another_replica_applies_after_a_refresh(database, polic
 
 async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, instruments, exposed):
     """Running, overdue and unreported ones; a late answer ends what is overdue."""
-    gauges = ClockGauges(database, instruments, GaugeTimings(merge_from_rows=len(TARGETS) + 1))
+    gauges = ClockGauges(database, instruments, GaugeTimings(merge_from_rows=len(CLOCK_TARGETS) + 1))
     case = await cases.open_case(SYSTEM_ORIGIN, NEW)
     await gauges.refresh()
     assert exposed("support_sla_running") == {"firstResponse": 1, "nextResponse": 0, "resolution": 1}
@@ -193,7 +193,7 @@ async def test_gauges_are_those_of_the_clocks(database, cases, make_detector, in
     answer = NewMessage.model_validate({"authorType": "agent", "message": "Sorry"})
     await cases.add_message(SYSTEM_ORIGIN, case.id, answer)
     await gauges.refresh()
-    assert exposed("support_sla_oldest_overdue_seconds") == dict.fromkeys(TARGETS, 0)
+    assert exposed("support_sla_oldest_overdue_seconds") == dict.fromkeys(CLOCK_TARGETS, 0)
     assert exposed("support_sla_used_share_count") == {"firstResponse": 1, "nextResponse": 0, "resolution": 0}
 
 

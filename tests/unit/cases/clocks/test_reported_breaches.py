@@ -23,7 +23,7 @@ from support_service.cases.clocks.clock_tracker import ClockTracker
 from support_service.cases.clocks.known_policies import KnownPolicies
 from support_service.cases.clocks.policy import WEEKDAYS, PolicyContent
 from support_service.cases.policy import ALLOWED_STATUS_CHANGES
-from support_service.core.domain.case_vocabulary import TARGETS
+from support_service.core.domain.case_vocabulary import CLOCK_TARGETS
 from support_service.desk.policies import PolicyService
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import audit_log, tickets
@@ -38,7 +38,7 @@ WALKED = timedelta(days=12)
 MATCHED = SimpleNamespace(priority="normal", channel="email", team=None, tags=())
 REPLICAS = 3
 
-policies = st.tuples(calendars(), st.dictionaries(st.sampled_from(TARGETS), st.integers(1, 1500), min_size=1))
+policies = st.tuples(calendars(), st.dictionaries(st.sampled_from(CLOCK_TARGETS), st.integers(1, 1500), min_size=1))
 changes = st.lists(
     st.tuples(
         st.sampled_from([1, 60, 300, 1440]), st.sampled_from(("agent", "customer", "pending", "resolved", "open"))

@@ -1,13 +1,13 @@
 """The order service: an order gives one entry, and each of its events another."""
 
-from support_service.core.domain.source import Part, Source
+from support_service.core.domain.source import Source, SourcePart
 
 SOURCE = Source(
     service="order",
     kind="order",
     path="/orders",
     members={"status": "status", "total": "grandTotal"},
-    parts=(Part("events", "order-event", {"eventType": "type", "payload": "payload"}),),
+    parts=(SourcePart("events", "order-event", {"eventType": "type", "payload": "payload"}),),
     amounts=frozenset({"total"}),
     personal=frozenset({"payload"}),
     variables=("status",),
