@@ -39,7 +39,7 @@ FIRST_PAGE = {  # sections of README.md, in the order in which a newly paged eng
     ENGLISH: ("## Read the alert", "## Set up your shell", "## First three checks", "## Overrides", "## Escalate"),
     VIETNAMESE: ("## Đọc alert", "## Chuẩn bị shell", "## Ba bước kiểm tra đầu tiên", "## Override", "## Chuyển cấp"),
 }
-LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff", "every")
+LOGGED_BY = ("info", "warning", "error", "exception", "run_every", "poll_with_backoff", "start_every")
 TYPED = {"$ID": "1764028800000-0", "$SERVICE": "payment"}  # what commands ask for, as a person types it
 both = pytest.mark.parametrize("folder", [ENGLISH, VIETNAMESE], ids=["en", "vi"])
 
@@ -239,7 +239,7 @@ def raised():
             found.add((values[1], values[0]))
         if name == "check_resource_version" and values[2] is not None:
             found.add((values[2], errors.VersionConflict.status))
-        if name == "Kind":  # of named resources, which raise these
+        if name == "ResourceKind":  # of named resources, which raise these
             found |= {
                 (each.value.value, ERRORS_OF_KINDS[each.arg].status)
                 for each in call.keywords
