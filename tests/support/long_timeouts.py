@@ -11,7 +11,7 @@ from support_service.timeline.opening import TimelineTimings
 from support_service.timeline.single_flight import SingleFlightTimings
 
 LONG_LEASE = AggregatorTimings(single_flight=SingleFlightTimings(lease=60.0))
-server.build = partial(
+server.build_app = partial(
     build_app,
     timings=Timings(telemetry=TelemetryTimings(shutdown_timeout=60.0), timeline=TimelineTimings(aggregator=LONG_LEASE)),
 )

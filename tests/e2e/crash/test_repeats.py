@@ -191,8 +191,8 @@ async def test_write_is_executed_once_after_a_kill_before_any_line(tmp_path, sql
 
 async def kill_everywhere(runner, record):
     """Kill each write at many lines before its commit and after it, and check the retries."""
-    lines, first = inspect.getsourcelines(IdempotencyService.keep)  # stores the response after the commit
-    keeping = {f"claims.py:{first + number}" for number in range(len(lines))}
+    lines, first = inspect.getsourcelines(IdempotencyService.store_response)  # stores the response after the commit
+    keeping = {f"idempotency_keys.py:{first + number}" for number in range(len(lines))}
     for write in WRITES:
         await runner.send(write, record=record)
         executed = list(json.loads(record.read_text()).items())

@@ -44,7 +44,7 @@ DEFAULTS = Timings()
 maintenance = DEFAULTS.attachments.maintenance
 reconcile_interval = float(os.environ.get("DRILL_SWEEP_EVERY", shorter(maintenance.reconcile_interval)))
 first, last = (min(reconcile_interval, shorter(seconds)) for seconds in maintenance.first_reconcile_delay)
-server.build = partial(
+server.build_app = partial(
     build_app,
     timings=Timings(
         access=AccessTimings(
@@ -80,9 +80,9 @@ server.build = partial(
         events=EventTimings(
             backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
             webhooks=WebhookTimings(first_retry_delay=shorter(DEFAULTS.events.webhooks.first_retry_delay)),
-            consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.maximum))),
+            consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.max_delay))),
             relay=RelayTimings(
-                backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.maximum)),
+                backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.max_delay)),
                 lease_duration=max(1.0, DEFAULTS.events.relay.lease_duration / TIME),
             ),
         ),
