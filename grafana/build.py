@@ -16,14 +16,14 @@ from grafana.rows import BOARDS
 from support_service.api.panel_links import panel_id
 
 ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "grafana" / "dashboards"
-PROMETHEUS = ROOT / "observability" / "prometheus" / "prometheus.yml"
+DASHBOARDS_FOLDER = ROOT / "grafana" / "dashboards"
+PROMETHEUS_CONFIGURATION = ROOT / "observability" / "prometheus" / "prometheus.yml"
 IN_CONTROLS_MENU = "inControlsMenu"
-SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
-TAG = "support-service"
-HEIGHT = 8  # grid units
+DATA_SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+DASHBOARD_TAG = "support-service"
+PANEL_HEIGHT = 8  # grid units
 TALLEST = 24  # grid units; the width of a row
-GOOD, BAD = "green", "red"
+GOOD_COLOR, BAD_COLOR = "green", "red"
 # Name, query, colour and text of each annotation.
 ANNOTATIONS = (
     (
@@ -39,19 +39,19 @@ ANNOTATIONS = (
         "{{alertname}} ({{severity}})",
     ),
 )
-Builder = timeseries.Panel | stat.Panel | statetimeline.Panel
+PanelBuilder = timeseries.Panel | stat.Panel | statetimeline.Panel
 
 
-def files() -> dict[Path, str]:
+def generated_files() -> dict[Path, str]:
     """Return the file of each dashboard."""
-    return {FOLDER / f"{board.uid}.json": rendered(board) for board in BOARDS}
+    return {DASHBOARDS_FOLDER / f"{board.uid}.json": render_board(board) for board in BOARDS}
 
 
-def rendered(board: Board) -> str:
+def render_board(board: Board) -> str:
     """Return a file's text for the current tables."""
     # Links are shown on the dashboard, and not in a menu of its controls, which is what the SDK sets.
     document: dict[str, Any] = json.loads(
-        json.dumps(build(board, _runbooks()), cls=JSONEncoder),
+        json.dumps(build_dashboard(board, _read_runbooks_url()), cls=JSONEncoder),
         object_hook=lambda each: {key: value for key, value in each.items() if value != IN_CONTROLS_MENU},
     )
     # Fields that Grafana reads and the SDK's types lack.
@@ -61,25 +61,27 @@ def rendered(board: Board) -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def build(board: Board, runbooks: str) -> model.Dashboard:
+def build_dashboard(board: Board, runbooks: str) -> model.Dashboard:
     """Return a dashboard. `runbooks` is the address of the runbooks, kept in a variable so that it can be changed."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
         .description(board.about)
-        .tags([TAG])
+        .tags([DASHBOARD_TAG])
         .timezone("browser")
         .readonly()
         .refresh("30s")
         .time("now-6h", "now")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-        .with_variable(_choice("job", "Job", "label_values(support_build_info, job)"))
-        .with_variable(_choice("instance", "Replica", 'label_values(support_build_info{job=~"$job"}, instance)'))
+        .with_variable(_label_variable("job", "Job", "label_values(support_build_info, job)"))
+        .with_variable(
+            _label_variable("instance", "Replica", 'label_values(support_build_info{job=~"$job"}, instance)')
+        )
         .with_variable(dashboard.ConstantVariable("runbooks").value(runbooks))
-        .annotations([_annotation(*each) for each in ANNOTATIONS])
-        .link(_link("Runbooks", "README.md"))
-        .link(_others())
+        .annotations([_annotation_query(*each) for each in ANNOTATIONS])
+        .link(_runbook_link("Runbooks", "README.md"))
+        .link(_link_to_other_dashboards())
     )
     top = 0
     for row in board.rows:
@@ -90,21 +92,21 @@ def build(board: Board, runbooks: str) -> model.Dashboard:
         left = 0
         for panel in row.panels:
             if left + panel.width > TALLEST:
-                left, top = 0, top + HEIGHT
-            place = model.GridPos(h=HEIGHT, w=panel.width, x=left, y=top)
-            built.with_panel(_panel(panel).id(panel_id(panel.title)).grid_pos(place))
+                left, top = 0, top + PANEL_HEIGHT
+            place = model.GridPos(h=PANEL_HEIGHT, w=panel.width, x=left, y=top)
+            built.with_panel(_build_panel(panel).id(panel_id(panel.title)).grid_pos(place))
             left += panel.width
-        top += HEIGHT
+        top += PANEL_HEIGHT
     return built.build()
 
 
-def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
+def _label_variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
     """Return a variable with the values of a label. All of them also match series that lack the label."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
         .query(query)
-        .datasource(SOURCE)
+        .datasource(DATA_SOURCE)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .multi(multi=True)
         .include_all(include_all=True)
@@ -113,26 +115,28 @@ def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
     )
 
 
-def _others() -> dashboard.DashboardLink:
+def _link_to_other_dashboards() -> dashboard.DashboardLink:
     """Return the links to the other dashboards, which keep the chosen variables and times."""
     return (
         dashboard.DashboardLink("Dashboards")
         .type(model.DashboardLinkType.DASHBOARDS)
-        .tags([TAG])
+        .tags([DASHBOARD_TAG])
         .keep_time(keep_time=True)
         .include_vars(include_vars=True)
     )
 
 
-def _panel(panel: Panel) -> Builder:
-    builder = _kind(panel)
-    builder.title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit).thresholds(_limit(panel))
+def _build_panel(panel: Panel) -> PanelBuilder:
+    builder = _builder_of_kind(panel)
+    builder.title(panel.title).description(panel.about).datasource(DATA_SOURCE).unit(panel.unit).thresholds(
+        _limit_thresholds(panel)
+    )
     for number, query in enumerate(panel.queries):
-        builder.with_target(_target(query, chr(ord("A") + number), instant=panel.kind == "number"))
+        builder.with_target(_query_target(query, chr(ord("A") + number), instant=panel.kind == "number"))
     runbooks = [(alert, runbook_of(alert)) for alert in panel.alerts]
     runbooks += [("Timeline slow or backlog growing", panel.runbook)] if panel.runbook else []
     if runbooks:
-        builder.links([_link(f"Runbook: {title}", file) for title, file in runbooks])
+        builder.links([_runbook_link(f"Runbook: {title}", file) for title, file in runbooks])
     if panel.kind != "number":
         builder.min(0)
     if panel.top is not None:
@@ -143,7 +147,7 @@ def _panel(panel: Panel) -> Builder:
     return builder
 
 
-def _kind(panel: Panel) -> Builder:
+def _builder_of_kind(panel: Panel) -> PanelBuilder:
     if panel.kind == "number":
         return stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
     if panel.kind == "states":
@@ -181,20 +185,20 @@ def _kind(panel: Panel) -> Builder:
     return lines
 
 
-def _limit(panel: Panel) -> dashboard.ThresholdsConfig:
-    steps = [model.Threshold(value=None, color=GOOD)]
+def _limit_thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(value=None, color=GOOD_COLOR)]
     if panel.limit is not None:
-        below, above = (BAD, GOOD) if panel.low else (GOOD, BAD)
+        below, above = (BAD_COLOR, GOOD_COLOR) if panel.low else (GOOD_COLOR, BAD_COLOR)
         steps = [model.Threshold(value=None, color=below), model.Threshold(value=panel.limit, color=above)]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def _target(query: Query, ref: str, *, instant: bool) -> prometheus.Dataquery:
-    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(ref).datasource(SOURCE)
+def _query_target(query: Query, ref: str, *, instant: bool) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(ref).datasource(DATA_SOURCE)
     return target.instant() if instant else target.range()
 
 
-def _link(title: str, file: str) -> dashboard.DashboardLink:
+def _runbook_link(title: str, file: str) -> dashboard.DashboardLink:
     return (
         dashboard.DashboardLink(title)
         .type(model.DashboardLinkType.LINK)
@@ -203,16 +207,18 @@ def _link(title: str, file: str) -> dashboard.DashboardLink:
     )
 
 
-def _annotation(name: str, expr: str, color: str, _: str) -> dashboard.AnnotationQuery:
-    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(enable=True).icon_color(color).expr(expr)
+def _annotation_query(name: str, expr: str, color: str, _: str) -> dashboard.AnnotationQuery:
+    return (
+        dashboard.AnnotationQuery().name(name).datasource(DATA_SOURCE).enable(enable=True).icon_color(color).expr(expr)
+    )
 
 
-def _runbooks() -> str:
+def _read_runbooks_url() -> str:
     """Return the address of the runbooks from prometheus.yml, which the alerts use too.
 
     Raises ValueError if the file has none.
     """
-    found = re.search(r"^ +runbooks: (\S+)$", PROMETHEUS.read_text(), re.MULTILINE)
+    found = re.search(r"^ +runbooks: (\S+)$", PROMETHEUS_CONFIGURATION.read_text(), re.MULTILINE)
     if found is None:
-        raise ValueError(f"{PROMETHEUS} has no external label `runbooks`")
+        raise ValueError(f"{PROMETHEUS_CONFIGURATION} has no external label `runbooks`")
     return found[1]

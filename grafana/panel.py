@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-JOB = 'job=~"$job",instance=~"$instance"'  # what the variables of the dashboard choose
+JOB_SELECTOR = 'job=~"$job",instance=~"$instance"'  # what the variables of the dashboard choose
 RATE_INTERVAL = "$__rate_interval"
-HOUR = 3600
+HOUR_SECONDS = 3600
 FIRST_RUNBOOK = "timeline-slow-or-attachment-backlog.md"  # of the first row
 
 
@@ -86,19 +86,19 @@ class Board:
     rows: Sequence[Row]
 
 
-def series(metric: str, where: str = "", job: str = JOB) -> str:
+def selector(metric: str, where: str = "", job: str = JOB_SELECTOR) -> str:
     """Return a selector of a metric."""
     return f"{metric}{{{','.join(filter(None, (job, where)))}}}"
 
 
 def rate(metric: str, by: str = "", where: str = "", window: str = RATE_INTERVAL) -> str:
     """Return the rate per second, summed over replicas."""
-    return f"sum{_by(by)}(rate({series(metric, where)}[{window}]))"
+    return f"sum{_by_clause(by)}(rate({selector(metric, where)}[{window}]))"
 
 
-def hourly(metric: str, by: str = "", where: str = "") -> str:
+def hourly_rate(metric: str, by: str = "", where: str = "") -> str:
     """Return the rate per hour, summed over replicas, which is readable for rare events."""
-    return f"{rate(metric, by, where)} * {HOUR}"
+    return f"{rate(metric, by, where)} * {HOUR_SECONDS}"
 
 
 def quantile(share: float, histogram: str, by: str = "", where: str = "", window: str = RATE_INTERVAL) -> str:
@@ -107,30 +107,30 @@ def quantile(share: float, histogram: str, by: str = "", where: str = "", window
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', labels, where, window)})"
 
 
-def share(part: str, whole: str) -> str:
+def ratio(part: str, whole: str) -> str:
     """Return a part of a whole: 0 if only the part is missing, no result if the whole is missing or 0."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
-def highest(gauge: str, by: str = "", where: str = "", job: str = JOB) -> str:
+def highest_over_replicas(gauge: str, by: str = "", where: str = "", job: str = JOB_SELECTOR) -> str:
     """Return the maximum of a gauge that every replica reads from the same place."""
-    return f"max{_by(by)}({series(gauge, where, job)})"
+    return f"max{_by_clause(by)}({selector(gauge, where, job)})"
 
 
-def lowest(gauge: str, by: str = "", where: str = "") -> str:
+def lowest_over_replicas(gauge: str, by: str = "", where: str = "") -> str:
     """Return the minimum of a gauge that every replica reads from the same place, where less is worse."""
-    return f"min{_by(by)}({series(gauge, where)})"
+    return f"min{_by_clause(by)}({selector(gauge, where)})"
 
 
-def total(gauge: str, by: str = "", where: str = "") -> str:
+def total_over_replicas(gauge: str, by: str = "", where: str = "") -> str:
     """Return the sum of a gauge whose value is divided among the replicas."""
-    return f"sum{_by(by)}({series(gauge, where)})"
+    return f"sum{_by_clause(by)}({selector(gauge, where)})"
 
 
-def each_replica(expr: str) -> tuple[Query, ...]:
+def query_for_each_replica(expr: str) -> tuple[Query, ...]:
     """Return a query with a line for each replica."""
     return (Query(expr, "{{instance}}"),)
 
 
-def _by(labels: str) -> str:
+def _by_clause(labels: str) -> str:
     return f" by ({labels}) " if labels else ""

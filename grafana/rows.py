@@ -12,26 +12,26 @@ from grafana.panel import (
     Query,
     Row,
     RowKey,
-    each_replica,
-    highest,
-    hourly,
-    lowest,
+    highest_over_replicas,
+    hourly_rate,
+    lowest_over_replicas,
     quantile,
+    query_for_each_replica,
     rate,
-    series,
-    share,
-    total,
+    ratio,
+    selector,
+    total_over_replicas,
 )
 from support_service.api.panel_links import AGENTS_DASHBOARD, CAPACITY_DASHBOARD, ON_CALL_DASHBOARD
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
-NEW_CASES = "support_ticket_created_total"
-OPERATION = "db_client_operation_duration_seconds"
-POOL = "db_client_connection_pool_name"
-CALLS = "support_timeline_source_seconds"
+NEW_CASES_METRIC = "support_ticket_created_total"
+DATABASE_OPERATION_METRIC = "db_client_operation_duration_seconds"
+POOL_NAME_LABEL = "db_client_connection_pool_name"
+SOURCE_CALLS_METRIC = "support_timeline_source_seconds"
 
 # What on-call and agents look at and no alert watches: a panel of a signal is declared with it.
-UNWATCHED = (
+UNWATCHED_PANELS = (
     Panel(
         "Support connections",
         "Client connections by replica; on the right, refused and closed connections by reason. Normal: head and "
@@ -39,7 +39,7 @@ UNWATCHED = (
         row="access",
         place=50,
         queries=(
-            Query(series("support_connection_open"), "{{instance}}"),
+            Query(selector("support_connection_open"), "{{instance}}"),
             Query(rate("support_connection_cut_total", "reason"), "cut: {{reason}}", right="cps"),
         ),
         unit="short",
@@ -82,7 +82,7 @@ UNWATCHED = (
         "Requests in progress over all replicas.",
         row="api",
         place=50,
-        queries=(Query(total("http_server_active_requests"), "in work"),),
+        queries=(Query(total_over_replicas("http_server_active_requests"), "in work"),),
         unit="short",
         width=12,
     ),
@@ -107,7 +107,7 @@ UNWATCHED = (
         "Files per hour by the content type that the client declared.",
         row="attachments",
         place=70,
-        queries=(Query(hourly("support_attachment_stored_total", "content_type") + " > 0", "{{content_type}}"),),
+        queries=(Query(hourly_rate("support_attachment_stored_total", "content_type") + " > 0", "{{content_type}}"),),
         unit="suffix: /h",
         kind="stacked",
     ),
@@ -116,7 +116,7 @@ UNWATCHED = (
         "Uploads in progress over all replicas.",
         row="attachments",
         place=90,
-        queries=(Query(total("support_attachment_uploads"), "uploads"),),
+        queries=(Query(total_over_replicas("support_attachment_uploads"), "uploads"),),
         unit="short",
     ),
     Panel(
@@ -125,8 +125,8 @@ UNWATCHED = (
         row="attachments",
         place=100,
         queries=(
-            Query(hourly("support_attachment_sweep_repairs_total", "kind"), "repaired: {{kind}}"),
-            Query(hourly("support_attachment_deleted_total", "reason"), "deleted: {{reason}}"),
+            Query(hourly_rate("support_attachment_sweep_repairs_total", "kind"), "repaired: {{kind}}"),
+            Query(hourly_rate("support_attachment_deleted_total", "reason"), "deleted: {{reason}}"),
         ),
         unit="suffix: /h",
         width=24,
@@ -136,7 +136,7 @@ UNWATCHED = (
         "New cases per hour. `synthetic` is the probe.",
         row="cases",
         place=20,
-        queries=(Query(hourly(NEW_CASES, "channel"), "{{channel}}"),),
+        queries=(Query(hourly_rate(NEW_CASES_METRIC, "channel"), "{{channel}}"),),
         unit="suffix: /h",
         kind="stacked",
         width=12,
@@ -146,7 +146,7 @@ UNWATCHED = (
         "Messages per hour by type of author.",
         row="cases",
         place=30,
-        queries=(Query(hourly("support_conversation_added_total", "author_type"), "{{author_type}}"),),
+        queries=(Query(hourly_rate("support_conversation_added_total", "author_type"), "{{author_type}}"),),
         unit="suffix: /h",
         kind="stacked",
     ),
@@ -155,7 +155,7 @@ UNWATCHED = (
         "Status changes per hour by new status.",
         row="cases",
         place=40,
-        queries=(Query(hourly("support_ticket_status_changed_total", "status"), "{{status}}"),),
+        queries=(Query(hourly_rate("support_ticket_status_changed_total", "status"), "{{status}}"),),
         unit="suffix: /h",
     ),
     Panel(
@@ -163,7 +163,7 @@ UNWATCHED = (
         "Open and pending cases in the database.",
         row="cases",
         place=50,
-        queries=(Query(highest("support_ticket_open", "status, priority"), "{{status}} {{priority}}"),),
+        queries=(Query(highest_over_replicas("support_ticket_open", "status, priority"), "{{status}} {{priority}}"),),
         unit="short",
         kind="stacked",
     ),
@@ -172,7 +172,7 @@ UNWATCHED = (
         "Age of the oldest customer message without an agent's answer.",
         row="cases",
         place=60,
-        queries=(Query(highest("support_ticket_oldest_unanswered_seconds"), "oldest"),),
+        queries=(Query(highest_over_replicas("support_ticket_oldest_unanswered_seconds"), "oldest"),),
         unit="s",
         width=12,
     ),
@@ -207,7 +207,7 @@ UNWATCHED = (
         place=50,
         queries=(
             Query(rate("support_webhook_deliveries_total", "outcome"), "{{outcome}}"),
-            Query(highest("support_webhook_pending"), "waiting", right="short"),
+            Query(highest_over_replicas("support_webhook_pending"), "waiting", right="short"),
         ),
         unit="ops",
     ),
@@ -216,7 +216,7 @@ UNWATCHED = (
         "Cores in use by replica. One event loop can use one core: near 1 it is saturated.",
         row="process",
         place=10,
-        queries=each_replica(rate("process_cpu_time_seconds_total", "instance")),
+        queries=query_for_each_replica(rate("process_cpu_time_seconds_total", "instance")),
         unit="short",
     ),
     Panel(
@@ -224,7 +224,7 @@ UNWATCHED = (
         "Resident memory by replica. Normal: flat after the first hour.",
         row="process",
         place=30,
-        queries=each_replica(series("process_memory_usage_bytes")),
+        queries=query_for_each_replica(selector("process_memory_usage_bytes")),
         unit="bytes",
     ),
     Panel(
@@ -232,7 +232,7 @@ UNWATCHED = (
         "Open files and connections by replica. Normal: flat; a steady rise is a leak.",
         row="process",
         place=40,
-        queries=each_replica(series("process_unix_file_descriptors")),
+        queries=query_for_each_replica(selector("process_unix_file_descriptors")),
         unit="short",
     ),
     Panel(
@@ -240,7 +240,7 @@ UNWATCHED = (
         "Threads by replica.",
         row="process",
         place=50,
-        queries=each_replica(series("process_threads")),
+        queries=query_for_each_replica(selector("process_threads")),
         unit="short",
     ),
     Panel(
@@ -262,7 +262,7 @@ UNWATCHED = (
         place=10,
         queries=(
             Query(
-                quantile(0.95, OPERATION, "db_system_name, db_operation_name"),
+                quantile(0.95, DATABASE_OPERATION_METRIC, "db_system_name, db_operation_name"),
                 "{{db_system_name}} {{db_operation_name}}",
             ),
         ),
@@ -275,9 +275,9 @@ UNWATCHED = (
         place=20,
         queries=(
             Query(
-                share(
-                    rate(f"{OPERATION}_count", "db_system_name", 'error_type!=""'),
-                    rate(f"{OPERATION}_count", "db_system_name"),
+                ratio(
+                    rate(f"{DATABASE_OPERATION_METRIC}_count", "db_system_name", 'error_type!=""'),
+                    rate(f"{DATABASE_OPERATION_METRIC}_count", "db_system_name"),
                 ),
                 "{{db_system_name}}",
             ),
@@ -292,11 +292,13 @@ UNWATCHED = (
         place=30,
         queries=(
             Query(
-                share(
-                    total("db_client_connections", f"instance, {POOL}", 'db_client_connection_state="used"'),
-                    total("db_client_connections", f"instance, {POOL}"),
+                ratio(
+                    total_over_replicas(
+                        "db_client_connections", f"instance, {POOL_NAME_LABEL}", 'db_client_connection_state="used"'
+                    ),
+                    total_over_replicas("db_client_connections", f"instance, {POOL_NAME_LABEL}"),
                 ),
-                f"{{{{instance}}}} {{{{{POOL}}}}}",
+                f"{{{{instance}}}} {{{{{POOL_NAME_LABEL}}}}}",
             ),
         ),
         unit="percentunit",
@@ -317,7 +319,7 @@ UNWATCHED = (
         "Time since the longest overdue clock of each target was due. It includes nights and holidays.",
         row="service levels",
         place=40,
-        queries=(Query(highest("support_sla_oldest_overdue_seconds", "target"), "{{target}}"),),
+        queries=(Query(highest_over_replicas("support_sla_oldest_overdue_seconds", "target"), "{{target}}"),),
         unit="s",
         width=12,
     ),
@@ -336,7 +338,9 @@ UNWATCHED = (
         "95 of 100 answered calls to a service take at most this long.",
         row="sources",
         place=20,
-        queries=(Query(quantile(0.95, CALLS, "service", 'outcome=~"ok|not_found"', WINDOW), "{{service}}"),),
+        queries=(
+            Query(quantile(0.95, SOURCE_CALLS_METRIC, "service", 'outcome=~"ok|not_found"', WINDOW), "{{service}}"),
+        ),
         unit="s",
     ),
     Panel(
@@ -345,7 +349,7 @@ UNWATCHED = (
         "invalid: violates the contract.",
         row="sources",
         place=30,
-        queries=(Query(f"{rate(f'{CALLS}_count', 'service, outcome')} > 0", "{{service}} {{outcome}}"),),
+        queries=(Query(f"{rate(f'{SOURCE_CALLS_METRIC}_count', 'service, outcome')} > 0", "{{service}} {{outcome}}"),),
         unit="reqps",
     ),
     Panel(
@@ -354,7 +358,7 @@ UNWATCHED = (
         "(`support-service timeline status` shows overrides).",
         row="sources",
         place=50,
-        queries=(Query(lowest("support_timeline_source_enabled", "service"), "{{service}}"),),
+        queries=(Query(lowest_over_replicas("support_timeline_source_enabled", "service"), "{{service}}"),),
         unit="short",
         limit=1,
         low=True,
@@ -365,7 +369,9 @@ UNWATCHED = (
 )
 
 
-def row(key: RowKey, title: str, signals: Sequence[Signal] = SIGNALS, unwatched: Sequence[Panel] = UNWATCHED) -> Row:
+def build_row(
+    key: RowKey, title: str, signals: Sequence[Signal] = SIGNALS, unwatched: Sequence[Panel] = UNWATCHED_PANELS
+) -> Row:
     """Return a row with all panels that name its key. Raises ValueError for a panel with a limit and no alert."""
     watched = [panel for signal in signals for panel in signal.panels if panel.row == key]
     others = [panel for panel in unwatched if panel.row == key]
@@ -381,34 +387,38 @@ BOARDS = (
         "Support on-call",
         "Whether support-service works for agents, and if not, which part fails.",
         (
-            row("first", "Support"),
-            row("objectives", "Objectives and error budgets"),
-            row("api", "API: rate, errors, duration"),
-            row("probe", "Probe"),
-            row("replicas", "Replicas"),
-            row("dependencies", "Dependencies"),
-            row("reads", "Timeline reads"),
-            row("sources", f"Sources: {', '.join(UPSTREAM_SERVICES)}"),
-            row("events", "Events"),
-            row("access", "Access, limits, audit"),
+            build_row("first", "Support"),
+            build_row("objectives", "Objectives and error budgets"),
+            build_row("api", "API: rate, errors, duration"),
+            build_row("probe", "Probe"),
+            build_row("replicas", "Replicas"),
+            build_row("dependencies", "Dependencies"),
+            build_row("reads", "Timeline reads"),
+            build_row("sources", f"Sources: {', '.join(UPSTREAM_SERVICES)}"),
+            build_row("events", "Events"),
+            build_row("access", "Access, limits, audit"),
         ),
     ),
     Board(
         AGENTS_DASHBOARD,
         "Support agents and service levels",
         "The work of agents: new and open cases, answers, service levels, and the pages that show changes.",
-        (row("cases", "Traffic"), row("service levels", "Service levels"), row("stream", "Stream of changes")),
+        (
+            build_row("cases", "Traffic"),
+            build_row("service levels", "Service levels"),
+            build_row("stream", "Stream of changes"),
+        ),
     ),
     Board(
         CAPACITY_DASHBOARD,
         "Support capacity",
         "What each replica, its stores and its files use, and how it grows.",
         (
-            row("process", "Process: utilisation, saturation, errors"),
-            row("stores", "Database, Redis, connections"),
-            row("attachments", "Attachments and offload"),
+            build_row("process", "Process: utilisation, saturation, errors"),
+            build_row("stores", "Database, Redis, connections"),
+            build_row("attachments", "Attachments and offload"),
         ),
     ),
 )
 ROWS = tuple(row for board in BOARDS for row in board.rows)
-PLACES = {panel.title: board.uid for board in BOARDS for row in board.rows for panel in row.panels}
+BOARD_UID_BY_PANEL = {panel.title: board.uid for board in BOARDS for row in board.rows for panel in row.panels}

@@ -7,20 +7,20 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from grafana.rows import BOARDS, PLACES
+from grafana.rows import BOARD_UID_BY_PANEL, BOARDS
 
-from observability.rules import GROUPS
+from observability.rules import SIGNALS_BY_GROUP
 from observability.signal import Alert, runbook_of
 from observability.signals import ALERTS, SIGNALS
 
 ROOT = Path(__file__).parent.parent
 RUNBOOKS = ROOT / "runbooks"
-MONITORING = ROOT / "docs" / "operations" / "monitoring.md"
-BEGIN, END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
-LISTED = re.compile(f"(?<={re.escape(BEGIN)}).*?(?={re.escape(END)})", re.DOTALL)
-TITLES = {board.uid: board.title for board in BOARDS}
+MONITORING_PAGE = ROOT / "docs" / "operations" / "monitoring.md"
+LIST_BEGIN, LIST_END = "<!-- alerts: written by `make observability` -->\n", "<!-- end of alerts -->\n"
+LIST_PATTERN = re.compile(f"(?<={re.escape(LIST_BEGIN)}).*?(?={re.escape(LIST_END)})", re.DOTALL)
+BOARD_TITLES = {board.uid: board.title for board in BOARDS}
 # Titles of the groups of alerts, in English and Vietnamese.
-AREAS = {
+AREA_TITLES = {
     "timeline": ("Timeline", "Timeline"),
     "attachments": ("Attachments", "Đính kèm"),
     "events": ("Events, probe", "Event, probe"),
@@ -33,76 +33,83 @@ AREAS = {
     "objectives": ("Error budgets", "Error budget"),
 }
 # Of a runbook in English and Vietnamese: the part that says when its alert fires, and units of Prometheus's durations.
-FIRES = (
+FIRES_PATTERNS = (
     re.compile(r"^\*\*Fires\*\* when (.*?)^\*\*Impact\*\*: ", re.DOTALL | re.MULTILINE),
     re.compile(r"^\*\*Kích hoạt\*\* khi (.*?)^\*\*Ảnh hưởng\*\*: ", re.DOTALL | re.MULTILINE),
 )
-UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
-BREAKS = (("break", "repair"), ("phá", "sửa"))
-HEADINGS = ("severity | in short", "mức độ | tóm tắt")
+DURATION_UNITS = ({"s": "s", "m": "minute", "h": "hour", "d": "day"}, {"s": "s", "m": "phút", "h": "giờ", "d": "ngày"})
+DRILL_HEADINGS = (("break", "repair"), ("phá", "sửa"))
+INDEX_HEADINGS = ("severity | in short", "mức độ | tóm tắt")
 
 
-def files() -> dict[Path, str]:
+def generated_files() -> dict[Path, str]:
     """Return every page with a list of alerts, with its current text."""
     index, index_vi = RUNBOOKS / "README.md", RUNBOOKS / "vi" / "README.md"
-    pages = {index: listed(index, _index(0)), index_vi: listed(index_vi, _index(1))}
-    pages[MONITORING] = listed(MONITORING, "\n".join(_documented()) + "\n")
+    pages = {
+        index: with_list_replaced(index, _index_tables(0)),
+        index_vi: with_list_replaced(index_vi, _index_tables(1)),
+    }
+    pages[MONITORING_PAGE] = with_list_replaced(MONITORING_PAGE, "\n".join(_documentation_rows()) + "\n")
     for language, page in enumerate((RUNBOOKS / "drill.md", RUNBOOKS / "vi" / "drill.md")):
-        pages[page] = listed(page, _exercises(language))
+        pages[page] = with_list_replaced(page, _exercise_table(language))
     for alert in ALERTS:
         for path in (RUNBOOKS / alert.runbook, RUNBOOKS / "vi" / alert.runbook):
             if path.exists():  # a test names the missing files
-                pages[path] = headed(path, alert)
+                pages[path] = with_heading_replaced(path, alert)
     return pages
 
 
-def unstated() -> list[str]:
+def unstated_thresholds() -> list[str]:
     """Return a line for each runbook that does not state what the signal says about the alert's threshold."""
     found = []
     for alert in ALERTS:
         for language, folder in enumerate((RUNBOOKS, RUNBOOKS / "vi")):
             page = folder / alert.runbook
-            part = FIRES[language].search(page.read_text()) if page.exists() else None
+            part = FIRES_PATTERNS[language].search(page.read_text()) if page.exists() else None
             fires = " ".join(part[1].split()) if part else ""
             for fact in alert.stated:
                 number, unit = fact[:-1], fact[-1:]
-                written = f"{number} {UNITS[language][unit]}" if number.isdigit() and unit in UNITS[language] else fact
+                written = (
+                    f"{number} {DURATION_UNITS[language][unit]}"
+                    if number.isdigit() and unit in DURATION_UNITS[language]
+                    else fact
+                )
                 if written not in fires:
                     found.append(f"{page.relative_to(ROOT)} does not state {written!r}, the threshold of {alert.name}")
     return found
 
 
-def listed(page: Path, table: str) -> str:
+def with_list_replaced(page: Path, table: str) -> str:
     """Return a page with its list replaced. Raises ValueError if it has no place for one."""
-    text, places = LISTED.subn(lambda _: f"\n{table}\n", page.read_text())
+    text, places = LIST_PATTERN.subn(lambda _: f"\n{table}\n", page.read_text())
     if places != 1:
         raise ValueError(f"{page} has {places} places for the list of alerts, instead of 1")
     return text
 
 
-def headed(page: Path, alert: Alert) -> str:
+def with_heading_replaced(page: Path, alert: Alert) -> str:
     """Return a runbook with its first lines: the alert, the other language, the index, severity, and the panel."""
     vietnamese = page.parent.name == "vi"
     other = f"[English](../{page.name})" if vietnamese else f"[Tiếng Việt](vi/{page.name})"
     index = "[Tất cả runbook](README.md)" if vietnamese else "[All runbooks](README.md)"
-    place = f"panel *{alert.panel}* · dashboard *{TITLES[PLACES[alert.panel]]}*"
+    place = f"panel *{alert.panel}* · dashboard *{BOARD_TITLES[BOARD_UID_BY_PANEL[alert.panel]]}*"
     _, _, rest = page.read_text().partition("\n\n")
     _, _, rest = rest.partition("\n\n")
     return f"# {alert.name}\n\n{other} · {index} · {alert.severity} · {place}\n\n{rest}"
 
 
-def _index(language: int) -> str:
+def _index_tables(language: int) -> str:
     """Return a table for each group of alerts."""
     return "\n".join(
-        f"| {AREAS[group][language]} | {HEADINGS[language]} |\n| --- | --- | --- |\n"
+        f"| {AREA_TITLES[group][language]} | {INDEX_HEADINGS[language]} |\n| --- | --- | --- |\n"
         + "".join(f"| [{each.name}]({each.runbook}) | {each.severity} | {each.short[language]} |\n" for each in alerts)
-        for group, alerts in _groups()
+        for group, alerts in _alerts_by_group()
     )
 
 
-def _exercises(language: int) -> str:
+def _exercise_table(language: int) -> str:
     """Return the table of what people break and repair in a drill."""
-    breaks, repair = BREAKS[language]
+    breaks, repair = DRILL_HEADINGS[language]
     rows = (
         f"| {each.breaks[language]} | [{each.alert}]({runbook_of(each.alert)}) | {each.repair[language]} |\n"
         for signal in SIGNALS
@@ -111,16 +118,19 @@ def _exercises(language: int) -> str:
     return f"| {breaks} | alert | {repair} |\n| --- | --- | --- |\n" + "".join(rows)
 
 
-def _documented() -> Iterable[str]:
+def _documentation_rows() -> Iterable[str]:
     """Yield the lines of the table of the documentation."""
     yield "| alert | severity | fires after | in short | panel |"
     yield "| --- | --- | --- | --- | --- |"
-    for _, alerts in _groups():
+    for _, alerts in _alerts_by_group():
         for each in alerts:
             page = f"[{each.name}](../../runbooks/{each.runbook})"
-            panel = f"*{each.panel}*, {TITLES[PLACES[each.panel]]}"
+            panel = f"*{each.panel}*, {BOARD_TITLES[BOARD_UID_BY_PANEL[each.panel]]}"
             yield f"| {page} | {each.severity} | {each.for_} | {each.short[0]} | {panel} |"
 
 
-def _groups() -> Iterable[tuple[str, tuple[Alert, ...]]]:
-    return ((group, tuple(alert for signal in signals for alert in signal.alerts)) for group, signals in GROUPS.items())
+def _alerts_by_group() -> Iterable[tuple[str, tuple[Alert, ...]]]:
+    return (
+        (group, tuple(alert for signal in signals for alert in signal.alerts))
+        for group, signals in SIGNALS_BY_GROUP.items()
+    )

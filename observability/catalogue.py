@@ -9,12 +9,12 @@ from grafana.rows import ROWS
 
 import support_service.app
 import support_service.probe.run  # noqa: F401 - modules declare the instruments that they record
-from observability.rules import documents
+from observability.rules import rule_files
 from support_service.platform.telemetry.instruments import InstrumentSpec, declared_instruments
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "observability" / "metrics.md"
-HEAD = """\
+METRICS_PAGE = ROOT / "observability" / "metrics.md"
+METRICS_PAGE_HEAD = """\
 # Metrics
 
 Every instrument, written by `make observability` from the rows beside the code that records them. The heading is
@@ -23,7 +23,7 @@ values of *open* labels are the service's own routes, statuses and releases, nev
 """
 PROBE_INSTRUMENTS = tuple(row for row in declared_instruments() if row.name.startswith("support.probe."))
 INSTRUMENTS = tuple(row for row in declared_instruments() if row not in PROBE_INSTRUMENTS)
-KINDS = {
+KIND_TEXTS = {
     "counter": "counter",
     "histogram": "histogram",
     "gauge": "gauge",
@@ -32,19 +32,22 @@ KINDS = {
 }
 
 
-def files() -> dict[Path, str]:
+def generated_files() -> dict[Path, str]:
     """Return the page."""
-    return {PAGE: catalogue()}
+    return {METRICS_PAGE: metrics_page()}
 
 
-def catalogue() -> str:
+def metrics_page() -> str:
     """Return the page for the declared instruments and their current uses."""
-    uses = list(_uses())
-    return HEAD + "".join(_section(row, uses) for row in (*INSTRUMENTS, *PROBE_INSTRUMENTS))
+    uses = list(_uses_of_metrics())
+    return METRICS_PAGE_HEAD + "".join(_instrument_section(row, uses) for row in (*INSTRUMENTS, *PROBE_INSTRUMENTS))
 
 
-def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
-    lines = [f"\n## {row.name}\n", f"`{row.prometheus_name}`, {KINDS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n"]
+def _instrument_section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
+    lines = [
+        f"\n## {row.name}\n",
+        f"`{row.prometheus_name}`, {KIND_TEXTS[row.kind]}, unit `{row.unit}`. {row.meaning}.\n",
+    ]
     for name, values in row.labels.items():
         known = ", ".join(f"`{value}`" if value else "none" for value in values) if values is not None else "*open*"
         lines.append(f"- `{name.replace('.', '_')}`: {known}")
@@ -56,11 +59,11 @@ def _section(row: InstrumentSpec, uses: list[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _uses() -> Iterator[tuple[str, str]]:
+def _uses_of_metrics() -> Iterator[tuple[str, str]]:
     """Yield (title, text) of every panel and every alert."""
     for panel in (panel for row in ROWS for panel in row.panels):
         yield f"panel *{panel.title}*", " ".join(query.expr for query in panel.queries)
-    for document in documents().values():
+    for document in rule_files().values():
         for rule in document["groups"][0]["rules"]:
             if "alert" in rule:
                 yield f"alert *{rule['alert']}*", json.dumps(rule)

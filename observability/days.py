@@ -6,26 +6,32 @@ The evaluation interval is long where values change slowly, because each evaluat
 import random
 from typing import Any
 
-from observability.faults import EVALUATE_EVERY, PROBE, file_of, firing
+from observability.faults import EVALUATE_EVERY, PROBE_SERIES, expect_firing, promtool_test_file
 from observability.signal import GIB
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
-DAY = 1440  # minutes
-NIGHT = 480  # minutes; longer than every window that an alert on rates needs (6 h)
-NOISY = 480  # minutes of the noisy day, as long for the same reason; its traffic rises and falls three times as fast
-BLOCK = 20  # minutes during which a counter grows evenly
-RESTART = 300  # the minute of the noisy day at which replica `a` is replaced and its counters start at 0
-SLOWLY = "5m"  # evaluation interval of the night, where nothing changes, and of the week, for hourly averages
+DAY_MINUTES = 1440  # minutes
+NIGHT_MINUTES = 480  # minutes; longer than every window that an alert on rates needs (6 h)
+NOISY_MINUTES = (
+    480  # minutes of the noisy day, as long for the same reason; its traffic rises and falls three times as fast
+)
+BLOCK_MINUTES = 20  # minutes during which a counter grows evenly
+RESTART_MINUTE = 300  # the minute of the noisy day at which replica `a` is replaced and its counters start at 0
+SLOW_EVALUATION_INTERVAL = (
+    "5m"  # evaluation interval of the night, where nothing changes, and of the week, for hourly averages
+)
 REPLICAS = ("a", "b")
 ANY_ALERT = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1d]))'
-LATE = tuple(
+LAG_BUCKET_SHARES = tuple(
     (edge, share) for edge, share in (("0.01", 0.9), ("0.1", 0.97), ("0.25", 0.99), ("0.5", 1.0), ("+Inf", 1.0))
 )
-LATE_STREAMS = (("1.0", 0.9), ("2.0", 0.97), ("5.0", 1.0), ("+Inf", 1.0))
-SLOW = tuple((edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0)))
+STREAM_LAG_BUCKET_SHARES = (("1.0", 0.9), ("2.0", 0.97), ("5.0", 1.0), ("+Inf", 1.0))
+DURATION_BUCKET_SHARES = tuple(
+    (edge, share) for edge, share in (("0.5", 0.9), ("2.0", 0.98), ("5.0", 1.0), ("+Inf", 1.0))
+)
 
 # Counters that grow with the traffic, and their growth a minute at the peak of 100 requests a minute.
-BUSY = {
+COUNTER_PACES = {
     'support_timeline_cache_events_total{event="hit"}': 30.0,
     'support_timeline_cache_events_total{event="miss"}': 20.0,
     'support_timeline_cache_events_total{event="write"}': 20.0,
@@ -44,7 +50,7 @@ BUSY = {
     'support_sla_breached_total{target="firstResponse"}': 0.1,
     'support_sla_used_share_bucket{target="firstResponse",le="1.0"}': 2.0,
 }
-BUSY |= {
+COUNTER_PACES |= {
     f'db_client_operation_duration_seconds_count{{job="support-service",db_system_name="{system}",'
     f'db_operation_name="{operation}",error_type="{error}"}}': share
     for system, operation, error, share in (
@@ -55,22 +61,22 @@ BUSY |= {
         ("redis", "XADD", "_OTHER", 0.3),
     )
 }
-BUSY |= {
+COUNTER_PACES |= {
     f'support_access_authentications_total{{outcome="{outcome}"}}': share
     for outcome, share in (("accepted", 95.0), ("expired", 4.0), ("invalid", 1.0), ("missing", 1.0))
 }
-BUSY |= {
+COUNTER_PACES |= {
     'support_webhook_deliveries_total{endpoint="crm",outcome="delivered"}': 2.0,
     'support_webhook_deliveries_total{endpoint="crm",outcome="retried"}': 0.3,
     'support_request_received_total{synthetic="other"}': 100.0,
     'support_request_turned_away_total{reason="principal"}': 1.0,
 }
-BUSY |= {
+COUNTER_PACES |= {
     f'support_timeline_source_seconds_count{{service="{service}",outcome="{outcome}"}}': share
     for service in UPSTREAM_SERVICES
     for outcome, share in (("ok", 20.0), ("not_found", 5.0), ("timeout", 1.0), ("error", 1.0))
 }
-BUSY |= {
+COUNTER_PACES |= {
     f'http_server_request_duration_seconds_count{{job="support-service",http_route="{route}",'
     f'http_response_status_code="{status}"}}': share
     for route, status, share in (
@@ -81,10 +87,17 @@ BUSY |= {
         ("/metrics", "500", 1.0),
     )
 }
-BUSY |= {f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}': 20 * share for edge, share in SLOW}
-BUSY |= {f'support_stream_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE_STREAMS}
-BUSY |= {f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LATE}
-AT_REST = {
+COUNTER_PACES |= {
+    f'support_timeline_collect_seconds_bucket{{source="remote",le="{edge}"}}': 20 * share
+    for edge, share in DURATION_BUCKET_SHARES
+}
+COUNTER_PACES |= {
+    f'support_stream_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in STREAM_LAG_BUCKET_SHARES
+}
+COUNTER_PACES |= {
+    f'support_event_loop_lag_seconds_bucket{{le="{edge}"}}': 240 * share for edge, share in LAG_BUCKET_SHARES
+}
+QUIET_GAUGES = {
     "support_attachment_backlog_bytes": 2 * GIB,
     "support_attachment_disk_free_bytes": 18 * GIB,
     "support_events_outbox_oldest_seconds": 0,
@@ -101,7 +114,7 @@ AT_REST = {
     'support_certificate_expires_seconds{target="order"}': 30 * 86_400,
 }
 # A gauge's values in the noisy day: (minutes, value), repeated.
-RESTLESS = {
+NOISY_GAUGES = {
     "support_attachment_backlog_bytes": ((50, 2 * GIB), (30, 2 * GIB + 26_214_400), (40, 2 * GIB + 78_643_200)),
     "support_events_outbox_oldest_seconds": ((118, 0), (1, 90), (1, 130)),
     "support_events_stream_lag": ((57, 3), (3, 400)),
@@ -111,37 +124,45 @@ RESTLESS = {
 }
 
 
-def quiet() -> dict[str, Any]:
+def quiet_night_test() -> dict[str, Any]:
     """Return the test of a night without requests: counters at 0, gauges at rest."""
-    counters = [_of(name, replica, f"0x{NIGHT}") for name in BUSY for replica in REPLICAS]
-    gauges = [_of(name, "a", f"{value}x{NIGHT}") for name, value in AT_REST.items()]
-    alive = _alive(f"1x{NIGHT}", f"1x{NIGHT}")
-    return _silent("a night without a call", NIGHT, counters + gauges + alive, SLOWLY)
+    counters = [_input_series(name, replica, f"0x{NIGHT_MINUTES}") for name in COUNTER_PACES for replica in REPLICAS]
+    gauges = [_input_series(name, "a", f"{value}x{NIGHT_MINUTES}") for name, value in QUIET_GAUGES.items()]
+    alive = _health_series(f"1x{NIGHT_MINUTES}", f"1x{NIGHT_MINUTES}")
+    return _test_without_alerts(
+        "a night without a call", NIGHT_MINUTES, counters + gauges + alive, SLOW_EVALUATION_INTERVAL
+    )
 
 
-def noisy() -> dict[str, Any]:
+def noisy_day_test() -> dict[str, Any]:
     """Return the test of a noisy day.
 
     It has rush hours, single failures, large files, a replica that restarts, and a probe that fails once an hour.
     """
     draw = random.Random(8)
-    paces = [_rush(draw, block * BLOCK * DAY // NOISY) for block in range(NOISY // BLOCK)]
+    paces = [
+        _busyness(draw, block * BLOCK_MINUTES * DAY_MINUTES // NOISY_MINUTES)
+        for block in range(NOISY_MINUTES // BLOCK_MINUTES)
+    ]
     counters = [
-        _of(name, replica, _grown([pace * share for pace in paces], restarts=replica == "a"))
-        for name, share in BUSY.items()
+        _input_series(name, replica, _counter_values([pace * share for pace in paces], restarts=replica == "a"))
+        for name, share in COUNTER_PACES.items()
         for replica in REPLICAS
     ]
-    gauges = [_of(name, "a", _restless(RESTLESS.get(name, ((NOISY, value),)))) for name, value in AT_REST.items()]
-    alive = _alive(f"1x{RESTART - 1} 0x1 1x600", _restless(((56, 1), (4, 0))))
-    return _silent("a noisy day", NOISY, counters + gauges + alive)
+    gauges = [
+        _input_series(name, "a", _cyclic_values(NOISY_GAUGES.get(name, ((NOISY_MINUTES, value),))))
+        for name, value in QUIET_GAUGES.items()
+    ]
+    alive = _health_series(f"1x{RESTART_MINUTE - 1} 0x1 1x600", _cyclic_values(((56, 1), (4, 0))))
+    return _test_without_alerts("a noisy day", NOISY_MINUTES, counters + gauges + alive)
 
 
-def traffic() -> dict[str, Any]:
+def eight_days_test() -> dict[str, Any]:
     """Return the test of eight days with 120 new cases an hour.
 
     On the eighth day a spike, then silence, then usual traffic.
     """
-    last = 7 * DAY
+    last = 7 * DAY_MINUTES
     growth = ((2, last + 60), (30, 30), (2, 120), (0, 40), (2, 60))  # (cases a minute, minutes)
     anomaly = 'SupportTicketTrafficAnomaly{direction="%s"}'
     silence = anomaly % "silence"
@@ -151,61 +172,64 @@ def traffic() -> dict[str, Any]:
     for pace, minutes in growth:
         parts.append(f"{at}+{pace}x{minutes - 1}")
         at += pace * minutes
-    series = _of('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
+    series = _input_series('support_ticket_created_total{channel="email"}', "a", " ".join(parts))
     # Requests end 225 minutes into the last day, after those for cases, and go on 25 minutes later.
     stop = last + 225
-    requests = _of(
+    requests = _input_series(
         'support_request_received_total{synthetic="other"}', "a", f"0+5x{stop - 1} {5 * stop}x24 {5 * stop}+5x60"
     )
-    return file_of(
+    return promtool_test_file(
         [
             {
                 "name": "a flood of cases, then none, then no request",
                 "interval": "1m",
-                "input_series": [series, requests, *_alive(f"1x{8 * DAY}", f"1x{8 * DAY}")],
-                "promql_expr_test": [firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
+                "input_series": [series, requests, *_health_series(f"1x{8 * DAY_MINUTES}", f"1x{8 * DAY_MINUTES}")],
+                "promql_expr_test": [expect_firing(f"{last + minute}m", alerts) for minute, alerts in moments.items()],
             }
         ],
         ["traffic"],  # evaluating the other groups for eight days takes a minute
-        SLOWLY,
+        SLOW_EVALUATION_INTERVAL,
     )
 
 
-def _silent(
+def _test_without_alerts(
     name: str, minutes: int, series: list[dict[str, str]], evaluate_every: str = EVALUATE_EVERY
 ) -> dict[str, Any]:
     """Return a test in which no alert fires at any time."""
     silent = {"expr": ANY_ALERT, "eval_time": f"{minutes - 1}m", "exp_samples": []}
     test = {"name": name, "interval": "1m", "input_series": series, "promql_expr_test": [silent]}
-    return file_of([test], evaluate_every=evaluate_every)
+    return promtool_test_file([test], evaluate_every=evaluate_every)
 
 
-def _alive(a: str, probe: str) -> list[dict[str, str]]:
-    ups = {'up{job="support-service",instance="a"}': a, 'up{job="support-service",instance="b"}': f"1x{8 * DAY}"}
-    return [{"series": series, "values": values} for series, values in (ups | {PROBE: probe}).items()]
+def _health_series(a: str, probe: str) -> list[dict[str, str]]:
+    ups = {
+        'up{job="support-service",instance="a"}': a,
+        'up{job="support-service",instance="b"}': f"1x{8 * DAY_MINUTES}",
+    }
+    return [{"series": series, "values": values} for series, values in (ups | {PROBE_SERIES: probe}).items()]
 
 
-def _of(name: str, replica: str, values: str) -> dict[str, str]:
+def _input_series(name: str, replica: str, values: str) -> dict[str, str]:
     metric, _, labels = name.partition("{")
     return {"series": f'{metric}{{instance="{replica}"' + (f",{labels}" if labels else "}"), "values": values}
 
 
-def _rush(draw: random.Random, minute: int) -> float:
+def _busyness(draw: random.Random, minute: int) -> float:
     """Return how busy a part of the day is, from 0.03 at night to 1 at its peak."""
     hour = minute / 60
     return max(0.03, 1 - abs(hour - 14) / 8) * draw.uniform(0.6, 1.0)
 
 
-def _grown(paces: list[float], *, restarts: bool) -> str:
+def _counter_values(paces: list[float], *, restarts: bool) -> str:
     parts, at = [], 0.0
     for number, pace in enumerate(paces):
-        if restarts and number * BLOCK == RESTART:
+        if restarts and number * BLOCK_MINUTES == RESTART_MINUTE:
             at = 0.0
-        parts.append(f"{at:.6f}+{pace:.6f}x{BLOCK - 1}")
-        at += pace * BLOCK
+        parts.append(f"{at:.6f}+{pace:.6f}x{BLOCK_MINUTES - 1}")
+        at += pace * BLOCK_MINUTES
     return " ".join(parts)
 
 
-def _restless(cycle: tuple[tuple[int, float], ...]) -> str:
+def _cyclic_values(cycle: tuple[tuple[int, float], ...]) -> str:
     length = sum(minutes for minutes, _ in cycle)
-    return " ".join(f"{value:.12g}x{minutes - 1}" for _ in range(NOISY // length) for minutes, value in cycle)
+    return " ".join(f"{value:.12g}x{minutes - 1}" for _ in range(NOISY_MINUTES // length) for minutes, value in cycle)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-TIME = int(os.environ.get("DRILL_TIME", "60"))  # noqa: TID251 - no setting of the service
-SIZE = 1024
-EVALUATION = 60 / TIME  # seconds
-ROLE = "support"  # on PostgreSQL; not a superuser, and the owner of a database of its name
+TIME_DIVISOR = int(os.environ.get("DRILL_TIME", "60"))  # noqa: TID251 - no setting of the service
+SIZE_DIVISOR = 1024
+EVALUATION_SECONDS = 60 / TIME_DIVISOR  # seconds
+DATABASE_AND_ROLE = "support"  # on PostgreSQL; not a superuser, and the owner of a database of its name
 
 Deployment: TypeAlias = Any
 """`Deployment` of tests/e2e/drill/deployment.py, which nothing but the drill imports."""
@@ -23,7 +23,7 @@ Injection = Callable[[Deployment], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
+class DrillScenario:
     """How the deployment of a fault differs from the usual one."""
 
     settings: dict[str, str] = field(default_factory=dict)  # of the replicas
@@ -55,7 +55,7 @@ class DrillFault:
     inject: Injection
     causes: Sequence[Cause] = ()  # none for a control, which must raise nothing
     before: Callable[[Deployment], Awaitable[None]] | None = None  # runs before monitoring starts
-    scenario: Scenario = field(default_factory=Scenario)
+    scenario: DrillScenario = field(default_factory=DrillScenario)
     resolved_within: int = 6  # evaluations after the repair
 
 
@@ -87,7 +87,7 @@ async def repeatedly(operation: Callable[[], Awaitable[object]], interval: float
 
 
 @asynccontextmanager
-async def changed(part: object, **values: object) -> AsyncIterator[None]:
+async def changed_attributes(part: object, **values: object) -> AsyncIterator[None]:
     """Change attributes for the length of a block."""
     usual = {name: getattr(part, name) for name in values}
     for name, value in values.items():

@@ -6,9 +6,9 @@ and resolves quickly. A burn rate of 1 uses up the budget in 30 days.
 
 from dataclasses import dataclass
 
-from grafana.panel import Query, share
+from grafana.panel import Query, ratio
 
-from observability.signal import SYMPTOM_FOR, Alert, Record, of
+from observability.signal import SYMPTOM_FOR, Alert, Record, duration_seconds
 
 BURN_FAST = 14.4  # 2 % of the month's budget in an hour
 BURN_FAST_WINDOWS = ("1h", "3m")  # the short window ends before the alert on a cause, which is kept for CAUSE_KEPT
@@ -19,10 +19,12 @@ BURN_SLOW_WINDOWS = ("3d", "6h")
 BURN_FAST_FOR = "4m"  # longer than DATABASE_FOR: where requests fail at once, the alert on the cause comes first
 BURN_SLOW_FOR = "15m"  # pages no person at night, so that the fast alert fires first
 BURN_REQUESTS = 30  # requests in a pair's short window; with fewer, one failure would be an incident
-WINDOWS = sorted({*BURN_FAST_WINDOWS, *BURN_MEDIUM_WINDOWS, *BURN_SLOW_WINDOWS}, key=of)
+RECORDED_WINDOWS = sorted({*BURN_FAST_WINDOWS, *BURN_MEDIUM_WINDOWS, *BURN_SLOW_WINDOWS}, key=duration_seconds)
 SHOWN_WINDOWS = (BURN_FAST_WINDOWS[0], BURN_MEDIUM_WINDOWS[0], BURN_SLOW_WINDOWS[0])
-MONTH = "30d"
-BURN_LINE = "Normal: under 1, which uses the budget up in exactly 30 days. The line is where a person is called."
+BUDGET_PERIOD = "30d"
+BURN_RATE_DESCRIPTION = (
+    "Normal: under 1, which uses the budget up in exactly 30 days. The line is where a person is called."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Objective:
                 f"({self.bad.replace('WINDOW', window)} or 0 * {self.total.replace('WINDOW', window)})"
                 f" / ({self.total.replace('WINDOW', window)} > 0)",
             )
-            for window in WINDOWS
+            for window in RECORDED_WINDOWS
         ]
 
     def alerts(self) -> list[Alert]:
@@ -118,4 +120,4 @@ class Objective:
 
     def budget_left(self, bad: str, whole: str) -> tuple[Query, ...]:
         """Return the remaining part of the month's budget, given bad and all events as a panel selects them."""
-        return (Query(f"1 - ({share(bad, whole)}) / {1 - self.share:g}", "left"),)
+        return (Query(f"1 - ({ratio(bad, whole)}) / {1 - self.share:g}", "left"),)

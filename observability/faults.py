@@ -9,14 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-NIGHT, BROKEN, REPAIRED = 20, 60, 100  # minutes after the start: end of the night, start of the fault, repair
+NIGHT_MINUTE, BROKEN_MINUTE, REPAIRED_MINUTE = (
+    20,
+    60,
+    100,
+)  # minutes after the start: end of the night, start of the fault, repair
 EVALUATE_EVERY = "1m"
-UP, PROBE = 'up{job="support-service",instance="a"}', 'support_probe_success{job="support-probe"}'
-HEALTH = {UP: 1, PROBE: 1}
+UP_SERIES, PROBE_SERIES = 'up{job="support-service",instance="a"}', 'support_probe_success{job="support-probe"}'
+HEALTHY_SERIES = {UP_SERIES: 1, PROBE_SERIES: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
+class CounterValues:
     """A counter's growth a minute: usual, during the fault (`broken`), and in the night before if it differs."""
 
     usual: float = 0
@@ -26,16 +30,21 @@ class Counter:
     def values(self) -> str:
         """Return the values in promtool's notation."""
         night = self.usual if self.night is None else self.night
-        phases = ((night, NIGHT), (self.usual, BROKEN - NIGHT), (self.broken, REPAIRED - BROKEN), (self.usual, 60))
+        phases = (
+            (night, NIGHT_MINUTE),
+            (self.usual, BROKEN_MINUTE - NIGHT_MINUTE),
+            (self.broken, REPAIRED_MINUTE - BROKEN_MINUTE),
+            (self.usual, 60),
+        )
         parts, at = [], 0.0
         for growth, minutes in phases:
-            parts.append(_grow(at + growth, growth, minutes))
+            parts.append(_growing_values(at + growth, growth, minutes))
             at += growth * minutes
         return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
+class GaugeValues:
     """A gauge's usual value, its value during the fault and its growth a minute then. None stands for no samples."""
 
     usual: float
@@ -44,12 +53,16 @@ class Gauge:
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
-        told = f"_x{REPAIRED - BROKEN}" if self.broken is None else _grow(self.broken, self.growth, REPAIRED - BROKEN)
-        return f"{_grow(self.usual, 0, BROKEN)} {told} {_grow(self.usual, 0, 60)}"
+        told = (
+            f"_x{REPAIRED_MINUTE - BROKEN_MINUTE}"
+            if self.broken is None
+            else _growing_values(self.broken, self.growth, REPAIRED_MINUTE - BROKEN_MINUTE)
+        )
+        return f"{_growing_values(self.usual, 0, BROKEN_MINUTE)} {told} {_growing_values(self.usual, 0, 60)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
+class RestartedValues:
     """A gauge whose process ends before the repair. It has no samples until the repair, and the usual value afterwards.
 
     If it does not return, another process has replaced it.
@@ -62,32 +75,44 @@ class Restarted:
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
-        told = _grow(self.broken, 0, REPAIRED - BROKEN - self.silent)
-        after = _grow(self.usual, 0, 60) if self.returns else "_x60"
-        return f"{_grow(self.usual, 0, BROKEN)} {told} stale _x{self.silent - 1} {after}"
+        told = _growing_values(self.broken, 0, REPAIRED_MINUTE - BROKEN_MINUTE - self.silent)
+        after = _growing_values(self.usual, 0, 60) if self.returns else "_x60"
+        return f"{_growing_values(self.usual, 0, BROKEN_MINUTE)} {told} stale _x{self.silent - 1} {after}"
 
 
 @dataclass(frozen=True, slots=True)
-class Crashing:
+class CrashingValues:
     """An uptime in seconds, whose process starts again every three minutes during the fault."""
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
-        rounds = (REPAIRED - BROKEN) // 3
-        return " ".join([_grow(60, 60, BROKEN), *[_grow(15, 60, 3)] * rounds, _grow(15, 60, 60 + 1)])
+        rounds = (REPAIRED_MINUTE - BROKEN_MINUTE) // 3
+        return " ".join(
+            [
+                _growing_values(60, 60, BROKEN_MINUTE),
+                *[_growing_values(15, 60, 3)] * rounds,
+                _growing_values(15, 60, 60 + 1),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Flapping:
+class FlappingValues:
     """The result of a probe that fails at every other run during the fault."""
 
     def values(self) -> str:
         """Return the values in promtool's notation."""
-        return " ".join([_grow(1, 0, BROKEN), *["0 1"] * ((REPAIRED - BROKEN) // 2), _grow(1, 0, 60)])
+        return " ".join(
+            [
+                _growing_values(1, 0, BROKEN_MINUTE),
+                *["0 1"] * ((REPAIRED_MINUTE - BROKEN_MINUTE) // 2),
+                _growing_values(1, 0, 60),
+            ]
+        )
 
 
-Values = Counter | Gauge | Restarted | Crashing | Flapping
-STEADY = Counter(60, 60)
+SeriesValues = CounterValues | GaugeValues | RestartedValues | CrashingValues | FlappingValues
+STEADY_COUNTER = CounterValues(60, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +120,33 @@ class Fault:
     """A fault that lasts from BROKEN to REPAIRED, and the alerts that fire because of it."""
 
     alerts: tuple[str, ...]  # with their own labels as `Alert{stage="http"}`
-    series: dict[str, Values]
-    resolved_after: int = REPAIRED + 6  # minutes after the start: six evaluations after the repair
+    series: dict[str, SeriesValues]
+    resolved_after: int = REPAIRED_MINUTE + 6  # minutes after the start: six evaluations after the repair
     still_firing: tuple[str, ...] = ()  # alerts that still fire then, because they look further back
 
 
-def tests_of(faults: Mapping[str, Fault], expressions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def test_files_of_faults(faults: Mapping[str, Fault], expressions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the test files by name, given the expressions of each group of rules: one file per set of groups.
 
     The test of a fault checks which alerts fire just before the repair, and which still fire after it. It loads the
     groups that name one of its series: all others have the same values as in the test of a healthy service.
     """
-    tests: dict[frozenset[str], list[dict[str, Any]]] = {frozenset(): [_test("nothing is wrong", Fault((), {}))]}
+    tests: dict[frozenset[str], list[dict[str, Any]]] = {frozenset(): [_fault_test("nothing is wrong", Fault((), {}))]}
     for name, fault in faults.items():
         metrics = {re.escape(series.partition("{")[0]) for series in fault.series}
         concerned = frozenset(
             group for group, text in expressions.items() if any(re.search(rf"\b{each}\b", text) for each in metrics)
         )
-        tests.setdefault(concerned, []).append(_test(name, fault))
+        tests.setdefault(concerned, []).append(_fault_test(name, fault))
     return {
-        "-".join(["faults", *sorted(groups)] if groups else ["healthy"]): file_of(found, sorted(groups or expressions))
+        "-".join(["faults", *sorted(groups)] if groups else ["healthy"]): promtool_test_file(
+            found, sorted(groups or expressions)
+        )
         for groups, found in tests.items()
     }
 
 
-def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
+def expect_firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
     """Return the expectation that exactly these alerts fire at a time."""
     samples = []
     for alert in alerts:
@@ -131,7 +158,7 @@ def firing(at: str, alerts: tuple[str, ...]) -> dict[str, Any]:
     return {"expr": query, "eval_time": at, "exp_samples": samples}
 
 
-def file_of(
+def promtool_test_file(
     tests: list[dict[str, Any]], groups: Sequence[str] = ("*",), evaluate_every: str = EVALUATE_EVERY
 ) -> dict[str, Any]:
     """Return a test file that loads the named groups of rules; by default all of them."""
@@ -139,19 +166,19 @@ def file_of(
     return {"rule_files": files, "evaluation_interval": evaluate_every, "tests": tests}
 
 
-def _test(name: str, fault: Fault) -> dict[str, Any]:
-    health = {series: f"{value}x200" for series, value in HEALTH.items()}
+def _fault_test(name: str, fault: Fault) -> dict[str, Any]:
+    health = {series: f"{value}x200" for series, value in HEALTHY_SERIES.items()}
     series = health | {series: values.values() for series, values in fault.series.items()}
     return {
         "name": name,
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
-            firing(f"{REPAIRED - 1}m", fault.alerts),
-            firing(f"{fault.resolved_after}m", fault.still_firing),
+            expect_firing(f"{REPAIRED_MINUTE - 1}m", fault.alerts),
+            expect_firing(f"{fault.resolved_after}m", fault.still_firing),
         ],
     }
 
 
-def _grow(first: float, step: float, minutes: int) -> str:
+def _growing_values(first: float, step: float, minutes: int) -> str:
     return f"{first:.12g}+{step:.12g}x{minutes - 1}"

@@ -17,7 +17,7 @@ from observability import alert_lists, catalogue, rules
 ROOT = Path(__file__).parent.parent
 SOURCES = (rules, dashboards, alert_lists, catalogue)
 # Folders without any other file: what no table describes is deleted.
-GENERATED_FOLDERS = (rules.HERE / "rules", rules.HERE / "tests", dashboards.FOLDER)
+GENERATED_FOLDERS = (rules.PROMETHEUS_FOLDER / "rules", rules.PROMETHEUS_FOLDER / "tests", dashboards.DASHBOARDS_FOLDER)
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m observability.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
-    wanted = {path: text for source in SOURCES for path, text in source.files().items()}
+    wanted = {path: text for source in SOURCES for path, text in source.generated_files().items()}
     present = {path for folder in GENERATED_FOLDERS for path in folder.iterdir()} | {
         path for path in wanted if path.exists()
     }
@@ -41,7 +41,7 @@ def main() -> int:
             path.write_text(wanted[path])
         else:
             path.unlink()
-    unstated = alert_lists.unstated()
+    unstated = alert_lists.unstated_thresholds()
     for line in unstated:
         print(line, file=sys.stderr)
     return int((check and bool(wrong)) or bool(unstated))

@@ -116,21 +116,21 @@ def runbook_of(alert: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alert).lower() + ".md"
 
 
-def of(duration: str) -> int:
+def duration_seconds(duration: str) -> int:
     """Return the seconds of a duration in Prometheus's syntax: 5m is 300."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[duration[-1]]
 
 
-def seconds(value: float) -> str:
+def scaled_seconds(value: float) -> str:
     """Return seconds as they are written in an expression."""
     return f"{{s:{value:g}}}"
 
 
-def size(value: int) -> str:
+def scaled_bytes(value: int) -> str:
     """Return bytes as they are written in an expression."""
     return f"{{B:{value}}}"
 
 
-def most(label: str, expr: str) -> str:
+def highest_label_template(label: str, expr: str) -> str:
     """Return text of a template that names the value of `label` with the highest result of a query."""
     return f"{{{{ range query `topk(1, {expr})` }}}}{{{{ .Labels.{label} }}}}{{{{ end }}}}"

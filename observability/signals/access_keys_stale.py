@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, series
+from grafana.panel import Panel, Query, selector
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario
-from observability.faults import Fault, Gauge
-from observability.signal import CAUSE_FOR, Alert, Signal, seconds
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.faults import Fault, GaugeValues
+from observability.signal import CAUSE_FOR, Alert, Signal, scaled_seconds
 
 KEYS_AGE = 900  # s; keys are read every 5 min, the token file every few seconds
 
@@ -26,7 +26,7 @@ SIGNAL = Signal(
             name="SupportAccessKeysStale",
             short=("keys or tokens cannot be read again", "không đọc lại được khoá hoặc token"),
             expr=" or ".join(
-                f"label_replace(max by (instance) (support_access_{read}_age_seconds) > {seconds(KEYS_AGE)},"
+                f"label_replace(max by (instance) (support_access_{read}_age_seconds) > {scaled_seconds(KEYS_AGE)},"
                 f' "dependency", "{read}", "", "")'
                 for read in ("keys", "tokens")
             ),
@@ -48,8 +48,8 @@ SIGNAL = Signal(
             row="access",
             place=20,
             queries=(
-                Query(series("support_access_keys_age_seconds"), "{{instance}} keys"),
-                Query(series("support_access_tokens_age_seconds"), "{{instance}} tokens"),
+                Query(selector("support_access_keys_age_seconds"), "{{instance}} keys"),
+                Query(selector("support_access_tokens_age_seconds"), "{{instance}} tokens"),
             ),
             unit="s",
             limit=KEYS_AGE,
@@ -58,11 +58,11 @@ SIGNAL = Signal(
     faults={
         "keys cannot be read": Fault(
             ('SupportAccessKeysStale{instance="a",dependency="keys"}',),
-            {'support_access_keys_age_seconds{instance="a"}': Gauge(60, 60, 60)},
+            {'support_access_keys_age_seconds{instance="a"}': GaugeValues(60, 60, 60)},
         ),
         "the token file cannot be read": Fault(
             ('SupportAccessKeysStale{instance="a",dependency="tokens"}',),
-            {'support_access_tokens_age_seconds{instance="a"}': Gauge(1, 60, 60)},
+            {'support_access_tokens_age_seconds{instance="a"}': GaugeValues(1, 60, 60)},
         ),
     },
     drills=(
@@ -71,7 +71,7 @@ SIGNAL = Signal(
             ("SupportAccessKeysStale[keys]",),
             _keys_cannot_be_read,
             (Cause(2, "SUPPORT_JWT_KEYS can't be loaded"),),
-            scenario=Scenario(jwt=True),
+            scenario=DrillScenario(jwt=True),
         ),
     ),
     exercises=(

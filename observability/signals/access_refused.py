@@ -5,16 +5,18 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario, changed
-from observability.faults import Counter, Fault
-from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, most
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes
+from observability.faults import CounterValues, Fault
+from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, WINDOW, Alert, Signal, highest_label_template
 
 REFUSED_SHARE = 0.25  # share of authentications; a client whose token has expired is far below it
 REFUSALS = 20  # refused authentications per window; a few requests of one client are not an outage
 ACCESS_FOR = "3m"  # longer than callers take to get new tokens
 AUTHENTICATIONS = "support_access_authentications_total"
 REFUSED = f'sum(increase({AUTHENTICATIONS}{{outcome=~"invalid|expired|unavailable"}}[{WINDOW}]))'
-TOP_OUTCOME = most("outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcome!="accepted"}}[{SYMPTOM_FOR}]))')
+TOP_OUTCOME = highest_label_template(
+    "outcome", f'sum by (outcome) (rate({AUTHENTICATIONS}{{outcome!="accepted"}}[{SYMPTOM_FOR}]))'
+)
 
 
 def _authentications(outcome: str) -> str:
@@ -34,7 +36,7 @@ async def _keys_are_rotated_unseen(deployment: Deployment) -> AsyncIterator[None
     """The issuer signs with a new key, and the address of its keys does not answer."""
     deployment.issuer.add_key("new", "RSA", 2048)
     deployment.issuer.fail_with(503)
-    async with changed(deployment.traffic, token=deployment.token("agents")):
+    async with changed_attributes(deployment.traffic, token=deployment.token("agents")):
         yield
     deployment.issuer.heal()
 
@@ -72,13 +74,15 @@ SIGNAL = Signal(
     faults={
         "tokens of all clients are refused": Fault(
             ("SupportAccessRefused",),
-            {_authentications("accepted"): Counter(100, 10), _authentications("invalid"): Counter(1, 90)},
+            {_authentications("accepted"): CounterValues(100, 10), _authentications("invalid"): CounterValues(1, 90)},
         ),
         "the token of one client has expired": Fault(
-            (), {_authentications("accepted"): Counter(100, 90), _authentications("expired"): Counter(1, 10)}
+            (),
+            {_authentications("accepted"): CounterValues(100, 90), _authentications("expired"): CounterValues(1, 10)},
         ),
         "nobody sends a token": Fault(
-            (), {_authentications("accepted"): Counter(100, 50), _authentications("missing"): Counter(1, 50)}
+            (),
+            {_authentications("accepted"): CounterValues(100, 50), _authentications("missing"): CounterValues(1, 50)},
         ),
     },
     drills=(
@@ -90,7 +94,7 @@ SIGNAL = Signal(
             ("SupportAccessRefused",),
             _keys_are_rotated_unseen,
             (Cause(3, "SUPPORT_JWT_KEYS can't be loaded"),),
-            scenario=Scenario(jwt=True),
+            scenario=DrillScenario(jwt=True),
         ),
     ),
     exercises=(Exercise(("empty the token file", "làm trống file token"), ("restore the file", "khôi phục file")),),

@@ -1,9 +1,9 @@
 """SupportApiErrorBudgetBurnFast and SupportApiErrorBudgetBurnSlow: requests fail."""
 
-from grafana.panel import Panel, Query, rate, share
+from grafana.panel import Panel, Query, rate, ratio
 
-from observability.error_budget import BURN_FAST, BURN_LINE, MONTH, Objective
-from observability.faults import Counter, Fault
+from observability.error_budget import BUDGET_PERIOD, BURN_FAST, BURN_RATE_DESCRIPTION, Objective
+from observability.faults import CounterValues, Fault
 from observability.signal import SERVICE_JOB, Signal
 
 OBJECTIVE_API = 0.999  # share of requests that are not answered by 5xx, over 30 days
@@ -42,7 +42,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support API error budget",
-            f"Burn rate of the error budget of {OBJECTIVE_API:.1%} over each window. {BURN_LINE}",
+            f"Burn rate of the error budget of {OBJECTIVE_API:.1%} over each window. {BURN_RATE_DESCRIPTION}",
             row="objectives",
             place=40,
             queries=OBJECTIVE.burn_rates(),
@@ -56,8 +56,8 @@ SIGNAL = Signal(
             row="objectives",
             place=20,
             queries=OBJECTIVE.budget_left(
-                rate(f"{REQUESTS}_count", where=SHOWN_FAILURES, window=MONTH),
-                rate(f"{REQUESTS}_count", where=SHOWN_ROUTES, window=MONTH),
+                rate(f"{REQUESTS}_count", where=SHOWN_FAILURES, window=BUDGET_PERIOD),
+                rate(f"{REQUESTS}_count", where=SHOWN_ROUTES, window=BUDGET_PERIOD),
             ),
             unit="percentunit",
             limit=0,
@@ -74,13 +74,13 @@ SIGNAL = Signal(
             place=20,
             queries=(
                 Query(
-                    share(
+                    ratio(
                         rate(f"{REQUESTS}_count", where=SHOWN_FAILURES), rate(f"{REQUESTS}_count", where=SHOWN_ROUTES)
                     ),
                     "5xx",
                 ),
                 Query(
-                    share(
+                    ratio(
                         rate(f"{REQUESTS}_count", where=f'{SHOWN_ROUTES},http_response_status_code=~"4.."'),
                         rate(f"{REQUESTS}_count", where=SHOWN_ROUTES),
                     ),
@@ -95,20 +95,20 @@ SIGNAL = Signal(
     faults={
         "5 % of requests fail": Fault(
             ("SupportApiErrorBudgetBurnFast", "SupportApiErrorBudgetBurnSlow"),
-            {_requests("200"): Counter(600, 570), _requests("500"): Counter(0, 30)},
+            {_requests("200"): CounterValues(600, 570), _requests("500"): CounterValues(0, 30)},
             still_firing=("SupportApiErrorBudgetBurnSlow",),
         ),
         "0.8 % of requests fail": Fault(
             ("SupportApiErrorBudgetBurnSlow",),
-            {_requests("200"): Counter(595, 595), _requests("500"): Counter(5, 5)},
+            {_requests("200"): CounterValues(595, 595), _requests("500"): CounterValues(5, 5)},
             still_firing=("SupportApiErrorBudgetBurnSlow",),
         ),
         "another service's requests fail": Fault(
             (),
             {
-                _requests("200"): Counter(600, 600),
-                _requests("200", "order-service"): Counter(600, 300),
-                _requests("500", "order-service"): Counter(0, 300),
+                _requests("200"): CounterValues(600, 600),
+                _requests("200", "order-service"): CounterValues(600, 300),
+                _requests("500", "order-service"): CounterValues(0, 300),
             },
         ),
     },

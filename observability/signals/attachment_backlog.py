@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import FIRST_RUNBOOK, Panel, Query, highest, series
+from grafana.panel import FIRST_RUNBOOK, Panel, Query, highest_over_replicas, selector
 
-from observability.drill import Cause, Deployment, DrillFault, changed
-from observability.faults import Fault, Gauge
-from observability.signal import GIB, SLOW_FOR, WINDOW, Alert, Signal, seconds, size
+from observability.drill import Cause, Deployment, DrillFault, changed_attributes
+from observability.faults import Fault, GaugeValues
+from observability.signal import GIB, SLOW_FOR, WINDOW, Alert, Signal, scaled_bytes, scaled_seconds
 from observability.signals.attachment_integrity import remove_large_files, upload_large_file
 
 BACKLOG_BYTES = 15 * GIB  # bytes; three quarters of the 20 GiB volume that the deployment requests
@@ -18,13 +18,13 @@ GROWTH_FOR = "2m"  # as for a cause: a full disk follows from it
 BACKLOG = "max(support_attachment_backlog_bytes)"
 FREE = "min(support_attachment_disk_free_bytes)"
 AHEAD, AHEAD_NOW = (  # forecasts from the trend of GROWTH_WINDOW and of the last minutes
-    f"max(predict_linear(support_attachment_backlog_bytes[{window}], {seconds(GROWTH_HORIZON)}))"
+    f"max(predict_linear(support_attachment_backlog_bytes[{window}], {scaled_seconds(GROWTH_HORIZON)}))"
     for window in (GROWTH_WINDOW, WINDOW)
 )
 HOURS = GROWTH_HORIZON // 3600
-LIMIT = size(BACKLOG_BYTES)
+LIMIT = scaled_bytes(BACKLOG_BYTES)
 BACKLOG_METRIC = "support_attachment_backlog_bytes"
-PREDICTED = f"predict_linear({series(BACKLOG_METRIC)}[{GROWTH_WINDOW}], {GROWTH_HORIZON})"
+PREDICTED = f"predict_linear({selector(BACKLOG_METRIC)}[{GROWTH_WINDOW}], {GROWTH_HORIZON})"
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def _fill_backlog(deployment: Deployment) -> None:
 
 @asynccontextmanager
 async def _files_grow_fast(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.traffic, uploads=4.0, file_size=100_000):
+    async with changed_attributes(deployment.traffic, uploads=4.0, file_size=100_000):
         yield
 
 
@@ -51,7 +51,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportAttachmentBacklogHigh",
             short=("too many files are on the local disk", "quá nhiều file trên đĩa cục bộ"),
-            expr=f"{BACKLOG} > {size(BACKLOG_BYTES)}"
+            expr=f"{BACKLOG} > {scaled_bytes(BACKLOG_BYTES)}"
             f" or ({BACKLOG} and {BACKLOG} / ({BACKLOG} + {FREE}) > {BACKLOG_DISK_SHARE})",
             for_=SLOW_FOR,
             severity="warning",
@@ -83,9 +83,9 @@ SIGNAL = Signal(
             row="first",
             place=20,
             queries=(
-                Query(highest(BACKLOG_METRIC), "bytes"),
+                Query(highest_over_replicas(BACKLOG_METRIC), "bytes"),
                 Query(f"clamp_min(max({PREDICTED}), 0)", f"bytes in {GROWTH_HORIZON // 3600} h", dashed=True),
-                Query(highest("support_attachment_backlog_files"), "files", right="short"),
+                Query(highest_over_replicas("support_attachment_backlog_files"), "files", right="short"),
             ),
             unit="bytes",
             limit=BACKLOG_BYTES,
@@ -97,22 +97,22 @@ SIGNAL = Signal(
         "16 GiB wait": Fault(
             ("SupportAttachmentBacklogHigh",),
             {
-                "support_attachment_backlog_bytes": Gauge(GIB, 16 * GIB),
-                "support_attachment_disk_free_bytes": Gauge(99e9, 99e9),
+                "support_attachment_backlog_bytes": GaugeValues(GIB, 16 * GIB),
+                "support_attachment_disk_free_bytes": GaugeValues(99e9, 99e9),
             },
         ),
         "the backlog takes most of a small disk": Fault(
             ("SupportAttachmentBacklogHigh",),
             {
-                "support_attachment_backlog_bytes": Gauge(2 * GIB, 8 * GIB),
-                "support_attachment_disk_free_bytes": Gauge(8 * GIB, 2 * GIB),
+                "support_attachment_backlog_bytes": GaugeValues(2 * GIB, 8 * GIB),
+                "support_attachment_disk_free_bytes": GaugeValues(8 * GIB, 2 * GIB),
             },
         ),
         "200 MiB arrive each minute": Fault(
             ("SupportAttachmentGrowthRapid",),
             {
-                "support_attachment_backlog_bytes": Gauge(GIB, GIB, 200 * 1024**2),
-                "support_attachment_disk_free_bytes": Gauge(99e9, 99e9),
+                "support_attachment_backlog_bytes": GaugeValues(GIB, GIB, 200 * 1024**2),
+                "support_attachment_disk_free_bytes": GaugeValues(99e9, 99e9),
             },
         ),
     },

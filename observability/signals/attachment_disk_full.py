@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, lowest
+from grafana.panel import Panel, Query, lowest_over_replicas
 
-from observability.drill import SIZE, Cause, Deployment, DrillFault, Exercise, Scenario
-from observability.faults import Fault, Gauge
-from observability.signal import CAUSE_FOR, GIB, Alert, Signal, size
+from observability.drill import SIZE_DIVISOR, Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.faults import Fault, GaugeValues
+from observability.signal import CAUSE_FOR, GIB, Alert, Signal, scaled_bytes
 from observability.signals.attachment_backlog import FREE
 
-DIVIDED_GIB = GIB // SIZE
+DIVIDED_GIB = GIB // SIZE_DIVISOR
 DISK_FREE = GIB  # bytes; four times the reserve at which the service starts to refuse files
 
 
@@ -28,7 +28,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportAttachmentDiskFull",
             short=("the disk is nearly full", "đĩa sắp đầy"),
-            expr=f"{FREE} < {size(DISK_FREE)}",
+            expr=f"{FREE} < {scaled_bytes(DISK_FREE)}",
             for_=CAUSE_FOR,
             severity="critical",
             summary="Uploads are about to be refused: {{ $value | humanize1024 }}B are free on the disk of attachments",
@@ -43,7 +43,7 @@ SIGNAL = Signal(
             "Free bytes on the disk of local storage, on the replica with the least.",
             row="attachments",
             place=10,
-            queries=(Query(lowest("support_attachment_disk_free_bytes"), "free"),),
+            queries=(Query(lowest_over_replicas("support_attachment_disk_free_bytes"), "free"),),
             unit="bytes",
             limit=DISK_FREE,
             low=True,
@@ -51,7 +51,7 @@ SIGNAL = Signal(
     ),
     faults={
         "100 MiB are left on the disk": Fault(
-            ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": Gauge(9e9, 100 * 1024**2)}
+            ("SupportAttachmentDiskFull",), {"support_attachment_disk_free_bytes": GaugeValues(9e9, 100 * 1024**2)}
         )
     },
     drills=(
@@ -60,7 +60,7 @@ SIGNAL = Signal(
             ("SupportAttachmentDiskFull",),
             _disk_fills_up,
             (Cause(2, r"9\d%"),),
-            scenario=Scenario(
+            scenario=DrillScenario(
                 disk=18 * DIVIDED_GIB, settings={"SUPPORT_ATTACHMENT_DISK_RESERVE": str(DIVIDED_GIB // 4)}
             ),
         ),

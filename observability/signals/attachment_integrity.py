@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import JOB, Panel, Query, highest
+from grafana.panel import JOB_SELECTOR, Panel, Query, highest_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario
-from observability.faults import REPAIRED, Counter, Fault, Gauge, Restarted
-from observability.signal import AT_ONCE, Alert, Signal, of
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.faults import REPAIRED_MINUTE, CounterValues, Fault, GaugeValues, RestartedValues
+from observability.signal import AT_ONCE, Alert, Signal, duration_seconds
 from observability.signals.attachment_offload_failing import OFFLOADED
 
 SWEEP_KEPT = "15m"  # a process's last report on lost files; it or its successor sweeps within minutes of its start
@@ -75,17 +75,17 @@ SIGNAL = Signal(
             row="attachments",
             place=40,
             queries=(
-                Query(highest("support_attachment_unrepaired", "kind"), "{{kind}}"),
+                Query(highest_over_replicas("support_attachment_unrepaired", "kind"), "{{kind}}"),
                 Query(
-                    f'sum(increase(support_attachment_scrubbed_total{{{JOB},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
+                    f'sum(increase(support_attachment_scrubbed_total{{{JOB_SELECTOR},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
                     "re-hashed: mismatch",
                 ),
                 Query(
-                    f'sum(increase(support_attachment_offloaded_total{{{JOB},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
+                    f'sum(increase(support_attachment_offloaded_total{{{JOB_SELECTOR},outcome="mismatch"}}[{DAMAGE_WINDOW}]))',
                     "moved: mismatch",
                 ),
                 Query(
-                    f"sum by (kind) (increase(support_attachment_unreadable_total{{{JOB}}}[{DAMAGE_WINDOW}]))",
+                    f"sum by (kind) (increase(support_attachment_unreadable_total{{{JOB_SELECTOR}}}[{DAMAGE_WINDOW}]))",
                     "downloaded: {{kind}}",
                 ),
             ),
@@ -93,31 +93,32 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "a file is missing": Fault(("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 1)}),
+        "a file is missing": Fault(("SupportAttachmentIntegrity",), {_missing("a"): GaugeValues(0, 1)}),
         "a file is missing, and the service restarts": Fault(
-            ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=6)}
+            ("SupportAttachmentIntegrity",), {_missing("a"): RestartedValues(0, 1, silent=6)}
         ),
         "a file is missing, and the first sweep after a restart fails": Fault(
-            ("SupportAttachmentIntegrity",), {_missing("a"): Restarted(0, 1, silent=36)}
+            ("SupportAttachmentIntegrity",), {_missing("a"): RestartedValues(0, 1, silent=36)}
         ),
         "a file is missing, and the replica that has swept since restarts": Fault(
-            ("SupportAttachmentIntegrity",), {_missing("a"): Gauge(0, 0), _missing("b"): Restarted(0, 1, silent=6)}
+            ("SupportAttachmentIntegrity",),
+            {_missing("a"): GaugeValues(0, 0), _missing("b"): RestartedValues(0, 1, silent=6)},
         ),
         "a file is missing, and another replica takes the place of the one that knew": Fault(
             ("SupportAttachmentIntegrity",),
-            {_missing("a"): Restarted(0, 1, silent=6, returns=False), _missing("b"): Gauge(0, None)},
-            resolved_after=REPAIRED - 6 + of(SWEEP_KEPT) // 60,
+            {_missing("a"): RestartedValues(0, 1, silent=6, returns=False), _missing("b"): GaugeValues(0, None)},
+            resolved_after=REPAIRED_MINUTE - 6 + duration_seconds(SWEEP_KEPT) // 60,
         ),
         "a file's hash is another": Fault(
             ("SupportAttachmentIntegrity",),
-            {'support_attachment_scrubbed_total{outcome="mismatch"}': Counter(0, 0.1)},
-            resolved_after=REPAIRED + of(DAMAGE_WINDOW) // 60 - 2,
+            {'support_attachment_scrubbed_total{outcome="mismatch"}': CounterValues(0, 0.1)},
+            resolved_after=REPAIRED_MINUTE + duration_seconds(DAMAGE_WINDOW) // 60 - 2,
             still_firing=("SupportAttachmentIntegrity",),
         ),
         "a download finds its file missing": Fault(
             ("SupportAttachmentIntegrity",),
-            {'support_attachment_unreadable_total{storage="local",kind="missing"}': Counter(0, 0.1)},
-            resolved_after=REPAIRED + of(DAMAGE_WINDOW) // 60 - 2,
+            {'support_attachment_unreadable_total{storage="local",kind="missing"}': CounterValues(0, 0.1)},
+            resolved_after=REPAIRED_MINUTE + duration_seconds(DAMAGE_WINDOW) // 60 - 2,
             still_firing=("SupportAttachmentIntegrity",),
         ),
     },
@@ -128,7 +129,7 @@ SIGNAL = Signal(
             _file_is_missing,
             (Cause(1, '"missing"} 1'),),
             before=upload_large_file,
-            scenario=Scenario(settings={"DRILL_SWEEP_EVERY": "1"}),
+            scenario=DrillScenario(settings={"DRILL_SWEEP_EVERY": "1"}),
             resolved_within=10,  # each replica has to end a sweep that began before the repair, and the next one
         ),
     ),

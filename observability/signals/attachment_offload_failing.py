@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from grafana.panel import Panel, Query, highest, hourly
+from grafana.panel import Panel, Query, highest_over_replicas, hourly_rate
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario, changed
-from observability.faults import Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise, changed_attributes
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
 OFFLOAD_WINDOW = "30m"  # failures count across the pause between two runs
@@ -19,7 +19,7 @@ def _moved(outcome: str) -> str:
     return f'support_attachment_offloaded_total{{to="s3",outcome="{outcome}"}}'
 
 
-OFFLOADING = Scenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s", "SUPPORT_OFFLOAD_GRACE": "1s"})
+OFFLOADING = DrillScenario(settings={"SUPPORT_OFFLOAD_AFTER": "1s", "SUPPORT_OFFLOAD_GRACE": "1s"})
 
 
 @asynccontextmanager
@@ -29,7 +29,7 @@ async def _s3_is_down(deployment: Deployment) -> AsyncIterator[None]:
             request.transport.abort()
         return web.Response()
 
-    async with changed(deployment.s3_proxy, answer=disconnect):
+    async with changed_attributes(deployment.s3_proxy, answer=disconnect):
         yield
 
 
@@ -57,7 +57,9 @@ SIGNAL = Signal(
             "moved.",
             row="attachments",
             place=30,
-            queries=(Query(hourly("support_attachment_offloaded_total", "to, outcome"), "to {{to}}: {{outcome}}"),),
+            queries=(
+                Query(hourly_rate("support_attachment_offloaded_total", "to, outcome"), "to {{to}}: {{outcome}}"),
+            ),
             unit="suffix: /h",
         ),
         Panel(
@@ -65,13 +67,14 @@ SIGNAL = Signal(
             "Age of the oldest file on local storage. With SUPPORT_OFFLOAD_AFTER it stays a little above that age.",
             row="attachments",
             place=20,
-            queries=(Query(highest("support_attachment_backlog_age_seconds"), "oldest"),),
+            queries=(Query(highest_over_replicas("support_attachment_backlog_age_seconds"), "oldest"),),
             unit="s",
         ),
     ),
     faults={
         "S3 is down": Fault(
-            ("SupportAttachmentOffloadFailing",), {_moved("moved"): Counter(5, 0), _moved("failed"): Counter(0, 5)}
+            ("SupportAttachmentOffloadFailing",),
+            {_moved("moved"): CounterValues(5, 0), _moved("failed"): CounterValues(0, 5)},
         )
     },
     drills=(

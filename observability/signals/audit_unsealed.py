@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, highest
+from grafana.panel import Panel, Query, highest_over_replicas
 
-from observability.drill import ROLE, Cause, Deployment, DrillFault
-from observability.faults import Fault, Gauge
-from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
+from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault
+from observability.faults import Fault, GaugeValues
+from observability.signal import SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
 AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a failover within this time
 
@@ -15,9 +15,9 @@ AUDIT_AGE = 300  # s; an entry is sealed within a second or two, and after a fai
 @asynccontextmanager
 async def _sealing_is_refused(deployment: Deployment) -> AsyncIterator[None]:
     """The head of the audit chain can't be updated, as after a restore with other permissions; changes succeed."""
-    await deployment.database.run(f"REVOKE UPDATE ON audit_head FROM {ROLE}")
+    await deployment.database.run(f"REVOKE UPDATE ON audit_head FROM {DATABASE_AND_ROLE}")
     yield
-    await deployment.database.run(f"GRANT UPDATE ON audit_head TO {ROLE}")
+    await deployment.database.run(f"GRANT UPDATE ON audit_head TO {DATABASE_AND_ROLE}")
 
 
 SIGNAL = Signal(
@@ -26,7 +26,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportAuditUnsealed",
             short=("the audit log is not sealed", "nhật ký audit không được niêm phong"),
-            expr=f"max(support_audit_unsealed_age_seconds) > {seconds(AUDIT_AGE)}",
+            expr=f"max(support_audit_unsealed_age_seconds) > {scaled_seconds(AUDIT_AGE)}",
             for_=SYMPTOM_FOR,
             severity="warning",
             summary="The audit log is not sealed: the oldest entry has waited {{ $value | humanizeDuration }}",
@@ -43,8 +43,8 @@ SIGNAL = Signal(
             row="access",
             place=30,
             queries=(
-                Query(highest("support_audit_unsealed_age_seconds"), "oldest not sealed"),
-                Query(highest("support_audit_sealed"), "sealed", right="short"),
+                Query(highest_over_replicas("support_audit_unsealed_age_seconds"), "oldest not sealed"),
+                Query(highest_over_replicas("support_audit_sealed"), "sealed", right="short"),
             ),
             unit="s",
             limit=AUDIT_AGE,
@@ -52,7 +52,7 @@ SIGNAL = Signal(
     ),
     faults={
         "the audit log is not sealed": Fault(
-            ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": Gauge(1, 60, 60)}
+            ("SupportAuditUnsealed",), {"support_audit_unsealed_age_seconds": GaugeValues(1, 60, 60)}
         )
     },
     drills=(

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from grafana.panel import Panel, Query, series
+from grafana.panel import Panel, Query, selector
 
-from observability.drill import TIME, Cause, Deployment, DrillFault, Exercise, Scenario
-from observability.faults import Fault, Gauge
-from observability.signal import SLOW_FOR, Alert, Signal, seconds
+from observability.drill import TIME_DIVISOR, Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.faults import Fault, GaugeValues
+from observability.signal import SLOW_FOR, Alert, Signal, scaled_seconds
 
 CERTIFICATE_DAYS = 14  # days; enough to replace a certificate by hand, and after the usual renewal should have been
 DAY = 86_400
@@ -16,7 +16,7 @@ DAY = 86_400
 
 @asynccontextmanager
 async def _certificate_of_order_is_old(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=10) / TIME))
+    deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=10) / TIME_DIVISOR))
     yield
     deployment.order_tls.load_cert_chain(deployment.authority.issue(timedelta(days=90)))
 
@@ -27,7 +27,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportCertificateExpiring",
             short=("a certificate expires soon", "một chứng chỉ sắp hết hạn"),
-            expr=f"min by (target) (support_certificate_expires_seconds) < {seconds(CERTIFICATE_DAYS * 86_400)}",
+            expr=f"min by (target) (support_certificate_expires_seconds) < {scaled_seconds(CERTIFICATE_DAYS * 86_400)}",
             for_=SLOW_FOR,
             severity="warning",
             summary="The certificate of {{ $labels.target }} expires in {{ $value | humanizeDuration }}",
@@ -43,7 +43,7 @@ SIGNAL = Signal(
             "Time until the certificate of each server expires that the service calls over https.",
             row="dependencies",
             place=60,
-            queries=(Query(f"min by (target) ({series('support_certificate_expires_seconds')})", "{{target}}"),),
+            queries=(Query(f"min by (target) ({selector('support_certificate_expires_seconds')})", "{{target}}"),),
             unit="s",
             limit=CERTIFICATE_DAYS * 86_400,
             low=True,
@@ -53,8 +53,8 @@ SIGNAL = Signal(
         "a certificate expires in ten days": Fault(
             ('SupportCertificateExpiring{target="payment"}',),
             {
-                'support_certificate_expires_seconds{target="payment"}': Gauge(60 * DAY, 10 * DAY),
-                'support_certificate_expires_seconds{target="order"}': Gauge(20 * DAY, 20 * DAY),
+                'support_certificate_expires_seconds{target="payment"}': GaugeValues(60 * DAY, 10 * DAY),
+                'support_certificate_expires_seconds{target="order"}': GaugeValues(20 * DAY, 20 * DAY),
             },
         )
     },
@@ -64,7 +64,7 @@ SIGNAL = Signal(
             ("SupportCertificateExpiring",),
             _certificate_of_order_is_old,
             (Cause(1, r'"order"} 0\.'),),
-            scenario=Scenario(certificate=timedelta(days=90)),
+            scenario=DrillScenario(certificate=timedelta(days=90)),
         ),
     ),
     exercises=(

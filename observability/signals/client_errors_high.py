@@ -7,7 +7,7 @@ import aiohttp
 from grafana.panel import Panel, Query, rate
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly
-from observability.faults import Counter, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.api_error_budget import REQUESTS, ROUTED, SHOWN_ROUTES
 
@@ -90,14 +90,17 @@ SIGNAL = Signal(
         "most answers are 422": Fault(
             (f'SupportClientErrorsHigh{{http_route="{ROUTE}"}}',),
             {
-                _answers("201"): Counter(100, 41),
-                _answers("422"): Counter(2, 59),
-                _answers("200", "/support/macros"): Counter(99, 99),
+                _answers("201"): CounterValues(100, 41),
+                _answers("422"): CounterValues(2, 59),
+                _answers("200", "/support/macros"): CounterValues(99, 99),
             },
         ),
         "most answers are 404, 401 and 429": Fault(
             (),
-            {_answers("200"): Counter(100, 30), **{_answers(code): Counter(0, 30) for code in ("404", "401", "429")}},
+            {
+                _answers("200"): CounterValues(100, 30),
+                **{_answers(code): CounterValues(0, 30) for code in ("404", "401", "429")},
+            },
         ),
     },
     drills=(

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, series
+from grafana.panel import Panel, Query, selector
 
-from observability.drill import TIME, Cause, Deployment, DrillFault, Exercise, Scenario
-from observability.faults import Fault, Gauge
-from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
+from observability.drill import TIME_DIVISOR, Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.faults import Fault, GaugeValues
+from observability.signal import SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
 CLOCK_OFFSET = 30  # s; leases and tokens allow less than a minute, and time synchronization keeps milliseconds
 
@@ -16,7 +16,7 @@ MINUTES_OFF = 10  # in the drill; twenty times the limit
 
 @asynccontextmanager
 async def _one_has_a_wrong_clock(deployment: Deployment) -> AsyncIterator[None]:
-    deployment.clock.write_text(f"-{MINUTES_OFF * 60 / TIME:g}s")
+    deployment.clock.write_text(f"-{MINUTES_OFF * 60 / TIME_DIVISOR:g}s")
     yield
     deployment.clock.write_text("+0s")
 
@@ -27,7 +27,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportClockOffset",
             short=("the clock of a replica is wrong", "đồng hồ của một replica bị sai"),
-            expr=f"abs(support_clock_offset_seconds) > {seconds(CLOCK_OFFSET)}",
+            expr=f"abs(support_clock_offset_seconds) > {scaled_seconds(CLOCK_OFFSET)}",
             for_=SYMPTOM_FOR,
             severity="warning",
             summary="The clock of {{ $labels.instance }} differs by {{ $value | humanizeDuration }}",
@@ -43,16 +43,17 @@ SIGNAL = Signal(
             "Difference of each replica's clock from that of the database. Normal: under 1 s.",
             row="replicas",
             place=50,
-            queries=(Query(f"abs({series('support_clock_offset_seconds')})", "{{instance}}"),),
+            queries=(Query(f"abs({selector('support_clock_offset_seconds')})", "{{instance}}"),),
             unit="s",
             limit=CLOCK_OFFSET,
         ),
     ),
     faults={
         "a clock is ten minutes late": Fault(
-            ('SupportClockOffset{instance="a"}',), {'support_clock_offset_seconds{instance="a"}': Gauge(0.01, -600)}
+            ('SupportClockOffset{instance="a"}',),
+            {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, -600)},
         ),
-        "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': Gauge(0.01, 2)}),
+        "a clock is two seconds ahead": Fault((), {'support_clock_offset_seconds{instance="a"}': GaugeValues(0.01, 2)}),
     },
     drills=(
         DrillFault(
@@ -60,7 +61,7 @@ SIGNAL = Signal(
             ("SupportClockOffset",),
             _one_has_a_wrong_clock,
             (Cause(1, '"REPLICA".* -[1-9]'),),
-            scenario=Scenario(manipulated=True),
+            scenario=DrillScenario(manipulated=True),
         ),
     ),
     exercises=(

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, rate, share
+from grafana.panel import Panel, Query, rate, ratio
 
-from observability.drill import ROLE, Cause, Deployment, DrillFault, Exercise, changed
-from observability.faults import Counter, Fault
+from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault, Exercise, changed_attributes
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 
 DATABASE_ERROR_SHARE = 0.05  # share of one replica's operations; a healthy database causes none
@@ -54,14 +54,14 @@ async def _tickets_are_locked(deployment: Deployment) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _outbox_is_locked(deployment: Deployment) -> AsyncIterator[None]:
     lock = deployment.database.holding("LOCK TABLE outbox IN SHARE MODE")
-    async with lock, changed(deployment.traffic, unread_cases=MANY):
+    async with lock, changed_attributes(deployment.traffic, unread_cases=MANY):
         yield
 
 
 @asynccontextmanager
 async def _ledger_row_is_locked(deployment: Deployment) -> AsyncIterator[None]:
     lock = deployment.database.holding("SELECT * FROM attachment_ledger FOR UPDATE")
-    async with lock, changed(deployment.traffic, uploads=MANY):
+    async with lock, changed_attributes(deployment.traffic, uploads=MANY):
         yield
 
 
@@ -69,23 +69,23 @@ async def _ledger_row_is_locked(deployment: Deployment) -> AsyncIterator[None]:
 async def _statements_are_slow(deployment: Deployment) -> AsyncIterator[None]:
     """Each new case takes long, as without an index, and many come."""
     slow = deployment.database.trigger("BEFORE INSERT ON tickets", "PERFORM pg_sleep(0.9)")
-    async with slow, changed(deployment.traffic, unread_cases=3 * MANY):
+    async with slow, changed_attributes(deployment.traffic, unread_cases=3 * MANY):
         yield
 
 
-DISCONNECT = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+DISCONNECT = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{DATABASE_AND_ROLE}'"
 
 
 @asynccontextmanager
 async def _connections_are_used_up(deployment: Deployment) -> AsyncIterator[None]:
-    await deployment.database.run(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1; {DISCONNECT}")
+    await deployment.database.run(f"ALTER ROLE {DATABASE_AND_ROLE} CONNECTION LIMIT 1; {DISCONNECT}")
     yield
-    await deployment.database.run(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
+    await deployment.database.run(f"ALTER ROLE {DATABASE_AND_ROLE} CONNECTION LIMIT -1")
 
 
 @asynccontextmanager
 async def _database_is_read_only(deployment: Deployment) -> AsyncIterator[None]:
-    setting = f"ALTER DATABASE {ROLE}"
+    setting = f"ALTER DATABASE {DATABASE_AND_ROLE}"
     await deployment.database.run(f"{setting} SET default_transaction_read_only = on")
     await deployment.database.run(DISCONNECT)
     yield
@@ -98,7 +98,7 @@ async def _database_disk_is_full(deployment: Deployment) -> AsyncIterator[None]:
     """Every change of a case is refused with the error of a full disk."""
     action = "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'"
     refused = deployment.database.trigger("BEFORE INSERT ON outbox", action)
-    async with refused, changed(deployment.traffic, unread_cases=MANY):
+    async with refused, changed_attributes(deployment.traffic, unread_cases=MANY):
         yield
 
 
@@ -131,7 +131,7 @@ SIGNAL = Signal(
             place=10,
             queries=(
                 Query(
-                    share(
+                    ratio(
                         rate(OPERATIONS, "instance", f"{OF_DATABASE},{FAILED}", SYMPTOM_WINDOW),
                         rate(OPERATIONS, "instance", OF_DATABASE, SYMPTOM_WINDOW),
                     ),
@@ -152,18 +152,18 @@ SIGNAL = Signal(
         "PostgreSQL is down for one of two replicas": Fault(
             ('SupportDatabaseFailing{instance="a"}',),
             {
-                _operations(): Counter(300, 10),
-                _operations("_OTHER"): Counter(0, 100),
-                _operations(instance="b"): Counter(300, 300),
-                _operations("_OTHER", "b"): Counter(0, 0.5),
+                _operations(): CounterValues(300, 10),
+                _operations("_OTHER"): CounterValues(0, 100),
+                _operations(instance="b"): CounterValues(300, 300),
+                _operations("_OTHER", "b"): CounterValues(0, 0.5),
             },
         ),
         "a few statements of many wait for a lock": Fault(
             ('SupportDatabaseFailing{instance="a"}',),
-            {_operations(): Counter(3000, 3000), _operations("timeout"): Counter(0, 6)},
+            {_operations(): CounterValues(3000, 3000), _operations("timeout"): CounterValues(0, 6)},
         ),
         "a few operations of many fail": Fault(
-            (), {_operations(): Counter(3000, 3000), _operations("_OTHER"): Counter(0, 30)}
+            (), {_operations(): CounterValues(3000, 3000), _operations("_OTHER"): CounterValues(0, 30)}
         ),
     },
     drills=(

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, each_replica, quantile
+from grafana.panel import Panel, quantile, query_for_each_replica
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly
-from observability.faults import Counter, Fault, Values
+from observability.faults import CounterValues, Fault, SeriesValues
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Record, Signal
 
 LOOP_LAG_LONG = 0.1  # s; four times the lag of a busy loop, if it lasts for LOOP_LAG_LONG_FOR
@@ -16,11 +16,11 @@ LOOP_LAG_P95 = 0.25  # s; every request waits this long besides its own work; te
 LAG = "instance:support_event_loop_lag_seconds:p95"
 
 
-def _lag(**late: float) -> dict[str, Values]:
+def _lag(**late: float) -> dict[str, SeriesValues]:
     """Return a loop whose timers are late: how many of 240 a minute take at most each bucket's edge."""
     edges = {"0.01": late.get("fast", 0), "0.1": late.get("usual", 0), "0.25": late.get("slow", 0), "0.5": 240}
     return {
-        f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}': Counter(240, count)
+        f'support_event_loop_lag_seconds_bucket{{instance="a",le="{edge}"}}': CounterValues(240, count)
         for edge, count in (edges | {"+Inf": 240}).items()
     }
 
@@ -67,7 +67,7 @@ SIGNAL = Signal(
             "Normal: under 10 ms.",
             row="process",
             place=20,
-            queries=each_replica(quantile(0.95, "support_event_loop_lag_seconds", "instance", window=WINDOW)),
+            queries=query_for_each_replica(quantile(0.95, "support_event_loop_lag_seconds", "instance", window=WINDOW)),
             unit="s",
             limit=LOOP_LAG_P95,
         ),

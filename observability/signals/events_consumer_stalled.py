@@ -9,7 +9,7 @@ import redis.asyncio as redis
 from grafana.panel import Panel, Query, rate
 
 from observability.drill import Cause, Deployment, DrillFault
-from observability.faults import Counter, Fault, Gauge
+from observability.faults import CounterValues, Fault, GaugeValues
 from observability.signal import EVENTS_FOR, WINDOW, Alert, Signal
 
 STREAM_WAITING = 100  # waiting events while none is applied; a consumer takes as many in a second or two
@@ -73,23 +73,23 @@ SIGNAL = Signal(
         "the consumer is stuck": Fault(
             ("SupportEventsConsumerStalled",),
             {
-                "support_events_stream_lag": Gauge(2, 150, 50),
-                'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
+                "support_events_stream_lag": GaugeValues(2, 150, 50),
+                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 0),
             },
         ),
         "no event can be applied": Fault(
             ("SupportEventsConsumerStalled",),
             {
-                "support_events_stream_lag": Gauge(2, 150, 50),
-                'support_events_consumed_total{outcome="applied"}': Counter(50, 0),
-                'support_events_consumed_total{outcome="failed"}': Counter(0, 5),
+                "support_events_stream_lag": GaugeValues(2, 150, 50),
+                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 0),
+                'support_events_consumed_total{outcome="failed"}': CounterValues(0, 5),
             },
         ),
         "the consumer is too slow": Fault(
             ("SupportEventsConsumerStalled",),
             {
-                "support_events_stream_lag": Gauge(2, 1000, 1000),
-                'support_events_consumed_total{outcome="applied"}': Counter(50, 1),
+                "support_events_stream_lag": GaugeValues(2, 1000, 1000),
+                'support_events_consumed_total{outcome="applied"}': CounterValues(50, 1),
             },
         ),
     },

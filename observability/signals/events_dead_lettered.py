@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import redis.asyncio as redis
 
 from observability.drill import Cause, Deployment, DrillFault
-from observability.faults import Fault, Gauge
+from observability.faults import Fault, GaugeValues
 from observability.signal import AT_ONCE, Alert, Signal
 
 DEAD_LETTERS = 0  # events; each is a change that a case has not received
@@ -41,7 +41,9 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "an event is given up": Fault(("SupportEventsDeadLettered",), {"support_events_dead_letters": Gauge(0, 1)})
+        "an event is given up": Fault(
+            ("SupportEventsDeadLettered",), {"support_events_dead_letters": GaugeValues(0, 1)}
+        )
     },
     drills=(DrillFault("invalid event", ("SupportEventsDeadLettered",), _event_is_invalid, (Cause(1, '"reason"'),)),),
 )

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, highest
+from grafana.panel import Panel, Query, highest_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import Fault, Gauge
+from observability.faults import Fault, GaugeValues
 from observability.signal import CAUSE_KEPT, Alert, Signal
 from observability.signals.probe_failing import DIRECT, GOOD, INGRESS, PROBE_JOB, steps
 
@@ -48,7 +48,7 @@ SIGNAL = Signal(
             "timeline: directly at the service, and through its ingress.",
             row="probe",
             place=10,
-            queries=(Query(highest("support_probe_success", "via", job=PROBE_JOB), "{{via}}"),),
+            queries=(Query(highest_over_replicas("support_probe_success", "via", job=PROBE_JOB), "{{via}}"),),
             unit="short",
             limit=1,
             low=True,
@@ -59,7 +59,7 @@ SIGNAL = Signal(
     ),
     faults={
         "the ingress leads elsewhere": Fault(
-            ("SupportIngressFailing",), {'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)}
+            ("SupportIngressFailing",), {'support_probe_success{job="support-probe",via="ingress"}': GaugeValues(1, 0)}
         )
     },
     drills=(

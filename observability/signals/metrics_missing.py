@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import UP, Fault, Gauge
+from observability.faults import UP_SERIES, Fault, GaugeValues
 from observability.signal import Alert, Signal
 from observability.signals.service_down import NO_REPLICA, PROBE_GOOD
 
@@ -39,7 +39,7 @@ SIGNAL = Signal(
             stated=(METRICS_MISSING_FOR,),
         ),
     ),
-    faults={"Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP: Gauge(1, 0)})},
+    faults={"Prometheus cannot reach the service": Fault(("SupportMetricsMissing",), {UP_SERIES: GaugeValues(1, 0)})},
     drills=(DrillFault("scrapes blocked", ("SupportMetricsMissing",), _scrapes_are_blocked, (Cause(2, "refused"),)),),
     exercises=(Exercise(("block scrapes of the service", "chặn scrape tới service"), ("allow them", "cho phép lại")),),
 )

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, changed
+from observability.drill import Cause, Deployment, DrillFault, changed_attributes
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Signal
 from observability.signals.ticket_traffic_anomaly import TRAFFIC_HOUR, TRAFFIC_PAST
 
@@ -21,7 +21,7 @@ EXPECTED = " and ".join(
 @asynccontextmanager
 async def _nothing_is_sent(deployment: Deployment) -> AsyncIterator[None]:
     """The way of clients to the service is interrupted; the probe's is not."""
-    async with changed(deployment.traffic, cases=0.0, reads=0.0, uploads=0.0):
+    async with changed_attributes(deployment.traffic, cases=0.0, reads=0.0, uploads=0.0):
         yield
 
 

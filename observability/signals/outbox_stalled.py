@@ -1,9 +1,9 @@
 """SupportOutboxStalled: events are not published."""
 
-from grafana.panel import Panel, Query, highest, rate
+from grafana.panel import Panel, Query, highest_over_replicas, rate
 
-from observability.faults import Fault, Gauge
-from observability.signal import SYMPTOM_FOR, Alert, Signal, seconds
+from observability.faults import Fault, GaugeValues
+from observability.signal import SYMPTOM_FOR, Alert, Signal, scaled_seconds
 
 OUTBOX_AGE = 120  # s; the relay takes less than 1 s, and a broker's failover less than this
 
@@ -13,7 +13,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportOutboxStalled",
             short=("events are not published", "event không được publish"),
-            expr=f"max(support_events_outbox_oldest_seconds) > {seconds(OUTBOX_AGE)}",
+            expr=f"max(support_events_outbox_oldest_seconds) > {scaled_seconds(OUTBOX_AGE)}",
             for_=SYMPTOM_FOR,
             severity="warning",
             summary="Case events are not published: the oldest has waited {{ $value | humanizeDuration }}",
@@ -30,10 +30,10 @@ SIGNAL = Signal(
             row="events",
             place=10,
             queries=(
-                Query(highest("support_events_outbox_oldest_seconds"), "oldest not published"),
-                Query(highest("support_events_stream_lag"), "inbound, waiting", right="short"),
-                Query(highest("support_events_dead_letters"), "dead letters", right="short"),
-                Query(highest("support_events_outbox_pending"), "outbox, waiting", right="short"),
+                Query(highest_over_replicas("support_events_outbox_oldest_seconds"), "oldest not published"),
+                Query(highest_over_replicas("support_events_stream_lag"), "inbound, waiting", right="short"),
+                Query(highest_over_replicas("support_events_dead_letters"), "dead letters", right="short"),
+                Query(highest_over_replicas("support_events_outbox_pending"), "outbox, waiting", right="short"),
             ),
             unit="s",
             limit=OUTBOX_AGE,
@@ -53,7 +53,7 @@ SIGNAL = Signal(
     ),
     faults={
         "nothing is published": Fault(
-            ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": Gauge(0, 60, 60)}
+            ("SupportOutboxStalled",), {"support_events_outbox_oldest_seconds": GaugeValues(0, 60, 60)}
         )
     },
 )

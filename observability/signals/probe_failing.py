@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, highest
+from grafana.panel import Panel, Query, highest_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, changed
-from observability.faults import PROBE, Fault, Gauge
+from observability.drill import Cause, Deployment, DrillFault, changed_attributes
+from observability.faults import PROBE_SERIES, Fault, GaugeValues
 from observability.signal import Alert, Signal
 from observability.signals.events_consumer_stalled import consumer_may_not_read
 from observability.signals.uploads_refused import S3_STORE
@@ -28,7 +28,7 @@ PROBE_JOB = 'job=~".*probe.*"'  # the probe is a process of its own
 
 @asynccontextmanager
 async def _s3_is_slow(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.s3_proxy, delay=3.5):
+    async with changed_attributes(deployment.s3_proxy, delay=3.5):
         yield
 
 
@@ -54,7 +54,11 @@ SIGNAL = Signal(
             "Which steps of the last run were good; steps after a failed one may be skipped.",
             row="probe",
             place=20,
-            queries=(Query(highest("support_probe_step_success", "via, step", job=PROBE_JOB), "{{via}} {{step}}"),),
+            queries=(
+                Query(
+                    highest_over_replicas("support_probe_step_success", "via, step", job=PROBE_JOB), "{{via}} {{step}}"
+                ),
+            ),
             unit="short",
             limit=1,
             low=True,
@@ -67,7 +71,11 @@ SIGNAL = Signal(
             "Duration of each step of the last run.",
             row="probe",
             place=30,
-            queries=(Query(highest("support_probe_step_seconds", "via, step", job=PROBE_JOB), "{{via}} {{step}}"),),
+            queries=(
+                Query(
+                    highest_over_replicas("support_probe_step_seconds", "via, step", job=PROBE_JOB), "{{via}} {{step}}"
+                ),
+            ),
             unit="s",
         ),
         Panel(
@@ -77,7 +85,8 @@ SIGNAL = Signal(
             place=40,
             queries=(
                 Query(
-                    f"time() - {highest('support_probe_last_success_timestamp_seconds', 'via', job=PROBE_JOB)}",
+                    "time() - "
+                    + highest_over_replicas("support_probe_last_success_timestamp_seconds", "via", job=PROBE_JOB),
                     "{{via}}",
                 ),
             ),
@@ -86,10 +95,13 @@ SIGNAL = Signal(
         ),
     ),
     faults={
-        "the probe fails": Fault(("SupportProbeFailing",), {PROBE: Gauge(1, 0)}),
+        "the probe fails": Fault(("SupportProbeFailing",), {PROBE_SERIES: GaugeValues(1, 0)}),
         "the service fails behind its ingress": Fault(
             ("SupportProbeFailing",),
-            {PROBE: Gauge(1, 0), 'support_probe_success{job="support-probe",via="ingress"}': Gauge(1, 0)},
+            {
+                PROBE_SERIES: GaugeValues(1, 0),
+                'support_probe_success{job="support-probe",via="ingress"}': GaugeValues(1, 0),
+            },
         ),
     },
     drills=(

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from observability.drill import EVALUATION, Cause, Deployment, DrillFault, repeatedly
-from observability.faults import PROBE, Fault, Flapping
+from observability.drill import EVALUATION_SECONDS, Cause, Deployment, DrillFault, repeatedly
+from observability.faults import PROBE_SERIES, Fault, FlappingValues
 from observability.signal import Alert, Signal
 from observability.signals.events_consumer_stalled import consumer_may_not_read
 from observability.signals.probe_failing import GOOD
@@ -27,9 +27,9 @@ async def _probe_fails_at_times(deployment: Deployment) -> AsyncIterator[None]:
 
     async def refuse_for_a_while() -> None:
         async with consumer_may_not_read(deployment):
-            await asyncio.sleep(4 * EVALUATION)
+            await asyncio.sleep(4 * EVALUATION_SECONDS)
 
-    async with repeatedly(refuse_for_a_while, 2 * EVALUATION):
+    async with repeatedly(refuse_for_a_while, 2 * EVALUATION_SECONDS):
         yield
 
 
@@ -52,7 +52,7 @@ SIGNAL = Signal(
             stated=(f"{PROBE_SHARE * 100:g} %", PROBE_WINDOW, PROBE_RECENT, PROBE_FLAPPING_FOR),
         ),
     ),
-    faults={"the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE: Flapping()})},
+    faults={"the probe fails at every other run": Fault(("SupportProbeFlapping",), {PROBE_SERIES: FlappingValues()})},
     drills=(
         DrillFault(
             "probe fails at times", ("SupportProbeFlapping",), _probe_fails_at_times, (Cause(1, r'"timeline".*} 0\.'),)

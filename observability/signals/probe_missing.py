@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import PROBE, Fault, Gauge
+from observability.faults import PROBE_SERIES, Fault, GaugeValues
 from observability.signal import Alert, Signal
 
 PROBE_MISSING_FOR = "5m"  # longer than the probe's own deployment
@@ -33,7 +33,7 @@ SIGNAL = Signal(
             stated=(PROBE_MISSING_FOR,),
         ),
     ),
-    faults={"the probe is gone": Fault(("SupportProbeMissing",), {PROBE: Gauge(1, None)})},
+    faults={"the probe is gone": Fault(("SupportProbeMissing",), {PROBE_SERIES: GaugeValues(1, None)})},
     drills=(DrillFault("probe stopped", ("SupportProbeMissing",), _probe_stops, (Cause(2, " 0$"),)),),
     exercises=(Exercise(("stop the probe", "dừng probe"), ("start the probe", "khởi động probe")),),
 )

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
-from grafana.panel import JOB, Panel, Query, series
+from grafana.panel import JOB_SELECTOR, Panel, Query, selector
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import Fault, Gauge
+from observability.faults import Fault, GaugeValues
 from observability.signal import CAUSE_FOR, Alert, Signal
 
 
@@ -44,11 +44,11 @@ SIGNAL = Signal(
             queries=(
                 Query(
                     "max by (server) (support_redis_memory_usage_bytes{JOB}) / "
-                    "(max by (server) (support_redis_memory_limit_bytes{JOB}) > 0)".replace("JOB", JOB),
+                    "(max by (server) (support_redis_memory_limit_bytes{JOB}) > 0)".replace("JOB", JOB_SELECTOR),
                     "{{server}}",
                 ),
                 Query(
-                    f"max by (server) (rate({series('support_redis_evicted_keys_total')}[$__rate_interval]))",
+                    f"max by (server) (rate({selector('support_redis_evicted_keys_total')}[$__rate_interval]))",
                     "evicted: {{server}}",
                     right="ops",
                 ),
@@ -61,9 +61,9 @@ SIGNAL = Signal(
         "the Redis of events may evict": Fault(
             ("SupportRedisEvicting",),
             {
-                'support_redis_eviction_policy{server="events",policy="allkeys-lru"}': Gauge(0, 1),
-                'support_redis_eviction_policy{server="events",policy="noeviction"}': Gauge(1, 0),
-                'support_redis_eviction_policy{server="cache",policy="allkeys-lru"}': Gauge(1, 1),
+                'support_redis_eviction_policy{server="events",policy="allkeys-lru"}': GaugeValues(0, 1),
+                'support_redis_eviction_policy{server="events",policy="noeviction"}': GaugeValues(1, 0),
+                'support_redis_eviction_policy{server="cache",policy="allkeys-lru"}': GaugeValues(1, 1),
             },
         )
     },

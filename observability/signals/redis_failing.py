@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, rate, share
+from grafana.panel import Panel, Query, rate, ratio
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario
-from observability.faults import Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SERVICE_JOB, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.database_failing import FAILED, OPERATIONS
 from observability.signals.timeline_cache_errors import (
@@ -59,7 +59,7 @@ SIGNAL = Signal(
             place=20,
             queries=(
                 Query(
-                    share(
+                    ratio(
                         rate(OPERATIONS, "db_operation_name", f"{OF_REDIS},{FAILED}", SYMPTOM_WINDOW),
                         rate(OPERATIONS, "db_operation_name", OF_REDIS, SYMPTOM_WINDOW),
                     ),
@@ -73,10 +73,11 @@ SIGNAL = Signal(
     ),
     faults={
         "the Redis of events is down": Fault(
-            ("SupportRedisFailing",), {stream_operations(): Counter(60, 0), stream_operations("timeout"): Counter(0, 4)}
+            ("SupportRedisFailing",),
+            {stream_operations(): CounterValues(60, 0), stream_operations("timeout"): CounterValues(0, 4)},
         ),
         "an operation on Redis in fifty fails": Fault(
-            (), {stream_operations(): Counter(98, 98), stream_operations("_OTHER"): Counter(2, 2)}
+            (), {stream_operations(): CounterValues(98, 98), stream_operations("_OTHER"): CounterValues(2, 2)}
         ),
     },
     drills=(
@@ -85,7 +86,7 @@ SIGNAL = Signal(
             ("SupportRedisFailing", "SupportOutboxStalled"),
             _events_redis_is_down,
             (Cause(1, "refused"),),
-            scenario=Scenario(separate_events_redis=True),
+            scenario=DrillScenario(separate_events_redis=True),
         ),
     ),
 )

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, series
+from grafana.panel import Panel, Query, selector
 
-from observability.drill import ROLE, Cause, Deployment, DrillFault, Exercise
-from observability.faults import UP, Fault, Gauge
+from observability.drill import DATABASE_AND_ROLE, Cause, Deployment, DrillFault, Exercise
+from observability.faults import UP_SERIES, Fault, GaugeValues
 from observability.signal import SERVICE_JOB, Alert, Signal
 
 REPLICA_DOWN_FOR = "5m"  # longer than a restart and than a node's replacement; other replicas answer meanwhile
@@ -36,7 +36,7 @@ async def _use_all(deployment: Deployment) -> None:
 async def _a_new_one_does_not_start(deployment: Deployment) -> AsyncIterator[None]:
     """A rollout adds a replica whose role the database does not know, and which ends at its start."""
     new = deployment.new_replica()
-    new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(ROLE, "nobody", 1)
+    new.environment["SUPPORT_DATABASE_URL"] = deployment.database.url.replace(DATABASE_AND_ROLE, "nobody", 1)
     new.spawn()
     await _use_all(deployment)
     yield
@@ -66,7 +66,7 @@ SIGNAL = Signal(
             "Whether each replica answers Prometheus.",
             row="replicas",
             place=10,
-            queries=(Query(series("up"), "{{instance}}"),),
+            queries=(Query(selector("up"), "{{instance}}"),),
             unit="short",
             limit=1,
             low=True,
@@ -78,7 +78,7 @@ SIGNAL = Signal(
     faults={
         "one of two replicas is down": Fault(
             ('SupportReplicaDown{instance="a"}',),
-            {UP: Gauge(1, 0), 'up{job="support-service",instance="b"}': Gauge(1, 1)},
+            {UP_SERIES: GaugeValues(1, 0), 'up{job="support-service",instance="b"}': GaugeValues(1, 1)},
         )
     },
     drills=(

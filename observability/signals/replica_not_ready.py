@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, series, total
+from grafana.panel import Panel, Query, selector, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario
-from observability.faults import Fault, Flapping, Gauge
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.faults import Fault, FlappingValues, GaugeValues
 from observability.signal import SERVICE_JOB, Alert, Signal
 
 NOT_READY_FOR = "10m"  # longer than a start with its migration, and than a failover of the database
@@ -50,7 +50,7 @@ SIGNAL = Signal(
             "Whether each replica is ready (`/readyz` answers 200): the load balancer sends it requests.",
             row="replicas",
             place=20,
-            queries=(Query(series("support_replica_ready"), "{{instance}}"),),
+            queries=(Query(selector("support_replica_ready"), "{{instance}}"),),
             unit="short",
             limit=1,
             low=True,
@@ -63,13 +63,17 @@ SIGNAL = Signal(
             "that is not called. Only the database makes a replica unready.",
             row="replicas",
             place=30,
-            queries=(Query(total("support_dependency_status", "dependency, status"), "{{dependency}} {{status}}"),),
+            queries=(
+                Query(
+                    total_over_replicas("support_dependency_status", "dependency, status"), "{{dependency}} {{status}}"
+                ),
+            ),
             unit="short",
         ),
     ),
     faults={
-        "a replica never becomes ready": Fault(('SupportReplicaNotReady{instance="a"}',), {READY: Gauge(1, 0)}),
-        "a replica is not ready at times": Fault((), {READY: Gauge(1, 1), OTHER_READY: Flapping()}),
+        "a replica never becomes ready": Fault(('SupportReplicaNotReady{instance="a"}',), {READY: GaugeValues(1, 0)}),
+        "a replica is not ready at times": Fault((), {READY: GaugeValues(1, 1), OTHER_READY: FlappingValues()}),
     },
     drills=(
         DrillFault(
@@ -77,7 +81,7 @@ SIGNAL = Signal(
             ("SupportReplicaNotReady",),
             _one_does_not_end,
             (Cause(2, '"REPLICA".* 0$'),),
-            scenario=Scenario(manipulated=True),
+            scenario=DrillScenario(manipulated=True),
         ),
     ),
 )

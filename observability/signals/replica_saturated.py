@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psutil
-from grafana.panel import Panel, Query, series
+from grafana.panel import Panel, Query, selector
 
 from observability.drill import Cause, Deployment, DrillFault
-from observability.faults import Fault, Gauge
+from observability.faults import Fault, GaugeValues
 from observability.signal import SERVICE_JOB, SYMPTOM_FOR, Alert, Signal
 
 MEMORY_SHARE = 0.85  # share of the memory limit, at which the kernel ends the process
@@ -26,7 +26,7 @@ def _used(used: str, limit: str, legend: str, where: str = "", state: str = "") 
     """Return the share of a limit in use, by replica."""
     both = ",".join(filter(None, (where, state)))
     return Query(
-        f"max by (instance) ({series(used, both)}) / max by (instance) ({series(limit, where)})",
+        f"max by (instance) ({selector(used, both)}) / max by (instance) ({selector(limit, where)})",
         f"{{{{instance}}}} {legend}",
     )
 
@@ -112,29 +112,29 @@ SIGNAL = Signal(
         "the memory is nearly used": Fault(
             (SATURATED % "memory",),
             {
-                f"process_memory_usage_bytes{{{ONE}}}": Gauge(5e8, 9e8),
-                f"process_memory_limit_bytes{{{ONE}}}": Gauge(1e9, 1e9),
+                f"process_memory_usage_bytes{{{ONE}}}": GaugeValues(5e8, 9e8),
+                f"process_memory_limit_bytes{{{ONE}}}": GaugeValues(1e9, 1e9),
             },
         ),
         "files are left open": Fault(
             (SATURATED % "file descriptors",),
             {
-                f"process_unix_file_descriptors{{{ONE}}}": Gauge(200, 950),
-                f"process_unix_file_descriptor_limit{{{ONE}}}": Gauge(1024, 1024),
+                f"process_unix_file_descriptors{{{ONE}}}": GaugeValues(200, 950),
+                f"process_unix_file_descriptor_limit{{{ONE}}}": GaugeValues(1024, 1024),
             },
         ),
         "all connections to the database are used": Fault(
             (SATURATED % "database connections",),
             {
-                f'db_client_connections{{{ONE_POOL},db_client_connection_state="used"}}': Gauge(3, 10),
-                f"db_client_connection_max{{{ONE_POOL}}}": Gauge(10, 10),
+                f'db_client_connections{{{ONE_POOL},db_client_connection_state="used"}}': GaugeValues(3, 10),
+                f"db_client_connection_max{{{ONE_POOL}}}": GaugeValues(10, 10),
             },
         ),
         "most connections to the database are used": Fault(
             (),
             {
-                f'db_client_connections{{{ONE_POOL},db_client_connection_state="used"}}': Gauge(3, 8),
-                f"db_client_connection_max{{{ONE_POOL}}}": Gauge(10, 10),
+                f'db_client_connections{{{ONE_POOL},db_client_connection_state="used"}}': GaugeValues(3, 8),
+                f"db_client_connection_max{{{ONE_POOL}}}": GaugeValues(10, 10),
             },
         ),
     },

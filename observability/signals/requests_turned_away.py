@@ -5,23 +5,25 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario, changed
-from observability.faults import Counter, Fault, Values
-from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal, most
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
+from observability.faults import CounterValues, Fault, SeriesValues
+from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal, highest_label_template
 
 TURNED_AWAY_SHARE = 0.05  # share of requests; a client over its limit is far below it
 TURNED_AWAY = 20  # requests per window
-TOP_REASON = most("reason", f"sum by (reason) (rate(support_request_turned_away_total[{SYMPTOM_FOR}]))")
+TOP_REASON = highest_label_template(
+    "reason", f"sum by (reason) (rate(support_request_turned_away_total[{SYMPTOM_FOR}]))"
+)
 REFUSED_REQUESTS = f"sum(increase(support_request_turned_away_total[{SYMPTOM_WINDOW}]))"
 
 
-def _received(a_minute: float) -> dict[str, Values]:
-    return {'support_request_received_total{synthetic="other"}': Counter(a_minute, a_minute)}
+def _received(a_minute: float) -> dict[str, SeriesValues]:
+    return {'support_request_received_total{synthetic="other"}': CounterValues(a_minute, a_minute)}
 
 
 @asynccontextmanager
 async def _clients_send_too_much(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.traffic, reads=100.0):
+    async with changed_attributes(deployment.traffic, reads=100.0):
         yield
 
 
@@ -58,10 +60,10 @@ SIGNAL = Signal(
     faults={
         "limits refuse most requests": Fault(
             ("SupportRequestsTurnedAway",),
-            _received(100) | {'support_request_turned_away_total{reason="address"}': Counter(0.5, 67)},
+            _received(100) | {'support_request_turned_away_total{reason="address"}': CounterValues(0.5, 67)},
         ),
         "limits refuse a client": Fault(
-            (), _received(1000) | {'support_request_turned_away_total{reason="principal"}': Counter(1, 30)}
+            (), _received(1000) | {'support_request_turned_away_total{reason="principal"}': CounterValues(1, 30)}
         ),
     },
     drills=(
@@ -70,7 +72,7 @@ SIGNAL = Signal(
             ("SupportRequestsTurnedAway",),
             _clients_send_too_much,
             (Cause(1, '"address"'),),
-            scenario=Scenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "36/s"}),
+            scenario=DrillScenario(settings={"SUPPORT_RATE_LIMIT_ADDRESS": "36/s"}),
         ),
     ),
 )

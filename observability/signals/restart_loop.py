@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, each_replica, series
+from grafana.panel import Panel, query_for_each_replica, selector
 
-from observability.drill import EVALUATION, Cause, Deployment, DrillFault, Exercise, repeatedly
-from observability.faults import REPAIRED, Crashing, Fault
-from observability.signal import AT_ONCE, SERVICE_JOB, Alert, Signal, of
+from observability.drill import EVALUATION_SECONDS, Cause, Deployment, DrillFault, Exercise, repeatedly
+from observability.faults import REPAIRED_MINUTE, CrashingValues, Fault
+from observability.signal import AT_ONCE, SERVICE_JOB, Alert, Signal, duration_seconds
 
 RESTARTS = 3  # in RESTART_WINDOW; a deployment is one
 RESTART_WINDOW = "15m"  # a pod that crashes at once is restarted five times in it
@@ -22,7 +22,7 @@ async def _one_crashes_again_and_again(deployment: Deployment) -> AsyncIterator[
         crashing.kill()
         await crashing.start()
 
-    async with repeatedly(crash, 1.5 * EVALUATION):  # long enough that an evaluation sees each start
+    async with repeatedly(crash, 1.5 * EVALUATION_SECONDS):  # long enough that an evaluation sees each start
         yield
 
 
@@ -47,7 +47,7 @@ SIGNAL = Signal(
             "Time since each replica started.",
             row="process",
             place=70,
-            queries=each_replica(series("process_uptime_seconds")),
+            queries=query_for_each_replica(selector("process_uptime_seconds")),
             unit="s",
             alerts=("SupportServiceDown", "SupportRestartLoop"),
             width=24,
@@ -56,8 +56,8 @@ SIGNAL = Signal(
     faults={
         "a replica crashes every three minutes": Fault(
             ('SupportRestartLoop{instance="a"}',),
-            {f"process_uptime_seconds{{{ONE}}}": Crashing()},
-            resolved_after=REPAIRED + of(RESTART_WINDOW) // 60 - 2 * RESTARTS,
+            {f"process_uptime_seconds{{{ONE}}}": CrashingValues()},
+            resolved_after=REPAIRED_MINUTE + duration_seconds(RESTART_WINDOW) // 60 - 2 * RESTARTS,
         )
     },
     drills=(

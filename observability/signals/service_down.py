@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, total
+from grafana.panel import Panel, Query, total_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import PROBE, UP, Fault, Gauge
+from observability.faults import PROBE_SERIES, UP_SERIES, Fault, GaugeValues
 from observability.signal import CAUSE_KEPT, Alert, Signal
 
 DOWN_FOR = "1m"  # four failed scrapes in a row; a restart takes seconds
@@ -60,7 +60,7 @@ SIGNAL = Signal(
             place=10,
             queries=(
                 Query('count(up{job="support-service"} == 1) or vector(0)', "replicas that answer"),
-                Query(total("support_build_info", "version"), "version {{version}}"),
+                Query(total_over_replicas("support_build_info", "version"), "version {{version}}"),
             ),
             unit="short",
             limit=1,
@@ -72,10 +72,12 @@ SIGNAL = Signal(
     ),
     faults={
         "the service is down": Fault(
-            ("SupportServiceDown", "SupportProbeFailing"), {UP: Gauge(1, 0), PROBE: Gauge(1, 0)}
+            ("SupportServiceDown", "SupportProbeFailing"),
+            {UP_SERIES: GaugeValues(1, 0), PROBE_SERIES: GaugeValues(1, 0)},
         ),
         "the service and the probe are gone": Fault(
-            ("SupportServiceDown", "SupportProbeMissing"), {UP: Gauge(1, None), PROBE: Gauge(1, None)}
+            ("SupportServiceDown", "SupportProbeMissing"),
+            {UP_SERIES: GaugeValues(1, None), PROBE_SERIES: GaugeValues(1, None)},
         ),
     },
     drills=(

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from grafana.panel import Panel, Query, highest, hourly
+from grafana.panel import Panel, Query, highest_over_replicas, hourly_rate
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise, repeatedly
-from observability.faults import Counter, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
 SLA_WINDOW = "15m"  # long enough that a share of the clocks that end means something
@@ -59,8 +59,8 @@ SIGNAL = Signal(
             row="service levels",
             place=10,
             queries=(
-                Query(hourly("support_sla_breached_total", "target"), "{{target}}"),
-                Query(highest("support_sla_running", "target"), "running: {{target}}", right="short"),
+                Query(hourly_rate("support_sla_breached_total", "target"), "{{target}}"),
+                Query(highest_over_replicas("support_sla_running", "target"), "running: {{target}}", right="short"),
             ),
             unit="suffix: /h",
             width=12,
@@ -70,22 +70,22 @@ SIGNAL = Signal(
         "clocks are breached": Fault(
             ("SupportSlaBreaching",),
             {
-                'support_sla_breached_total{target="resolution"}': Counter(0.1, 3),
-                'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(6, 6),
+                'support_sla_breached_total{target="resolution"}': CounterValues(0.1, 3),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': CounterValues(6, 6),
             },
         ),
         "all clocks are breached, and edges of buckets are named as OTLP does": Fault(
             ("SupportSlaBreaching",),
             {
-                'support_sla_breached_total{target="firstResponse"}': Counter(0, 3),
-                'support_sla_used_share_bucket{target="firstResponse",le="1"}': Counter(3, 0),
+                'support_sla_breached_total{target="firstResponse"}': CounterValues(0, 3),
+                'support_sla_used_share_bucket{target="firstResponse",le="1"}': CounterValues(3, 0),
             },
         ),
         "as many clocks are breached as always, of many that end": Fault(
             (),
             {
-                'support_sla_breached_total{target="resolution"}': Counter(1, 3),
-                'support_sla_used_share_bucket{target="resolution",le="1.0"}': Counter(20, 20),
+                'support_sla_breached_total{target="resolution"}': CounterValues(1, 3),
+                'support_sla_used_share_bucket{target="resolution",le="1.0"}': CounterValues(20, 20),
             },
         ),
     },

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import Panel, Query, highest
+from grafana.panel import Panel, Query, highest_over_replicas
 
 from observability.drill import Cause, Deployment, DrillFault
-from observability.faults import Fault, Gauge
-from observability.signal import EVENTS_FOR, Alert, Signal, seconds
+from observability.faults import Fault, GaugeValues
+from observability.signal import EVENTS_FOR, Alert, Signal, scaled_seconds
 
 SLA_UNREPORTED_AGE = 120  # s; a breach is reported within 5 s, and after a failover within 10 s
 
@@ -28,7 +28,7 @@ SIGNAL = Signal(
         Alert(
             name="SupportSlaClockStalled",
             short=("breaches of service levels are not reported", "vi phạm mức dịch vụ không được báo cáo"),
-            expr=f"max(support_sla_unreported_age_seconds) > {seconds(SLA_UNREPORTED_AGE)}",
+            expr=f"max(support_sla_unreported_age_seconds) > {scaled_seconds(SLA_UNREPORTED_AGE)}",
             for_=EVENTS_FOR,
             severity="warning",
             summary="Breaches of service levels are not reported: one has waited {{ $value | humanizeDuration }}",
@@ -43,7 +43,7 @@ SIGNAL = Signal(
             "Time since the first breach that is not reported (the line is its limit). Normal: under 5 s.",
             row="service levels",
             place=20,
-            queries=(Query(highest("support_sla_unreported_age_seconds"), "not reported"),),
+            queries=(Query(highest_over_replicas("support_sla_unreported_age_seconds"), "not reported"),),
             unit="s",
             limit=SLA_UNREPORTED_AGE,
             width=12,
@@ -51,7 +51,7 @@ SIGNAL = Signal(
     ),
     faults={
         "breaches are not reported": Fault(
-            ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": Gauge(0, 60, 60)}
+            ("SupportSlaClockStalled",), {"support_sla_unreported_age_seconds": GaugeValues(0, 60, 60)}
         )
     },
     drills=(

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from grafana.panel import Panel, Query, highest, quantile, rate, total
+from grafana.panel import Panel, Query, highest_over_replicas, quantile, rate, total_over_replicas
 
 from observability.drill import Cause, DrillFault
-from observability.faults import Counter, Fault, Gauge
-from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, seconds
+from observability.faults import CounterValues, Fault, GaugeValues
+from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal, scaled_seconds
 from observability.signals.events_consumer_stalled import command_is_refused
 
 STREAM_LAG_P95 = 2.0  # s; twenty times the usual, and agents answer what is outdated by then
@@ -31,7 +31,7 @@ SIGNAL = Signal(
             short=("open streams show changes late", "luồng thay đổi đến muộn"),
             expr="max(histogram_quantile(0.95, sum by (instance, le) "
             f"(rate(support_stream_lag_seconds_bucket[{WINDOW}])))) > {STREAM_LAG_P95:g}"
-            f" or max(support_stream_interrupted_seconds) > {seconds(STREAM_INTERRUPTED)}",
+            f" or max(support_stream_interrupted_seconds) > {scaled_seconds(STREAM_INTERRUPTED)}",
             for_=SYMPTOM_FOR,
             severity="warning",
             summary="Open streams show changes late: by {{ $value | humanizeDuration }}",
@@ -51,8 +51,8 @@ SIGNAL = Signal(
             queries=(
                 Query(quantile(0.5, "support_stream_lag_seconds"), "p50"),
                 Query(quantile(0.95, "support_stream_lag_seconds"), "p95"),
-                Query(highest("support_stream_interrupted_seconds"), "interrupted"),
-                Query(total("support_stream_open"), "open streams", right="short"),
+                Query(highest_over_replicas("support_stream_interrupted_seconds"), "interrupted"),
+                Query(total_over_replicas("support_stream_open"), "open streams", right="short"),
             ),
             unit="s",
             limit=STREAM_LAG_P95,
@@ -77,10 +77,14 @@ SIGNAL = Signal(
     faults={
         "changes reach streams late": Fault(
             ("SupportStreamLagHigh",),
-            {_sent("2.0"): Counter(300, 30), _sent("5.0"): Counter(300, 300), _sent("+Inf"): Counter(300, 300)},
+            {
+                _sent("2.0"): CounterValues(300, 30),
+                _sent("5.0"): CounterValues(300, 300),
+                _sent("+Inf"): CounterValues(300, 300),
+            },
         ),
         "a replica does not follow the events": Fault(
-            ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": Gauge(0, 60, 60)}
+            ("SupportStreamLagHigh",), {"support_stream_interrupted_seconds": GaugeValues(0, 60, 60)}
         ),
     },
     drills=(DrillFault("streams not fed", ("SupportStreamLagHigh",), _streams_are_not_fed, (Cause(3, "NOPERM"),)),),

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from grafana.panel import HOUR, JOB, Panel, Query
+from grafana.panel import HOUR_SECONDS, JOB_SELECTOR, Panel, Query
 
-from observability.drill import Cause, Deployment, DrillFault, changed
-from observability.signal import CAUSE_FOR, Alert, Record, Signal, of, seconds
+from observability.drill import Cause, Deployment, DrillFault, changed_attributes
+from observability.signal import CAUSE_FOR, Alert, Record, Signal, duration_seconds, scaled_seconds
 
 TRAFFIC_SPIKE = 4  # multiple of the second highest of the seven days; sales and Mondays stay below three
 TRAFFIC_SPIKE_FLOOR = 20  # additional cases in SPIKE_WINDOW, so that a handful in a quiet night is not a spike
@@ -20,11 +20,12 @@ TRAFFIC_DAYS = 3  # minimum days of history; fewer do not define a usual day
 CREATED = 'support_ticket_created_total{channel!="synthetic"}'
 SILENCE = (
     f"sum(increase({CREATED}[{SILENCE_WINDOW}])) < {TRAFFIC_SILENCE}"
-    f" * (support:tickets_created:expected_low * {seconds(of(SILENCE_WINDOW))} >= {TRAFFIC_SILENCE_FLOOR})"
+    f" * (support:tickets_created:expected_low * {scaled_seconds(duration_seconds(SILENCE_WINDOW))}"
+    f" >= {TRAFFIC_SILENCE_FLOOR})"
 )
 SPIKE = (
     f"sum(increase({CREATED}[{SPIKE_WINDOW}])) > {TRAFFIC_SPIKE_FLOOR} + {TRAFFIC_SPIKE}"
-    f" * support:tickets_created:expected_high * {seconds(of(SPIKE_WINDOW))}"
+    f" * support:tickets_created:expected_high * {scaled_seconds(duration_seconds(SPIKE_WINDOW))}"
 )
 PAST = "day:support_tickets_created:same_hour"
 # The average of the half hours before and after the same time of each past day.
@@ -40,20 +41,20 @@ SECOND_LOWEST, SECOND_HIGHEST = "1/6", "5/6"
 NEW_CASES = "support_ticket_created_total"
 LOW, HIGH = "support:tickets_created:expected_low", "support:tickets_created:expected_high"
 REAL = 'channel!="synthetic"'
-SILENCE_FLOOR = TRAFFIC_SILENCE_FLOOR * HOUR / of(SILENCE_WINDOW)
+SILENCE_FLOOR = TRAFFIC_SILENCE_FLOOR * HOUR_SECONDS / duration_seconds(SILENCE_WINDOW)
 # The alert's floors, converted from cases in its windows to cases an hour.
-SPIKE_FLOOR = TRAFFIC_SPIKE_FLOOR * HOUR / of(SPIKE_WINDOW)
+SPIKE_FLOOR = TRAFFIC_SPIKE_FLOOR * HOUR_SECONDS / duration_seconds(SPIKE_WINDOW)
 
 
 @asynccontextmanager
 async def _case_volume_is_high(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.traffic, unread_cases=45.0):
+    async with changed_attributes(deployment.traffic, unread_cases=45.0):
         yield
 
 
 @asynccontextmanager
 async def _no_cases_are_opened(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.traffic, cases=0.0):
+    async with changed_attributes(deployment.traffic, cases=0.0):
         yield
 
 
@@ -96,11 +97,13 @@ SIGNAL = Signal(
             row="cases",
             place=10,
             queries=(
-                Query(f"sum(rate({NEW_CASES}{{{JOB},{REAL}}}[{SILENCE_WINDOW}])) * {HOUR}", "new cases"),
-                Query(f"{HIGH} * {HOUR}", "usual, upper edge"),
-                Query(f"{LOW} * {HOUR}", "usual, lower edge"),
-                Query(f"{HIGH} * {TRAFFIC_SPIKE * HOUR} + {SPIKE_FLOOR:g}", "flood", dashed=True),
-                Query(f"({LOW} * {HOUR} >= {SILENCE_FLOOR:g}) * {TRAFFIC_SILENCE}", "silence", dashed=True),
+                Query(
+                    f"sum(rate({NEW_CASES}{{{JOB_SELECTOR},{REAL}}}[{SILENCE_WINDOW}])) * {HOUR_SECONDS}", "new cases"
+                ),
+                Query(f"{HIGH} * {HOUR_SECONDS}", "usual, upper edge"),
+                Query(f"{LOW} * {HOUR_SECONDS}", "usual, lower edge"),
+                Query(f"{HIGH} * {TRAFFIC_SPIKE * HOUR_SECONDS} + {SPIKE_FLOOR:g}", "flood", dashed=True),
+                Query(f"({LOW} * {HOUR_SECONDS} >= {SILENCE_FLOOR:g}) * {TRAFFIC_SILENCE}", "silence", dashed=True),
             ),
             unit="suffix: /h",
             width=12,

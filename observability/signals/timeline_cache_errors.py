@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
-from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, series
+from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate, selector
 
 from observability.drill import Cause, Deployment, DrillFault, Exercise
-from observability.faults import STEADY, Counter, Fault
+from observability.faults import STEADY_COUNTER, CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, SYMPTOM_WINDOW, Alert, Signal
 
 REDIS_ERROR_SHARE = 0.05  # share of reads, or of operations on streams; a healthy Redis causes none, a failover a few
@@ -118,7 +118,7 @@ SIGNAL = Signal(
             "server, which refuses changes.",
             row="dependencies",
             place=40,
-            queries=(Query(f"max by (server, role) ({series('support_redis_role')})", "{{server}}: {{role}}"),),
+            queries=(Query(f"max by (server, role) ({selector('support_redis_role')})", "{{server}}: {{role}}"),),
             unit="short",
             alerts=("SupportTimelineCacheErrors", "SupportRedisFailing"),
             kind="states",
@@ -128,17 +128,21 @@ SIGNAL = Signal(
     faults={
         "Redis gives errors": Fault(
             ("SupportTimelineCacheErrors",),
-            {cache_event("hit"): STEADY, cache_event("miss"): Counter(6, 6), cache_event("error"): Counter(0, 6)},
+            {
+                cache_event("hit"): STEADY_COUNTER,
+                cache_event("miss"): CounterValues(6, 6),
+                cache_event("error"): CounterValues(0, 6),
+            },
         ),
         "Redis is down": Fault(
             ("SupportTimelineCacheErrors", "SupportTimelineCacheMissSurge"),
             {
-                cache_event("hit"): Counter(40, 0),
-                cache_event("miss"): Counter(20, 60),
-                cache_event("error"): Counter(0, 60),
-                'support_timeline_collection_failures_total{stage="cache"}': Counter(0, 60),
-                stream_operations(): Counter(60, 0),
-                stream_operations("_OTHER"): Counter(0, 12),
+                cache_event("hit"): CounterValues(40, 0),
+                cache_event("miss"): CounterValues(20, 60),
+                cache_event("error"): CounterValues(0, 60),
+                'support_timeline_collection_failures_total{stage="cache"}': CounterValues(0, 60),
+                stream_operations(): CounterValues(60, 0),
+                stream_operations("_OTHER"): CounterValues(0, 12),
             },
         ),
     },

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
-from grafana.panel import Panel, Query, rate, share
+from grafana.panel import Panel, Query, rate, ratio
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly
-from observability.faults import Counter, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 from observability.signals.timeline_cache_errors import CACHE_EVENTS, READS, cache_event, cache_events
 
@@ -62,8 +62,8 @@ SIGNAL = Signal(
             row="reads",
             place=10,
             queries=(
-                Query(share(rate(CACHE_EVENTS, where='event="miss"', window=SYMPTOM_WINDOW), READ_RATE), "miss"),
-                Query(share(rate(CACHE_EVENTS, where='event="error"', window=SYMPTOM_WINDOW), READ_RATE), "error"),
+                Query(ratio(rate(CACHE_EVENTS, where='event="miss"', window=SYMPTOM_WINDOW), READ_RATE), "miss"),
+                Query(ratio(rate(CACHE_EVENTS, where='event="error"', window=SYMPTOM_WINDOW), READ_RATE), "error"),
             ),
             unit="percentunit",
             limit=MISS_SHARE,
@@ -73,15 +73,15 @@ SIGNAL = Signal(
     faults={
         "nothing is cached": Fault(
             ("SupportTimelineCacheMissSurge",),
-            {cache_event("hit"): Counter(50, 5), cache_event("miss"): Counter(10, 55)},
+            {cache_event("hit"): CounterValues(50, 5), cache_event("miss"): CounterValues(10, 55)},
         ),
         "nothing is cached, after a night without a read": Fault(
             ("SupportTimelineCacheMissSurge",),
-            {cache_event("hit"): Counter(50, 5, night=0), cache_event("miss"): Counter(10, 55, night=0)},
+            {cache_event("hit"): CounterValues(50, 5, night=0), cache_event("miss"): CounterValues(10, 55, night=0)},
         ),
         "nothing is cached, after a night of the probe's reads alone": Fault(
             ("SupportTimelineCacheMissSurge",),
-            {cache_event("hit"): Counter(50, 5, night=0), cache_event("miss"): Counter(10, 55, night=2)},
+            {cache_event("hit"): CounterValues(50, 5, night=0), cache_event("miss"): CounterValues(10, 55, night=2)},
         ),
     },
     drills=(

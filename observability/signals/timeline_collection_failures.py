@@ -7,7 +7,7 @@ import redis.asyncio as redis
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, rate
 
 from observability.drill import Cause, Deployment, DrillFault, repeatedly
-from observability.faults import Counter, Fault
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_KEPT, SYMPTOM_FOR, SYMPTOM_WINDOW, Alert, Signal
 from observability.signals.timeline_cache_errors import READS, cache_event
 
@@ -77,9 +77,9 @@ SIGNAL = Signal(
         "answers can't be read": Fault(
             ('SupportTimelineCollectionFailures{stage="aggregate"}',),
             {
-                cache_event("hit"): Counter(50, 50),
-                cache_event("miss"): Counter(10, 10),
-                _failures("aggregate"): Counter(0, 10),
+                cache_event("hit"): CounterValues(50, 50),
+                cache_event("miss"): CounterValues(10, 10),
+                _failures("aggregate"): CounterValues(0, 10),
             },
         )
     },

@@ -2,8 +2,8 @@
 
 from grafana.panel import Panel, rate
 
-from observability.error_budget import BURN_FAST, BURN_LINE, MONTH, Objective
-from observability.faults import STEADY, Counter, Fault, Values
+from observability.error_budget import BUDGET_PERIOD, BURN_FAST, BURN_RATE_DESCRIPTION, Objective
+from observability.faults import STEADY_COUNTER, CounterValues, Fault, SeriesValues
 from observability.signal import Signal
 from observability.signals.timeline_latency_high import LATENCY_P95
 from observability.signals.timeline_source_down import DOWN
@@ -26,15 +26,17 @@ OBJECTIVE = Objective(
     f'{{outcome=~"{DOWN}"}}[WINDOW])))` }}}}, mostly because {{{{ .Labels.service }}}} is: '
     "{{ .Labels.outcome }}{{ end }}",
 )
-ALL_READS = rate(f"{READS}_count", window=MONTH)
-GOOD_READS = rate(f"{READS}_bucket", where=f'completeness!="partial",{IN_TIME}', window=MONTH)
+ALL_READS = rate(f"{READS}_count", window=BUDGET_PERIOD)
+GOOD_READS = rate(f"{READS}_bucket", where=f'completeness!="partial",{IN_TIME}', window=BUDGET_PERIOD)
 
 
-def _reads(complete: Counter, partial: Counter, *, late: bool = False, edge: str = "2.0") -> dict[str, Values]:
-    series: dict[str, Values] = {}
+def _reads(
+    complete: CounterValues, partial: CounterValues, *, late: bool = False, edge: str = "2.0"
+) -> dict[str, SeriesValues]:
+    series: dict[str, SeriesValues] = {}
     for name, counter in (("complete", complete), ("partial", partial)):
         series[f'support_timeline_read_seconds_count{{completeness="{name}"}}'] = counter
-        in_time = Counter(counter.usual, 0) if late else counter
+        in_time = CounterValues(counter.usual, 0) if late else counter
         series[f'support_timeline_read_seconds_bucket{{completeness="{name}",le="{edge}"}}'] = in_time
     return series
 
@@ -46,7 +48,7 @@ SIGNAL = Signal(
     panels=(
         Panel(
             "Support timeline error budget",
-            f"Burn rate of the error budget of {OBJECTIVE_TIMELINE:.0%} over each window. {BURN_LINE}",
+            f"Burn rate of the error budget of {OBJECTIVE_TIMELINE:.0%} over each window. {BURN_RATE_DESCRIPTION}",
             row="objectives",
             place=50,
             queries=OBJECTIVE.burn_rates(),
@@ -72,22 +74,22 @@ SIGNAL = Signal(
     faults={
         "timelines are partial": Fault(
             ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
-            _reads(Counter(60, 30), Counter(0, 30)),
+            _reads(CounterValues(60, 30), CounterValues(0, 30)),
             still_firing=("SupportTimelineErrorBudgetBurnSlow",),
         ),
         "timelines are partial, and edges of buckets are named as OTLP does": Fault(
             ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
-            _reads(Counter(60, 30), Counter(0, 30), edge="2"),
+            _reads(CounterValues(60, 30), CounterValues(0, 30), edge="2"),
             still_firing=("SupportTimelineErrorBudgetBurnSlow",),
         ),
         "a few timelines an hour, many of them partial": Fault(
             ("SupportTimelineErrorBudgetBurnSlow",),
-            _reads(Counter(5, 3), Counter(0, 2)),
+            _reads(CounterValues(5, 3), CounterValues(0, 2)),
             still_firing=("SupportTimelineErrorBudgetBurnSlow",),
         ),
         "complete timelines come late": Fault(
             ("SupportTimelineErrorBudgetBurnFast", "SupportTimelineErrorBudgetBurnSlow"),
-            _reads(STEADY, Counter(), late=True),
+            _reads(STEADY_COUNTER, CounterValues(), late=True),
             still_firing=("SupportTimelineErrorBudgetBurnSlow",),
         ),
     },

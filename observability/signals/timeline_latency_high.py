@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import FIRST_RUNBOOK, Panel, Query, quantile
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario
-from observability.faults import STEADY, Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario
+from observability.faults import STEADY_COUNTER, CounterValues, Fault
 from observability.signal import SLOW_FOR, SYMPTOM_WINDOW, Alert, Record, Signal
 
 LATENCY_P95 = 2.0  # s; how long agents wait, a bucket boundary, and less than SUPPORT_TIMELINE_SOURCE_TIMEOUT
@@ -86,11 +86,11 @@ SIGNAL = Signal(
         "a service answers after 3 s": Fault(
             ("SupportTimelineLatencyHigh",),
             {
-                _collected("1.0"): Counter(60, 0),
-                _collected("2.0"): Counter(60, 0),
-                _collected("5.0"): STEADY,
-                _collected("+Inf"): STEADY,
-                'support_timeline_collect_seconds_count{source="remote"}': STEADY,
+                _collected("1.0"): CounterValues(60, 0),
+                _collected("2.0"): CounterValues(60, 0),
+                _collected("5.0"): STEADY_COUNTER,
+                _collected("+Inf"): STEADY_COUNTER,
+                'support_timeline_collect_seconds_count{source="remote"}': STEADY_COUNTER,
             },
         )
     },
@@ -100,7 +100,7 @@ SIGNAL = Signal(
             ("SupportTimelineLatencyHigh",),
             _order_takes_over_two_seconds,
             (Cause(1, r'"order"} 2\.'),),
-            scenario=Scenario(
+            scenario=DrillScenario(
                 probe=("--event-threshold=5s",),  # the default of the command, which drills shorten
                 load={"cases": 8.0, "reads": 75.0},  # enough late reads for a percentile, too few to burn a budget
             ),

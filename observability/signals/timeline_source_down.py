@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from grafana.panel import Panel, Query, rate, total
+from grafana.panel import Panel, Query, rate, total_over_replicas
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise, Scenario
-from observability.faults import Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, Exercise
+from observability.faults import CounterValues, Fault
 from observability.signal import CAUSE_FOR, CAUSE_KEPT, Alert, Record, Signal
 from support_service.core.domain.upstream_services import UPSTREAM_SERVICES
 
@@ -105,7 +105,10 @@ SIGNAL = Signal(
             row="sources",
             place=40,
             queries=(
-                Query(total("support_timeline_breaker", "service, state", 'state!="closed"'), "{{service}} {{state}}"),
+                Query(
+                    total_over_replicas("support_timeline_breaker", "service, state", 'state!="closed"'),
+                    "{{service}} {{state}}",
+                ),
             ),
             unit="short",
             width=12,
@@ -115,10 +118,10 @@ SIGNAL = Signal(
         "payments fail": Fault(
             ('SupportTimelineSourceDown{dependency="payment"}',),
             {
-                _calls("payment", "ok"): Counter(20, 0),
-                _calls("payment", "error"): Counter(0, 5),
-                _calls("payment", "open"): Counter(0, 15),
-                _calls("order", "ok"): Counter(40, 40),
+                _calls("payment", "ok"): CounterValues(20, 0),
+                _calls("payment", "error"): CounterValues(0, 5),
+                _calls("payment", "open"): CounterValues(0, 15),
+                _calls("order", "ok"): CounterValues(40, 40),
             },
         )
     },
@@ -149,7 +152,7 @@ SIGNAL = Signal(
             ("SupportTimelineSourceDown[order]", "SupportCertificateExpiring", "SupportTimelineErrorBudgetBurnFast"),
             _certificate_of_order_expires,
             (Cause(3, "certificate has expired", typed="order"),),
-            scenario=Scenario(certificate=timedelta(days=90)),
+            scenario=DrillScenario(certificate=timedelta(days=90)),
         ),
     ),
     exercises=(

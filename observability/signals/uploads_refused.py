@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from grafana.panel import Panel, Query, hourly
+from grafana.panel import Panel, Query, hourly_rate
 
-from observability.drill import Cause, Deployment, DrillFault, Scenario, changed
-from observability.faults import REPAIRED, Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, DrillScenario, changed_attributes
+from observability.faults import REPAIRED_MINUTE, CounterValues, Fault
 from observability.signal import CAUSE_FOR, WINDOW, Alert, Signal
 
 UPLOADS_REFUSED_SHARE = 0.05  # share of uploads; a healthy store refuses none, and one of ten replicas a tenth
@@ -17,7 +17,7 @@ REFUSED = f'sum(increase(support_attachment_rejected_total{{reason=~"storage_ful
 STORED = f"sum(increase(support_attachment_stored_total[{WINDOW}]))"
 
 
-S3_STORE = Scenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
+S3_STORE = DrillScenario(settings={"SUPPORT_ATTACHMENT_STORE": "s3"})
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def _one_lacks_its_volume(deployment: Deployment) -> AsyncIterator[None]:
     """Files of one replica can't be written; the alert counts failures, so many come."""
     deployment.volume.unlink()
     deployment.volume.write_text("no folder")
-    async with changed(deployment.traffic, uploads=10.0):
+    async with changed_attributes(deployment.traffic, uploads=10.0):
         yield
     deployment.volume.unlink()
     deployment.volume.symlink_to(deployment.files)
@@ -36,7 +36,7 @@ async def _s3_refuses_credentials(deployment: Deployment) -> AsyncIterator[None]
     """The credentials of the service have expired."""
     expired = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
     answer = lambda _: web.Response(status=400, text=expired, content_type="application/xml")  # noqa: E731
-    async with changed(deployment.s3_proxy, answer=answer):
+    async with changed_attributes(deployment.s3_proxy, answer=answer):
         yield
 
 
@@ -73,7 +73,7 @@ SIGNAL = Signal(
             "Refused and aborted uploads per hour, by reason. storage_full: the disk is at its reserve.",
             row="attachments",
             place=80,
-            queries=(Query(hourly("support_attachment_rejected_total", "reason") + " > 0", "{{reason}}"),),
+            queries=(Query(hourly_rate("support_attachment_rejected_total", "reason") + " > 0", "{{reason}}"),),
             unit="suffix: /h",
             alerts=("SupportUploadsRefused", "SupportAttachmentDiskFull"),
         ),
@@ -82,25 +82,25 @@ SIGNAL = Signal(
         "S3 refuses uploads": Fault(
             ("SupportUploadsRefused",),
             {
-                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 8),
-                'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+                'support_attachment_rejected_total{reason="storage_unavailable"}': CounterValues(0, 8),
+                'support_attachment_stored_total{content_type="image/png"}': CounterValues(10, 2),
             },
-            resolved_after=REPAIRED + 8,
+            resolved_after=REPAIRED_MINUTE + 8,
         ),
         "one of ten replicas lacks its volume": Fault(
             ("SupportUploadsRefused",),
             {
-                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 3),
-                'support_attachment_stored_total{content_type="image/png"}': Counter(30, 27),
+                'support_attachment_rejected_total{reason="storage_unavailable"}': CounterValues(0, 3),
+                'support_attachment_stored_total{content_type="image/png"}': CounterValues(30, 27),
             },
-            resolved_after=REPAIRED + 8,
+            resolved_after=REPAIRED_MINUTE + 8,
         ),
         "clients send files that are too large": Fault(
             (),
             {
-                'support_attachment_rejected_total{reason="attachment_too_large"}': Counter(0, 8),
-                'support_attachment_rejected_total{reason="storage_unavailable"}': Counter(0, 0.5),
-                'support_attachment_stored_total{content_type="image/png"}': Counter(10, 2),
+                'support_attachment_rejected_total{reason="attachment_too_large"}': CounterValues(0, 8),
+                'support_attachment_rejected_total{reason="storage_unavailable"}': CounterValues(0, 0.5),
+                'support_attachment_stored_total{content_type="image/png"}': CounterValues(10, 2),
             },
         ),
     },
@@ -110,7 +110,7 @@ SIGNAL = Signal(
             ("SupportUploadsRefused", "SupportApiErrorBudgetBurnFast"),
             _one_lacks_its_volume,
             (Cause(1, '"REPLICA".*storage_unavailable'),),
-            scenario=Scenario(manipulated=True),
+            scenario=DrillScenario(manipulated=True),
             resolved_within=8,  # the alert is kept for longer than others
         ),
         DrillFault(

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from grafana.panel import Panel, Query, rate
 
-from observability.drill import Cause, Deployment, DrillFault, Exercise, changed
-from observability.faults import Counter, Fault
+from observability.drill import Cause, Deployment, DrillFault, Exercise, changed_attributes
+from observability.faults import CounterValues, Fault
 from observability.signal import SYMPTOM_FOR, WINDOW, Alert, Signal
 
 WEBHOOK_FAILURES = 3  # failed attempts in WEBHOOK_WINDOW, while none succeeds
@@ -20,7 +20,7 @@ def _deliveries(endpoint: str, outcome: str) -> str:
 
 @asynccontextmanager
 async def _webhook_is_down(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed(deployment.receiver, webhook_status=500):
+    async with changed_attributes(deployment.receiver, webhook_status=500):
         yield
 
 
@@ -60,13 +60,17 @@ SIGNAL = Signal(
         "a webhook is down": Fault(
             ('SupportWebhooksFailing{endpoint="crm"}',),
             {
-                _deliveries("crm", "delivered"): Counter(10, 0),
-                _deliveries("crm", "retried"): Counter(0, 2),
-                _deliveries("erp", "delivered"): Counter(10, 10),
+                _deliveries("crm", "delivered"): CounterValues(10, 0),
+                _deliveries("crm", "retried"): CounterValues(0, 2),
+                _deliveries("erp", "delivered"): CounterValues(10, 10),
             },
         ),
         "a webhook refuses one event of many": Fault(
-            (), {_deliveries("crm", "delivered"): Counter(10, 10), _deliveries("crm", "retried"): Counter(0, 2)}
+            (),
+            {
+                _deliveries("crm", "delivered"): CounterValues(10, 10),
+                _deliveries("crm", "retried"): CounterValues(0, 2),
+            },
         ),
     },
     drills=(DrillFault("webhook down", ("SupportWebhooksFailing",), _webhook_is_down, (Cause(2, "500"),)),),

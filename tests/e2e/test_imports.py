@@ -19,7 +19,7 @@ from support_service import server
 from support_service.platform.database import migrate
 from support_service.platform.settings import Settings
 
-settings = Settings.to_serve(os.environ)
+settings = Settings.load_to_serve(os.environ)
 assert migrate.upgrade(settings.database.url) == "newest"
 
 async def serve():

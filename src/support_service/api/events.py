@@ -113,5 +113,5 @@ async def receive_event(call: Call, request: web.Request) -> Reply[Accepted]:
         event = envelope.parse_binary(request.headers, document)
     else:
         event = envelope.parse_document(document)
-    await call.service.consumer.accept(event)
+    await call.service.consumer.accept_event(event)
     return Reply(Accepted(id=event.id, type=event.type, ignored=event.data is None))

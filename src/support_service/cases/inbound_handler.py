@@ -59,7 +59,7 @@ class InboundEventHandler:
             await self._recorder.record_bot_messages(work, messages, real)
             more = len(found) == self._batch_size
             if more or after:  # most events need one page only, and their row is marked as applied from the start
-                await record_progress(work.tx, event, found[-1].seq if found else after, done=not more)
+                await record_progress(work.tx, event, found[-1].seq if found else after, is_done=not more)
         return len(found)
 
 
@@ -69,10 +69,10 @@ def _to_bot_message(case_id: str, event: InboundEvent, at: datetime) -> Message:
         id=new_id(),
         ticket_id=case_id,
         author_type="bot",
-        message=event.data.sentence(),
+        message=event.data.message_text(),
         attachment_uri=None,
         sentiment=None,
         visibility="public",
-        metadata={"eventId": event.id, "eventType": event.type} | event.data.fields(),
+        metadata={"eventId": event.id, "eventType": event.type} | event.data.to_json_members(),
         created_at=at,
     )

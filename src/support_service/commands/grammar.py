@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any, NoReturn, Self, TypeVar
 
 from support_service.core import http, units
-from support_service.events.broker.base import ENTRY_ID
+from support_service.events.broker.base import ENTRY_ID_PATTERN
 
 USAGE_ERROR_STATUS = 2  # exit status for wrong arguments or a refused start
 MAX_PORT = 65_535
 REQUEST_RATE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(?:\s*/\s*(s|min|h))?")
 HEADER_PATTERN = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:([^\x00-\x1f\x7f]*)")
-STREAM_ENTRY_PATTERN = re.compile(ENTRY_ID)
+STREAM_ENTRY_PATTERN = re.compile(ENTRY_ID_PATTERN)
 
 CommandFunction = Callable[[argparse.Namespace, Mapping[str, str]], None]
 Value = TypeVar("Value")

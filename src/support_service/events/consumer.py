@@ -52,16 +52,16 @@ ApplyEvent = Callable[[InboundEvent], Awaitable[ApplyOutcome]]
 
 log = logging.getLogger(__name__)
 
-EVENTS_IN = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
+INBOUND_TYPE_LABELS = ("fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.status.changed.v1", OTHER)
 # applied: to at least one case; unmatched: no open case refers to its order; failed: retried later; dead: given up.
-CONSUMPTIONS = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
+CONSUMPTION_OUTCOMES = ("applied", "unmatched", "duplicate", "ignored", "failed", "dead")
 EVENTS_CONSUMED = InstrumentSpec(
     "support.events.consumed",
     "counter",
     "{event}",
     "Inbound events by outcome: applied to at least one case, unmatched by any open case, duplicate, ignored (unknown "
     "type), failed (retried later), dead (moved to the dead letters)",
-    {"type": EVENTS_IN, "outcome": CONSUMPTIONS},
+    {"type": INBOUND_TYPE_LABELS, "outcome": CONSUMPTION_OUTCOMES},
 )
 EVENTS_DELIVERY_LAG = InstrumentSpec(
     "support.events.delivery_lag",
@@ -98,8 +98,8 @@ class ConsumerTimings:
     max_waiting_events: int = 100_000  # beyond it, events sent by HTTP are rejected
 
 
-BROKER_UNAVAILABLE = "broker_unavailable"
-BROKER_SILENT = "The Redis of events does not answer."
+BROKER_UNAVAILABLE_CODE = "broker_unavailable"
+BROKER_SILENT_MESSAGE = "The Redis of events does not answer."
 
 
 class EventConsumer:
@@ -140,7 +140,7 @@ class EventConsumer:
         """Consume events until cancelled; back off after a failure."""
         await poll_with_backoff(self._consume_batch, "Consuming events", 0, self._timings.backoff)
 
-    async def accept(self, event: InboundEvent) -> None:
+    async def accept_event(self, event: InboundEvent) -> None:
         """Accept an event sent by HTTP: append it to the stream, or apply it directly if the broker is down.
 
         An event of an unknown type is only counted. Raises Unavailable (`events_busy`) if `max_waiting_events` events
@@ -151,11 +151,11 @@ class EventConsumer:
             return
         try:
             most = self._timings.max_waiting_events
-            await self._broker.publish(self._stream, [envelope.serialize(event)], max_length=most, trim=False)
+            await self._broker.publish(self._stream, [envelope.serialize_event(event)], max_length=most, trim=False)
         except StreamFullError as full:
             raise Unavailable("events_busy", "Too many events are waiting; send it again later.") from full
         except BrokerError:
-            self._count(event, await self._apply(event))
+            self._count_consumed(event, await self._apply(event))
 
     async def refresh_backlog(self) -> None:
         """Trim the stream and read its backlog for the gauges. It is unknown while the broker is down."""
@@ -167,22 +167,22 @@ class EventConsumer:
 
     def status(self) -> str:
         """Return OK, or `broker_unavailable` if the broker did not answer when the backlog was last read."""
-        return OK if self._backlog.value else BROKER_UNAVAILABLE
+        return OK if self._backlog.value else BROKER_UNAVAILABLE_CODE
 
     def stream_card(self) -> OncallCard:
         """Return what on-call is shown of the stream of inbound events."""
         found = self._backlog.value
-        return self._card(waiting=found.waiting if found else None)
+        return self._new_card(waiting=found.waiting if found else None)
 
     def dead_letters_card(self) -> OncallCard:
         """Return what on-call is shown of the events that were given up."""
         found = self._backlog.value
-        return self._card(count=found.dead if found else None)
+        return self._new_card(count=found.dead if found else None)
 
-    def _card(self, **figures: int | None) -> OncallCard:
-        return OncallCard(self._backlog.read_at, figures, None if self._backlog.value else BROKER_SILENT)
+    def _new_card(self, **figures: int | None) -> OncallCard:
+        return OncallCard(self._backlog.read_at, figures, None if self._backlog.value else BROKER_SILENT_MESSAGE)
 
-    async def finish(self, until: float) -> None:
+    async def handle_waiting(self, until: float) -> None:
         """Wait until `run` has handled all waiting events, or until the event loop's clock reaches `until`."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
@@ -194,7 +194,7 @@ class EventConsumer:
         deliveries: list[Delivery] = []
         now = time.monotonic()
         # While the database is unavailable, events that wait for it must not be claimed: a claim counts a try.
-        if now >= self._claim_at and await self._database_available():
+        if now >= self._claim_at and await self._is_database_available():
             deliveries = await self._broker.claim(
                 self._stream, self._name, count=READ_BATCH, min_idle=self._claim_after, isolate_after=MAX_TRIES
             )
@@ -209,7 +209,7 @@ class EventConsumer:
         """Handle events concurrently, but events with the same reference in order; acknowledge the finished ones."""
         queues: defaultdict[object, list[tuple[Delivery, InboundEvent | SupportError]]] = defaultdict(list)
         for delivery in deliveries:
-            event = _parse(delivery)
+            event = _parse_or_refuse(delivery)
             key = event.data.references()[0] if isinstance(event, InboundEvent) and event.data else delivery.id
             queues[key].append((delivery, event))
         finished: list[str] = []
@@ -231,32 +231,32 @@ class EventConsumer:
         """Handle an event in its trace, so that its log lines, and the events that it causes, belong to that."""
         trace = continue_trace(event.trace if isinstance(event, InboundEvent) else {})
         try:
-            return await self._handle(delivery, event)
+            return await self._apply_or_dead_letter(delivery, event)
         finally:
             end_trace(trace)
 
-    async def _handle(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
+    async def _apply_or_dead_letter(self, delivery: Delivery, event: InboundEvent | SupportError) -> bool:
         """Apply an event, or dead-letter it. Return True if the caller must acknowledge it."""
         event_type = OTHER
         if delivery.tries > MAX_DELIVERIES:
             reason = f"It was delivered {delivery.tries - 1} times, and no consumer finished it."
-            return await self._dead_letter(delivery, event_type, reason)
+            return await self._move_to_dead_letters(delivery, event_type, reason)
         if isinstance(event, SupportError):
-            return await self._dead_letter(delivery, event_type, str(event))
+            return await self._move_to_dead_letters(delivery, event_type, str(event))
         try:
-            event_type = known_or_other(event.type, EVENTS_IN)
+            event_type = known_or_other(event.type, INBOUND_TYPE_LABELS)
             outcome = await self._apply_when_database_available(delivery, event) if event.data is not None else None
         except Exception as failure:
             if delivery.tries >= MAX_TRIES:
                 log.exception("Event %s is dead-lettered after %d tries", delivery.id, delivery.tries)
-                return await self._dead_letter(delivery, event_type, f"{type(failure).__name__}: {failure}")
+                return await self._move_to_dead_letters(delivery, event_type, f"{type(failure).__name__}: {failure}")
             log.warning("Event %s failed and is retried: %r", delivery.id, failure)
             self._instruments.add(EVENTS_CONSUMED, 1, {"type": event_type, "outcome": "failed"})
             return False
         if outcome is None:
             self._count_ignored()
         else:
-            self._count(event, outcome)
+            self._count_consumed(event, outcome)
         return True
 
     async def _apply_when_database_available(self, delivery: Delivery, event: InboundEvent) -> ApplyOutcome:
@@ -278,7 +278,7 @@ class EventConsumer:
                         await self._broker.renew_claim(self._stream, self._name, delivery)
                 # The database responds, so it rejected this event alone: count a try.
                 elif failure.code not in REFUSING_CODES and (
-                    failure.code not in UNAVAILABLE_CODES or await self._database_available()
+                    failure.code not in UNAVAILABLE_CODES or await self._is_database_available()
                 ):
                     raise
                 # The log has it once a minute: see telemetry/logs.py.
@@ -286,7 +286,7 @@ class EventConsumer:
                 failures += 1
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
-    async def _database_available(self) -> bool:
+    async def _is_database_available(self) -> bool:
         """Return True if the database responds to a ping within `ping_timeout`."""
         try:
             async with asyncio.timeout(self._timings.ping_timeout):
@@ -295,7 +295,7 @@ class EventConsumer:
             return False
         return True
 
-    async def _dead_letter(self, delivery: Delivery, event_type: str, reason: str) -> bool:
+    async def _move_to_dead_letters(self, delivery: Delivery, event_type: str, reason: str) -> bool:
         """Move an event to the dead letters, which also acknowledges it. Return False."""
         # An event over MAX_EVENT_BYTES is truncated: its beginning suffices to identify the sender.
         truncated = Delivery(delivery.id, delivery.event[: envelope.MAX_EVENT_BYTES], delivery.tries)
@@ -307,36 +307,38 @@ class EventConsumer:
     def _count_ignored(self) -> None:
         self._instruments.add(EVENTS_CONSUMED, 1, {"type": OTHER, "outcome": "ignored"})
 
-    def _count(self, event: InboundEvent, outcome: ApplyOutcome) -> None:
+    def _count_consumed(self, event: InboundEvent, outcome: ApplyOutcome) -> None:
         """Count a consumed event, and record the delivery lag of an applied one."""
-        self._instruments.add(EVENTS_CONSUMED, 1, {"type": known_or_other(event.type, EVENTS_IN), "outcome": outcome})
+        self._instruments.add(
+            EVENTS_CONSUMED, 1, {"type": known_or_other(event.type, INBOUND_TYPE_LABELS), "outcome": outcome}
+        )
         if outcome == "applied":
             lag = (utc_now() - event.happened_at).total_seconds()
             self._instruments.record(EVENTS_DELIVERY_LAG, max(0.0, lag))
 
 
-def _parse(delivery: Delivery) -> InboundEvent | SupportError:
+def _parse_or_refuse(delivery: Delivery) -> InboundEvent | SupportError:
     try:
-        return envelope.parse(delivery.event)
+        return envelope.parse_event(delivery.event)
     except SupportError as error:
         return error
 
 
 # The inbox: the ids of events, so that each is applied once. Transactions that apply an event use it.
 _INBOUND = inbound_events.c
-_SELECTED = sa.and_(_INBOUND.source == sa.bindparam("event_source"), _INBOUND.id == sa.bindparam("event_id"))
+_IS_EVENT = sa.and_(_INBOUND.source == sa.bindparam("event_source"), _INBOUND.id == sa.bindparam("event_id"))
 INSERT_EVENT = compiled(insert_if_new(inbound_events))
-LOCK_EVENT = sa.select(_INBOUND.reached, _INBOUND.done).where(_SELECTED).with_for_update()
+LOCK_EVENT = sa.select(_INBOUND.reached, _INBOUND.done).where(_IS_EVENT).with_for_update()
 UPDATE_PROGRESS = (
-    inbound_events.update().where(_SELECTED).values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
+    inbound_events.update().where(_IS_EVENT).values(reached=sa.bindparam("last"), done=sa.bindparam("whole"))
 )
-_EXPIRED = (
+_SELECT_EXPIRED = (
     sa.select(_INBOUND.source, _INBOUND.id)
     .where(_INBOUND.at < sa.bindparam("before", type_=UtcDateTime()), _INBOUND.done.is_(sa.true()))
     .order_by(_INBOUND.at)
     .limit(sa.bindparam("count"))
 )
-DELETE_EXPIRED = inbound_events.delete().where(sa.tuple_(_INBOUND.source, _INBOUND.id).in_(_EXPIRED))
+DELETE_EXPIRED = inbound_events.delete().where(sa.tuple_(_INBOUND.source, _INBOUND.id).in_(_SELECT_EXPIRED))
 
 
 async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
@@ -352,10 +354,10 @@ async def begin_applying(tx: Transaction, event: InboundEvent) -> int | None:
     return None if row is None or row.done else row.reached
 
 
-async def record_progress(tx: Transaction, event: InboundEvent, last: int, *, done: bool) -> None:
-    """Record an event's progress: `last` is the seq of the last case it was applied to."""
+async def record_progress(tx: Transaction, event: InboundEvent, last_case_seq: int, *, is_done: bool) -> None:
+    """Record an event's progress: `last_case_seq` is the seq of the last case it was applied to."""
     key = {"event_source": event.source, "event_id": event.id}
-    await tx.execute(UPDATE_PROGRESS, {**key, "last": last, "whole": done})
+    await tx.execute(UPDATE_PROGRESS, {**key, "last": last_case_seq, "whole": is_done})
 
 
 async def delete_expired(database: Database, batch: int = PURGE_BATCH) -> None:

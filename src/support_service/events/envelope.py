@@ -20,16 +20,16 @@ from support_service.platform.telemetry.traces import propagation_headers
 
 MAX_EVENT_BYTES = 256 * 1024  # bytes
 MAX_ATTRIBUTE_LENGTH = 255  # characters of an event's id, source and type: the size of the `inbound_events` columns
-MAX_NAME_LENGTH = 64  # characters of an unknown attribute's name that an error shows
+MAX_ATTRIBUTE_NAME_LENGTH = 64  # characters of an unknown attribute's name that an error shows
 HEADER_PREFIX = "ce-"
 STRUCTURED_MEDIA_TYPE = "application/cloudevents+json"
 TRACE_ATTRIBUTES = ("traceparent", "tracestate")
-MAX_TRACE_LENGTH = 512  # characters; W3C asks to propagate at least as many of a tracestate
-PLAIN_NAMES = {"event_type": "eventType", "event_id": "eventId"}
+MAX_TRACE_ATTRIBUTE_LENGTH = 512  # characters; W3C asks to propagate at least as many of a tracestate
+ATTRIBUTE_BY_PLAIN_NAME = {"event_type": "eventType", "event_id": "eventId"}
 PLAIN_SOURCE = "urn:support-service:plain"  # source of plain payloads without one
 
 
-def parse(body: bytes) -> InboundEvent:
+def parse_event(body: bytes) -> InboundEvent:
     """Parse an event from a stream: a structured CloudEvent or a plain payload.
 
     Raises MalformedRequest if the body exceeds MAX_EVENT_BYTES or is not JSON, ValidationFailed for an invalid event.
@@ -52,11 +52,11 @@ def parse_document(document: object) -> InboundEvent:
     if not isinstance(document, dict):
         raise ValidationFailed("invalid_event", "An event must be a JSON object.")
     if "specversion" not in document:
-        plain = {str(PLAIN_NAMES.get(name, name)): value for name, value in document.items()}
+        plain = {str(ATTRIBUTE_BY_PLAIN_NAME.get(name, name)): value for name, value in document.items()}
         if "eventType" in plain:
             return _parse_plain(plain)
     attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
-    return _validate(attributes, document.get("data"))
+    return _validated_event(attributes, document.get("data"))
 
 
 def is_binary_mode(headers: Mapping[str, str]) -> bool:
@@ -74,10 +74,10 @@ def parse_binary(headers: Mapping[str, str], data: object) -> InboundEvent:
         for name, value in headers.items()
         if name.lower().startswith(HEADER_PREFIX)
     }
-    return _validate(attributes, data)
+    return _validated_event(attributes, data)
 
 
-def serialize(event: InboundEvent) -> bytes:
+def serialize_event(event: InboundEvent) -> bytes:
     """Serialize an event as a structured CloudEvent, for the stream, in its own trace or else in the current one."""
     return pydantic_core.to_json(
         {
@@ -88,7 +88,7 @@ def serialize(event: InboundEvent) -> bytes:
             "time": event.time,
             "datacontenttype": "application/json",
             **(event.trace or propagation_headers()),
-            "data": event.data.fields() if event.data else None,
+            "data": event.data.to_json_members() if event.data else None,
         }
     )
 
@@ -102,44 +102,53 @@ def _parse_plain(document: Mapping[str, Any]) -> InboundEvent:
     nested = next((document[name] for name in ("payload", "data") if isinstance(document.get(name), dict)), document)
     given = document.get("eventId")
     content = pydantic_core.to_json(dict(sorted(document.items())), inf_nan_mode="null")
-    event_type = _known_type(document["eventType"])
+    event_type = _type_with_version(document["eventType"])
     attributes = {
         "specversion": "1.0",
         "id": str(given) if given and isinstance(given, str | int) else hashlib.sha256(content).hexdigest(),
         "source": f"{document.get('source') or PLAIN_SOURCE}#{event_type}",
         "type": event_type,
     }
-    return _validate(attributes, nested)
+    return _validated_event(attributes, nested)
 
 
-def _validate(attributes: dict[str, Any], data: object) -> InboundEvent:
+def _validated_event(attributes: dict[str, Any], data: object) -> InboundEvent:
     if not attributes.get("id"):  # cloudevents would generate an id, and each duplicate would count as new
-        raise _invalid(FieldError("id", "must be given"))
+        raise _invalid_event(FieldError("id", "must be given"))
     attributes["time"] = _parse_time(attributes.get("time"))
     try:
         checked = CloudEvent(attributes)
     except CloudEventValidationError as failure:
         wrong = list(failure.errors)[:MAX_FIELD_ERRORS]
-        raise _invalid(*(FieldError(name[:MAX_NAME_LENGTH], _attribute_rule(name)) for name in wrong)) from None
+        raise _invalid_event(
+            *(FieldError(name[:MAX_ATTRIBUTE_NAME_LENGTH], _attribute_rule(name)) for name in wrong)
+        ) from None
     for name in ("id", "source", "type"):
         if len(attributes[name]) > MAX_ATTRIBUTE_LENGTH:
-            raise _invalid(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
+            raise _invalid_event(FieldError(name, f"may have at most {MAX_ATTRIBUTE_LENGTH} characters"))
         if not attributes[name].isprintable():  # rejects surrogates too, which stand for bytes that are not UTF-8
-            raise _invalid(FieldError(name, "may contain only printable characters"))
-    event_type = _known_type(checked.get_type())
+            raise _invalid_event(FieldError(name, "may contain only printable characters"))
+    event_type = _type_with_version(checked.get_type())
     model = MODEL_BY_TYPE.get(event_type)
     event_data = _validate_data(model, data) if model else None
     return InboundEvent(
-        checked.get_id(), checked.get_source(), event_type, attributes["time"], event_data, _trace(attributes)
+        checked.get_id(),
+        checked.get_source(),
+        event_type,
+        attributes["time"],
+        event_data,
+        _trace_attributes(attributes),
     )
 
 
-def _trace(attributes: Mapping[str, Any]) -> dict[str, str]:
+def _trace_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Return the attributes of the distributed tracing extension. One that is malformed is ignored when it is used."""
     return {
         name: value
         for name in TRACE_ATTRIBUTES
-        if isinstance(value := attributes.get(name), str) and len(value) <= MAX_TRACE_LENGTH and value.isprintable()
+        if isinstance(value := attributes.get(name), str)
+        and len(value) <= MAX_TRACE_ATTRIBUTE_LENGTH
+        and value.isprintable()
     }
 
 
@@ -154,14 +163,14 @@ def _attribute_rule(name: str) -> str:
 def _validate_data(model: type[InboundData], data: object) -> InboundData:
     renamed, errors = with_camel_case_names(model, data)
     if errors:
-        raise _invalid(*(FieldError(f"data.{each.field}", each.message) for each in errors))
+        raise _invalid_event(*(FieldError(f"data.{each.field}", each.message) for each in errors))
     try:
         return model.model_validate(renamed)
     except ValidationError as failure:
-        raise _invalid(*field_errors(failure, "data")) from None
+        raise _invalid_event(*field_errors(failure, "data")) from None
 
 
-def _known_type(name: Any) -> Any:
+def _type_with_version(name: Any) -> Any:
     """Return the type that a known name without a version stands for, and any other value unchanged."""
     return TYPE_BY_NAME.get(name, name) if isinstance(name, str) else name
 
@@ -175,10 +184,12 @@ def _parse_time(value: object) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise _invalid(FieldError("time", "must be an RFC 3339 time with an offset, such as 2026-05-12T09:00:00Z"))
+        raise _invalid_event(
+            FieldError("time", "must be an RFC 3339 time with an offset, such as 2026-05-12T09:00:00Z")
+        )
     return moment
 
 
-def _invalid(*fields: FieldError) -> ValidationFailed:
+def _invalid_event(*fields: FieldError) -> ValidationFailed:
     named = "; ".join(f"{each.field}: {each.message}" for each in fields)
     return ValidationFailed("invalid_event", f"The event is invalid: {named}", fields)

@@ -22,8 +22,8 @@ TECHNICAL_MEMBERS = frozenset({"specversion", "id", "source", "type", "time", "d
 POLL_INTERVAL = 0.05  # seconds between reads of the outbox
 
 
-async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callable[[str], str]) -> dict[str, int]:
-    """Apply `rewritten` to each of a case's events in the outbox and in the webhook deliveries.
+async def rewrite_stored_events(tx: Transaction, case_id: str, rewrite_event: Callable[[str], str]) -> dict[str, int]:
+    """Apply `rewrite_event` to each of a case's events in the outbox and in the webhook deliveries.
 
     Return the number of rewritten rows, keyed by `outboxEvents` and `webhookDeliveries`.
     """
@@ -37,7 +37,7 @@ async def rewrite_stored_events(tx: Transaction, case_id: str, rewritten: Callab
         found = await tx.fetch_all(query.order_by(table.c.seq).with_for_update())  # as `locked_in_order`
         if found:  # all in one round trip
             rewrite = table.update().where(table.c.seq == sa.bindparam("of")).values(event=sa.bindparam("rewritten"))
-            await tx.execute(rewrite, [{"of": row.seq, "rewritten": rewritten(row.event)} for row in found])
+            await tx.execute(rewrite, [{"of": row.seq, "rewritten": rewrite_event(row.event)} for row in found])
         counts[name] = len(found)
     return counts
 
@@ -61,7 +61,7 @@ async def delete_from_stream(broker: RedisBroker, stream: str, case_ids: Collect
     removed, after = 0, ""
     while page := await broker.entries(stream, STREAM_PAGE, after):
         after = page[-1].id
-        chosen = [each.id for each in page if (_members(each.event) or {}).get("subject") in case_ids]
+        chosen = [each.id for each in page if (_parse_members(each.event) or {}).get("subject") in case_ids]
         removed += await broker.remove(stream, chosen)
     return removed
 
@@ -73,14 +73,14 @@ async def drop_dead_letters(letters: DeadLetterService, origin: WriteOrigin, ids
         page, more = await letters.page(after, STREAM_PAGE)
         for letter in page:
             after = letter.id
-            if any(map(ids.occur_in, _texts(letter.event))):
+            if any(map(ids.occur_in, _values_that_may_name_objects(letter.event))):
                 with suppress(NotFound):  # replayed or dropped meanwhile
                     await letters.drop(origin, letter.id)
                     dropped += 1
     return dropped
 
 
-def _members(event: bytes) -> dict[str, Any] | None:
+def _parse_members(event: bytes) -> dict[str, Any] | None:
     """Return the members of an event, or None if it is not a JSON object."""
     try:
         document = pydantic_core.from_json(event)
@@ -89,18 +89,18 @@ def _members(event: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _texts(event: bytes) -> Iterator[str]:
+def _values_that_may_name_objects(event: bytes) -> Iterator[str]:
     """Yield the values in an event that may name an object. An event that is not a JSON object is one value."""
-    members = _members(event)
+    members = _parse_members(event)
     if members is None:
         yield event.decode(errors="replace")
     else:
-        yield from _leaves([value for name, value in members.items() if name not in TECHNICAL_MEMBERS])
+        yield from _text_leaves([value for name, value in members.items() if name not in TECHNICAL_MEMBERS])
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def _text_leaves(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(each)
+            yield from _text_leaves(each)
     elif value is not None:
         yield str(value)

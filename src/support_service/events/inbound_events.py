@@ -20,7 +20,7 @@ def _in_utc(moment: datetime | None) -> datetime | None:
     return moment and moment.astimezone(UTC)
 
 
-def _require_rfc3339(value: object) -> object:
+def _check_rfc3339(value: object) -> object:
     if value is not None and not (isinstance(value, str) and "-" in value[1:]):  # pydantic accepts Unix timestamps too
         raise ValueError("must be an RFC 3339 time with an offset, such as 2026-05-12T09:00:00Z")
     return value
@@ -33,7 +33,7 @@ ReferenceId = Annotated[
 ]
 OptionalTime = Annotated[
     AwareDatetime | None,
-    BeforeValidator(_require_rfc3339, json_schema_input_type=AwareDatetime | None),
+    BeforeValidator(_check_rfc3339, json_schema_input_type=AwareDatetime | None),
     AfterValidator(_in_utc),
 ]
 StatusText = Annotated[str, Field(min_length=1, max_length=64)]
@@ -50,7 +50,7 @@ class InboundData(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_ids_of_objects(cls, sent: object) -> object:
+    def _move_ids_of_objects(cls, sent: object) -> object:
         """Read `order: {id}` as `orderId`, and so for payments and shipments; a null counts as missing."""
         if not isinstance(sent, dict):
             return sent
@@ -61,11 +61,11 @@ class InboundData(BaseModel):
         """Return a (kind, value) pair for each order, payment or shipment that a case may reference."""
         raise NotImplementedError
 
-    def sentence(self) -> str:
+    def message_text(self) -> str:
         """Return the text of the message that is added to matching cases."""
         raise NotImplementedError
 
-    def fields(self) -> dict[str, Any]:
+    def to_json_members(self) -> dict[str, Any]:
         """Return the data as JSON values with camelCase keys, without null fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -89,7 +89,7 @@ class ShipmentUpdated(InboundData):
     carrier: Annotated[str, Field(max_length=MAX_REFERENCE_LENGTH)] | None = None
 
     @model_validator(mode="after")
-    def _require_reference(self) -> Self:
+    def _check_has_reference(self) -> Self:
         if not (self.order_id or self.shipment_id or self.tracking_number):
             raise ValueError("orderId, shipmentId or trackingNumber must be given")
         return self
@@ -97,11 +97,12 @@ class ShipmentUpdated(InboundData):
     def references(self) -> list[tuple[str, str]]:
         # A case may have the tracking number as the id of its shipment.
         shipment = self.shipment_id or self.tracking_number
-        return _non_empty(order=self.order_id, shipment=shipment, tracking=self.tracking_number)
+        return _non_empty_references(order=self.order_id, shipment=shipment, tracking=self.tracking_number)
 
-    def sentence(self) -> str:
+    def message_text(self) -> str:
         what = self.tracking_number or self.shipment_id
-        return f"Shipment{f' {what}' if what else ''} updated to {_readable(self.status)}{_for_order(self.order_id)}"
+        status, order = _readable_status(self.status), _of_order_phrase(self.order_id)
+        return f"Shipment{f' {what}' if what else ''} updated to {status}{order}"
 
 
 class OrderStatusChanged(InboundData):
@@ -112,10 +113,10 @@ class OrderStatusChanged(InboundData):
     order_id: ReferenceId
 
     def references(self) -> list[tuple[str, str]]:
-        return _non_empty(order=self.order_id)
+        return _non_empty_references(order=self.order_id)
 
-    def sentence(self) -> str:
-        return f"Order {self.order_id} updated to {_readable(self.status)}"
+    def message_text(self) -> str:
+        return f"Order {self.order_id} updated to {_readable_status(self.status)}"
 
 
 class PaymentStatusChanged(InboundData):
@@ -128,10 +129,10 @@ class PaymentStatusChanged(InboundData):
     amount: ReferenceId | None = None
 
     def references(self) -> list[tuple[str, str]]:
-        return _non_empty(order=self.order_id, payment=self.payment_id)
+        return _non_empty_references(order=self.order_id, payment=self.payment_id)
 
-    def sentence(self) -> str:
-        return f"Payment {self.payment_id} updated to {_readable(self.status)}{_for_order(self.order_id)}"
+    def message_text(self) -> str:
+        return f"Payment {self.payment_id} updated to {_readable_status(self.status)}{_of_order_phrase(self.order_id)}"
 
 
 DATA_MODELS: tuple[type[InboundData], ...] = (ShipmentUpdated, OrderStatusChanged, PaymentStatusChanged)
@@ -160,16 +161,16 @@ class InboundEvent:
         return (self.data and self.data.occurred_at) or self.time
 
 
-def _non_empty(**values: str | None) -> list[tuple[str, str]]:
+def _non_empty_references(**values: str | None) -> list[tuple[str, str]]:
     return [(kind, value) for kind, value in values.items() if value]
 
 
-def _readable(status: str) -> str:
+def _readable_status(status: str) -> str:
     """Return a status in readable form: `in_transit` becomes `In transit`."""
     words = status.replace("_", " ").replace("-", " ").strip() or status
     words = words.lower() if words.isupper() else words
     return words[:1].upper() + words[1:]
 
 
-def _for_order(order_id: str | None) -> str:
+def _of_order_phrase(order_id: str | None) -> str:
     return f" for order {order_id}" if order_id else ""

@@ -141,4 +141,4 @@ async def open_consumer(
     ):
         yield consumer
         if isinstance(broker, InMemoryBroker) and settings.consume:  # events in process memory are lost on exit
-            await consumer.finish(readiness.stop_by)
+            await consumer.handle_waiting(readiness.stop_by)

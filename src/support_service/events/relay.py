@@ -30,7 +30,7 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 
 log = logging.getLogger(__name__)
 
-EVENTS_OUT = (
+PUBLISHED_TYPE_LABELS = (
     "support.case.opened.v1",
     "support.case.updated.v1",
     "support.case.closed.v1",
@@ -41,7 +41,7 @@ EVENTS_PUBLISHED = InstrumentSpec(
     "counter",
     "{event}",
     "Events of cases published to the broker; error counts the events of a failed attempt, which is repeated",
-    {"type": EVENTS_OUT, "outcome": ("ok", "error")},
+    {"type": PUBLISHED_TYPE_LABELS, "outcome": ("ok", "error")},
 )
 EVENTS_RELAY_LAG = InstrumentSpec(
     "support.events.relay_lag",
@@ -104,7 +104,9 @@ class OutboxRelay:
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
         self._backlog = LastReading[tuple[int, str | None]]()
         instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.observations(lambda read: [(read[0], {})]))
-        instruments.observe(EVENTS_OUTBOX_OLDEST, self._backlog.observations(lambda read: [(_age(read[1]), {})]))
+        instruments.observe(
+            EVENTS_OUTBOX_OLDEST, self._backlog.observations(lambda read: [(_age_seconds(read[1]), {})])
+        )
 
     def is_leader(self) -> bool:
         """True while this process holds the lease."""
@@ -137,13 +139,13 @@ class OutboxRelay:
 
     async def refresh_backlog(self) -> None:
         """Read the size and age of the outbox for the gauges."""
-        (row,) = await self._database.fetch_all(BACKLOG)  # fetch_all: a scan must not block the event loop
+        (row,) = await self._database.fetch_all(SELECT_BACKLOG)  # fetch_all: a scan must not block the event loop
         self._backlog.store((row.number, row.oldest))
 
     def card(self) -> OncallCard:
         """Return what on-call is shown of the outbox."""
         events, oldest = self._backlog.value or (None, None)
-        age = None if events is None else _age(oldest)
+        age = None if events is None else _age_seconds(oldest)
         return OncallCard(
             self._backlog.read_at, {"events": events, "oldest_age_seconds": age, "leader": self.is_leader()}
         )
@@ -155,10 +157,10 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publish the oldest events. Return the number published; 0 if another process holds the lease."""
-        if not await self._hold_lease() or await self._database.fetch_one(ANY_PENDING) is None:
+        if not await self._hold_lease() or await self._database.fetch_one(SELECT_ANY_PENDING) is None:
             return 0
         batch, max_bytes = self._timings.publish_batch, PUBLISH_BATCH_BYTES
-        pending = await oldest_events(self._database, batch, max_bytes)
+        pending = await read_oldest_events(self._database, batch, max_bytes)
         if not pending:  # pragma: no cover - another process has published them meanwhile
             return 0
         if self._endpoints and not all(event.fanned_out for event in pending):  # deliveries copy the outbox's events
@@ -168,14 +170,14 @@ class OutboxRelay:
         try:
             await self._broker.publish(self._stream, events, max_length=self._max_stream_length, fence=self._fence)
         except BrokerError as error:
-            self._count(pending, "error")
+            self._count_published(pending, "error")
             if isinstance(error, FencedError):
                 self._newer_fence = error.fence
                 self._lease_ends_at = self._renew_at = 0.0
             raise
         async with self._database.transaction() as tx:
             await delete_published(tx, [event.seq for event in pending])
-        self._count(pending, "ok")
+        self._count_published(pending, "ok")
         return len(pending)
 
     async def _hold_lease(self) -> bool:
@@ -222,47 +224,47 @@ class OutboxRelay:
                     await webhook_sender.fan_out(tx, seqs, subscriptions, utc_now())
             return len(events)
 
-    def _count(self, events: Sequence[Row], outcome: str) -> None:
+    def _count_published(self, events: Sequence[Row], outcome: str) -> None:
         for kind, number in Counter(event.type for event in events).items():
             self._instruments.add(EVENTS_PUBLISHED, number, {"type": kind, "outcome": outcome})
         if outcome == "ok":  # only the oldest: one record per event would cost as much as the publication
-            self._instruments.record(EVENTS_RELAY_LAG, _age(events[0].at))
+            self._instruments.record(EVENTS_RELAY_LAG, _age_seconds(events[0].at))
 
 
-def _age(at: str | None) -> float:
+def _age_seconds(at: str | None) -> float:
     """Return the age of an event in seconds; 0 without an event."""
     return max(0.0, time.time() - datetime.fromisoformat(at).timestamp()) if at else 0.0
 
 
-ANY_PENDING: sa.Select[int] = compiled(
+SELECT_ANY_PENDING: sa.Select[int] = compiled(
     sa.select(sa.literal_column("1")).select_from(outbox).limit(sa.literal_column("1"))
 )
-_OLDEST = (
+_SELECT_OLDEST = (
     sa.select(outbox.c.seq, octets(outbox.c.event).label("size")).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 )
-PENDING = (
+SELECT_PENDING = (
     sa.select(outbox.c.seq, outbox.c.type, outbox.c.at, outbox.c.event, outbox.c.fanned_out)
-    .where(outbox.c.seq.in_(sa.select(limit_by_bytes(_OLDEST, "seq").c.seq)))
+    .where(outbox.c.seq.in_(sa.select(limit_by_bytes(_SELECT_OLDEST, "seq").c.seq)))
     .order_by(outbox.c.seq)
 )
-OLDEST_AT = sa.select(outbox.c.at).order_by(outbox.c.seq).limit(sa.literal_column("1")).scalar_subquery()
-BACKLOG = sa.select(sa.func.count(outbox.c.seq).label("number"), OLDEST_AT.label("oldest"))
-REMOVE = compiled(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
-_RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
-REMOVE_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _RANGE)))
+SELECT_OLDEST_AT = sa.select(outbox.c.at).order_by(outbox.c.seq).limit(sa.literal_column("1")).scalar_subquery()
+SELECT_BACKLOG = sa.select(sa.func.count(outbox.c.seq).label("number"), SELECT_OLDEST_AT.label("oldest"))
+DELETE_EVENT = compiled(outbox.delete().where(outbox.c.seq == sa.bindparam("published")))
+_IS_IN_RANGE = outbox.c.seq.between(sa.bindparam("first"), sa.bindparam("last"))
+DELETE_EVENT_RANGE = compiled(outbox.delete().where(locked_in_order(outbox, _IS_IN_RANGE)))
 
 
-async def oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
+async def read_oldest_events(reader: Reader, count: int, max_bytes: int) -> Sequence[Row]:
     """Return the oldest events of the outbox: at most `count`, and no more once they reach `max_bytes`.
 
     Rows have seq, type, at, event and fanned_out, which is true if the event's webhook deliveries exist.
     """
-    return await reader.fetch_all(PENDING, {"count": count, "bytes": max_bytes})
+    return await reader.fetch_all(SELECT_PENDING, {"count": count, "bytes": max_bytes})
 
 
 async def delete_published(tx: Transaction, published: Sequence[int]) -> None:
     """Remove published events from the outbox. `published` holds their seqs in ascending order."""
     if published[-1] - published[0] + 1 == len(published):  # contiguous, so the range contains no other event
-        await tx.execute(REMOVE_RANGE, {"first": published[0], "last": published[-1]})
+        await tx.execute(DELETE_EVENT_RANGE, {"first": published[0], "last": published[-1]})
         return
-    await tx.execute(REMOVE, [{"published": seq} for seq in published])
+    await tx.execute(DELETE_EVENT, [{"published": seq} for seq in published])

@@ -13,7 +13,7 @@ from support_service.cases.reading import CaseReader
 from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
-from support_service.events.broker.log import EventLog, LogEntry, LogState, Place, Position, parse_position
+from support_service.events.broker.log import EventLog, LogEntry, LogPlace, LogState, Position, parse_position
 from support_service.stream.changes import Change, parse_change
 from support_service.stream.frames import comment_frame, event_frame
 from support_service.stream.presence import Presence
@@ -88,7 +88,7 @@ class Feed:
         self._interrupted_at: float | None = None
         self._kept: deque[tuple[Change, int, float]] = deque()  # with size and time
         self._kept_bytes = 0
-        self._kept_after: Place = Place(0)  # every change behind it is kept
+        self._kept_after: LogPlace = LogPlace(0)  # every change behind it is kept
         self._seen_event_ids: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -120,7 +120,7 @@ class Feed:
                 self._note_broker_unavailable()
             await asyncio.sleep(self._timings.backoff.delay(failures))
 
-    async def replay(self, last_event_id: str, up_to: Place) -> AsyncGenerator[list[Change], None]:
+    async def replay(self, last_event_id: str, up_to: LogPlace) -> AsyncGenerator[list[Change], None]:
         """Yield the changes behind a client's position, up to a place that the feed has reached.
 
         Raises Gap if they are not there any more or are too many, and BrokerError.
@@ -143,7 +143,7 @@ class Feed:
         async for page in self._replay_log(position, up_to):
             yield page
 
-    async def _replay_log(self, position: Position, up_to: Place) -> AsyncGenerator[list[Change], None]:
+    async def _replay_log(self, position: Position, up_to: LogPlace) -> AsyncGenerator[list[Change], None]:
         number, after = 0, position.place
         seen_event_ids = OrderedDict[str, None]()
         before = await self._log.entries_before(after, REMEMBERED_EVENTS)

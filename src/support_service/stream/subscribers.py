@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from support_service.cases.masking import Masker
 from support_service.core.domain.principals import CaseOwnership, CaseView, Principal
-from support_service.events.broker.log import START, Place, Position
+from support_service.events.broker.log import LOG_START, LogPlace, Position
 from support_service.stream.changes import Change
 
 StreamCloseReason = Literal["client", "slow", "revoked", "shutdown", "failed"]
@@ -43,7 +43,7 @@ class Subscriber:
         self.principal = principal
         self.view = view
         self.closed: StreamCloseReason | None = None
-        self.after: Place = START  # the client has, or gets, the changes up to there
+        self.after: LogPlace = LOG_START  # the client has, or gets, the changes up to there
         self._abort = abort
         self._limits = limits
         self._queue: deque[QueuedFrame] = deque()
@@ -61,7 +61,7 @@ class Subscriber:
 
         None if the feed has not reached its log yet: it asks the client to read again once it has.
         """
-        self.after = start.place if start else START
+        self.after = start.place if start else LOG_START
 
     def offer(self, queued: QueuedFrame) -> None:
         """Add a frame, or close the stream if too much waits for its client."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from statistics import median
 
-from observability.drill import TIME, DrillFault, Scenario
+from observability.drill import TIME_DIVISOR, DrillFault, DrillScenario
 
 from tests.e2e.drill.faults import FAULTS
 from tests.e2e.drill.run import Outcome, run_faults
@@ -62,13 +62,13 @@ async def _run(faults: list[DrillFault], jobs: int) -> int:
     causes = [outcome for outcome in outcomes if outcome.fault.causes]
     found = [outcome for outcome in causes if not outcome.unknown_causes]
     checks = [cause.check for outcome in found for cause in outcome.fault.causes]
-    minutes = [min(outcome.alerts.values()) * TIME / 60 for outcome in found if outcome.alerts]
+    minutes = [min(outcome.alerts.values()) * TIME_DIVISOR / 60 for outcome in found if outcome.alerts]
     print(
         f"\nrecall {_percentage(right, expected)}, precision {_percentage(right, raised)}; {good} of {len(outcomes)}"
         f" as expected; {sum(paged)} pages for {len(paged)} faults that page; a check told the cause of"
         f" {len(found)} of {len(causes)} faults: number {median(checks or [0]):g} of its page in the median, at most"
         f" {max(checks, default=0)}. The first alert came after {median(minutes or [0]):.0f} minutes in the median, at"
-        f" most {max(minutes, default=0):.0f}. Waits are divided by {TIME}.",
+        f" most {max(minutes, default=0):.0f}. Waits are divided by {TIME_DIVISOR}.",
         flush=True,
     )
     return int(good != len(outcomes))
@@ -76,7 +76,7 @@ async def _run(faults: list[DrillFault], jobs: int) -> int:
 
 def in_deployments(faults: list[DrillFault]) -> list[list[DrillFault]]:
     """Return the faults that share a deployment: those of one scenario, at most IN_ONE_DEPLOYMENT of them."""
-    scenarios: list[Scenario] = []
+    scenarios: list[DrillScenario] = []
     for fault in faults:
         scenarios += [] if fault.scenario in scenarios else [fault.scenario]
     groups = [[fault for fault in faults if fault.scenario == scenario] for scenario in scenarios]
@@ -93,7 +93,7 @@ def table_row(outcome: Outcome) -> str:
     cells = (
         outcome.fault.name,
         ", ".join(f"{name}{' (!)' if name in outcome.unexpected else ''}" for name, _ in alerts) or "nothing",
-        ", ".join(f"{after * TIME / 60:.0f} min" for _, after in alerts),
+        ", ".join(f"{after * TIME_DIVISOR / 60:.0f} min" for _, after in alerts),
         str(outcome.pages),
         "not found" if outcome.unknown_causes else ", ".join(f"check {cause.check}" for cause in outcome.fault.causes),
         ""

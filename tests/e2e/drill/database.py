@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import asyncpg
-from observability.drill import ROLE
+from observability.drill import DATABASE_AND_ROLE
 
 from tests.support.process import environment
 from tests.support.servers import PostgresServer
 
-NAME = ROLE
+NAME = DATABASE_AND_ROLE
 
 
 class Database:
@@ -26,7 +26,7 @@ class Database:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.server = PostgresServer(folder, _migrated_cluster())
-        self.url = self.server.url(NAME).replace("tests@", f"{ROLE}@")
+        self.url = self.server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
 
     async def start(self) -> None:
         """Start the server unless it runs, with its previous data."""
@@ -68,9 +68,9 @@ def _migrated_cluster() -> Path:
     server = PostgresServer(folder)
     server.start()
     try:
-        server.run(f"CREATE ROLE {ROLE} LOGIN")
-        server.run(f"CREATE DATABASE {NAME} OWNER {ROLE}")
-        url = server.url(NAME).replace("tests@", f"{ROLE}@")
+        server.run(f"CREATE ROLE {DATABASE_AND_ROLE} LOGIN")
+        server.run(f"CREATE DATABASE {NAME} OWNER {DATABASE_AND_ROLE}")
+        url = server.url(NAME).replace("tests@", f"{DATABASE_AND_ROLE}@")
         migrate = (sys.executable, "-m", "support_service", "migrate")
         subprocess.run(migrate, env=environment(SUPPORT_DATABASE_URL=url), stdout=subprocess.DEVNULL, check=True)
     finally:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from observability.drill import EVALUATION, Scenario
+from observability.drill import EVALUATION_SECONDS, DrillScenario
 
 from tests.e2e.drill.database import Database
 from tests.e2e.drill.load_balancer import LoadBalancer
@@ -30,7 +30,7 @@ from tests.support.servers import RedisServer, S3Server
 from tests.support.upstream import SourceService, source_services, url_variables
 
 REPLICAS = 3
-SETTLE = 5 * EVALUATION  # of load before the fault, so that every window of the alerts has healthy samples
+SETTLE = 5 * EVALUATION_SECONDS  # of load before the fault, so that every window of the alerts has healthy samples
 BUCKET = "case-files"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"drill" * 6).decode()
 FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)  # `make services` installs it
@@ -40,7 +40,7 @@ EVENTS_DATABASE = "1"  # of Redis: another one than that of the cache, which may
 class Deployment:
     """A running deployment. Faults change its parts: servers, files, replicas, the load, the load balancer."""
 
-    def __init__(self, folder: Path, scenario: Scenario) -> None:
+    def __init__(self, folder: Path, scenario: DrillScenario) -> None:
         folder.chmod(0o711)  # PostgreSQL runs as another user
         self.folder = folder
         self.scenario = scenario
@@ -183,7 +183,7 @@ class Deployment:
     def _probe(self) -> Probe:
         variables = {"SUPPORT_TOKEN": self.token("probe")}
         ways = (f"--base-url={self.load_balancer.address}", f"--ingress-url={self.load_balancer.ingress}")
-        return Probe(self.folder, EVALUATION, (*ways, *self.scenario.probe), variables)
+        return Probe(self.folder, EVALUATION_SECONDS, (*ways, *self.scenario.probe), variables)
 
     def token(self, caller: str) -> str:
         """Return a token of a supervisor; a JWT is signed with the newest key."""

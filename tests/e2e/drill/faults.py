@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from observability.drill import TIME, DrillFault
+from observability.drill import TIME_DIVISOR, DrillFault
 from observability.signals import SIGNALS
 from observability.signals.attachment_offload_failing import OFFLOADING
 
 from tests.e2e.drill.deployment import Deployment
 
-FAILOVER = 40 / TIME  # seconds
+FAILOVER = 40 / TIME_DIVISOR  # seconds
 
 
 @asynccontextmanager

@@ -15,13 +15,13 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 from observability import rules
-from observability.drill import EVALUATION, SIZE, TIME
+from observability.drill import EVALUATION_SECONDS, SIZE_DIVISOR, TIME_DIVISOR
 
 from tests.support.alert_receiver import Receiver
 from tests.support.calls import eventually
 from tests.support.servers import find_binary, free_port
 
-SCRAPE = f"{30_000 // TIME}ms"  # twice the configured interval, since the drill itself loads the machine
+SCRAPE = f"{30_000 // TIME_DIVISOR}ms"  # twice the configured interval, since the drill itself loads the machine
 OBSERVABILITY = Path(rules.__file__).parent
 START_TIMEOUT = 120.0  # seconds, on a busy machine
 WAIT = re.compile(r"((?:_wait|_interval): )(\d+[smh])")
@@ -76,8 +76,8 @@ class Monitoring:
             "--config.file=prometheus.yml",
             f"--web.listen-address=127.0.0.1:{self._prometheus}",
             "--storage.tsdb.path=data",
-            f"--query.lookback-delta={round(300 / TIME)}s",
-            f"--rules.alert.resend-delay={round(EVALUATION * 1000)}ms",
+            f"--query.lookback-delta={round(300 / TIME_DIVISOR)}s",
+            f"--rules.alert.resend-delay={round(EVALUATION_SECONDS * 1000)}ms",
         )
         self._session = aiohttp.ClientSession()
         for port in (self._prometheus, self._alertmanager):
@@ -88,8 +88,8 @@ class Monitoring:
 
         Prometheus takes 5 s to find its targets, which divided waits would count as an outage.
         """
-        for name, document in rules.documents(time=TIME, size=SIZE).items():
-            (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump(document))
+        for name, document in rules.rule_files(time=TIME_DIVISOR, size=SIZE_DIVISOR).items():
+            (self._folder / "rules" / f"{name}.yaml").write_text(rules.dump_yaml(document))
         await eventually(self.is_good, START_TIMEOUT)
         self._prometheus_process.send_signal(signal.SIGHUP)
         await eventually(self.groups, START_TIMEOUT)
@@ -130,7 +130,7 @@ class Monitoring:
 
     async def query(self, query: str) -> str:
         """Return the result of a query, with its durations divided: a line with labels and value for each series."""
-        divided = rules.DURATION.sub(lambda found: rules.divided(found[0], TIME), query)
+        divided = rules.DURATION_PATTERN.sub(lambda found: rules.divide_duration(found[0], TIME_DIVISOR), query)
         found = await self._get(self._prometheus, f"/api/v1/query?query={quote(divided)}")
         lines = [
             f"{json.dumps(series['metric'], sort_keys=True)} {float(series['value'][1]):.6g}"
@@ -155,7 +155,7 @@ class Monitoring:
 
     def _configure_prometheus(self) -> None:
         config = yaml.safe_load((OBSERVABILITY / "prometheus" / "prometheus.yml").read_text())
-        config["global"] |= {"scrape_interval": SCRAPE, "evaluation_interval": f"{round(EVALUATION * 1000)}ms"}
+        config["global"] |= {"scrape_interval": SCRAPE, "evaluation_interval": f"{round(EVALUATION_SECONDS * 1000)}ms"}
         managers = config["alerting"]["alertmanagers"]
         managers[0]["static_configs"][0]["targets"] = [f"127.0.0.1:{self._alertmanager}"]
         config["scrape_configs"] = [
@@ -170,7 +170,8 @@ class Monitoring:
         source = OBSERVABILITY / "alertmanager"
         shutil.copytree(source / "templates", self._folder / "templates")
         text = WAIT.sub(
-            lambda wait: f"{wait[1]}{rules.divided(wait[2], TIME)}", (source / "alertmanager.yml").read_text()
+            lambda wait: f"{wait[1]}{rules.divide_duration(wait[2], TIME_DIVISOR)}",
+            (source / "alertmanager.yml").read_text(),
         )
         config = yaml.safe_load(text)
         for receiver in config["receivers"]:
@@ -189,7 +190,7 @@ class Monitoring:
         lines: list[str] = []
 
         def series(values: dict[str, float], days: float, *, counter: bool = False) -> None:
-            steps = round(days * 86_400 / TIME / STEP)
+            steps = round(days * 86_400 / TIME_DIVISOR / STEP)
             for name, value in values.items():
                 family = name.partition("{")[0]
                 lines.append(f"# TYPE {family} unknown\n") if f"# TYPE {family} unknown\n" not in lines else None

@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from observability.drill import EVALUATION, DrillFault, Scenario
+from observability.drill import EVALUATION_SECONDS, DrillFault, DrillScenario
 
 from tests.e2e.drill.deployment import SETTLE, Deployment
 from tests.e2e.drill.runbook_checks import wrong_outputs
 from tests.support.calls import eventually
 
 ROOT = Path(__file__).parents[3]
-SENT_WITHIN = 45 * EVALUATION
-LINGER = 8 * EVALUATION  # since the fault began; by then alerts on its consequences would be sent too
-HEALTHY_FOR = 60 * EVALUATION
+SENT_WITHIN = 45 * EVALUATION_SECONDS
+LINGER = 8 * EVALUATION_SECONDS  # since the fault began; by then alerts on its consequences would be sent too
+HEALTHY_FOR = 60 * EVALUATION_SECONDS
 CHANNEL = "#data-ops"
 
 
@@ -59,7 +59,7 @@ async def run_faults(faults: Sequence[DrillFault]) -> AsyncIterator[Outcome]:
 
 
 @asynccontextmanager
-async def _deployed(scenario: Scenario) -> AsyncIterator[Deployment]:
+async def _deployed(scenario: DrillScenario) -> AsyncIterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="support-drill-") as folder:
         async with Deployment(Path(folder), scenario).open() as deployment:
             yield deployment
@@ -90,14 +90,14 @@ async def _run_fault(deployment: Deployment, fault: DrillFault, following: Drill
             group.create_task(_prepare_monitoring(deployment))
         if fault.alerts:
             outcome.resolved_after = await _resolved(deployment, fault.resolved_within)
-        await asyncio.sleep(2 * EVALUATION)  # alerts that another one inhibited would be sent now
+        await asyncio.sleep(2 * EVALUATION_SECONDS)  # alerts that another one inhibited would be sent now
     _evaluate(deployment, outcome, seen, started)
     return outcome
 
 
 async def _prepare_monitoring(deployment: Deployment) -> None:
     """Start the next fault's Prometheus once the probe succeeds again, and nothing is busy with the repair any more."""
-    await asyncio.sleep(2 * EVALUATION)
+    await asyncio.sleep(2 * EVALUATION_SECONDS)
     await _wait_until(deployment.monitoring.is_good, SENT_WITHIN)
     await deployment.prepare_monitoring()
 
@@ -142,7 +142,7 @@ async def _resolved(deployment: Deployment, within: int) -> int | None:
                 fired_until[group.name] = len(evaluations[group.name])
         return not any(group.firing for group in groups)
 
-    quiet_in_time = await _wait_until(quiet, 4 * within * EVALUATION)
+    quiet_in_time = await _wait_until(quiet, 4 * within * EVALUATION_SECONDS)
     return max(fired_until.values()) + 1 if quiet_in_time else None
 
 

@@ -6,7 +6,7 @@ No interval is shorter than a quarter of a second, and the relay's lease lasts a
 import os
 from functools import partial
 
-from observability.drill import TIME
+from observability.drill import TIME_DIVISOR
 
 from support_service import cli, server
 from support_service.app import build_app
@@ -37,7 +37,7 @@ MINIMUM = 0.25  # seconds
 
 def shorter(seconds: float) -> float:
     """Return an interval divided by TIME, or the minimum."""
-    return max(MINIMUM, seconds / TIME)
+    return max(MINIMUM, seconds / TIME_DIVISOR)
 
 
 DEFAULTS = Timings()
@@ -64,14 +64,14 @@ server.build_app = partial(
         certificates=CertificateTimings(first_read_delay=MINIMUM, read_interval=1.0),
         timeline=TimelineTimings(
             breaker=BreakerTimings(
-                open_for=DEFAULTS.timeline.breaker.open_for / TIME,
-                max_open_for=DEFAULTS.timeline.breaker.max_open_for / TIME,
+                open_for=DEFAULTS.timeline.breaker.open_for / TIME_DIVISOR,
+                max_open_for=DEFAULTS.timeline.breaker.max_open_for / TIME_DIVISOR,
             ),
-            redis=RedisCacheTimings(reconnect_interval=DEFAULTS.timeline.redis.reconnect_interval / TIME),
+            redis=RedisCacheTimings(reconnect_interval=DEFAULTS.timeline.redis.reconnect_interval / TIME_DIVISOR),
         ),
         sla=SlaTimings(
             detector=DetectorTimings(
-                interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME)
+                interval=MINIMUM, lease_duration=max(1.0, DEFAULTS.sla.detector.lease_duration / TIME_DIVISOR)
             ),
             gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
         ),
@@ -83,7 +83,7 @@ server.build_app = partial(
             consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.max_delay))),
             relay=RelayTimings(
                 backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.max_delay)),
-                lease_duration=max(1.0, DEFAULTS.events.relay.lease_duration / TIME),
+                lease_duration=max(1.0, DEFAULTS.events.relay.lease_duration / TIME_DIVISOR),
             ),
         ),
         attachments=AttachmentTimings(
@@ -94,7 +94,7 @@ server.build_app = partial(
                 reconcile_interval=reconcile_interval,
                 first_reconcile_delay=(first, last),
                 offload=OffloadTimings(
-                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME
+                    target_failure_retry_delay=maintenance.offload.target_failure_retry_delay / TIME_DIVISOR
                 ),
             ),
         ),

@@ -36,7 +36,7 @@ async def test_references_are_read_once_per_event(database, add_cases):
 async def test_event_reaches_each_of_many_cases_once(database, add_cases, instruments, number):
     """The cases are updated a page at a time."""
     await add_cases(*(ticket(each) for each in range(number)), references=[("order", "order-456")])
-    event = envelope.parse(json.dumps(shipment_event()).encode())
+    event = envelope.parse_event(json.dumps(shipment_event()).encode())
     handler = InboundEventHandler(database, recorder(database, instruments), batch_size=10)
     assert [await handler.apply(event) for _ in range(2)] == ["applied", "duplicate"]
     told = [row.ticket_id for row in await database.fetch_all(sa.select(messages.c.ticket_id))]

@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
-from support_service.events.consumer import EVENTS_IN
+from support_service.events.consumer import INBOUND_TYPE_LABELS
 from support_service.events.inbound_events import MODEL_BY_TYPE
-from support_service.events.relay import EVENTS_OUT
+from support_service.events.relay import PUBLISHED_TYPE_LABELS
 from tests.support.calls import add_message, open_case
 from tests.support.events.fixtures import wait_for_events
 
@@ -41,7 +41,7 @@ async def test_document_describes_published_and_inbound_events(document):
     assert (
         set(document["components"]["messages"])
         == {*PAYLOAD_BY_EVENT_TYPE, *MODEL_BY_TYPE}
-        == {*EVENTS_OUT, *EVENTS_IN} - {"other"}
+        == {*PUBLISHED_TYPE_LABELS, *INBOUND_TYPE_LABELS} - {"other"}
     )
     for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)):
         follow(document, reference)

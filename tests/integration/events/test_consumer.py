@@ -12,7 +12,7 @@ from support_service.core.errors import Unavailable
 from support_service.events import envelope
 from support_service.events.broker.base import BrokerError
 from support_service.events.broker.memory import InMemoryBroker
-from support_service.events.broker.redis import GROUP
+from support_service.events.broker.redis import CONSUMER_GROUP
 from support_service.events.consumer import MAX_TRIES, ConsumerTimings, EventConsumer
 from support_service.platform.background import run_in_background
 from support_service.platform.database.failures import DATABASE_BUSY, DATABASE_READ_ONLY
@@ -117,7 +117,7 @@ async def test_end_leaves_no_waiting_event_behind(stream, broker, instruments):
         await send_inbound(stream, shipment_event(name))
     async with consuming(broker, instruments, apply, database_answers) as consumer:
         await started.wait()
-        end = asyncio.create_task(consumer.finish(asyncio.get_running_loop().time() + GENEROUS_TIMEOUT))
+        end = asyncio.create_task(consumer.handle_waiting(asyncio.get_running_loop().time() + GENEROUS_TIMEOUT))
         await broker.backlog(STREAM)
         assert not (await asyncio.wait([end], timeout=0.05))[0]
         go_on.set()
@@ -148,13 +148,13 @@ async def test_locked_database_counts_no_attempt(stream, broker, instruments):
     tries, hour, applied = [], 3_600_000, asyncio.Event()
 
     async def apply(_event):
-        (pending,) = await stream.xpending_range(STREAM, GROUP, "-", "+", 1)
+        (pending,) = await stream.xpending_range(STREAM, CONSUMER_GROUP, "-", "+", 1)
         assert pending["times_delivered"] == 1
         tries.append(1)
         if len(tries) <= 2 * MAX_TRIES:
             assert pending["time_since_delivered"] < hour
             me = pending["consumer"]
-            await stream.xclaim(STREAM, GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
+            await stream.xclaim(STREAM, CONSUMER_GROUP, me, 0, [pending["message_id"]], idle=hour, justid=True)
             raise Unavailable(DATABASE_BUSY, "no")
         applied.set()
         return "applied"
@@ -210,7 +210,7 @@ async def test_waiting_events_are_not_taken_over_while_the_database_is_down(stre
     async def ping():
         pings.append(1)
         if len(pings) <= 2 * MAX_TRIES:
-            assert (await stream.xpending_range(STREAM, GROUP, "-", "+", 1))[0]["times_delivered"] == 1
+            assert (await stream.xpending_range(STREAM, CONSUMER_GROUP, "-", "+", 1))[0]["times_delivered"] == 1
             raise Unavailable("database_unavailable", "no")
 
     await send_inbound(stream, shipment_event())
@@ -231,7 +231,7 @@ async def test_dead_letter_that_redis_refuses_is_stored_later(client, stream, me
         await together.execute()
 
     async def tried_three_times():
-        return (await stream.xpending_range(STREAM, GROUP, "-", "+", 9))[0]["times_delivered"] >= 3
+        return (await stream.xpending_range(STREAM, CONSUMER_GROUP, "-", "+", 9))[0]["times_delivered"] >= 3
 
     await wait_for_messages(client, case, [SENTENCE])
     await eventually(tried_three_times)
@@ -287,5 +287,5 @@ async def test_unknown_event_type_is_ignored_while_the_broker_is_down(instrument
 
     consumer = EventConsumer(Down(), apply, instruments, stream=STREAM, claim_after=1, ping=database_answers)
     for event in (shipment_event("known"), shipment_event("unknown") | {"type": "of.another.v1"}):
-        await consumer.accept(envelope.parse(json.dumps(event).encode()))
+        await consumer.accept_event(envelope.parse_event(json.dumps(event).encode()))
     assert applied == ["known"]

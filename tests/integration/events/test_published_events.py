@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from support_service.cases.model.published import PAYLOAD_BY_EVENT_TYPE
 from support_service.events.opening import EventTimings
-from support_service.events.relay import oldest_events
+from support_service.events.relay import read_oldest_events
 from support_service.platform.database.lease_rows import take_lease
 from support_service.platform.database.tables import leases, outbox
 from tests.conftest import both_databases
@@ -283,10 +283,10 @@ async def test_outbox_batch_is_limited_in_bytes(database):
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row] * 10)
     for most, number in ((1, 1), (2012, 1), (2013, 2), (6000, 3), (1 << 20, 10)):
-        batch = await oldest_events(database, 200, most)
+        batch = await read_oldest_events(database, 200, most)
         assert len(batch) == number, most
         assert [row[0] for row in batch] == sorted(row[0] for row in batch)
-    assert len(await oldest_events(database, 4, 1 << 20)) == 4
+    assert len(await read_oldest_events(database, 4, 1 << 20)) == 4
 
 
 @pytest.mark.parametrize("timings", [patient_timings(events=EventTimings())])  # Redis has as long as in production

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support_service.events.broker.base import RedisBrokerTimings
-from support_service.events.broker.log import Place, Position
+from support_service.events.broker.log import LogPlace, Position
 from support_service.events.polling import Backoff
 from support_service.events.relay import RelayTimings
 from support_service.stream.feed import CONTINUED_COMMENT, INTERRUPTED_COMMENT, FeedTimings
@@ -148,7 +148,7 @@ async def test_a_position_of_the_future_is_foreign(replicas):
     first, _ = replicas
     feed = service_of(first).stream.feed
     position = await eventually(lambda: feed.position)
-    async with follow(first, after=str(Position(position.epoch, Place(10**15, 0)))) as stream:
+    async with follow(first, after=str(Position(position.epoch, LogPlace(10**15, 0)))) as stream:
         await eventually(lambda: stream.resyncs)
         case = await open_case(first)
         await eventually(lambda: stream.seen() == [(case["id"], "case.opened")])

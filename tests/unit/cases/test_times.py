@@ -69,7 +69,7 @@ async def test_time_of_a_change_is_not_before_the_latest_change(service, databas
     ahead = datetime.now(UTC) + timedelta(hours=1)
     async with database.transaction() as tx:
         await tx.execute(tickets.update().values(updated_at=ahead))
-    event = envelope.parse(
+    event = envelope.parse_event(
         b'{"specversion": "1.0", "id": "e-1", "source": "/orders", "type": "order.status.changed.v1",'
         b' "data": {"orderId": "ORD-1", "status": "paid"}}'
     )

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from support_service.core.units import MAX_DURATION, MAX_INTEGER
 from support_service.events.broker.base import BrokerError, FencedError, StreamFullError
-from support_service.events.broker.redis import GROUP, RedisBroker, _dead_letter, _deliveries
+from support_service.events.broker.redis import CONSUMER_GROUP, RedisBroker, _to_dead_letter, _to_deliveries
 from tests.support.events.fixtures import patient_broker
 from tests.support.servers import free_port
 from tests.support.timings import PATIENT_REDIS
@@ -105,7 +105,7 @@ async def test_dead_letter_is_listed_and_replayed(broker):
 )
 def test_dead_letter_of_another_program_can_be_read(tries, shown):
     """One letter must not hide all others."""
-    assert _dead_letter(b"1-0", {b"tries": tries}).tries == shown
+    assert _to_dead_letter(b"1-0", {b"tries": tries}).tries == shown
 
 
 async def test_depth_counts_unacknowledged_events(broker):
@@ -208,7 +208,7 @@ async def test_unused_consumers_are_deleted_after_a_day(redis):
     async def trimmed(broker):
         await broker.trim(STREAM)
         async with Redis.from_url(redis.url) as server:
-            return {each["name"] for each in await server.xinfo_consumers(STREAM, GROUP)}
+            return {each["name"] for each in await server.xinfo_consumers(STREAM, CONSUMER_GROUP)}
 
     await put(broker, "1", "2")
     (first,) = await take(broker, 1)
@@ -271,4 +271,4 @@ async def test_removing_no_ids_sends_no_command():
 def test_trimmed_entries_are_skipped():
     """Redis returns them without fields, or as nil."""
     entries = [(None, None), (b"1-0", None), (b"2-0", {b"event": b"x"})]
-    assert [(each.id, each.event, each.tries) for each in _deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]
+    assert [(each.id, each.event, each.tries) for each in _to_deliveries(entries, {"2-0": 3})] == [("2-0", b"x", 3)]

@@ -14,16 +14,16 @@ TYPES = ["fulfillment.shipment.updated.v1", "order.status.changed.v1", "payment.
 
 
 def read(document):
-    return envelope.parse(document if isinstance(document, bytes) else json.dumps(document).encode())
+    return envelope.parse_event(document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
 def test_structured_event_is_read_and_written_unchanged():
     event = read(shipment_event())
     assert (event.id, event.source, event.type) == ("e-1", "/fulfillment", TYPES[0])
     assert event.data.references() == [("order", "order-456"), ("shipment", "SHP-9"), ("tracking", "ZX123")]
-    assert event.data.fields() == shipment_event()["data"]
+    assert event.data.to_json_members() == shipment_event()["data"]
     assert event.happened_at.isoformat() == "2026-01-02T03:04:05+00:00"
-    assert envelope.parse(envelope.serialize(event)) == event
+    assert envelope.parse_event(envelope.serialize_event(event)) == event
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_structured_event_is_read_and_written_unchanged():
 )
 def test_each_event_type_has_a_sentence(kind, data, sentence):
     """It is the message in the conversation."""
-    assert read(shipment_event() | {"type": TYPES[kind], "data": data}).data.sentence() == sentence
+    assert read(shipment_event() | {"type": TYPES[kind], "data": data}).data.message_text() == sentence
 
 
 @pytest.mark.parametrize("nested", [None, "payload", "data"])
@@ -47,7 +47,7 @@ def test_plain_payload_is_an_event(nested):
     data = shipment_event()["data"]
     plain = {"eventType": TYPES[0]} | ({nested: data} if nested else data)
     event = read(plain)
-    assert event.data.fields() == data
+    assert event.data.to_json_members() == data
     assert event.id == read(dict(reversed(plain.items()))).id
     assert event.id != read(plain | {"x": 1}).id
     assert read(plain | {"eventId": "e-7", "source": "/s"}).id == "e-7"
@@ -187,7 +187,7 @@ def test_alternative_names_of_fields_and_types_are_accepted(kind, data, referenc
         read({"event_type": TYPES[kind], "event_id": "7"} | data),
     ):
         assert (event.type, event.data.references()) == (TYPES[kind], references)
-        assert envelope.parse(envelope.serialize(event)) == event
+        assert envelope.parse_event(envelope.serialize_event(event)) == event
 
 
 def test_type_with_and_without_a_version_has_one_source():

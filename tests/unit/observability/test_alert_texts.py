@@ -5,15 +5,15 @@ import subprocess
 
 import yaml
 from observability import rules
-from observability.faults import file_of
-from observability.signal import of
+from observability.faults import promtool_test_file
+from observability.signal import duration_seconds
 from observability.signals import ALERTS, FAULTS
 from observability.signals.probe_flapping import PROBE_WINDOW
 
 REQUESTS = (
     'http_server_request_duration_seconds_count{job="support-service",http_route="%s",http_response_status_code="%s"}'
 )
-ALERTMANAGER = rules.HERE.parent / "alertmanager"
+ALERTMANAGER = rules.PROMETHEUS_FOLDER.parent / "alertmanager"
 OWN = re.compile(r'(\w+)="')
 MINUTES = 40  # longer than each of these alerts waits
 TEXTS = {
@@ -137,14 +137,14 @@ def test_summaries_name_the_impact_and_what_fails(promtool, tmp_path):
     rule_files, test_files = tmp_path / "rules", tmp_path / "tests"
     for folder in (rule_files, test_files):
         folder.mkdir()
-    for group, document in rules.documents().items():
+    for group, document in rules.rule_files().items():
         alerts = [rule for rule in document["groups"][0]["rules"] if "alert" in rule]
         for rule in alerts:  # promtool compares all annotations
             rule["annotations"] = {"summary": rule["annotations"]["summary"]}
-        (rule_files / f"{group}.yaml").write_text(rules.dump(document))
+        (rule_files / f"{group}.yaml").write_text(rules.dump_yaml(document))
         names = {rule["alert"] for rule in alerts}
         tests = [summary_test(case, *TEXTS[case]) for case in TEXTS if case.partition(",")[0] in names]
-        (test_files / f"{group}.yaml").write_text(rules.dump(file_of(tests, [group])))
+        (test_files / f"{group}.yaml").write_text(rules.dump_yaml(promtool_test_file(tests, [group])))
     command = [promtool, "test", "rules", *test_files.iterdir()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -177,7 +177,7 @@ def test_queries_of_summaries_are_of_the_last_minutes():
     """A query of a summary looks back 15 minutes at most: the mean of an hour says little about the present."""
     for alert in ALERTS:
         for window in re.findall(r"\[(\d+[smhd])\]", alert.summary):
-            assert of(window) <= of(PROBE_WINDOW), alert.name
+            assert duration_seconds(window) <= duration_seconds(PROBE_WINDOW), alert.name
 
 
 def test_every_message_names_cluster_and_environment():
@@ -190,5 +190,5 @@ def test_every_message_names_cluster_and_environment():
     assert {"cluster", "environment"} <= {*config["route"]["group_by"]}
     (receiver,) = (each for each in config["receivers"] if each["name"] == "data-ops")
     assert receiver["slack_configs"][0]["title"] == receiver["email_configs"][0]["headers"]["Subject"]
-    external = yaml.safe_load((rules.HERE / "prometheus.yml").read_text())["global"]["external_labels"]
+    external = yaml.safe_load((rules.PROMETHEUS_FOLDER / "prometheus.yml").read_text())["global"]["external_labels"]
     assert {"cluster", "environment"} <= external.keys()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from grafana import build
 from grafana.panel import Panel
-from grafana.rows import BOARDS, ROWS, row
+from grafana.rows import BOARDS, ROWS, build_row
 from observability.signal import Alert, Signal, runbook_of
 from observability.signals.attachment_backlog import BACKLOG_BYTES
 from observability.signals.timeline_latency_high import LATENCY_P95
@@ -15,7 +15,7 @@ from observability.signals.timeline_latency_high import LATENCY_P95
 from support_service.api.panel_links import LINKS_BY_CARD, ON_CALL_DASHBOARD, panel_id
 from tests.support.promql import ROOT, known_series, queried_series
 
-DASHBOARDS = {board.uid: json.loads((build.FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
+DASHBOARDS = {board.uid: json.loads((build.DASHBOARDS_FOLDER / f"{board.uid}.json").read_text()) for board in BOARDS}
 EVERYTHING = [panel for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
 PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
 TABLES = [panel for row in ROWS for panel in row.panels]
@@ -170,7 +170,7 @@ def test_panel_without_its_alert_and_alert_without_its_panel_or_page_are_refused
     signal = Signal(group="events", alerts=(alert,), panels=(panel,))
     assert (signal.alerts[0].panel, signal.panels[0].alerts) == ("A panel", ("SupportNew",))
     with pytest.raises(ValueError, match="A panel has a limit"):
-        row("events", "Events", [], [replace(panel, limit=1)])
+        build_row("events", "Events", [], [replace(panel, limit=1)])
 
 
 @each_dashboard

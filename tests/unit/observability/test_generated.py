@@ -14,7 +14,7 @@ from tests.support.promql import ROOT
 
 def test_every_kind_of_file_is_generated():
     """Nothing that lists alerts, panels or metrics is written by hand."""
-    paths = {str(path.relative_to(ROOT)) for source in generate.SOURCES for path in source.files()}
+    paths = {str(path.relative_to(ROOT)) for source in generate.SOURCES for path in source.generated_files()}
     assert paths >= {
         "observability/prometheus/rules/events.yaml",
         "observability/prometheus/tests/healthy.yaml",
@@ -67,4 +67,4 @@ def test_a_page_without_a_place_for_the_list_is_refused(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("# Runbooks\n")
     with pytest.raises(ValueError, match="0 places"):
-        alert_lists.listed(page, "")
+        alert_lists.with_list_replaced(page, "")

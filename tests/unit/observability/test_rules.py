@@ -12,7 +12,7 @@ import yaml
 from grafana import build
 from observability import faults, rules, signal
 from observability.catalogue import INSTRUMENTS, PROBE_INSTRUMENTS
-from observability.signal import of
+from observability.signal import duration_seconds
 from observability.signals import ALERTS, FAULTS
 from observability.signals.attachment_integrity import SWEEP_KEPT, SWEEP_UNHEARD
 from observability.signals.event_loop_lag import LOOP_LAG_P95
@@ -26,7 +26,7 @@ PROMETHEUS = ROOT / "observability" / "prometheus"
 RUNBOOKS = ROOT / "runbooks"
 OTHER_RUNBOOKS = {"README", "errors", "drill", "timeline-slow-or-attachment-backlog"}
 TABLE = (*INSTRUMENTS, *PROBE_INSTRUMENTS)
-WITHOUT_REASON = ("GIB", "MIB", "SCRAPE_EVERY", "DAY", "MONTH")  # units and intervals
+WITHOUT_REASON = ("GIB", "MIB", "SCRAPE_EVERY", "DAY", "BUDGET_PERIOD")  # units and intervals
 PROMETHEUS_OWN = {"up", "ALERTS"}
 
 
@@ -65,7 +65,7 @@ def test_alerts_fire_on_faults_and_only_then(promtool, file):
 def test_fault_is_tested_with_every_rule_that_its_series_concern():
     """The test of a fault loads the rules that name one of its series; a healthy service is tested with all rules."""
     names = {}
-    for group, document in rules.documents().items():
+    for group, document in rules.rule_files().items():
         found = document["groups"][0]["rules"]
         recorded = {rule["record"] for rule in found if "record" in rule}
         names[group] = {name for rule in found for name in re.findall(r"[a-z][a-z0-9_:]+", rule["expr"])} - recorded
@@ -78,7 +78,7 @@ def test_fault_is_tested_with_every_rule_that_its_series_concern():
     for fault, loaded in tested.items():
         metrics = {series.partition("{")[0] for series in FAULTS[fault].series} if fault in FAULTS else set()
         assert {group for group, named in names.items() if named & metrics} <= loaded, fault
-    for group, document in rules.documents().items():
+    for group, document in rules.rule_files().items():
         for record in (rule["record"] for rule in document["groups"][0]["rules"] if "record" in rule):
             assert not any(record in named for other, named in names.items() if other != group), record
 
@@ -92,7 +92,7 @@ def test_every_alert_has_a_fault_that_makes_it_fire():
 def test_every_alert_has_what_on_call_needs(alerts):
     """An alert has routing labels, a summary, a value with its limit, a runbook and its panel."""
     panels = {}
-    for path in build.FOLDER.glob("*.json"):
+    for path in build.DASHBOARDS_FOLDER.glob("*.json"):
         dashboard = json.loads(path.read_text())
         panels |= {panel["title"]: (dashboard["uid"], panel["id"]) for panel in dashboard["panels"]}
     for alert in alerts:
@@ -120,12 +120,12 @@ def test_rules_use_only_existing_metrics(alerts):
     families = {row.prometheus_name for row in TABLE}
     recorded = {
         rule["record"]
-        for document in rules.documents().values()
+        for document in rules.rule_files().values()
         for rule in document["groups"][0]["rules"]
         if "record" in rule
     }
     named = set()
-    for document in rules.documents().values():
+    for document in rules.rule_files().values():
         for rule in document["groups"][0]["rules"]:
             expr = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on|group_left) \([^)]*\)', "", rule["expr"])
             named |= {name for name in re.findall(r"[a-z_]+(?::[a-z0-9_]+)*(?=\b(?!\())", expr) if "_" in name}
@@ -172,18 +172,18 @@ def test_lost_files_alert_covers_the_interval_between_reconciles():
     """The alert looks back beyond the first reconcile, and beyond another one if that fails."""
     timings = MaintenanceTimings()
     first, interval = timings.first_reconcile_delay[1], timings.reconcile_interval
-    assert of(SWEEP_KEPT) >= 2 * first
-    assert of(SWEEP_UNHEARD) >= first + interval + of(SWEEP_KEPT)
+    assert duration_seconds(SWEEP_KEPT) >= 2 * first
+    assert duration_seconds(SWEEP_UNHEARD) >= first + interval + duration_seconds(SWEEP_KEPT)
 
 
 def test_drill_rules_differ_only_in_times_and_sizes():
     """A drill uses the same rules, with each duration, age and size divided."""
-    real, fast = (rules.documents(**scale) for scale in ({}, {"time": 60, "size": 1024}))
+    real, fast = (rules.rule_files(**scale) for scale in ({}, {"time": 60, "size": 1024}))
     for name, document in real.items():
         for rule, quick in zip(document["groups"][0]["rules"], fast[name]["groups"][0]["rules"], strict=True):
             assert not re.search(r"[{]s:|[{]B:", rule["expr"] + quick["expr"])
             assert not re.search(r"\[\d+[mhd]\]", quick["expr"])
-            assert rules.divided(rule.get("for", "1m"), 60) == quick.get("for", "1000ms")
+            assert rules.divide_duration(rule.get("for", "1m"), 60) == quick.get("for", "1000ms")
             assert re.sub(r"\d\S*", "", rule["expr"]) == re.sub(r"\d\S*", "", quick["expr"])
     assert "16106127360" in str(real["attachments"])
     assert "15728640" in str(fast["attachments"])

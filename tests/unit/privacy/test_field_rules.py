@@ -18,7 +18,7 @@ from support_service.core.domain.principals import Principal
 from support_service.core.personal import FACT, rules_of
 from support_service.desk.macro_models import Macro
 from support_service.desk.view_models import SavedView
-from support_service.events.broker.log import Place, Position
+from support_service.events.broker.log import LogPlace, Position
 from support_service.platform.database.tables import ERASED_TEXT, ERASURE, metadata
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.stream.changes import parse_change
@@ -131,7 +131,7 @@ def test_analysts_get_exactly_what_is_shown_of_a_published_case():
     ticket, traced = published_case(), set()
     event = {"id": "e-1", "type": "support.case.opened.v1", "time": "2026-05-12T08:30:00Z"}
     event["data"] = {"actor": "actor 7700000", "ticket": ticket, "initialMessage": None}
-    change = parse_change(Position("epoch", Place(1)), pydantic_core.to_json(event))
+    change = parse_change(Position("epoch", LogPlace(1)), pydantic_core.to_json(event))
     frame = change.frame_for(ANALYST, "masked", MASKER, change.owner).decode()
     assert "actor 7700000" not in frame
     for name, rule in rules_of(PublishedCase).items():

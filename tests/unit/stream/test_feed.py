@@ -8,7 +8,7 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import Place
+from support_service.events.broker.log import LogPlace
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
@@ -168,15 +168,15 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         log.append([published_change(number) for number in (1, 2, 3)])
-        await eventually(lambda: stream.feed.passed_on.place == Place(3))
+        await eventually(lambda: stream.feed.passed_on.place == LogPlace(3))
         for known, expected in ((1, [2, 3]), (0, [1, 2, 3])):
-            position = stream.feed.position._replace(place=Place(known))
-            replayed = [change async for page in stream.feed.replay(str(position), Place(3)) for change in page]
+            position = stream.feed.position._replace(place=LogPlace(known))
+            replayed = [change async for page in stream.feed.replay(str(position), LogPlace(3)) for change in page]
             assert [change.position.place.number for change in replayed] == expected
     assert log.read_again == [0]
 
 
-@pytest.mark.parametrize("lost", [{"epoch": "0" * 8}, {"last": Place(0)}], ids=["another log", "its last entries"])
+@pytest.mark.parametrize("lost", [{"epoch": "0" * 8}, {"last": LogPlace(0)}], ids=["another log", "its last entries"])
 async def test_streams_read_again_after_either_loss_of_the_log(instruments, monkeypatch, lost):
     """Another log may be as long, and one that lost its last entries has the same epoch."""
     log, resyncs = InMemoryLog(), []
@@ -193,7 +193,7 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         log.append([published_change(1)])
-        await eventually(lambda: stream.feed.passed_on.place == Place(1))
+        await eventually(lambda: stream.feed.passed_on.place == LogPlace(1))
         state = replace(await log.state(), **lost)
 
         async def state_after_the_loss():

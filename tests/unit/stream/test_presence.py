@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.events.broker.log import Place
+from support_service.events.broker.log import LogPlace
 from support_service.events.broker.memory import InMemoryLog
 from support_service.stream.presence import Presence, PresenceTimings, PresentAgent
 from support_service.stream.subscribers import Subscribers
@@ -41,6 +41,6 @@ async def test_own_announcement_does_not_come_back(presence):
     log = InMemoryLog()
     for state in ("typing", "viewing"):
         await presence.announce(Principal("lan", "agent"), "case-1", CaseOwnership(None, None, None), state, log)
-    first, _ = (await log.follow(Place(0), 0.0)).notes
+    first, _ = (await log.follow(LogPlace(0), 0.0)).notes
     presence.receive_announcement(first.content, first.age)
     assert presence.viewers("case-1") == [PresentAgent("lan", "viewing")]

@@ -7,7 +7,7 @@ import pytest
 
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Unavailable
-from support_service.events.broker.log import Place, Position
+from support_service.events.broker.log import LogPlace, Position
 from support_service.events.broker.memory import InMemoryLog
 from support_service.platform.background import run_in_background
 from support_service.platform.settings.process import LimitSettings
@@ -53,10 +53,10 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
         await stream.feed.attempted.wait()
         if are_kept:
             log.append([published_change(number) for number in range(CHANGES)])
-        await eventually(lambda: stream.feed.passed_on and stream.feed.passed_on.place == Place(CHANGES))
+        await eventually(lambda: stream.feed.passed_on and stream.feed.passed_on.place == LogPlace(CHANGES))
         customer = Principal("customer", "customer", subject)
         subscriber = stream.open(customer, "public", lambda: customer, lambda: None)
-        first = Position(stream.feed.position.epoch, Place(0))
+        first = Position(stream.feed.position.epoch, LogPlace(0))
         steps.clear()
         async with run_in_background(take_turns()), run_in_background(stream.send(subscriber, str(first), write)):
             await eventually(lambda: b": alive" in b"".join(written))  # it has no more to replay
@@ -92,7 +92,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
-        first = Position(stream.feed.position.epoch, Place(0))
+        first = Position(stream.feed.position.epoch, LogPlace(0))
         async with run_in_background(stream.send(subscriber, str(first), write)):
             await eventually(lambda: b"".join(written).count(b"event: support.case") == CHANGES)
     assert asked == [{"case-1"}] * (1 + CHANGES // PAGE)
@@ -120,6 +120,6 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
     log.append([published_change(0)])
     boss = Principal("boss", "supervisor")
     subscriber = stream.open(boss, "full", lambda: boss, lambda: None)
-    async with run_in_background(stream.send(subscriber, str(Position(behind.epoch, Place(1))), write)):
+    async with run_in_background(stream.send(subscriber, str(Position(behind.epoch, LogPlace(1))), write)):
         await eventually(lambda: b"".join(written).count(b": alive") > 1)
     assert str(behind).encode() not in b"".join(written)

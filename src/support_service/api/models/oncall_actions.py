@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
-from support_service.events.broker.base import SHOWN_CHARACTERS
+from support_service.events.broker.base import MAX_SHOWN_CHARACTERS
 from support_service.timeline.override_rules import REASON_LENGTH, TTL_RANGE, clean_reason, parse_override_duration
 
 MAX_LISTED_DEAD_LETTERS = 50  # of one page: an event may have 256 KiB, and is read as a whole
@@ -110,7 +110,7 @@ class ShownDeadLetter(ApiModel):
     at: str = Field(description="when it was given up; empty if another program wrote it")
     tries: int
     reason: str
-    event: str = Field(description=f"the first {SHOWN_CHARACTERS:,} characters of the event as it arrived")
+    event: str = Field(description=f"the first {MAX_SHOWN_CHARACTERS:,} characters of the event as it arrived")
     truncated: bool = Field(description="true if the event is longer")
 
 

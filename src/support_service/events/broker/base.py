@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-ENTRY_ID: Final = "[0-9]{1,19}-[0-9]{1,19}"  # regular expression of the ids of stream entries and dead letters
-SHOWN_CHARACTERS: Final = 2000  # of the event of a dead letter: enough to recognize its sender and its fault
+ENTRY_ID_PATTERN: Final = "[0-9]{1,19}-[0-9]{1,19}"  # regular expression of the ids of stream entries and dead letters
+MAX_SHOWN_CHARACTERS: Final = 2000  # of the event of a dead letter: enough to recognize its sender and its fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Broker(Protocol):
         """Close the broker's connections."""
 
 
-def select_for_claim(due: Sequence[Delivery], count: int, isolate_after: int) -> Sequence[Delivery]:
+def select_deliverable_together(due: Sequence[Delivery], count: int, isolate_after: int) -> Sequence[Delivery]:
     """Return the due events to deliver together; `tries` is the number of their deliveries so far.
 
     Events delivered fewer than `isolate_after` times come first, at most `count`; otherwise the first due event alone.

@@ -14,7 +14,7 @@ EPOCH_BYTES = 4
 _POSITION = re.compile(r"([0-9a-f]{8})\.(\d{1,18})-(\d{1,18})", re.ASCII)
 
 
-class Place(NamedTuple):
+class LogPlace(NamedTuple):
     """The place of an entry: a number that grows, and a second one among equal first ones, as Redis gives them."""
 
     number: int
@@ -26,20 +26,20 @@ class Place(NamedTuple):
         return f"{self.number}-{self.part}"
 
 
-START = Place(0, 0)  # before the first entry
+LOG_START = LogPlace(0, 0)  # before the first entry
 
 
-def to_place(entry_id: str | bytes) -> Place:
+def parse_place(entry_id: str | bytes) -> LogPlace:
     """Return the place of an entry of Redis."""
     number, _, part = (entry_id.decode() if isinstance(entry_id, bytes) else entry_id).partition("-")
-    return Place(int(number), int(part or 0))
+    return LogPlace(int(number), int(part or 0))
 
 
 class Position(NamedTuple):
     """A place in the log of an epoch."""
 
     epoch: str
-    place: Place
+    place: LogPlace
 
     def __str__(self) -> str:
         return f"{self.epoch}.{self.place.entry_id}"
@@ -48,7 +48,7 @@ class Position(NamedTuple):
 def parse_position(text: str) -> Position | None:
     """Return the position that a client sent, or None if it does not have the form of a position."""
     match = _POSITION.fullmatch(text)
-    return Position(match[1], Place(int(match[2]), int(match[3]))) if match else None
+    return Position(match[1], LogPlace(int(match[2]), int(match[3]))) if match else None
 
 
 def new_epoch() -> str:
@@ -59,11 +59,11 @@ def new_epoch() -> str:
 class LogEntry(NamedTuple):
     """An entry of the log: its place, and the event as it was published."""
 
-    place: Place
+    place: LogPlace
     event: bytes
 
 
-class Note(NamedTuple):
+class LogNote(NamedTuple):
     """A short-lived entry beside the log, and its age in seconds."""
 
     content: bytes
@@ -75,15 +75,15 @@ class LogState:
     """The state of a log: its epoch, the place of its last entry, and up to which place entries may be missing."""
 
     epoch: str
-    last: Place
-    missing_to: Place  # all entries behind it are there
+    last: LogPlace
+    missing_to: LogPlace  # all entries behind it are there
 
 
 class LogRead(NamedTuple):
     """What a read returned: the next entries, and the next notes."""
 
     entries: Sequence[LogEntry]
-    notes: Sequence[Note]
+    notes: Sequence[LogNote]
 
 
 class EventLog(Protocol):
@@ -95,13 +95,13 @@ class EventLog(Protocol):
     async def state(self) -> LogState:
         """Return the state of the log."""
 
-    async def follow(self, after: Place, wait: float) -> LogRead:
+    async def follow(self, after: LogPlace, wait: float) -> LogRead:
         """Return the entries behind a place, and new notes; wait up to `wait` seconds for the first."""
 
-    async def entries(self, after: Place, count: int) -> list[LogEntry]:
+    async def entries(self, after: LogPlace, count: int) -> list[LogEntry]:
         """Return up to `count` entries behind a place, oldest first."""
 
-    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
+    async def entries_before(self, place: LogPlace, count: int) -> list[LogEntry]:
         """Return the last `count` entries up to a place, in any order."""
 
     async def add_note(self, content: bytes) -> None:

@@ -13,9 +13,9 @@ from support_service.events.broker.base import (
     FencedError,
     StreamBacklog,
     StreamFullError,
-    select_for_claim,
+    select_deliverable_together,
 )
-from support_service.events.broker.log import START, LogEntry, LogRead, LogState, Note, Place, new_epoch
+from support_service.events.broker.log import LOG_START, LogEntry, LogNote, LogPlace, LogRead, LogState, new_epoch
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +31,25 @@ class InMemoryLog:
         self._max_entries, self._max_age = max_entries, max_age
         self._entries: deque[LogEntry] = deque()
         self._times: deque[float] = deque()
-        self._last = START
-        self._notes: list[Note] = []
+        self._last = LOG_START
+        self._notes: list[LogNote] = []
         self._changed = asyncio.Event()
 
     def append(self, events: Sequence[str | bytes]) -> None:
         """Append published events."""
         for event in events:
-            self._last = Place(self._last.number + 1)
+            self._last = LogPlace(self._last.number + 1)
             self._entries.append(LogEntry(self._last, event.encode() if isinstance(event, str) else event))
             self._times.append(monotonic())
-        self._remove_old()
+        self._remove_old_entries()
         self._changed.set()
 
     async def state(self) -> LogState:
-        self._remove_old()
-        missing_to = Place(self._entries[0].place.number - 1) if self._entries else self._last
+        self._remove_old_entries()
+        missing_to = LogPlace(self._entries[0].place.number - 1) if self._entries else self._last
         return LogState(self._epoch, self._last, missing_to)
 
-    async def follow(self, after: Place, wait: float) -> LogRead:
+    async def follow(self, after: LogPlace, wait: float) -> LogRead:
         if self._last <= after and not self._notes:
             self._changed.clear()
             try:
@@ -58,34 +58,34 @@ class InMemoryLog:
             except TimeoutError:
                 return LogRead((), ())
         notes, self._notes = self._notes, []
-        return LogRead(self._behind(after), notes)
+        return LogRead(self._entries_behind(after), notes)
 
-    async def entries(self, after: Place, count: int) -> list[LogEntry]:
-        return list(islice(self._behind(after), count))
+    async def entries(self, after: LogPlace, count: int) -> list[LogEntry]:
+        return list(islice(self._entries_behind(after), count))
 
-    async def entries_before(self, place: Place, count: int) -> list[LogEntry]:
+    async def entries_before(self, place: LogPlace, count: int) -> list[LogEntry]:
         return [each for each in self._entries if each.place <= place][-count:]
 
     async def add_note(self, content: bytes) -> None:
-        self._notes.append(Note(content, 0.0))
+        self._notes.append(LogNote(content, 0.0))
         self._changed.set()
 
     async def close(self) -> None:
         self._entries.clear()
         self._times.clear()
 
-    def _remove_old(self) -> None:
+    def _remove_old_entries(self) -> None:
         oldest = monotonic() - self._max_age
         while self._entries and (len(self._entries) > self._max_entries or self._times[0] < oldest):
             self._entries.popleft()
             self._times.popleft()
 
-    def _behind(self, after: Place) -> list[LogEntry]:
+    def _entries_behind(self, after: LogPlace) -> list[LogEntry]:
         newer = min(len(self._entries), max(0, self._last.number - after.number))
         return list(islice(self._entries, len(self._entries) - newer, None))
 
 
-class _Stream:
+class _InMemoryStream:
     """Entries, fencing token, pending deliveries (with the time of delivery) and dead letters of one stream."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class InMemoryBroker:
     """An in-memory broker, for a single process without Redis. Its events are lost when the process ends."""
 
     def __init__(self) -> None:
-        self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
+        self._streams: defaultdict[str, _InMemoryStream] = defaultdict(_InMemoryStream)
         self._logs: dict[str, InMemoryLog] = {}
 
     def log(self, stream: str) -> InMemoryLog:
@@ -152,7 +152,8 @@ class InMemoryBroker:
         before = monotonic() - min_idle
         due = [each for each, since in state.pending.values() if since <= before]
         delivered = [
-            Delivery(each.id, each.event, each.tries + 1) for each in select_for_claim(due, count, isolate_after)
+            Delivery(each.id, each.event, each.tries + 1)
+            for each in select_deliverable_together(due, count, isolate_after)
         ]
         state.pending.update((each.id, (each, monotonic())) for each in delivered)
         return delivered
@@ -174,8 +175,8 @@ class InMemoryBroker:
         state.pending.pop(delivery.id, None)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
-        last = _number(after) if after else 0
-        newer = (letter for letter in self._streams[stream].dead.values() if _number(letter.id) > last)
+        last = _number_of_letter(after) if after else 0
+        newer = (letter for letter in self._streams[stream].dead.values() if _number_of_letter(letter.id) > last)
         return list(islice(newer, count))
 
     async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
@@ -207,5 +208,5 @@ class InMemoryBroker:
         self._streams.clear()
 
 
-def _number(letter_id: str) -> int:
+def _number_of_letter(letter_id: str) -> int:
     return int(letter_id.partition("-")[0])

@@ -21,20 +21,20 @@ from support_service.events.broker.base import (
     RedisBrokerTimings,
     StreamBacklog,
     StreamFullError,
-    select_for_claim,
+    select_deliverable_together,
 )
 from support_service.platform.redis import REDIS_FAILURES, limited_parser_class
 from support_service.platform.telemetry.instruments import OTHER
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 
-GROUP = "support-service"
-CONNECTIONS = 16
+CONSUMER_GROUP = "support-service"
+MAX_CONNECTIONS = 16
 EVENT_FIELDS = (b"event", b"data")  # fields of an entry that may hold the event
-ERROR_REPLY = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
+ERROR_REPLY_PATTERN = re.compile(r"\bFENCED (?P<fence>\d+)|\bFULL\b")  # error replies of PUBLISH
 
 # Each script runs atomically in Redis.
 # One script call for any number of events: the client encodes one command, and the server appends all or none.
-PUBLISH = """
+PUBLISH_SCRIPT = """
 if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[2]) or '0') then
     return redis.error_reply('FENCED ' .. redis.call('GET', KEYS[2]))
 end
@@ -51,12 +51,12 @@ for i = 4, #ARGV do
 end
 return #ARGV - 3
 """
-DEAD_LETTER = """
+DEAD_LETTER_SCRIPT = """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
     'event', ARGV[3], 'reason', ARGV[4], 'tries', ARGV[5], 'at', ARGV[6])
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 """
-REPLAY = """
+REPLAY_SCRIPT = """
 local found = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
@@ -69,7 +69,7 @@ end
 return found
 """
 # One script, because a consumer that reads between the check and its deletion would lose its new deliveries.
-FORGET_CONSUMERS = """
+FORGET_CONSUMERS_SCRIPT = """
 for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local has = {}
     for i = 1, #each, 2 do has[each[i]] = each[i + 1] end
@@ -108,7 +108,7 @@ class RedisClient:
         return redis_pool_state(self._pool)
 
     @asynccontextmanager
-    async def _operation(self, name: str = "") -> AsyncIterator[None]:
+    async def _measured_operation(self, name: str = "") -> AsyncIterator[None]:
         """Limit the time of an operation, measure it as the command `name` (if not empty), and raise BrokerError.
 
         The time includes a new connection, whose commands each have the same timeout.
@@ -135,108 +135,110 @@ class RedisBroker(RedisClient):
         measure: RecordOperation = discard_measurement,
         timings: RedisBrokerTimings = RedisBrokerTimings(),
     ) -> None:
-        super().__init__(url, timings, CONNECTIONS, measure)
+        super().__init__(url, timings, MAX_CONNECTIONS, measure)
         self._publish_script, self._dead_letter_script, self._replay_script, self._forget_consumers_script = map(
-            self.client.register_script, (PUBLISH, DEAD_LETTER, REPLAY, FORGET_CONSUMERS)
+            self.client.register_script, (PUBLISH_SCRIPT, DEAD_LETTER_SCRIPT, REPLAY_SCRIPT, FORGET_CONSUMERS_SCRIPT)
         )
 
     async def publish(
         self, stream: str, events: Sequence[str | bytes], *, max_length: int, fence: int = 0, trim: bool = True
     ) -> None:
-        async with self._operation("XADD"):
+        async with self._measured_operation("XADD"):
             await self._publish_script(keys=[stream, f"{stream}:fence"], args=[fence, max_length, int(trim), *events])
 
     async def receive(self, stream: str, consumer: str, *, count: int, wait: float) -> list[Delivery]:
         # The socket timeout must exceed the time the server blocks, or a quiet stream would look like a dead server.
         block_seconds = min(wait, self._timings.timeout / 2)
-        async with self._operation():
-            answer = await self._with_group(
+        async with self._measured_operation():
+            answer = await self._run_with_group(
                 stream,
                 lambda: self.client.xreadgroup(
-                    GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(block_seconds * 1000))
+                    CONSUMER_GROUP, consumer, {stream: ">"}, count=count, block=max(1, round(block_seconds * 1000))
                 ),
             )
-        return [each for _, entries in by_stream(answer) for each in _deliveries(entries, {})]
+        return [each for _, entries in entries_by_stream(answer) for each in _to_deliveries(entries, {})]
 
     async def claim(
         self, stream: str, consumer: str, *, count: int, min_idle: float, isolate_after: int
     ) -> list[Delivery]:
         min_idle_ms = max(0, round(min_idle * 1000))
-        async with self._operation("XCLAIM"):
-            pending = await self._with_group(
+        async with self._measured_operation("XCLAIM"):
+            pending = await self._run_with_group(
                 stream,
                 lambda: self.client.xpending_range(
-                    stream, GROUP, "-", "+", self._timings.max_pending_read, idle=min_idle_ms
+                    stream, CONSUMER_GROUP, "-", "+", self._timings.max_pending_read, idle=min_idle_ms
                 ),
             )
             due = [Delivery(each["message_id"].decode(), b"", int(each["times_delivered"])) for each in pending]
-            taken = select_for_claim(due, count, isolate_after)
+            taken = select_deliverable_together(due, count, isolate_after)
             if not taken:
                 return []
             tries = {each.id: each.tries + 1 for each in taken}
-            entries = await self.client.xclaim(stream, GROUP, consumer, min_idle_ms, list(tries))
-            return _deliveries(entries, tries)
+            entries = await self.client.xclaim(stream, CONSUMER_GROUP, consumer, min_idle_ms, list(tries))
+            return _to_deliveries(entries, tries)
 
     async def renew_claim(self, stream: str, consumer: str, delivery: Delivery) -> None:
-        async with self._operation("XCLAIM"):
-            await self.client.xclaim(stream, GROUP, consumer, 0, [delivery.id], justid=True)  # JUSTID counts no try
+        async with self._measured_operation("XCLAIM"):
+            await self.client.xclaim(
+                stream, CONSUMER_GROUP, consumer, 0, [delivery.id], justid=True
+            )  # JUSTID counts no try
 
     async def acknowledge(self, stream: str, ids: Collection[str]) -> None:
         if ids:
-            async with self._operation("XACK"):
-                await self.client.xack(stream, GROUP, *ids)
+            async with self._measured_operation("XACK"):
+                await self.client.xack(stream, CONSUMER_GROUP, *ids)
 
     async def move_to_dead_letters(self, stream: str, delivery: Delivery, reason: str, at: str) -> None:
-        async with self._operation("XADD"):
-            arguments: list[Any] = [GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
-            await self._dead_letter_script(keys=[stream, _dead_letter_stream(stream)], args=arguments)
+        async with self._measured_operation("XADD"):
+            arguments: list[Any] = [CONSUMER_GROUP, delivery.id, delivery.event, reason, delivery.tries, at]
+            await self._dead_letter_script(keys=[stream, _dead_letter_stream_name(stream)], args=arguments)
 
     async def dead_letters(self, stream: str, count: int, after: str = "") -> list[DeadLetter]:
-        async with self._operation("XRANGE"):
+        async with self._measured_operation("XRANGE"):
             entries = await self.client.xrange(
-                _dead_letter_stream(stream), min=f"({after}" if after else "-", count=count
+                _dead_letter_stream_name(stream), min=f"({after}" if after else "-", count=count
             )
-        return [_dead_letter(key, fields) for key, fields in entries]
+        return [_to_dead_letter(key, fields) for key, fields in entries]
 
     async def find_dead_letter(self, stream: str, letter_id: str) -> DeadLetter | None:
-        async with self._operation("XRANGE"):
-            entries = await self.client.xrange(_dead_letter_stream(stream), min=letter_id, max=letter_id)
-        return _dead_letter(*entries[0]) if entries else None
+        async with self._measured_operation("XRANGE"):
+            entries = await self.client.xrange(_dead_letter_stream_name(stream), min=letter_id, max=letter_id)
+        return _to_dead_letter(*entries[0]) if entries else None
 
     async def last_dead_letter(self, stream: str) -> str | None:
         """Return the id of the newest dead letter, or None."""
-        async with self._operation("XRANGE"):
-            entries = await self.client.xrevrange(_dead_letter_stream(stream), count=1)
+        async with self._measured_operation("XRANGE"):
+            entries = await self.client.xrevrange(_dead_letter_stream_name(stream), count=1)
         return entries[0][0].decode() if entries else None
 
     async def entries(self, stream: str, count: int, after: str = "") -> list[Delivery]:
         """Return up to `count` entries of a stream, oldest first, starting after the id `after`."""
-        async with self._operation("XRANGE"):
+        async with self._measured_operation("XRANGE"):
             found = await self.client.xrange(stream, min=f"({after}" if after else "-", count=count)
-        return _deliveries(found, {})
+        return _to_deliveries(found, {})
 
     async def remove(self, stream: str, ids: Collection[str]) -> int:
         """Remove entries from a stream. Return the number removed."""
         if not ids:
             return 0
-        async with self._operation("XDEL"):
+        async with self._measured_operation("XDEL"):
             return int(await self.client.xdel(stream, *ids))
 
     async def replay(self, stream: str, ids: Collection[str]) -> int:
         if not ids:
             return 0
-        async with self._operation("XADD"):
-            return int(await self._replay_script(keys=[stream, _dead_letter_stream(stream)], args=list(ids)))
+        async with self._measured_operation("XADD"):
+            return int(await self._replay_script(keys=[stream, _dead_letter_stream_name(stream)], args=list(ids)))
 
     async def delete_dead_letters(self, stream: str, ids: Collection[str]) -> int:
         """Delete dead letters. Return the number deleted."""
-        async with self._operation():  # not measured: only on-call uses it
-            return int(await self.client.xdel(_dead_letter_stream(stream), *ids))
+        async with self._measured_operation():  # not measured: only on-call uses it
+            return int(await self.client.xdel(_dead_letter_stream_name(stream), *ids))
 
     async def trim(self, stream: str) -> None:
-        async with self._operation("XTRIM"):
-            groups = await self._with_group(stream, lambda: self.client.xinfo_groups(stream))
-            if all(group["name"] != GROUP.encode() for group in groups):
+        async with self._measured_operation("XTRIM"):
+            groups = await self._run_with_group(stream, lambda: self.client.xinfo_groups(stream))
+            if all(group["name"] != CONSUMER_GROUP.encode() for group in groups):
                 return  # only other groups exist so far; our group has yet to read the entries they have read
             floors = []
             for group in groups:  # the oldest pending entry, or else the last delivered one: later entries are newer
@@ -246,22 +248,22 @@ class RedisBroker(RedisClient):
             await self.client.xtrim(stream, minid=floor, approximate=False)
             # Each process start creates a consumer, which Redis never removes by itself.
             await self._forget_consumers_script(
-                keys=[stream], args=[GROUP, round(self._timings.consumer_expiry * 1000)]
+                keys=[stream], args=[CONSUMER_GROUP, round(self._timings.consumer_expiry * 1000)]
             )
 
     async def backlog(self, stream: str) -> StreamBacklog:
-        async with self._operation("XINFO"):
+        async with self._measured_operation("XINFO"):
             groups, dead = await asyncio.gather(
-                self._with_group(stream, lambda: self.client.xinfo_groups(stream)),
-                self.client.xlen(_dead_letter_stream(stream)),
+                self._run_with_group(stream, lambda: self.client.xinfo_groups(stream)),
+                self.client.xlen(_dead_letter_stream_name(stream)),
             )
-            own_groups = [each for each in groups if each["name"] == GROUP.encode()]
+            own_groups = [each for each in groups if each["name"] == CONSUMER_GROUP.encode()]
             if not own_groups:  # the group does not exist yet
                 return StreamBacklog(await self.client.xlen(stream), dead)
         lag = own_groups[0]["lag"]
         return StreamBacklog(None if lag is None else lag + own_groups[0]["pending"], dead)
 
-    async def _with_group(self, stream: str, command: Any) -> Any:
+    async def _run_with_group(self, stream: str, command: Any) -> Any:
         """Run `command`; if the stream or its group is missing, e.g. after Redis lost its data, create it and retry."""
         try:
             return await command()
@@ -269,7 +271,7 @@ class RedisBroker(RedisClient):
             if not str(failure).startswith(("NOGROUP", "no such key")):
                 raise
         try:
-            await self.client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            await self.client.xgroup_create(stream, CONSUMER_GROUP, id="0", mkstream=True)
         except ResponseError as failure:  # pragma: no cover - another replica made the group in the same moment
             if not str(failure).startswith("BUSYGROUP"):
                 raise
@@ -277,39 +279,39 @@ class RedisBroker(RedisClient):
 
 
 def _as_broker_error(failure: Exception) -> BrokerError:
-    reply = ERROR_REPLY.search(str(failure)) if isinstance(failure, ResponseError) else None
+    reply = ERROR_REPLY_PATTERN.search(str(failure)) if isinstance(failure, ResponseError) else None
     if reply is None:
         return BrokerError(str(failure) or type(failure).__name__)
     return FencedError(int(reply["fence"])) if reply["fence"] else StreamFullError("too many events are waiting")
 
 
-def _dead_letter_stream(stream: str) -> str:
+def _dead_letter_stream_name(stream: str) -> str:
     return f"{stream}.dead"
 
 
-def _dead_letter(key: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+def _to_dead_letter(key: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
     """Return a stream entry as a dead letter. If another program wrote it, fields may be missing or have any value."""
     reason, tries, at = (fields.get(name, b"").decode(errors="replace") for name in (b"reason", b"tries", b"at"))
     number = int(tries) if re.fullmatch("[0-9]{1,9}", tries) else 0
     return DeadLetter(key.decode(), fields.get(b"event", b""), reason, number, at)
 
 
-def by_stream(answer: Any) -> list[tuple[bytes, Any]]:
+def entries_by_stream(answer: Any) -> list[tuple[bytes, Any]]:
     """Return the entries of each stream that was read, from a RESP2 or RESP3 reply."""
     if not isinstance(answer, dict):
         return [(name, found) for name, found in answer or ()]
     return [(name, found[0] if found and isinstance(found[0], list) else found) for name, found in answer.items()]
 
 
-def event_of(fields: dict[bytes, bytes]) -> bytes:
+def event_of_entry(fields: dict[bytes, bytes]) -> bytes:
     """Return the event of an entry. Without a field for it that is an empty event, which fails to parse."""
     return next((fields[name] for name in EVENT_FIELDS if name in fields), b"")
 
 
-def _deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
+def _to_deliveries(entries: Any, tries: dict[str, int]) -> list[Delivery]:
     """Return entries as deliveries, without entries that were trimmed since they were delivered."""
     return [
-        Delivery(key.decode(), event_of(fields), tries.get(key.decode(), 1))
+        Delivery(key.decode(), event_of_entry(fields), tries.get(key.decode(), 1))
         for key, fields in entries
         if key is not None and fields is not None
     ]
