@@ -124,7 +124,7 @@ async def _offload(settings: Settings, progress: Progress) -> Offload:
         started = time.perf_counter()
         await maintenance.offloader().run(datetime.now(UTC))
         service = FILES / (time.perf_counter() - started)
-        left = await maintenance.offloader().pending(datetime.now(UTC))
+        left = await maintenance.offloader().pending_totals(datetime.now(UTC))
     if left.files:
         raise Failed(f"{left.files} files were not moved")
     return Offload(service, copied, copied_and_read)

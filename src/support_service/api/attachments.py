@@ -107,7 +107,7 @@ async def upload(
         await files.check_upload(service.database, call.principal, case_id, expected)
         incoming = FileUpload(request, service.settings.attachments)
         await incoming.open()
-        async with uploader.store(
+        async with uploader.store_bytes(
             case_id,
             incoming.filename,
             incoming.content_type,
@@ -116,7 +116,7 @@ async def upload(
             visibility=query.visibility,
         ) as new:
             await call.check_same_principal()
-            stored = await uploader.add(call.origin, new, expected, staged=query.staged)
+            stored = await uploader.add_to_case(call.origin, new, expected, staged=query.staged)
     attachment = present_attachment(service, stored)
     if query.staged:
         attachment.visibility, attachment.staged_until = "internal", files.staged_until(stored)

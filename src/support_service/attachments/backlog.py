@@ -14,7 +14,7 @@ from support_service.platform.database import Database
 from support_service.platform.telemetry.instruments import Instruments, InstrumentSpec, Observations
 
 LOCAL = "local"
-HISTORY = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
+HISTORY_LENGTH = timedelta(hours=1)  # of free space, from which the time until the disk is full follows
 MIN_HISTORY = timedelta(minutes=1)
 MAX_READINGS = 1000  # of free space; each deletion of an attachment adds one
 
@@ -53,7 +53,7 @@ class AttachmentBacklog:
         self._read_at: datetime | None = None
         instruments.observe(ATTACHMENT_BACKLOG, lambda: [(self._totals.bytes, {})] if self._totals else [])
         instruments.observe(ATTACHMENT_BACKLOG_FILES, lambda: [(self._totals.files, {})] if self._totals else [])
-        instruments.observe(ATTACHMENT_BACKLOG_AGE, self._age)
+        instruments.observe(ATTACHMENT_BACKLOG_AGE, self._observe_age)
         instruments.observe(ATTACHMENT_DISK_FREE, lambda: [] if self._disk_free is None else [(self._disk_free, {})])
 
     async def refresh(self) -> None:
@@ -63,7 +63,7 @@ class AttachmentBacklog:
         """
         if self._local is not None:
             try:
-                self._disk_free = await asyncio.to_thread(self._local.free)
+                self._disk_free = await asyncio.to_thread(self._local.free_bytes)
             except OSError:
                 self._disk_free = None  # the disk is missing, so its free space is unknown
         totals = self._files.totals[LOCAL] = await attachment_rows.read_ledger_totals(self._database, LOCAL)
@@ -71,7 +71,7 @@ class AttachmentBacklog:
         self._read_at = utc_now()
         if self._disk_free is not None:
             self.free_history.append((self._read_at, self._disk_free))
-        while self.free_history and self.free_history[0][0] < self._read_at - HISTORY:
+        while self.free_history and self.free_history[0][0] < self._read_at - HISTORY_LENGTH:
             self.free_history.popleft()
 
     @property
@@ -88,11 +88,11 @@ class AttachmentBacklog:
                 "bytes": totals and totals.bytes,
                 "oldest_age_seconds": age_in_seconds(self._oldest) if totals else None,
                 "disk_free_bytes": self._disk_free if totals else None,
-                "full_in_seconds": self._full_in() if totals else None,
+                "full_in_seconds": self._seconds_until_full() if totals else None,
             },
         )
 
-    def _full_in(self) -> float | None:
+    def _seconds_until_full(self) -> float | None:
         """Return the seconds until the disk is full at the rate of the last hour; None if it does not fill."""
         if not self.free_history:
             return None
@@ -101,7 +101,7 @@ class AttachmentBacklog:
             return None
         return last * (last_at - first_at).total_seconds() / (first - last)
 
-    def _age(self) -> Observations:
+    def _observe_age(self) -> Observations:
         if self._totals is None:
             return []
         return [(age_in_seconds(self._oldest), {})]

@@ -20,7 +20,7 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
-    verify,
+    verify_file,
 )
 from support_service.cases.model.files import StoredAttachment, clean_content_type, clean_filename, content_disposition
 from support_service.core.clock import utc_now
@@ -47,10 +47,10 @@ OWN_SIGNATURES = (
     (re.compile(_PROLOG + rb"<(?:!doctype\s+)?html[\s/>]", re.DOTALL | re.IGNORECASE), "text/html"),
     (re.compile(rb"\s*<(?:head|body|script|style|iframe|div|img|meta|h1)[\s/>]", re.IGNORECASE), "text/html"),
 )
-ZIP = re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)")
-SCRIPT = re.compile(rb"#!\s*/")
+ZIP_SIGNATURE = re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)")
+SCRIPT_SIGNATURE = re.compile(rb"#!\s*/")
 # Names of one type. The first is the registered name, if there is one; clients and puremagic's table use the others.
-ALIASES = (
+CONTENT_TYPE_ALIASES = (
     ("application/gzip", "application/x-gzip"),
     ("application/rtf", "text/rtf"),
     ("application/vnd.ms-excel", "application/excel"),
@@ -73,7 +73,7 @@ ALIASES = (
     ("video/x-msvideo", "video/avi", "video/msvideo"),
 )
 # Types that share a container format. The first bytes can't distinguish them, so the declared type is trusted.
-SHARED_CONTAINERS = (
+TYPES_WITH_SHARED_CONTAINER = (
     ("application/msword", "application/vnd.ms-excel", "application/vnd.ms-outlook", "application/vnd.ms-powerpoint"),
     (
         "application/epub+zip",
@@ -111,7 +111,7 @@ class UploadValidator:
         Raises RequestTooLarge and UnsupportedMediaType. A file may be empty.
         """
         types = self._settings.types
-        if types is not None and not type_allowed(types, self.content_type):
+        if types is not None and not is_type_allowed(types, self.content_type):
             raise _type_not_allowed(types, self.content_type, "declared")
         size = 0
         async for chunk in chunks:
@@ -123,16 +123,16 @@ class UploadValidator:
             if self._head is not None:
                 self._head += chunk[:HEAD_BYTES]
                 if len(self._head) >= HEAD_BYTES:
-                    self._detect()
+                    self._check_detected_type()
             yield chunk
         if self._head is not None:
-            self._detect()
+            self._check_detected_type()
 
-    def _detect(self) -> None:
+    def _check_detected_type(self) -> None:
         head, self._head = bytes(self._head or b"")[:HEAD_BYTES], None
-        self.detected_type = found = detect(head, self.filename)
+        self.detected_type = found = detect_content_type(head, self.filename)
         types = self._settings.types
-        if types is not None and found is not None and not detected_type_allowed(types, self.content_type, found):
+        if types is not None and found is not None and not is_detected_type_allowed(types, self.content_type, found):
             raise _type_not_allowed(types, found, "detected")
 
 
@@ -152,7 +152,7 @@ async def store_file(
     response_headers = ResponseHeaders(upload.content_type, content_disposition(upload.filename))
     stored = await storage.put(upload.validated(chunks), size_hint=size_hint, response_headers=response_headers)
     try:
-        await _expect_kept(storage, stored)
+        await _check_reads_back(storage, stored)
     except BaseException:
         await discard_bytes(storage, stored.key)
         raise
@@ -177,7 +177,7 @@ async def discard_bytes(storage: AttachmentStorage, key: str) -> None:
         await storage.delete(key)
 
 
-def detect(head: bytes, filename: str) -> str | None:
+def detect_content_type(head: bytes, filename: str) -> str | None:
     """Return the content type that the first bytes indicate; None if they have no signature, as in plain text.
 
     The filename decides between types with the same signature, such as the formats of one office suite.
@@ -186,25 +186,25 @@ def detect(head: bytes, filename: str) -> str | None:
     if certain is not None:
         return certain
     found = _detect_by_table(head, filename)
-    if ZIP.match(head):
+    if ZIP_SIGNATURE.match(head):
         if found == "application/java-archive" and not filename.lower().endswith(".jar"):
             return "application/zip"  # many archivers write ZIP files that start like Java archives
         return found if found and found.startswith("application/") else "application/zip"
-    return found or ("text/x-shellscript" if SCRIPT.match(head) else None)
+    return found or ("text/x-shellscript" if SCRIPT_SIGNATURE.match(head) else None)
 
 
-def type_allowed(types: tuple[str, ...], content_type: str) -> bool:
+def is_type_allowed(types: tuple[str, ...], content_type: str) -> bool:
     """Return whether a list of types, which may contain patterns such as `image/*`, has this type under any name."""
     return any(name in types or f"{_top_level_type(name)}/*" in types for name in _aliases(content_type))
 
 
-def detected_type_allowed(types: tuple[str, ...], declared: str, detected: str) -> bool:
+def is_detected_type_allowed(types: tuple[str, ...], declared: str, detected: str) -> bool:
     """Return whether a list of types accepts a file whose detected type may differ from its declared type.
 
     The declared type must already be in the list.
     """
-    if type_allowed(types, detected) or any(
-        _aliases(declared)[0] in each and _aliases(detected)[0] in each for each in SHARED_CONTAINERS
+    if is_type_allowed(types, detected) or any(
+        _aliases(declared)[0] in each and _aliases(detected)[0] in each for each in TYPES_WITH_SHARED_CONTAINER
     ):
         return True
     # Plain text may start like a patch, an email or a script and is still text.
@@ -213,12 +213,12 @@ def detected_type_allowed(types: tuple[str, ...], declared: str, detected: str) 
     )
 
 
-async def _expect_kept(storage: AttachmentStorage, stored: StoredFile) -> None:
+async def _check_reads_back(storage: AttachmentStorage, stored: StoredFile) -> None:
     """Raise Unavailable if a new file reads back otherwise than it was sent."""
     if not storage.reads_back:
         return
     try:
-        await verify(storage, stored.key, stored.size, stored.sha256)
+        await verify_file(storage, stored.key, stored.size, stored.sha256)
     except UnreadableFile as failure:
         log.error("The storage %s did not keep %s as it was sent: %s", storage.name, stored.key, failure)  # noqa: TRY400 - the message suffices
         raise Unavailable(
@@ -258,7 +258,7 @@ def _signatures() -> list[tuple[int, dict[bytes, list[bytes]]]]:
 
 
 def _aliases(content_type: str) -> tuple[str, ...]:
-    return next((names for names in ALIASES if content_type in names), (content_type,))
+    return next((names for names in CONTENT_TYPE_ALIASES if content_type in names), (content_type,))
 
 
 def _top_level_type(content_type: str) -> str:

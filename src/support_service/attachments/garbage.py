@@ -20,10 +20,10 @@ from support_service.platform.database.tables import staged_attachments as stage
 BATCH_SIZE = 100
 BATCH_LEASE = timedelta(minutes=5)  # after it, others may take over the batch of a dead run
 RETRY_DELAY = timedelta(minutes=1)  # for a storage that can't be reached
-_ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
-_CLAIM = garbage.update().where(_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
-_POSTPONE = garbage.update().where(_ENTRY).values(due_at=sa.bindparam("later"))
-_DELETE = garbage.delete().where(_ENTRY)
+_IS_ENTRY = sa.and_(garbage.c.storage == sa.bindparam("of_storage"), garbage.c.storage_key == sa.bindparam("of_key"))
+_CLAIM = garbage.update().where(_IS_ENTRY).values(removing=True, due_at=sa.bindparam("later"))
+_POSTPONE = garbage.update().where(_IS_ENTRY).values(due_at=sa.bindparam("later"))
+_DELETE = garbage.delete().where(_IS_ENTRY)
 WallClock = Callable[[], datetime]
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class GarbageCollector:
             for entry in due:
                 if entry.storage in failed_storages:
                     untried.append(entry)
-                elif await self._delete(entry):
+                elif await self._delete_bytes(entry):
                     deleted.append(entry)
                 else:
                     failed.append(entry)
@@ -78,7 +78,7 @@ class GarbageCollector:
             files += len(deleted)
             size += sum(entry.size for entry in deleted)
 
-    async def _delete(self, entry: GarbageEntry) -> bool:
+    async def _delete_bytes(self, entry: GarbageEntry) -> bool:
         storage = self._storages.get(entry.storage)
         if storage is None:
             log.warning("Can't delete %s: its storage %s is not configured", entry.key, entry.storage)

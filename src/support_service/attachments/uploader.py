@@ -24,7 +24,7 @@ from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 MAX_UPLOAD_SHARE_DIVISOR = 4
 
 COUNTED_CONTENT_TYPES = (*KNOWN_CONTENT_TYPES, OTHER)
-REJECTIONS = (
+REJECTION_CODES = (
     "attachment_too_large",
     "body_too_large",
     "body_too_slow",
@@ -50,7 +50,7 @@ ATTACHMENT_STORED = InstrumentSpec(
     {"content_type": COUNTED_CONTENT_TYPES},
 )
 ATTACHMENT_REJECTED = InstrumentSpec(
-    "support.attachment.rejected", "counter", "{upload}", "Refused and aborted uploads", {"reason": REJECTIONS}
+    "support.attachment.rejected", "counter", "{upload}", "Refused and aborted uploads", {"reason": REJECTION_CODES}
 )
 ATTACHMENT_UPLOADS = InstrumentSpec("support.attachment.uploads", "observed sum", "{upload}", "Uploads in progress")
 
@@ -73,17 +73,17 @@ class UploadSlots:
         Raises Unavailable if all slots are in use, or the share of this agent or customer.
         """
         try:
-            with self._slot(principal):
+            with self._occupy_slot(principal):
                 yield
         except SupportError as refusal:
-            self._instruments.add(ATTACHMENT_REJECTED, 1, {"reason": known_or_other(refusal.code, REJECTIONS)})
+            self._instruments.add(ATTACHMENT_REJECTED, 1, {"reason": known_or_other(refusal.code, REJECTION_CODES)})
             raise
         except ConnectionError:
             self._instruments.add(ATTACHMENT_REJECTED, 1, {"reason": "client_left"})
             raise
 
     @contextmanager
-    def _slot(self, principal: Principal) -> Iterator[None]:
+    def _occupy_slot(self, principal: Principal) -> Iterator[None]:
         user = (principal.name, principal.subject) if principal.role in ("agent", "customer") else None
         if self._active >= self._slots or (user and self._active_by_user[user] >= self._slots_per_user):
             raise Unavailable("uploads_busy", "Too many uploads are in progress; try again in a moment.")
@@ -131,7 +131,7 @@ class AttachmentUploader:
         return self._status
 
     @asynccontextmanager
-    async def store(
+    async def store_bytes(
         self,
         case_id: str,
         filename: str,
@@ -141,7 +141,7 @@ class AttachmentUploader:
         size_hint: int = 0,
         visibility: str = "public",
     ) -> AsyncIterator[NewFile]:
-        """Store the bytes of a file, of about `size_hint` bytes, for `add`. If the block fails, they are deleted.
+        """Store the bytes of a file, about `size_hint` bytes, for `add_to_case`. If the block fails, they are deleted.
 
         Raises RequestTooLarge, UnsupportedMediaType (its type is not allowed), InsufficientStorage and Unavailable.
         """
@@ -163,7 +163,7 @@ class AttachmentUploader:
                 await discard_bytes(self._storage, attachment.storage_key)
             raise
 
-    async def add(
+    async def add_to_case(
         self, origin: WriteOrigin, new: NewFile, expected: ExpectedVersions = None, *, staged: bool = False
     ) -> StoredAttachment:
         """Add a stored file to its case. If it is `staged`, a message of the same principal adds it later.

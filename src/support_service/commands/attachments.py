@@ -94,7 +94,10 @@ async def offload(settings: "Settings", arguments: argparse.Namespace) -> int:
     counted: dict[str, list[int]] = {"moved": []}
     async with open_maintenance(settings) as maintenance:
         offloader, before = maintenance.offloader(reverse=reverse), utc_now() - older_than
-        pending, waiting = await offloader.pending(before, arguments.limit), await offloader.waiting(before)
+        pending, waiting = (
+            await offloader.pending_totals(before, arguments.limit),
+            await offloader.waiting_totals(before),
+        )
         left = {"waiting": waiting.files} if waiting.files else {}
         left_text = f"; {waiting.files} failed before and wait for their next try" if waiting.files else ""
         to = "local disk" if reverse else "S3"
@@ -193,14 +196,18 @@ class FormerCopyRemoval:
 
 async def sweep(settings: "Settings", arguments: argparse.Namespace) -> int:
     """Reconcile rows, files and the ledger. Return the exit status: 1 if a file is missing or damaged."""
-    from support_service.attachments.maintenance.reconcile import REPORTED
+    from support_service.attachments.maintenance.reconcile import REPORTED_KINDS
 
     async with open_maintenance(settings) as maintenance:
         with show_progress("sweep", None) as bar:
 
             def report(finding: "Finding") -> None:
                 done = (
-                    "reported" if finding.kind in REPORTED else "would be repaired" if arguments.dry_run else "repaired"
+                    "reported"
+                    if finding.kind in REPORTED_KINDS
+                    else "would be repaired"
+                    if arguments.dry_run
+                    else "repaired"
                 )
                 bar.print(
                     f"{finding.kind} ({done}): {finding.storage} {finding.name}"
@@ -215,7 +222,7 @@ async def sweep(settings: "Settings", arguments: argparse.Namespace) -> int:
             found = await maintenance.reconciler.run(dry_run=arguments.dry_run, report=report)
         text = ", ".join(f"{number} {kind}" for kind, number in found.items() if number)
         print_summary(f"Found {text}" if text else "Rows, files and ledger agree", **found)
-    return 1 if any(found[kind] for kind in REPORTED) else 0
+    return 1 if any(found[kind] for kind in REPORTED_KINDS) else 0
 
 
 async def scrub(settings: "Settings", arguments: argparse.Namespace) -> int:

@@ -113,7 +113,7 @@ def _set_override(settings: "Settings", name: str, value: float | None, argument
             await overrides.set_override(work, override)
 
     run_on_database(settings, store)
-    print(f"{name} is {override.text}. {_propagation_note()}")
+    print(f"{name} is {override.effect_and_reason}. {_propagation_note()}")
 
 
 def clear_overrides(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -72,13 +72,13 @@ class TimelineEntries:
     Do not change the parts: reads share each while the cached answer is the same.
     """
 
-    parts: dict[UpstreamService, list[Entry]]
+    entries_by_service: dict[UpstreamService, list[Entry]]
     sources: dict[UpstreamService, SourceStatus]
 
     @property
     def entries(self) -> list[Entry]:
         """The entries of all services."""
-        return [entry for part in self.parts.values() for entry in part]
+        return [entry for part in self.entries_by_service.values() for entry in part]
 
     @property
     def completeness(self) -> str:
@@ -115,7 +115,7 @@ class TimelineAggregator:
         self._deadline = deadline
         self._timings = timings
         self._fetches = SingleFlight(
-            self.sources.values(), self._cache, self._is_current, self._kept_for, timings.single_flight
+            self.sources.values(), self._cache, self._is_current, self._retention_seconds, timings.single_flight
         )
         self._refreshed_ahead: TTLCache[str, bool] = TTLCache(10_000, timings.refresh_ahead_interval)
 
@@ -143,20 +143,22 @@ class TimelineAggregator:
         case = SnapshotSubject(
             case_id, {name: want for name, want in references.items() if name in self.sources}, epoch
         )
-        if not case.wanted:
-            return self._collected(case, {}, frozenset(), FetchResult(), {})
+        if not case.references:
+            return self._combine_entries(case, {}, frozenset(), FetchResult(), {})
         limits = limits or self.new_limits()
         try:
             cached = await self._cache.read(case)
         except CacheUnavailable:
             cached = None
-        oldest = time.time() - self._kept_for()
-        kept = {name: each for name, each in cached.snapshots.items() if each.at > oldest} if cached else {}
+        oldest = time.time() - self._retention_seconds()
+        kept = {name: each for name, each in cached.snapshots.items() if each.requested_at > oldest} if cached else {}
         current = frozenset(name for name, snapshot in kept.items() if self._is_current(case, snapshot))
         switched_off = {
-            name: override.text_for(principal) for name in case.wanted if (override := self.overrides.in_effect(name))
+            name: override.text_shown_to(principal)
+            for name in case.references
+            if (override := self.overrides.in_effect(name))
         }
-        in_use = case.wanted.keys() - switched_off.keys()
+        in_use = case.references.keys() - switched_off.keys()
         due = frozenset(in_use if refresh else in_use - current)
         if cached or not refresh:
             self._cache.count("invalidate" if refresh else "hit" if current and not due else "miss")
@@ -165,12 +167,12 @@ class TimelineAggregator:
             fetch = self._fetches.start_or_join(case, due, cached, limits, force_new=refresh)
             found = await asyncio.shield(fetch)  # cancelling one reader must not cancel the fetch that others share
         elif cached and not self._fetches.is_in_flight(case_id) and case_id not in self._refreshed_ahead:
-            share = self._refreshed_after(case_id)
+            share = self._refresh_ahead_share(case_id)
             expiring = frozenset(name for name in in_use if not self._is_current(case, kept[name], share))
             if expiring:  # refreshed in the background; the reader does not wait
                 self._refreshed_ahead[case_id] = True
                 self._fetches.start_or_join(case, expiring, cached, limits)
-        collected = self._collected(case, kept, current, found, switched_off)
+        collected = self._combine_entries(case, kept, current, found, switched_off)
         elapsed = loop.time() - started
         self._instruments.record(TIMELINE_COLLECT, elapsed, {"source": "remote" if due else "cache"})
         self._instruments.record(TIMELINE_READ, elapsed, {"completeness": collected.completeness})
@@ -229,7 +231,7 @@ class TimelineAggregator:
         """Cancel the fetches in flight."""
         await self._fetches.close()
 
-    def _kept_for(self) -> float:
+    def _retention_seconds(self) -> float:
         """Return for how many seconds an answer is kept, including the time as a fallback for a failing source."""
         return self.overrides.ttl(self._ttl) + self._stale_ttl
 
@@ -238,9 +240,9 @@ class TimelineAggregator:
         ttl = self.overrides.ttl(self._ttl)
         if snapshot.missing:
             ttl = min(ttl, self._timings.not_found_ttl)
-        return snapshot.epoch >= case.epoch and time.time() - snapshot.at < share * ttl
+        return snapshot.epoch >= case.epoch and time.time() - snapshot.requested_at < share * ttl
 
-    def _refreshed_after(self, case_id: str) -> float:
+    def _refresh_ahead_share(self, case_id: str) -> float:
         """Return the share of a TTL after which the snapshots of a case that is read are refreshed ahead.
 
         It depends on the case, so that snapshots stored at the same time are not refreshed at the same time.
@@ -248,7 +250,7 @@ class TimelineAggregator:
         first, last = self._timings.refresh_ahead_from, self._timings.refresh_ahead_to
         return first + (last - first) * (hash(case_id) % 1024) / 1024
 
-    def _collected(
+    def _combine_entries(
         self,
         case: SnapshotSubject,
         kept: Snapshots,
@@ -256,23 +258,23 @@ class TimelineAggregator:
         found: FetchResult,
         switched_off: Mapping[UpstreamService, str],
     ) -> TimelineEntries:
-        parts: dict[UpstreamService, list[Entry]] = {}
+        entries_by_service: dict[UpstreamService, list[Entry]] = {}
         sources: dict[UpstreamService, SourceStatus] = {}
         for name in UPSTREAM_SERVICES:
-            if name not in case.wanted:
+            if name not in case.references:
                 sources[name] = NOT_REFERENCED if name in self.sources else NOT_CONFIGURED
                 continue
             if name in found.from_other_replica:
-                given, sources[name] = _with_freshness(found.from_other_replica[name], None, None, is_current=True)
+                given, sources[name] = _entries_and_status(found.from_other_replica[name], None, None, is_current=True)
             else:
-                given, sources[name] = _with_freshness(
+                given, sources[name] = _entries_and_status(
                     kept.get(name), found.fetched.get(name), switched_off.get(name), is_current=name in current
                 )
-            parts[name] = given
-        return TimelineEntries(parts, sources)
+            entries_by_service[name] = given
+        return TimelineEntries(entries_by_service, sources)
 
 
-def _with_freshness(
+def _entries_and_status(
     kept: Snapshot | None, asked: SourceResult | None, switched_off: str | None, *, is_current: bool
 ) -> tuple[list[Entry], SourceStatus]:
     """Return the entries to show of one source, and their freshness."""
@@ -285,7 +287,7 @@ def _with_freshness(
         if asked:
             return asked.snapshot.entries, {"status": "unavailable", "ageSeconds": None, "reason": reason}
         return [], {"status": "off", "ageSeconds": None, "reason": reason}
-    age = round(max(0.0, time.time() - kept.at), 3)
+    age = round(max(0.0, time.time() - kept.requested_at), 3)
     if asked is None and is_current:
         return kept.entries, {"status": "cached", "ageSeconds": age, "reason": kept.note}
     return kept.entries, {"status": "stale", "ageSeconds": age, "reason": reason}

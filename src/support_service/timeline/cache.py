@@ -41,11 +41,11 @@ class SnapshotStore(Protocol):
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None if it does not exist or has expired."""
 
-    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
-        """Store a value for `ttl` seconds if the stored revision is `seen` (compare and set); return None.
+    async def compare_and_set(self, key: str, value: bytes, ttl: float, seen_revision: str) -> bytes | None:
+        """Store a value for `ttl` seconds if the stored revision is `seen_revision`; return None.
 
-        If a value with another revision is stored, it stays and is returned. `seen` is empty if no value was seen. A
-        value that is too large for the cache is not stored.
+        If a value with another revision is stored, it stays and is returned. `seen_revision` is empty if no value was
+        seen. A value that is too large for the cache is not stored.
         """
 
     async def delete(self, key: str) -> None:
@@ -83,9 +83,9 @@ class InProcessCache:
         self._values.pop(key, None)
         return None
 
-    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
+    async def compare_and_set(self, key: str, value: bytes, ttl: float, seen_revision: str) -> bytes | None:
         stored = REVISION_PATTERN.match(await self.get(key) or b"")
-        if stored and stored[1].decode() != seen:
+        if stored and stored[1].decode() != seen_revision:
             return await self.get(key)
         if len(value) <= self._values.maxsize:
             self._values[key] = time.monotonic() + ttl, value

@@ -14,18 +14,18 @@ from support_service.core.domain.references import SourceReferences, SourceStatu
 from support_service.core.domain.upstream_services import UpstreamService
 
 Entry = dict[str, Any]
-Dated = tuple[str, Entry]
+DatedEntry = tuple[str, Entry]
 """A timestamp, and the entry that has it."""
 Merged = TypeVar("Merged")
 # Of several cases the first of these counts.
-WORST_FIRST = ("unavailable", "off", "stale", "cached", "fresh", "none")
+STATUSES_WORST_FIRST = ("unavailable", "off", "stale", "cached", "fresh", "none")
 
 MESSAGE_MEMBERS = ("authorType", "message", "attachmentUri", "attachmentIds", "sentiment", "metadata", "visibility")
-RECEIVED_LATE = timedelta(minutes=5)  # beyond this, an entry says when it was received; clocks differ by less
+RECEIVED_LATE_AFTER = timedelta(minutes=5)  # beyond this, an entry says when it was received; clocks differ by less
 ATTACHMENT_MEMBERS = ("filename", "uri", "visibility")
 
 
-def context_entries(opened_at: str, context: Iterable[Mapping[str, Any]]) -> list[Dated]:
+def context_entries(opened_at: str, context: Iterable[Mapping[str, Any]]) -> list[DatedEntry]:
     """Return the entries of a case's context.
 
     Every entry has `type` and `timestamp`; members but `origin` stay unchanged. An entry without a readable time gets
@@ -39,7 +39,9 @@ def context_entries(opened_at: str, context: Iterable[Mapping[str, Any]]) -> lis
     return dated
 
 
-def service_entries(opened_at: str, collected: Mapping[UpstreamService, Iterable[Mapping[str, Any]]]) -> list[Dated]:
+def service_entries(
+    opened_at: str, collected: Mapping[UpstreamService, Iterable[Mapping[str, Any]]]
+) -> list[DatedEntry]:
     """Return the entries that each service gave; an entry without a time gets `opened_at`."""
     dated = []
     for service, entries in collected.items():
@@ -50,28 +52,28 @@ def service_entries(opened_at: str, collected: Mapping[UpstreamService, Iterable
     return dated
 
 
-def message_entries(messages: Iterable[Mapping[str, Any]]) -> list[Dated]:
+def message_entries(messages: Iterable[Mapping[str, Any]]) -> list[DatedEntry]:
     """Return the entries of messages, which have the members of the API; one that was sent elsewhere has that time."""
     return [_history_entry("conversation", message, MESSAGE_MEMBERS) for message in messages]
 
 
-def attachment_entries(attachments: Iterable[Mapping[str, Any]]) -> list[Dated]:
+def attachment_entries(attachments: Iterable[Mapping[str, Any]]) -> list[DatedEntry]:
     """Return the entries of attachments, which have the members of the API."""
     return [_history_entry("attachment", attachment, ATTACHMENT_MEMBERS) for attachment in attachments]
 
 
-def merge(*groups: Iterable[tuple[str, Merged]]) -> list[Merged]:
+def merge_by_time(*groups: Iterable[tuple[str, Merged]]) -> list[Merged]:
     """Return the second items of pairs, sorted by the first, the time; equal times keep the order of the groups."""
     return [item for _, item in sorted(chain(*groups), key=itemgetter(0))]
 
 
-def not_asked_before(
-    wanted: Iterable[Mapping[UpstreamService, SourceReferences]],
+def references_not_asked_before(
+    references_of_cases: Iterable[Mapping[UpstreamService, SourceReferences]],
 ) -> list[dict[UpstreamService, SourceReferences]]:
     """Return what to ask for each of several cases: no service of which an earlier case names all the objects."""
     asked: dict[UpstreamService, tuple[set[str], set[str]]] = {}
     to_ask: list[dict[UpstreamService, SourceReferences]] = []
-    for of_case in wanted:
+    for of_case in references_of_cases:
         new = dict[UpstreamService, SourceReferences]()
         for service, references in of_case.items():
             ids, orders = asked.setdefault(service, (set(), set()))
@@ -83,19 +85,21 @@ def not_asked_before(
     return to_ask
 
 
-def merge_sources(of_cases: Iterable[Mapping[UpstreamService, SourceStatus]]) -> dict[UpstreamService, SourceStatus]:
+def merge_source_statuses(
+    sources_of_cases: Iterable[Mapping[UpstreamService, SourceStatus]],
+) -> dict[UpstreamService, SourceStatus]:
     """Return the freshness of each service's entries of several cases: the worst status, and the greatest age."""
     by_service: dict[UpstreamService, list[SourceStatus]] = {}
-    for sources in of_cases:
+    for sources in sources_of_cases:
         for service, source in sources.items():
             by_service.setdefault(service, []).append(source)
-    return {service: _worst(given) for service, given in by_service.items()}
+    return {service: _worst_status(statuses) for service, statuses in by_service.items()}
 
 
-def _worst(given: Iterable[SourceStatus]) -> SourceStatus:
-    status = min((each["status"] for each in given), key=WORST_FIRST.index)
-    ages = [each["ageSeconds"] for each in given if each["ageSeconds"] is not None]
-    reasons = dict.fromkeys(each["reason"] for each in given if each["status"] == status and each["reason"])
+def _worst_status(statuses: Iterable[SourceStatus]) -> SourceStatus:
+    status = min((each["status"] for each in statuses), key=STATUSES_WORST_FIRST.index)
+    ages = [each["ageSeconds"] for each in statuses if each["ageSeconds"] is not None]
+    reasons = dict.fromkeys(each["reason"] for each in statuses if each["status"] == status and each["reason"])
     return SourceStatus(status=status, ageSeconds=max(ages, default=None), reason="; ".join(reasons) or None)
 
 
@@ -105,11 +109,11 @@ def make_entry(origin: str, members: Entry) -> Entry:
     return members
 
 
-def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> Dated:
+def _history_entry(kind: str, row: Mapping[str, Any], members: Iterable[str]) -> DatedEntry:
     received = row["createdAt"]
     at = row.get("sentAt") or received
     entry = {"type": kind, "timestamp": at} | {name: row[name] for name in members}
-    if at != received and abs(datetime.fromisoformat(at) - datetime.fromisoformat(received)) > RECEIVED_LATE:
+    if at != received and abs(datetime.fromisoformat(at) - datetime.fromisoformat(received)) > RECEIVED_LATE_AFTER:
         entry["receivedAt"] = received
     return at, make_entry("case", entry)
 

@@ -56,7 +56,7 @@ async def open_timeline(
     instruments, urls, times = telemetry.instruments, settings.upstream_urls, settings.timeline
     overrides = Overrides(database)
     await overrides.refresh()
-    instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.enabled(urls))
+    instruments.observe(TIMELINE_SOURCE_ENABLED, lambda: overrides.observe_enabled(urls))
     async with create_session(telemetry.tracing.client_trace_configs()) as session:
         sources = [
             SourceClient(

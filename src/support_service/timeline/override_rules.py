@@ -8,15 +8,15 @@ from support_service.core import units
 
 MAX_OVERRIDE_DURATION = timedelta(days=7)  # longest duration of an override
 TTL_RANGE = (1, 86_400)  # seconds
-REASON_LENGTH = 200  # characters; agents read the reason
+MAX_REASON_LENGTH = 200  # characters; agents read the reason
 _ISO_8601 = TypeAdapter(timedelta)
 
 
 def clean_reason(text: str) -> str:
     """Return a reason on one line, without spaces at its ends. Raises ValueError with the expected form."""
     reason = " ".join(text.split())
-    if len(reason) > REASON_LENGTH or not reason.isprintable():
-        raise ValueError(f"at most {REASON_LENGTH} printable characters")
+    if len(reason) > MAX_REASON_LENGTH or not reason.isprintable():
+        raise ValueError(f"at most {MAX_REASON_LENGTH} printable characters")
     return reason
 
 

@@ -54,13 +54,13 @@ class Override:
         return to_micros(self.set_at)
 
     @property
-    def text(self) -> str:
+    def effect_and_reason(self) -> str:
         """The effect, end and reason of the override, for agents and the log."""
         return f"{self.effect}: {self.reason}" if self.reason else self.effect
 
-    def text_for(self, principal: Principal) -> str:
+    def text_shown_to(self, principal: Principal) -> str:
         """Return the text that a principal may read: without the reason, if the principal reads no internal notes."""
-        return self.text if principal.may_see_visibility("internal") else self.effect
+        return self.effect_and_reason if principal.may_see_visibility("internal") else self.effect
 
     @property
     def effect(self) -> str:
@@ -74,15 +74,15 @@ class Override:
         return f"{what} until {until:{'%H:%MZ' if same_day else '%Y-%m-%d %H:%MZ'}}"
 
 
-COLUMNS = [timeline_overrides.c[field.name] for field in fields(Override)]
-SELECT_OVERRIDES = sa.select(*COLUMNS).order_by(timeline_overrides.c.name)
-LOCK_OVERRIDE = sa.select(*COLUMNS).where(timeline_overrides.c.name == sa.bindparam("name")).with_for_update()
+OVERRIDE_COLUMNS = [timeline_overrides.c[field.name] for field in fields(Override)]
+SELECT_OVERRIDES = sa.select(*OVERRIDE_COLUMNS).order_by(timeline_overrides.c.name)
+LOCK_OVERRIDE = sa.select(*OVERRIDE_COLUMNS).where(timeline_overrides.c.name == sa.bindparam("name")).with_for_update()
 # Both databases accept this upsert; SQLAlchemy only has a separate construct for each database.
 UPSERT_OVERRIDE = sa.text("""
     INSERT INTO timeline_levers (name, value, reason, until, set_at) VALUES (:name, :value, :reason, :until, :set_at)
     ON CONFLICT (name) DO UPDATE
     SET value = excluded.value, reason = excluded.reason, until = excluded.until, set_at = excluded.set_at
-""").bindparams(*(sa.bindparam(column.name, type_=column.type) for column in COLUMNS))
+""").bindparams(*(sa.bindparam(column.name, type_=column.type) for column in OVERRIDE_COLUMNS))
 
 
 async def set_override(work: UnitOfWork, override: Override) -> None:
@@ -94,7 +94,7 @@ async def set_override(work: UnitOfWork, override: Override) -> None:
 
 async def clear_overrides(work: UnitOfWork, names: Collection[str]) -> list[Override]:
     """Clear overrides and record it in the audit log; return the cleared ones, including expired ones."""
-    statement = timeline_overrides.delete().where(timeline_overrides.c.name.in_(names)).returning(*COLUMNS)
+    statement = timeline_overrides.delete().where(timeline_overrides.c.name.in_(names)).returning(*OVERRIDE_COLUMNS)
     cleared = [Override(**row._asdict()) for row in await work.tx.fetch_all(statement)]
     for override in cleared:
         await audit.record(work, None, "override.removed", utc_now(), {override.name: (override, None)})
@@ -151,7 +151,7 @@ class Overrides:
         override = self.in_effect(TTL_OVERRIDE)
         return override.value if override and override.value and override.value > 0 else default
 
-    def enabled(self, configured: Collection[str]) -> Observations:
+    def observe_enabled(self, configured: Collection[str]) -> Observations:
         """Return the gauge's values: 1 for each service that is configured and not switched off, 0 for the others."""
         return [
             (int(service in configured and self.in_effect(service) is None), {"service": service})
@@ -163,7 +163,7 @@ class Overrides:
         in_effect = {name: override for name in self._known if (override := self.in_effect(name))}
         for name, override in in_effect.items():
             if override != self._logged.get(name):
-                log.warning("Override %s: %s", name, override.text)
+                log.warning("Override %s: %s", name, override.effect_and_reason)
         for name, override in self._logged.items():
             if name not in in_effect:
                 log.warning("Override %s is %s", name, "expired" if override.until <= self._now() else "cleared")
@@ -198,7 +198,7 @@ class OverrideService:
         _check_name(name)
         _check_fields(name, value, reason)
         async with unit_of_work(self._database, origin) as work:
-            before = await _in_effect(work, name)
+            before = await _lock_override_in_effect(work, name)
             check_resource_version(before, expected, "override_changed", "override")
             now = time_after(before.set_at) if before else utc_now()
             override = Override(name, value, reason, now + duration, now)
@@ -210,7 +210,7 @@ class OverrideService:
         """Clear an override before it expires. Raises NotFound and VersionConflict."""
         _check_name(name)
         async with unit_of_work(self._database, origin) as work:
-            before = await _in_effect(work, name)
+            before = await _lock_override_in_effect(work, name)
             if before is None:
                 raise NotFound("override_not_found", f"No override {name!r} is in effect.")
             check_resource_version(before, expected, "override_changed", "override")
@@ -218,7 +218,7 @@ class OverrideService:
         await self._overrides.refresh()
 
 
-async def _in_effect(work: UnitOfWork, name: str) -> Override | None:
+async def _lock_override_in_effect(work: UnitOfWork, name: str) -> Override | None:
     """Lock and return the override of a name, or None if there is none or it has expired."""
     override = await lock_override(work.tx, name)
     return override if override and override.until > utc_now() else None

@@ -21,7 +21,7 @@ from support_service.platform.telemetry.logs import outage_logger
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement, redis_pool_state
 from support_service.timeline.cache import CacheUnavailable, Lease, RedisCacheTimings
 
-UNAVAILABLE = "Redis is unavailable, timelines are collected without it: %s"
+UNAVAILABLE_MESSAGE = "Redis is unavailable, timelines are collected without it: %s"
 MAX_BATCHES_IN_FLIGHT = 4  # batches in flight; further commands are sent with the next batch
 
 # Lua scripts are atomic across replicas. SET keeps the stored value if the writer has not seen it.
@@ -86,7 +86,7 @@ class RedisConnection:
 
         `keys` are the keys that it reads: oversized values of a late or oversized answer are deleted.
         """
-        running = self._start(command)
+        running = self._start_command(command)
         try:
             if await self._is_done_in_time(running):
                 return running.result()
@@ -123,7 +123,7 @@ class RedisConnection:
         """Return the state of the pool."""
         return redis_pool_state(self._pool)
 
-    def _start(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
+    def _start_command(self, command: Awaitable[Any]) -> asyncio.Future[Any]:
         running = asyncio.ensure_future(command)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
@@ -142,17 +142,17 @@ class RedisConnection:
     async def _recover(self) -> None:
         """Wait for the late answers, which may only have been large, and then for a ping within the timeout."""
         outage_log = outage_logger("cache_unavailable")
-        outage_log.warning(UNAVAILABLE, self._fault)
+        outage_log.warning(UNAVAILABLE_MESSAGE, self._fault)
         await self._collect_late()
         while True:
             with suppress(*REDIS_FAILURES):
                 async with asyncio.timeout(self._timings.late_answer_timeout):
                     await self.client.ping()  # may have to open a connection first, so it is not timed
-                timed_ping = self._start(self.client.ping())
+                timed_ping = self._start_command(self.client.ping())
                 if await self._is_done_in_time(timed_ping) and timed_ping.result():
                     break
                 timed_ping.cancel()
-            outage_log.warning(UNAVAILABLE, self._fault)
+            outage_log.warning(UNAVAILABLE_MESSAGE, self._fault)
             await asyncio.sleep(self._timings.reconnect_interval)
         self._fault = None
         log.warning("Redis is available again")
@@ -222,11 +222,11 @@ class RedisCache:
             return None
         return value
 
-    async def set(self, key: str, value: bytes, ttl: float, seen: str) -> bytes | None:
+    async def compare_and_set(self, key: str, value: bytes, ttl: float, seen_revision: str) -> bytes | None:
         if len(value) > self._max_value_bytes:
             return None
         stored: bytes | None = await self._execute(
-            "EVAL", COMPARE_AND_SET_SCRIPT, 1, key, value, max(1, round(ttl * 1000)), seen
+            "EVAL", COMPARE_AND_SET_SCRIPT, 1, key, value, max(1, round(ttl * 1000)), seen_revision
         )
         return stored
 

@@ -206,13 +206,13 @@ class SingleFlight:
     ) -> dict[UpstreamService, SourceResult]:
         if not due:
             return {}
-        asked = await self._ask(case, due, limits)
+        asked = await self._ask_sources(case, due, limits)
         good = {name: answer.snapshot for name, answer in asked.items() if answer.reason is None}
         if good:
             await self._cache.write(case, good, cached, self._keep_for())
         return asked
 
-    async def _ask(
+    async def _ask_sources(
         self, case: SnapshotSubject, due: Collection[UpstreamService], limits: ReadLimits
     ) -> dict[UpstreamService, SourceResult]:
         """Ask the due sources, with all calls at the same time, and return the result of each source."""
@@ -221,7 +221,7 @@ class SingleFlight:
         notes: dict[UpstreamService, list[str | None]] = {name: [] for name in due}
         for name in due:
             budget = TimelineBudget(limits.slots[name])
-            of_source, note = self._sources[name].calls(case.wanted[name])
+            of_source, note = self._sources[name].calls(case.references[name])
             notes[name].append(note)
             calls += ((name, call, budget) for call in of_source)
         answers = await asyncio.gather(
@@ -242,7 +242,7 @@ class SingleFlight:
             newest, note = _limit_entries(entries[name])
             distinct = dict.fromkeys(text for text in (note, *notes[name]) if text)
             snapshot = Snapshot(
-                at, case.wanted[name], case.epoch, newest, "; ".join(distinct) or None, missing=name in missing
+                at, case.references[name], case.epoch, newest, "; ".join(distinct) or None, missing=name in missing
             )
             found[name] = SourceResult(snapshot, reasons.get(name))
         return found

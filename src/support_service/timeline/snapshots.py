@@ -23,7 +23,7 @@ from support_service.timeline.merge import Entry
 from support_service.timeline.source_client import TIMELINE_COLLECTION_FAILURES
 
 FORMAT_VERSION = 2
-DECODE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode`
+DECODE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)  # the errors of `decode_snapshots`
 MAX_CLOCK_SKEW = 60.0  # seconds by which replica clocks may differ; a snapshot further in the future is ignored
 MAX_WRITE_ATTEMPTS = 3  # attempts to write while other replicas write at the same time
 MAX_DECODED_BYTES = 4 * 1024 * 1024  # encoded bytes of the snapshots that are kept decoded, in five times the memory
@@ -43,8 +43,8 @@ TIMELINE_CACHE_EVENTS = InstrumentSpec(
 class Snapshot(NamedTuple):  # a frozen dataclass takes three times as long to create
     """The complete answer of one source, with the time of the request."""
 
-    at: float  # seconds since 1970
-    wanted: SourceReferences  # the references asked for; the snapshot is invalid once the case has others
+    requested_at: float  # seconds since 1970
+    references: SourceReferences  # the references asked for; the snapshot is invalid once the case has others
     epoch: int  # the case's epoch; an event that changes a source's data about the case starts a new one
     entries: list[Entry]
     note: str | None = None  # what was left out of an answer that was too long, and whether an id was rejected
@@ -67,7 +67,7 @@ def merge_snapshots(one: Mapping[UpstreamService, Snapshot], other: Mapping[Upst
     return dict(one) | {
         name: known
         for name, known in other.items()
-        if name not in one or (known.epoch, known.at) >= (one[name].epoch, one[name].at)
+        if name not in one or (known.epoch, known.requested_at) >= (one[name].epoch, one[name].requested_at)
     }
 
 
@@ -84,13 +84,13 @@ def cache_key(case_id: str) -> str:
     return f"support:timeline:{case_id}"
 
 
-def encode(snapshots: Mapping[UpstreamService, Snapshot]) -> bytes:
+def encode_snapshots(snapshots: Mapping[UpstreamService, Snapshot]) -> bytes:
     """Return the cached value for the snapshots, with a new revision."""
     sources = {
         name: {
-            "at": known.at,
-            "ids": known.wanted.ids,
-            "ofOrders": known.wanted.of_orders,
+            "at": known.requested_at,
+            "ids": known.references.ids,
+            "ofOrders": known.references.of_orders,
             "epoch": known.epoch,
             "note": known.note,
             "missing": known.missing,
@@ -102,7 +102,7 @@ def encode(snapshots: Mapping[UpstreamService, Snapshot]) -> bytes:
     return pydantic_core.to_json(document, inf_nan_mode="null")
 
 
-def decode(value: bytes) -> CachedSnapshots:
+def decode_snapshots(value: bytes) -> CachedSnapshots:
     """Return the snapshots of a cached value, with its revision; no snapshots if it has another version.
 
     Raises one of DECODE_ERRORS if the value has another form.
@@ -119,7 +119,7 @@ def decode(value: bytes) -> CachedSnapshots:
             float(source["at"]),
             SourceReferences(tuple(source["ids"]), tuple(source["ofOrders"])),
             int(source["epoch"]),
-            _entries(source["entries"]),
+            _check_entries(source["entries"]),
             None if source["note"] is None else str(source["note"]),
             bool(source["missing"]),
         )
@@ -128,7 +128,7 @@ def decode(value: bytes) -> CachedSnapshots:
     return CachedSnapshots(snapshots, revision)
 
 
-def _entries(value: object) -> list[Entry]:
+def _check_entries(value: object) -> list[Entry]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise TypeError("entries must be a list of objects")
     return value
@@ -139,7 +139,7 @@ class SnapshotSubject:
     """The parts of a case that determine its snapshots: id, references for each source, and epoch."""
 
     id: str
-    wanted: dict[UpstreamService, SourceReferences]  # of sources that are configured
+    references: dict[UpstreamService, SourceReferences]  # of sources that are configured
     epoch: int
 
 
@@ -153,7 +153,7 @@ class SnapshotCache:
         self._cache = cache
         self._instruments = instruments
         # By case id, the last value that was read, and what it says: most reads get the value that this process knows.
-        self._decoded: LRUCache[str, tuple[bytes, CachedSnapshots]] = LRUCache(MAX_DECODED_BYTES, _size)
+        self._decoded: LRUCache[str, tuple[bytes, CachedSnapshots]] = LRUCache(MAX_DECODED_BYTES, _bytes_of_value)
 
     async def read(self, case: SnapshotSubject) -> CachedSnapshots:
         """Return the cached snapshots for the case's present references. Raises CacheUnavailable, which is counted."""
@@ -173,8 +173,10 @@ class SnapshotCache:
         seen = cached.snapshots
         try:
             for _ in range(MAX_WRITE_ATTEMPTS):
-                value = encode(merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots)))
-                stored = await self._cache.set(cache_key(case.id), value, ttl, cached.revision)
+                value = encode_snapshots(
+                    merge_snapshots(cached.snapshots | known, newer_snapshots(seen, cached.snapshots))
+                )
+                stored = await self._cache.compare_and_set(cache_key(case.id), value, ttl, cached.revision)
                 if stored is None:
                     self.count("write")
                     return
@@ -197,7 +199,7 @@ class SnapshotCache:
         Raises CacheUnavailable, which is counted.
         """
         # The key includes references and epoch: a lease from before a change must not block reads after it.
-        state = crc32(repr((sorted(case.wanted.items()), case.epoch)).encode())
+        state = crc32(repr((sorted(case.references.items()), case.epoch)).encode())
         try:
             return await self._cache.acquire_lease(f"{cache_key(case.id)}:claim:{state:x}", seconds)
         except CacheUnavailable:
@@ -227,7 +229,7 @@ class SnapshotCache:
             return CachedSnapshots()
         decoded = self._decoded.get(case.id)
         try:
-            cached = decoded[1] if decoded and decoded[0] == value else self._keep(case.id, value)
+            cached = decoded[1] if decoded and decoded[0] == value else self._decode_and_keep(case.id, value)
         except DECODE_ERRORS as failure:
             log.warning("A cached timeline can't be read, and is removed: %s", failure)
             self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": "cache_decode"})
@@ -237,14 +239,14 @@ class SnapshotCache:
         usable = {
             name: known
             for name, known in cached.snapshots.items()
-            if known.wanted == case.wanted.get(name) and known.at < latest
+            if known.references == case.references.get(name) and known.requested_at < latest
         }
         return CachedSnapshots(usable, cached.revision)
 
-    def _keep(self, case_id: str, value: bytes) -> CachedSnapshots:
+    def _decode_and_keep(self, case_id: str, value: bytes) -> CachedSnapshots:
         """Decode a value, and keep the result: nobody may change its entries. Raises one of DECODE_ERRORS."""
         self._decoded.pop(case_id, None)
-        cached = decode(value)
+        cached = decode_snapshots(value)
         if len(value) <= MAX_DECODED_BYTES:
             self._decoded[case_id] = value, cached
         return cached
@@ -254,5 +256,5 @@ class SnapshotCache:
         self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": "cache"})
 
 
-def _size(decoded: tuple[bytes, CachedSnapshots]) -> int:
+def _bytes_of_value(decoded: tuple[bytes, CachedSnapshots]) -> int:
     return len(decoded[0])

@@ -25,17 +25,19 @@ class SourceCall:
     """One GET request to a service: the path with its query, and the reader of the parsed answer."""
 
     path: str
-    read: Callable[[object], list[Entry]]
+    parse: Callable[[object], list[Entry]]
 
 
-def calls_for(source: Source, wanted: SourceReferences) -> Iterator[SourceCall]:
+def calls_for(source: Source, references: SourceReferences) -> Iterator[SourceCall]:
     """Yield the calls for each object and its parts, and a call for the objects of each order."""
-    for item in map(path_segment, wanted.ids):
-        yield SourceCall(f"{source.path}/{item}", partial(read_object, source))
+    for item in map(path_segment, references.ids):
+        yield SourceCall(f"{source.path}/{item}", partial(parse_object_answer, source))
         for part in source.parts:
-            yield SourceCall(f"{source.path}/{item}/{part.path}", partial(read_part, source, part))
-    for order in map(path_segment, wanted.of_orders):
-        yield SourceCall(f"{source.path}?orderId={order}&limit={MAX_ITEMS_PER_ORDER}", partial(read_page, source))
+            yield SourceCall(f"{source.path}/{item}/{part.path}", partial(parse_part_answer, source, part))
+    for order in map(path_segment, references.of_orders):
+        yield SourceCall(
+            f"{source.path}?orderId={order}&limit={MAX_ITEMS_PER_ORDER}", partial(parse_page_answer, source)
+        )
 
 
 def path_segment(reference: str) -> str:
@@ -47,34 +49,34 @@ def path_segment(reference: str) -> str:
     return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
 
 
-def read_object(source: Source, answer: object) -> list[Entry]:
+def parse_object_answer(source: Source, answer: object) -> list[Entry]:
     """Read an object: `{id, createdAt, updatedAt}` and the fields of the entry's members."""
     what = f"{'an' if source.kind[0] in 'aeiou' else 'a'} {source.kind}"
     found = _require_object(answer, what)
     at = normalise_time(found.get("updatedAt")) or normalise_time(found.get("createdAt"))
     own_id = {f"{source.kind}Id": _require(found, "id", what)}
-    return [_entry(source, source.kind, at) | own_id | _members(source.members, found)]
+    return [_new_entry(source, source.kind, at) | own_id | _members_from(source.members, found)]
 
 
-def read_page(source: Source, answer: object) -> list[Entry]:
+def parse_page_answer(source: Source, answer: object) -> list[Entry]:
     """Read the objects of a page: `{items: […]}`."""
     items = _require(_require_object(answer, "a page"), "items", "a page")
-    return [entry for item in _require_objects(items, "items of a page") for entry in read_object(source, item)]
+    return [entry for item in _require_objects(items, "items of a page") for entry in parse_object_answer(source, item)]
 
 
-def read_part(source: Source, part: SourcePart, answer: object) -> list[Entry]:
+def parse_part_answer(source: Source, part: SourcePart, answer: object) -> list[Entry]:
     """Read further entries about an object: a list of `{createdAt}` and the fields of the entries' members."""
     return [
-        _entry(source, part.entry_type, normalise_time(found.get("createdAt"))) | _members(part.members, found)
+        _new_entry(source, part.entry_type, normalise_time(found.get("createdAt"))) | _members_from(part.members, found)
         for found in _require_objects(answer, f"{source.kind} {part.path}")
     ]
 
 
-def _entry(source: Source, entry_type: str, at: str | None) -> Entry:
+def _new_entry(source: Source, entry_type: str, at: str | None) -> Entry:
     return {"type": entry_type, "timestamp": at, "source": f"{source.service}-service"}
 
 
-def _members(members: Mapping[str, str], found: Mapping[str, Any]) -> Entry:
+def _members_from(members: Mapping[str, str], found: Mapping[str, Any]) -> Entry:
     return {member: found.get(field) for member, field in members.items()}
 
 

@@ -29,7 +29,7 @@ MAX_CALLS = 500  # calls to one source for one timeline
 MAX_ANSWER_DEPTH = 128  # levels of an answer; the cache adds a few levels, and its parser allows 200
 # The service can't read an id, such as a text where its ids are numbers. Each call has exactly one id, and it alone
 # differs between the calls of a kind.
-REJECTED_ID = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+REJECTED_ID_STATUSES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 # Calls that may wait per concurrent call of a source; more would reach their deadline while waiting.
 MAX_WAITING_PER_CONNECTION = 32
 RETRY_BUDGET = 10.0  # maximum retry budget of a source; each call adds a tenth of a retry
@@ -83,26 +83,26 @@ class SourceAnswer:
     outcome: str
     entries: list[Entry]
     failure: CallFailure | None = None
-    good: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
+    healthy: bool | None = True  # whether the service is healthy; None if the answer says nothing about it
     note: str | None = None  # what the readers of the timeline should know about a complete answer
 
 
 NOT_FOUND = SourceAnswer("not_found", [])
 
 
-def rejected_id(status: int) -> SourceAnswer:
+def rejected_id_answer(status: int) -> SourceAnswer:
     """Return the answer of a service that rejects the id asked for: it has nothing under that id, as after a 404."""
     return replace(NOT_FOUND, note=f"id rejected with status {status}")
 
 
 def failed_answer(
-    outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, good: bool | None
+    outcome: str, stage: Literal["http", "aggregate"] | None, reason: str, *, healthy: bool | None
 ) -> SourceAnswer:
     """Return the answer of a failed call, without entries."""
-    return SourceAnswer(outcome, [], CallFailure(stage, reason), good)
+    return SourceAnswer(outcome, [], CallFailure(stage, reason), healthy)
 
 
-DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", good=None)  # the deadline passed while the call waited
+DEADLINE_EXCEEDED = failed_answer("open", "http", "timeout", healthy=None)  # the deadline passed while the call waited
 
 
 @dataclass(slots=True)
@@ -159,9 +159,9 @@ class SourceClient:
         """Return the concurrent calls of one read: half of the connections (at least one), so that others stay free."""
         return asyncio.Semaphore(max(1, self._connections // 2))
 
-    def calls(self, wanted: SourceReferences) -> tuple[list[SourceCall], str | None]:
+    def calls(self, references: SourceReferences) -> tuple[list[SourceCall], str | None]:
         """Return the calls for a case's references, at most `MAX_CALLS`, and a note if calls were left out."""
-        calls = list(islice(calls_for(self._source, wanted), MAX_CALLS + 1))
+        calls = list(islice(calls_for(self._source, references), MAX_CALLS + 1))
         return calls[:MAX_CALLS], f"only the first {MAX_CALLS} calls" if len(calls) > MAX_CALLS else None
 
     async def fetch(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
@@ -171,25 +171,25 @@ class SourceClient:
         earlier. Only the deadline limits the wait for a free connection.
         """
         admission = self.breaker.admit()
-        answer = failed_answer("open", None, "circuit open", good=None)
+        answer = failed_answer("open", None, "circuit open", healthy=None)
         if admission is not None:
             try:
-                answer = await self._within_limits(call, deadline, budget)
+                answer = await self._fetch_within_limits(call, deadline, budget)
             finally:  # a call that is cancelled says nothing about the service
-                self.breaker.report(admission, good=answer.good)
+                self.breaker.report(admission, healthy=answer.healthy)
         if answer.outcome == "open":
             self._record(0, "open")
         if answer.failure and answer.failure.stage:
             self._instruments.add(TIMELINE_COLLECTION_FAILURES, 1, {"stage": answer.failure.stage})
         return answer
 
-    async def _within_limits(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
+    async def _fetch_within_limits(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make the call once it has a slot of its timeline's limit, and then one of the source's limit."""
         if not await _acquire(budget.slots, deadline):
             return DEADLINE_EXCEEDED
         try:
             if self._waiting >= MAX_WAITING_PER_CONNECTION * self._connections:
-                return failed_answer("open", None, "too many calls", good=None)
+                return failed_answer("open", None, "too many calls", healthy=None)
             self._waiting += 1
             try:
                 if not await _acquire(self._slots, deadline):
@@ -197,13 +197,13 @@ class SourceClient:
             finally:
                 self._waiting -= 1
             try:
-                return await self._with_retry(call, deadline, budget)
+                return await self._fetch_with_retry(call, deadline, budget)
             finally:
                 self._slots.release()
         finally:
             budget.slots.release()
 
-    async def _with_retry(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
+    async def _fetch_with_retry(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer:
         """Make the call; retry it once if the connection failed before the answer began, which is safe for a GET."""
         self._retries = min(self._retry_budget, self._retries + 0.1)
         answer = await self._attempt(call, deadline, budget)
@@ -215,7 +215,7 @@ class SourceClient:
             self._retries -= 1
             await asyncio.sleep(pause)
             answer = await self._attempt(call, deadline, budget)
-        return answer or failed_answer("error", "http", "connection failed", good=False)
+        return answer or failed_answer("error", "http", "connection failed", healthy=False)
 
     async def _attempt(self, call: SourceCall, deadline: float, budget: TimelineBudget) -> SourceAnswer | None:
         """Make one attempt; return None if the connection failed before the answer began."""
@@ -224,16 +224,16 @@ class SourceClient:
         answer: SourceAnswer | None = None
         try:
             async with asyncio.timeout_at(min(started + self.timeout, deadline)):
-                answer = await self._ask(call, budget)
+                answer = await self._send_request(call, budget)
         except TimeoutError:
             # A call that the deadline ended early says nothing about the service.
             elapsed = loop.time() - started
             had_time = elapsed >= self.timeout / 2
             self._log.warning("%s did not answer %s within %.2f s", self.name, call.path, elapsed)
-            answer = failed_answer("timeout", "http", "timeout", good=False if had_time else None)
+            answer = failed_answer("timeout", "http", "timeout", healthy=False if had_time else None)
         except (aiohttp.ClientError, OSError) as failure:
             self._log.warning("%s broke off its answer: %s", self.name, type(failure).__name__)
-            answer = failed_answer("error", "http", "connection failed", good=False)
+            answer = failed_answer("error", "http", "connection failed", healthy=False)
         self._record(loop.time() - started, answer.outcome if answer else "error")
         return answer
 
@@ -241,7 +241,7 @@ class SourceClient:
         self._instruments.record(TIMELINE_SOURCE, seconds, {"service": self.name, "outcome": outcome})
         self.recent.record(seconds, outcome)
 
-    async def _ask(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:
+    async def _send_request(self, call: SourceCall, budget: TimelineBudget) -> SourceAnswer | None:
         url = URL(self._base_url + call.path, encoded=True)  # the path is percent-encoded already
         try:
             response = await self._session.get(
@@ -256,35 +256,35 @@ class SourceClient:
             status = response.status
             if status == 404:  # noqa: PLR2004 - "not found" is a valid answer
                 return NOT_FOUND
-            if status in REJECTED_ID:
+            if status in REJECTED_ID_STATUSES:
                 self._log.warning("%s rejected the id in %s with status %d", self.name, call.path, status)
-                return rejected_id(status)
+                return rejected_id_answer(status)
             if not 200 <= status < 300:  # noqa: PLR2004 - the range of successful statuses
                 # A refused call (401, 403) says nothing about the service's health.
-                good = False if status >= 500 or status == 429 else None  # noqa: PLR2004
+                healthy = False if status >= 500 or status == 429 else None  # noqa: PLR2004
                 self._log.warning("%s answered %s with status %d", self.name, call.path, status)
-                return failed_answer("error", "http", f"status {status}", good=good)
+                return failed_answer("error", "http", f"status {status}", healthy=healthy)
             body = await budget.read_body(response)
             if body is None:
                 response.close()  # stops receiving the rest of the body
-                return self._off_contract(call, "too large")
-        return self._read(call, body)
+                return self._contract_violation(call, "too large")
+        return self._parse_answer(call, body)
 
-    def _read(self, call: SourceCall, body: bytes) -> SourceAnswer:
+    def _parse_answer(self, call: SourceCall, body: bytes) -> SourceAnswer:
         if has_too_many_containers(body):
-            return self._off_contract(call, "too large")
+            return self._contract_violation(call, "too large")
         try:
             document = pydantic_core.from_json(body, allow_inf_nan=False)
-            entries = call.read(document)
+            entries = call.parse(document)
         except ValueError as failure:  # ContractViolation and the JSON parser's errors are ValueErrors
-            return self._off_contract(call, "unreadable answer", str(failure))
+            return self._contract_violation(call, "unreadable answer", str(failure))
         if exceeds_depth(body, document, MAX_ANSWER_DEPTH):
-            return self._off_contract(call, "nested too deep")
+            return self._contract_violation(call, "nested too deep")
         return SourceAnswer("ok", entries)
 
-    def _off_contract(self, call: SourceCall, reason: str, found: str = "") -> SourceAnswer:
+    def _contract_violation(self, call: SourceCall, reason: str, found: str = "") -> SourceAnswer:
         self._log.warning("%s answered %s off the contract: %s", self.name, call.path, found or reason)
-        return failed_answer("invalid", "aggregate", reason, good=None)
+        return failed_answer("invalid", "aggregate", reason, healthy=None)
 
 
 def breaker_states(sources: Iterable[SourceClient]) -> Observations:

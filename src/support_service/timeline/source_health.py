@@ -13,9 +13,9 @@ WINDOW_CALLS = 10  # number of last calls that are considered
 FAILURES_TO_OPEN = 5  # failures among them that open the circuit
 RECENT_WINDOW = 300.0  # seconds
 MAX_RECENT_CALLS = 1000  # of the window; a busy source's window is shorter
-ANSWERED = ("ok", "not_found")
+ANSWERED_OUTCOMES = ("ok", "not_found")
 
-State = Literal["closed", "open", "half_open"]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class CircuitBreaker:
         self._trial_running = False
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """The state: `closed` admits all calls, `open` none, `half_open` one at a time."""
         if not self._open_for:
             return "closed"
@@ -58,17 +58,17 @@ class CircuitBreaker:
             self._trial_running = True
         return self._generation
 
-    def report(self, admission: int, *, good: bool | None) -> None:
-        """Record the result of an admitted call; `good` is None if it says nothing about the service's health."""
+    def report(self, admission: int, *, healthy: bool | None) -> None:
+        """Record the result of an admitted call; `healthy` is None if it says nothing about the service's health."""
         if admission != self._generation:
             return
         if self._trial_running:
             self._trial_running = False
-            if good is not None:
-                self._close() if good else self._open()
-        elif good is not None:
-            self._recent_results.append(good)
-            if not good and self._recent_results.count(False) >= FAILURES_TO_OPEN:
+            if healthy is not None:
+                self._close() if healthy else self._open()
+        elif healthy is not None:
+            self._recent_results.append(healthy)
+            if not healthy and self._recent_results.count(False) >= FAILURES_TO_OPEN:
                 self._open()
 
     def _close(self) -> None:
@@ -84,7 +84,7 @@ class CircuitBreaker:
 
 
 @dataclass(frozen=True, slots=True)
-class RecentSummary:
+class RecentCallsSummary:
     """What the calls of the window say; shares and times are None without calls."""
 
     calls: int
@@ -103,16 +103,16 @@ class RecentCalls:
     def record(self, seconds: float, outcome: str) -> None:
         """Record a call with a value of SOURCE_OUTCOMES."""
         self._calls.append((time.monotonic(), seconds, outcome))
-        if outcome in ANSWERED:
+        if outcome in ANSWERED_OUTCOMES:
             self._last_answer = time.time()
 
-    def summary(self) -> RecentSummary:
+    def summary(self) -> RecentCallsSummary:
         """Return what the calls of the window say."""
         oldest = time.monotonic() - RECENT_WINDOW
         calls = [(seconds, outcome) for at, seconds, outcome in self._calls if at >= oldest]
-        failed = sum(outcome not in ANSWERED for _, outcome in calls)
+        failed = sum(outcome not in ANSWERED_OUTCOMES for _, outcome in calls)
         times = sorted(seconds for seconds, outcome in calls if outcome != "open")
-        return RecentSummary(
+        return RecentCallsSummary(
             calls=len(calls),
             error_share=failed / len(calls) if calls else None,
             p95=times[math.ceil(0.95 * len(times)) - 1] if times else None,

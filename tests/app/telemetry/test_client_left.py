@@ -6,7 +6,7 @@ import errno
 import pytest
 import pytest_asyncio
 
-from support_service.attachments.uploader import REJECTIONS
+from support_service.attachments.uploader import REJECTION_CODES
 from tests.support.attachments.raw_uploads import BODIES, END, MAX, PART, chunks, send_body, send_open, write_chunk
 from tests.support.calls import eventually, form, open_case, read_detail
 from tests.support.scrape import Scrape
@@ -81,7 +81,7 @@ async def test_stored_upload_counts_no_rejection(client, case, metric_changes):
     async with client.post(f"/support/cases/{case['id']}/attachments", data=form(b"x")) as response:
         assert response.status == 201
     assert metric_changes.nonzero(REJECTED) == {}
-    assert sorted(given["reason"] for given in metric_changes.label_sets(REJECTED)) == sorted(REJECTIONS)
+    assert sorted(given["reason"] for given in metric_changes.label_sets(REJECTED)) == sorted(REJECTION_CODES)
 
 
 async def test_aborted_download_is_counted_as_client_left(make_client):

@@ -265,15 +265,17 @@ async def age_snapshots(client, case, seconds):
     """Make the cached snapshots of a case older by some seconds."""
     key = snapshots.cache_key(case["id"])
     cache = service_of(client).cache
-    cached = snapshots.decode(await cache.get(key))
-    older = {name: known._replace(at=known.at - seconds) for name, known in cached.snapshots.items()}
-    await cache.set(key, snapshots.encode(older), 3600, cached.revision)
+    cached = snapshots.decode_snapshots(await cache.get(key))
+    older = {
+        name: known._replace(requested_at=known.requested_at - seconds) for name, known in cached.snapshots.items()
+    }
+    await cache.compare_and_set(key, snapshots.encode_snapshots(older), 3600, cached.revision)
 
 
 def test_snapshot_keeps_its_references_when_encoded():
     """An encoded snapshot holds the references that it answers, and decodes to the same value."""
     original = {"order": Snapshot(1.5, SourceReferences(("A",), ("B",)), 3, [{"type": "order"}], "note", missing=True)}
-    assert snapshots.decode(snapshots.encode(original)).snapshots == original
+    assert snapshots.decode_snapshots(snapshots.encode_snapshots(original)).snapshots == original
 
 
 async def set_override(client, name, value=None, seconds=60.0):

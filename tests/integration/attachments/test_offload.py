@@ -11,7 +11,7 @@ from support_service.attachments.garbage import BATCH_LEASE, RETRY_DELAY, Garbag
 from support_service.attachments.maintenance import file_mover
 from support_service.attachments.maintenance.file_mover import CLAIM_LEASE, UNMOVABLE_RETRY_DELAY, Throttle
 from support_service.attachments.maintenance.offload import DELETE_GRACE, OffloadTimings
-from support_service.attachments.maintenance.scrub import list_page
+from support_service.attachments.maintenance.scrub import list_attachment_page
 from support_service.cases.model.files import FileTotals
 from support_service.cases.sql import attachment_rows
 from support_service.core.domain.principals import SYSTEM
@@ -36,7 +36,7 @@ async def test_files_are_offloaded_and_moved_back(harness, scrape):
     """After the grace period they are on S3 only, with the same bytes. In reverse, they are on the disk again."""
     kept = [await harness.add(bytes([number]) * size) for number, size in enumerate((0, 1, 1000, 6_000_000))]
     total = 6_001_001
-    assert await harness.offloader().pending(harness.clock()) == FileTotals(4, total)
+    assert await harness.offloader().pending_totals(harness.clock()) == FileTotals(4, total)
     assert {moved.outcome for moved in await harness.offload()} == {"moved"}
     assert len(await harness.stored_keys("local")) == 4  # for downloads that have just begun
     harness.clock_offset += DELETE_GRACE
@@ -195,7 +195,7 @@ async def test_offload_stops_while_s3_is_down(harness, gateway, scrape):
     assert scrape.value(MOVED, to="s3", outcome="moved") == 0
     assert [await harness.read_content(each) for each in kept] == [bytes([number]) for number in range(40)]
     harness.clock_offset += RETRY_AFTER_FAILURE + timedelta(seconds=1)
-    assert await harness.offloader().pending(harness.clock()) == FileTotals(40, 40)
+    assert await harness.offloader().pending_totals(harness.clock()) == FileTotals(40, 40)
 
 
 async def test_offload_skips_a_file_that_s3_refuses(harness, monkeypatch):
@@ -234,7 +234,7 @@ async def test_deletions_continue_on_other_storages_while_one_is_down(harness, g
     near = await harness.add(b"near")
     monkeypatch.setattr(harness.s3, "delete", noting)
     remover = GarbageCollector(harness.database, harness.storages, harness.clock, batch_size=2)
-    ids = [each.attachment.id for each in await list_page(harness.database, 0, 10)]
+    ids = [each.attachment.id for each in await list_attachment_page(harness.database, 0, 10)]
     async with harness.database.transaction() as tx:
         await attachment_rows.subtract_from_ledger(
             tx, await attachment_rows.remove(tx, ids, "request", harness.clock())
@@ -337,4 +337,4 @@ async def test_renewing_and_releasing_claims_do_not_deadlock(harness):
         await eventually(holder_waits)
         await file_mover.release_claim(tx, claimed.attachment.id, "mover")
     await holding
-    assert await harness.offloader().pending(harness.clock()) == FileTotals(1, 5)
+    assert await harness.offloader().pending_totals(harness.clock()) == FileTotals(1, 5)

@@ -225,4 +225,4 @@ async def test_deleted_bucket_is_unavailable(s3, storage):
         "delete": "storage_unavailable",
     }
     assert await storage.presigned_url(new_key(), 5, 60) is None  # the file alone is gone
-    assert storage.free() is None  # a bucket is never full
+    assert storage.free_bytes() is None  # a bucket is never full

@@ -10,7 +10,7 @@ from support_service.attachments.garbage import GarbageCollector
 from support_service.attachments.maintenance.offload import Offloader, OffloadTimings
 from support_service.attachments.maintenance.reconcile import Reconciler, compare_ledger
 from support_service.attachments.maintenance.retention import RetentionJob
-from support_service.attachments.maintenance.scrub import Scrubber, list_page
+from support_service.attachments.maintenance.scrub import Scrubber, list_attachment_page
 from support_service.attachments.service import AttachmentService
 from support_service.attachments.storage.local import LocalAttachmentStorage
 from support_service.attachments.storage.s3 import S3AttachmentStorage
@@ -38,8 +38,8 @@ async def add_file(
     staged: bool = False,
 ) -> StoredAttachment:
     """Add a file to a case, as an upload does, and return its attachment."""
-    async with service.uploader.store(case_id, name, content_type, chunks, visibility=visibility) as new:
-        return await service.uploader.add(SYSTEM_ORIGIN, new, staged=staged)
+    async with service.uploader.store_bytes(case_id, name, content_type, chunks, visibility=visibility) as new:
+        return await service.uploader.add_to_case(SYSTEM_ORIGIN, new, staged=staged)
 
 
 class AttachmentHarness:
@@ -109,7 +109,7 @@ class AttachmentHarness:
         """Fail unless rows, files and ledger agree to the last byte; return the rows."""
         for each in await compare_ledger(self.database):
             assert each.ledger == each.rows, each.storage
-        found = [each.attachment for each in await list_page(self.database, 0, 100_000)]
+        found = [each.attachment for each in await list_attachment_page(self.database, 0, 100_000)]
         for name, storage in self.storages.items():
             rows_by_key = {row.storage_key: row for row in found if row.storage == name}
             assert await self.stored_keys(name) == set(rows_by_key)

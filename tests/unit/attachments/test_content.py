@@ -7,7 +7,12 @@ import zipfile
 import puremagic
 import pytest
 
-from support_service.attachments.content import ALIASES, SHARED_CONTAINERS, UploadValidator, detect
+from support_service.attachments.content import (
+    CONTENT_TYPE_ALIASES,
+    TYPES_WITH_SHARED_CONTAINER,
+    UploadValidator,
+    detect_content_type,
+)
 from support_service.core.errors import UnsupportedMediaType
 from support_service.platform.settings.resources import AttachmentSettings
 
@@ -137,7 +142,7 @@ async def test_listed_type_is_accepted_by_its_first_bytes(declared, filename, he
         await take(declared, name, head, declared)
 
 
-@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in ALIASES for each in names])
+@pytest.mark.parametrize(("declared", "listed"), [(each, names[0]) for names in CONTENT_TYPE_ALIASES for each in names])
 async def test_type_is_listed_by_each_of_its_names(declared, listed):
     await take(declared, "file", b"word", listed)
     await take(listed, "file", b"word", declared)
@@ -153,10 +158,10 @@ async def test_unlisted_type_is_refused(declared, filename, head, lists):
 
 def test_tables_of_types_are_consistent():
     """A name stands for one type, and types with the same signature have their registered names."""
-    names = [each for group in ALIASES for each in group]
+    names = [each for group in CONTENT_TYPE_ALIASES for each in group]
     assert len(names) == len(set(names))
-    others = {each for group in ALIASES for each in group[1:]}
-    assert not others & {each for group in SHARED_CONTAINERS for each in group}
+    others = {each for group in CONTENT_TYPE_ALIASES for each in group[1:]}
+    assert not others & {each for group in TYPES_WITH_SHARED_CONTAINER for each in group}
 
 
 def test_file_that_the_library_fails_on_has_no_detected_type(monkeypatch):
@@ -165,6 +170,6 @@ def test_file_that_the_library_fails_on_has_no_detected_type(monkeypatch):
     def fail(*_, **__):
         raise puremagic.PureError("no")
 
-    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") == "image/png"
+    assert detect_content_type(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") == "image/png"
     monkeypatch.setattr(puremagic, "from_string", fail)
-    assert detect(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") is None
+    assert detect_content_type(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.png") is None

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from support_service.attachments.storage.base import KEY_PATTERN
-from support_service.attachments.storage.durable_write import THREADS
+from support_service.attachments.storage.durable_write import COMMIT_THREADS
 from support_service.attachments.storage.local import BLOCK_BYTES
 from support_service.core.errors import InsufficientStorage, Unavailable
 from tests.support.attachments.streams import read, stream
@@ -33,7 +33,7 @@ async def held(storage, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", slow)
     first = []
-    for number in range(THREADS):
+    for number in range(COMMIT_THREADS):
         first.append(asyncio.create_task(storage.put(stream(b"first"), key=f"{FIRST}/{number:032x}")))
         await eventually(lambda number=number: len(flushed) == number + 1)
     numbers = count()
@@ -97,7 +97,7 @@ async def test_file_that_does_not_fit_fails_alone(storage, held, monkeypatch, tm
     assert [number for number, each in enumerate(outcomes) if isinstance(each, InsufficientStorage)] == [3]
     kept = [each for number, each in enumerate(outcomes) if number != 3]
     assert all([await read(storage, stored.key, 0, stored.size) for stored in kept])
-    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + COMMIT_THREADS)
 
 
 async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held, monkeypatch, tmp_path):
@@ -115,7 +115,7 @@ async def test_failed_flush_of_the_folder_refuses_the_whole_group(storage, held,
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     assert [type(each) for each in outcomes] == [Unavailable] * TOGETHER
-    await eventually(lambda: len(stored_files(tmp_path)) == THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == COMMIT_THREADS)
 
 
 async def test_cancelled_write_leaves_no_file(storage, held, tmp_path):
@@ -127,7 +127,7 @@ async def test_cancelled_write_leaves_no_file(storage, held, tmp_path):
     go_on.set()
     outcomes = await asyncio.gather(*puts, return_exceptions=True)
     assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [each == 4 for each in range(TOGETHER)]
-    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + THREADS)
+    await eventually(lambda: len(stored_files(tmp_path)) == TOGETHER - 1 + COMMIT_THREADS)
 
 
 async def test_large_file_does_not_delay_small_ones(storage, monkeypatch):

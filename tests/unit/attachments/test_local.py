@@ -214,7 +214,7 @@ async def test_read_error_does_not_count_as_damage(storage, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("support_service.attachments.storage.local.open_at", fail)
+        patch.setattr("support_service.attachments.storage.local.open_and_read_block", fail)
         patch.setattr("os.access", lambda *_: False)
         with pytest.raises(Unavailable) as refusal:
             await read(storage, kept.key, 0, 5)
@@ -260,7 +260,7 @@ async def test_file_without_permissions_is_damaged(storage, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("support_service.attachments.storage.local.open_at", refuse)
+    monkeypatch.setattr("support_service.attachments.storage.local.open_and_read_block", refuse)
     with pytest.raises(UnreadableFile) as refusal:
         await read(storage, kept.key, 0, 5)
     assert refusal.value.fault == "damaged"
@@ -277,7 +277,7 @@ async def test_real_full_disk_is_out_of_space(tmp_path, size):
         storage = LocalAttachmentStorage(disk)
         await storage.open()
         ballast = disk / "ballast"
-        ballast.write_bytes(b"x" * (storage.free() - 20_000))
+        ballast.write_bytes(b"x" * (storage.free_bytes() - 20_000))
         with pytest.raises(InsufficientStorage):
             await storage.put(stream(os.urandom(size)))
         assert stored_files(disk) == [ballast]
@@ -298,16 +298,16 @@ async def test_disk_reserve_is_kept_free(tmp_path):
             taken.append(None)
             yield b"x" * BLOCK_BYTES
 
-    full = LocalAttachmentStorage(tmp_path, plain.free() * 2)
+    full = LocalAttachmentStorage(tmp_path, plain.free_bytes() * 2)
     with pytest.raises(InsufficientStorage):
         await full.put(endless())
-    reserve = plain.free() // 2
+    reserve = plain.free_bytes() // 2
     tight = LocalAttachmentStorage(tmp_path, reserve)
     with pytest.raises(InsufficientStorage):
-        await tight.put(endless(), size_hint=plain.free())
+        await tight.put(endless(), size_hint=plain.free_bytes())
     assert taken == []
     room = iter([10, 10, -1])
-    tight.free = lambda: next(room) + reserve
+    tight.free_bytes = lambda: next(room) + reserve
     with pytest.raises(InsufficientStorage):
         await tight.put(endless())
     assert len(taken) == 2 * SPACE_CHECK_BLOCKS

@@ -29,7 +29,7 @@ async def test_error_names_the_unreachable_server(monkeypatch, host):
 async def test_stopped_stream_ends_at_the_next_read():
     """The reader learns that it is incomplete."""
     source = HashingStream(stream(b"first and second", size=6))
-    rest = source.rest(await source.take(1))
+    rest = source.remaining_chunks(await source.read_start(1))
     assert await anext(rest) == b"first "
     source.stop()
     with pytest.raises(StreamStopped):

@@ -138,7 +138,7 @@ async def test_refusal_is_reported_even_if_the_file_cannot_be_deleted(database, 
     await storage.open()
     service = AttachmentService(database, {"local": storage}, instruments, AttachmentSettings(max_bytes=100))
     with pytest.raises(type(error)):
-        async with service.uploader.store(case_id, "a.txt", "text/plain", stream(b"x")):
+        async with service.uploader.store_bytes(case_id, "a.txt", "text/plain", stream(b"x")):
             raise error
     assert len(stored_files(tmp_path / "files")) == 1
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from support_service.attachments.storage.base import ResponseHeaders, new_key, verify
+from support_service.attachments.storage.base import ResponseHeaders, new_key, verify_file
 from support_service.attachments.storage.local import BLOCK_BYTES, LocalAttachmentStorage
 from support_service.attachments.storage.s3 import PART_BYTES, S3AttachmentStorage
 from support_service.core.errors import Unavailable
@@ -73,7 +73,7 @@ async def test_stored_stream_is_read_back(storage, size, chunk):
     stored = await storage.put(stream(data, chunk))
     assert (stored.size, stored.sha256) == (size, hashlib.sha256(data).hexdigest())
     assert await read(storage, stored.key, 0, size) == data
-    await verify(storage, stored.key, size, stored.sha256)
+    await verify_file(storage, stored.key, size, stored.sha256)
     assert await kept(storage) == ([stored.key], 0)
 
 

@@ -29,7 +29,7 @@ def test_entry_of_any_form_is_masked(kind):
 @pytest.mark.parametrize("source", SOURCES.values())
 def test_each_source_declares_its_entries_and_their_personal_members(source):
     """A source has the entry types of its declaration, and declares each member as an amount or as personal."""
-    reader, *more = [call.read for call in calls_for(source, SourceReferences(("1",)))]
+    reader, *more = [call.parse for call in calls_for(source, SourceReferences(("1",)))]
     entries = [*reader({"id": "1"}), *(entry for read in more for entry in read([{}]))]
     assert tuple(entry["type"] for entry in entries) == source.entry_types
     members = {name for entry in entries for name in entry}

@@ -20,19 +20,19 @@ def cached_value(text, revision="0a"):
 
 async def test_get_returns_the_stored_bytes(cache):
     """A stored value is returned byte for byte until it is replaced."""
-    assert await cache.set("key", b"\x00\xff", 60, "") is None
+    assert await cache.compare_and_set("key", b"\x00\xff", 60, "") is None
     assert await cache.get("key") == b"\x00\xff"
-    assert await cache.set("key", cached_value("other"), 60, "") is None
+    assert await cache.compare_and_set("key", cached_value("other"), 60, "") is None
     assert await cache.get("key") == cached_value("other")
 
 
 async def test_write_with_an_outdated_revision_is_refused(cache):
     """A writer that names another revision than the current one gets the current value, and can retry."""
-    await cache.set("key", cached_value("first", "0a"), 60, "")
-    assert await cache.set("key", cached_value("second", "0b"), 60, "") == cached_value("first", "0a")
-    assert await cache.set("key", cached_value("second", "0b"), 60, "0c") == cached_value("first", "0a")
+    await cache.compare_and_set("key", cached_value("first", "0a"), 60, "")
+    assert await cache.compare_and_set("key", cached_value("second", "0b"), 60, "") == cached_value("first", "0a")
+    assert await cache.compare_and_set("key", cached_value("second", "0b"), 60, "0c") == cached_value("first", "0a")
     assert await cache.get("key") == cached_value("first", "0a")
-    assert await cache.set("key", cached_value("second", "0b"), 60, "0a") is None
+    assert await cache.compare_and_set("key", cached_value("second", "0b"), 60, "0a") is None
     assert await cache.get("key") == cached_value("second", "0b")
 
 
@@ -42,15 +42,15 @@ async def test_unknown_key_is_none_and_can_be_deleted(cache):
 
 
 async def test_delete_removes_one_value_only(cache):
-    await cache.set("key", cached_value("a"), 60, "")
-    await cache.set("other", cached_value("b"), 60, "")
+    await cache.compare_and_set("key", cached_value("a"), 60, "")
+    await cache.compare_and_set("other", cached_value("b"), 60, "")
     await cache.delete("key")
     assert await cache.get("key") is None
     assert await cache.get("other") == cached_value("b")
 
 
 async def test_value_expires_after_its_ttl(cache):
-    await cache.set("key", cached_value("a"), 0.001, "")
+    await cache.compare_and_set("key", cached_value("a"), 0.001, "")
 
     async def is_forgotten():
         return await cache.get("key") is None
@@ -61,7 +61,7 @@ async def test_value_expires_after_its_ttl(cache):
 async def test_concurrent_reads_each_get_their_own_value(cache):
     """Each concurrent read gets the value of its key, and a cancelled read does not affect the others."""
     for number in range(0, 50, 2):
-        await cache.set(f"key-{number}", cached_value(str(number)), 60, "")
+        await cache.compare_and_set(f"key-{number}", cached_value(str(number)), 60, "")
     cancelled = asyncio.ensure_future(cache.get("key-0"))
     reads = asyncio.gather(*(cache.get(f"key-{number}") for number in range(50)), cache.get("key-48"))
     await asyncio.sleep(0)
@@ -74,7 +74,9 @@ async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
     """Hundreds of concurrent operations are batched over a few connections, and all succeed."""
     cache = RedisCache(redis.url, GENEROUS_TIMEOUT)
     leases = asyncio.gather(*(cache.acquire_lease(f"lease-{number}", 60) for number in range(300)))
-    writes = asyncio.gather(*(cache.set(f"key-{number}", cached_value(str(number)), 60, "") for number in range(300)))
+    writes = asyncio.gather(
+        *(cache.compare_and_set(f"key-{number}", cached_value(str(number)), 60, "") for number in range(300))
+    )
     assert all(await leases)
     assert set(await writes) == {None}
     assert await asyncio.gather(*(cache.get(f"key-{number}") for number in range(300))) == [
@@ -87,11 +89,11 @@ async def test_hundreds_of_concurrent_operations_share_few_connections(redis):
 async def test_in_process_cache_is_limited_in_bytes():
     """The least recently used value is evicted first; a value larger than the whole cache is not stored."""
     cache = InProcessCache(2 * len(cached_value("1")))
-    await cache.set("a", cached_value("1"), 60, "")
-    await cache.set("b", cached_value("2"), 60, "")
+    await cache.compare_and_set("a", cached_value("1"), 60, "")
+    await cache.compare_and_set("b", cached_value("2"), 60, "")
     await cache.get("a")
-    await cache.set("c", cached_value("3"), 60, "")
-    await cache.set("d", cached_value("4" * 100), 60, "")
+    await cache.compare_and_set("c", cached_value("3"), 60, "")
+    await cache.compare_and_set("d", cached_value("4" * 100), 60, "")
     kept = [await cache.get(key) for key in "abcd"]
     assert kept == [cached_value("1"), None, cached_value("3"), None]
 
@@ -142,7 +144,7 @@ async def is_reachable(cache):
 
 OPERATIONS = [
     lambda cache: cache.get("key"),
-    lambda cache: cache.set("key", cached_value("a"), 60, ""),
+    lambda cache: cache.compare_and_set("key", cached_value("a"), 60, ""),
     lambda cache: cache.acquire_lease("key", 1),
     lambda cache: cache.extend_lease(Lease("key", "token"), 1),
     lambda cache: cache.release_lease(Lease("key", "token")),
@@ -227,7 +229,7 @@ async def test_unavailable_redis_gets_no_commands_until_it_recovers(redis):
         redis.thaw()
     cache.connection.timeout = GENEROUS_TIMEOUT
     await eventually(lambda: is_reachable(cache))
-    await cache.set("key", cached_value("a"), 60, "")
+    await cache.compare_and_set("key", cached_value("a"), 60, "")
     assert await cache.get("key") == cached_value("a")
     await cache.close()
 
@@ -251,7 +253,7 @@ async def test_redis_is_used_again_after_a_freeze(redis, operation):
 
 async def test_longest_allowed_ttl_is_accepted(cache):
     """A value with the longest TTL and stale TTL that the settings allow can be stored."""
-    assert await cache.set("key", cached_value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
+    assert await cache.compare_and_set("key", cached_value("a"), 2 * MAX_DURATION.total_seconds(), "") is None
     assert await cache.get("key") == cached_value("a")
 
 
@@ -262,7 +264,7 @@ async def test_oversized_value_is_neither_stored_nor_returned(redis):
     )
     async with Redis.from_url(redis.url) as store:
         await store.set("key", cached_value("long"))
-    assert await cache.set("other", cached_value("long"), 60, "") is None
+    assert await cache.compare_and_set("other", cached_value("long"), 60, "") is None
     assert await cache.get("other") is None
     assert await cache.get("key") is None
     async with Redis.from_url(redis.url) as store:

@@ -20,7 +20,7 @@ OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("context", "service", "message", "attachment")
 # Of every call to every source: of objects, of their parts, and of pages.
 READERS = {
-    source.service: [call.read for call in calls_for(source, SourceReferences(("1",), ("1",)))]
+    source.service: [call.parse for call in calls_for(source, SourceReferences(("1",), ("1",)))]
     for source in SOURCES.values()
 }
 
@@ -91,7 +91,7 @@ def attachment_at(at, filename="a.txt"):
 def merge_entries(opened_at, context, collected, messages, attachments):
     """Return all entries as one timeline."""
     opening = format_time(opened_at)
-    return merge.merge(
+    return merge.merge_by_time(
         merge.context_entries(opening, context),
         merge.service_entries(opening, {"order": collected}),
         merge.message_entries(messages),

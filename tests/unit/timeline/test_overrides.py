@@ -96,8 +96,8 @@ async def test_clearing_removes_only_the_named_overrides(database):
 
 def test_reason_of_an_override_is_hidden_from_customers():
     """A customer reads what is switched off and until when; only agents read the reason."""
-    assert PAYMENT.text_for(Principal("customer", "customer", "customer-1")) == "switched off until 12:30Z"
-    assert PAYMENT.text_for(Principal("agent", "agent", "agent-1")) == "switched off until 12:30Z: being restored"
+    assert PAYMENT.text_shown_to(Principal("customer", "customer", "customer-1")) == "switched off until 12:30Z"
+    assert PAYMENT.text_shown_to(Principal("agent", "agent", "agent-1")) == "switched off until 12:30Z: being restored"
 
 
 @both_databases
@@ -107,7 +107,7 @@ async def test_override_is_in_effect_until_it_expires(database, loaded, clock):
     assert loaded.in_effect("payment") is None
     assert loaded.ttl(300) == 300
     await loaded.refresh()
-    assert loaded.in_effect("payment").text == "switched off until 12:30Z: being restored"
+    assert loaded.in_effect("payment").effect_and_reason == "switched off until 12:30Z: being restored"
     assert loaded.in_effect("order") is None
     assert loaded.ttl(300) == 900
     clock.time = PAYMENT.until - timedelta(microseconds=1)
@@ -136,7 +136,7 @@ async def test_invalid_ttl_override_is_ignored(database, loaded, value):
 
 
 def test_override_text_has_the_date_unless_it_ends_today():
-    assert TTL.text == "set to 900 s until 2026-05-05 12:00Z"
+    assert TTL.effect_and_reason == "set to 900 s until 2026-05-05 12:00Z"
 
 
 @both_databases

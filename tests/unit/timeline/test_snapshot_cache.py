@@ -22,10 +22,10 @@ class ContestedCache:
     def __init__(self):
         self.sets = 0
 
-    async def set(self, *_):
+    async def compare_and_set(self, *_):
         """Return the value that the other replica stored."""
         self.sets += 1
-        return snapshots.encode({})
+        return snapshots.encode_snapshots({})
 
 
 class UnavailableCache:
@@ -85,8 +85,8 @@ async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
         return found["order"].entries if found else None
 
     for number in range(2):
-        snapshot = snapshots.Snapshot(time.time(), case.wanted["order"], 0, [{"type": "order", "number": number}])
-        stored.value = snapshots.encode({"order": snapshot})
+        snapshot = snapshots.Snapshot(time.time(), case.references["order"], 0, [{"type": "order", "number": number}])
+        stored.value = snapshots.encode_snapshots({"order": snapshot})
         first = await entries()
         assert first == snapshot.entries
         stored.value = bytes(bytearray(stored.value))  # equal, from another answer
@@ -106,9 +106,9 @@ async def test_value_is_decoded_again_only_if_it_has_changed(instruments):
         b'{"version": 2, "sources": {"order": []}}',
         b'{"version": 2, "sources": {"order": {}}}',
         b'{"version": 2, "sources": {"order": {"at": null, "ids": ["ORD-1"], "ofOrders": [], "entries": []}}}',
-        snapshots.encode({"order": snapshots.Snapshot(9e9, SourceReferences(("ORD-1",)), 0, ["x"])}),
+        snapshots.encode_snapshots({"order": snapshots.Snapshot(9e9, SourceReferences(("ORD-1",)), 0, ["x"])}),
     ],
 )
 def test_value_of_another_form_can_not_be_decoded(value):
     with pytest.raises(snapshots.DECODE_ERRORS):
-        snapshots.decode(value)
+        snapshots.decode_snapshots(value)

@@ -97,7 +97,7 @@ def test_answers_of_each_source_become_entries(source):
     calls = calls_for(source, SourceReferences(("1",)))
     for call, (answer, entry) in zip(calls, ANSWERS[source.service], strict=True):
         dated = [at | each for each in answer] if isinstance(answer, list) else at | answer
-        assert call.read(dated) == [entry | of_all]
+        assert call.parse(dated) == [entry | of_all]
 
 
 @pytest.mark.parametrize("source", SOURCES.values())
@@ -145,7 +145,7 @@ async def test_unusable_response_is_a_failure_with_stage_and_reason(client, answ
     with aioresponses() as orders:
         orders.get("http://orders/orders/ORD-1", response_class=MockedResponse, repeat=True, **answer)
         given = await client.fetch(call, in_five_seconds(), TimelineBudget(client.new_slots()))
-    assert (given.failure, given.good) == (expected, healthy)
+    assert (given.failure, given.healthy) == (expected, healthy)
     assert given.entries == []
 
 
@@ -225,7 +225,7 @@ async def test_call_still_queued_at_the_deadline_is_not_made(client):
     while not full_budget.slots.locked():
         await full_budget.slots.acquire()
     answer = await client.fetch(call, past, full_budget)
-    assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
+    assert (answer.outcome, answer.failure, answer.healthy) == ("open", CallFailure("http", "timeout"), None)
 
 
 async def test_call_without_a_free_connection_at_the_deadline_is_not_made(session, instruments):
@@ -244,7 +244,7 @@ async def test_call_without_a_free_connection_at_the_deadline_is_not_made(sessio
             await asked.wait()
             past = asyncio.get_running_loop().time()
             answer = await client.fetch(call, past, TimelineBudget(client.new_slots()))
-    assert (answer.outcome, answer.failure, answer.good) == ("open", CallFailure("http", "timeout"), None)
+    assert (answer.outcome, answer.failure, answer.healthy) == ("open", CallFailure("http", "timeout"), None)
 
 
 async def test_calls_beyond_the_queue_limit_are_refused(session, instruments):

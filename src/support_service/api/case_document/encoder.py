@@ -108,7 +108,7 @@ class CaseEncoder:
 
 def with_own_timeline(document: CaseDocument, own: OwnEntries) -> CaseDocument:
     """Return a document whose timeline has the entries of the case itself only; `timelineSources` says so."""
-    timeline = timeline_part(b",".join(merge.merge(*own.entry_groups)), more=own.more_changes)
+    timeline = timeline_part(b",".join(merge.merge_by_time(*own.entry_groups)), more=own.more_changes)
     return document.with_timeline(timeline, NO_SOURCES_REQUESTED)
 
 

@@ -49,7 +49,7 @@ class EntryEncoder:
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
 
-    def encode_entries(self, view: CaseView, dated: list[merge.Dated], ticket_id: str = "") -> EncodedEntries:
+    def encode_entries(self, view: CaseView, dated: list[merge.DatedEntry], ticket_id: str = "") -> EncodedEntries:
         """Return timeline entries with their times as JSON; with `ticket_id`, each says that it is of this case."""
         entries = [entry for _, entry in dated]
         if view == "masked":
@@ -77,9 +77,9 @@ class EntryEncoder:
         return _encode_entries(change_entries(history.changes, view, self._masker), ticket_id)
 
 
-def change_entries(recorded: Iterable[RecordedChange], view: CaseView, masker: Masker) -> list[merge.Dated]:
+def change_entries(recorded: Iterable[RecordedChange], view: CaseView, masker: Masker) -> list[merge.DatedEntry]:
     """Return the entries that a view has of changes, masked if the view is; only the full view names who acted."""
-    dated: list[merge.Dated] = []
+    dated: list[merge.DatedEntry] = []
     for change in recorded:
         changes = shown_changes(change, view)
         if changes is None:
@@ -92,6 +92,6 @@ def change_entries(recorded: Iterable[RecordedChange], view: CaseView, masker: M
     return dated
 
 
-def _encode_entries(dated: Iterable[merge.Dated], ticket_id: str) -> EncodedEntries:
+def _encode_entries(dated: Iterable[merge.DatedEntry], ticket_id: str) -> EncodedEntries:
     named = {"ticketId": ticket_id} if ticket_id else {}
     return [(at, pydantic_core.to_json(entry | named, inf_nan_mode="null")) for at, entry in dated]

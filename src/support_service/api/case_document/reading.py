@@ -138,11 +138,13 @@ class CaseDocuments:
             principal, case_id, own.references, epoch=stored.timeline_epoch, refresh=refresh
         )
         timeline = encoded.timeline
-        if timeline is None or not timeline.is_made_of(collected.parts):
-            given = self.encoder.entries.encode_entries(view, merge.service_entries(own.opened_at, collected.parts))
+        if timeline is None or not timeline.is_made_of(collected.entries_by_service):
+            given = self.encoder.entries.encode_entries(
+                view, merge.service_entries(own.opened_at, collected.entries_by_service)
+            )
             context, *others = own.entry_groups
-            entries = b",".join(merge.merge(context, given, *others))
-            timeline = KeptTimeline(collected.parts, timeline_part(entries, more=own.more_changes))
+            entries = b",".join(merge.merge_by_time(context, given, *others))
+            timeline = KeptTimeline(collected.entries_by_service, timeline_part(entries, more=own.more_changes))
             if not refresh:  # else the next read gets these entries from the cache, as other lists
                 self._kept.add_timeline_parts(case_id, view, encoded, timeline=timeline)
         return encoded.document.with_timeline(timeline.part, collected.sources)
@@ -189,7 +191,7 @@ class CaseDocuments:
     ) -> CaseDocument:
         own = await self._encode_in_thread(lambda: [self.encoder.linked_own_entries(view, each) for each in cases])
         collect = partial(self._timeline.collect, principal, limits=self._timeline.new_limits())
-        wanted = merge.not_asked_before([each.references for each in own])
+        wanted = merge.references_not_asked_before([each.references for each in own])
         collected = await asyncio.gather(
             *(
                 collect(each.ticket_id, to_ask, epoch=case.timeline_epoch)
@@ -200,14 +202,14 @@ class CaseDocuments:
         def encode() -> CaseDocument:
             given = [
                 self.encoder.entries.encode_entries(
-                    view, merge.service_entries(each.opened_at, found.parts), each.ticket_id
+                    view, merge.service_entries(each.opened_at, found.entries_by_service), each.ticket_id
                 )
                 for each, found in zip(own, collected, strict=True)
             ]
             contexts, *others = zip(*(each.entry_groups for each in own), strict=True)
-            entries = b",".join(merge.merge(*chain(contexts, given, *others)))
+            entries = b",".join(merge.merge_by_time(*chain(contexts, given, *others)))
             timeline = timeline_part(entries, more=any(each.more_changes for each in own))
-            return document.with_timeline(timeline, merge.merge_sources(found.sources for found in collected))
+            return document.with_timeline(timeline, merge.merge_source_statuses(found.sources for found in collected))
 
         return await self._encode_in_thread(encode)
 

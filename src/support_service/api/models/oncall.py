@@ -8,7 +8,7 @@ from pydantic import Field
 from support_service.api.models.oncall_actions import ShownOverride
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.core.domain.upstream_services import UpstreamService
-from support_service.timeline.source_health import State
+from support_service.timeline.source_health import BreakerState
 
 EXAMPLE_LINKS = {
     "runbook": "https://ops.example/runbooks/support-timeline-source-down.md",
@@ -54,7 +54,7 @@ class SourceCard(ApiModel):
 
     service: UpstreamService
     configured: bool
-    breaker: State | None = Field(description="state of the circuit breaker; null if it is not configured")
+    breaker: BreakerState | None = Field(description="state of the circuit breaker; null if it is not configured")
     calls: int = Field(description="calls in the last five minutes, at most the last 1,000")
     error_share: float | None = Field(
         description="share of these calls without a usable answer, including calls that the circuit breaker rejected"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from support_service.cases.model.case import ApiModel, example_config
 from support_service.cases.model.requests import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Cursor, RequestModel
 from support_service.events.broker.base import MAX_SHOWN_CHARACTERS
-from support_service.timeline.override_rules import REASON_LENGTH, TTL_RANGE, clean_reason, parse_override_duration
+from support_service.timeline.override_rules import MAX_REASON_LENGTH, TTL_RANGE, clean_reason, parse_override_duration
 
 MAX_LISTED_DEAD_LETTERS = 50  # of one page: an event may have 256 KiB, and is read as a whole
 
@@ -59,7 +59,7 @@ class NewOverride(RequestModel):
         None, description="of `ttl`: the seconds for which answers are fresh; null for a service, which is switched off"
     )
     reason: Annotated[str, AfterValidator(_cleaned_reason)] = Field(
-        "", description=f"at most {REASON_LENGTH} characters, for agents and the next on-call; a service needs one"
+        "", description=f"at most {MAX_REASON_LENGTH} characters, for agents and the next on-call; a service needs one"
     )
     duration: Annotated[str, Field(max_length=64), AfterValidator(_check_duration)] = Field(
         description="how long it is in effect, at most 7 days: `PT30M`, or `30m` as on the command line"

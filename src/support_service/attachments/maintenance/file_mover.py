@@ -23,7 +23,7 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     UnreadableFile,
     new_key,
-    verify,
+    verify_file,
 )
 from support_service.cases.model.files import FileTotals, StoredAttachment, content_disposition
 from support_service.cases.sql import attachment_rows
@@ -170,7 +170,7 @@ class FileMover:
         started = perf_counter()
         attachment = claimed.attachment
         result = await self._copy(claimed, throttle)
-        if result is None and await self._switch(claimed, run_id):
+        if result is None and await self._switch_row_to_copy(claimed, run_id):
             result = OffloadResult(attachment, "moved")
         elif result is not None and await attachment_rows.is_current(
             self._database, attachment.id, attachment.storage_key
@@ -183,13 +183,13 @@ class FileMover:
         self._instruments.record(ATTACHMENT_OFFLOAD, perf_counter() - started, {"to": self._target.name})
         return result
 
-    def failed(self, claimed: ClaimedFile, reason: str) -> OffloadResult:
+    def count_failed(self, claimed: ClaimedFile, reason: str) -> OffloadResult:
         """Count and return the outcome of a file that failed because a storage was unavailable or full."""
         result = OffloadResult(claimed.attachment, "failed", reason)
         self._count(result)
         return result
 
-    async def _switch(self, claimed: ClaimedFile, run_id: str) -> bool:
+    async def _switch_row_to_copy(self, claimed: ClaimedFile, run_id: str) -> bool:
         async with self._database.transaction() as tx:
             return await switch_to_copy(
                 tx,
@@ -216,7 +216,7 @@ class FileMover:
                 attachment, "mismatch", f"its bytes have SHA-256 {stored.sha256}, its row {attachment.sha256}"
             )
         try:
-            await verify(self._target, key, attachment.size_bytes, attachment.sha256)
+            await verify_file(self._target, key, attachment.size_bytes, attachment.sha256)
         except UnreadableFile as failure:
             return OffloadResult(attachment, "mismatch", f"the copy: {failure}")
         return None
@@ -227,22 +227,22 @@ class FileMover:
         self._instruments.add(ATTACHMENT_OFFLOADED_BYTES, result.attachment.size_bytes, series)
 
 
-async def movable_totals(
+async def read_movable_totals(
     reader: Reader, source: str, before: datetime, now: datetime, limit: int | None = None
 ) -> FileTotals:
     """Return the number and size of the files that can be claimed on `source`, counting only the oldest `limit`."""
-    free = sa.select(attachments.c.size_bytes).where(_claimable(source, before, now))
-    return await _totals(reader, free.order_by(attachments.c.created_at).limit(limit))
+    free = sa.select(attachments.c.size_bytes).where(_is_claimable(source, before, now))
+    return await _read_totals(reader, free.order_by(attachments.c.created_at).limit(limit))
 
 
-async def waiting_totals(reader: Reader, source: str, before: datetime, now: datetime) -> FileTotals:
+async def read_waiting_totals(reader: Reader, source: str, before: datetime, now: datetime) -> FileTotals:
     """Return the number and size of the files on `source` that failed, and that no run tries again yet."""
     failed = sa.and_(attachments.c.mover.is_(None), attachments.c.moving_until >= now)
     old = sa.and_(attachments.c.storage == source, attachments.c.created_at <= before)
-    return await _totals(reader, sa.select(attachments.c.size_bytes).where(old, failed))
+    return await _read_totals(reader, sa.select(attachments.c.size_bytes).where(old, failed))
 
 
-async def _totals(reader: Reader, statement: sa.Select[int]) -> FileTotals:
+async def _read_totals(reader: Reader, statement: sa.Select[int]) -> FileTotals:
     sizes = statement.subquery()
     row = await reader.fetch_one(
         sa.select(
@@ -259,7 +259,7 @@ async def claim_files(
     """Claim at most `limit` unclaimed files, the oldest first. No other run can claim them before `until`."""
     chosen = (
         sa.select(attachments.c.id)
-        .where(_claimable(source, before, now))
+        .where(_is_claimable(source, before, now))
         .order_by(attachments.c.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -317,7 +317,7 @@ async def make_copy_due(tx: Transaction, storage: str, key: str, at: datetime) -
     await tx.execute(garbage.update().where(copy, ~garbage.c.removing).values(due_at=at, mover=None))
 
 
-def _claimable(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
+def _is_claimable(source: str, before: datetime, now: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(
         attachments.c.storage == source,
         attachments.c.created_at <= before,

@@ -60,7 +60,7 @@ class AttachmentMaintenance:
         self.reconciler = Reconciler(database, storages, self.garbage_collector, instruments)
         self.scrubber = Scrubber(database, storages, instruments)
         self.retention = RetentionJob(database, instruments, public_url=settings.server.url_prefix)
-        instruments.observe(ATTACHMENT_UNREPAIRED, self._unrepaired)
+        instruments.observe(ATTACHMENT_UNREPAIRED, self._observe_unrepaired)
 
     def offloader(self, *, reverse: bool = False) -> Offloader:
         """Return an Offloader from local storage to S3, or back with `reverse`. Raises KeyError if there is no S3."""
@@ -97,7 +97,11 @@ class AttachmentMaintenance:
 
     async def run_hourly_jobs(self) -> None:
         """Run retention, sweep and scrub. A failure of one is logged."""
-        for name, job in (("Retention", self._retain), ("The sweep", self._reconcile), ("The scrub", self._scrub)):
+        for name, job in (
+            ("Retention", self._run_retention),
+            ("The sweep", self._run_reconcile),
+            ("The scrub", self._run_scrub),
+        ):
             try:
                 await job()
             except Exception:  # the failure of one job must not stop the others
@@ -108,7 +112,7 @@ class AttachmentMaintenance:
     async def _collect_garbage(self) -> None:
         await self.garbage_collector.run()
 
-    async def _retain(self) -> None:
+    async def _run_retention(self) -> None:
         retention = self._settings.attachments.retention
         if retention is None:
             return
@@ -116,13 +120,13 @@ class AttachmentMaintenance:
         if deleted.files:
             log.info("Retention deleted %d files of %d bytes", deleted.files, deleted.bytes)
 
-    async def _reconcile(self) -> None:
+    async def _run_reconcile(self) -> None:
         await self.reconciler.run(report=_log_finding)
 
-    async def _scrub(self) -> None:
+    async def _run_scrub(self) -> None:
         await self.scrubber.run(self._settings.attachments.scrub, _log_mismatch)
 
-    def _unrepaired(self) -> Observations:
+    def _observe_unrepaired(self) -> Observations:
         return [(number, {"kind": kind}) for kind, number in self.reconciler.unrepaired().items()]
 
 

@@ -14,8 +14,8 @@ from support_service.attachments.maintenance.file_mover import (
     FileMover,
     OffloadResult,
     Throttle,
-    movable_totals,
-    waiting_totals,
+    read_movable_totals,
+    read_waiting_totals,
 )
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.model.files import FileTotals
@@ -61,13 +61,13 @@ class Offloader:
         self.files = FileMover(database, source, target, instruments, clock, grace=grace)
         self._timings = timings
 
-    async def pending(self, before: datetime, limit: int | None = None) -> FileTotals:
+    async def pending_totals(self, before: datetime, limit: int | None = None) -> FileTotals:
         """Return the number and size of the files to move: unclaimed, created before `before`, at most `limit`."""
-        return await movable_totals(self._database, self._source.name, before, self._clock(), limit)
+        return await read_movable_totals(self._database, self._source.name, before, self._clock(), limit)
 
-    async def waiting(self, before: datetime) -> FileTotals:
+    async def waiting_totals(self, before: datetime) -> FileTotals:
         """Return the number and size of the files that failed in an earlier run, and that are not tried again yet."""
-        return await waiting_totals(self._database, self._source.name, before, self._clock())
+        return await read_waiting_totals(self._database, self._source.name, before, self._clock())
 
     async def run(
         self,
@@ -82,7 +82,7 @@ class Offloader:
         `rate` is the limit in bytes per second. Raises Unavailable if a storage or the database can't be reached, and
         InsufficientStorage if the target is full; files moved before the error stay moved.
         """
-        run = _Run(self.files, before, limit, throttle=Throttle(rate), report=report, timings=self._timings)
+        run = _OffloadRun(self.files, before, limit, throttle=Throttle(rate), report=report, timings=self._timings)
         async with run_in_background(run.renew_claims()):
             try:
                 async with asyncio.TaskGroup() as workers:
@@ -98,7 +98,7 @@ class Offloader:
             raise run.failure
 
 
-class _Run:
+class _OffloadRun:
     """Workers that share the claimed files. The first that finds a storage unavailable or full stops all of them."""
 
     def __init__(
@@ -125,7 +125,7 @@ class _Run:
                 self._report(await self._files.move(claimed, self._id, self._throttle))
             except (Unavailable, InsufficientStorage) as failure:
                 self.failure = failure
-                self._report(self._files.failed(claimed, str(failure)))
+                self._report(self._files.count_failed(claimed, str(failure)))
                 await self._files.release(claimed, self._id, retry_after=self._timings.target_failure_retry_delay)
 
     async def renew_claims(self) -> None:

@@ -28,9 +28,9 @@ from support_service.platform.telemetry.instruments import Instruments, Instrume
 # object's timestamp is the start of the upload.
 MIN_ORPHAN_AGE = {"local": timedelta(hours=1), "s3": timedelta(days=1)}
 FindingKind = Literal["unfinished", "orphan", "leftover", "ledger", "missing", "damaged"]
-REPAIRED: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
-REPORTED: tuple[FindingKind, ...] = ("missing", "damaged")
-BY_KEY_RANGE = compiled(  # read once for each shard
+REPAIRED_KINDS: tuple[FindingKind, ...] = ("unfinished", "orphan", "leftover", "ledger")
+REPORTED_KINDS: tuple[FindingKind, ...] = ("missing", "damaged")
+SELECT_BY_KEY_RANGE = compiled(  # read once for each shard
     sa.select(*ATTACHMENT_COLUMNS).where(
         attachments.c.storage == sa.bindparam("of"),
         attachments.c.storage_key >= sa.bindparam("first"),
@@ -122,11 +122,11 @@ class Reconciler:
         With `dry_run`, only report. Raises Unavailable if the database or a storage can't be reached; a storage that
         fails does not stop the others from being reconciled.
         """
-        found: dict[str, int] = dict.fromkeys((*REPAIRED, *REPORTED), 0)
+        found: dict[str, int] = dict.fromkeys((*REPAIRED_KINDS, *REPORTED_KINDS), 0)
 
         def note(finding: Finding) -> None:
             found[finding.kind] += finding.number
-            if finding.kind in REPAIRED and not dry_run:
+            if finding.kind in REPAIRED_KINDS and not dry_run:
                 self._instruments.add(ATTACHMENT_SWEEP_REPAIRS, finding.number, {"kind": finding.kind})
             report(finding)
 
@@ -141,14 +141,14 @@ class Reconciler:
         await self._check_ledger(note, dry_run=dry_run)
         if failed is not None:
             raise failed
-        self._unrepaired = {kind: found[kind] for kind in REPORTED}
+        self._unrepaired = {kind: found[kind] for kind in REPORTED_KINDS}
         return found
 
     async def _check_storage(self, storage: AttachmentStorage, note: ReportFinding, *, dry_run: bool) -> None:
         before = self._clock() - MIN_ORPHAN_AGE[storage.name]
         if number := await storage.delete_unfinished(before, dry_run=dry_run):
             note(Finding("unfinished", storage.name, "uploads that were never finished", number))
-        async for shard, files in _by_shard(storage):
+        async for shard, files in _list_by_shard(storage):
             await self._check_shard(storage, shard, files, note, dry_run=dry_run)
 
     async def _check_shard(
@@ -192,7 +192,7 @@ class Reconciler:
             note(Finding("ledger", storage, f"the ledger said {text}"))
 
 
-async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, FileInfo]]]:
+async def _list_by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict[str, FileInfo]]]:
     """Yield (shard, files by key) for every shard, from one listing in the order of keys.
 
     Files whose name is not an attachment key belong to other programs and are ignored.
@@ -213,7 +213,7 @@ async def _by_shard(storage: AttachmentStorage) -> AsyncIterator[tuple[str, dict
 async def list_by_key_prefix(reader: Reader, storage: str, prefix: str) -> list[StoredAttachment]:
     """Return the attachments on a storage whose keys start with `prefix`."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    rows = await reader.fetch_all(BY_KEY_RANGE, {"of": storage, "first": prefix, "end": end})
+    rows = await reader.fetch_all(SELECT_BY_KEY_RANGE, {"of": storage, "first": prefix, "end": end})
     return [to_attachment(row) for row in rows]
 
 

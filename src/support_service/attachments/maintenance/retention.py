@@ -18,7 +18,7 @@ from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
 RETENTION_BATCH = 100
-_AGE = (attachments.c.created_at, attachments.c.id)
+_AGE_ORDER = (attachments.c.created_at, attachments.c.id)
 
 
 class RetentionJob:
@@ -92,10 +92,10 @@ async def list_expired(
         sa.select(*ATTACHMENT_COLUMNS)
         .join(tickets, tickets.c.id == attachments.c.ticket_id)
         .where(tickets.c.status.in_(statuses), before >= LATEST_CHANGE, attachments.c.created_at <= before)
-        .order_by(*_AGE)
+        .order_by(*_AGE_ORDER)
         .limit(limit)
     )
     if after is not None:
-        found = found.where(sa.tuple_(*_AGE) > (after.created_at, after.id))
+        found = found.where(sa.tuple_(*_AGE_ORDER) > (after.created_at, after.id))
     rows = await reader.fetch_all(found.with_for_update(skip_locked=True) if lock else found)
     return [to_attachment(row) for row in rows]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify
+from support_service.attachments.storage.base import AttachmentStorage, UnreadableFile, verify_file
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, is_current, to_attachment
 from support_service.platform.database import Database, Reader
@@ -58,7 +58,7 @@ class Scrubber:
         if sample == 0:
             return counted
         after = 0
-        while page := await list_page(self._database, after, SCRUB_PAGE):
+        while page := await list_attachment_page(self._database, after, SCRUB_PAGE):
             after = page[-1].seq
             for _, attachment in page:
                 if random.random() >= sample:
@@ -76,7 +76,7 @@ class Scrubber:
         if storage is None:
             return None
         try:
-            await verify(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
+            await verify_file(storage, attachment.storage_key, attachment.size_bytes, attachment.sha256)
         except UnreadableFile as failure:
             return await self._mismatch_unless_changed(attachment, str(failure))
         return ScrubResult(attachment, "ok")
@@ -88,7 +88,7 @@ class Scrubber:
         return None
 
 
-async def list_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
+async def list_attachment_page(reader: Reader, after: int, limit: int) -> list[NumberedAttachment]:
     """Return at most `limit` attachments of all cases in the order of seq, starting behind `after`."""
     rows = await reader.fetch_all(
         sa.select(attachments.c.seq, *ATTACHMENT_COLUMNS)

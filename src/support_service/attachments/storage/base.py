@@ -55,7 +55,7 @@ class UnreadableFile(Unavailable):
         self.fault: FileFault = fault
 
 
-def expect_size(actual: int, size: int | None) -> None:
+def check_size(actual: int, size: int | None) -> None:
     """Raise UnreadableFile if a file of `actual` bytes was to have `size` bytes; None accepts any size."""
     if size is not None and actual != size:
         raise UnreadableFile("damaged", f"The file has {actual} bytes instead of {size}.")
@@ -115,7 +115,7 @@ class AttachmentStorage(Protocol):
         None if the storage can't serve files, or does not have this file in this size.
         """
 
-    def free(self) -> int | None:
+    def free_bytes(self) -> int | None:
         """Return the free space in bytes; None if the storage has no limit. Blocking call."""
 
 
@@ -144,7 +144,7 @@ async def read_verified(storage: AttachmentStorage, key: str, size: int, sha256:
         yield last
 
 
-async def verify(storage: AttachmentStorage, key: str, size: int, sha256: str) -> None:
+async def verify_file(storage: AttachmentStorage, key: str, size: int, sha256: str) -> None:
     """Read a whole file. Raises UnreadableFile if it is missing, or has another size or SHA-256 (hex)."""
     async for _ in read_verified(storage, key, size, sha256):
         pass

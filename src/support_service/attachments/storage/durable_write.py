@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-THREADS = 2  # two, so that one slow fsync or one large file does not block other uploads
+COMMIT_THREADS = 2  # two, so that one slow fsync or one large file does not block other uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class PendingFile:
     """A file to be made durable and renamed into its folder."""
 
     path: Path
-    rest: bytearray  # bytes not written yet
-    begun: bool  # whether earlier bytes were written
+    unwritten: bytearray  # bytes not written yet
+    is_begun: bool  # whether earlier bytes were written
     folder: str | None  # target folder; None for any
 
 
@@ -32,22 +32,22 @@ CommitOutcome = str | OSError
 
 
 class GroupCommitter:
-    """Makes files below a root folder durable, in batches on THREADS threads."""
+    """Makes files below a root folder durable, in batches on COMMIT_THREADS threads."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attachments")
+        self._threads = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="attachments")
         self._active = 0
         self._waiting: list[PendingCommit] = []
 
-    def finish(self, file: PendingFile) -> asyncio.Future[str]:
+    def commit(self, file: PendingFile) -> asyncio.Future[str]:
         """Make a file durable and rename it into its folder.
 
         The future's result is the folder's name. If it fails with an OSError, no file is left in the folder.
         """
         folder: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((file, folder))
-        if self._active < THREADS:
+        if self._active < COMMIT_THREADS:
             self._start_batch()
         return folder
 
@@ -56,11 +56,11 @@ class GroupCommitter:
         self._threads.shutdown()
 
     def _start_batch(self) -> None:
-        if self._waiting[0][0].begun:  # a large file is a batch of its own, so that other files need not wait for it
+        if self._waiting[0][0].is_begun:  # a large file is a batch of its own, so that other files need not wait for it
             batch, self._waiting = self._waiting[:1], self._waiting[1:]
         else:
-            batch = [each for each in self._waiting if not each[0].begun]
-            self._waiting = [each for each in self._waiting if each[0].begun]
+            batch = [each for each in self._waiting if not each[0].is_begun]
+            self._waiting = [each for each in self._waiting if each[0].is_begun]
         self._active += 1
         files = [file for file, _ in batch]
         job = asyncio.get_running_loop().run_in_executor(self._threads, _finish_batch, str(self._root), files)
@@ -111,10 +111,10 @@ def _recording_errors(outcomes: list[CommitOutcome], indexes: Sequence[int]) -> 
 
 def _write(file: PendingFile) -> int:
     # A begun file that is missing is not created again, because it would lack the bytes written earlier.
-    mode = os.O_APPEND if file.begun else os.O_CREAT | os.O_EXCL
+    mode = os.O_APPEND if file.is_begun else os.O_CREAT | os.O_EXCL
     descriptor = os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | mode, 0o666)
     try:
-        view = memoryview(file.rest)
+        view = memoryview(file.unwritten)
         while view:
             view = view[os.write(descriptor, view) :]
     except OSError:

@@ -23,7 +23,7 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
-    expect_size,
+    check_size,
 )
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.core.errors import InsufficientStorage, Unavailable
@@ -31,8 +31,12 @@ from support_service.core.os_errors import describe_os_error
 
 BLOCK_BYTES = 256 * 1024  # bytes per write or read; each block costs one call in a thread
 SPACE_CHECK_BLOCKS = 16  # blocks between checks of the free space
-UNFINISHED = "tmp"  # folder of files that are still being uploaded
-OWN_NAMES = {*SHARDS, UNFINISHED, "lost+found"}  # names in the root folder that are the service's or the file system's
+UNFINISHED_FOLDER = "tmp"  # folder of files that are still being uploaded
+OWN_NAMES = {
+    *SHARDS,
+    UNFINISHED_FOLDER,
+    "lost+found",
+}  # names in the root folder that are the service's or the file system's
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The fault of one file, if its folder can be used: a symbolic link, a directory, or lost permissions.
 NOT_OUR_FILE_ERRNOS = (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM)
@@ -52,9 +56,9 @@ class LocalAttachmentStorage:
     def __init__(self, root: Path, reserve: int = 0) -> None:
         self._root = root
         self._reserve = reserve
-        self._unfinished = root / UNFINISHED
+        self._unfinished = root / UNFINISHED_FOLDER
         self._folders = StorageFolders(root)
-        self._finisher = GroupCommitter(root)
+        self._committer = GroupCommitter(root)
 
     async def open(self) -> None:
         try:
@@ -66,7 +70,7 @@ class LocalAttachmentStorage:
             ) from failure
 
     async def close(self) -> None:
-        self._finisher.close()
+        self._committer.close()
 
     async def put(
         self,
@@ -78,12 +82,12 @@ class LocalAttachmentStorage:
     ) -> StoredFile:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
         unfinished = self._unfinished / name
-        if not self._folders.exist(folder or name[:2]):
-            await _in_thread(self._folders.restore)
+        if not self._folders.have_folder(folder or name[:2]):
+            await _in_thread(self._folders.recreate)
         digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
         disk_io = True  # an OSError now comes from the disk, not from the stream
         try:
-            self._require_space(size_hint)
+            self._check_space(size_hint)
             async with AsyncExitStack() as stack:
                 file = None
                 disk_io = False
@@ -94,14 +98,14 @@ class LocalAttachmentStorage:
                     block += chunk
                     if len(block) >= BLOCK_BYTES:
                         if file is None:
-                            file = await _create(unfinished)
+                            file = await _create_file(unfinished)
                             stack.push_async_callback(file.close)
                         view = memoryview(block)
                         while view:  # an unbuffered write may be partial
-                            view = view[await _finished(file.write(view)) :]
+                            view = view[await _result_despite_cancellation(file.write(view)) :]
                         block, blocks = bytearray(), blocks + 1
                         if blocks % SPACE_CHECK_BLOCKS == 0:
-                            self._require_space()
+                            self._check_space()
                     disk_io = False
                 disk_io = True
             # A file smaller than one block needs only this one call in a thread.
@@ -117,9 +121,9 @@ class LocalAttachmentStorage:
         return StoredFile(key, size, digest.hexdigest())
 
     async def _finish(self, file: PendingFile) -> str:
-        folder = self._finisher.finish(file)
+        folder = self._committer.commit(file)
         try:
-            return f"{await _finished(folder)}/{file.path.name}"
+            return f"{await _result_despite_cancellation(folder)}/{file.path.name}"
         except asyncio.CancelledError:  # delete the file that the thread has stored
             with suppress(Unavailable, OSError):
                 await self.delete(f"{folder.result()}/{file.path.name}")
@@ -128,7 +132,9 @@ class LocalAttachmentStorage:
     async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
         try:
             # A file smaller than one block needs only this one call in a thread.
-            file, block = await asyncio.to_thread(open_at, self._root / key, offset, min(BLOCK_BYTES, length), size)
+            file, block = await asyncio.to_thread(
+                open_and_read_block, self._root / key, offset, min(BLOCK_BYTES, length), size
+            )
             with file:
                 while length > 0:
                     if not block:
@@ -137,7 +143,7 @@ class LocalAttachmentStorage:
                     yield block
                     block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, length)) if length else b""
         except FileNotFoundError as failure:
-            await _in_thread(self._folders.expect_root)  # raises Unavailable: no file is missing then
+            await _in_thread(self._folders.check_root)  # raises Unavailable: no file is missing then
             raise UnreadableFile("missing", "The file is missing from its folder, but its row exists.") from failure
         except OSError as failure:
             if failure.errno in NOT_OUR_FILE_ERRNOS and os.access(self._root / key[:2], os.R_OK | os.X_OK):
@@ -160,7 +166,7 @@ class LocalAttachmentStorage:
 
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:
         def delete() -> int:
-            old = [found for found in self._folders.list_files(UNFINISHED) if found.changed_at < before]
+            old = [found for found in self._folders.list_files(UNFINISHED_FOLDER) if found.changed_at < before]
             for found in () if dry_run else old:
                 unlink(self._root / found.key)
             return len(old)
@@ -170,16 +176,16 @@ class LocalAttachmentStorage:
     async def presigned_url(self, key: str, size: int, seconds: int) -> str | None:  # noqa: ARG002 - a disk has no URLs
         return None
 
-    def free(self) -> int | None:
+    def free_bytes(self) -> int | None:
         disk = os.statvfs(self._root)
         return disk.f_bavail * disk.f_frsize
 
-    def _require_space(self, size_hint: int = 0) -> None:
+    def _check_space(self, size_hint: int = 0) -> None:
         """Raise InsufficientStorage if `size_hint` bytes would use up the reserve.
 
         It runs on the event loop: it takes 2 us.
         """
-        free = self.free() if self._reserve else None
+        free = self.free_bytes() if self._reserve else None
         if free is not None and free - size_hint < self._reserve:
             raise _out_of_space()
 
@@ -199,20 +205,20 @@ class StorageFolders:
         self._create_missing()
         self._warn_of_foreign_files()
 
-    def exist(self, folder: str) -> bool:
+    def have_folder(self, folder: str) -> bool:
         """Return whether `tmp` and the folder of a file exist. It runs on the event loop: it takes 3 us."""
-        return os.access(f"{self._name}/{UNFINISHED}", os.F_OK) and os.access(f"{self._name}/{folder}", os.F_OK)
+        return os.access(f"{self._name}/{UNFINISHED_FOLDER}", os.F_OK) and os.access(f"{self._name}/{folder}", os.F_OK)
 
-    def restore(self) -> None:
+    def recreate(self) -> None:
         """Create folders again that another program has removed, such as one that removes empty folders.
 
         Raises FileNotFoundError like `expect_root`.
         """
-        self.expect_root()
+        self.check_root()
         log.warning("Another program has removed folders from %s; they are created again.", self._root)
         self._create_missing()
 
-    def expect_root(self) -> None:
+    def check_root(self) -> None:
         """Raise FileNotFoundError if the root is missing or another folder than before, such as an unmounted volume."""
         identity = None
         with suppress(FileNotFoundError):
@@ -226,7 +232,7 @@ class StorageFolders:
             with os.scandir(self._root / folder) as entries:
                 files = [stat_file(Path(entry.path), f"{folder}/{entry.name}") for entry in entries]
         except FileNotFoundError:
-            self.expect_root()
+            self.check_root()
             return []
         return sorted((found for found in files if found), key=lambda found: found.key)
 
@@ -235,7 +241,7 @@ class StorageFolders:
         return status.st_dev, status.st_ino
 
     def _create_missing(self) -> None:
-        for name in (UNFINISHED, *SHARDS):
+        for name in (UNFINISHED_FOLDER, *SHARDS):
             # The mode: no other user's program reads or deletes attachments.
             (self._root / name).mkdir(mode=0o700, exist_ok=True)
 
@@ -251,14 +257,14 @@ class StorageFolders:
             )
 
 
-def open_at(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
+def open_and_read_block(path: Path, offset: int, length: int, size: int | None) -> tuple[FileIO, bytes]:
     """Open a file and return it with the block of `length` bytes at `offset`.
 
     Raises UnreadableFile if it is not a regular file or, with `size`, does not have that many bytes.
     """
     file = FileIO(path, "rb", opener=_open_without_waiting)
     try:
-        _expect_regular(os.fstat(file.fileno()), size)
+        _check_regular_file(os.fstat(file.fileno()), size)
         file.seek(offset)
         return file, file.read(length)
     except BaseException:
@@ -295,10 +301,10 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _expect_regular(status: os.stat_result, size: int | None) -> None:
+def _check_regular_file(status: os.stat_result, size: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile("damaged", "There is no regular file in its place.")
-    expect_size(status.st_size, size)
+    check_size(status.st_size, size)
 
 
 def _remove_directory(path: Path) -> None:
@@ -310,18 +316,18 @@ def _remove_directory(path: Path) -> None:
         log.error("There is a directory in the place of the file %s; it has content and is not deleted", path)  # noqa: TRY400 - the message suffices
 
 
-async def _create(path: Path) -> AsyncFileIO:
+async def _create_file(path: Path) -> AsyncFileIO:
     """Create a file for writing. If this is cancelled, the file is closed."""
     opening = asyncio.ensure_future(aiofiles.open(path, "xb", buffering=0))
     try:
-        return await _finished(opening)
+        return await _result_despite_cancellation(opening)
     except asyncio.CancelledError:
         if opening.done() and not opening.cancelled() and not opening.exception():
             await opening.result().close()
         raise
 
 
-async def _finished(work: Awaitable[Result]) -> Result:
+async def _result_despite_cancellation(work: Awaitable[Result]) -> Result:
     """Return the result of a thread's work. A cancellation waits for it, because a thread can't be cancelled."""
     working = asyncio.ensure_future(work)
     try:

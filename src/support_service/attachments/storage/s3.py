@@ -24,7 +24,7 @@ from support_service.attachments.storage.base import (
     ResponseHeaders,
     StoredFile,
     UnreadableFile,
-    expect_size,
+    check_size,
     new_key,
 )
 from support_service.core.errors import Unavailable
@@ -34,14 +34,14 @@ MAX_CONCURRENT_PARTS = 2  # per file; bounds the memory that an upload needs
 MIN_UPLOAD_RATE = 64 * 1024  # bytes per second; an upload in one request may take its size / rate longer
 READ_BLOCK_BYTES = 256 * 1024  # bytes per block of a download
 LIST_PAGE_SIZE = 1000  # objects per list page, as in S3
-NO_BUCKET = "NoSuchBucket"
+NO_BUCKET_CODE = "NoSuchBucket"
 # Not just "416": the error text also contains the key and the port, whose digits could match.
 RANGE_ERROR_TEXTS = ("status code: 416", "InvalidRange")
 # The durations and attempts in the first line of obstore's errors, and the operating system's text in their details.
-ATTEMPTS = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
-CONNECT_CAUSE = re.compile(r'\b(?:error|message): "([^"]+)"')
-MISSING = "The object is missing from the bucket, but its row exists."
-TOO_SHORT = "The object is shorter than when it was stored."
+ATTEMPTS_PATTERN = re.compile(r" in [\d.]+\S*s(, after .*?)? +-")
+CONNECT_CAUSE_PATTERN = re.compile(r'\b(?:error|message): "([^"]+)"')
+MISSING_REASON = "The object is missing from the bucket, but its row exists."
+TOO_SHORT_REASON = "The object is shorter than when it was stored."
 CACHE_CONTROL = "private, no-cache"
 
 
@@ -74,7 +74,7 @@ class HashingStream:
         self.digest, self.size = hashlib.sha256(), 0
         self.failure: BaseException | None = None
 
-    async def take(self, length: int) -> bytearray:
+    async def read_start(self, length: int) -> bytearray:
         """Read and return the first `length` bytes or slightly more; fewer only if the stream ends before."""
         start = bytearray()
         async for chunk in self._chunks:
@@ -84,15 +84,15 @@ class HashingStream:
                 break
         return start
 
-    def rest(self, start: bytearray) -> AsyncIterator[bytes]:
+    def remaining_chunks(self, start: bytearray) -> AsyncIterator[bytes]:
         """Yield `start`, then the remaining chunks.
 
         Raises StreamStopped after `stop`, even while it waits for a chunk.
         """
         self._yielded_at = monotonic()  # the stall time also counts before the first chunk is requested
-        return self._rest(start)
+        return self._remaining_chunks(start)
 
-    async def _rest(self, start: bytearray) -> AsyncIterator[bytes]:
+    async def _remaining_chunks(self, start: bytearray) -> AsyncIterator[bytes]:
         yield bytes(start)
         del start
         try:
@@ -115,7 +115,7 @@ class HashingStream:
             self._yielded_at = monotonic()
         raise StreamStopped
 
-    def stalled(self) -> float:
+    def stalled_seconds(self) -> float:
         """Return for how many seconds the reader has requested no chunk; 0 while the stream itself waits for bytes."""
         return 0.0 if self._yielded_at is None else monotonic() - self._yielded_at
 
@@ -172,8 +172,8 @@ class S3AttachmentStorage:
         key = key or new_key()
         source = HashingStream(chunks)
         attributes = _attributes(response_headers)
-        with translated_errors():
-            start = await source.take(PART_BYTES)
+        with translate_errors():
+            start = await source.read_start(PART_BYTES)
             if len(start) < PART_BYTES:
                 sending: asyncio.Future[Any] = asyncio.ensure_future(self._put_object(key, bytes(start), attributes))
             else:
@@ -183,7 +183,7 @@ class S3AttachmentStorage:
                     obstore.put_async(
                         self._store,
                         key,
-                        source.rest(start),
+                        source.remaining_chunks(start),
                         attributes=attributes,
                         chunk_size=PART_BYTES,
                         max_concurrency=MAX_CONCURRENT_PARTS,
@@ -207,31 +207,31 @@ class S3AttachmentStorage:
     async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
         if length <= 0:  # S3 has no empty range
             if (found := await self.stat(key)) is None:
-                raise UnreadableFile("missing", MISSING)
-            expect_size(found.size, size)
+                raise UnreadableFile("missing", MISSING_REASON)
+            check_size(found.size, size)
             return
-        with translated_errors():
+        with translate_errors():
             try:
                 request = obstore.get_async(self._store, key, options={"range": (offset, offset + length)})
                 response = await asyncio.wait_for(request, self._timings.response)
-                expect_size(response.meta["size"], size)
+                check_size(response.meta["size"], size)
                 stream = response.stream(READ_BLOCK_BYTES)
                 while block := await asyncio.wait_for(anext(stream, b""), self._timings.response):
                     length -= len(block)
                     yield bytes(block)
             except FileNotFoundError as failure:
-                if NO_BUCKET in str(failure):
+                if NO_BUCKET_CODE in str(failure):
                     raise
-                raise UnreadableFile("missing", MISSING) from None
+                raise UnreadableFile("missing", MISSING_REASON) from None
             except BaseError as failure:
                 if any(sign in str(failure) for sign in RANGE_ERROR_TEXTS):
-                    raise UnreadableFile("damaged", TOO_SHORT) from None
+                    raise UnreadableFile("damaged", TOO_SHORT_REASON) from None
                 raise
         if length > 0:
-            raise UnreadableFile("damaged", TOO_SHORT)
+            raise UnreadableFile("damaged", TOO_SHORT_REASON)
 
     async def stat(self, key: str) -> FileInfo | None:
-        with translated_errors():
+        with translate_errors():
             try:
                 return _to_file_info(
                     await asyncio.wait_for(obstore.head_async(self._store, key), self._timings.response)
@@ -242,7 +242,7 @@ class S3AttachmentStorage:
     async def list(self, prefix: str = "") -> AsyncIterator[FileInfo]:
         # An object store lists whole folders (`ab/`), not arbitrary prefixes (`ab/ab`).
         folder = f"{prefix.partition('/')[0]}/" if prefix else None
-        with translated_errors():
+        with translate_errors():
             pages = obstore.list(self._store, folder, chunk_size=LIST_PAGE_SIZE)
             while page := await asyncio.wait_for(anext(pages, []), self._timings.response):
                 for found in map(_to_file_info, page):
@@ -250,11 +250,11 @@ class S3AttachmentStorage:
                         yield found
 
     async def delete(self, key: str) -> None:
-        with translated_errors():
+        with translate_errors():
             try:
                 await asyncio.wait_for(obstore.delete_async(self._store, key), self._timings.response)
             except FileNotFoundError as failure:
-                if NO_BUCKET in str(failure):  # pragma: no branch - else a server calls a missing key an error
+                if NO_BUCKET_CODE in str(failure):  # pragma: no branch - else a server calls a missing key an error
                     raise
 
     async def delete_unfinished(self, before: datetime, *, dry_run: bool = False) -> int:  # noqa: ARG002
@@ -266,11 +266,11 @@ class S3AttachmentStorage:
         found = await self.stat(key)
         if found is None or found.size != size:
             return None
-        with translated_errors():
+        with translate_errors():
             signed = obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
             return str(await asyncio.wait_for(signed, self._timings.response))
 
-    def free(self) -> int | None:
+    def free_bytes(self) -> int | None:
         return None
 
     async def _put_object(self, key: str, data: bytes, attributes: Any) -> None:
@@ -281,7 +281,7 @@ class S3AttachmentStorage:
         """Wait until a file is sent. Raises TimeoutError if the server accepts no more data or does not respond."""
         while not (await asyncio.wait([sending], timeout=self._timings.stall / 10))[0]:
             completing = source.ended and source.failure is None
-            if source.stalled() > (self._timings.complete if completing else self._timings.stall):
+            if source.stalled_seconds() > (self._timings.complete if completing else self._timings.stall):
                 sending.cancel()
                 raise TimeoutError
         sending.result()
@@ -299,7 +299,7 @@ class S3AttachmentStorage:
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate every error of an unreachable server into Unavailable."""
     try:
         yield
@@ -325,8 +325,8 @@ def _to_file_info(meta: Any) -> FileInfo:
 
 def _unavailable(failure: Exception) -> Unavailable:
     first, _, details = str(failure).partition("\n")
-    reason = ATTEMPTS.sub(":", first.removeprefix("Generic S3 error: "))[:300]
-    cause = CONNECT_CAUSE.search(details) if "kind: Connect" in details else None
+    reason = ATTEMPTS_PATTERN.sub(":", first.removeprefix("Generic S3 error: "))[:300]
+    cause = CONNECT_CAUSE_PATTERN.search(details) if "kind: Connect" in details else None
     return Unavailable(
         "storage_unavailable",
         "The object storage (SUPPORT_S3_ENDPOINT, SUPPORT_S3_BUCKET) can't be reached or rejects the request: "
