@@ -83,7 +83,7 @@ async def list_views(call: Call, query: ViewListQuery) -> Reply[ViewPage]:
     """
     before = pagination.decode_cursor(query.cursor)
     found, last = await call.service.views.list_views(call.principal, before, query.limit)
-    page = await with_case_counts(found, partial(_count_cases, call), call.service.timings.views)
+    page = await with_case_counts(found, partial(_count_cases_of_query, call), call.service.timings.views)
     cursor = None if last is None else pagination.encode_cursor(last)
     return Reply(ViewPage.model_construct(items=page, next_cursor=cursor))
 
@@ -95,7 +95,7 @@ async def get_view(call: Call, view_id: str) -> Reply[CountedView]:
     The number is exact up to 1,000.
     """
     view = await call.service.views.read(call.principal, view_id)
-    (found,) = await with_case_counts([view], partial(_count_cases, call), call.service.timings.views)
+    (found,) = await with_case_counts([view], partial(_count_cases_of_query, call), call.service.timings.views)
     # The number of cases changes without the view, so the tag is unique: it is valid in If-Match only.
     return Reply(found, {"ETag": f'"{found.version}.{call.request_id}"'})
 
@@ -151,8 +151,8 @@ async def with_case_counts(
     return [task.result() for task in tasks]
 
 
-async def _count_cases(call: Call, query: Json, most: int) -> int | None:
-    """Return how many cases a stored query shows to the caller, at most `most`; None if the caller can't use it.
+async def _count_cases_of_query(call: Call, query: Json, max_count: int) -> int | None:
+    """Return how many cases a stored query shows to the caller, at most `max_count`; None if the caller can't use it.
 
     While the caller has less than half of its rate left, the count waits.
     """
@@ -164,13 +164,13 @@ async def _count_cases(call: Call, query: Json, most: int) -> int | None:
         return None
 
     @asynccontextmanager
-    async def in_turn() -> AsyncIterator[None]:
+    async def fair_turn() -> AsyncIterator[None]:
         while wait := service.admission.charge_optional_work(name, 1 + count_cost(filters)):  # noqa: ASYNC110 - the rate refills with time
             await asyncio.sleep(wait)
         async with service.turns.occupy(name):
             yield
 
-    return await service.cases.count_cases(call.principal, filters, most, in_turn)
+    return await service.cases.count_cases(call.principal, filters, max_count, fair_turn)
 
 
 @cache

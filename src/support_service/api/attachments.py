@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from support_service.api.cases import CASE
+from support_service.api.cases import CASE_PATH
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post
 from support_service.api.routing.route import (
@@ -30,7 +30,7 @@ from support_service.guard.uploads import FileUpload
 from support_service.service import Service
 
 TAG = Tag("attachments", "Attachments: upload, list, download, remove.")
-ATTACHMENTS_PATH = CASE + "/attachments"
+ATTACHMENTS_PATH = CASE_PATH + "/attachments"
 ATTACHMENT_PATH = ATTACHMENTS_PATH + "/{attachment_id}"
 DOWNLOAD_HEADERS = ("Accept-Ranges", "Content-Disposition", "ETag")
 

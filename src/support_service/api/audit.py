@@ -4,7 +4,7 @@ from typing import Any
 
 import pydantic_core
 
-from support_service.api.cases import CASE
+from support_service.api.cases import CASE_PATH
 from support_service.api.models.audit import (
     AuditEntry,
     AuditLogEntry,
@@ -31,7 +31,7 @@ TAG = Tag("audit", "The audit log: who changed what and when, with the values be
 AUDIT_READ = Permission("audit:read", {"supervisor": "all"})
 
 
-@get(CASE + "/audit", access=AUDIT_READ, problems=CASE_PROBLEMS)
+@get(CASE_PATH + "/audit", access=AUDIT_READ, problems=CASE_PROBLEMS)
 async def list_audit(call: Call, case_id: str, query: AuditQuery) -> Reply[AuditPage]:
     """List the changes of a case, newest first.
 

@@ -31,17 +31,17 @@ from support_service.platform.telemetry.logs import LOG_CASE_ID
 
 TAG = Tag("cases", "Cases: open, list, read, change, close.")
 LINKS_TAG = Tag("links", "Links between cases: related cases, duplicates, parents.")
-CASES = "/support/cases"
-CASE = CASES + "/{case_id}"
-LINKS = CASE + "/links"
+CASES_PATH = "/support/cases"
+CASE_PATH = CASES_PATH + "/{case_id}"
+LINKS_PATH = CASE_PATH + "/links"
 
-READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
-WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
+CASES_READ = Permission("cases:read", {"agent": "own", "supervisor": "all", "analyst": "masked", "customer": "own"})
+CASES_WRITE = Permission("cases:write", {"agent": "own", "supervisor": "all"})
 MESSAGE_PROBLEMS = (*CASE_PROBLEMS, "attachment_not_sendable", "case_changed", "case_closed", "case_full")
 
 
 # Before the routes of one case, whose ids have another form.
-@get(f"{CASES}/count", access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(f"{CASES_PATH}/count", access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
     """Count the cases that a list with these filters shows to the caller.
 
@@ -54,7 +54,7 @@ async def count_cases(call: Call, query: CaseFilters) -> Reply[CaseCount]:
 
 
 @post(
-    CASES,
+    CASES_PATH,
     access=Permission("cases:create", {"agent": "all", "supervisor": "all", "customer": "own", "service": "all"}),
     status=201,
     headers=("ETag", "Location"),
@@ -80,14 +80,14 @@ async def open_case(call: Call, body: NewCase) -> EncodedReply[Case]:
     """
     case = await call.service.cases.open_case(call.origin, body)
     LOG_CASE_ID.set(case.id)  # for the access log line, after which the variable is reset
-    headers = {"Location": f"{CASES}/{case.id}", **etag_header(call, case.version)}
+    headers = {"Location": f"{CASES_PATH}/{case.id}", **etag_header(call, case.version)}
     documents = call.service.documents
     if isinstance(case, ExistingCase):
         return EncodedReply((await documents.encode_written(call.view, case.stored)).to_json(), headers, 200)
     return EncodedReply(documents.encoder.encode_new(call.view, call.principal, case).to_json(), headers)
 
 
-@get(CASES, access=READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
+@get(CASES_PATH, access=CASES_READ, problems=(*DATABASE_PROBLEMS, "searches_waiting"))
 async def list_cases(call: Call, query: CaseQuery) -> Reply[CasePage]:
     """List cases, newest first or in the order of `sort`.
 
@@ -111,8 +111,8 @@ def check_may_search(call: Call, query: CaseFilters) -> None:
 
 
 @get(
-    CASE,
-    access=READ,
+    CASE_PATH,
+    access=CASES_READ,
     masks_itself=True,
     headers=("ETag",),
     other_responses=(RouteResponse(304, "The case has not changed.", headers=("ETag",)),),
@@ -192,7 +192,12 @@ def _add_viewers(call: Call, cases: Iterable[CaseSummary]) -> None:
                 case.viewers = [Viewer(name=each.name, state=each.state) for each in viewers]
 
 
-@patch(CASE, access=WRITE, headers=("ETag",), problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"))
+@patch(
+    CASE_PATH,
+    access=CASES_WRITE,
+    headers=("ETag",),
+    problems=(*CASE_PROBLEMS, "case_changed", "status_move_not_allowed"),
+)
 async def change_case(call: Call, case_id: str, body: CaseChange, expected: ExpectedVersions) -> Reply[CaseSummary]:
     """Change some fields of a case.
 
@@ -206,7 +211,7 @@ async def change_case(call: Call, case_id: str, body: CaseChange, expected: Expe
 
 
 @delete(
-    CASE,
+    CASE_PATH,
     access=Permission("cases:delete", {"supervisor": "all"}),
     problems=(*CASE_PROBLEMS, "case_changed", "case_not_synthetic"),
 )
@@ -222,7 +227,7 @@ async def delete_case(call: Call, case_id: str, expected: ExpectedVersions) -> R
 
 
 @post(
-    CASE + "/messages",
+    CASE_PATH + "/messages",
     access=Permission("messages:write", {"agent": "own", "supervisor": "all", "customer": "own"}),
     problems=(*MESSAGE_PROBLEMS, "external_id_taken"),
 )
@@ -241,8 +246,8 @@ async def add_message(call: Call, case_id: str, body: NewMessage, expected: Expe
 
 
 @post(
-    CASE + "/status",
-    access=WRITE,
+    CASE_PATH + "/status",
+    access=CASES_WRITE,
     query=StatusChange,
     body_required=False,
     headers=("ETag",),
@@ -257,7 +262,7 @@ async def set_status(call: Call, case_id: str, body: StatusChange, expected: Exp
     return Reply(case, etag_header(call, case.version))
 
 
-@post(CASE + "/close", access=WRITE, body_required=False, headers=("ETag",), problems=MESSAGE_PROBLEMS)
+@post(CASE_PATH + "/close", access=CASES_WRITE, body_required=False, headers=("ETag",), problems=MESSAGE_PROBLEMS)
 async def close_case(call: Call, case_id: str, body: Closing, expected: ExpectedVersions) -> EncodedReply[Case]:
     """Close a case, optionally with a last message.
 
@@ -270,9 +275,9 @@ async def close_case(call: Call, case_id: str, body: Closing, expected: Expected
 
 
 @post(
-    LINKS,
+    LINKS_PATH,
     tag=LINKS_TAG,
-    access=WRITE,
+    access=CASES_WRITE,
     status=201,
     headers=("Location",),
     other_responses=(RouteResponse(200, "The link exists already.", CaseLink, headers=("Location",)),),
@@ -290,10 +295,15 @@ async def add_link(call: Call, case_id: str, body: NewLink, expected: ExpectedVe
     to the caller, and both get a new version.
     """
     link, is_new = await call.service.links.add(call.origin, case_id, body, expected)
-    return Reply(link, {"Location": f"{CASES}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
+    return Reply(link, {"Location": f"{CASES_PATH}/{case_id}/links/{link.id}"}, 201 if is_new else 200)
 
 
-@delete(LINKS + "/{link_id}", tag=LINKS_TAG, access=WRITE, problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"))
+@delete(
+    LINKS_PATH + "/{link_id}",
+    tag=LINKS_TAG,
+    access=CASES_WRITE,
+    problems=(*CASE_PROBLEMS, "case_changed", "link_not_found"),
+)
 async def remove_link(call: Call, case_id: str, link_id: str, expected: ExpectedVersions) -> Reply[None]:
     """Remove a link, from either of its cases.
 
@@ -304,7 +314,7 @@ async def remove_link(call: Call, case_id: str, link_id: str, expected: Expected
 
 
 @post(
-    CASE + "/timeline/refresh",
+    CASE_PATH + "/timeline/refresh",
     access=Permission("timeline:refresh", {"agent": "own", "supervisor": "all"}),
     stores_response=False,  # it changes no case, and its answer is large
     headers=("ETag",),

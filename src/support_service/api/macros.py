@@ -2,7 +2,7 @@
 
 import pydantic_core
 
-from support_service.api.cases import CASE
+from support_service.api.cases import CASE_PATH
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import delete, get, post, put
 from support_service.api.routing.etags import KnownTags, is_known_etag, version_etag_header
@@ -103,7 +103,7 @@ async def delete_macro(call: Call, macro_name: str, expected: ExpectedVersions) 
 
 
 @post(
-    CASE + "/macros/{macro_name}/preview",
+    CASE_PATH + "/macros/{macro_name}/preview",
     access=MACROS_PREVIEW,
     stores_response=False,  # it changes nothing
     problems=(*CASE_PROBLEMS, "macro_not_found"),

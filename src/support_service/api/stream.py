@@ -6,7 +6,7 @@ from aiohttp import web
 from multidict import istr
 from pydantic import Field
 
-from support_service.api.cases import READ
+from support_service.api.cases import CASES_READ
 from support_service.api.routing.call import Call, Reply
 from support_service.api.routing.decorators import get, put
 from support_service.api.routing.route import CASE_PROBLEMS, Permission, Tag
@@ -36,7 +36,7 @@ class StreamQuery(RequestModel):
 
 @get(
     "/support/stream",
-    access=Permission("stream:read", READ.scopes),
+    access=Permission("stream:read", CASES_READ.scopes),
     request_headers=("Last-Event-ID",),
     masks_itself=True,
     response_media_types=(MEDIA_TYPE,),

@@ -16,18 +16,31 @@ from support_service.platform.database.statements import locked_in_order
 from support_service.platform.database.tables import webhook_deliveries
 from support_service.platform.unit_of_work import WriteOrigin, unit_of_work
 
-_D = webhook_deliveries.c  # columns of a delivery
-_SHOWN = sa.select(_D.seq.label("id"), _D.endpoint, _D.type, _D.state, _D.tries, _D.since, _D.due, _D.reason)
-DELIVERIES = _SHOWN.order_by(_D.seq.desc()).limit(sa.bindparam("count"))
+_DELIVERY = webhook_deliveries.c  # columns of a delivery
+_SELECT_SHOWN_COLUMNS = sa.select(
+    _DELIVERY.seq.label("id"),
+    _DELIVERY.endpoint,
+    _DELIVERY.type,
+    _DELIVERY.state,
+    _DELIVERY.tries,
+    _DELIVERY.since,
+    _DELIVERY.due,
+    _DELIVERY.reason,
+)
+SELECT_DELIVERIES = _SELECT_SHOWN_COLUMNS.order_by(_DELIVERY.seq.desc()).limit(sa.bindparam("count"))
 _BEFORE = sa.tuple_(sa.bindparam("due", type_=UtcDateTime()), sa.bindparam("seq", type_=sa.BigInteger))
 # In the order of the index on state and due, so that a page of any state is read without sorting the others.
-IN_STATE = (
-    _SHOWN.where(_D.state == sa.bindparam("wanted")).order_by(_D.due.desc(), _D.seq.desc()).limit(sa.bindparam("count"))
+SELECT_IN_STATE = (
+    _SELECT_SHOWN_COLUMNS.where(_DELIVERY.state == sa.bindparam("wanted"))
+    .order_by(_DELIVERY.due.desc(), _DELIVERY.seq.desc())
+    .limit(sa.bindparam("count"))
 )
-IN_STATE_BEFORE = IN_STATE.where(
-    _D.due <= sa.bindparam("due", type_=UtcDateTime()), sa.tuple_(_D.due, _D.seq) < _BEFORE
+SELECT_IN_STATE_BEFORE = SELECT_IN_STATE.where(
+    _DELIVERY.due <= sa.bindparam("due", type_=UtcDateTime()), sa.tuple_(_DELIVERY.due, _DELIVERY.seq) < _BEFORE
 )
-LOCK_DELIVERY = sa.select(_D.endpoint, _D.state).where(_D.seq == sa.bindparam("delivery")).with_for_update()
+LOCK_DELIVERY = (
+    sa.select(_DELIVERY.endpoint, _DELIVERY.state).where(_DELIVERY.seq == sa.bindparam("delivery")).with_for_update()
+)
 
 
 class DeliveryService:
@@ -43,32 +56,32 @@ class DeliveryService:
         """
         shown = {"wanted": state, "count": limit + 1}
         if before is None:
-            found = await self._database.fetch_all(IN_STATE, shown)
+            found = await self._database.fetch_all(SELECT_IN_STATE, shown)
         else:
-            found = await self._database.fetch_all(IN_STATE_BEFORE, shown | {"due": before[0], "seq": before[1]})
+            found = await self._database.fetch_all(SELECT_IN_STATE_BEFORE, shown | {"due": before[0], "seq": before[1]})
         return found[:limit], len(found) > limit
 
     async def replay(self, origin: WriteOrigin, delivery_id: str) -> None:
         """Schedule a delivery again from now on. Raises NotFound."""
-        await self._change(origin, delivery_id, "webhook.replayed")
+        await self._change_with_audit_entry(origin, delivery_id, "webhook.replayed")
 
     async def drop(self, origin: WriteOrigin, delivery_id: str) -> None:
         """Delete a delivery; an attempt in progress is completed. Raises NotFound."""
-        await self._change(origin, delivery_id, "webhook.dropped")
+        await self._change_with_audit_entry(origin, delivery_id, "webhook.dropped")
 
-    async def _change(self, origin: WriteOrigin, delivery_id: str, action: audit.Action) -> None:
+    async def _change_with_audit_entry(self, origin: WriteOrigin, delivery_id: str, action: audit.Action) -> None:
         seq = int(delivery_id) if re.fullmatch("[0-9]{1,19}", delivery_id) else 0
         if not 1 <= seq <= MAX_INTEGER:
-            raise _not_found(delivery_id)
+            raise _delivery_not_found(delivery_id)
         now = utc_now()
         async with unit_of_work(self._database, origin) as work:
             delivery = await work.tx.fetch_one(LOCK_DELIVERY, {"delivery": seq})
             if delivery is None:
-                raise _not_found(delivery_id)
+                raise _delivery_not_found(delivery_id)
             if action == "webhook.replayed":
                 await replay_deliveries(work.tx, now, [seq])
             else:
-                await work.tx.execute(webhook_deliveries.delete().where(_D.seq == seq))
+                await work.tx.execute(webhook_deliveries.delete().where(_DELIVERY.seq == seq))
             after = {"deliveryId": seq, "endpoint": delivery.endpoint, "state": "pending"}
             dropped = action == "webhook.dropped"
             changes = {
@@ -78,7 +91,7 @@ class DeliveryService:
             await audit.record(work, None, action, now, changes)
 
 
-def _not_found(delivery_id: str) -> NotFound:
+def _delivery_not_found(delivery_id: str) -> NotFound:
     return NotFound("delivery_not_found", f"There is no webhook delivery {delivery_id[:64]!r}.")
 
 
@@ -87,7 +100,7 @@ async def list_deliveries(reader: Reader, state: str | None, count: int) -> Sequ
 
     `due` is the time of the next attempt, or of the end of delivery.
     """
-    statement = DELIVERIES if state is None else DELIVERIES.where(webhook_deliveries.c.state == state)
+    statement = SELECT_DELIVERIES if state is None else SELECT_DELIVERIES.where(webhook_deliveries.c.state == state)
     return await reader.fetch_all(statement, {"count": count})
 
 

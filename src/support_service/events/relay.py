@@ -210,7 +210,7 @@ class OutboxRelay:
     async def _fan_out(self) -> int:
         """Create webhook deliveries for the oldest events without them. Return the number of events handled."""
         async with self._fan_out_lock:
-            events = await webhook_sender.events_to_fan_out(self._database, self._timings.publish_batch)
+            events = await webhook_sender.read_events_to_fan_out(self._database, self._timings.publish_batch)
             if events:
                 subscriptions = [
                     (

@@ -130,7 +130,9 @@ class WebhookSender:
         """
         chosen = {"now": utc_now(), "count": MAX_CONCURRENT_DELIVERIES}
         if name is None:
-            due = await self._database.fetch_all(_DUE.where(_D.endpoint.not_in(list(self._endpoints))), chosen)
+            due = await self._database.fetch_all(
+                _SELECT_DUE.where(_DELIVERY.endpoint.not_in(list(self._endpoints))), chosen
+            )
         else:
             due = await self._database.fetch_all(SELECT_DUE_DELIVERIES, {**chosen, "to": name})
         # All deliveries finish before an error is raised: one in progress must not be started a second time.
@@ -153,17 +155,19 @@ class WebhookSender:
             state, due = "delivered", now
         elif endpoint is None or reason == GONE_REASON or due > delivery.since + RETRY_PERIOD:
             state, due = "failed", now
-            self._log(name).warning("A webhook delivery to %s failed and is not retried: %s", name, reason)
+            self._logger_of_endpoint(name).warning(
+                "A webhook delivery to %s failed and is not retried: %s", name, reason
+            )
         else:
             state = "pending"
-            self._log(name).warning("A webhook delivery to %s failed and is retried: %s", name, reason)
+            self._logger_of_endpoint(name).warning("A webhook delivery to %s failed and is retried: %s", name, reason)
         outcome = {"delivered": "delivered", "failed": "failed", "pending": "retried"}[state]
         self._instruments.add(WEBHOOK_ATTEMPTS, 1, {"endpoint": name if endpoint else OTHER, "outcome": outcome})
         result = {"new_state": state, "new_tries": delivery.tries + 1, "new_due": due, "new_reason": reason}
         async with self._database.transaction() as tx:
             await tx.execute(UPDATE_DELIVERY, {"delivery": delivery.seq, **result})
 
-    def _log(self, name: str) -> logging.Logger:
+    def _logger_of_endpoint(self, name: str) -> logging.Logger:
         """Return the logger of an endpoint: telemetry/logs.py passes a line per minute for each logger."""
         return log.getChild(name) if name in self._endpoints else log
 
@@ -199,19 +203,19 @@ def signed_headers(secret: str, event: str) -> dict[str, str]:
 
 
 _NOT_FANNED_OUT = sa.text("NOT fanned_out")  # the same text as in the partial index
-TO_FAN_OUT = (
+SELECT_TO_FAN_OUT = (
     sa.select(outbox.c.seq, outbox.c.type).where(_NOT_FANNED_OUT).order_by(outbox.c.seq).limit(sa.bindparam("count"))
 )
-CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
+_IS_CHOSEN = outbox.c.seq.in_(sa.bindparam("chosen", expanding=True))
 MARK_FANNED_OUT = (
     outbox.update()
-    .where(locked_in_order(outbox, sa.and_(CHOSEN, _NOT_FANNED_OUT)))
+    .where(locked_in_order(outbox, sa.and_(_IS_CHOSEN, _NOT_FANNED_OUT)))
     .values(fanned_out=sa.true())
     .returning(outbox.c.seq)
 )
-_D = webhook_deliveries.c  # columns of a delivery
+_DELIVERY = webhook_deliveries.c  # columns of a delivery
 _NOW = sa.bindparam("now", type_=UtcDateTime())
-FAN_OUT = webhook_deliveries.insert().from_select(
+INSERT_DELIVERIES = webhook_deliveries.insert().from_select(
     ["endpoint", "type", "event", "case_id", "state", "tries", "since", "due"],
     sa.select(
         sa.bindparam("endpoint", type_=sa.Text),
@@ -223,34 +227,38 @@ FAN_OUT = webhook_deliveries.insert().from_select(
         _NOW,
         _NOW,
     )
-    .where(CHOSEN)
+    .where(_IS_CHOSEN)
     .order_by(outbox.c.seq),
 )
-_DUE = (
-    sa.select(_D.seq, _D.endpoint, _D.event, _D.tries, _D.since)
-    .where(_D.state == "pending", _D.due <= sa.bindparam("now", type_=UtcDateTime()))
-    .order_by(_D.due)
+_SELECT_DUE = (
+    sa.select(_DELIVERY.seq, _DELIVERY.endpoint, _DELIVERY.event, _DELIVERY.tries, _DELIVERY.since)
+    .where(_DELIVERY.state == "pending", _DELIVERY.due <= sa.bindparam("now", type_=UtcDateTime()))
+    .order_by(_DELIVERY.due)
     .limit(sa.bindparam("count"))
 )
-SELECT_DUE_DELIVERIES = _DUE.where(_D.endpoint == sa.bindparam("to"))
+SELECT_DUE_DELIVERIES = _SELECT_DUE.where(_DELIVERY.endpoint == sa.bindparam("to"))
 UPDATE_DELIVERY = (
     webhook_deliveries.update()
-    .where(_D.seq == sa.bindparam("delivery"))
-    .values({name: sa.bindparam(f"new_{name}", type_=_D[name].type) for name in ("state", "tries", "due", "reason")})
+    .where(_DELIVERY.seq == sa.bindparam("delivery"))
+    .values(
+        {name: sa.bindparam(f"new_{name}", type_=_DELIVERY[name].type) for name in ("state", "tries", "due", "reason")}
+    )
 )
-COUNT_PENDING = sa.select(sa.func.count().label("number")).select_from(webhook_deliveries).where(_D.state == "pending")
-_FINISHED = (
-    sa.select(_D.seq)
-    .where(_D.state == sa.bindparam("ended"), _D.due < sa.bindparam("before", type_=UtcDateTime()))
+COUNT_PENDING = (
+    sa.select(sa.func.count().label("number")).select_from(webhook_deliveries).where(_DELIVERY.state == "pending")
+)
+_SELECT_FINISHED = (
+    sa.select(_DELIVERY.seq)
+    .where(_DELIVERY.state == sa.bindparam("ended"), _DELIVERY.due < sa.bindparam("before", type_=UtcDateTime()))
     .limit(sa.bindparam("count"))
     .with_for_update(skip_locked=True)  # rows locked by an erasure are deleted in a later run
 )
-DELETE_FINISHED = webhook_deliveries.delete().where(_D.seq.in_(_FINISHED))
+DELETE_FINISHED = webhook_deliveries.delete().where(_DELIVERY.seq.in_(_SELECT_FINISHED))
 
 
-async def events_to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
+async def read_events_to_fan_out(reader: Reader, count: int) -> Sequence[Row]:
     """Return the oldest events without webhook deliveries: rows with seq and type."""
-    return await reader.fetch_all(TO_FAN_OUT, {"count": count})
+    return await reader.fetch_all(SELECT_TO_FAN_OUT, {"count": count})
 
 
 async def fan_out(
@@ -266,4 +274,4 @@ async def fan_out(
     for endpoint, subscribed in subscriptions:
         chosen = [seq for seq in subscribed if seq in marked]
         if chosen:
-            await tx.execute(FAN_OUT, {"endpoint": endpoint, "now": now, "chosen": chosen})
+            await tx.execute(INSERT_DELIVERIES, {"endpoint": endpoint, "now": now, "chosen": chosen})

@@ -218,7 +218,7 @@ async def keep(database, event):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z", "event": event}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), row)
-    return await webhook_sender.events_to_fan_out(database, 10)
+    return await webhook_sender.read_events_to_fan_out(database, 10)
 
 
 async def waiting(database):
@@ -251,7 +251,7 @@ async def test_erasure_covers_deliveries_of_an_older_release(database):
     row = {"type": "t", "at": "2026-01-01T00:00:00Z"}
     async with database.transaction() as tx:
         await tx.execute(outbox.insert(), [row | {"case_id": case, "event": event} for case, event in told])
-    await fan_out(database, await webhook_sender.events_to_fan_out(database, 10))
+    await fan_out(database, await webhook_sender.read_events_to_fan_out(database, 10))
     async with database.transaction() as tx:
         counted = await erasure.rewrite_stored_events(tx, "case-1", lambda event: event.replace("zaphod", "erased"))
     assert counted == {"outboxEvents": 2, "webhookDeliveries": 2}

@@ -77,7 +77,7 @@ PERIODIC = {
     "a look for events": (relay.SELECT_ANY_PENDING, {}),
     "events to publish": (relay.SELECT_PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(relay.SELECT_OLDEST_AT), {}),
-    "events to fan out": (webhook_sender.TO_FAN_OUT, {"count": 200}),
+    "events to fan out": (webhook_sender.SELECT_TO_FAN_OUT, {"count": 200}),
     "due deliveries": (webhook_sender.SELECT_DUE_DELIVERIES, {"now": NOW, "to": "a", "count": 20}),
     "pending deliveries": (webhook_sender.COUNT_PENDING, {}),
     "finished deliveries": (webhook_sender.DELETE_FINISHED, {"ended": "delivered", "before": OLD, "count": 10}),
