@@ -212,7 +212,7 @@ class StorageFolders:
     def recreate(self) -> None:
         """Create folders again that another program has removed, such as one that removes empty folders.
 
-        Raises FileNotFoundError like `expect_root`.
+        Raises FileNotFoundError like `check_root`.
         """
         self.check_root()
         log.warning("Another program has removed folders from %s; they are created again.", self._root)

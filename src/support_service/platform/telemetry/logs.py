@@ -24,7 +24,7 @@ UNAVAILABLE_LOGGER = "support_service.unavailable"
 CLIENT_ERRORS = (HttpProcessingError, RequestPayloadError, ConnectionError)
 REPORT_INTERVAL = 60.0  # seconds
 MAX_RECORD_KINDS = 64
-OTHER_KINDS = ("",)  # the kinds beyond MAX_KINDS
+OTHER_KINDS = ("",)  # the kinds beyond MAX_RECORD_KINDS
 CLIENT_ERROR_LOGGER = "support_service.refused"  # logger for client input that could not be parsed
 LIMITED_LOGGERS = (CLIENT_ERROR_LOGGER, *UPSTREAM_LOGGERS, WEBHOOK_LOGGER, UNAVAILABLE_LOGGER)
 LOG_REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -70,7 +70,7 @@ class RateLimitFilter(logging.Filter):
       exception's type and place.
 
     A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
-    record), and the types of the exceptions. Beyond MAX_KINDS in one minute, all further kinds share one slot, which
+    record), and the types of the exceptions. Beyond MAX_RECORD_KINDS in one minute, all further kinds share one slot, which
     bounds the memory.
     """
 
