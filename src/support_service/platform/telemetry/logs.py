@@ -70,8 +70,8 @@ class RateLimitFilter(logging.Filter):
       exception's type and place.
 
     A kind is a logger, its message before its arguments are filled in, the background job (the attribute `job` of a
-    record), and the types of the exceptions. Beyond MAX_RECORD_KINDS in one minute, all further kinds share one slot, which
-    bounds the memory.
+    record), and the types of the exceptions. Beyond MAX_RECORD_KINDS in one minute, all further kinds share one slot,
+    which bounds the memory.
     """
 
     def __init__(self, *packages: str) -> None:
