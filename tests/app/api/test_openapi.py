@@ -162,7 +162,7 @@ def test_examples_are_valid():
         for model in filter(
             None, (route.body, route.response_model, *(other.model for other in route.other_responses))
         ):
-            example = openapi.schemas.example(model)
+            example = openapi.schemas.first_example(model)
             if "multipart/form-data" in route.body_media_types and model is route.body:
                 continue
             read = model.model_validate(example)
