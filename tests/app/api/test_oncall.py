@@ -78,7 +78,7 @@ async def test_failing_source_and_its_override_are_shown(make_client, upstream_s
     for _ in range(3):
         payment.recent.record(2.50049, "timeout")
     for _ in range(5):
-        payment.breaker.report(payment.breaker.admit(), good=False)
+        payment.breaker.report(payment.breaker.admit(), healthy=False)
     sources = (await state(client))["sources"]
     shown = sources["items"][1]
     assert (sources["status"], sources["error"]) == ("unavailable", "The circuit breaker rejects calls to: payment.")

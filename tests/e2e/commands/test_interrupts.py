@@ -37,7 +37,7 @@ main()
 STUBBORN = """
 import asyncio
 from support_service.core import interrupts
-from support_service.commands.runtime import run
+from support_service.commands.runtime import run_coroutine
 async def stubborn():
     print("running", flush=True)
     try:
@@ -46,7 +46,7 @@ async def stubborn():
         print("cancelled", flush=True)
         await asyncio.Event().wait()
 interrupts.exit_on_interrupt()
-run(stubborn())
+run_coroutine(stubborn())
 """
 # The steps of `serve`, which takes the most, and what only another command does.
 MOMENTS = [

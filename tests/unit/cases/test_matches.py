@@ -50,7 +50,7 @@ def test_each_word_is_in_its_place(text):
     """What stands there, taken alone, has the word."""
     words = LocatedWords(text)
     for index, word in enumerate(words.words):
-        start, end = words.span(index, len(word))
+        start, end = words.span_in_text(index, len(word))
         assert 0 <= start < end <= len(text)
         assert any(each.startswith(word) for each in search_words(text[start:end]))
 
