@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from support_service.api.case_document.reading import CaseDocuments
+from support_service.api.case_document.cached_documents import CaseDocuments
 from support_service.api.dependency_status import DEPENDENCY_STATUS, REPLICA_READY, DependencyMonitor
 from support_service.attachments.opening import AttachmentTimings, open_attachments
 from support_service.attachments.service import AttachmentService

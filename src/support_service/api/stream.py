@@ -95,5 +95,5 @@ async def put_presence(call: Call, case_id: str, body: PresenceChange) -> Reply[
     valid for 15 seconds. While Redis is unavailable, only clients of the same replica learn it.
     """
     owner = await call.service.cases.read_visible_owner(call.principal, case_id)
-    await call.service.stream.announce(call.principal, case_id, owner, body.state)
+    await call.service.stream.announce_presence(call.principal, case_id, owner, body.state)
     return Reply(None)

@@ -127,10 +127,10 @@ class Masker:
             for name, value in entry.items()
         }
 
-    def _mask_member(self, name: str, value: Any, pattern: re.Pattern[str] | None) -> Any:
+    def _mask_member(self, name: str, value: Any, harmless_pattern: re.Pattern[str] | None) -> Any:
         if name in IDENTIFYING_MEMBERS and isinstance(value, str | int):
             return self.pseudonym_of(str(value))
-        return _keep_if_matching(value, pattern)
+        return _keep_if_matching(value, harmless_pattern)
 
 
 @cache
@@ -154,9 +154,9 @@ def _mask_words(texts: Iterable[str]) -> list[str]:
     return list(map(_mask_word, texts))
 
 
-def _keep_if_matching(value: Any, pattern: re.Pattern[str] | None) -> Any:
+def _keep_if_matching(value: Any, harmless_pattern: re.Pattern[str] | None) -> Any:
     if value is None:
         return value
     if isinstance(value, int | float):
-        return value if pattern is AMOUNT_PATTERN and abs(value) < MAX_AMOUNT else MASKED_TEXT
-    return value if pattern and isinstance(value, str) and pattern.fullmatch(value) else MASKED_TEXT
+        return value if harmless_pattern is AMOUNT_PATTERN and abs(value) < MAX_AMOUNT else MASKED_TEXT
+    return value if harmless_pattern and isinstance(value, str) and harmless_pattern.fullmatch(value) else MASKED_TEXT

@@ -14,7 +14,7 @@ from support_service.cases.model.case import Message
 from support_service.core import errors
 from support_service.core.errors import FieldError, ServiceFailed, SupportError
 
-UNREADABLE_ANSWER_CODE = "http_error"  # code of an answer that is not a problem, such as a load balancer's
+CODE_WITHOUT_PROBLEM = "http_error"  # code of an answer that is not a problem, such as a load balancer's
 
 
 class NoAnswer(SupportError):
@@ -61,8 +61,7 @@ def error_of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Sup
     problem = _parsed_problem(body)
     kind = KIND_BY_STATUS.get(status, ServiceFailed if status >= HTTPStatus.INTERNAL_SERVER_ERROR else SupportError)
     error = kind(
-        str(problem.get("code") or UNREADABLE_ANSWER_CODE),
-        str(problem.get("detail") or f"the service answered {status}"),
+        str(problem.get("code") or CODE_WITHOUT_PROBLEM), str(problem.get("detail") or f"the service answered {status}")
     )
     error.status = status
     error.problem = problem

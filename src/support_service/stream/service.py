@@ -122,7 +122,9 @@ class ChangeStream:
             await self.feed.attempted.wait()  # else the first clients would be asked to read again
             yield
 
-    async def announce(self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState) -> None:
+    async def announce_presence(
+        self, principal: Principal, case_id: str, owner: CaseOwnership, state: PresenceState
+    ) -> None:
         """Say that a principal views a case, or types in it."""
         await self.presence.announce(principal, case_id, owner, state, self._log)
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from support_service.api.case_document.cached_documents import CaseDocuments
 from support_service.api.case_document.encoder import CaseEncoder
-from support_service.api.case_document.reading import CaseDocuments
 from support_service.cases.sql.case_reading import MAX_INLINE_BYTES
 from support_service.core.domain.principals import SYSTEM
 from tests.conftest import both_databases

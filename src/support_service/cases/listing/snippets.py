@@ -114,29 +114,30 @@ def _snippet_span(text: str, first: int, last: int) -> TextSpan:
     start = max(0, min(first - CHARACTERS_BEFORE_MATCH, len(text) - MAX_SNIPPET_LENGTH))
     end = min(len(text), start + MAX_SNIPPET_LENGTH)
     if start:
-        start = _start_of_word(text, start, first)
+        start = _next_word_start(text, start, first)
     if end < len(text):
-        end = _end_of_word(text, min(last, end), end)
+        end = _last_word_end(text, min(last, end), end)
     return start, end
 
 
-def _start_of_word(text: str, start: int, first: int) -> int:
-    """Return the start of the first word from `start` on, or `start` if that is far; at most `first`."""
-    for place in range(start, min(first, start + MAX_CUT_WORD_LENGTH) + 1):
+def _next_word_start(text: str, start: int, match_start: int) -> int:
+    """Return the start of the first word from `start` on, or `start` if that is far; at most `match_start`."""
+    for place in range(start, min(match_start, start + MAX_CUT_WORD_LENGTH) + 1):
         if text[place - 1].isspace() and not text[place].isspace():
             return place
-    while start < first and unicodedata.combining(text[start]):  # a mark belongs to the letter before it
+    while start < match_start and unicodedata.combining(text[start]):  # a mark belongs to the letter before it
         start += 1
     return start
 
 
-def _end_of_word(text: str, last: int, end: int) -> int:
-    """Return the end of the last word up to `end`, or `end` if that is far; at least `last`."""
+def _last_word_end(text: str, match_end: int, end: int) -> int:
+    """Return the end of the last word up to `end`, or `end` if that is far; at least `match_end`."""
     cut = next(
-        (place for place in range(end, max(last, end - MAX_CUT_WORD_LENGTH) - 1, -1) if text[place].isspace()), None
+        (place for place in range(end, max(match_end, end - MAX_CUT_WORD_LENGTH) - 1, -1) if text[place].isspace()),
+        None,
     )
     if cut is not None:
-        return last + len(text[last:cut].rstrip())
-    while end > last and unicodedata.combining(text[end]):
+        return match_end + len(text[match_end:cut].rstrip())
+    while end > match_end and unicodedata.combining(text[end]):
         end -= 1
     return end
