@@ -27,7 +27,7 @@ def build_app(settings: Settings, timings: Timings = Timings()) -> tuple[web.App
 
     The service is opened when the application starts, under the key `SERVICE`.
 
-    Startup raises the errors of `running`, and Unavailable if the admin address can't be used.
+    Startup raises the errors of `open_service`, and Unavailable if the admin address can't be used.
     """
     telemetry = Telemetry(settings.telemetry, timings.telemetry)
     guard = Guard(settings, telemetry, timings.guard)

@@ -37,7 +37,7 @@ async def open_server(
     Raises WrongSetting if the address can't be used. The message names `chosen_by`, an option, or else the settings.
     """
     runner: web.BaseRunner
-    if guard is not None:  # `_drain` has already waited for requests when the runner shuts down
+    if guard is not None:  # `_drain_connections` has already waited for requests when the runner shuts down
         runner = GuardedRunner(
             app, guard, access_log=None, shutdown_timeout=DRAIN_POLL_INTERVAL, read_bufsize=READ_BUFFER_BYTES
         )

@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, and exit with `wrong_usage`."""
+        """Print the usage and the error, and exit with `usage_error_status`."""
         self.print_usage(sys.stderr)
         self.exit(self.usage_error_status, f"{self.prog}: error: {message}\n")
 

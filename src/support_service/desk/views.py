@@ -43,7 +43,7 @@ _PAGE = (
     .order_by(_V.seq.desc())
     .limit(sa.bindparam("count"))
 )
-# The views that a role may see, as `may_use` decides.
+# The views that a role may see, as `may_use_view` decides.
 PAGE_OF_ROLE = {
     "agent": _PAGE.where(sa.or_(_OF_OWNER, _OF_TEAMS)),
     "supervisor": _PAGE.where(sa.or_(_OF_OWNER, _V.team.is_not(None))),
