@@ -1,7 +1,7 @@
 """Consumer of inbound events: reads the events of other services from their stream and applies each one once.
 
-An event that cannot be parsed is dead-lettered at once; an event that fails is dead-lettered after `MAX_TRIES` tries. Neither
-blocks other events. While the database is unavailable or locked, the consumer keeps its events and waits, and no try is
+An event that cannot be parsed is dead-lettered at once, and an event that fails after `MAX_TRIES` tries. Neither blocks
+other events. While the database is unavailable or locked, the consumer keeps its events and waits, and no try is
 counted.
 """
 
