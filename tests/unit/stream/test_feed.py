@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,12 +11,11 @@ from support_service.events.broker.log import LogPlace
 from support_service.events.broker.memory import InMemoryLog
 from support_service.events.polling import Backoff
 from support_service.platform.background import run_in_background
-from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
-from support_service.stream.service import ChangeStream, StreamTimings
+from support_service.stream.service import StreamTimings
 from support_service.stream.subscribers import QueueLimits
 from tests.support.calls import eventually
-from tests.support.published_changes import owners, published_change
+from tests.support.published_changes import make_stream, owners, published_change
 
 
 def refuse(_case):
@@ -29,14 +27,7 @@ async def test_a_change_that_fails_makes_every_stream_read_again(instruments):
     """Streams behind the one that failed have not got the change; the next change reaches all of them."""
     log = InMemoryLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, backoff=Backoff(0.01, 0.01)))
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=refuse),
-        SimpleNamespace(read_owners=owners),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings, mask=refuse)
     analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
     written = []
 
@@ -69,14 +60,7 @@ async def test_a_stream_that_is_opened_while_a_change_is_passed_on_gets_it_once(
             opening.append(asyncio.create_task(follow(boss, "full", late, start)))
         return case
 
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=open_another),
-        SimpleNamespace(read_owners=owners),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings, mask=open_another)
     analyst, boss = Principal("analyst", "analyst"), Principal("boss", "supervisor")
     early, late = [], []
 
@@ -117,14 +101,7 @@ async def test_late_changes_wait_for_the_database(instruments):
     async def write(frame):
         written.append(frame)
 
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=recovering_owners),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings, read_owners=recovering_owners)
     boss = Principal("boss", "supervisor")
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
@@ -157,14 +134,7 @@ async def test_changes_are_kept_in_memory_up_to_either_bound(instruments, bound)
     """Older ones are replayed from the log."""
     log = NotingLog()
     timings = StreamTimings(feed=FeedTimings(wait=0.01, **bound))
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=owners),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings)
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         log.append([published_change(number) for number in (1, 2, 3)])
@@ -181,14 +151,7 @@ async def test_streams_read_again_after_either_loss_of_the_log(instruments, monk
     """Another log may be as long, and one that lost its last entries has the same epoch."""
     log, resyncs = InMemoryLog(), []
     timings = StreamTimings(feed=FeedTimings(wait=0.01, check_interval=0.0))
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=owners),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings)
     monkeypatch.setattr(stream.feed, "_count_resync", lambda reason, _: resyncs.append(reason))
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()

@@ -1,7 +1,6 @@
 """A replay of many changes: other tasks run between its steps, and each step asks the database once."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,11 +9,10 @@ from support_service.core.errors import Unavailable
 from support_service.events.broker.log import LogPlace, Position
 from support_service.events.broker.memory import InMemoryLog
 from support_service.platform.background import run_in_background
-from support_service.platform.settings.process import LimitSettings
 from support_service.stream.feed import FeedTimings
-from support_service.stream.service import DATABASE_AWAY_COMMENT, ChangeStream, StreamTimings
+from support_service.stream.service import DATABASE_AWAY_COMMENT, StreamTimings
 from tests.support.calls import eventually
-from tests.support.published_changes import owners, published_change
+from tests.support.published_changes import make_stream, owners, published_change
 
 CHANGES, PAGE = 50, 10
 
@@ -41,14 +39,7 @@ async def test_other_tasks_run_between_the_steps_of_a_replay(instruments, subjec
         written.append(frame)
 
     timings = StreamTimings(heartbeat=0.01, feed=FeedTimings(page_size=PAGE))
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=owners_at_a_turn),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings, read_owners=owners_at_a_turn)
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
         if are_kept:
@@ -80,14 +71,7 @@ async def test_each_step_of_a_replay_reads_the_owners_of_its_cases_at_once(instr
         written.append(frame)
 
     timings = StreamTimings(replay_retry=0.01, feed=FeedTimings(page_size=PAGE))
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=owners_after_an_outage),
-        instruments,
-        LimitSettings(),
-        timings=timings,
-    )
+    stream = make_stream(log, instruments, timings, read_owners=owners_after_an_outage)
     boss = Principal("boss", "supervisor")
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
@@ -106,14 +90,7 @@ async def test_heartbeats_do_not_take_a_client_back(instruments):
     async def write(frame):
         written.append(frame)
 
-    stream = ChangeStream(
-        log,
-        SimpleNamespace(mask_published_case=lambda case: case),
-        SimpleNamespace(read_owners=owners),
-        instruments,
-        LimitSettings(),
-        timings=StreamTimings(heartbeat=0.01),
-    )
+    stream = make_stream(log, instruments, StreamTimings(heartbeat=0.01))
     async with run_in_background(stream.feed.run()):
         await stream.feed.attempted.wait()
     behind = stream.feed.passed_on
