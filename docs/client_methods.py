@@ -41,8 +41,8 @@ FIELDS_BY_MODEL: dict[Any, str] = {
     policy_models.SlaPolicyContent: "PolicyFields",
 }
 QUERIES = {requests.CaseFilters, cases.CaseDetailQuery}
-NAMES = {"remove": "remove_attachment"}  # of methods, where that of the operation says too little
-BY_HAND = {"add_link", "readyz"}  # and the operations that stream, or whose answer is no model
+NAMES = {"remove": "remove_attachment"}  # of methods, where the name of the operation says too little
+BY_HAND = {"add_link", "readyz"}  # besides operations that stream, or that answer without a model
 TYPES = {"delivery_id": int, "duration": timedelta}  # of parameters that the service takes as texts
 PAGE = {"limit", "cursor"}  # of a list, whose pages are read when they are needed
 
@@ -166,7 +166,7 @@ def methods() -> str:
 
 
 def _is_by_hand(route: Route) -> bool:
-    """Return whether the client has a method of its own: for a file, a stream, or an answer that is no model."""
+    """Return whether the client has a method of its own: for a file, a stream, or an answer without a model."""
     model = route.response_model
     has_model = route.status == HTTPStatus.NO_CONTENT if model is None else not issubclass(model, RootModel)
     return route.operation in BY_HAND or not has_model or web.Request in route.parameters.values()
@@ -179,7 +179,7 @@ class Method:
         self._module = module
         self._route = route
         self._sent: Any = route.body or route.query
-        self._fields = module.fields(self._sent) if self._sent else None  # the name of those that come as keywords
+        self._fields = module.fields(self._sent) if self._sent else None  # the type of the fields that come as keywords
         self._answer = None if route.response_model is None else module.name_of(route.response_model)
         items = route.response_model.model_fields.get("items") if route.response_model else None
         self._item = module.name_of(get_args(items.annotation)[0]) if items else None

@@ -31,7 +31,7 @@ async def open_attachments(
 ) -> AsyncIterator[AttachmentService]:
     """Open the storages and run the maintenance jobs during a `with` block.
 
-    Raises Unavailable if the directory or the bucket can't be used.
+    Raises Unavailable if the directory can't be used. The bucket is first asked when it is used.
     """
     async with open_storages(settings) as storages:
         service = AttachmentService(database, storages, instruments, settings.attachments, files=files)
