@@ -41,7 +41,7 @@ async def _fill_backlog(deployment: Deployment) -> None:
 
 @asynccontextmanager
 async def _files_grow_fast(deployment: Deployment) -> AsyncIterator[None]:
-    async with changed_attributes(deployment.traffic, uploads=4.0, file_size=100_000):
+    async with changed_attributes(deployment.traffic, uploads=6.0, file_size=100_000):
         yield
 
 
