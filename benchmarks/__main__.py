@@ -27,6 +27,7 @@ LEVELS = (0, 10_000, 50_000)
 DELAY = 0.01  # seconds that the stub upstream services take to answer
 AUTH_BUDGET = 1.15  # multiple of the CPU time of a read from an open service
 METRICS_BUDGET = 1.12  # multiple of the CPU time of a read with metrics off
+REPLICAS_BUDGET = 1.15  # multiple of the CPU time of a request to one replica
 
 
 def main() -> int:
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_counts,
         default=[1],
         metavar="NUMBER,…",
-        help="processes of each server behind one port, such as 2,4 (default: 1)",
+        help="processes of the service; several behind one port, such as 2,4, are compared with one (default: 1)",
     )
     every = "; ".join(map(str, configurations.ALL))
     parser.add_argument("--all", action="store_true", help=f"all that follows, and the scenarios with: {every}")
@@ -145,20 +146,26 @@ def _scenarios(names: list[str], selected: Sequence[Configuration], load: Load) 
 
 def _configuration(names: list[str], configuration: Configuration, load: Load) -> list[report.Figures]:
     selected = [scenarios.ALL[name] for name in names]
+    is_alone = configuration.replicas == 1
     with contextlib.ExitStack() as stack:
         auth = None
         if configuration.protected:
             auth = stack.enter_context(authentication.authentication(authentication.PROTECTED))
-        servers = stack.enter_context(environment(configuration, auth=auth, peer=True))
+        servers = stack.enter_context(environment(configuration, auth=auth, peer=is_alone))
         found = measure.rounds(servers, selected, load, _progress)
     results = [
-        {"configuration": str(configuration), "scenario": each.name, "budget": each.budget}
+        {
+            "configuration": str(configuration),
+            "scenario": each.name,
+            "budget": each.budget if is_alone else REPLICAS_BUDGET,
+        }
         | report.figures(found[each.name])
         for each in selected
     ]
     _show(
-        report.comparison_table(results),
-        f"{configuration}: CPU of a request at {load.connections} connections, relative to the bare server",
+        report.comparison_table(results) if is_alone else report.scenario_table(results),
+        f"{configuration}: CPU of a request at {load.connections} connections, "
+        f"relative to {'the bare server' if is_alone else '1 replica'}",
     )
     return results
 

@@ -10,8 +10,8 @@ DATABASES = ("sqlite", "postgresql")
 class Configuration:
     """One configuration of the compared servers.
 
-    All of them use the database and have the replicas. `protected`: the service, and only the service, requires tokens
-    and counts requests against rate limits. Several replicas need PostgreSQL.
+    All of them use the database. `protected`: the service, and only the service, requires tokens and counts requests
+    against rate limits. Several replicas of the service are compared with one, and need PostgreSQL.
     """
 
     database: str = "sqlite"

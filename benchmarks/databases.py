@@ -13,7 +13,7 @@ from benchmarks import process_stats
 from benchmarks.load_generator import Failed
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}  # as in production, unlike in tests
-MAX_CONNECTIONS = 200  # for three servers of four replicas each
+MAX_CONNECTIONS = 200  # for four replicas of the service, and the servers beside them
 POSTGRES_FOLDER = "/var/tmp"  # noqa: S108 - on a disk, and the user `postgres` may enter it
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 MAX_UPLOAD = 1 << 30
+REDIS_DATABASES = {"service": 1, "peer": 3, "baseline": 4}  # 2: timelines of the bare server
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +75,46 @@ def environment(
 ) -> Iterator[Environment]:
     """Start every process on a free loopback port with empty stores. At the end stop them and remove their files.
 
-    The baseline is the bare server, or the service itself with the variables `baseline_env`. With `auth` the
-    service authenticates its callers. The stub upstream services answer after `delay` seconds. With `peer` the FastAPI
-    service runs too. Raises Failed if a server is not installed or a process does not start.
+    The baseline is the bare server, or the service itself in one process: with the variables `baseline_env`, or as it
+    is, beside several replicas. With `auth` the service authenticates its callers. The stub upstream services answer
+    after `delay` seconds. With `peer` the FastAPI service runs too. Raises Failed if a server is not installed or a
+    process does not start.
     """
     var = ROOT / "var"  # on a disk; the system's temporary directory may be in memory
     var.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=var) as name, contextlib.ExitStack() as stack:
-        starter = _Starter(Path(name), stack, configuration.replicas)
+        starter = _Starter(Path(name), stack)
         store = stack.enter_context(databases(configuration.database, Path(name)))
         redis_port = starter.redis()
         stub = starter.upstream_stub(delay)
         upstream_url = f"http://127.0.0.1:{stub.port}"
 
-        def service(name: str, variables: Mapping[str, str], header: bytes = b"") -> Server:
+        def service(name: str, variables: Mapping[str, str], header: bytes = b"", replicas: int = 1) -> Server:
             url = store.create(name)
             migrate.upgrade(url)
-            settings = _settings(starter.directory / name, url, redis_port, upstream_url) | dict(variables)
+            redis_url = f"redis://127.0.0.1:{redis_port}/{REDIS_DATABASES[name]}"
+            settings = _settings(starter.directory / name, url, redis_url, upstream_url) | dict(variables)
             serve = [sys.executable, "-m", "support_service", "serve"]
             return starter.replicas(
-                name, lambda _: serve, lambda port: settings | {"SUPPORT_PORT": str(port)}, starter.directory, header
+                name,
+                lambda _: serve,
+                lambda port: settings | {"SUPPORT_PORT": str(port)},
+                starter.directory,
+                header=header,
+                count=replicas,
             )
 
-        if baseline_env is not None:
+        variables, header = (auth.variables, auth.header) if auth else ({}, b"")
+        if configuration.replicas > 1:
+            baseline = service("baseline", variables, header)
+        elif baseline_env is not None:
             baseline = service("baseline", baseline_env)
         else:
             arguments = [str(starter.directory / "baseline"), str(redis_port), upstream_url, store.create("baseline")]
             module = [sys.executable, "-m", "benchmarks.baseline"]
             baseline = starter.replicas("baseline", lambda port: [*module, str(port), *arguments], lambda _: {}, ROOT)
         yield Environment(
-            service=service("service", auth.variables if auth else {}, auth.header if auth else b""),
+            service=service("service", variables, header, configuration.replicas),
             baseline=baseline,
             peer=_peer(starter, store.create("peer"), redis_port, upstream_url) if peer else None,
             upstream_stub=stub,
@@ -114,10 +125,9 @@ def environment(
 class _Starter:
     """Starts the processes of an environment; the exit stack ends them."""
 
-    def __init__(self, directory: Path, stack: contextlib.ExitStack, replicas: int) -> None:
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         self.directory = directory
         self._stack = stack
-        self._replicas = replicas
 
     def redis(self) -> int:
         """Start Redis and return its port."""
@@ -141,15 +151,17 @@ class _Starter:
         command: Callable[[int], list[str]],
         env: Callable[[int], dict[str, str]],
         cwd: Path,
+        *,
         header: bytes = b"",
+        count: int = 1,
     ) -> Server:
         """Start the replicas of a server, each by the command and variables for its port, and their load balancer."""
-        ports = [free_port() for _ in range(self._replicas)]
+        ports = [free_port() for _ in range(count)]
         pids = tuple(
             self._start(f"{name}-{number}", port, command(port), env(port), cwd) for number, port in enumerate(ports)
         )
         port = ports[0]
-        if self._replicas > 1:
+        if count > 1:
             port = free_port()
             balance = balancer.command(self.directory, name, port, ports)
             self._start(f"{name}-balancer", port, balance, {}, self.directory)
@@ -165,7 +177,7 @@ def _peer(starter: _Starter, url: str, redis_port: int, upstream_url: str) -> Se
     scheme, _, rest = url.partition("://")
     variables = {
         "PEER_DATABASE_URL": f"{driver[scheme]}://{rest}",
-        "PEER_REDIS_URL": f"redis://127.0.0.1:{redis_port}/3",
+        "PEER_REDIS_URL": f"redis://127.0.0.1:{redis_port}/{REDIS_DATABASES['peer']}",
         "PEER_UPSTREAM_URL": upstream_url,
         "PEER_ATTACHMENT_DIR": str(starter.directory / "peer"),
     }
@@ -173,11 +185,11 @@ def _peer(starter: _Starter, url: str, redis_port: int, upstream_url: str) -> Se
     return starter.replicas("peer", lambda port: [*serve, "--port", str(port)], lambda _: variables, ROOT)
 
 
-def _settings(directory: Path, url: str, redis: int, upstream_url: str) -> dict[str, str]:
+def _settings(directory: Path, url: str, redis_url: str, upstream_url: str) -> dict[str, str]:
     return {
         "PYTHONPATH": str(ROOT / "src"),  # measure this checkout, whatever is installed
         "SUPPORT_DATABASE_URL": url,
-        "SUPPORT_REDIS_URL": f"redis://127.0.0.1:{redis}/1",
+        "SUPPORT_REDIS_URL": redis_url,
         "SUPPORT_ORDER_URL": upstream_url,
         "SUPPORT_PAYMENT_URL": upstream_url,
         "SUPPORT_FULFILLMENT_URL": upstream_url,
