@@ -178,7 +178,7 @@ drill-short: install services ## Break three things, and check that exactly thei
 drill: install services ## Break a whole deployment in one way after another and print the alerts that arrive (ARGS="--only Redis" picks some)
 	@$(BIN)/python -m tests.e2e.drill $(ARGS)
 
-bench: install services ## Measure the service, a bare server and a FastAPI service (ARGS=--help lists the options)
+bench: install services ## Measure the service beside a bare server, a floor and a FastAPI service (ARGS=--help lists the options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: install services ## Measure lists and searches with a million cases (ARGS="--databases sqlite --cases 40000" is shorter)

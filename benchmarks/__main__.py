@@ -1,13 +1,15 @@
-"""Measure the service, a bare server and a FastAPI service on the same requests, in one run, and print a table.
+"""Measure the service beside three others on the same requests, in one run, and print a table.
 
-The figure is a server's CPU time per request as a multiple of the bare server's, because absolute times depend on
-the machine. A missed budget is reported; a failed request makes the exit status 1.
+A bare server does the least possible. The floor does the service's work on database and disk without its features. The
+peer is an ordinary FastAPI service. Figures are ratios of CPU time per request, because absolute times depend on the
+machine. A missed budget is reported; a failed request makes the exit status 1.
 """
 
 import argparse
 import contextlib
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -147,25 +149,27 @@ def _scenarios(names: list[str], selected: Sequence[Configuration], load: Load) 
 def _configuration(names: list[str], configuration: Configuration, load: Load) -> list[report.Figures]:
     selected = [scenarios.ALL[name] for name in names]
     is_alone = configuration.replicas == 1
+    busy = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         auth = None
         if configuration.protected:
             auth = stack.enter_context(authentication.authentication(authentication.PROTECTED))
-        servers = stack.enter_context(environment(configuration, auth=auth, peer=is_alone))
+        servers = stack.enter_context(environment(configuration, auth=auth, others=is_alone))
         found = measure.rounds(servers, selected, load, _progress)
-    results = [
-        {
-            "configuration": str(configuration),
-            "scenario": each.name,
-            "budget": each.budget if is_alone else REPLICAS_BUDGET,
-        }
-        | report.figures(found[each.name])
-        for each in selected
-    ]
+    results = []
+    for each in selected:
+        result = {"configuration": str(configuration), "load": busy, "scenario": each.name}
+        result |= report.figures(found[each.name])
+        if is_alone:
+            budgets = {} if configuration.protected else each.budgets(configuration.database)
+            result |= {"budgets": budgets, "missed": report.missed(result, budgets)}
+        else:
+            result["budget"] = REPLICAS_BUDGET
+        results.append(result)
     _show(
         report.comparison_table(results) if is_alone else report.scenario_table(results),
-        f"{configuration}: CPU of a request at {load.connections} connections, "
-        f"relative to {'the bare server' if is_alone else '1 replica'}",
+        f"{configuration}: CPU of a request at {load.connections} connections"
+        f"{'' if is_alone else '; baseline: 1 replica'}; 1-minute load before: {busy:.1f}",
     )
     return results
 

@@ -35,7 +35,7 @@ class Redis(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, port: int) -> "Redis":
-        """Connect to database 2, which the service does not use."""
+        """Connect to database 2, which no service uses."""
         _, redis = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         await redis.command(b"SELECT", b"2")
         return redis

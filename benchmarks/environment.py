@@ -1,4 +1,4 @@
-"""The processes of a benchmark: Redis, a stub of the upstream services, the bare server, the peer and the service."""
+"""The processes of a benchmark: Redis, a stub of the upstream services, and the compared servers."""
 
 import contextlib
 import shutil
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 MAX_UPLOAD = 1 << 30
-REDIS_DATABASES = {"service": 1, "peer": 3, "baseline": 4}  # 2: timelines of the bare server
+REDIS_DATABASES = {"service": 1, "peer": 3, "floor": 4, "baseline": 5}  # 2: timelines of the bare server and the floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The service, the baseline and, unless left out, the peer that it is compared with; the stub; the databases."""
+    """The service, and the servers that it is compared with; the stub; the databases."""
 
     service: Server
     baseline: Server
+    floor: Server | None
     peer: Server | None
     upstream_stub: Server
     databases: Databases
@@ -61,7 +62,7 @@ class Environment:
     @property
     def compared(self) -> list[Server]:
         """Return the servers under load."""
-        return [self.service, self.baseline, *([self.peer] if self.peer else [])]
+        return [each for each in (self.service, self.baseline, self.floor, self.peer) if each]
 
 
 @contextlib.contextmanager
@@ -71,13 +72,13 @@ def environment(
     baseline_env: Mapping[str, str] | None = None,
     auth: Authentication | None = None,
     delay: float = 0.0,
-    peer: bool = False,
+    others: bool = False,
 ) -> Iterator[Environment]:
     """Start every process on a free loopback port with empty stores. At the end stop them and remove their files.
 
     The baseline is the bare server, or the service itself in one process: with the variables `baseline_env`, or as it
     is, beside several replicas. With `auth` the service authenticates its callers. The stub upstream services answer
-    after `delay` seconds. With `peer` the FastAPI service runs too. Raises Failed if a server is not installed or a
+    after `delay` seconds. With `others` the floor and the peer run too. Raises Failed if a server is not installed or a
     process does not start.
     """
     var = ROOT / "var"  # on a disk; the system's temporary directory may be in memory
@@ -89,20 +90,29 @@ def environment(
         stub = starter.upstream_stub(delay)
         upstream_url = f"http://127.0.0.1:{stub.port}"
 
-        def service(name: str, variables: Mapping[str, str], header: bytes = b"", replicas: int = 1) -> Server:
+        def settings(name: str) -> dict[str, str]:
             url = store.create(name)
             migrate.upgrade(url)
             redis_url = f"redis://127.0.0.1:{redis_port}/{REDIS_DATABASES[name]}"
-            settings = _settings(starter.directory / name, url, redis_url, upstream_url) | dict(variables)
+            return _settings(starter.directory / name, url, redis_url, upstream_url)
+
+        def service(name: str, variables: Mapping[str, str], header: bytes = b"", replicas: int = 1) -> Server:
+            given = settings(name) | dict(variables)
             serve = [sys.executable, "-m", "support_service", "serve"]
             return starter.replicas(
                 name,
                 lambda _: serve,
-                lambda port: settings | {"SUPPORT_PORT": str(port)},
+                lambda port: given | {"SUPPORT_PORT": str(port)},
                 starter.directory,
                 header=header,
                 count=replicas,
             )
+
+        def floor() -> Server:
+            recorded = settings("floor") | {"SUPPORT_PORT": "0"}  # of the service whose requests it records
+            module = [sys.executable, "-m", "benchmarks.floor"]
+            arguments = [str(redis_port), upstream_url]
+            return starter.replicas("floor", lambda port: [*module, str(port), *arguments], lambda _: recorded, ROOT)
 
         variables, header = (auth.variables, auth.header) if auth else ({}, b"")
         if configuration.replicas > 1:
@@ -116,7 +126,8 @@ def environment(
         yield Environment(
             service=service("service", variables, header, configuration.replicas),
             baseline=baseline,
-            peer=_peer(starter, store.create("peer"), redis_port, upstream_url) if peer else None,
+            floor=floor() if others else None,
+            peer=_peer(starter, store.create("peer"), redis_port, upstream_url) if others else None,
             upstream_stub=stub,
             databases=store,
         )

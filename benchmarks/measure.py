@@ -1,4 +1,4 @@
-"""Measurements: a scenario on both servers, memory during a large upload, uploads with a backlog, and cold reads."""
+"""Measurements: a scenario on each server, memory during a large upload, uploads with a backlog, and cold reads."""
 
 import itertools
 import json
@@ -36,6 +36,7 @@ class Round:
 
     service: Sample
     baseline: Sample
+    floor: Sample | None = None
     peer: Sample | None = None
 
 
@@ -63,11 +64,12 @@ Progress = Callable[[str], None]
 def rounds(env: Environment, selected: list[Scenario], load: Load, progress: Progress) -> dict[str, list[Round]]:
     """Run every scenario in every round and return the rounds by scenario name.
 
-    The servers take turns in going first, so that drift affects all alike. Raises Failed if an answer of the service
-    or of the peer lacks what the scenario checks, or if what was written to the service can't be read.
+    The servers take turns in going first, so that drift affects all alike. Raises Failed if an answer lacks what the
+    scenario checks, except of the bare server, or if what was written to the service can't be read.
     """
-    for server in (env.service, *([env.peer] if env.peer else [])):
-        uvloop.run(check(server, selected))
+    for server in (env.service, env.floor, env.peer):
+        if server:
+            uvloop.run(check(server, selected))
     uvloop.run(effects.check(env.service))
     found: dict[str, list[Round]] = {scenario.name: [] for scenario in selected}
     for number in range(load.rounds):

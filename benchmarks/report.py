@@ -1,5 +1,6 @@
 """Results as tables for people and as figures for programs."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -16,21 +17,30 @@ HUGE_BUDGET_MIB = 150
 BACKLOG_BUDGET = 1.10  # multiple of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
-SIDES = ("service", "baseline", "peer")
+SIDES = ("service", "baseline", "floor", "peer")
 LATENCY = ("p50 ms", "p99 ms", "req/s", "errors")
 
 
 def figures(found: list[Round]) -> Figures:
-    """Return the medians over the rounds; those of the peer only if it ran."""
-    result = {
-        "ratio": statistics.median(each.service.cpu_ms / each.baseline.cpu_ms for each in found),
-        "service": _of([each.service for each in found]),
-        "baseline": _of([each.baseline for each in found]),
-    }
-    if peers := [(each.peer, each.baseline) for each in found if each.peer is not None]:
-        result["peer_ratio"] = statistics.median(peer.cpu_ms / baseline.cpu_ms for peer, baseline in peers)
-        result["peer"] = _of([peer for peer, _ in peers])
+    """Return the medians over the rounds; those of the floor and of the peer only if they ran."""
+    result: Figures = {"ratio": statistics.median(each.service.cpu_ms / each.baseline.cpu_ms for each in found)}
+    if floors := [(each.service, each.floor) for each in found if each.floor is not None]:
+        result["floor_ratio"] = statistics.median(service.cpu_ms / floor.cpu_ms for service, floor in floors)
+    if peers := [(each.service, each.peer) for each in found if each.peer is not None]:
+        result["peer_ratio"] = statistics.median(peer.cpu_ms / service.cpu_ms for service, peer in peers)
+    for side in SIDES:
+        if samples := [sample for each in found if (sample := getattr(each, side)) is not None]:
+            result[side] = _of(samples)
     return result
+
+
+def missed(result: Figures, budgets: dict[str, float]) -> list[str]:
+    """Return which of the budgets of `Scenario.budgets` a comparison misses."""
+    measured = {"bare": result["ratio"], "floor": result["floor_ratio"], "ms": result["service"]["cpu_ms"]}
+    over = {name for name, value in measured.items() if value > budgets.get(name, math.inf)}
+    if result["peer_ratio"] < budgets.get("peer", 0):
+        over.add("peer")
+    return [name for name in budgets if name in over]
 
 
 def _of(samples: list[Sample]) -> Figures:
@@ -55,24 +65,26 @@ def verdict(value: float, budget: float | None) -> str:
 
 
 def comparison_table(results: list[Figures]) -> str:
-    """Return one line per scenario: CPU of the service, the bare server and the peer, then the service's other figures.
+    """Return one line per scenario: the CPU of each server, the ratios with their budgets, and what else was measured.
 
-    `database ms` is PostgreSQL's CPU time for a request of the service, `MiB` the memory of the service's processes.
+    `database ms` is PostgreSQL's CPU time for a request of the service, and for one of the floor. `MiB` is the memory
+    of the service.
     """
     head = [
         "scenario",
-        *("service ms", "bare ms", "peer ms"),
-        *("service/bare", "peer/bare", "budget", "verdict"),
-        *("database ms", "MiB"),
+        *("service ms", "bare ms", "floor ms", "peer ms"),
+        *("service/bare", "service/floor", "peer/service", "missed"),
+        *("database ms", "of the floor", "MiB"),
         *LATENCY,
     ]
     rows = []
     for result in results:
-        ratio, budget = result["ratio"], result["budget"]
-        judged = [f"{ratio:.2f}x", f"{result['peer_ratio']:.2f}x", _budget(budget), verdict(ratio, budget)]
-        other = [f"{result['service']['database_cpu_ms']:.3f}", f"{result['service']['resident_mib']:.0f}"]
-        times = _times(result, "service", "baseline", "peer")
-        rows.append([result["scenario"], *times, *judged, *other, *_latency(result)])
+        budgets = result["budgets"]
+        ratios = {"bare": result["ratio"], "floor": result["floor_ratio"], "peer": result["peer_ratio"]}
+        judged = [f"{ratio:.2f}x ({_budget(budgets.get(name))})" for name, ratio in ratios.items()]
+        database = [f"{result[side]['database_cpu_ms']:.3f}" for side in ("service", "floor")]
+        other = [", ".join(result["missed"]) or "-", *database, f"{result['service']['resident_mib']:.0f}"]
+        rows.append([result["scenario"], *_times(result, *SIDES), *judged, *other, *_latency(result)])
     return _table(head, rows)
 
 

@@ -1,9 +1,9 @@
-"""The measured requests and the budget of each."""
+"""The measured requests and the budgets of each."""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,18 +78,41 @@ class Scenario:
     request: Callable[[str, int], Request]  # from a case id and a sequence number
     warm: Callable[[str], Iterable[Request]] = lambda _: ()
     limit: int | None = None  # requests per run, if each one fills the disk
+    postgres_budget: float | None = None  # instead of `budget`
+    ahead: Mapping[str, float] | None = None  # the peer's CPU as a multiple of the service's, by database
+    budget_ms: float | None = None  # CPU of a request
+
+    def budgets(self, database: str) -> dict[str, float]:
+        """Return the budgets on a database: against `bare`, `floor` and `peer`, and in `ms`."""
+        bare = self.postgres_budget if database == "postgresql" and self.postgres_budget else self.budget
+        found = {
+            "bare": bare,
+            "floor": FLOOR_BUDGET if bare else None,
+            "peer": self.ahead[database] if self.ahead else None,
+            "ms": self.budget_ms,
+        }
+        return {name: budget for name, budget in found.items() if budget is not None}
 
 
+FLOOR_BUDGET = 2.0  # CPU of a request as a multiple of the floor's
+AHEAD = {"sqlite": 12.0, "postgresql": 4.0}
 ALL = {
     scenario.name: scenario
     for scenario in (
-        Scenario("get", 3, lambda case, _: plain("GET", f"{CASES}/{case}")),
-        Scenario("timeline_cached", 6, lambda case, _: timeline(case), warm=lambda case: [timeline(case)]),
-        Scenario("timeline_cold", 2.8, lambda case, _: plain("POST", f"{CASES}/{case}/timeline/refresh")),
-        Scenario("message", 5, lambda case, _: plain("POST", f"{CASES}/{case}/messages", MESSAGE)),
-        Scenario("create", 4.5, lambda _, number: create(number)),
-        Scenario("upload", 4, lambda case, _: upload(case), limit=4000),
-        Scenario("metrics", None, lambda _, __: plain("GET", "/metrics")),
+        Scenario("get", 2.8, lambda case, _: plain("GET", f"{CASES}/{case}"), ahead=AHEAD),
+        Scenario(
+            "timeline_cached",
+            5,
+            lambda case, _: timeline(case),
+            warm=lambda case: [timeline(case)],
+            postgres_budget=7,
+            ahead=AHEAD,
+        ),
+        Scenario("timeline_cold", 2.8, lambda case, _: plain("POST", f"{CASES}/{case}/timeline/refresh"), ahead=AHEAD),
+        Scenario("message", 5, lambda case, _: plain("POST", f"{CASES}/{case}/messages", MESSAGE), ahead=AHEAD),
+        Scenario("create", 5, lambda _, number: create(number), ahead=AHEAD),
+        Scenario("upload", 4, lambda case, _: upload(case), limit=4000, ahead={"sqlite": 1.5, "postgresql": 1.5}),
+        Scenario("metrics", None, lambda _, __: plain("GET", "/metrics"), budget_ms=1.5),
     )
 }
 

@@ -1,4 +1,4 @@
-"""`make bench` measures the service beside the bare server and the peer, and several replicas beside one.
+"""`make bench` measures the service beside the bare server, the floor and the peer, or beside one replica of itself.
 
 The short form runs a read that merges a timeline, and an upload, in the default configuration.
 """
@@ -18,7 +18,11 @@ pytestmark = pytest.mark.usefixtures("processes")
 
 SECONDS = os.environ.get("BENCH_SECONDS", "")  # for each measurement; the short form has none
 SCENARIOS = list(scenarios.ALL) if SECONDS else ["timeline_cached", "upload"]
-CONFIGURATIONS = {"sqlite, 1 replica": [], "postgresql, protected, 2 replicas": ["--protected", "--replicas", "2"]}
+CONFIGURATIONS = {
+    "sqlite, 1 replica": [],
+    "postgresql, 1 replica": ["--database", "postgresql"],
+    "postgresql, protected, 2 replicas": ["--protected", "--replicas", "2"],
+}
 
 
 @pytest.mark.parametrize("configuration", [*CONFIGURATIONS][: len(CONFIGURATIONS) if SECONDS else 1])
@@ -33,7 +37,7 @@ def test_every_scenario_runs_on_every_server(configuration, tmp_path):
     assert done.stdout.startswith(configuration)
     results = json.loads(file.read_text())["scenarios"]
     assert [result["scenario"] for result in results] == SCENARIOS
-    servers = ("service", "baseline") if "replicas" in configuration else ("service", "baseline", "peer")
+    servers = ("service", "baseline") if "replicas" in configuration else ("service", "baseline", "floor", "peer")
     for result in results:
         assert result["configuration"] == configuration
         for server in servers:
