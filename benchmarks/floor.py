@@ -11,7 +11,8 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
@@ -27,6 +28,7 @@ from benchmarks.recorded_requests import RecordedRequest, Statement, Unique, rec
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
 from support_service.attachments.storage.local import UNFINISHED_FOLDER
 from support_service.core.ids import new_id
+from support_service.platform.background import run_in_background
 from support_service.platform.settings import Settings
 from support_service.timeline.redis_cache import COMPARE_AND_SET_SCRIPT
 from support_service.timeline.snapshots import cache_key
@@ -53,11 +55,11 @@ class Database(Protocol):
 class SqliteDatabase:
     """A connection that writes and one that reads. Transactions of one iteration of the event loop share a commit."""
 
-    def __init__(self, path: str, pragmas: list[str]) -> None:
-        self._writer, self._reader, self._other = (self._connect(path, pragmas) for _ in range(3))
-        self._reader.row_factory = sqlite3.Row
+    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        reader.row_factory = sqlite3.Row
+        self._writer = writer
+        self._reader = reader
         self._committed: asyncio.Future[None] | None = None
-        self._checkpoints = asyncio.create_task(self._checkpoint_periodically())
 
     async def run(self, unit: list[Statement], unique: Unique) -> Mapping[str, Any] | None:
         if not unit[0].is_control:
@@ -75,22 +77,10 @@ class SqliteDatabase:
         await self._committed
         return None
 
-    async def _checkpoint_periodically(self) -> None:
-        while True:
-            await asyncio.sleep(CHECKPOINT_INTERVAL)
-            await asyncio.to_thread(self._other.execute, "PRAGMA wal_checkpoint(PASSIVE)")
-
     def _commit(self, committed: asyncio.Future[None]) -> None:
         self._committed = None
         self._writer.execute("COMMIT")
         committed.set_result(None)
-
-    @staticmethod
-    def _connect(path: str, pragmas: list[str]) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in pragmas:
-            connection.execute(pragma)
-        return connection
 
 
 class PostgresDatabase:
@@ -118,12 +108,32 @@ class PostgresDatabase:
         return rows[0] if rows else None
 
 
-async def open_database(url: str, pragmas: list[str]) -> Database:
-    """Open the database of a URL, `sqlite:///…` or `postgresql://…`."""
-    if url.startswith("sqlite:"):
-        return SqliteDatabase(url.removeprefix("sqlite:///"), pragmas)
-    settings = {"timezone": "UTC", "jit": "off"}
-    return PostgresDatabase([await asyncpg.connect(url, server_settings=settings) for _ in range(POOL)])
+@asynccontextmanager
+async def open_database(url: str, pragmas: list[str]) -> AsyncIterator[Database]:
+    """Open the database of a URL, `sqlite:///…` or `postgresql://…`, during a `with` block."""
+    async with AsyncExitStack() as stack:
+        if url.startswith("sqlite:"):
+            path = url.removeprefix("sqlite:///")
+            connections = [sqlite3.connect(path, isolation_level=None, check_same_thread=False) for _ in range(3)]
+            for connection in connections:
+                stack.callback(connection.close)
+                for pragma in pragmas:
+                    connection.execute(pragma)
+            writer, reader, other = connections
+            await stack.enter_async_context(run_in_background(_checkpoint_periodically(other)))
+            yield SqliteDatabase(writer, reader)
+        else:
+            settings = {"timezone": "UTC", "jit": "off"}
+            opened = [await asyncpg.connect(url, server_settings=settings) for _ in range(POOL)]
+            for each in opened:
+                stack.push_async_callback(each.close)
+            yield PostgresDatabase(opened)
+
+
+async def _checkpoint_periodically(connection: sqlite3.Connection) -> None:
+    while True:
+        await asyncio.sleep(CHECKPOINT_INTERVAL)
+        await asyncio.to_thread(connection.execute, "PRAGMA wal_checkpoint(PASSIVE)")
 
 
 class KeptCase(NamedTuple):
@@ -255,8 +265,10 @@ async def main(port: int, redis_port: int, stub_url: str) -> None:
     settings = Settings.load(os.environ)  # noqa: TID251 - this is a command
     recording = await record(settings)
     redis = await Redis.connect(redis_port)
-    database = await open_database(settings.database.url, recording.pragmas)
-    async with aiohttp.ClientSession(stub_url, connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with (
+        open_database(settings.database.url, recording.pragmas) as database,
+        aiohttp.ClientSession(stub_url, connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
         handler = FloorHandler(recording.requests, database, redis, http, settings.attachments.directory)
         gc.collect()
         gc.freeze()  # the service does so, too
