@@ -166,11 +166,12 @@ def _configuration(names: list[str], configuration: Configuration, load: Load) -
         else:
             result["budget"] = REPLICAS_BUDGET
         results.append(result)
-    _show(
-        report.comparison_table(results) if is_alone else report.scenario_table(results),
-        f"{configuration}: CPU of a request at {load.connections} connections"
-        f"{'' if is_alone else '; baseline: 1 replica'}; 1-minute load before: {busy:.1f}",
-    )
+    title = f"{configuration}: CPU of a request at {load.connections} connections; 1-minute load before: {busy:.1f}"
+    if is_alone:
+        _show(report.cpu_table(results), title)
+        _show(report.other_table(results), f"{configuration}: other figures of the service")
+    else:
+        _show(report.scenario_table(results), f"{title}; baseline: 1 replica")
     return results
 
 

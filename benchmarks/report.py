@@ -18,7 +18,7 @@ BACKLOG_BUDGET = 1.10  # multiple of the CPU time of an upload without a backlog
 
 Figures = dict[str, Any]
 SIDES = ("service", "baseline", "floor", "peer")
-LATENCY = ("p50 ms", "p99 ms", "req/s", "errors")
+LATENCY = ("p50, ms", "p99, ms", "requests/s", "errors")
 
 
 def figures(found: list[Round]) -> Figures:
@@ -64,39 +64,38 @@ def verdict(value: float, budget: float | None) -> str:
     return "-" if budget is None else "ok" if value <= budget else "miss"
 
 
-def comparison_table(results: list[Figures]) -> str:
-    """Return one line per scenario: the CPU of each server, the ratios with their budgets, and what else was measured.
-
-    `database ms` is PostgreSQL's CPU time for a request of the service, and for one of the floor. `MiB` is the memory
-    of the service.
-    """
-    head = [
-        "scenario",
-        *("service ms", "bare ms", "floor ms", "peer ms"),
-        *("service/bare", "service/floor", "peer/service", "missed"),
-        *("database ms", "of the floor", "MiB"),
-        *LATENCY,
-    ]
+def cpu_table(results: list[Figures]) -> str:
+    """Return one line per scenario: the CPU of each server, and the ratios with their budgets."""
+    head = ["scenario", *("service, ms", "bare, ms", "floor, ms", "peer, ms")]
+    head += ["service/bare (budget)", "service/floor (budget)", "peer/service (budget)", "missed"]
     rows = []
     for result in results:
         budgets = result["budgets"]
         ratios = {"bare": result["ratio"], "floor": result["floor_ratio"], "peer": result["peer_ratio"]}
         judged = [f"{ratio:.2f}x ({_budget(budgets.get(name))})" for name, ratio in ratios.items()]
+        rows.append([result["scenario"], *_times(result, *SIDES), *judged, ", ".join(result["missed"]) or "-"])
+    return _table(head, rows)
+
+
+def other_table(results: list[Figures]) -> str:
+    """Return one line per scenario: PostgreSQL's CPU for the service and for the floor, and the service's figures."""
+    head = ["scenario", "database, ms", "database for the floor, ms", "MiB", *LATENCY]
+    rows = []
+    for result in results:
         database = [f"{result[side]['database_cpu_ms']:.3f}" for side in ("service", "floor")]
-        other = [", ".join(result["missed"]) or "-", *database, f"{result['service']['resident_mib']:.0f}"]
-        rows.append([result["scenario"], *_times(result, *SIDES), *judged, *other, *_latency(result)])
+        rows.append([result["scenario"], *database, f"{result['service']['resident_mib']:.0f}", *_latency(result)])
     return _table(head, rows)
 
 
 def scenario_table(results: list[Figures]) -> str:
     """Return one line per scenario: CPU against the baseline and the budget, then the service's latency."""
-    head = ["scenario", "service ms", "baseline ms", "ratio", "budget", "verdict", *LATENCY]
+    head = ["scenario", "service, ms", "baseline, ms", "ratio", "budget", "verdict", *LATENCY]
     return _table(head, [[result["scenario"], *_against_baseline(result), *_latency(result)] for result in results])
 
 
 def backlog_table(results: list[Figures]) -> str:
     """Return one line per level: CPU of an upload relative to the first level, and the baseline, which shows drift."""
-    head = ["stored", "service ms", "baseline ms", "relative", "budget", "verdict", *LATENCY]
+    head = ["stored", "service, ms", "baseline, ms", "relative", "budget", "verdict", *LATENCY]
     rows = []
     for result in results:
         share = result["service"]["cpu_ms"] / results[0]["service"]["cpu_ms"]
@@ -163,9 +162,8 @@ def _latency(result: Figures) -> list[str]:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown, so that documents can take it as it is."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = []
-    for first, *rest in (head, *rows):
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("  ".join((first.ljust(widths[0]), *cells)))
-    return "\n".join(lines)
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
