@@ -376,7 +376,7 @@ async def plan_of(database, query, principal=SYSTEM, *, counts=False, runs=True)
     """Return PostgreSQL's plan of a page, or of a count, as JSON."""
     page, parameters = statement(query, principal, counts=counts)
     (row,) = await database.fetch_all(Explain(page, runs=runs), parameters)
-    (plan,) = row[0]
+    (plan,) = json.loads(row[0])
     return plan["Plan"]
 
 
@@ -496,7 +496,7 @@ async def test_the_longest_wait_is_the_first_entry_of_an_index(postgres_database
     """Each replica reads it every few seconds, however many customers wait, and whatever the status of their cases."""
     _, full = postgres_databases
     (row,) = await full.fetch_all(Explain(gauges.OLDEST_WAITING))
-    (plan,) = row[0]
+    (plan,) = json.loads(row[0])
     assert "ix_tickets_waiting_since_seq" in {node.get("Index Name") for node in nodes(plan["Plan"])}
     assert buffers(plan["Plan"]) < 10
 
@@ -515,7 +515,7 @@ async def test_clocks_are_read_by_an_index(postgres_databases, read, parameters,
     """Replicas read them every few seconds, however many cases have clocks."""
     _, full = postgres_databases
     (row,) = await full.fetch_all(Explain(read), parameters)
-    (plan,) = row[0]
+    (plan,) = json.loads(row[0])
     read_in_full = {node["Relation Name"] for node in nodes(plan["Plan"]) if node["Node Type"] == "Seq Scan"}
     assert read_in_full <= {"clock_counts"}
     assert buffers(plan["Plan"]) < most
@@ -525,7 +525,7 @@ async def test_a_workload_is_counted_without_reading_the_cases(postgres_database
     """An index has all that the count needs."""
     _, full = postgres_databases
     (row,) = await full.fetch_all(Explain(case_list.COUNT_BY_STATUS), {"agent_id": "agent-1"})
-    (plan,) = row[0]
+    (plan,) = json.loads(row[0])
     scans = [node["Node Type"] for node in nodes(plan["Plan"]) if "Relation Name" in node]
     assert scans == ["Index Only Scan"]
 

@@ -18,6 +18,7 @@ from support_service.desk.policies import PolicyService
 from support_service.events.erasure import rewrite_stored_events
 from support_service.platform.audit import entry_rows
 from support_service.platform.database.failures import StatementError
+from support_service.platform.database.postgres.connection import Connection
 from support_service.platform.database.postgres.engine import PostgresDatabase
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -62,16 +63,21 @@ async def database(database_url):
 
 
 @pytest.fixture
-def sent(database):
+def sent(database, monkeypatch):
     """The statements that the database has received."""
     statements = []
 
-    def note(_connection, _cursor, statement, *_):
-        statements.append(statement)
+    def noting(send):
+        async def note(connection, sql, *arguments, **options):
+            if sql not in ("BEGIN", "COMMIT"):
+                statements.append(sql)
+            return await send(connection, sql, *arguments, **options)
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    yield statements
-    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        return note
+
+    for method in ("fetch", "fetchmany", "execute", "executemany"):
+        monkeypatch.setattr(Connection, method, noting(getattr(Connection, method)))
+    return statements
 
 
 async def test_change_of_a_case_sends_few_statements(database, instruments, sent):

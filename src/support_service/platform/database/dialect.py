@@ -3,6 +3,7 @@
 SQLAlchemy's PostgreSQL dialect is imported only when a statement is compiled for it: a service on SQLite never does.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
@@ -38,20 +39,22 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
             return dialect.type_descriptor(sa.String(32))
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
-        if value is not None and dialect.name == "sqlite":
-            return _utc_text(value)
-        return value
+    # PostgreSQL's driver takes and returns such datetimes itself.
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        if value is not None and dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
-        return value  # type: ignore[no-any-return]
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], str | None] | None:
+        return _utc_text if dialect.name == "sqlite" else None
+
+    def result_processor(self, dialect: sa.Dialect, _coltype: object) -> Callable[[str | None], datetime | None] | None:
+        return _utc_datetime if dialect.name == "sqlite" else None
 
 
 @lru_cache(maxsize=16)  # the rows of one write have the same time
-def _utc_text(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+def _utc_text(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _utc_datetime(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
 
 
 class JsonValue(sa.TypeDecorator[Any]):

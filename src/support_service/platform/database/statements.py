@@ -2,7 +2,8 @@
 
 SQLAlchemy's execution costs more than SQLite's own work: a point read of a case takes 30 us through SQLAlchemy and
 12 us compiled. The difference is a tenth of the whole request. The stores mark the few hot-path statements with
-`compiled`.
+`compiled`. PostgreSQL runs all statements without SQLAlchemy's execution: `StatementCache` compiles those that are not
+marked once for each shape.
 
 PostgreSQL plans a statement that was run five times for values in general, if it expects that to cost no more. Then it
 reads a list of the cases of a team in order, which takes seconds for a team with few cases. The stores mark such reads
@@ -12,10 +13,12 @@ with `planned_by_values`. SQLite plans no statement by values.
 from collections import namedtuple
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+from cachetools import LRUCache
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from support_service.platform.database import Database, Row, Transaction
@@ -25,6 +28,11 @@ Processor = Callable[[Any], Any]
 Direction = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]  # sort direction: sa.asc or sa.desc
 COMPILED_OPTION = "support_compiled"
 PLANNED_OPTION = "support_planned_by_values"
+NUMERIC = (
+    1700  # PostgreSQL's type of exact numbers: as if each number had it, because all become what a column's type says
+)
+MAX_CACHED_SHAPES = 500
+MAX_EXPANSIONS = 50  # SQL texts kept for one shape, by the lengths of its lists
 
 
 def compiled(statement: Statement) -> Statement:
@@ -33,7 +41,7 @@ def compiled(statement: Statement) -> Statement:
 
 
 def planned_by_values(statement: Statement) -> Statement:
-    """Mark a read that PostgreSQL shall plan for each execution, which takes a millisecond and two round trips."""
+    """Mark a read that PostgreSQL shall plan for each execution, which takes a millisecond."""
     return statement.execution_options(**{PLANNED_OPTION: True})
 
 
@@ -45,34 +53,45 @@ def is_planned_by_values(statement: Executable) -> bool:
 class CompiledStatement:
     """A compiled statement: its SQL, its bind processors and its result processors."""
 
-    def __init__(self, statement: Executable, dialect: sa.Dialect, names: Sequence[str]) -> None:
-        compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]
+    def __init__(
+        self, statement: Executable, dialect: sa.Dialect, names: Sequence[str], shape: CacheKey | None = None
+    ) -> None:
+        if isinstance(statement, sa.Insert):
+            statement = statement.inline()  # without RETURNING of the key, which no caller reads
+        compiled: Any = statement.compile(dialect=dialect, column_keys=list(names), cache_key=shape)  # type: ignore[attr-defined]
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - compiled statements are never DDL
+        self.compiled = compiled
         self.sql = compiled.string
         places = list(compiled.positiontup or ())
         self.places = len(places)  # placeholders of the SQL
         self._select = _getter_of_values(places)
-        self._constants = {name: value for name, value in compiled.params.items() if name not in names}
-        self._bind_processors: list[tuple[int, Processor]] = [
-            (place, processor)
-            for place, name in enumerate(places)
-            if (processor := compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+        self.bind_processors: dict[str, Processor] = {
+            name: processor
+            for name, parameter in compiled.binds.items()
+            if (processor := parameter.type.dialect_impl(dialect).bind_processor(dialect))
+        }
+        self._processed_places = [
+            (place, self.bind_processors[name]) for place, name in enumerate(places) if name in self.bind_processors
         ]
         columns = compiled._result_columns  # noqa: SLF001 - there is no public list
         self._result_processors: list[tuple[int, Processor]] = [
             (place, processor)
             for place, column in enumerate(columns)
-            if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
+            if (processor := column.type.dialect_impl(dialect).result_processor(dialect, NUMERIC))
         ]
-        self._to_row = _row_type([column.keyname for column in columns])._make
+        self._columns = [column.keyname for column in columns]
+        self._to_row: Any = None  # known with the first row
+        self._constants = (
+            {name: value for name, value in compiled.params.items() if name not in names} if shape is None else {}
+        )
 
     def values(self, parameters: Mapping[str, Any] | None) -> Sequence[Any]:
         """Return the parameters in the order of the SQL's placeholders, converted to the driver's types."""
         parameters = parameters or {}
         values: Sequence[Any] = self._select({**self._constants, **parameters} if self._constants else parameters)
-        if self._bind_processors:
+        if self._processed_places:
             values = list(values)
-            for place, processor in self._bind_processors:
+            for place, processor in self._processed_places:
                 values[place] = processor(values[place])
         return values
 
@@ -85,6 +104,10 @@ class CompiledStatement:
         return [self._convert(each) for each in raw]
 
     def _convert(self, raw: Sequence[Any]) -> Row:
+        if self._to_row is None:
+            if len(raw) != len(self._columns):  # SQL given as text, or EXPLAIN: only the rows have the names
+                self._columns, self._result_processors = list(raw.keys()), []  # type: ignore[attr-defined]
+            self._to_row = _row_type(self._columns)._make
         if self._result_processors:
             raw = list(raw)
             for place, processor in self._result_processors:
@@ -102,6 +125,87 @@ def _getter_of_values(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any
 
 def _row_type(columns: Sequence[str]) -> Any:
     return namedtuple("Row", columns, rename=True)  # noqa: PYI024 - the columns are known at run time only
+
+
+class BoundStatement(NamedTuple):
+    """A statement as the driver runs it: the SQL, the values of its placeholders, and what makes rows of the answer."""
+
+    sql: str
+    values: Sequence[Any]
+    form: CompiledStatement
+
+
+class _ShapedStatement:
+    """The compiled form of all statements of one shape, which differ in values."""
+
+    def __init__(self, form: CompiledStatement) -> None:
+        self._form = form
+        names = form.compiled.bind_names
+        self._lists = [names[parameter] for parameter in form.compiled.post_compile_params if parameter in names]
+        self._by_lengths: LRUCache[tuple[int, ...], tuple[str, list[tuple[str, int | None]]]] = LRUCache(MAX_EXPANSIONS)
+
+    def bind(self, parameters: Mapping[str, Any] | None, own: Sequence[sa.BindParameter[Any]]) -> BoundStatement:
+        """Return a statement of this shape; `own` are the values that it contains itself."""
+        form = self._form
+        named = form.compiled.construct_params(parameters, extracted_parameters=own)
+        if not self._lists:
+            return BoundStatement(form.sql, form.values(named), form)
+        lists = {name: list(named[name]) for name in self._lists}
+        lengths = tuple(map(len, lists.values()))
+        if lengths not in self._by_lengths:
+            self._by_lengths[lengths] = self._expand(named)
+        sql, places = self._by_lengths[lengths]
+        values = []
+        for name, number in places:
+            value = named[name] if number is None else lists[name][number]
+            processor = form.bind_processors.get(name)
+            values.append(processor(value) if processor else value)
+        return BoundStatement(sql, values, form)
+
+    def _expand(self, named: Mapping[str, Any]) -> tuple[str, list[tuple[str, int | None]]]:
+        """Return the SQL for lists of these lengths, and where the value of each of its placeholders is found.
+
+        A place is the name of a parameter, and the position in it if it is a list.
+        """
+        state = self._form.compiled.construct_expanded_state(named)
+        places: dict[str, tuple[str, int | None]] = {
+            expanded: (name, number)
+            for name, parts in state.parameter_expansion.items()
+            for number, expanded in enumerate(parts)
+        }
+        return state.statement, [places.get(name, (name, None)) for name in state.positiontup or ()]
+
+
+class StatementCache:
+    """The compiled forms of statements: of marked ones by themselves, of all others by their shape.
+
+    Statements have the same shape if they differ in values only. An `IN` list of another length is another SQL text.
+    """
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self.dialect = dialect
+        self._marked: dict[Executable, CompiledStatement] = {}
+        self._by_shape: LRUCache[Any, _ShapedStatement] = LRUCache(MAX_CACHED_SHAPES)
+
+    def bind(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
+        """Return a statement with its parameters."""
+        form = self._marked.get(statement)
+        if form is None:
+            if not statement.get_execution_options().get(COMPILED_OPTION):
+                return self._bind_by_shape(statement, parameters)
+            form = self._marked[statement] = CompiledStatement(statement, self.dialect, list(parameters or ()))
+        return BoundStatement(form.sql, form.values(parameters), form)
+
+    def _bind_by_shape(self, statement: Executable, parameters: Mapping[str, Any] | None) -> BoundStatement:
+        names = tuple(parameters or ())
+        shape: CacheKey | None = statement._generate_cache_key()  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+        if shape is None:  # such as an insert of several rows by one statement
+            return _ShapedStatement(CompiledStatement(statement, self.dialect, names)).bind(parameters, ())
+        shaped = self._by_shape.get((shape.key, names))
+        if shaped is None:
+            shaped = _ShapedStatement(CompiledStatement(statement, self.dialect, names, shape))
+            self._by_shape[shape.key, names] = shaped
+        return shaped.bind(parameters, shape.bindparams)
 
 
 def locked_in_order(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

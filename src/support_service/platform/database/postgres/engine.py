@@ -1,39 +1,41 @@
 """PostgreSQL through asyncpg: one round trip per read, automatic reconnects."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
-from weakref import WeakSet
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 
-import asyncpg
+import pydantic_core
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
+from support_service.core.errors import Unavailable
 from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.dialect import to_json
-from support_service.platform.database.failures import (
-    DATABASE_POOL_EXHAUSTED,
-    DATABASE_READ_ONLY,
-    DATABASE_UNAVAILABLE,
-    StatementError,
-    code_of_sqlstate,
-    database_error,
+from support_service.platform.database.failures import DATABASE_READ_ONLY, database_error
+from support_service.platform.database.postgres.connection import (
+    DRIVER_ERRORS,
+    ConnectionLost,
+    PlanMode,
+    connector,
+    raise_translated,
 )
+from support_service.platform.database.postgres.pool import ConnectionPool
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
-from support_service.platform.database.statements import is_planned_by_values
+from support_service.platform.database.statements import BoundStatement, StatementCache, is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
-
-CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
 
-log = logging.getLogger(__name__)
+
+class Dialect(PGDialect_asyncpg):
+    """PostgreSQL's SQL. JSON arrives as text, because no connection is told to decode it."""
+
+    supports_native_json_deserialization = False
+    supports_statement_cache = True
 
 
 class PostgresDatabase:
@@ -47,69 +49,28 @@ class PostgresDatabase:
         measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
-        self._measure = measure
-        self._timings = timings
-        self._operations = 0  # in progress, with or without a connection
-        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
-        self._engine = self._create_engine(url, pool_size)
-        # Outside of a transaction a read is one round trip instead of three.
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._ping_engine = self._create_engine(url, 1)
-        self._pinging = self._ping_engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.measure = measure
+        dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
+        self.statements = StatementCache(dialect)
+        connect = connector(url, timings)
+        self.pool = ConnectionPool(connect, pool_size, timings.pool_timeout, timings.close_timeout)
+        self._pings = ConnectionPool(connect, 1, timings.pool_timeout, timings.close_timeout)
         kept_for_reads = max(1, pool_size // 4)
-        self._write_slots = WriteSlots(max(1, pool_size - kept_for_reads), timings.max_waiting, timings.pool_timeout)
-
-    def _create_engine(self, url: str, pool_size: int) -> AsyncEngine:
-        timings = self._timings
-        statement_timeout = round(timings.statement_timeout * 1000)
-        engine = create_async_engine(
-            asyncpg_url(url),
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=timings.pool_timeout,
-            pool_use_lifo=True,
-            json_serializer=to_json,
-            hide_parameters=True,  # exception texts are logged
-            connect_args={
-                "timeout": timings.connect_timeout,
-                "command_timeout": timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
-                # A replica that loses its network must not keep its locks: all uploads wait for the same row.
-                "server_settings": {
-                    "timezone": "UTC",
-                    "application_name": "support-service",
-                    # Compiling the statement of a search, or starting workers for it, takes longer than running it.
-                    "jit": "off",
-                    "max_parallel_workers_per_gather": "0",
-                    # For memory and SSDs. With the default, which is for disks that seek, it would rather read and sort
-                    # all cases that match than the first ones by an index.
-                    "random_page_cost": "1.1",
-                    "statement_timeout": str(statement_timeout),
-                    "lock_timeout": str(round(timings.lock_timeout * 1000)),
-                    "idle_in_transaction_session_timeout": str(statement_timeout),
-                },
-            },
-        )
-        sa.event.listen(engine.sync_engine, "connect", self._track_connection)
-        return engine
+        self.write_slots = WriteSlots(max(1, pool_size - kept_for_reads), timings.max_waiting, timings.pool_timeout)
+        self.operations = 0  # in progress, with or without a connection
 
     async def open(self) -> None:
-        await self._read(self._pinging, _IS_READ_ONLY, None)  # a replica that starts meanwhile can serve reads
+        await self._read(self._pings, _IS_READ_ONLY, None)  # a replica that starts meanwhile can serve reads
 
     async def close(self) -> None:
         """Close connections gracefully for at most `close_timeout`, then terminate the others.
 
         A hung server would never complete a graceful close.
         """
-        engines = (self._engine, self._ping_engine)
-        await asyncio.wait(
-            {asyncio.create_task(engine.dispose()) for engine in engines}, timeout=self._timings.close_timeout
-        )
-        for connection in list(self._connections):
-            if not connection.is_closed():
-                connection.terminate()
+        await asyncio.gather(self.pool.close(), self._pings.close())
 
     async def ping(self) -> None:
-        rows = await self._read(self._pinging, _IS_READ_ONLY, None)
+        rows = await self._read(self._pings, _IS_READ_ONLY, None)
         if rows[0].read_only == "on":
             raise database_error(DATABASE_READ_ONLY)
 
@@ -118,21 +79,18 @@ class PostgresDatabase:
         return rows[0] if rows else None
 
     async def fetch_all(self, statement: Executable, parameters: Parameters | None = None) -> Sequence[Row]:
-        with self._count_operation():
-            return await self._read(self._reading, statement, parameters)
+        self.operations += 1
+        try:
+            return await self._read(self.pool, statement, parameters)
+        finally:
+            self.operations -= 1
 
     def pool_state(self) -> PoolState:
-        pool: Any = self._engine.pool
-        used = pool.checkedout()
-        return PoolState(used, pool.checkedin(), pool.size(), max(0, self._operations - used))
+        pool = self.pool
+        return PoolState(pool.used, pool.idle, pool.size, max(0, self.operations - pool.used))
 
-    @asynccontextmanager
-    async def transaction(self, *rows: ContendedRow) -> AsyncIterator[PostgresTransaction]:
-        with self._count_operation(), measured(self._measure, "TRANSACTION"), _translate_errors():
-            async with self._write_slots.occupy(rows), self._engine.begin() as connection:
-                tx = PostgresTransaction(connection)
-                yield tx
-                await tx.insert_pending()
+    def transaction(self, *rows: ContendedRow) -> AbstractAsyncContextManager[PostgresTransaction]:
+        return _TransactionBlock(self, rows)
 
     async def purge_search_index(self) -> None:
         """Do nothing: PostgreSQL's vacuum removes words of deleted rows from the index."""
@@ -141,70 +99,81 @@ class PostgresDatabase:
         """Do nothing: the server removes its log, unless an archive keeps it."""
         return True
 
-    @contextmanager
-    def _count_operation(self) -> Iterator[None]:
-        self._operations += 1
-        try:
-            yield
-        finally:
-            self._operations -= 1
-
-    def _track_connection(self, connection: Any, _: ConnectionPoolEntry) -> None:
-        self._connections.add(connection.driver_connection)
-
-    async def _read(self, engine: AsyncEngine, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
+    async def _read(self, pool: ConnectionPool, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         """Read in one round trip; retry once if the pooled connection was lost while it was idle."""
-        with measured(self._measure, "SELECT"), _translate_errors():
+        assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - nobody reads for several sets
+        bound = self.statements.bind(statement, parameters)
+        plan_mode: PlanMode = "force_custom_plan" if is_planned_by_values(statement) else "auto"
+        with measured(self.measure, "SELECT"):
             try:
-                return await _read_once(engine, statement, parameters)
-            except sa.exc.DBAPIError as failure:
-                if not failure.connection_invalidated:
-                    raise
-            return await _read_once(engine, statement, parameters)
+                return await _read_once(pool, bound, plan_mode)
+            except ConnectionLost:
+                return await _read_once(pool, bound, plan_mode)
 
 
-async def _read_once(engine: AsyncEngine, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
-    async with engine.connect() as connection:
-        if not is_planned_by_values(statement):
-            return (await connection.execute(statement, parameters)).all()
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute("SET plan_cache_mode = force_custom_plan")
-        rows = (await connection.execute(statement, parameters)).all()
-        # Not after a failure: until the next such read, this connection would only spend more time on plans.
-        await driver.execute("RESET plan_cache_mode")
-        return rows
-
-
-def asyncpg_url(url: str) -> sa.URL:
-    """Return the URL for asyncpg, whose name for the standard option `sslmode` is `ssl`."""
-    parsed = sa.make_url(url).set(drivername="postgresql+asyncpg")
-    mode = parsed.query.get("sslmode")
-    return parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode}) if mode else parsed
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Translate errors of an unreachable or busy server to Unavailable, and other database errors to StatementError."""
+async def _read_once(pool: ConnectionPool, bound: BoundStatement, plan_mode: PlanMode) -> Sequence[Row]:
+    """Raises ConnectionLost, which is Unavailable, if the connection was closed, and Unavailable for other reasons."""
+    connection = await pool.take(plan_mode)
     try:
-        yield
-    except sa.exc.TimeoutError as failure:
-        raise database_error(DATABASE_POOL_EXHAUSTED) from failure
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:  # of a new connection
-        code = code_of_sqlstate(getattr(failure, "sqlstate", None))
-        raise database_error(code or DATABASE_UNAVAILABLE) from failure
-    except sa.exc.DBAPIError as failure:
-        code = code_of_sqlstate(getattr(failure.orig, "sqlstate", None))
-        if code is None and failure.connection_invalidated:
-            code = DATABASE_UNAVAILABLE
-        if code is not None:
-            raise database_error(code) from failure
-        raise _statement_error(failure) from None
+        records = await connection.fetch(bound.sql, *bound.values)
+    except DRIVER_ERRORS as failure:
+        pool.release_after(connection, failure)
+        raise_translated(failure, connection)
+    except BaseException:
+        pool.discard(connection)
+        raise
+    pool.release(connection)
+    return bound.form.rows(records)
 
 
-def _statement_error(failure: sa.exc.DBAPIError) -> StatementError:
-    """Return an error without the original text, because PostgreSQL's and asyncpg's texts quote values."""
-    cause = getattr(failure.orig, "__cause__", None) or failure.orig
-    named = {name: getattr(cause, f"{name}_name", None) for name in ("table", "column", "constraint")}
-    where = "".join(f", {name} {value}" for name, value in named.items() if value)
-    state = getattr(cause, "sqlstate", None)
-    return StatementError(f"{type(cause).__name__}{f' {state}' if state else ''}{where}")
+class _TransactionBlock:
+    """The block of one transaction: its slots, its connection, its end, and its measurement."""
+
+    __slots__ = ("_connection", "_database", "_measured", "_rows", "_tx")
+
+    def __init__(self, database: PostgresDatabase, rows: Sequence[ContendedRow]) -> None:
+        self._database = database
+        self._rows = rows
+        self._measured = measured(database.measure, "TRANSACTION")
+
+    async def __aenter__(self) -> PostgresTransaction:
+        database = self._database
+        database.operations += 1
+        self._measured.__enter__()
+        try:
+            await database.write_slots.occupy(self._rows)
+            try:
+                self._connection = await database.pool.take()
+            except BaseException:
+                database.write_slots.leave(self._rows)
+                raise
+        except BaseException as failure:
+            self._end(failure)
+            raise
+        self._tx = PostgresTransaction(self._connection, database.statements)
+        return self._tx
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        database, tx = self._database, self._tx
+        try:
+            if failure is None:
+                await tx.commit()
+            elif tx.is_answered and isinstance(failure, Exception):
+                with suppress(Unavailable):  # the transaction ends with its connection then
+                    await tx.roll_back()
+        except BaseException as failed:
+            failure = failed
+            raise
+        finally:
+            if tx.is_answered:  # one that is still in its transaction, because the request was cancelled, is closed
+                database.pool.release(self._connection)
+            else:
+                database.pool.discard(self._connection)
+            database.write_slots.leave(self._rows)
+            self._end(failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._measured.__exit__(type(failure) if failure else None, failure, None)
+        self._database.operations -= 1

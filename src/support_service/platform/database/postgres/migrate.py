@@ -7,6 +7,7 @@ in rows without locking their table.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import asyncpg
@@ -16,7 +17,6 @@ from sqlalchemy.pool import NullPool
 
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
-from support_service.platform.database.postgres.engine import asyncpg_url
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -41,8 +41,10 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
 
 
 async def _run_under_lock(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
+    # The driver parses the URL: it takes several hosts, SQLAlchemy does not.
+    connect = partial(asyncpg.connect, url, timeout=CONNECT_TIMEOUT)
     engine = create_async_engine(
-        asyncpg_url(url), poolclass=NullPool, hide_parameters=True, connect_args={"timeout": CONNECT_TIMEOUT}
+        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, hide_parameters=True
     )
     async with engine.connect() as connection:
         await _acquire_migration_lock(connection)

@@ -5,8 +5,7 @@ hold all connections.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from support_service.core.errors import Unavailable
@@ -14,9 +13,11 @@ from support_service.platform.database import ContendedRow
 from support_service.platform.database.failures import (
     DATABASE_BUSY,
     DATABASE_POOL_EXHAUSTED,
+    MESSAGE_BY_CODE,
     WRITES_WAITING,
-    database_error,
 )
+
+LONG_TURNS = "Other changes of the same data take too long; try again"
 
 
 @dataclass(slots=True)
@@ -37,44 +38,63 @@ class WriteSlots:
         self._slots = asyncio.Semaphore(total)
         self._queues: dict[str, _RowQueue] = {}
 
-    @asynccontextmanager
-    async def occupy(self, rows: Sequence[ContendedRow]) -> AsyncIterator[None]:
+    # Two methods: as a context manager they would cost several times as much.
+
+    async def occupy(self, rows: Sequence[ContendedRow]) -> None:
         """Occupy a slot of each row, in the given order, and then one of the process; wait up to `timeout` seconds.
 
         Raises Unavailable: WRITES_WAITING if a row has `max_waiting` waiting transactions, DATABASE_BUSY if its turn
         does not come in time, DATABASE_POOL_EXHAUSTED if no slot of the process becomes free in time.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
-        async with AsyncExitStack() as occupied:
+        occupied = 0
+        try:
             for row in rows:
-                await occupied.enter_async_context(self._occupy_row(row, deadline))
-            await _acquire(self._slots, deadline, database_error(DATABASE_POOL_EXHAUSTED))
-            occupied.callback(self._slots.release)
-            yield
+                await self._occupy_row(row, deadline)
+                occupied += 1
+            await _acquire(self._slots, deadline, DATABASE_POOL_EXHAUSTED, MESSAGE_BY_CODE[DATABASE_POOL_EXHAUSTED])
+        except BaseException:
+            self._leave_rows(rows[:occupied])
+            raise
 
-    @asynccontextmanager
-    async def _occupy_row(self, row: ContendedRow, deadline: float) -> AsyncIterator[None]:
+    def leave(self, rows: Sequence[ContendedRow]) -> None:
+        """Leave what `occupy` has occupied."""
+        self._slots.release()
+        self._leave_rows(rows)
+
+    async def _occupy_row(self, row: ContendedRow, deadline: float) -> None:
         max_concurrent = min(row.max_concurrent, max(1, self._total // 2))
         queue = self._queues.setdefault(row.name, _RowQueue(asyncio.Semaphore(max_concurrent)))
         if queue.transactions >= max_concurrent + self._max_waiting:
             raise Unavailable(WRITES_WAITING, "Too many changes wait for the same data; try again in a moment.")
         queue.transactions += 1
         try:
-            busy = Unavailable(DATABASE_BUSY, "Other changes of the same data take too long; try again")
-            await _acquire(queue.slots, deadline, busy)
-            try:
-                yield
-            finally:
-                queue.slots.release()
-        finally:
-            queue.transactions -= 1
-            if not queue.transactions:
-                del self._queues[row.name]
+            await _acquire(
+                queue.slots, deadline, DATABASE_BUSY, "Other changes of the same data take too long; try again"
+            )
+        except BaseException:
+            self._leave_queue(row, queue)
+            raise
+
+    def _leave_rows(self, rows: Sequence[ContendedRow]) -> None:
+        for row in reversed(rows):
+            queue = self._queues[row.name]
+            queue.slots.release()
+            self._leave_queue(row, queue)
+
+    def _leave_queue(self, row: ContendedRow, queue: _RowQueue) -> None:
+        queue.transactions -= 1
+        if not queue.transactions:
+            del self._queues[row.name]
 
 
-async def _acquire(slots: asyncio.Semaphore, deadline: float, timed_out: Unavailable) -> None:
+async def _acquire(slots: asyncio.Semaphore, deadline: float, code: str, text: str) -> None:
+    """Acquire a slot. Raises Unavailable at the deadline."""
+    if not slots.locked():
+        await slots.acquire()  # at once: a limit on the time would cost several times as much
+        return
     try:
         async with asyncio.timeout_at(deadline):
             await slots.acquire()
     except TimeoutError:
-        raise timed_out from None
+        raise Unavailable(code, text) from None

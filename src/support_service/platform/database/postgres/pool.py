@@ -1,0 +1,152 @@
+"""A bounded pool of connections to PostgreSQL.
+
+asyncpg's own pool takes and returns a connection at the cost of half a read: each return is a task of its own, which
+resets the session. The service leaves nothing to reset, because its locks end with their transaction. See ADR 10.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from weakref import WeakSet
+
+import asyncpg
+
+from support_service.core.errors import Unavailable
+from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED, database_error
+from support_service.platform.database.postgres.connection import Connection, PlanMode
+
+
+class ConnectionPool:
+    """At most `size` connections; the one returned last is taken first.
+
+    Some sessions plan each statement for its values, as lists need it, and others by the server's choice. The mode of a
+    connection changes only if the pool is full and no connection of the other mode is idle: that costs a round trip.
+    """
+
+    def __init__(
+        self, connect: Callable[[PlanMode], Awaitable[Connection]], size: int, timeout: float, close_timeout: float
+    ) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._close_timeout = close_timeout
+        self._slots = asyncio.Semaphore(size)  # one for each connection that is in use, or being opened or closed
+        self._idle: dict[PlanMode, list[Connection]] = {"auto": [], "force_custom_plan": []}
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._closings: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.size = size
+        self.used = 0
+
+    @property
+    def idle(self) -> int:
+        """The number of idle connections."""
+        return sum(map(len, self._idle.values()))
+
+    async def take(self, plan_mode: PlanMode = "auto") -> Connection:
+        """Take a connection; `release` returns it.
+
+        Raises Unavailable, with the code DATABASE_POOL_EXHAUSTED if no connection becomes free in time.
+        """
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._slots.acquire()
+            except TimeoutError:
+                raise database_error(DATABASE_POOL_EXHAUSTED) from None
+        else:
+            await self._slots.acquire()  # at once
+        self.used += 1
+        try:
+            return self._take_idle(plan_mode) or await self._open_or_convert(plan_mode)
+        except BaseException:
+            self._free_slot()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Return a connection on which no statement runs."""
+        if connection.is_closed() or connection.is_in_transaction() or self._closed:
+            self.discard(connection)
+            return
+        self._idle[connection.plan_mode].append(connection)
+        self._free_slot()
+
+    def release_after(self, connection: Connection, failure: BaseException) -> None:
+        """Return a connection after a statement that failed."""
+        if isinstance(failure, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+            self.release(connection)
+        else:
+            self.discard(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Close a connection that was lost, or on which a statement may still run.
+
+        Its slot is free when it is closed, so that the server never has more connections than the pool.
+        """
+        if connection.is_closed():
+            for connections in self._idle.values():  # they lead to the same server
+                while connections:
+                    connections.pop().terminate()
+            self._free_slot()
+            return
+        closing = asyncio.create_task(self._close(connection))
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
+
+    async def close(self) -> None:
+        """Close idle connections gracefully for at most `close_timeout`, then terminate all."""
+        self._closed = True
+        idle = [connection for connections in self._idle.values() for connection in connections]
+        closings = {asyncio.create_task(each.close(timeout=self._close_timeout)) for each in idle} | self._closings
+        if closings:
+            await asyncio.wait(closings, timeout=self._close_timeout)
+        for connection in list(self._connections):
+            if not connection.is_closed():
+                connection.terminate()
+
+    def _take_idle(self, *plan_modes: PlanMode) -> Connection | None:
+        for plan_mode in plan_modes:
+            connections = self._idle[plan_mode]
+            while connections:
+                connection = connections.pop()
+                if not connection.is_closed():
+                    return connection
+        return None
+
+    async def _open_or_convert(self, plan_mode: PlanMode) -> Connection:
+        refusal = None
+        if self.used + self.idle <= self.size:
+            try:
+                return await self._open(plan_mode)
+            except Unavailable as failure:  # such as too many connections: an idle one of the other mode may work
+                refusal = failure
+        while connection := self._take_idle(*self._idle):
+            if await self._convert(connection, plan_mode):
+                return connection
+        if refusal:
+            raise refusal
+        return await self._open(plan_mode)
+
+    async def _open(self, plan_mode: PlanMode) -> Connection:
+        connection = await self._connect(plan_mode)
+        self._connections.add(connection)
+        return connection
+
+    async def _convert(self, connection: Connection, plan_mode: PlanMode) -> bool:
+        """Change the mode of an idle connection; return False if the connection was lost."""
+        try:
+            await connection.set_plan_mode(plan_mode)
+        except BaseException as failure:
+            connection.terminate()
+            if not isinstance(failure, (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+                raise
+            return False
+        return True
+
+    async def _close(self, connection: Connection) -> None:
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await connection.close(timeout=self._close_timeout)
+        self._free_slot()
+
+    def _free_slot(self) -> None:
+        self.used -= 1
+        self._slots.release()

@@ -1,0 +1,171 @@
+"""The connections of PostgreSQL's pool: who gets one, what it is left with, and how many there are."""
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.platform.database.failures import StatementError
+from support_service.platform.database.postgres.connection import Connection
+from support_service.platform.database.postgres.engine import PostgresDatabase
+from support_service.platform.database.statements import planned_by_values
+from support_service.platform.database.tables import leases
+from tests.support.calls import eventually
+from tests.support.timings import PATIENT_DATABASE
+
+pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+SELECT_ONE = sa.text("SELECT 1 AS one")
+SELECT_PID = sa.text("SELECT pg_backend_pid() AS pid")
+SELECT_MODE = sa.text("SELECT pg_backend_pid() AS pid, current_setting('plan_cache_mode') AS mode")
+SLEEP = sa.text("SELECT pg_sleep(60)")
+SELECT_LEASE = sa.select(leases).where(leases.c.name == "a")
+LEASE = {"name": "a", "holder": "", "fence": 0, "expires_at": 0}
+
+
+@pytest.fixture
+async def open_database(database_url):
+    """Opens databases with a number of connections."""
+    opened = []
+
+    async def open_database(pool_size):
+        database = PostgresDatabase(database_url, pool_size=pool_size, timings=PATIENT_DATABASE.postgres)
+        await database.open()
+        opened.append(database)
+        return database
+
+    yield open_database
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The statements without parameters that are sent, such as SET and COMMIT."""
+    statements = []
+    execute = Connection.execute
+
+    async def note(connection, sql, *arguments, **options):
+        statements.append(sql)
+        return await execute(connection, sql, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "execute", note)
+    return statements
+
+
+async def test_lists_and_other_reads_have_connections_of_their_own(open_database, sent):
+    """Neither changes the settings of its session between two reads."""
+    database = await open_database(2)
+    for _ in range(3):
+        assert (await database.fetch_one(SELECT_MODE)).mode == "auto"
+        assert (await database.fetch_one(planned_by_values(SELECT_MODE))).mode == "force_custom_plan"
+    assert sent == []
+    assert database.pool_state()[:3] == (0, 2, 2)
+
+
+async def test_only_connection_serves_lists_and_other_reads(open_database):
+    """The bound on connections holds for both together."""
+    database = await open_database(1)
+    rows = [await database.fetch_one(planned_by_values(SELECT_MODE)) for _ in range(2)]
+    rows += [await database.fetch_one(SELECT_MODE) for _ in range(2)]
+    assert [row.mode for row in rows] == ["force_custom_plan"] * 2 + ["auto"] * 2
+    assert len({row.pid for row in rows}) == 1
+
+
+async def test_idle_connection_is_used_if_the_server_refuses_more(open_database, postgres, database_url):
+    """A list takes the connection of other reads, and opens none."""
+    database = await open_database(2)
+    pid = (await database.fetch_one(SELECT_PID)).pid
+    name = database_url.rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    assert (await database.fetch_one(planned_by_values(SELECT_MODE))).pid == pid
+
+
+async def test_connection_of_a_cancelled_read_is_replaced(open_database):
+    """The statement ends on the server too, and the pool has as many connections as before."""
+    database = await open_database(1)
+    before = (await database.fetch_one(SELECT_PID)).pid
+    reading = asyncio.create_task(database.fetch_one(SLEEP))
+    running = sa.text("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'")
+    other = await open_database(1)
+
+    async def is_running():
+        return await other.fetch_one(running)
+
+    async def has_ended():
+        return not await other.fetch_one(running)
+
+    await eventually(is_running)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert (await database.fetch_one(SELECT_PID)).pid != before
+    await eventually(has_ended)
+    assert database.pool_state()[:3] == (0, 1, 1)
+
+
+async def test_connection_of_a_failed_transaction_is_used_again(open_database):
+    """It is rolled back first."""
+    database = await open_database(1)
+
+    async def fail():
+        async with database.transaction() as tx:
+            await tx.execute(leases.insert(), LEASE)
+            raise KeyError((await tx.fetch_one(SELECT_PID)).pid)
+
+    with pytest.raises(KeyError) as failure:
+        await fail()
+    assert (await database.fetch_one(SELECT_PID)).pid == failure.value.args[0]
+    assert await database.fetch_one(SELECT_LEASE) is None
+
+
+async def test_transaction_without_statements_sends_none(open_database, sent):
+    """Its connection is free for others."""
+    database = await open_database(1)
+    async with database.transaction():
+        pass
+    assert sent == []
+
+
+async def test_transaction_that_the_server_has_rolled_back_is_not_reported_as_committed(open_database):
+    """Its block has caught the error of a statement; PostgreSQL rolls back at COMMIT without an error."""
+    database = await open_database(1)
+
+    async def go_on():
+        async with database.transaction() as tx:
+            await tx.execute(leases.insert(), LEASE)
+            with pytest.raises(StatementError):
+                await tx.execute(leases.insert(), LEASE)
+
+    with pytest.raises(StatementError):
+        await go_on()
+    assert await database.fetch_one(SELECT_LEASE) is None
+
+
+async def test_statements_of_one_shape_keep_their_values(open_database):
+    """Values within a statement, and lists of any length, also an empty one."""
+    database = await open_database(1)
+    async with database.transaction() as tx:
+        await tx.execute(leases.insert(), [LEASE | {"name": name, "fence": fence} for fence, name in enumerate("abc")])
+
+    async def names(fence, *wanted):
+        statement = sa.select(leases.c.name).where(leases.c.fence >= fence, leases.c.name.in_(wanted))
+        return [row.name for row in await database.fetch_all(statement.order_by(leases.c.name))]
+
+    assert await names(0, "a", "b") == ["a", "b"]
+    assert await names(1, "a", "b") == ["b"]
+    assert await names(0, "c") == ["c"]
+    assert await names(0) == []
+    assert await names(1, "a", "b", "c") == ["b", "c"]
+
+
+async def test_more_reads_than_connections_wait(open_database):
+    """The state of the pool tells how many."""
+    database = await open_database(2)
+    async with database.transaction() as tx:
+        await tx.fetch_one(SELECT_ONE)
+        reads = [asyncio.create_task(database.fetch_one(SELECT_PID)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert database.pool_state() == (2, 0, 2, 4)
+        await asyncio.gather(*reads)
+    assert database.pool_state() == (0, 2, 2, 0)
