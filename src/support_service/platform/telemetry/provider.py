@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from opentelemetry.metrics import Histogram, Meter
@@ -32,6 +32,9 @@ from prometheus_client.exposition import choose_encoder
 from support_service import __version__
 from support_service.core.http import accepts_gzip
 from support_service.platform.telemetry.instruments import HistogramBatch
+
+if TYPE_CHECKING:
+    from support_service.platform.telemetry.exposition import ScrapeReader
 
 GZIP_MIN_BYTES = 1024  # bytes of a response body
 SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
@@ -103,8 +106,10 @@ class Metrics:
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="scrape")
         self._render_lock = asyncio.Lock()
         self._queued: dict[ScrapeFormat, asyncio.Task[ScrapeResponse]] = {}
+        self._scrape_reader = _create_scrape_reader(self.registry) if "prometheus" in exporters else None
+        readers = [create() for name, create in READER_FACTORIES.items() if name in exporters]
         self._provider = MeterProvider(
-            metric_readers=[reader(self.registry) for name, reader in READER_FACTORIES.items() if name in exporters],
+            metric_readers=[*readers, self._scrape_reader] if self._scrape_reader else readers,
             resource=resource,
             exemplar_filter=TraceBasedExemplarFilter() if self.exemplars else AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
@@ -134,7 +139,10 @@ class Metrics:
             return await asyncio.get_running_loop().run_in_executor(self._renderer, self._render, wanted)
 
     def _render(self, wanted: ScrapeFormat) -> ScrapeResponse:
-        body = wanted.encode(self.registry)
+        if self._scrape_reader is None:
+            body = wanted.encode(self.registry)
+        else:
+            body = self._scrape_reader.render(wanted.content_type, wanted.encode)
         if wanted.gzip and len(body) >= GZIP_MIN_BYTES:
             return ScrapeResponse(gzip.compress(body, compresslevel=1), wanted.content_type, "gzip")
         return ScrapeResponse(body, wanted.content_type, None)
@@ -145,29 +153,24 @@ class Metrics:
         run_with_timeout(self._shutdown_timeout, self._provider.shutdown)
 
 
-def _prometheus_reader(registry: CollectorRegistry) -> MetricReader:
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+def _create_scrape_reader(registry: CollectorRegistry) -> "ScrapeReader":
+    from support_service.platform.telemetry.exposition import ScrapeReader
 
-    # No scope labels and no target_info: a scraped series has only the labels of its row in the table.
-    return PrometheusMetricReader(registry=registry, scope_info_enabled=False, disable_target_info=True)
+    return ScrapeReader(registry)
 
 
-def _otlp_reader(_: CollectorRegistry) -> MetricReader:
+def _otlp_reader() -> MetricReader:
     with hide_environment():
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 
-def _console_reader(_: CollectorRegistry) -> MetricReader:
+def _console_reader() -> MetricReader:
     return PeriodicExportingMetricReader(ConsoleMetricExporter())
 
 
 # By the names of OTEL_METRICS_EXPORTER. Imports are local: the OTLP exporter's Protobuf alone takes 0.1 s to import.
-READER_FACTORIES: dict[str, Callable[[CollectorRegistry], MetricReader]] = {
-    "prometheus": _prometheus_reader,
-    "otlp": _otlp_reader,
-    "console": _console_reader,
-}
+READER_FACTORIES: dict[str, Callable[[], MetricReader]] = {"otlp": _otlp_reader, "console": _console_reader}
 
 
 @contextmanager
