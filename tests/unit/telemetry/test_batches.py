@@ -3,9 +3,12 @@
 import threading
 
 import pytest
+from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 from support_service.cases.recorder import TICKET_CREATED
-from support_service.platform.telemetry.instruments import BATCH_SIZE, Instruments, Series
+from support_service.platform.telemetry.aggregation import metric_views
+from support_service.platform.telemetry.instruments import BATCH_SIZE, HistogramBatch, Instruments, Series
 from support_service.platform.telemetry.provider import Metrics, build_resource
 from support_service.platform.telemetry.stores import DB_OPERATION
 from support_service.timeline.aggregator import TIMELINE_READ
@@ -84,3 +87,52 @@ def test_scrape_contains_the_latest_measurement():
         assert f'support_ticket_created_total{{channel="email"}} {number}.0\n' in text
         assert f'support_timeline_read_seconds_count{{completeness="complete"}} {number}.0\n' in text
     metrics.close()
+
+
+@pytest.fixture
+def collect_histogram():
+    """Return a function that makes a histogram, and a function that collects its points, with a temporality."""
+    providers = []
+
+    def create(temporality):
+        reader = InMemoryMetricReader(preferred_temporality={Histogram: temporality})
+        provider = MeterProvider(
+            [reader],
+            views=metric_views(exemplars=True),
+            exemplar_filter=AlwaysOnExemplarFilter(),
+            shutdown_on_exit=False,
+        )
+        providers.append(provider)
+
+        def collect():
+            data = reader.get_metrics_data()
+            return list(data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points) if data else []
+
+        return provider.get_meter("a").create_histogram("a", explicit_bucket_boundaries_advisory=[1.0, 2.0]), collect
+
+    yield create
+    for provider in providers:
+        provider.shutdown()
+
+
+def test_series_without_a_new_measurement_is_exported_as_it_was(collect_histogram):
+    """With the time of the collection, and without the exemplars that an export has sent before."""
+    histogram, collect = collect_histogram(AggregationTemporality.CUMULATIVE)
+    histogram.record(1.5)
+    (first,), (second,) = collect(), collect()
+    assert (first.bucket_counts, first.sum, first.count) == ((0, 1, 0), 1.5, 1)
+    assert (second.bucket_counts, second.sum, second.count) == ((0, 1, 0), 1.5, 1)
+    assert second.start_time_unix_nano == first.start_time_unix_nano < first.time_unix_nano < second.time_unix_nano
+    assert ([each.value for each in first.exemplars], second.exemplars) == ([1.5], [])
+    histogram.record(HistogramBatch([0.5, 1.0, 9.0]))
+    (third,) = collect()
+    assert (third.bucket_counts, third.sum, third.count) == ((2, 1, 1), 12.0, 4)
+
+
+def test_export_of_differences_leaves_out_series_without_a_new_measurement(collect_histogram):
+    """With the temporality delta a collection has only what was measured since the one before."""
+    histogram, collect = collect_histogram(AggregationTemporality.DELTA)
+    for batch in ([0.5, 1.5], [5.0]):
+        histogram.record(HistogramBatch(batch))
+        assert [(point.count, point.sum) for point in collect()] == [(len(batch), sum(batch))]
+        assert collect() == []

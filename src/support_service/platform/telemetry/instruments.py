@@ -192,7 +192,7 @@ class Series:
 
 
 class HistogramBatch(float):
-    """Measurements of one series of a histogram, as one value for the SDK; `provider.BatchHistogram` counts each.
+    """Measurements of one series of a histogram, as one value for the SDK; `aggregation.py` counts each.
 
     A batch without values creates the series with all counts at 0.
     """

@@ -12,13 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import (
     SERVICE_INSTANCE_ID,
     SERVICE_NAME,
@@ -31,7 +30,7 @@ from prometheus_client.exposition import choose_encoder
 
 from support_service import __version__
 from support_service.core.http import accepts_gzip
-from support_service.platform.telemetry.instruments import HistogramBatch
+from support_service.platform.telemetry.aggregation import metric_views
 
 if TYPE_CHECKING:
     from support_service.platform.telemetry.exposition import ScrapeReader
@@ -39,35 +38,6 @@ if TYPE_CHECKING:
 GZIP_MIN_BYTES = 1024  # bytes of a response body
 SHUTDOWN_TIMEOUT = 1.5  # seconds for the last export
 VARIABLES_READ_AT_IMPORT = ("OTEL_PROPAGATORS", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
-
-
-class BatchHistogram(ExplicitBucketHistogramAggregation):
-    """A histogram aggregation that counts each value of a HistogramBatch; a batch without values creates its series.
-
-    The API has no call for several values, nor for a series without a value. Without the latter, `rate` misses the
-    first value of a series, because the series only appears with that value. `_create_aggregation` is the SDK's
-    internal extension point; the SDK is pinned to one release.
-    """
-
-    def _create_aggregation(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
-        aggregation = super()._create_aggregation(*args, **kwargs)
-        count = aggregation.aggregate
-
-        def aggregate(measurement, should_sample_exemplar=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, FBT002
-            if not isinstance(measurement.value, HistogramBatch):
-                count(measurement, should_sample_exemplar)
-                return
-            for value in measurement.value.values:
-                count(SingleValue(value), False)  # type: ignore[arg-type]
-
-        aggregation.aggregate = aggregate  # type: ignore[method-assign]
-        return aggregation
-
-
-class SingleValue(NamedTuple):
-    """What the aggregation of a histogram reads of a measurement, if it samples no exemplar."""
-
-    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +83,7 @@ class Metrics:
             resource=resource,
             exemplar_filter=TraceBasedExemplarFilter() if self.exemplars else AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
-            views=[View(instrument_type=Histogram, aggregation=BatchHistogram(record_min_max=False))],
+            views=metric_views(exemplars=self.exemplars),
         )
         self.meter: Meter = self._provider.get_meter("support_service", __version__)
 
