@@ -74,6 +74,11 @@ class AttachmentBacklog:
         while self.free_history and self.free_history[0][0] < self._read_at - HISTORY_LENGTH:
             self.free_history.popleft()
 
+    async def refresh_and_merge(self) -> None:
+        """Update the gauges, and merge the changes of the ledger into its totals."""
+        await self.refresh()
+        await attachment_rows.merge_ledger_changes(self._database)
+
     @property
     def _totals(self) -> FileTotals | None:
         return self._files.totals.get(LOCAL)

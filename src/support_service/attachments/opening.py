@@ -20,7 +20,7 @@ from support_service.platform.telemetry.instruments import Instruments
 class AttachmentTimings:
     """Intervals and limits of attachments."""
 
-    # Seconds between updates of the gauges, which include files of other replicas.
+    # Seconds between updates of the gauges, which include files of other replicas, and merges of the ledger.
     backlog_refresh_interval: float = 10.0
     maintenance: MaintenanceTimings = field(default_factory=MaintenanceTimings)
 
@@ -37,7 +37,9 @@ async def open_attachments(
         service = AttachmentService(database, storages, instruments, settings.attachments, files=files)
         maintenance = AttachmentMaintenance(database, storages, instruments, settings, timings.maintenance)
         await service.backlog.refresh()
-        refresh = run_every(timings.backlog_refresh_interval, service.backlog.refresh, "Reading the attachment backlog")
+        refresh = run_every(
+            timings.backlog_refresh_interval, service.backlog.refresh_and_merge, "Reading the attachment backlog"
+        )
         async with run_in_background(refresh), maintenance.scheduled():
             yield service
 

@@ -17,7 +17,6 @@ from support_service.cases.case_files import (
 )
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.sql import attachment_rows
-from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.cases.sql.case_rows import CaseState
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain.principals import Principal
@@ -146,7 +145,7 @@ class AttachmentService:
         """
         attachment = await self.get(origin.principal, case_id, attachment_id)
         case: CaseState | None = None
-        async with unit_of_work(self._database, origin, ContendedRow(case_id), LEDGER_ROW) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             removed = await attachment_rows.discard_staged(work.tx, origin.principal, case_id, attachment_id, utc_now())
             if not removed:
                 check_may_remove_files(origin.principal)

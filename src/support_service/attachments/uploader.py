@@ -9,7 +9,6 @@ from support_service.attachments.content import UploadValidator, discard_bytes, 
 from support_service.attachments.storage.base import AttachmentStorage
 from support_service.cases.case_files import CaseFiles
 from support_service.cases.model.files import StoredAttachment
-from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.core.domain.case_vocabulary import KNOWN_CONTENT_TYPES
 from support_service.core.domain.principals import Principal
 from support_service.core.errors import Conflict, InsufficientStorage, SupportError, Unavailable
@@ -172,8 +171,7 @@ class AttachmentUploader:
         too many staged files) and VersionConflict.
         """
         attachment = new.attachment
-        case_row = ContendedRow(attachment.ticket_id)
-        async with unit_of_work(self._database, origin, *((case_row,) if staged else (case_row, LEDGER_ROW))) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(attachment.ticket_id)) as work:
             if staged:
                 synthetic = await self._files.stage(work, attachment, expected)
             else:

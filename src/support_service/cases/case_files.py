@@ -56,7 +56,7 @@ class MessageFiles:
 
 
 class CaseFiles:
-    """Adds files to cases, and removes them. `totals` are the totals of each storage that this process knew last."""
+    """Adds files to cases, and removes them. `totals` are the totals of each storage that this process knows."""
 
     def __init__(self, limits: CaseFileLimits = CaseFileLimits(), public_url: str = "") -> None:
         self._limits = limits
@@ -81,7 +81,7 @@ class CaseFiles:
     async def add(
         self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions
     ) -> tuple[StoredAttachment, bool]:
-        """Add a file to its case, as the last step of `work`. Return it with its time, and if the case is synthetic.
+        """Add a file to its case. Return it with its time, and if the case is synthetic.
 
         Raises NotFound, VersionConflict, and Conflict for a case that is full or takes no files of its customer.
         """
@@ -89,7 +89,6 @@ class CaseFiles:
         _check_open_for_files(work.origin.principal, case)
         attachment = replace(attachment, created_at=time_after(case.at))
         await self._add_to_locked_case(work, attachment)
-        await self._count_in_ledger(work, [attachment])
         return attachment, case.synthetic
 
     async def stage(self, work: UnitOfWork, attachment: StoredAttachment, expected: ExpectedVersions) -> bool:
@@ -133,8 +132,7 @@ class CaseFiles:
     ) -> None:
         """Make staged files that a message names files of the case, with the message's time and visibility.
 
-        Count them with `count_staged_files` at the end of `work`. Raises ValidationFailed if one has expired, and
-        Conflict if the case is full.
+        Raises ValidationFailed if one has expired, and Conflict if the case is full.
         """
         if not message_files.staged:
             return
@@ -144,14 +142,10 @@ class CaseFiles:
         for each in message_files.staged:
             await self._add_to_locked_case(work, each)
 
-    async def count_staged_files(self, work: UnitOfWork, message_files: MessageFiles) -> None:
-        """Count the added files, as the last step of `work`."""
-        await self._count_in_ledger(work, message_files.staged)
-
     async def remove(
         self, work: UnitOfWork, ids: Sequence[str], reason: str, at: datetime, *, is_published: bool = True
     ) -> list[StoredAttachment]:
-        """Remove files of cases that `work` has locked, as its last step; return the files that existed.
+        """Remove files of cases that `work` has locked; return the files that existed.
 
         No event tells of it unless it `is_published`.
         """
@@ -180,14 +174,14 @@ class CaseFiles:
         await case_events.append(work.tx, added.ticket_id, CASE_UPDATED, added.created_at, **event)
         changes = {name: (None, value) for name, value in audited_attachment_fields(added).items()}
         await audit.record(work, added.ticket_id, "attachment.added", added.created_at, changes)
+        await attachment_rows.add_to_ledger(work.tx, added.storage, 1, added.size_bytes)
         if not await attachment_rows.add(work.tx, added, self._limits.max_files_per_case):
             raise self._too_many_files()
+        work.after_commit(partial(self._add_to_totals, added))
 
-    async def _count_in_ledger(self, work: UnitOfWork, added: Sequence[StoredAttachment]) -> None:
-        for storage in sorted({each.storage for each in added}):
-            sizes = [each.size_bytes for each in added if each.storage == storage]
-            totals = await attachment_rows.add_to_ledger(work.tx, storage, len(sizes), sum(sizes))
-            work.after_commit(partial(self.totals.__setitem__, storage, totals))
+    def _add_to_totals(self, added: StoredAttachment) -> None:
+        if known := self.totals.get(added.storage):
+            self.totals[added.storage] = FileTotals(known.files + 1, known.bytes + added.size_bytes)
 
     def _too_many_files(self) -> Conflict:
         most = self._limits.max_files_per_case

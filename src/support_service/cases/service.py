@@ -1,6 +1,6 @@
 """The changes of cases, one method per use case. Each is one transaction."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
-from support_service.cases.case_files import CaseFiles, MessageFiles
+from support_service.cases.case_files import CaseFiles
 from support_service.cases.listing.case_list import SharedCountLimits
 from support_service.cases.model.case import MAX_CONVERSATION_BYTES, Case, CaseSummary, Message
 from support_service.cases.model.files import StoredAttachment
@@ -17,7 +17,6 @@ from support_service.cases.policy import authorize_new_case, check_may_write
 from support_service.cases.reading import CaseReader
 from support_service.cases.recorder import CaseRecorder, LockedCase
 from support_service.cases.sql import case_reading, case_rows, link_rows
-from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.cases.sql.case_reading import NO_VERSION, StoredCase, read_messages_since
 from support_service.core.clock import time_after, utc_now
 from support_service.core.domain import references
@@ -130,23 +129,18 @@ class CaseService(CaseReader):
         Forbidden, VersionConflict, Conflict, and ValidationFailed for files that the message can't name.
         """
         last = closing.last_message()
-        async with unit_of_work(
-            self._database, origin, *_contended_rows_of_message(case_id, closing.attachment_ids)
-        ) as work:
+        async with unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             case = await LockedCase.lock(work, self._recorder, case_id, expected)
-            message_files: MessageFiles | None = None
             if last and last.author_type == "customer":
                 _check_not_closed(case.current.status)
             if last:
-                message, version, message_files = await self._append_message(work, case_id, last, closing=True)
+                message, version = await self._append_message(work, case_id, last, closing=True)
                 case.current = case.current.model_copy(update={"updated_at": message.created_at, "version": version})
             await case.set_status("closed", closing.assigned_agent_id)
             public_only = not origin.principal.may_see_visibility("internal")
             closed = await case_reading.read(
                 work.tx, case_id, public_only=public_only, known_history=NO_VERSION, any_size=True
             )
-            if message_files:
-                await self._files.count_staged_files(work, message_files)
         assert closed is not None  # noqa: S101 - this transaction has changed it
         return closed
 
@@ -164,13 +158,10 @@ class CaseService(CaseReader):
         version of the case. Raises Conflict if the principal may not see it.
         """
         described = self._conflict_with_new_messages(origin.principal, case_id, expected)
-        contended_rows = _contended_rows_of_message(case_id, new.attachment_ids)
-        async with described, unit_of_work(self._database, origin, *contended_rows) as work:
+        async with described, unit_of_work(self._database, origin, ContendedRow(case_id)) as work:
             if new.external_id and (existing := await self._lock_and_find_message(work, case_id, new)):
                 return existing
-            message, _, message_files = await self._append_message(work, case_id, new, expected)
-            if message_files:
-                await self._files.count_staged_files(work, message_files)
+            message, _ = await self._append_message(work, case_id, new, expected)
         return message
 
     async def remove_synthetic(
@@ -232,8 +223,8 @@ class CaseService(CaseReader):
         expected: ExpectedVersions = None,
         *,
         closing: bool = False,
-    ) -> tuple[Message, int, MessageFiles | None]:
-        """Append a message and return it with the case's version and its files, to be counted at the end of `work`.
+    ) -> tuple[Message, int]:
+        """Append a message and return it with the case's version.
 
         A customer's message reopens a resolved case, unless the case is being closed. Raises Conflict if the
         conversation would be too long, and ValidationFailed for files that the message can't name.
@@ -262,7 +253,7 @@ class CaseService(CaseReader):
         await self._recorder.record_message(work, message, state, closing=closing, shows_file=shows_file)
         if message.author_type == "customer" and not closing and state.status == "resolved":
             await (await LockedCase.lock(work, self._recorder, case_id)).set_status("open")
-        return message, state.version, message_files
+        return message, state.version
 
     async def _lock_and_find_message(self, work: UnitOfWork, case_id: str, new: NewMessage) -> Message | None:
         """Lock a case, and return its message with the external id of a new one, or None if the new one must be added.
@@ -315,8 +306,3 @@ def _check_not_closed(status: str) -> None:
 def _external_id_taken() -> Conflict:
     """Return the error for the external id of something that the caller may not see, without anything about it."""
     return Conflict("external_id_taken", "This `externalId` is in use; send another one.")
-
-
-def _contended_rows_of_message(case_id: str, file_ids: Sequence[str]) -> tuple[ContendedRow, ...]:
-    """Return the contended rows that a message changes: its case, and the ledger if it names files."""
-    return (ContendedRow(case_id), LEDGER_ROW) if file_ids else (ContendedRow(case_id),)

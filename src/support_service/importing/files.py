@@ -137,7 +137,7 @@ class ImportedFiles:
             await discard_bytes(self._storage, attachment.storage_key)
 
     async def add_rows(self, tx: Transaction, stored: Sequence[StoredAttachment]) -> None:
-        """Insert the rows of stored files, and count them in the ledger, whose row `tx` contends for."""
+        """Insert the rows of stored files, and count them in the ledger."""
         if stored:
             await attachment_rows.add_all(tx, stored)
             size = sum(attachment.size_bytes for attachment in stored)

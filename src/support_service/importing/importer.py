@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from support_service.cases.model.files import StoredAttachment
 from support_service.cases.recorder import opening_changes
 from support_service.cases.sql import import_rows
-from support_service.cases.sql.attachment_rows import LEDGER_ROW
 from support_service.core.clock import utc_now
 from support_service.core.errors import MalformedRequest, SupportError, ValidationFailed
 from support_service.importing import imported_case
@@ -175,14 +174,12 @@ class Importer:
 
     async def _commit(self, batch: Sequence[_PendingCase]) -> set[str]:
         """Store cases with their files and audit entries; return the ids of the new ones."""
-        rows = (LEDGER_ROW,) if any(each.stored_files for each in batch) else ()
-        async with unit_of_work(self._database, self._origin, *rows) as work:
+        async with unit_of_work(self._database, self._origin) as work:
             added = await import_rows.add_histories(work.tx, [each.to_import.history for each in batch])
             new = [each for each in batch if each.to_import.case.id in added]
             at = utc_now()
             entries = [(each.to_import.case.id, at, _audited_changes(each.to_import)) for each in new]
             await audit.record_all(work, "case.imported", entries)
-            # Last, because it locks the ledger.
             await self._files.add_rows(work.tx, [attachment for each in new for attachment in each.stored_files])
         return added
 

@@ -411,7 +411,7 @@ async def test_event_published_during_an_erasure_is_erased_too(client, two_cases
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_erasure_does_not_block_uploads(client, two_cases, erase, database):
-    """The erasure updates the ledger last, so files of other cases are stored meanwhile."""
+    """Files of other cases are stored meanwhile."""
     _, other = two_cases
     lock_request = "relation = 'webhook_deliveries'::regclass AND mode = 'RowShareLock'"
     waits = sa.text(f"SELECT 1 FROM pg_locks WHERE {lock_request} AND NOT granted")

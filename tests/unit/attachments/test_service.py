@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 
 from support_service.attachments.backlog import MAX_READINGS
 from support_service.attachments.service import AttachmentService
@@ -14,6 +15,7 @@ from support_service.cases.service import CaseService
 from support_service.cases.sql import attachment_rows, case_rows
 from support_service.core.domain.principals import SYSTEM, Principal
 from support_service.core.errors import Conflict, NotFound, RequestTooLarge, Unavailable, VersionConflict
+from support_service.platform.database.tables import attachment_ledger as ledger
 from support_service.platform.database.tables import attachments
 from support_service.platform.settings.resources import AttachmentSettings
 from support_service.platform.unit_of_work import SYSTEM_ORIGIN
@@ -184,3 +186,18 @@ async def test_concurrent_removals_of_one_file_count_once(service, database, cas
     await add_file(service, case_id, "b", None, stream(b"x" * 10))
     await asyncio.gather(*(service.remove(SYSTEM_ORIGIN, case_id, kept.id) for _ in range(4)), return_exceptions=True)
     assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=1, bytes=10)
+
+
+async def test_changes_of_the_ledger_are_merged_into_its_totals(service, database, case_id):
+    """Each counts once, whoever merges, also while a replica of the previous release changes the totals."""
+    kept = [await add_file(service, case_id, "a.txt", "text/plain", stream(b"x" * size)) for size in (1, 20)]
+    await service.backlog.refresh()
+    await service.remove(SYSTEM_ORIGIN, case_id, kept[0].id)
+    async with database.transaction() as tx:
+        old_upload = {"of": "local", "more_files": 1, "more_bytes": 300}
+        await tx.execute(attachment_rows.UPDATE_LEDGER, old_upload)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=2, bytes=320)
+    await asyncio.gather(*(service.backlog.refresh_and_merge() for _ in range(2)))
+    (row,) = await database.fetch_all(sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == "local"))
+    assert (row.files, row.bytes) == (2, 320)
+    assert await attachment_rows.read_ledger_totals(database, "local") == FileTotals(files=2, bytes=320)

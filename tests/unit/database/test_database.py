@@ -102,14 +102,14 @@ async def test_cancelled_transaction_is_rolled_back(database):
 @both_databases
 async def test_concurrent_transactions_are_all_applied(database):
     """Many tasks change the same row."""
+    change = attachment_ledger.update().where(attachment_ledger.c.storage == "local")
+    change = change.values(files=attachment_ledger.c.files + 1).returning(attachment_ledger.c.files)
 
     async def count():
         async with database.transaction() as tx:
-            row = await tx.fetch_one(attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 1, "more_bytes": 10})
-            return row[0]
+            return (await tx.fetch_one(change))[0]
 
     assert sorted(await asyncio.gather(*(count() for _ in range(40)))) == list(range(1, 41))
-    assert tuple(await database.fetch_one(attachment_rows.READ_LEDGER, {"of": "local"})) == (40, 400)
 
 
 @both_databases
@@ -133,7 +133,6 @@ HOT = {
     "no case": (case_reading.READ[False], {"id": "other", "known_version": 0, "max_bytes": 1000}),
     "whose a case is": (case_rows.READ_STATE, {"case_id": "case-1"}),
     "an attachment": (attachment_rows.FIND_WITH_OWNER, {"id": "file-1", "case_id": "case-1"}),
-    "the ledger": (attachment_rows.UPDATE_LEDGER, {"of": "local", "more_files": 0, "more_bytes": 0}),
     "columns of every type": (
         compiled(sa.select(tickets).where(tickets.c.created_at >= sa.bindparam("at"))),
         {"at": AT},

@@ -674,3 +674,16 @@ def test_cases_with_a_description_wait_from_the_start(empty_url):
     change(empty_url, rows("after"))
     expected = {f"{name} {when}": since for when in ("before", "after") for name, (_, since) in kinds.items()}
     assert waits_since(empty_url) == expected
+
+
+def test_changes_of_the_ledger_stay_counted_after_a_downgrade(empty_url):
+    """The earlier release reads the totals only."""
+    in_thread(migrate.upgrade, empty_url, "0041")
+    changes = (("local", 2, 30), ("s3", 5, 500), ("local", -1, -10))
+    names = ("storage", "files", "bytes")
+    table = "attachment_ledger_changes"
+    change(empty_url, [inserting(table, **dict(zip(names, each, strict=True))) for each in changes])
+    in_thread(migrate.downgrade, empty_url, "0040")
+    query = "SELECT storage, files, bytes FROM attachment_ledger"
+    totals = {tuple(row) for row in inspect(empty_url, lambda reader: reader.exec_driver_sql(query).all())}
+    assert totals == {("local", 1, 20), ("s3", 5, 500)}

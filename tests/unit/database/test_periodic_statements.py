@@ -74,6 +74,7 @@ PERIODIC = {
     "the longest waiting customer": (gauges.OLDEST_WAITING, {}),
     "the oldest local file": (attachment_rows.OLDEST_CREATED_AT, {"of": "local"}),
     "the ledger": (attachment_rows.READ_LEDGER, {"of": "local"}),
+    "changes of the ledger": (attachment_rows.TAKE_LEDGER_CHANGES, {}),
     "a look for events": (relay.SELECT_ANY_PENDING, {}),
     "events to publish": (relay.SELECT_PENDING, {"count": 200, "bytes": 4 << 20}),
     "the oldest event": (sa.select(relay.SELECT_OLDEST_AT), {}),
@@ -90,7 +91,8 @@ PERIODIC = {
     "policies": (known_policies.SEQS_OF_CURRENT_POLICIES, {}),
     "the lease": (lease_rows.RELEASE_LEASE, {"lease": "relay", "new_holder": "a"}),
 }
-SMALL = {"attachment_ledger", "audit_head", "leases", "sla_policies"}  # a few rows, whatever happens
+# A few rows, whatever happens; of the changes of the ledger those of the last seconds.
+SMALL = {"attachment_ledger", "attachment_ledger_changes", "audit_head", "leases", "sla_policies"}
 
 
 class Recorder:

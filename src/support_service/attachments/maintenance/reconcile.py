@@ -15,7 +15,14 @@ import sqlalchemy as sa
 from support_service.attachments.garbage import GarbageCollector, WallClock
 from support_service.attachments.storage.base import KEY_PATTERN, SHARDS, AttachmentStorage, FileInfo
 from support_service.cases.model.files import FileTotals, StoredAttachment
-from support_service.cases.sql.attachment_rows import ATTACHMENT_COLUMNS, is_current, is_referenced, to_attachment
+from support_service.cases.sql.attachment_rows import (
+    ATTACHMENT_COLUMNS,
+    LEDGER_TOTALS,
+    add_to_ledger,
+    is_current,
+    is_referenced,
+    to_attachment,
+)
 from support_service.core.clock import utc_now
 from support_service.core.errors import Unavailable
 from support_service.platform.database import Database, Reader, Transaction
@@ -44,16 +51,15 @@ _ROW_TOTALS = (
     .group_by(attachments.c.storage)
     .subquery()
 )
+_LEDGER = LEDGER_TOTALS.subquery()
 _COMPARISON = (
     sa.select(
-        ledger.c.storage,
-        ledger.c.files,
-        ledger.c.bytes,
+        *_LEDGER.c,
         sa.func.coalesce(_ROW_TOTALS.c.files, 0).label("row_files"),
         sa.func.coalesce(_ROW_TOTALS.c.bytes, 0).label("row_bytes"),
     )
-    .select_from(ledger.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == ledger.c.storage))
-    .order_by(ledger.c.storage)
+    .select_from(_LEDGER.outerjoin(_ROW_TOTALS, _ROW_TOTALS.c.storage == _LEDGER.c.storage))
+    .order_by(_LEDGER.c.storage)
 )
 
 ATTACHMENT_SWEEP_REPAIRS = InstrumentSpec(
@@ -87,7 +93,7 @@ ReportFinding = Callable[[Finding], None]
 
 
 class LedgerComparison(NamedTuple):
-    """The content of a storage by its ledger row and by the rows of its attachments."""
+    """The content of a storage by the ledger and by the rows of its attachments."""
 
     storage: str
     ledger: FileTotals
@@ -226,8 +232,12 @@ async def compare_ledger(reader: Reader) -> list[LedgerComparison]:
 
 
 async def correct_ledger(tx: Transaction) -> None:
-    """Set the ledger to the totals of the rows. Concurrent uploads wait for the lock and are counted afterwards."""
+    """Add to the ledger what the totals of the rows have more or less.
+
+    The comparison sees both as of one moment, so that uploads need not wait. The lock keeps a second sweep from adding
+    the same difference.
+    """
     await tx.fetch_all(sa.select(ledger.c.storage).order_by(ledger.c.storage).with_for_update())
-    for each in await compare_ledger(tx):
-        values = {"files": each.rows.files, "bytes": each.rows.bytes}
-        await tx.execute(ledger.update().where(ledger.c.storage == each.storage).values(values))
+    for storage, counted, rows in await compare_ledger(tx):
+        if counted != rows:
+            await add_to_ledger(tx, storage, rows.files - counted.files, rows.bytes - counted.bytes)

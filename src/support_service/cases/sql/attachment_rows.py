@@ -4,9 +4,11 @@ Staged files are hidden from everybody but their uploader until a message names 
 list, and become due when the file expires. A message that names the file takes its bytes off the list. Otherwise the
 garbage collection deletes them, also in a release without staged files.
 
-The ledger counts the files and bytes of each storage. Each transaction changes it last.
+The ledger counts the files and bytes of each storage. A transaction adds a row with its change, so that no two wait
+for the same row. The changes are merged into the totals from time to time; the content of a storage is the sum of both.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -16,10 +18,11 @@ import sqlalchemy as sa
 
 from support_service.cases.model.files import FileTotals, StoredAttachment
 from support_service.core.domain.principals import CaseOwnership, Principal
-from support_service.platform.database import ContendedRow, Reader, Row, Transaction
+from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import attachment_deletions, attachments, erased_values, garbage, tickets
 from support_service.platform.database.tables import attachment_ledger as ledger
+from support_service.platform.database.tables import attachment_ledger_changes as ledger_changes
 from support_service.platform.database.tables import staged_attachments as staged
 
 OWNER_FIELDS = [field.name for field in fields(CaseOwnership)]
@@ -76,14 +79,25 @@ _ADD_STAGED = (
     )
     .inline()
 )
-# Every upload and every removal changes the same row.
-LEDGER_ROW = ContendedRow("attachment_ledger", max_concurrent=4)
-READ_LEDGER = sa.select(ledger.c.files, ledger.c.bytes).where(ledger.c.storage == sa.bindparam("of"))
-UPDATE_LEDGER = compiled(
+_FILES_ADDED, _BYTES_ADDED = (
+    sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)
+    for column in (ledger_changes.c.files, ledger_changes.c.bytes)
+)
+LEDGER_TOTALS = (
+    sa.select(
+        ledger.c.storage, (ledger.c.files + _FILES_ADDED).label("files"), (ledger.c.bytes + _BYTES_ADDED).label("bytes")
+    )
+    .select_from(ledger.outerjoin(ledger_changes, ledger_changes.c.storage == ledger.c.storage))
+    .group_by(ledger.c.storage, ledger.c.files, ledger.c.bytes)
+)
+READ_LEDGER = LEDGER_TOTALS.where(ledger.c.storage == sa.bindparam("of"))
+ADD_TO_LEDGER = compiled(ledger_changes.insert().inline())
+ANY_LEDGER_CHANGE = sa.select(ledger_changes.c.storage).limit(sa.literal_column("1"))
+TAKE_LEDGER_CHANGES = ledger_changes.delete().returning(*ledger_changes.c)
+UPDATE_LEDGER = (
     ledger.update()
     .where(ledger.c.storage == sa.bindparam("of"))
     .values(files=ledger.c.files + sa.bindparam("more_files"), bytes=ledger.c.bytes + sa.bindparam("more_bytes"))
-    .returning(ledger.c.files, ledger.c.bytes)
 )
 
 
@@ -175,14 +189,14 @@ async def read_oldest_created_at(reader: Reader, storage: str) -> datetime | Non
 async def add(tx: Transaction, attachment: StoredAttachment, max_files: int) -> bool:
     """Insert an attachment's row. `tx` must have locked the case. Return False if the case has `max_files` files.
 
-    Count it with `add_to_ledger` at the end of the transaction.
+    Count it with `add_to_ledger`.
     """
     values = {name: getattr(attachment, name) for name in ATTACHMENT_FIELDS}
     return bool(await tx.execute(ADD_IF_ROOM, values | {"most": max_files}))
 
 
 async def add_all(tx: Transaction, added: Sequence[StoredAttachment]) -> None:
-    """Insert rows of attachments of new cases. Count them with `add_to_ledger` at the end of the transaction."""
+    """Insert rows of attachments of new cases. Count them with `add_to_ledger`."""
     rows = [{name: getattr(attachment, name) for name in ATTACHMENT_FIELDS} for attachment in added]
     await tx.execute(ADD_ALL, rows)
 
@@ -191,7 +205,7 @@ async def remove(tx: Transaction, ids: Sequence[str], reason: str, at: datetime)
     """Delete attachments' rows, record each deletion and put their bytes on the garbage list.
 
     Return the attachments that this call deleted, except any that another transaction deleted first. Pass them to
-    `subtract_from_ledger` at the end of the transaction.
+    `subtract_from_ledger`.
     """
     statement = attachments.delete().where(attachments.c.id.in_(ids)).returning(*ATTACHMENT_COLUMNS)
     removed = [to_attachment(row) for row in await tx.fetch_all(statement)]
@@ -337,25 +351,32 @@ async def take_from_garbage(tx: Transaction, entries: Sequence[GarbageEntry]) ->
 
 async def read_ledger_totals(reader: Reader, storage: str) -> FileTotals:
     """Return the content of a storage according to the ledger. Raises LookupError if the ledger has no such row."""
-    return _to_totals(await reader.fetch_one(READ_LEDGER, {"of": storage}))
+    row = await reader.fetch_one(READ_LEDGER, {"of": storage})
+    if row is None:
+        raise LookupError("The ledger has no row for a storage; the migrations create it")
+    return FileTotals(files=row.files, bytes=row.bytes)
 
 
-async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> FileTotals:
-    """Add `files` and `size` (bytes), which may be negative, to a storage's ledger row. Return its new content.
-
-    Call this last in a transaction: every upload updates this row, so its lock must be held as briefly as possible.
-    """
-    return _to_totals(await tx.fetch_one(UPDATE_LEDGER, {"of": storage, "more_files": files, "more_bytes": size}))
+async def add_to_ledger(tx: Transaction, storage: str, files: int, size: int) -> None:
+    """Add `files` and `size` (bytes), which may be negative, to a storage in the ledger."""
+    await tx.insert_later(ADD_TO_LEDGER, {"storage": storage, "files": files, "bytes": size})
 
 
 async def subtract_from_ledger(tx: Transaction, removed: Sequence[StoredAttachment]) -> None:
-    """Subtract removed attachments. This must be the last step of the transaction that removed them."""
+    """Subtract removed attachments, in the transaction that removed them."""
     for storage in sorted({each.storage for each in removed}):
         sizes = [each.size_bytes for each in removed if each.storage == storage]
         await add_to_ledger(tx, storage, -len(sizes), -sum(sizes))
 
 
-def _to_totals(row: Row | None) -> FileTotals:
-    if row is None:
-        raise LookupError("The ledger has no row for a storage; the migrations create it")
-    return FileTotals(files=row.files, bytes=row.bytes)
+async def merge_ledger_changes(database: Database) -> None:
+    """Move the changes of the ledger into its totals. Any number of replicas may do so at once."""
+    if await database.fetch_one(ANY_LEDGER_CHANGE) is None:
+        return
+    files, sizes = Counter[str](), Counter[str]()
+    async with database.transaction() as tx:
+        for change in await tx.fetch_all(TAKE_LEDGER_CHANGES):
+            files[change.storage] += change.files
+            sizes[change.storage] += change.bytes
+        for name in sorted(files):
+            await tx.execute(UPDATE_LEDGER, {"of": name, "more_files": files[name], "more_bytes": sizes[name]})

@@ -272,10 +272,17 @@ attachment_deletions = table(
     index("ticket_id"),
 )
 
-# Totals per storage, updated by the transactions that add or remove attachments: the backlog without a scan.
+# Totals per storage: the backlog without a scan. Each transaction that adds or removes attachments adds its change to
+# the second table; the service merges the changes into the totals.
 attachment_ledger = table(
     "attachment_ledger",
     key("storage", sa.String(16), "not personal"),
+    required("files", sa.BigInteger, "not personal"),
+    required("bytes", sa.BigInteger, "not personal"),
+)
+attachment_ledger_changes = table(
+    "attachment_ledger_changes",
+    required("storage", sa.String(16), "not personal"),
     required("files", sa.BigInteger, "not personal"),
     required("bytes", sa.BigInteger, "not personal"),
 )
