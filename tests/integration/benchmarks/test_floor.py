@@ -23,7 +23,8 @@ async def test_repeated_requests_write_the_rows_of_the_service(database, databas
     recording = await record(Settings.load(variables | {"SUPPORT_DATABASE_URL": database_url}))
 
     async def numbers() -> dict[str, int]:
-        columns = [sa.text(f"(SELECT count(*) FROM {name}) AS {name}") for name in TABLES]
+        counts = {name: sa.select(sa.func.count()).select_from(sa.table(name)) for name in TABLES}
+        columns = [count.scalar_subquery().label(name) for name, count in counts.items()]
         return (await database.fetch_one(sa.select(*columns)))._asdict()
 
     async def added(name: str, case_id: str) -> dict[str, int]:
