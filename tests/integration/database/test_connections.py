@@ -159,6 +159,14 @@ async def test_statements_of_one_shape_keep_their_values(open_database):
     assert await names(1, "a", "b", "c") == ["b", "c"]
 
 
+async def test_columns_given_as_text_have_names(open_database):
+    """In a statement that is text as a whole, and in one with a column of text."""
+    database = await open_database(1)
+    column = sa.text("(SELECT 2) AS two")
+    rows = [await database.fetch_one(SELECT_ONE), await database.fetch_one(sa.select(leases.c.name, column).limit(1))]
+    assert [row._asdict() for row in rows] == [{"one": 1}, {"name": "relay", "two": 2}]
+
+
 async def test_more_reads_than_connections_wait(open_database):
     """The state of the pool tells how many."""
     database = await open_database(2)

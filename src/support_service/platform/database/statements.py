@@ -105,9 +105,7 @@ class CompiledStatement:
 
     def _convert(self, raw: Sequence[Any]) -> Row:
         if self._to_row is None:
-            if len(raw) != len(self._columns):  # SQL given as text, or EXPLAIN: only the rows have the names
-                self._columns, self._result_processors = list(raw.keys()), []  # type: ignore[attr-defined]
-            self._to_row = _row_type(self._columns)._make
+            self._to_row = self._row_type(raw)._make
         if self._result_processors:
             raw = list(raw)
             for place, processor in self._result_processors:
@@ -115,16 +113,20 @@ class CompiledStatement:
         row: Row = self._to_row(raw)
         return row
 
+    def _row_type(self, raw: Any) -> Any:
+        """Return the type of the rows; those of PostgreSQL have the names of columns that are given as SQL text."""
+        if len(raw) != len(self._columns):  # a statement that is text as a whole, or EXPLAIN: no column has a type
+            self._columns, self._result_processors = list(raw.keys()), []
+        elif None in self._columns:
+            self._columns = list(raw.keys())
+        return namedtuple("Row", self._columns, rename=True)  # noqa: PYI024 - the columns are known at run time only
+
 
 def _getter_of_values(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
     """Return a function that returns a mapping's values of these names as a sequence."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda values: [values[name] for name in names]
-
-
-def _row_type(columns: Sequence[str]) -> Any:
-    return namedtuple("Row", columns, rename=True)  # noqa: PYI024 - the columns are known at run time only
 
 
 class BoundStatement(NamedTuple):
