@@ -10,8 +10,8 @@ from support_service.cases.sql import search
 from support_service.platform.database.dialect import matching_documents
 from support_service.platform.database.tables import tickets
 
-CASES_SEARCHED_FIRST = 1_000  # number of cases that are searched one by one
-MANY_MATCHES = 20  # among these cases, so that more are searched one by one
+CASES_SEARCHED_FIRST = 300  # number of cases that are searched one by one
+MANY_MATCHES = 6  # among these cases, so that more are searched one by one
 MAX_CASES_SEARCHED = 30_000  # that are searched then
 _CASES_SEARCHED_FIRST: sa.ColumnElement[int] = sa.literal_column(str(CASES_SEARCHED_FIRST), sa.BigInteger())
 _MAX_CASES_SEARCHED: sa.ColumnElement[int] = sa.literal_column(str(MAX_CASES_SEARCHED), sa.BigInteger())

@@ -15,7 +15,7 @@ from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETI
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
-from support_service.core.search_words import parse_search_query
+from support_service.core.search_words import padded_terms, parse_search_query
 from support_service.platform.database.dialect import UtcDateTime, octets, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
@@ -48,7 +48,7 @@ def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
         words = parse_search_query(query.q)
         if words is None:
             return None
-        found["words"] = words
+        found |= {"words": words, search.LONGEST_TEXT_PARAMETER: max(map(str.strip, padded_terms(words)), key=len)}
     return found | {f"{TAG_PREFIX}{number}": tag for number, tag in enumerate(sorted(set(query.tag)))}
 
 
@@ -114,7 +114,8 @@ def _reference_condition(name: str, kind: str) -> sa.ColumnElement[bool]:
 
 
 PLACE_PARAMETERS = {"after", "after_at"}
-PARAMETERS_WITHOUT_COLUMNS = {"words", *PLACE_PARAMETERS}  # names without a condition on columns of cases
+# Names without a condition on columns of cases.
+PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS}
 # Size in bytes of the columns that may be long.
 _SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 

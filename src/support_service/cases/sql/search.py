@@ -23,6 +23,7 @@ from support_service.platform.database.dialect import (
 from support_service.platform.database.statements import compiled
 from support_service.platform.database.tables import messages, search_documents, tickets
 
+LONGEST_TEXT_PARAMETER = "longest_text"
 DOCUMENTS_READ_FIRST = 2_000  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
@@ -33,10 +34,11 @@ def _literal_number(value: int) -> sa.ColumnElement[int]:
 
 
 QUERY_PARAMETER = sa.bindparam("words", type_=sa.Text())
+_MATCHES_QUERY = words_match(
+    search_documents.c.words, QUERY_PARAMETER, sa.bindparam(LONGEST_TEXT_PARAMETER, type_=sa.Text())
+)
 # A condition that no index has: the planner can't decide to read all documents with the words for each case.
-_READ_DOCUMENT_MATCHES = sa.case(
-    (words_match(search_documents.c.words, QUERY_PARAMETER), _literal_number(1)), else_=_literal_number(0)
-) == _literal_number(1)
+_READ_DOCUMENT_MATCHES = sa.case((_MATCHES_QUERY, _literal_number(1)), else_=_literal_number(0)) == _literal_number(1)
 _CASE_FACTOR = _literal_number(1 << POSITION_BITS)
 _MAX_POSITION = _literal_number((1 << POSITION_BITS) - 1)
 _POSITION = sa.case((tickets.c.version < _MAX_POSITION, tickets.c.version), else_=_MAX_POSITION)
@@ -62,12 +64,9 @@ async def remove_message_documents(tx: Transaction, case_id: str) -> None:
 
 
 def case_matches_condition(*, public_only: bool) -> sa.ColumnElement[bool]:
-    """Return the condition that one document of the case matches the bound query `words`; for cases of one customer."""
+    """Return the condition that one document of the case matches the bound query; for cases of one customer."""
     first = tickets.c.seq * _CASE_FACTOR
-    conditions = [
-        search_documents.c.id.between(first, first + _MAX_POSITION),
-        words_match(search_documents.c.words, QUERY_PARAMETER),
-    ]
+    conditions = [search_documents.c.id.between(first, first + _MAX_POSITION), _MATCHES_QUERY]
     if public_only:
         conditions.append(search_documents.c.internal.is_(sa.false()))
     return sa.exists().where(*conditions)
@@ -134,7 +133,7 @@ def select_newest_matches(
     the limit; `one_more` must be bound too.
     """
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
-    matches = words_match(search_documents.c.words, QUERY_PARAMETER).label("matches")
+    matches = _MATCHES_QUERY.label("matches")
     newest = sa.select(search_documents.c.id, _case_seq(search_documents.c.id).label("seq"), matches).where(*below)
     number = _literal_number(DOCUMENTS_READ_FIRST)
     if only_if is not None:

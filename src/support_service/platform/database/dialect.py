@@ -218,10 +218,15 @@ class search_vector(DialectFunction[str]):  # noqa: N801
 
 
 class words_match(DialectFunction[bool]):  # noqa: N801
-    """True if words match a query, row by row. Arguments: column of `SearchWords`, query (`parse_search_query`)."""
+    """True if words match a query, row by row.
+
+    Arguments: column of `SearchWords`, query (`parse_search_query`), and the longest text of the query. SQLite looks
+    for this text itself, and calls Python only where it is: a call takes longer than reading the words, and waits for
+    the event loop.
+    """
 
     type = sa.Boolean()
-    sqlite = "words_match({0}, {1})"  # a function of sqlite/engine.py
+    sqlite = "(instr({0}, {2}) AND words_match({0}, {1}))"  # a function of sqlite/engine.py
     postgresql = f"{{0}} @@ {_tsquery_subquery('{1}')}"
 
 
@@ -240,8 +245,10 @@ class matching_documents(FunctionElement[Any]):  # noqa: N801
 def _(element: matching_documents, compiler: SQLCompiler, **kw: Any) -> str:
     query, newest, *cases = (compiler.process(part, **kw) for part in element.clauses)
     lowest = f" AND rowid >= {cases[1]} << ({cases[0]} + {POSITION_BITS})" if cases else ""
-    below = f"({newest} + 1) << {POSITION_BITS}"
-    return f"(SELECT rowid AS id FROM ticket_search WHERE ticket_search MATCH {query} AND rowid < {below}{lowest})"  # noqa: S608 - compiled parts, bound values
+    found = f"ticket_search MATCH {query} AND rowid < ({newest} + 1) << {POSITION_BITS}{lowest}"
+    # The search index collects all documents with a prefix before it returns the first one, so it is asked only if some
+    # may be returned. CROSS JOIN keeps this order.
+    return f"(SELECT rowid AS id FROM (SELECT 1 WHERE {newest} >= 0) CROSS JOIN ticket_search WHERE {found})"  # noqa: S608 - compiled parts, bound values
 
 
 @compiles(matching_documents, "postgresql")
