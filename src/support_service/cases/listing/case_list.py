@@ -58,7 +58,7 @@ async def find_cases(
     if after is not None:
         filters |= {"after": after.seq, "after_at": after.at} if after.at else {"after": after.seq}
     bounds = {"limit": query.limit, "one_more": query.limit + 1, "bytes": max_bytes}
-    statement = _page_statement(frozenset(filters), principal.role, query.sort)
+    statement = page_statement(frozenset(filters), principal.role, query.sort)
     rows = await reader.fetch_all(statement, filters | access_parameters(principal) | bounds)
     # The database bounds the page by the stored sizes. JSON may write one character of a description as six bytes,
     # and the database could only count those by reading every text, so the JSON is measured here too.
@@ -111,7 +111,7 @@ async def count_cases_by_status(reader: Reader, agent_id: str) -> dict[str, int]
 
 
 @lru_cache(MAX_CACHED_STATEMENTS)
-def _page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
+def page_statement(filters: frozenset[str], role: str, sort: CaseSort) -> sa.Select[Any]:
     """Return the SELECT of one page: `seq`, `at`, `ticket` (JSON) and `number` (matching rows, at most the limit + 1).
 
     `at` is the time by which a case is sorted, or NULL. The database writes JSON for the cases of the page only. The

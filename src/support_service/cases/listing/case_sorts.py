@@ -20,7 +20,7 @@ from support_service.core import pagination
 from support_service.core.clock import from_micros, to_micros
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import Direction
-from support_service.platform.database.tables import tickets
+from support_service.platform.database.tables import FILTER_COLUMNS, tickets
 
 
 class CaseOrder(NamedTuple):
@@ -70,16 +70,13 @@ ORDER_BY_SORT: Mapping[CaseSort, CaseOrder] = {
     # Customers don't learn from the order when a note was added to their cases.
     "updated": CaseOrder(LATEST_CHANGE, public_at=tickets.c.updated_at),
     "waiting": CaseOrder(
-        tickets.c.waiting_since,
-        sa.asc,
-        (tickets.c.waiting_since.is_not(None), IS_ACTIVE),
-        indexed=("assigned_agent_id", "team", "priority"),
+        tickets.c.waiting_since, sa.asc, (tickets.c.waiting_since.is_not(None), IS_ACTIVE), indexed=FILTER_COLUMNS
     ),
     "due": CaseOrder(
         tickets.c.sla_due_at,
         sa.asc,
         (tickets.c.sla_due_at.is_not(None),),
-        indexed=("assigned_agent_id", "team", "priority"),
+        indexed=FILTER_COLUMNS,
         public_conditions=(HAS_PUBLIC_CLOCKS,),  # others don't learn from the order when their cases are due
         implied_by="due_before",
     ),

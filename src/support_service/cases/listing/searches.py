@@ -1,29 +1,29 @@
 """SQL of searches in the order of a list: the first cases one by one, then those that the search index finds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from support_service.cases.listing.case_sorts import CaseOrder
 from support_service.cases.sql import search
+from support_service.cases.sql.search import ONE_MORE, literal_number
 from support_service.platform.database.dialect import matching_documents
 from support_service.platform.database.tables import tickets
 
-CASES_SEARCHED_FIRST = 300  # number of cases that are searched one by one
-MANY_MATCHES = 6  # among these cases, so that more are searched one by one
-MAX_CASES_SEARCHED = 30_000  # that are searched then
-_CASES_SEARCHED_FIRST: sa.ColumnElement[int] = sa.literal_column(str(CASES_SEARCHED_FIRST), sa.BigInteger())
-_MAX_CASES_SEARCHED: sa.ColumnElement[int] = sa.literal_column(str(MAX_CASES_SEARCHED), sa.BigInteger())
-_MANY_MATCHES: sa.ColumnElement[int] = sa.literal_column(str(MANY_MATCHES), sa.BigInteger())
-_ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
-_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.BigInteger())
-_ABOVE_EVERY_SEQ: sa.ColumnElement[int] = sa.literal_column(str(1 << 42), sa.BigInteger())
-_BELOW_EVERY_SEQ: sa.ColumnElement[int] = sa.literal_column("-1", sa.BigInteger())
+Number = sa.ColumnElement[int]
+FirstCases = Callable[[Number, Number | None], sa.Select[Any]]
+"""Returns the SELECT of the first cases of a list in order, with a limit and an offset: `seq`, `size`, also `at`."""
+
+CASES_SEARCHED_FIRST = literal_number(300)  # number of cases that are searched one by one
+MANY_MATCHES = literal_number(6)  # among these cases, so that more are searched one by one
+MAX_CASES_SEARCHED = literal_number(30_000)  # that are searched then
+_ABOVE_EVERY_SEQ = literal_number(1 << 42)
+_BELOW_EVERY_SEQ = literal_number(-1)
 
 
 def select_matches_in_sort_order(
-    first: sa.Select[Any],
+    first: FirstCases,
     conditions: Sequence[sa.ColumnElement[bool]],
     order: CaseOrder,
     size: sa.ColumnElement[int],
@@ -32,79 +32,98 @@ def select_matches_in_sort_order(
 ) -> sa.Select[Any]:
     """Return the SELECT of `seq`, `size` and `at` of the first `one_more` cases that match the bound query `words`.
 
-    `first` selects these columns of the cases that meet the conditions and are `after` the bound place, in order and
-    without a limit. The order has a time.
+    `first` selects the cases that meet the conditions and are `after` the bound place. The order has a time.
     """
-    matches_among_first, ends_here = _search_first_cases(first)
-    up_to_seq: sa.ColumnElement[int] = sa.select(
-        sa.case((ends_here, _BELOW_EVERY_SEQ), else_=_ABOVE_EVERY_SEQ)
-    ).scalar_subquery()
-    matches_in_index = _select_matches_in_search_index(up_to_seq, conditions, order, size, after=after)
-    both = sa.union_all(sa.select(matches_among_first).where(up_to_seq < 0), matches_in_index).subquery()
-    return sa.select(both).order_by(*order.order_by_columns(both)).limit(sa.bindparam("one_more"))
+    matches_among_first, ended = _search_first_cases(first)
+    up_to_seq = sa.case((ended, _BELOW_EVERY_SEQ), else_=_ABOVE_EVERY_SEQ)
+    documents = search.case_seqs_of(matching_documents(search.QUERY_PARAMETER, up_to_seq))
+    matches_in_index = select_found(documents.distinct(), conditions, order, size, after=after)
+    both = sa.union_all(sa.select(matches_among_first).where(ended), matches_in_index).subquery()
+    return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
 
 def select_newest_matches(
-    first: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
+    first: FirstCases, conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int], *, after: bool
 ) -> sa.Select[Any]:
     """Return the SELECT of `seq` and `size` of the newest `one_more` cases that match the bound query `words`.
 
-    `first` selects these columns of the cases that meet the conditions and are `after` the bound place, newest first
-    and without a limit.
+    `first` selects the cases that meet the conditions and are `after` the bound place, newest first.
     """
-    matches_among_first, ends_here = _search_first_cases(first)
-    ended: sa.ColumnElement[bool] = sa.select(ends_here).scalar_subquery()
+    matches_among_first, ended = _search_first_cases(first)
     matches_in_index = search.select_newest_matches(conditions, size, after=after, only_if=sa.not_(ended)).limit(
-        sa.bindparam("one_more")
+        ONE_MORE
     )
     both = sa.union_all(sa.select(matches_among_first).where(ended), sa.select(matches_in_index.subquery())).subquery()
-    return sa.select(both).order_by(both.c.seq.desc()).limit(sa.bindparam("one_more"))
+    return sa.select(both).order_by(both.c.seq.desc()).limit(ONE_MORE)
 
 
-def _search_first_cases(first: sa.Select[Any]) -> tuple[Any, sa.ColumnElement[bool]]:
+def _search_first_cases(first: FirstCases) -> tuple[Any, sa.ColumnElement[bool]]:
     """Return the matching cases among the first ones, and whether these are a full page, or all there are.
 
     If the first `CASES_SEARCHED_FIRST` are not enough, so many more are searched that half more than a page is
     expected.
     """
-    read = search.materialized(first.limit(_CASES_SEARCHED_FIRST))
+    read = search.materialized(first(CASES_SEARCHED_FIRST, None))
     # In the order in which they were read, so that the rest is not searched if the page is full.
     found = search.materialized(_select_matching(read))
-    ends = sa.or_(_count_of_rows(found) >= _ONE_MORE, _count_of_rows(read) < _CASES_SEARCHED_FIRST)
-    needed = _ONE_MORE * sa.literal_column(str(CASES_SEARCHED_FIRST * 3 // 2), sa.BigInteger())
-    number = _count_of_rows(found)
-    are_enough = sa.and_(number >= _MANY_MATCHES, number * _MAX_CASES_SEARCHED >= needed)
-    further: sa.ColumnElement[int] = sa.select(
-        sa.case((ends, _ZERO), (are_enough, needed // number), else_=_ZERO)
-    ).scalar_subquery()
-    read_further = search.materialized(first.offset(_CASES_SEARCHED_FIRST).limit(further))
+    number = sa.select(sa.func.count().label("number")).select_from(found).subquery().c.number
+    needed = ONE_MORE * literal_number(450)
+    # The number of cases to search further, or -1 if the search ends here.
+    rest = search.materialized(
+        sa.select(
+            sa.case(
+                (sa.or_(number >= ONE_MORE, _count_of_rows(read) < CASES_SEARCHED_FIRST), literal_number(-1)),
+                (sa.and_(number >= MANY_MATCHES, number * MAX_CASES_SEARCHED >= needed), needed // number),
+                else_=literal_number(0),
+            ).label("number")
+        )
+    )
+    further = sa.select(rest.c.number).scalar_subquery()
+    read_further = search.materialized(
+        first(sa.case((further > literal_number(0), further), else_=literal_number(0)), CASES_SEARCHED_FIRST)
+    )
     matches_among_first = search.materialized(
         sa.union_all(sa.select(found), sa.select(_select_matching(read_further).subquery()))
     )
-    is_read = sa.and_(further > _ZERO, _count_of_rows(read_further) < further)
-    return matches_among_first, sa.or_(ends, _count_of_rows(matches_among_first) >= _ONE_MORE, is_read)
+    all_read = sa.and_(further > literal_number(0), _count_of_rows(read_further) < further)
+    ended = search.materialized(
+        sa.select(
+            sa.or_(further < literal_number(0), _count_of_rows(matches_among_first) >= ONE_MORE, all_read).label(
+                "ended"
+            )
+        )
+    )
+    return matches_among_first, sa.select(ended.c.ended).scalar_subquery()
 
 
 def _select_matching(cases: Any) -> sa.Select[Any]:
-    return sa.select(cases).where(search.any_document_matches_condition(cases.c.seq)).limit(sa.bindparam("one_more"))
+    return sa.select(cases).where(search.any_document_matches_condition(cases.c.seq)).limit(ONE_MORE)
 
 
-def _select_matches_in_search_index(
-    up_to_seq: sa.ColumnElement[int],
+def select_found(
+    cases: sa.Select[Any],
     conditions: Sequence[sa.ColumnElement[bool]],
     order: CaseOrder,
     size: sa.ColumnElement[int],
     *,
     after: bool,
+    limit: Number = ONE_MORE,
+    offset: Number | None = None,
 ) -> sa.Select[Any]:
-    """Return the SELECT of the first cases that the search index has; each is looked up by its key."""
-    documents = search.case_seqs_of(matching_documents(search.QUERY_PARAMETER, up_to_seq)).distinct().subquery()
+    """Return the SELECT of the first of these cases that meet the conditions; each is looked up by its key.
+
+    `cases` is the SELECT of `seq`, each once. With `after` they are after the bound place.
+    """
+    if order.at is None:
+        older = [order.is_after(tickets.c.seq, None)] if after else []
+        return search.select_existing(cases, [*conditions, *older], size, limit, offset)
+    found = cases.subquery()
     at: Any = order.at
-    at_of = sa.select(at).where(tickets.c.seq == documents.c.seq, *conditions).correlate(documents).scalar_subquery()
-    placed = search.materialized(sa.select(documents.c.seq, at_of.label("at")))
-    left = [order.is_after(placed.c.seq, placed.c.at)] if after else []
-    found = sa.select(placed).where(placed.c.at.is_not(None), *left)
-    limited = found.order_by(*order.order_by_columns(placed)).limit(sa.bindparam("one_more")).subquery()
+    at_of = sa.select(at).where(tickets.c.seq == found.c.seq, *conditions).correlate(found).scalar_subquery()
+    placed = search.materialized(sa.select(found.c.seq, at_of.label("at")))
+    later = [order.is_after(placed.c.seq, placed.c.at)] if after else []
+    first = sa.select(placed).where(placed.c.at.is_not(None), *later).order_by(*order.order_by_columns(placed))
+    limited = first.limit(limit).offset(offset).subquery()
     size_of = sa.select(size).where(tickets.c.seq == limited.c.seq).correlate(limited).scalar_subquery()
     return sa.select(limited.c.seq, size_of.label("size"), limited.c.at)
 

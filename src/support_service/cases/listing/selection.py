@@ -7,25 +7,40 @@ from typing import Any
 import sqlalchemy as sa
 
 from support_service.cases.listing.case_sorts import CaseOrder
-from support_service.cases.listing.searches import select_matches_in_sort_order, select_newest_matches
+from support_service.cases.listing.searches import (
+    Number,
+    select_found,
+    select_matches_in_sort_order,
+    select_newest_matches,
+)
 from support_service.cases.model.requests import CaseFilters
 from support_service.cases.model.vocabulary import NONE_FILTER
 from support_service.cases.sql import search
 from support_service.cases.sql.projections import HAS_PUBLIC_CLOCKS, IS_SYNTHETIC, LATEST_CHANGE, access_conditions
+from support_service.cases.sql.search import ONE_MORE, literal_number
 from support_service.core.clock import utc_now
 from support_service.core.domain.case_vocabulary import STATUSES
 from support_service.core.domain.upstream_services import SERVICE_BY_KIND
 from support_service.core.search_words import padded_terms, parse_search_query
-from support_service.platform.database.dialect import UtcDateTime, octets, unindexed
+from support_service.platform.database.dialect import UtcDateTime, by_database, octets, unindexed
 from support_service.platform.database.tables import ticket_references, ticket_tags, tickets
 
 NOT_SYNTHETIC = sa.not_(IS_SYNTHETIC)
 COLUMNS_OF_FILTERS = ("customer_id", "assigned_agent_id", "team", "priority", "channel")
 COLUMNS_THAT_MAY_BE_NONE = ("assigned_agent_id", "team")
-COLUMNS_WITH_FEW_VALUES = ("status", "priority", "channel")  # one of the values may be in most cases
+COLUMNS_WITH_FEW_VALUES = ("priority", "channel", "status")  # one of the values may be in most cases
 KIND_BY_REFERENCE_FILTER = {f"{kind}_id": kind for kind in SERVICE_BY_KIND}
 # Prefixes of names; a number follows the last two.
 WITHOUT_PREFIX, STATUS_PREFIX, TAG_PREFIX = "without_", "status_", "tag_"
+STATUSES_FILTER = "statuses"  # the condition of all parameters with STATUS_PREFIX
+SINGLE_FILTERS = (  # names of parameters that have a condition of their own
+    *("status", *COLUMNS_OF_FILTERS),
+    *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE),
+    *KIND_BY_REFERENCE_FILTER,
+    *("updated_after", "due_before"),
+)
+FILTERS_WITH_FEW_CASES = {"customer_id", "assigned_agent_id", *KIND_BY_REFERENCE_FILTER}  # whatever the value
+FILTERS_OF_OWNERS = ("team", *(WITHOUT_PREFIX + name for name in COLUMNS_THAT_MAY_BE_NONE))
 
 
 def filter_parameters(query: CaseFilters) -> dict[str, Any] | None:
@@ -62,46 +77,54 @@ def names_with_prefix(names: Collection[str], prefix: str) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def column_conditions(
-    names: Collection[str], role: str, *, read_in_order: bool, indexed: Collection[str] = ()
+def filter_conditions(
+    names: Collection[str], role: str, *, in_order: Collection[str] = ()
 ) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of the named filters, and of what a role may see. Tags and several statuses are left out.
+    """Return the conditions of the named filters and of what a role may see. SQLite looks up none of those `in_order`.
 
-    With `read_in_order`, columns with few values are not looked up, except the `indexed` ones, whose index has the
-    order of the list: the list is read in this order.
+    The tags are left out.
     """
-
-    def column(name: str) -> sa.ColumnElement[Any]:
-        looked_up = not read_in_order or name not in COLUMNS_WITH_FEW_VALUES or name in indexed
-        return tickets.c[name] if looked_up else unindexed(tickets.c[name])
-
-    found = [column(name) == sa.bindparam(name) for name in ("status", *COLUMNS_OF_FILTERS) if name in names]
-    found += [tickets.c[name].is_(None) for name in COLUMNS_THAT_MAY_BE_NONE if WITHOUT_PREFIX + name in names]
-    found += [_reference_condition(name, kind) for name, kind in KIND_BY_REFERENCE_FILTER.items() if name in names]
-    if "updated_after" in names:
-        # Customers don't learn from it when a note was added to their cases.
-        latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
-        found.append(latest_change > sa.bindparam("updated_after", type_=UtcDateTime()))
-    if "due_before" in names:
-        found.append(tickets.c.sla_due_at < sa.bindparam("due_before", type_=UtcDateTime()))
-        if role == "customer":
-            found.append(HAS_PUBLIC_CLOCKS)
+    filters = [STATUSES_FILTER] if names_with_prefix(names, STATUS_PREFIX) else []
+    filters += [name for name in SINGLE_FILTERS if name in names]
+    found = [filter_condition(name, names, role, looked_up=name not in in_order) for name in filters]
+    if "due_before" in names and role == "customer":
+        found.append(HAS_PUBLIC_CLOCKS)
     if "channel" not in names:
         found.append(NOT_SYNTHETIC)
     return found + access_conditions(role)
 
 
-def status_conditions(names: Collection[str], *, read_in_order: bool) -> list[sa.ColumnElement[bool]]:
-    """Return the condition that a case is in one of several statuses; an empty list without this filter."""
-    statuses = [sa.bindparam(name, type_=sa.String()) for name in names_with_prefix(names, STATUS_PREFIX)]
-    status = unindexed(tickets.c.status) if read_in_order else tickets.c.status
-    return [status.in_(statuses)] if statuses else []
+def filter_condition(name: str, names: Collection[str], role: str, *, looked_up: bool = True) -> sa.ColumnElement[bool]:
+    """Return the condition of one filter; if it is not `looked_up`, SQLite uses no index for it."""
+
+    def read(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return column if looked_up else unindexed(column)
+
+    if name == STATUSES_FILTER:
+        statuses = [sa.bindparam(each, type_=sa.String()) for each in names_with_prefix(names, STATUS_PREFIX)]
+        return read(tickets.c.status).in_(statuses)
+    if name == "updated_after":
+        # Customers don't learn from it when a note was added to their cases.
+        latest_change = tickets.c.updated_at if role == "customer" else LATEST_CHANGE
+        return read(latest_change) > sa.bindparam("updated_after", type_=UtcDateTime())
+    if name == "due_before":
+        return read(tickets.c.sla_due_at) < sa.bindparam("due_before", type_=UtcDateTime())
+    if name in KIND_BY_REFERENCE_FILTER:
+        return _reference_condition(name, KIND_BY_REFERENCE_FILTER[name])
+    if name.startswith(WITHOUT_PREFIX):
+        return read(tickets.c[name.removeprefix(WITHOUT_PREFIX)]).is_(None)
+    return read(tickets.c[name]) == sa.bindparam(name)
+
+
+def tag_parameter(name: str) -> sa.BindParameter[str]:
+    """Return the parameter of a tag."""
+    return sa.bindparam(name, type_=sa.Text())
 
 
 def tag_conditions(names: Collection[str]) -> list[sa.ColumnElement[bool]]:
     """Return the condition of each named tag."""
     return [
-        sa.exists().where(ticket_tags.c.tag == sa.bindparam(name, type_=sa.Text()), ticket_tags.c.seq == tickets.c.seq)
+        sa.exists().where(ticket_tags.c.tag == tag_parameter(name), ticket_tags.c.seq == tickets.c.seq)
         for name in names
     ]
 
@@ -117,7 +140,7 @@ PLACE_PARAMETERS = {"after", "after_at"}
 # Names without a condition on columns of cases.
 PARAMETERS_WITHOUT_COLUMNS = {"words", search.LONGEST_TEXT_PARAMETER, *PLACE_PARAMETERS}
 # Size in bytes of the columns that may be long.
-_SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
+SIZE = octets(sa.cast(tickets.c.context, sa.Text)) + sa.func.coalesce(octets(tickets.c.description), 0)
 
 
 def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False) -> sa.Select[Any]:
@@ -130,11 +153,15 @@ def select_first_cases(filters: frozenset[str], role: str, order: CaseOrder, *, 
         return _select_first_of_part(filters, role, order, counts=counts)
     if filters & PLACE_PARAMETERS == {"after"}:  # the page begins behind the last case with a time
         return _select_without_time(_select_first_of_part(filters, role, order.order_of_others))
-    timed = _select_first_of_part(filters, role, order).subquery()
+    timed = search.materialized(_select_first_of_part(filters, role, order))
     others = _select_without_time(_select_first_of_part(filters - PLACE_PARAMETERS, role, order.order_of_others))
-    # Without ORDER BY: the others are read only if cases with a time do not fill the page.
-    both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), others).subquery()
-    return sa.select(both).limit(sa.bindparam("one_more"))
+    # The others are read only if cases with a time do not fill the page. SQLite would evaluate a condition for each of
+    # them, PostgreSQL would plan for an unknown limit.
+    is_short = sa.select(sa.func.count()).select_from(timed).scalar_subquery() < ONE_MORE
+    limit = by_database(sa.case((is_short, ONE_MORE), else_=literal_number(0)), ONE_MORE)
+    limited = sa.select(others.limit(limit).subquery()).where(by_database(sa.true(), is_short))
+    both = sa.union_all(sa.select(timed.c.seq, timed.c.size, timed.c.at), limited).subquery()
+    return sa.select(both).order_by(*order.order_by_columns(both)).limit(ONE_MORE)
 
 
 def _select_without_time(cases: sa.Select[Any]) -> sa.Select[Any]:
@@ -146,52 +173,143 @@ def _select_first_of_part(
     filters: frozenset[str], role: str, order: CaseOrder, *, counts: bool = False
 ) -> sa.Select[Any]:
     """Return what `select_first_cases` returns, of the cases that meet the conditions of the order."""
-    tags = names_with_prefix(filters, TAG_PREFIX)
-    read_in_order = order.at is not None or bool(tags)
-    named = column_conditions(filters, role, read_in_order=read_in_order, indexed=() if tags else order.indexed)
-    conditions = [*order.conditions, *named]
-    statuses = status_conditions(filters, read_in_order=read_in_order)
-    limit: sa.BindParameter[int] = sa.bindparam("one_more")
-    if "words" in filters:
-        after = "after" in filters
-        conditions += statuses
-        if "customer_id" in filters or role == "customer":
-            conditions.append(search.case_matches_condition(public_only=role == "customer"))
-            return _select_in_order(conditions + tag_conditions(tags), filters, order).limit(limit)
-        first = _select_in_order(conditions, filters, order, tags)
-        conditions += tag_conditions(tags)
-        if order.at is not None:
-            return select_matches_in_sort_order(first, conditions, order, _SIZE, after=after)
-        if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
-            return select_newest_matches(first, conditions, _SIZE, after=after)
-        return search.select_newest_matches(conditions, _SIZE, after=after).limit(limit)
-    if statuses and not read_in_order:
+    if "words" not in filters:
+        return ListedCases(filters, role, order).select_first(ONE_MORE)
+    if "customer_id" in filters or role == "customer":
+        matches = search.case_matches_condition(public_only=role == "customer")
+        return ListedCases(filters, role, order, matches).select_first(ONE_MORE)
+    listed, after = ListedCases(filters, role, order), "after" in filters
+    if order.at is not None:
+        return select_matches_in_sort_order(listed.select_first, listed.conditions, order, SIZE, after=after)
+    if counts or order.conditions or role == "agent" or filters - PARAMETERS_WITHOUT_COLUMNS:
+        return select_newest_matches(listed.select_first, listed.conditions, SIZE, after=after)
+    return search.select_newest_matches(listed.conditions, SIZE, after=after).limit(ONE_MORE)
+
+
+FEW_CASES = literal_number(3_000)
+"""The number of cases of a filter from which on SQLite reads a list in its order instead.
+
+Then it reads 5,100 of 300,000 cases until a page of 50 is full, if the cases of the filter are spread evenly.
+"""
+
+
+def _choose_way(entries: Sequence[sa.Select[Any]]) -> Number:
+    """Return the number, from 1, of the fewest entries, or 0 if none are few."""
+    counts = [
+        sa.select(literal_number(way).label("way"), sa.func.count().label("number")).select_from(
+            each.limit(FEW_CASES).subquery()
+        )
+        for way, each in enumerate(entries, 1)
+    ]
+    counted = sa.union_all(*counts).subquery()
+    fewest = (
+        sa.select(counted.c.way).where(counted.c.number < FEW_CASES).order_by(counted.c.number).limit(literal_number(1))
+    )
+    chosen = search.materialized(sa.select(sa.func.coalesce(fewest.scalar_subquery(), literal_number(0)).label("way")))
+    return sa.select(chosen.c.way).scalar_subquery()
+
+
+class ListedCases:
+    """The cases of a list, without the words of a search. They meet the conditions of its order, and `more` conditions.
+
+    SQLite knows no frequency of a value. It reads the list in its order, and looks up a filter in another index only if
+    few cases match it: whatever its value, or as the entries of this index are counted.
+    """
+
+    def __init__(self, filters: frozenset[str], role: str, order: CaseOrder, *more: sa.ColumnElement[bool]) -> None:
+        self._filters, self._role, self._order, self._more = filters, role, order, more
+        self._tags = names_with_prefix(filters, TAG_PREFIX)
+        self._statuses = names_with_prefix(filters, STATUS_PREFIX)
+        self._has_few_cases = role == "customer" or not filters.isdisjoint(FILTERS_WITH_FEW_CASES)
+        self._read_in_order = self._filters_read_in_order()
+
+    @property
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions of the cases."""
+        return [*self._conditions(self._filters), *tag_conditions(self._tags)]
+
+    def select_first(self, limit: Number, offset: Number | None = None) -> sa.Select[Any]:
+        """Return the SELECT of `seq`, `size`, and `at` if ordered by it, of the first cases, in order."""
+        in_order = self._select_in_order(limit, offset, self._tags)
+        entries = self._select_entries_of_filters()
+        if not entries:
+            return in_order
+        order, after = self._order, "after" in self._filters
+        way = _choose_way(entries)
+        limits = [sa.case((way == number, limit), else_=literal_number(0)) for number in range(len(entries) + 1)]
+        ways = [
+            # SQLite would read the cases of a joined tag first, and sort them.
+            self._select_in_order(limits[0], offset, self._tags if order.at is None else ()),
+            *(
+                select_found(cases, self.conditions, order, SIZE, after=after, limit=limits[number], offset=offset)
+                for number, cases in enumerate(entries, 1)
+            ),
+        ]
+        both = sa.union_all(*(sa.select(each.subquery()) for each in ways)).subquery()
+        on_sqlite = sa.select(both).order_by(*order.order_by_columns(both))
+        found = by_database(on_sqlite.scalar_subquery(), in_order.scalar_subquery())
+        return sa.select(found.table_valued(*(sa.column(each.name, each.type) for each in both.c)))
+
+    def _conditions(self, filters: Collection[str]) -> list[sa.ColumnElement[bool]]:
+        named = filter_conditions(filters, self._role, in_order=self._read_in_order)
+        # Those of filters first: of two indexes that seem equal, SQLite takes the one of the first condition.
+        return [*named, *self._order.conditions, *self._more]
+
+    def _filters_read_in_order(self) -> list[str]:
+        """Return the filters that SQLite does not look up, because many cases may match them."""
+        found: list[str] = []
+        if self._order.at is not None or self._tags:
+            found += [*COLUMNS_WITH_FEW_VALUES, STATUSES_FILTER]
+            found += [] if self._has_few_cases else FILTERS_OF_OWNERS
+        if not self._has_few_cases:
+            found += [] if self._order.at is LATEST_CHANGE else ["updated_after"]
+            found += [] if self._order.implied_by == "due_before" else ["due_before"]
+        return [name for name in found if name not in self._order.indexed]
+
+    def _select_entries_of_filters(self) -> list[sa.Select[Any]]:
+        """Return, for each filter that is read in order, the SELECT of `seq` of all cases that match it."""
+        if self._has_few_cases:
+            return []
+        found = [
+            sa.select(unindexed(tickets.c.seq).label("seq")).where(filter_condition(name, self._filters, self._role))
+            for name in self._read_in_order
+            if name in self._filters or (name == STATUSES_FILTER and self._statuses)
+        ]
+        if self._order.at is not None or len(self._tags) > 1:
+            found += [sa.select(ticket_tags.c.seq).where(ticket_tags.c.tag == tag_parameter(tag)) for tag in self._tags]
+        return found
+
+    def _select_in_order(self, limit: Number, offset: Number | None, joined_tags: Sequence[str]) -> sa.Select[Any]:
+        """Return the SELECT of the first cases, which reads the cases in order, or those of the first joined tag."""
+        if not self._statuses or self._order.at is not None or self._tags:
+            return self._select_all_in_order(self._conditions(self._filters), joined_tags).limit(limit).offset(offset)
         # The first cases of each status, by its index: the index of several statuses at once is not in order.
+        conditions = self._conditions(self._filters.difference(self._statuses))
+        up_to = limit if offset is None else limit + offset
         each = [
-            _select_in_order([*conditions, tickets.c.status == sa.bindparam(name)], filters, order).limit(limit)
-            for name in names_with_prefix(filters, STATUS_PREFIX)
+            self._select_all_in_order([*conditions, tickets.c.status == sa.bindparam(name)], ()).limit(up_to)
+            for name in self._statuses
         ]
         merged = sa.union_all(*(sa.select(first.subquery()) for first in each)).subquery()
-        return sa.select(merged).order_by(*order.order_by_columns(merged)).limit(limit)
-    return _select_in_order(conditions + statuses, filters, order, tags).limit(limit)
+        return sa.select(merged).order_by(*self._order.order_by_columns(merged)).limit(limit).offset(offset)
 
-
-def _select_in_order(
-    conditions: Sequence[sa.ColumnElement[bool]], filters: frozenset[str], order: CaseOrder, tags: Sequence[str] = ()
-) -> sa.Select[Any]:
-    """Return the SELECT of the cases with these conditions and tags in order. With tags it reads the first tag's."""
-    tagged = ticket_tags.alias("tagged")
-    seq: sa.ColumnElement[int] = tagged.c.seq if tags else tickets.c.seq
-    columns: list[sa.ColumnElement[Any]] = [seq.label("seq"), _SIZE.label("size")]
-    key: list[sa.ColumnElement[Any]] = [seq]
-    if order.at is not None:
-        columns.append(order.at.label("at"))
-        key = [order.at, seq]
-    found = sa.select(*columns).where(*conditions)
-    if tags:
-        found = found.join(tagged, tagged.c.seq == tickets.c.seq).where(
-            tagged.c.tag == sa.bindparam(tags[0], type_=sa.Text()), *tag_conditions(tags[1:])
-        )
-    if "after" in filters:
-        found = found.where(order.is_after(seq, order.at))
-    return found.order_by(*map(order.direction, key))
+    def _select_all_in_order(
+        self, conditions: Sequence[sa.ColumnElement[bool]], joined_tags: Sequence[str]
+    ) -> sa.Select[Any]:
+        order, tagged = self._order, ticket_tags.alias("tagged")
+        seq: sa.ColumnElement[int] = tagged.c.seq if joined_tags else tickets.c.seq
+        columns: list[sa.ColumnElement[Any]] = [seq.label("seq"), SIZE.label("size")]
+        key: list[sa.ColumnElement[Any]] = [seq]
+        if order.at is not None:
+            columns.append(order.at.label("at"))
+            key = [order.at, seq]
+        found = sa.select(*columns).where(*conditions)
+        if joined_tags:
+            joined, *others = joined_tags
+            found = found.join(tagged, tagged.c.seq == tickets.c.seq)
+            found = found.where(tagged.c.tag == tag_parameter(joined), *tag_conditions(others))
+        else:
+            found = found.where(*tag_conditions(self._tags))
+        if "after" in self._filters:
+            found = found.where(order.is_after(seq, order.at))
+        return found.order_by(*map(order.direction, key))

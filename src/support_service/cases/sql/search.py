@@ -28,19 +28,20 @@ DOCUMENTS_READ_FIRST = 2_000  # number of documents that are read one by one
 RANGE_BITS = (14, 17)  # sizes of the ranges of cases, as powers of two; each step covers one to two ranges
 
 
-def _literal_number(value: int) -> sa.ColumnElement[int]:
+def literal_number(value: int) -> sa.ColumnElement[int]:
     """Return a number that is part of the statement's text, so that planners know it."""
     return sa.literal_column(str(value), sa.BigInteger())
 
 
+ONE_MORE: sa.BindParameter[int] = sa.bindparam("one_more", type_=sa.BigInteger())
 QUERY_PARAMETER = sa.bindparam("words", type_=sa.Text())
 _MATCHES_QUERY = words_match(
     search_documents.c.words, QUERY_PARAMETER, sa.bindparam(LONGEST_TEXT_PARAMETER, type_=sa.Text())
 )
 # A condition that no index has: the planner can't decide to read all documents with the words for each case.
-_READ_DOCUMENT_MATCHES = sa.case((_MATCHES_QUERY, _literal_number(1)), else_=_literal_number(0)) == _literal_number(1)
-_CASE_FACTOR = _literal_number(1 << POSITION_BITS)
-_MAX_POSITION = _literal_number((1 << POSITION_BITS) - 1)
+_READ_DOCUMENT_MATCHES = sa.case((_MATCHES_QUERY, literal_number(1)), else_=literal_number(0)) == literal_number(1)
+_CASE_FACTOR = literal_number(1 << POSITION_BITS)
+_MAX_POSITION = literal_number((1 << POSITION_BITS) - 1)
 _POSITION = sa.case((tickets.c.version < _MAX_POSITION, tickets.c.version), else_=_MAX_POSITION)
 # After the message has changed the version of its case. In a case of more than a million changes, messages beyond them
 # are not searchable.
@@ -98,7 +99,7 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
         sa.select(document)
         .where(document > first, document <= last, _READ_DOCUMENT_MATCHES, *visible)
         .order_by(document.desc())
-        .limit(_literal_number(1))
+        .limit(literal_number(1))
         .correlate(page)
         .scalar_subquery()
     )
@@ -111,7 +112,7 @@ def matching_message(seq: sa.ColumnElement[int], page: sa.FromClause, *, public_
         .subquery("numbered")
     )
     text = (
-        sa.select(sa.func.substr(messages.c.message, _literal_number(1), _literal_number(length), type_=sa.Text()))
+        sa.select(sa.func.substr(messages.c.message, literal_number(1), literal_number(length), type_=sa.Text()))
         .join(numbered, numbered.c.seq == messages.c.seq)
         .where(numbered.c.place == place, *([messages.c.visibility == "public"] if public_only else []))
         .correlate(page)
@@ -135,25 +136,25 @@ def select_newest_matches(
     below = [search_documents.c.id < sa.bindparam("after", type_=sa.BigInteger()) * _CASE_FACTOR] if after else []
     matches = _MATCHES_QUERY.label("matches")
     newest = sa.select(search_documents.c.id, _case_seq(search_documents.c.id).label("seq"), matches).where(*below)
-    number = _literal_number(DOCUMENTS_READ_FIRST)
+    number = literal_number(DOCUMENTS_READ_FIRST)
     if only_if is not None:
         # Not a condition of the rows, which SQLite would evaluate for each document.
-        number = sa.select(sa.case((only_if, number), else_=_literal_number(0))).scalar_subquery()
+        number = sa.select(sa.case((only_if, number), else_=literal_number(0))).scalar_subquery()
     read = materialized(newest.order_by(search_documents.c.id.desc()).limit(number))
     # The oldest case that was read may have more documents, so that the next step begins with it.
-    complete = sa.func.count() < _literal_number(DOCUMENTS_READ_FIRST)
+    complete = sa.func.count() < literal_number(DOCUMENTS_READ_FIRST)
     rest = sa.select(
-        sa.case((complete, _literal_number(-1)), else_=sa.func.min(read.c.seq)).label("newest")
+        sa.case((complete, literal_number(-1)), else_=sa.func.min(read.c.seq)).label("newest")
     ).select_from(read)
     position = materialized(rest)
     newest_left: sa.ColumnElement[int] = sa.select(position.c.newest).scalar_subquery()
     steps = [sa.select(read.c.seq).where(read.c.matches, read.c.seq > newest_left)]
     for bits in RANGE_BITS:
-        first_range = newest_left.bitwise_rshift(_literal_number(bits)) - _literal_number(1)
-        steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left, _literal_number(bits), first_range)))
-        newest_left = first_range.bitwise_lshift(_literal_number(bits)) - _literal_number(1)
+        first_range = newest_left.bitwise_rshift(literal_number(bits)) - literal_number(1)
+        steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left, literal_number(bits), first_range)))
+        newest_left = first_range.bitwise_lshift(literal_number(bits)) - literal_number(1)
     steps.append(case_seqs_of(matching_documents(QUERY_PARAMETER, newest_left)))
-    found = sa.union_all(*(_select_existing(step, conditions, size) for step in steps)).subquery()
+    found = sa.union_all(*(select_existing(step, conditions, size) for step in steps)).subquery()
     return sa.select(found.c.seq, found.c.size)
 
 
@@ -166,7 +167,7 @@ def materialized(rows: sa.Select[Any] | sa.CompoundSelect[Any]) -> Any:
 
 
 def _case_seq(document_id: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return document_id.bitwise_rshift(_literal_number(POSITION_BITS))
+    return document_id.bitwise_rshift(literal_number(POSITION_BITS))
 
 
 def case_seqs_of(found: matching_documents) -> sa.Select[Any]:
@@ -174,10 +175,14 @@ def case_seqs_of(found: matching_documents) -> sa.Select[Any]:
     return sa.select(_case_seq(found.table_valued(sa.column("id", sa.BigInteger)).c.id).label("seq"))
 
 
-def _select_existing(
-    matching: sa.Select[Any], conditions: Sequence[sa.ColumnElement[bool]], size: sa.ColumnElement[int]
+def select_existing(
+    matching: sa.Select[Any],
+    conditions: Sequence[sa.ColumnElement[bool]],
+    size: sa.ColumnElement[int],
+    limit: sa.ColumnElement[int] = ONE_MORE,
+    offset: sa.ColumnElement[int] | None = None,
 ) -> sa.Select[Any]:
-    """Return (seq, size) of those matching cases that meet the conditions, newest first, at most `one_more`.
+    """Return (seq, size) of the first of those matching cases that meet the conditions, newest first.
 
     Each case is looked up by its key, one after another until the page is full. With a join instead, the database may
     choose to read all cases.
@@ -185,5 +190,5 @@ def _select_existing(
     newest = matching.distinct().order_by(sa.desc("seq")).subquery()
     looked_up = sa.select(size).where(tickets.c.seq == newest.c.seq, *conditions).correlate(newest).scalar_subquery()
     sized = sa.select(newest.c.seq, looked_up.label("size")).subquery()
-    limited = sa.select(sized).where(sized.c.size.is_not(None)).limit(sa.bindparam("one_more")).subquery()
+    limited = sa.select(sized).where(sized.c.size.is_not(None)).limit(limit).offset(offset).subquery()
     return sa.select(limited)

@@ -159,15 +159,25 @@ class transaction_lock(DialectFunction[Any]):  # noqa: N801
     postgresql = "pg_advisory_xact_lock({0})"
 
 
-class unindexed(DialectFunction[str]):  # noqa: N801
-    """A text column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
+class unindexed(DialectFunction[Any]):  # noqa: N801
+    """A column that SQLite looks up in no index: it knows no frequency of a value, and may read half of a table.
 
     PostgreSQL's statistics know them; there it is the column.
     """
 
-    type = sa.Text()
     sqlite = "+{0}"
     postgresql = "{0}"
+
+    def __init__(self, column: sa.ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+class by_database(DialectFunction[Any]):  # noqa: N801
+    """One of two subqueries with the same columns: the first on SQLite, the second on PostgreSQL."""
+
+    sqlite = "{0}"
+    postgresql = "{1}"
 
 
 class json_object(FunctionElement[str]):  # noqa: N801
