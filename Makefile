@@ -28,6 +28,7 @@ services: install ## Install the Debian packages, helm and kubectl that tests ne
 	@missing=; have() { command -v "$$1" >/dev/null 2>&1; }; \
 	have redis-server || missing="$$missing redis-server"; \
 	have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	PATH="$$PATH:/usr/sbin" have pgbouncer || missing="$$missing pgbouncer"; \
 	PATH="$$PATH:/usr/sbin" have haproxy || missing="$$missing haproxy"; \
 	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	have promtool || missing="$$missing prometheus"; \

@@ -22,6 +22,9 @@ NO_SESSIONS_ON_SQLITE = """\
 SQLite has no sessions: one process writes at a time, and the others wait for up to 10 s.
 If changes are `database_busy`, another process writes to {path}. To find those that have it open:
   fuser -v {path}"""
+POOLER_MESSAGE = """\
+`migrate` needs PostgreSQL itself, or a pooler in session mode: give it such a URL as SUPPORT_DATABASE_URL, and \
+SUPPORT_DATABASE_PREPARED_STATEMENTS=true"""
 WAITS_EXAMPLES = """\
 example:
   support-service database waits
@@ -60,12 +63,15 @@ def add_to(commands: grammar.Subcommands) -> None:
 
 
 def migrate(_: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Migrate the database to the newest schema."""
+    """Migrate the database to the newest schema. Raises WrongSetting for a pooler."""
     from support_service.platform.database.migrate import upgrade
+    from support_service.platform.settings import WrongSetting
 
     settings = load_settings(environ)
     for line in settings.warnings:  # before the database is opened: one of them may be the reason why it is refused
         print(f"support-service: {line}", file=sys.stderr)
+    if settings.database.url.startswith("postgresql:") and not settings.database.prepared_statements:
+        raise WrongSetting(POOLER_MESSAGE)  # the lock of migrations would stay in a session that others get
     if upgrade(settings.database.url) == "newer":
         # Exit with 0: in Kubernetes `migrate` runs before each start, and a failure would keep an older release from
         # starting.

@@ -81,7 +81,7 @@ def read_schema_status(url: str) -> SchemaStatus:
 
     Raises Unavailable as `upgrade` does.
     """
-    return _run_exclusively(url, _compare_schema)
+    return _run_exclusively(url, _compare_schema, reads_only=True)
 
 
 def latest_revision() -> str:
@@ -122,7 +122,11 @@ def _read_revision(connection: sa.Connection) -> str:
 
 
 def _run_exclusively(
-    url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings = MigrationTimings()
+    url: str,
+    work: Callable[[sa.Connection], Result],
+    timings: MigrationTimings = MigrationTimings(),
+    *,
+    reads_only: bool = False,
 ) -> Result:
     """Run `work` on a connection while no other process migrates, and return its result.
 
@@ -139,7 +143,7 @@ def _run_exclusively(
             return _run_on_sqlite(Path(url.removeprefix("sqlite:///")), checked)
         from support_service.platform.database.postgres import migrate
 
-        return migrate.run_locked(url, checked, timings)
+        return migrate.run_locked(url, checked, None if reads_only else timings)
     except (TypeError, ValueError) as failure:  # the driver can't parse the URL
         raise invalid_url_error(failure) from failure
     except (OSError, TimeoutError, sa.exc.DBAPIError) as failure:

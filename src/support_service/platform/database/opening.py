@@ -57,7 +57,12 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open the database during a `with` block. Raises Unavailable if it can't be used."""
     database = create_database(
-        settings.url, synchronous=settings.synchronous, pool_size=pool_size, measure=measure, timings=timings
+        settings.url,
+        synchronous=settings.synchronous,
+        pool_size=pool_size,
+        prepared_statements=settings.prepared_statements,
+        measure=measure,
+        timings=timings,
     )
     try:
         await database.open()
@@ -71,6 +76,7 @@ def create_database(
     *,
     synchronous: str = "NORMAL",
     pool_size: int = 10,
+    prepared_statements: bool = True,
     measure: RecordOperation = discard_measurement,
     timings: DatabaseTimings = DatabaseTimings(),
 ) -> Database:
@@ -84,7 +90,9 @@ def create_database(
         return SqliteDatabase(url, synchronous=synchronous, measure=measure, timings=timings.sqlite)
     from support_service.platform.database.postgres.engine import PostgresDatabase
 
-    return PostgresDatabase(url, pool_size=pool_size, measure=measure, timings=timings.postgres)
+    return PostgresDatabase(
+        url, pool_size=pool_size, prepared_statements=prepared_statements, measure=measure, timings=timings.postgres
+    )
 
 
 class ClockOffset:

@@ -41,6 +41,12 @@ class DatabaseSettings(SettingsSection):
         description="Connections to PostgreSQL, per replica. A quarter of them is for reads only; one more is for "
         "`/readyz`.",
     )
+    prepared_statements: bool = Field(
+        default=True,
+        alias="SUPPORT_DATABASE_PREPARED_STATEMENTS",
+        description="`false` for a pooler in transaction mode, such as PgBouncer: statements have no names, and a read "
+        "takes four round trips instead of one. `migrate` needs a URL without the pooler.",
+    )
     case_cache: Count = Field(
         67_108_864,
         alias="SUPPORT_CASE_CACHE_BYTES",

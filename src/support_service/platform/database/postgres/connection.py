@@ -16,8 +16,11 @@ from support_service.platform.database.failures import (
 )
 
 CLIENT_TIMEOUT_MARGIN = 0.2  # seconds that the driver waits longer for a statement than the server, which has a reason
+MAX_PREPARED_STATEMENTS = 100  # of one connection
+SETTINGS_OF_POOLERS = {"application_name": "support-service", "timezone": "UTC"}  # a pooler takes them for each client
 PlanMode = Literal["auto", "force_custom_plan"]  # how a session plans prepared statements: its `plan_cache_mode`
 DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+ANSWERS = (asyncpg.PostgresError, asyncpg.InterfaceError)  # errors after which no statement runs on the connection
 
 
 class ConnectionLost(Unavailable):
@@ -25,9 +28,10 @@ class ConnectionLost(Unavailable):
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that knows how its session plans prepared statements."""
+    """A connection that knows how its session plans prepared statements, and how its transactions begin."""
 
     plan_mode: PlanMode = "auto"
+    begin = "BEGIN"
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
         """Change how the session plans prepared statements. Raises the driver's errors."""
@@ -35,12 +39,17 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         self.plan_mode = plan_mode
 
 
-def connector(url: str, timings: PostgresTimings) -> Callable[[PlanMode], Awaitable[Connection]]:
-    """Return a function that opens a connection, and raises Unavailable."""
+def connector(
+    url: str, timings: PostgresTimings, *, prepared_statements: bool
+) -> Callable[[PlanMode], Awaitable[Connection]]:
+    """Return a function that opens a connection, and raises Unavailable.
+
+    Without `prepared_statements` the connections work through a pooler in transaction mode, such as PgBouncer. Each
+    transaction gets a session of the server then, so that nothing is kept in a session: statements have no name, and
+    settings are set by each transaction, together with BEGIN. Reads are transactions too.
+    """
     statement_timeout = round(timings.statement_timeout * 1000)
     settings = {
-        "timezone": "UTC",
-        "application_name": "support-service",
         # Compiling the statement of a search, or starting workers for it, takes longer than running it.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
@@ -52,6 +61,7 @@ def connector(url: str, timings: PostgresTimings) -> Callable[[PlanMode], Awaita
         "lock_timeout": str(round(timings.lock_timeout * 1000)),
         "idle_in_transaction_session_timeout": str(statement_timeout),
     }
+    begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
 
     async def connect(plan_mode: PlanMode) -> Connection:
         try:
@@ -60,14 +70,18 @@ def connector(url: str, timings: PostgresTimings) -> Callable[[PlanMode], Awaita
                 connection_class=Connection,
                 timeout=timings.connect_timeout,
                 command_timeout=timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
+                statement_cache_size=MAX_PREPARED_STATEMENTS if prepared_statements else 0,
                 max_cached_statement_lifetime=0,
                 max_cacheable_statement_size=0,  # no limit: those of lists are long
-                server_settings=settings | {"plan_cache_mode": plan_mode},
+                server_settings=SETTINGS_OF_POOLERS
+                | (settings | {"plan_cache_mode": plan_mode} if prepared_statements else {}),
             )
         except DRIVER_ERRORS as failure:
             code = code_of_sqlstate(getattr(failure, "sqlstate", None))
             raise database_error(code or DATABASE_UNAVAILABLE) from failure
         connection.plan_mode = plan_mode
+        if not prepared_statements:
+            connection.begin = begin
         return connection
 
     return connect

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
+from typing import Any
 
 import pydantic_core
 import sqlalchemy as sa
@@ -15,17 +16,19 @@ from support_service.platform.database import ContendedRow, Parameters, Postgres
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import DATABASE_READ_ONLY, database_error
 from support_service.platform.database.postgres.connection import (
+    ANSWERS,
     DRIVER_ERRORS,
     ConnectionLost,
-    PlanMode,
     connector,
     raise_translated,
 )
 from support_service.platform.database.postgres.pool import ConnectionPool
 from support_service.platform.database.postgres.transaction import PostgresTransaction
 from support_service.platform.database.postgres.write_slots import WriteSlots
-from support_service.platform.database.statements import BoundStatement, StatementCache, is_planned_by_values
+from support_service.platform.database.statements import StatementCache, is_planned_by_values
 from support_service.platform.telemetry.stores import PoolState, RecordOperation, discard_measurement
+
+Values = Mapping[str, Any] | None
 
 # By the role of the server, a standby, or by a setting; the same connection answers differently after a failover.
 _IS_READ_ONLY = sa.text("SELECT current_setting('transaction_read_only') AS read_only")
@@ -46,13 +49,15 @@ class PostgresDatabase:
         url: str,
         *,
         pool_size: int = 10,
+        prepared_statements: bool = True,
         measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
         self.measure = measure
         dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
         self.statements = StatementCache(dialect)
-        connect = connector(url, timings)
+        connect = connector(url, timings, prepared_statements=prepared_statements)
+        self._read_once = self._read_directly if prepared_statements else self._read_in_transaction
         self.pool = ConnectionPool(connect, pool_size, timings.pool_timeout, timings.close_timeout)
         self._pings = ConnectionPool(connect, 1, timings.pool_timeout, timings.close_timeout)
         kept_for_reads = max(1, pool_size // 4)
@@ -102,28 +107,36 @@ class PostgresDatabase:
     async def _read(self, pool: ConnectionPool, statement: Executable, parameters: Parameters | None) -> Sequence[Row]:
         """Read in one round trip; retry once if the pooled connection was lost while it was idle."""
         assert parameters is None or isinstance(parameters, Mapping)  # noqa: S101 - nobody reads for several sets
-        bound = self.statements.bind(statement, parameters)
-        plan_mode: PlanMode = "force_custom_plan" if is_planned_by_values(statement) else "auto"
         with measured(self.measure, "SELECT"):
             try:
-                return await _read_once(pool, bound, plan_mode)
+                return await self._read_once(pool, statement, parameters)
             except ConnectionLost:
-                return await _read_once(pool, bound, plan_mode)
+                return await self._read_once(pool, statement, parameters)
 
+    async def _read_directly(self, pool: ConnectionPool, statement: Executable, parameters: Values) -> Sequence[Row]:
+        bound = self.statements.bind(statement, parameters)
+        connection = await pool.take("force_custom_plan" if is_planned_by_values(statement) else "auto")
+        try:
+            records = await connection.fetch(bound.sql, *bound.values)
+        except BaseException as failure:
+            pool.release(connection, answered=isinstance(failure, ANSWERS))
+            if isinstance(failure, DRIVER_ERRORS):
+                raise_translated(failure, connection)
+            raise
+        pool.release(connection)
+        return bound.form.rows(records)
 
-async def _read_once(pool: ConnectionPool, bound: BoundStatement, plan_mode: PlanMode) -> Sequence[Row]:
-    """Raises ConnectionLost, which is Unavailable, if the connection was closed, and Unavailable for other reasons."""
-    connection = await pool.take(plan_mode)
-    try:
-        records = await connection.fetch(bound.sql, *bound.values)
-    except DRIVER_ERRORS as failure:
-        pool.release_after(connection, failure)
-        raise_translated(failure, connection)
-    except BaseException:
-        pool.discard(connection)
-        raise
-    pool.release(connection)
-    return bound.form.rows(records)
+    async def _read_in_transaction(
+        self, pool: ConnectionPool, statement: Executable, parameters: Values
+    ) -> Sequence[Row]:
+        connection = await pool.take()
+        tx = PostgresTransaction(connection, self.statements)
+        try:
+            rows = await tx.fetch_all(statement, parameters)
+            await tx.commit()
+        finally:
+            pool.release(connection, answered=tx.is_answered)
+        return rows
 
 
 class _TransactionBlock:
@@ -167,10 +180,7 @@ class _TransactionBlock:
             failure = failed
             raise
         finally:
-            if tx.is_answered:  # one that is still in its transaction, because the request was cancelled, is closed
-                database.pool.release(self._connection)
-            else:
-                database.pool.discard(self._connection)
+            database.pool.release(self._connection, answered=tx.is_answered)
             database.write_slots.leave(self._rows)
             self._end(failure)
 

@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
-    """Run `work` while no other process migrates, and return its result.
+def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings | None) -> Result:
+    """Run `work` while no other process migrates, and return its result; without `timings` it only reads.
+
+    A migration needs one session of the server from its beginning to its end. Reading also works through a pooler in
+    transaction mode, because it is one transaction.
 
     Raises Unavailable for the driver's own errors.
     """
@@ -40,26 +43,35 @@ def run_locked(url: str, work: Callable[[sa.Connection], Result], timings: Migra
         raise unusable_database_error(failure, url) from failure
 
 
-async def _run_under_lock(url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings) -> Result:
-    # The driver parses the URL: it takes several hosts, SQLAlchemy does not.
-    connect = partial(asyncpg.connect, url, timeout=CONNECT_TIMEOUT)
+async def _run_under_lock(
+    url: str, work: Callable[[sa.Connection], Result], timings: MigrationTimings | None
+) -> Result:
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, hide_parameters=True
+        "postgresql+asyncpg://",
+        # The driver parses the URL: it takes several hosts, SQLAlchemy does not. Statements have no name, as a pooler
+        # needs it.
+        async_creator=partial(asyncpg.connect, url, timeout=CONNECT_TIMEOUT, statement_cache_size=0),
+        connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
+        poolclass=NullPool,
+        hide_parameters=True,
     )
     async with engine.connect() as connection:
-        await _acquire_migration_lock(connection)
+        if timings is None:
+            await _acquire_migration_lock(connection, sa.func.pg_try_advisory_xact_lock)
+            return await connection.run_sync(work)
+        await _acquire_migration_lock(connection, sa.func.pg_try_advisory_lock)
         await connection.execute(sa.text(f"SET lock_timeout = {round(timings.lock_timeout * 1000)}"))
         await connection.commit()
         return await _retry_while_in_use(connection, work, timings)
 
 
-async def _acquire_migration_lock(connection: AsyncConnection) -> None:
-    """Take the lock of migrations, held until the session ends, because a migration has many transactions.
+async def _acquire_migration_lock(connection: AsyncConnection, try_lock: Callable[[int], sa.Function[bool]]) -> None:
+    """Take the lock of migrations; a migration, which has many transactions, holds it until its session ends.
 
     A process that waits has no transaction open meanwhile. CREATE INDEX CONCURRENTLY waits for all transactions, so the
     process that migrates would wait for the waiting processes.
     """
-    while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(ADVISORY_LOCK))):
+    while not await connection.scalar(sa.select(try_lock(ADVISORY_LOCK))):
         await connection.rollback()
         await asyncio.sleep(LOCK_POLL_INTERVAL)
 

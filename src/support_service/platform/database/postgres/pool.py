@@ -62,35 +62,20 @@ class ConnectionPool:
             self._free_slot()
             raise
 
-    def release(self, connection: Connection) -> None:
-        """Return a connection on which no statement runs."""
-        if connection.is_closed() or connection.is_in_transaction() or self._closed:
-            self.discard(connection)
-            return
-        self._idle[connection.plan_mode].append(connection)
-        self._free_slot()
-
-    def release_after(self, connection: Connection, failure: BaseException) -> None:
-        """Return a connection after a statement that failed."""
-        if isinstance(failure, (asyncpg.PostgresError, asyncpg.InterfaceError)):
-            self.release(connection)
-        else:
-            self.discard(connection)
-
-    def discard(self, connection: Connection) -> None:
-        """Close a connection that was lost, or on which a statement may still run.
-
-        Its slot is free when it is closed, so that the server never has more connections than the pool.
-        """
+    def release(self, connection: Connection, *, answered: bool = True) -> None:
+        """Return a connection. It is closed if a statement may still run on it, because its answer was not awaited."""
         if connection.is_closed():
             for connections in self._idle.values():  # they lead to the same server
                 while connections:
                     connections.pop().terminate()
             self._free_slot()
-            return
-        closing = asyncio.create_task(self._close(connection))
-        self._closings.add(closing)
-        closing.add_done_callback(self._closings.discard)
+        elif not answered or connection.is_in_transaction() or self._closed:
+            closing = asyncio.create_task(self._close(connection))
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
+        else:
+            self._idle[connection.plan_mode].append(connection)
+            self._free_slot()
 
     async def close(self) -> None:
         """Close idle connections gracefully for at most `close_timeout`, then terminate all."""
@@ -143,6 +128,7 @@ class ConnectionPool:
         return True
 
     async def _close(self, connection: Connection) -> None:
+        """Close a connection, and only then free its slot: the server never has more connections than the pool."""
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await connection.close(timeout=self._close_timeout)
         self._free_slot()

@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.platform.database import Parameters, Row
 from support_service.platform.database.failures import StatementError
-from support_service.platform.database.postgres.connection import DRIVER_ERRORS, Connection, raise_translated
+from support_service.platform.database.postgres.connection import ANSWERS, DRIVER_ERRORS, Connection, raise_translated
 from support_service.platform.database.statements import CompiledStatement, StatementCache
 
 PLACEHOLDER = re.compile(r"\$([0-9]+)")
@@ -103,7 +102,7 @@ class PostgresTransaction:
         if self._waiting:
             await self._insert_pending()
         if not self._begun:
-            await self._ask(self._connection.execute, "BEGIN")
+            await self._ask(self._connection.execute, self._connection.begin)
             self._begun = True
         return await self._ask(send, sql, *arguments)
 
@@ -112,7 +111,7 @@ class PostgresTransaction:
         try:
             answer = await send(sql, *arguments)
         except DRIVER_ERRORS as failure:
-            self.is_answered = isinstance(failure, asyncpg.PostgresError | asyncpg.InterfaceError)
+            self.is_answered = isinstance(failure, ANSWERS)
             raise_translated(failure, self._connection)
         self.is_answered = True
         return answer
