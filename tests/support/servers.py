@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psutil
@@ -186,6 +187,11 @@ class PostgresServer:
                 **self._user,
             )
         wait_until_ready(self._is_ready, self._process, log)
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Make this server, which is stopped and has a copy of the data of `primary`, a standby of it."""
+        (self._folder / "data" / "standby.signal").touch()
+        self._settings |= {"primary_conninfo": f"host=127.0.0.1 port={urlsplit(primary.url()).port} user=tests"}
 
     def stop(self) -> None:
         """Stop the server without waiting for clients; committed data survives."""

@@ -55,9 +55,13 @@ def postgres_cluster(servers: None, built_once: BuiltOnce) -> Path:
 
 
 @contextmanager
-def running_postgres(folder: Path, copied_from: Path | None = None) -> Iterator[PostgresServer]:
-    """A PostgreSQL that runs inside the block; its data stays in the folder."""
+def running_postgres(
+    folder: Path, copied_from: Path | None = None, primary: PostgresServer | None = None
+) -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs inside the block; its data stays in the folder. With a primary it is a standby."""
     server = PostgresServer(folder, copied_from)
+    if primary is not None:
+        server.follow(primary)
     try:
         server.start()
         yield server
@@ -66,12 +70,12 @@ def running_postgres(folder: Path, copied_from: Path | None = None) -> Iterator[
 
 
 @contextmanager
-def copied_postgres(cluster: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL that runs inside the block on a copy of the data of a stopped one."""
+def copied_postgres(cluster: Path, primary: PostgresServer | None = None) -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs inside the block on a copy of the data of a stopped one, as a standby of `primary`."""
     # The user `postgres` may not enter pytest's own directory.
     folder = Path(tempfile.mkdtemp(prefix="support-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     try:
-        with running_postgres(folder, cluster) as server:
+        with running_postgres(folder, cluster, primary) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -468,6 +468,7 @@ def test_new_names_of_earlier_variables_exist():
     [
         ("sqlite+aiosqlite:///./var/support.db", "sqlite:///./var/support.db"),
         ("postgresql+asyncpg://u:p@db/support", "postgresql://u:p@db/support"),
+        *[(f"postgresql://u:p@{hosts}/support",) * 2 for hosts in ("db-1:1,db-2:2", "[::1]:1,[::2]")],
     ],
 )
 def test_driver_in_a_database_url_is_ignored(given, used):
@@ -493,6 +494,7 @@ SECRETS = [
     ("SUPPORT_DATABASE_URL", "postgresql://user:se/cret@host/db"),
     ("SUPPORT_DATABASE_URL", "postgresql://user:se?cret@host/db"),
     ("SUPPORT_DATABASE_URL", "postgresql://user:se@cret@host:x/db"),
+    ("SUPPORT_DATABASE_URL", "postgresql://user:secret@db-1:1,db-2:x/db"),
     ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=cret"),
     ("SUPPORT_DATABASE_URL", "postgres://host/db?user=u&password=se@cret"),
     ("SUPPORT_DATABASE_URL", "postgresql://host/db?foo=cret"),

@@ -6,8 +6,7 @@
 import sqlite3
 from collections.abc import Mapping
 
-import sqlalchemy as sa
-
+from support_service.core.database_url import hosts_of
 from support_service.core.errors import Unavailable
 from support_service.core.http import format_host
 from support_service.core.os_errors import describe_os_error
@@ -117,9 +116,7 @@ def unusable_database_error(cause: BaseException | str, url: str | None = None) 
 
 
 def _location_without_credentials(url: str) -> str:
-    """Return the host and port of a PostgreSQL database, or the path of a SQLite file."""
+    """Return the hosts and ports of a PostgreSQL database, or the path of a SQLite file."""
     if url.startswith("sqlite:"):
         return url.removeprefix("sqlite:///")
-    parsed = sa.make_url(url)
-    host = parsed.host or str(parsed.query.get("host", "localhost"))
-    return f"{format_host(host)}:{parsed.port}" if parsed.port else host
+    return ", ".join(f"{format_host(host)}:{port}" if port else host for host, port in hosts_of(url))

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from support_service.core import units
+from support_service.core.database_url import host_texts
 from support_service.core.errors import UserError
 from support_service.core.http import check_port, parse_base_url, parse_http_url
 
@@ -62,7 +63,8 @@ def _check_database_url(value: str) -> str:
     if ":memory:" in value or value == "sqlite:///":
         raise ValueError("the path of a file, because a database in memory is lost with its connection")
     if value.startswith("postgresql:"):
-        check_port(value)
+        for host in host_texts(value):
+            check_port(f"postgresql://{host}")
         unknown = {name for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True)} - POSTGRES_OPTIONS
         if unknown:
             raise ValueError(f"a URL whose query has only these options: {', '.join(sorted(POSTGRES_OPTIONS))}")

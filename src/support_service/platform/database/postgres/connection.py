@@ -1,13 +1,15 @@
 """Connections to PostgreSQL: how they are opened, and what their errors mean."""
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import asyncpg
 
+from support_service.core.database_url import Host, hosts_of
 from support_service.core.errors import Unavailable
 from support_service.platform.database import PostgresTimings
 from support_service.platform.database.failures import (
+    DATABASE_READ_ONLY,
     DATABASE_UNAVAILABLE,
     MESSAGE_BY_CODE,
     StatementError,
@@ -32,11 +34,45 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
     plan_mode: PlanMode = "auto"
     begin = "BEGIN"
+    host: Host | None = None  # the host that was connected to, if the URL names several
 
     async def set_plan_mode(self, plan_mode: PlanMode) -> None:
         """Change how the session plans prepared statements. Raises the driver's errors."""
         await self.execute(f"SET plan_cache_mode = {plan_mode}")
         self.plan_mode = plan_mode
+
+
+class Hosts:
+    """The hosts that a URL names. The one that was connected to last is tried first.
+
+    The driver would take them in the order of the URL, and spend all of the time on a host that does not answer.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout  # in seconds, for each
+        self._hosts = hosts_of(url)
+
+    async def connect(self, **options: Any) -> Connection:
+        """Open a connection to a host that answers, and is what the URL asks for. Raises the driver's errors."""
+        connection: Connection
+        options |= {"connection_class": Connection, "timeout": self._timeout}
+        if len(self._hosts) == 1:
+            connection = await asyncpg.connect(self._url, **options)
+            return connection
+        failure: Exception | None = None
+        for host, port in list(self._hosts):
+            try:
+                connection = await asyncpg.connect(self._url, host=host, port=port, **options)
+            except DRIVER_ERRORS as failed:
+                failure = failed
+                continue
+            connection.host = host, port
+            self._hosts.remove(connection.host)
+            self._hosts.insert(0, connection.host)
+            return connection
+        assert failure is not None  # noqa: S101 - there are several hosts
+        raise failure
 
 
 def connector(
@@ -62,13 +98,11 @@ def connector(
         "idle_in_transaction_session_timeout": str(statement_timeout),
     }
     begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+    hosts = Hosts(url, timings.connect_timeout)
 
     async def connect(plan_mode: PlanMode) -> Connection:
         try:
-            connection: Connection = await asyncpg.connect(
-                url,
-                connection_class=Connection,
-                timeout=timings.connect_timeout,
+            connection = await hosts.connect(
                 command_timeout=timings.statement_timeout + CLIENT_TIMEOUT_MARGIN,
                 statement_cache_size=MAX_PREPARED_STATEMENTS if prepared_statements else 0,
                 max_cached_statement_lifetime=0,
@@ -94,6 +128,8 @@ def raise_translated(failure: Exception, connection: Connection) -> NoReturn:
     any other.
     """
     code = code_of_sqlstate(getattr(failure, "sqlstate", None))
+    if code == DATABASE_READ_ONLY and connection.host:
+        connection.terminate()  # another host may have become the primary
     if connection.is_closed():
         code = code or DATABASE_UNAVAILABLE
         raise ConnectionLost(code, MESSAGE_BY_CODE[code]) from failure

@@ -77,6 +77,8 @@ class PostgresDatabase:
     async def ping(self) -> None:
         rows = await self._read(self._pings, _IS_READ_ONLY, None)
         if rows[0].read_only == "on":
+            self.pool.leave_host()
+            self._pings.leave_host()
             raise database_error(DATABASE_READ_ONLY)
 
     async def fetch_one(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from support_service.platform.database import MigrationTimings
 from support_service.platform.database.failures import invalid_url_error, unusable_database_error
+from support_service.platform.database.postgres.connection import Hosts
 
 ADVISORY_LOCK = 7_351_902_114  # an arbitrary constant: replicas that start together migrate one after another
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -48,9 +49,8 @@ async def _run_under_lock(
 ) -> Result:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        # The driver parses the URL: it takes several hosts, SQLAlchemy does not. Statements have no name, as a pooler
-        # needs it.
-        async_creator=partial(asyncpg.connect, url, timeout=CONNECT_TIMEOUT, statement_cache_size=0),
+        # SQLAlchemy takes no URL with several hosts. Statements have no name, as a pooler needs it.
+        async_creator=partial(Hosts(url, CONNECT_TIMEOUT).connect, statement_cache_size=0),
         connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
         poolclass=NullPool,
         hide_parameters=True,

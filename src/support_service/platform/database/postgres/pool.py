@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 import asyncpg
 
+from support_service.core.database_url import Host
 from support_service.core.errors import Unavailable
 from support_service.platform.database.failures import DATABASE_POOL_EXHAUSTED, database_error
 from support_service.platform.database.postgres.connection import Connection, PlanMode
@@ -34,6 +35,7 @@ class ConnectionPool:
         self._connections: WeakSet[Connection] = WeakSet()
         self._closings: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._host: Host | None = None  # of all connections that may be used again, if the URL names several
         self.size = size
         self.used = 0
 
@@ -65,17 +67,21 @@ class ConnectionPool:
     def release(self, connection: Connection, *, answered: bool = True) -> None:
         """Return a connection. It is closed if a statement may still run on it, because its answer was not awaited."""
         if connection.is_closed():
-            for connections in self._idle.values():  # they lead to the same server
-                while connections:
-                    connections.pop().terminate()
+            self._close_idle()  # they lead to the same server
             self._free_slot()
-        elif not answered or connection.is_in_transaction() or self._closed:
+        elif not answered or connection.is_in_transaction() or connection.host != self._host or self._closed:
             closing = asyncio.create_task(self._close(connection))
             self._closings.add(closing)
             closing.add_done_callback(self._closings.discard)
         else:
             self._idle[connection.plan_mode].append(connection)
             self._free_slot()
+
+    def leave_host(self) -> None:
+        """Use another host, if the URL names several; the next connection chooses it."""
+        if self._host is not None:
+            self._host = None
+            self._close_idle()
 
     async def close(self) -> None:
         """Close idle connections gracefully for at most `close_timeout`, then terminate all."""
@@ -114,6 +120,9 @@ class ConnectionPool:
     async def _open(self, plan_mode: PlanMode) -> Connection:
         connection = await self._connect(plan_mode)
         self._connections.add(connection)
+        if connection.host != self._host:  # reads from the former primary might lack what was written since
+            self._host = connection.host
+            self._close_idle()
         return connection
 
     async def _convert(self, connection: Connection, plan_mode: PlanMode) -> bool:
@@ -126,6 +135,11 @@ class ConnectionPool:
                 raise
             return False
         return True
+
+    def _close_idle(self) -> None:
+        for connections in self._idle.values():
+            while connections:
+                connections.pop().terminate()
 
     async def _close(self, connection: Connection) -> None:
         """Close a connection, and only then free its slot: the server never has more connections than the pool."""

@@ -1,0 +1,125 @@
+"""A URL with several hosts: the service uses the one that accepts changes, and follows a failover."""
+
+import asyncio
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+
+from support_service.core.errors import Unavailable
+from support_service.platform.database import DatabaseTimings, PostgresTimings
+from support_service.platform.database.migrate import read_schema_status, upgrade
+from support_service.platform.database.opening import create_database
+from tests.support.calls import eventually, open_case, read_case
+from tests.support.servers import free_port
+from tests.support.sessions import MIGRATED, copied_postgres
+from tests.support.timings import PATIENT_DATABASE
+
+IS_STANDBY = sa.text("SELECT pg_is_in_recovery() AS standby, inet_server_port() AS port")
+
+
+@pytest.fixture
+def primary(postgres_cluster):
+    """A server that accepts changes."""
+    with copied_postgres(postgres_cluster) as server:
+        yield server
+
+
+@pytest.fixture
+def standby(postgres_cluster, primary):
+    """A server that follows the primary."""
+    with copied_postgres(postgres_cluster, primary) as server:
+        yield server
+
+
+def url_of(*servers, options="?target_session_attrs=read-write"):
+    """Return a URL with the hosts of several servers."""
+    hosts = ",".join(urlsplit(each if isinstance(each, str) else each.url()).netloc.split("@")[-1] for each in servers)
+    return f"postgresql://tests@{hosts}/{MIGRATED}{options}"
+
+
+@pytest.fixture
+async def opened():
+    """Opens a database, and closes it after the test."""
+    databases = []
+
+    async def opened(url, timings=PATIENT_DATABASE):
+        database = create_database(url, timings=timings)
+        databases.append(database)
+        await database.open()
+        return database
+
+    yield opened
+    for database in databases:
+        await database.close()
+
+
+async def test_writes_go_on_after_a_failover(make_client, primary, standby):
+    """Nothing that was acknowledged is lost, and no restart is needed."""
+    client = await make_client(SUPPORT_DATABASE_URL=url_of(primary, standby))
+    case = await open_case(client)
+    await eventually(lambda: standby.run("SELECT count(*) FROM tickets", MIGRATED) == "1")
+    primary.stop()
+    standby.run("SELECT pg_promote()")
+
+    async def reopened():
+        async with client.post("/support/cases", json={"subject": "A", "channel": "email"}) as response:
+            return response.status == 201 and await response.json()
+
+    later = await eventually(reopened)
+    assert await read_case(client, later)
+    assert (await read_case(client, case))["id"] == case["id"]
+    async with client.get("/readyz") as response:
+        assert response.status == 200
+
+
+async def test_host_that_accepts_changes_is_found_in_any_order(opened, primary, standby):
+    """Also by migrations."""
+    url = url_of(standby, primary)
+    database = await opened(url)
+    row = await database.fetch_one(IS_STANDBY)
+    assert (row.standby, row.port) == (False, urlsplit(primary.url()).port)
+    await database.ping()
+    assert await asyncio.to_thread(upgrade, url) == await asyncio.to_thread(read_schema_status, url) == "newest"
+
+
+async def test_former_primary_is_left(opened, primary, standby):
+    """Also by the reads, which would miss what is written to the new primary.
+
+    Its connections stay open: it does not end, but accepts no changes any more.
+    """
+    database = await opened(url_of(primary, standby))
+    assert not (await database.fetch_one(IS_STANDBY)).standby
+    standby.run("SELECT pg_promote()")
+    primary.run(f"ALTER DATABASE {MIGRATED} SET default_transaction_read_only = on")
+    primary.run("ALTER SYSTEM SET default_transaction_read_only = on")
+    primary.run("SELECT pg_reload_conf()")
+
+    async def is_refused():
+        try:
+            await database.ping()
+        except Unavailable as refusal:
+            return refusal.code == "database_read_only"
+
+    await eventually(is_refused)
+    assert (await database.fetch_one(IS_STANDBY)).port == urlsplit(standby.url()).port
+    await database.ping()
+
+
+async def test_host_that_does_not_answer_costs_its_time_only(opened, primary):
+    """The others have as much."""
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        timings = DatabaseTimings(postgres=PostgresTimings(connect_timeout=0.3))
+        database = await opened(url_of(f"//127.0.0.1:{silent.getsockname()[1]}", primary), timings)
+        assert not (await database.fetch_one(IS_STANDBY)).standby
+
+
+def test_error_names_all_hosts_without_credentials(postgres_cluster):
+    """Of a database that no host serves."""
+    first, second = free_port(), free_port()
+    url = f"postgresql://u:secret@127.0.0.1:{first},127.0.0.1:{second}/support"
+    with pytest.raises(Unavailable) as refusal:
+        read_schema_status(url)
+    assert f"127.0.0.1:{first}, 127.0.0.1:{second} (SUPPORT_DATABASE_URL)" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
