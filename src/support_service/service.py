@@ -43,7 +43,7 @@ from support_service.platform.access.opening import open_authenticator
 from support_service.platform.access.sessions import BrowserSessions
 from support_service.platform.access.timings import AccessTimings
 from support_service.platform.audit.log import Sealer, SealerTimings
-from support_service.platform.background import run_every, run_in_background
+from support_service.platform.background import Pause, run_every, run_in_background
 from support_service.platform.certificates import CertificateTimings, watch_certificates
 from support_service.platform.database import Database, DatabaseTimings
 from support_service.platform.database.opening import open_monitored_database, read_secret
@@ -147,7 +147,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
 
-        async def start_every(seconds: float, work: Callable[[], Awaitable[None]], what: str) -> None:
+        async def start_every(seconds: float | Pause, work: Callable[[], Awaitable[None]], what: str) -> None:
             await opened(run_in_background(run_every(seconds, work, what)))
 
         await opened(telemetry.running())  # closes last: what other parts record while they close is exported, too
@@ -163,7 +163,8 @@ async def open_service(
         await start_every(CLEANUP_INTERVAL, idempotency.delete_expired, "Deleting old idempotency keys")
         sealer = Sealer(database, instruments, timings.audit)
         await sealer.refresh_gauges()
-        await start_every(timings.audit.seal_interval, sealer.run, "Sealing the audit log")
+        pause = Pause(timings.audit.seal_interval, timings.audit.poll_interval, database.changed.subscribe())
+        await start_every(pause, sealer.run, "Sealing the audit log")
 
         clocks = await opened(open_clocks(database, instruments, timings.sla))
         masker = Masker(settings.server.masking_key, settings.cases.known_channels)

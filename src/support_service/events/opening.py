@@ -100,7 +100,13 @@ async def open_relay(
         # Each endpoint limits its own concurrent deliveries. With one limit for all, some would starve others.
         session = await stack.enter_async_context(limited_session([client_metrics(instruments)]))
         webhooks = WebhookSender(
-            database, session, instruments, settings.webhooks, relay.is_leader, timings=timings.webhooks
+            database,
+            session,
+            instruments,
+            settings.webhooks,
+            relay.is_leader,
+            created=relay.deliveries_created,
+            timings=timings.webhooks,
         )
         await asyncio.gather(relay.refresh_backlog(), webhooks.refresh())
         async with run_in_background(

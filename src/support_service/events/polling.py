@@ -1,18 +1,18 @@
 """Endless loops that poll, and back off after failures."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from support_service.core.clock import Backoff
 from support_service.core.errors import Unavailable
 from support_service.events.broker.base import BrokerError
+from support_service.platform.background import Pause, wait_for_next_run
 
 log = logging.getLogger(__name__)
 
 
 async def poll_with_backoff(
-    work: Callable[[], Awaitable[object]], name: str, interval: float, backoff: Backoff
+    work: Callable[[], Awaitable[object]], name: str, interval: float | Pause, backoff: Backoff
 ) -> None:
     """Await `work()` every `interval` seconds until cancelled; back off after a failure.
 
@@ -20,7 +20,7 @@ async def poll_with_backoff(
     """
     failures = 0
     while True:
-        await asyncio.sleep(backoff.delay(failures) if failures else interval)
+        await wait_for_next_run(backoff.delay(failures) if failures else interval)
         try:
             await work()
         except (BrokerError, Unavailable) as failure:

@@ -21,6 +21,7 @@ from support_service.core.part_state import OncallCard
 from support_service.events import webhook_sender
 from support_service.events.broker.base import Broker, BrokerError, FencedError
 from support_service.events.polling import poll_with_backoff
+from support_service.platform.background import Pause, Signal
 from support_service.platform.database import Database, Reader, Row, Transaction, lease_rows
 from support_service.platform.database.dialect import octets
 from support_service.platform.database.statements import compiled, limit_by_bytes, locked_in_order
@@ -65,7 +66,9 @@ PUBLISH_BATCH_BYTES = 4 << 20
 class RelayTimings:
     """Intervals in seconds, and sizes of batches."""
 
-    poll_interval: float = 0.1  # an event waits half of it on average, and under load batches form
+    batch_interval: float = 0.1  # between two batches at least: under load they fill
+    poll_interval: float = 1.0  # for events that no signal tells of
+    shared_poll_interval: float = 0.1  # the same, if other replicas may have written them
     publish_batch: int = 200  # events per publication
     lease_duration: float = 6.0  # if the leader dies, publishing stops for about this long
     # Tolerated clock skew. A lease that expires later than this allows was taken by a replica with a wrong clock, which
@@ -102,6 +105,7 @@ class OutboxRelay:
         self._fence = self._newer_fence = 0  # our fencing token, and the newer token that made the broker reject it
         self._lease_ends_at = self._renew_at = 0.0  # monotonic clock
         self._lease_lock, self._fan_out_lock = asyncio.Lock(), asyncio.Lock()
+        self.deliveries_created = Signal()
         self._backlog = LastReading[tuple[int, str | None]]()
         instruments.observe(EVENTS_OUTBOX_PENDING, self._backlog.observations(lambda read: [(read[0], {})]))
         instruments.observe(
@@ -115,11 +119,11 @@ class OutboxRelay:
     async def run(self) -> None:
         """Relay until cancelled. Webhook deliveries are created in a separate task, independent of the broker."""
         async with asyncio.TaskGroup() as group:
-            interval, backoff = self._timings.poll_interval, self._timings.backoff
-            group.create_task(poll_with_backoff(self._publish_pending, "Publishing events", interval, backoff))
+            backoff = self._timings.backoff
+            group.create_task(poll_with_backoff(self._publish_pending, "Publishing events", self._pause(), backoff))
             if self._endpoints:
                 group.create_task(
-                    poll_with_backoff(self._fan_out_pending, "Creating webhook deliveries", interval, backoff)
+                    poll_with_backoff(self._fan_out_pending, "Creating webhook deliveries", self._pause(), backoff)
                 )
 
     async def close(self) -> None:
@@ -149,6 +153,11 @@ class OutboxRelay:
         return OncallCard(
             self._backlog.read_at, {"events": events, "oldest_age_seconds": age, "leader": self.is_leader()}
         )
+
+    def _pause(self) -> Pause:
+        timings, database = self._timings, self._database
+        longest = timings.shared_poll_interval if database.is_shared else timings.poll_interval
+        return Pause(timings.batch_interval, longest, database.changed.subscribe())
 
     async def _publish_pending(self) -> None:
         """Publish batches until one is not full."""
@@ -222,6 +231,7 @@ class OutboxRelay:
                 seqs = [event.seq for event in events]
                 async with self._database.transaction() as tx:
                     await webhook_sender.fan_out(tx, seqs, subscriptions, utc_now())
+                self.deliveries_created.send()
             return len(events)
 
     def _count_published(self, events: Sequence[Row], outcome: str) -> None:

@@ -23,6 +23,7 @@ from support_service.core.clock import Backoff, utc_now
 from support_service.core.part_state import OncallCard
 from support_service.events.envelope import STRUCTURED_MEDIA_TYPE
 from support_service.events.polling import poll_with_backoff
+from support_service.platform.background import Pause, Signal
 from support_service.platform.database import Database, Reader, Row, Transaction
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.statements import delete_in_batches, locked_in_order
@@ -61,13 +62,18 @@ PURGE_BATCH = 500  # finished deliveries deleted per transaction
 class WebhookTimings:
     """Intervals in seconds."""
 
-    poll_interval: float = 0.5  # for due deliveries
+    batch_interval: float = 0.1  # between two batches to an endpoint at least
+    poll_interval: float = 1.0  # for deliveries that are repeated, and those that another replica has created
+    removed_poll_interval: float = 5.0  # for deliveries to endpoints that are not configured any more
     first_retry_delay: float = 5.0  # each delay is three times the last
     backoff: Backoff = Backoff(0.5, 5.0)  # while the database is unavailable
 
 
 class WebhookSender:
-    """Makes due deliveries while `is_leader` returns True, i.e. while this process holds the relay's lease."""
+    """Makes due deliveries while `is_leader` returns True, i.e. while this process holds the relay's lease.
+
+    `created` is sent when deliveries were created in this process.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class WebhookSender:
         endpoints: Iterable[WebhookSetting],
         is_leader: Callable[[], bool],
         *,
+        created: Signal,
         timings: WebhookTimings = WebhookTimings(),
     ) -> None:
         self._database = database
@@ -84,6 +91,7 @@ class WebhookSender:
         self._instruments = instruments
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._is_leader = is_leader
+        self._created = created
         self._timings = timings
         for name, outcome in product(self._endpoints, WEBHOOK_ATTEMPTS.labels["outcome"] or ()):
             instruments.start_series(WEBHOOK_ATTEMPTS, {"endpoint": name, "outcome": outcome})
@@ -96,11 +104,14 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Deliver until cancelled, with one task per endpoint, so that a slow endpoint does not delay the others."""
-        interval, backoff = self._timings.poll_interval, self._timings.backoff
+        timings = self._timings
+        pauses: dict[str | None, Pause | float] = {None: timings.removed_poll_interval}
+        for name in self._endpoints:
+            pauses[name] = Pause(timings.batch_interval, timings.poll_interval, self._created.subscribe())
         async with asyncio.TaskGroup() as group:
-            for name in (*self._endpoints, None):
-                deliver = partial(self._deliver_due, name)
-                group.create_task(poll_with_backoff(deliver, "Delivering webhooks", interval, backoff))
+            for endpoint, pause in pauses.items():
+                deliver = partial(self._deliver_due, endpoint)
+                group.create_task(poll_with_backoff(deliver, "Delivering webhooks", pause, timings.backoff))
 
     async def _deliver_due(self, name: str | None) -> None:
         """Make due deliveries to an endpoint in batches, until one is not full."""

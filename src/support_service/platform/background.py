@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 CANCEL_RETRY_INTERVAL = 0.25  # seconds
@@ -44,8 +45,48 @@ async def cancel_all(tasks: Collection[asyncio.Future[Any]], cancel_timeout: flo
         left = deadline - asyncio.get_running_loop().time()
 
 
+class Signal:
+    """Tells jobs of this process that work for them may have arrived."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[asyncio.Event] = []
+
+    def subscribe(self) -> asyncio.Event:
+        """Return an event that each `send` sets. It is set: there may be work from before."""
+        event = asyncio.Event()
+        event.set()
+        self._subscribers.append(event)
+        return event
+
+    def send(self) -> None:
+        """Set the events of all subscribers."""
+        for event in self._subscribers:
+            event.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The pause between two runs of a job, in seconds: `longest`, or until work arrives, but `shortest` at least.
+
+    Such a job runs as soon as work arrives. Under load it takes what has arrived since its last run. It also finds work
+    that no signal tells of, such as that of another process.
+    """
+
+    shortest: float
+    longest: float
+    work_arrived: asyncio.Event
+
+    async def wait(self) -> None:
+        """Wait until the next run."""
+        await asyncio.sleep(self.shortest)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.longest - self.shortest):
+                await self.work_arrived.wait()
+        self.work_arrived.clear()  # before the run: what arrives during it leads to another one
+
+
 async def run_every(
-    seconds: float, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
+    seconds: float | Pause, work: Callable[[], Awaitable[None]], what: str, *, first: float | None = None
 ) -> None:
     """Await `work()` every `seconds` seconds, indefinitely. An exception is logged and skips only that run.
 
@@ -53,9 +94,18 @@ async def run_every(
     """
     pause = seconds if first is None else first
     while True:
-        await asyncio.sleep(pause)
+        await wait_for_next_run(pause)
         pause = seconds
         try:
             await work()
         except Exception:
-            log.exception("%s failed; the next attempt is in %g s", what, seconds, extra={"job": what})
+            longest = pause.longest if isinstance(pause, Pause) else pause
+            log.exception("%s failed; the next attempt is in %g s", what, longest, extra={"job": what})
+
+
+async def wait_for_next_run(pause: float | Pause) -> None:
+    """Wait for a number of seconds, or until the end of a pause."""
+    if isinstance(pause, Pause):
+        await pause.wait()
+    else:
+        await asyncio.sleep(pause)

@@ -68,10 +68,11 @@ class UnitOfWork:
 async def unit_of_work(database: Database, origin: WriteOrigin, *rows: ContendedRow) -> AsyncIterator[UnitOfWork]:
     """Run one transaction that changes the contended `rows`; before its commit the claim is marked as applied.
 
-    Functions that wait for the commit are called after it.
+    Functions that wait for the commit are called after it, and jobs of this process are told of it.
     """
     async with database.transaction(*rows) as tx:
         work = UnitOfWork(tx, origin)
         yield work
         await work.mark_claim_applied()
     work.run_after_commit()
+    database.changed.send()

@@ -13,7 +13,9 @@ from standardwebhooks import Webhook
 from support_service.events import erasure, webhook_sender
 from support_service.events.delivery_replay import replay_deliveries
 from support_service.events.relay import RelayTimings, delete_published
-from support_service.events.webhook_sender import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH
+from support_service.events.webhook_sender import MAX_CONCURRENT_DELIVERIES, PURGE_BATCH, WebhookTimings
+from support_service.platform.audit.entry_rows import read_head_and_oldest_unsealed
+from support_service.platform.audit.log import SealerTimings
 from support_service.platform.database.tables import outbox, webhook_deliveries
 from tests.conftest import both_databases
 from tests.support.calls import add_message, eventually, open_case
@@ -80,6 +82,32 @@ async def test_each_endpoint_gets_its_event_types_signed(client, endpoint, metri
     address = {"server_address": endpoint.server.host, "server_port": str(endpoint.server.port)}
     labels = {"http_request_method": "POST", "http_response_status_code": "204", **address}
     assert metrics.value("http_client_request_duration_seconds_count", **labels) == 3
+
+
+@both_databases
+async def test_change_is_delivered_and_sealed_without_waiting_for_a_poll(make_client, endpoint):
+    """A change wakes the jobs of its process: the relay, the sender of webhooks, and the sealer of the audit log."""
+    client = await make_client(
+        timings=patient_timings(
+            audit=SealerTimings(seal_interval=0.0, poll_interval=3600.0),
+            events=patient_events(
+                relay=RelayTimings(poll_interval=3600.0, shared_poll_interval=3600.0),
+                webhooks=WebhookTimings(poll_interval=3600.0),
+            ),
+        )
+    )
+    case = await open_case(client)
+    assert {event["subject"] for event in await endpoint.got(2)} == {case["id"]}
+    await wait_for_states(client, ["delivered"] * 2)
+    await add_message(client, case)
+    await endpoint.got(3)
+    database = service_of(client).database
+
+    async def everything_sealed():
+        head, oldest_unsealed = await read_head_and_oldest_unsealed(database)
+        return (head.position, oldest_unsealed) == (2, None)
+
+    await eventually(everything_sealed)
 
 
 @both_databases

@@ -76,10 +76,15 @@ server.build_app = partial(
             gauges=GaugeTimings(refresh_interval=shorter(DEFAULTS.sla.gauges.refresh_interval)),
         ),
         api=ApiTimings(dependency_interval=shorter(DEFAULTS.api.dependency_interval)),
-        audit=SealerTimings(seal_interval=shorter(DEFAULTS.audit.seal_interval)),
+        audit=SealerTimings(
+            seal_interval=shorter(DEFAULTS.audit.seal_interval), poll_interval=shorter(DEFAULTS.audit.poll_interval)
+        ),
         events=EventTimings(
             backlog_refresh_interval=shorter(DEFAULTS.events.backlog_refresh_interval),
-            webhooks=WebhookTimings(first_retry_delay=shorter(DEFAULTS.events.webhooks.first_retry_delay)),
+            webhooks=WebhookTimings(
+                poll_interval=shorter(DEFAULTS.events.webhooks.poll_interval),
+                first_retry_delay=shorter(DEFAULTS.events.webhooks.first_retry_delay),
+            ),
             consumer=ConsumerTimings(backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.consumer.backoff.max_delay))),
             relay=RelayTimings(
                 backoff=Backoff(MINIMUM, shorter(DEFAULTS.events.relay.backoff.max_delay)),

@@ -57,7 +57,7 @@ def timings():
             aggregator=AggregatorTimings(single_flight=SingleFlightTimings(lease_extend_interval=3600.0)),
         ),
         attachments=AttachmentTimings(backlog_refresh_interval=3600.0),
-        events=patient_events(backlog_refresh_interval=3600.0, relay=RelayTimings(poll_interval=3600.0)),
+        events=patient_events(backlog_refresh_interval=3600.0, relay=RelayTimings(batch_interval=3600.0)),
     )
 
 

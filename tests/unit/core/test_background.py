@@ -1,10 +1,19 @@
 """Background work ends with its block, and does not block or hide a cancellation."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from support_service.platform.background import CANCEL_RETRY_INTERVAL, cancel_all, run_every, run_in_background
+from support_service.platform.background import (
+    CANCEL_RETRY_INTERVAL,
+    Pause,
+    Signal,
+    cancel_all,
+    run_every,
+    run_in_background,
+)
+from tests.support.calls import eventually
 
 
 async def test_background_work_ends_with_its_block():
@@ -95,6 +104,74 @@ async def test_run_every_can_start_with_a_different_pause(monkeypatch):
     with pytest.raises(asyncio.CancelledError):
         await run_every(3600, work, "Work", first=90)
     assert steps == [90, "work", 3600, "work", 3600]
+
+
+@pytest.fixture
+def job():
+    """A job with what it did; `turn.set()` lets its next run end."""
+    return SimpleNamespace(runs=0, turn=asyncio.Event())
+
+
+@pytest.fixture
+def work(job):
+    """The work of that job."""
+
+    async def run():
+        job.runs += 1
+        await job.turn.wait()
+        job.turn.clear()
+
+    return run
+
+
+async def let_others_run():
+    """Let every task go on until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_job_runs_once_for_all_work_that_has_arrived_meanwhile(job, work):
+    """At its start for what was left before, and then only for a signal; a signal during a run leads to another run."""
+    signal = Signal()
+    async with run_in_background(run_every(Pause(0, 3600, signal.subscribe()), work, "Work")):
+        for runs, signals in ((1, 5), (2, 1), (3, 0)):
+            await eventually(lambda runs=runs: job.runs == runs)
+            for _ in range(signals):
+                signal.send()
+            job.turn.set()
+        await let_others_run()
+        assert job.runs == 3
+        signal.send()
+        await eventually(lambda: job.runs == 4)
+
+
+async def test_job_looks_for_work_that_no_signal_tells_of(job, work):
+    """Another process may have left it."""
+    async with run_in_background(run_every(Pause(0, 0.001, Signal().subscribe()), work, "Work")):
+        for runs in (1, 2, 3):
+            await eventually(lambda runs=runs: job.runs == runs)
+            job.turn.set()
+
+
+async def test_job_pauses_while_work_keeps_arriving(monkeypatch):
+    """So that it takes more at once under load."""
+    signal, pauses, sleep = Signal(), [], asyncio.sleep
+    pause = Pause(0.1, 5.0, signal.subscribe())
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: pauses.append(seconds) or sleep(0))
+    for _ in range(3):
+        signal.send()
+        await pause.wait()
+    assert pauses == [0.1] * 3
+
+
+async def test_each_subscriber_gets_every_signal():
+    signal = Signal()
+    events = [signal.subscribe() for _ in range(2)]
+    for _ in range(2):
+        for event in events:
+            event.clear()
+        signal.send()
+        assert all(event.is_set() for event in events)
 
 
 async def test_failure_of_background_work_is_raised_at_the_end_of_its_block():

@@ -12,11 +12,12 @@ from support_service.core.errors import Unavailable
 from support_service.events.broker.memory import InMemoryBroker
 from support_service.events.relay import OutboxRelay, RelayTimings, delete_published
 from support_service.events.webhook_sender import WebhookSender, fan_out
-from support_service.platform.background import run_in_background
+from support_service.platform.background import Signal, run_in_background
 from support_service.platform.database.tables import leases, outbox, webhook_deliveries
 from support_service.platform.settings.values import WebhookSetting
 from support_service.platform.telemetry.instruments import Instruments
 from support_service.platform.telemetry.provider import Metrics, build_resource
+from tests.conftest import both_databases
 from tests.support.calls import eventually
 from tests.support.scrape import Scrape
 
@@ -41,7 +42,7 @@ async def left(database):
 @pytest.fixture
 def create_relay(database, instruments):
     """Return a relay to a broker with one endpoint, which takes two events at once and never rests."""
-    timings = RelayTimings(publish_batch=2, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
+    timings = RelayTimings(publish_batch=2, batch_interval=0.0, poll_interval=0.0, backoff=Backoff(0.0, 0.0))
 
     def create(broker):
         return OutboxRelay(
@@ -112,6 +113,23 @@ async def test_background_loop_creates_deliveries_batch_by_batch(database, creat
     assert await left(database) == [1, 2, 3, 4, 5, 6]
 
 
+@both_databases
+async def test_events_of_other_replicas_are_published_without_a_signal(database, instruments):
+    """The leader looks for them often, on a database that replicas share; on SQLite there are none."""
+    timings = RelayTimings(
+        batch_interval=0.0, **{"shared_poll_interval" if database.is_shared else "poll_interval": 0.001}
+    )
+    relay = OutboxRelay(database, InMemoryBroker(), instruments, stream=STREAM, max_stream_length=9, timings=timings)
+    async with run_in_background(relay.run()):
+        await eventually(relay.is_leader)
+        await publishable(database, 1)
+
+        async def published():
+            return await left(database) == []
+
+        await eventually(published)
+
+
 async def test_lease_is_written_again_only_when_it_is_due(database, instruments):
     """The relay looks for events ten times a second, and each write takes the database's lock."""
     timings = RelayTimings(lease_duration=3600.0)
@@ -143,7 +161,7 @@ async def test_unexpected_error_is_raised_after_the_other_deliveries(database, i
             asked.append(1)
             raise LookupError("unforeseen") if len(asked) == 1 else aiohttp.ClientConnectionError("refused")
 
-    webhooks = WebhookSender(database, FailingSession(), instruments, [HOOK], lambda: True)
+    webhooks = WebhookSender(database, FailingSession(), instruments, [HOOK], lambda: True, created=Signal())
     await publishable(database, 1, 2)
     async with database.transaction() as tx:
         await fan_out(tx, [1, 2], [("hook", [1, 2])], datetime.now(UTC))

@@ -94,3 +94,18 @@ async def test_write_without_a_claim_is_committed(database):
     """Background jobs and requests without an Idempotency-Key have no claim to mark."""
     await write(database, None)
     assert await count_writes(database) == 1
+
+
+@both_databases
+async def test_background_jobs_are_told_of_committed_writes(database, idempotency, expire_claims):
+    """A write that was rolled back leaves nothing for them."""
+    changed = database.changed.subscribe()
+    changed.clear()
+    slow = await idempotency.claim_or_read_response("key", "request")
+    await expire_claims()
+    await idempotency.claim_or_read_response("key", "request")
+    with pytest.raises(Conflict):
+        await write(database, slow)
+    assert not changed.is_set()
+    await write(database, None)
+    assert changed.is_set()

@@ -89,9 +89,10 @@ async def erase_cases(work: UnitOfWork, cases: Sequence[str], at: datetime) -> i
 
 @dataclass(frozen=True, slots=True)
 class SealerTimings:
-    """Interval and batches of the sealer."""
+    """Intervals in seconds, and batches of the sealer."""
 
-    seal_interval: float = 1.0  # seconds
+    seal_interval: float = 1.0  # between two runs at least: under load they have more entries to seal
+    poll_interval: float = 2.0  # for entries of other processes, and for the gauges
     batch_size: int = 100  # entries per transaction, which on SQLite blocks all other writers
     batch_bytes: int = entry_rows.MAX_PAGE_BYTES  # of changes in a batch, plus the last entry
 

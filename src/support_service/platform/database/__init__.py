@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import SupportError, Unavailable
+from support_service.platform.background import Signal
 from support_service.platform.database.failures import BUSY_CODES
 from support_service.platform.telemetry.stores import OTHER_ERROR, PoolState, RecordOperation
 
@@ -89,6 +90,12 @@ class Transaction(Reader, Protocol):
 
 class Database(Reader, Protocol):
     """A database. Its methods raise Unavailable if it is unreachable or stays busy."""
+
+    is_shared: bool
+    """Whether other replicas may use the database."""
+
+    changed: Signal
+    """Sent after each unit of work of this process, which may have left something to do for background jobs."""
 
     async def open(self) -> None:
         """Connect, so that an invalid URL is reported at startup."""

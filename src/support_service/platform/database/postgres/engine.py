@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
+from support_service.platform.background import Signal
 from support_service.platform.database import ContendedRow, Parameters, PostgresTimings, Row, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import DATABASE_READ_ONLY, database_error
@@ -44,6 +45,8 @@ class Dialect(PGDialect_asyncpg):
 class PostgresDatabase:
     """A bounded pool of connections, with a quarter that transactions leave to reads, and a connection for pings."""
 
+    is_shared = True
+
     def __init__(
         self,
         url: str,
@@ -53,6 +56,7 @@ class PostgresDatabase:
         measure: RecordOperation = discard_measurement,
         timings: PostgresTimings = PostgresTimings(),
     ) -> None:
+        self.changed = Signal()
         self.measure = measure
         dialect = Dialect(json_serializer=to_json, json_deserializer=pydantic_core.from_json)  # type: ignore[no-untyped-call]
         self.statements = StatementCache(dialect)

@@ -21,6 +21,7 @@ from sqlalchemy.sql.base import Executable
 
 from support_service.core.errors import Unavailable
 from support_service.core.search_words import matches_query
+from support_service.platform.background import Signal
 from support_service.platform.database import ContendedRow, Parameters, Row, SqliteTimings, measured
 from support_service.platform.database.dialect import to_json
 from support_service.platform.database.failures import (
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 class SqliteDatabase:
     """One connection for writes, one for point reads, and a few in threads for long reads."""
 
+    is_shared = False
+
     def __init__(
         self,
         url: str,
@@ -57,6 +60,7 @@ class SqliteDatabase:
         measure: RecordOperation = discard_measurement,
         timings: SqliteTimings = SqliteTimings(),
     ) -> None:
+        self.changed = Signal()
         self._measure = measure
         self._timings = timings
         self._path = Path(url.removeprefix("sqlite:///"))
