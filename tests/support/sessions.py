@@ -1,5 +1,6 @@
 """Servers that one test run shares, as fixtures that conftest.py imports."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from support_service.platform.database import migrate
 from tests.support.servers import MissingServer, PostgresServer, RedisServer, S3Server, find_binary
@@ -23,6 +26,25 @@ def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
     """Run blocking work that uses its own event loop in a thread; return its result."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work, *arguments).result()
+
+
+def inspect(url: str, look: Callable[[sa.Connection], Any]) -> Any:
+    """Return what `look` sees through a connection to a database of either kind, whatever its schema."""
+    if url.startswith("sqlite:"):
+        engine = sa.create_engine(url.replace("sqlite:", "sqlite+pysqlite:"))
+        with engine.connect() as connection:
+            seen = look(connection)
+        engine.dispose()
+        return seen
+
+    async def read() -> Any:
+        engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+        async with engine.connect() as connection:
+            seen = await connection.run_sync(look)
+        await engine.dispose()
+        return seen
+
+    return in_thread(asyncio.run, read())
 
 
 @pytest.fixture(scope="session")

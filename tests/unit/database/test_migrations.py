@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from support_service.cases.listing import case_list
 from support_service.cases.model.requests import CaseQuery
@@ -23,7 +22,7 @@ from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import metadata
 from tests.conftest import both_databases
 from tests.support.calls import GENEROUS_TIMEOUT, eventually
-from tests.support.sessions import in_thread
+from tests.support.sessions import in_thread, inspect
 
 UPGRADES = Path(__file__).parents[3] / "docs" / "operations" / "upgrades.md"
 SCRIPTS = ScriptDirectory(str(migrate.MIGRATIONS))
@@ -76,25 +75,6 @@ def change(url, statements):
 def inserting(table, **values):
     """The statement that adds a row."""
     return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(map(repr, values.values()))})"
-
-
-def inspect(url, look):
-    """What `look` sees through a connection."""
-    if url.startswith("sqlite:"):
-        engine = sa.create_engine(url.replace("sqlite:", "sqlite+pysqlite:"))
-        with engine.connect() as connection:
-            seen = look(connection)
-        engine.dispose()
-        return seen
-
-    async def read():
-        engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
-        async with engine.connect() as connection:
-            seen = await connection.run_sync(look)
-        await engine.dispose()
-        return seen
-
-    return in_thread(asyncio.run, read())
 
 
 def tables(url):

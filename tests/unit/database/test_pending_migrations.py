@@ -10,7 +10,7 @@ from support_service.platform.database import migrate
 from support_service.platform.database.dialect import UtcDateTime
 from support_service.platform.database.opening import create_database
 from support_service.platform.database.tables import tickets
-from tests.support.sessions import in_thread
+from tests.support.sessions import in_thread, inspect
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
 # Who speaks in a case, and then whose word waits and which is the first answer, by its place.
@@ -54,20 +54,21 @@ def old_table(name):
     return sa.table(name, *(sa.column(each.name, each.type) for each in new.columns if each.name not in added))
 
 
-async def fill(url):
+def fill(url):
     """Keep the conversations above."""
     cases, words = old_table("tickets"), old_table("messages")
-    database = create_database(url)
-    await database.open()
-    async with database.transaction() as tx:
+
+    def insert(connection):
         for case, (talk, *_) in TALKS.items():
             ticket = {"id": case, "subject": case, "status": "open", "priority": "low", "channel": "email"}
             ticket |= {"context": [], "tags": [], "created_at": AT, "updated_at": AT, "search_text": case}
-            await tx.execute(sa.insert(cases).values(ticket))
+            connection.execute(sa.insert(cases).values(ticket))
             for place, who in enumerate(talk):
                 word = {"id": f"{case}-{place}", "ticket_id": case, "author_type": AUTHORS[who], "message": f"{place}"}
-                await tx.execute(sa.insert(words).values(word | {"created_at": at(place)}))
-    await database.close()
+                connection.execute(sa.insert(words).values(word | {"created_at": at(place)}))
+        connection.commit()
+
+    inspect(url, insert)
 
 
 async def read(url, *columns):
@@ -82,7 +83,7 @@ async def read(url, *columns):
 
 async def test_old_conversations_fill_the_new_columns(old_url):
     """After the upgrade each case says since when its customer waits and when an agent first answered."""
-    await fill(old_url)
+    fill(old_url)
     in_thread(migrate.upgrade, old_url)
     times = (tickets.c.waiting_since, tickets.c.answered_at)
     assert isinstance(times[0].type, UtcDateTime)
@@ -95,7 +96,7 @@ async def test_old_conversations_fill_the_new_columns(old_url):
 
 async def test_down_and_up_keeps_every_case(old_url):
     """Down again every case and message is there, without the columns; up again the columns are as they were."""
-    await fill(old_url)
+    fill(old_url)
     before = await read(old_url)
     in_thread(migrate.upgrade, old_url)
     times = (tickets.c.waiting_since, tickets.c.answered_at)
