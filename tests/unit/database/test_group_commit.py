@@ -23,9 +23,19 @@ class Table:
         self.writer.execute(
             "CREATE TABLE pointers (number INTEGER REFERENCES numbers(number) DEFERRABLE INITIALLY DEFERRED)"
         )
-        self.commits = GroupCommit(self.writer, max_waiting=100, check_file=lambda: None)
+        self.commits = GroupCommit(
+            self.writer, max_waiting=100, check_file=lambda: None, before_commit=self.prepare_commit
+        )
         self.said = []
+        self.preparations = []
         self.writer.set_trace_callback(self.said.append)
+
+    def prepare_commit(self):
+        """Note the numbers that are about to be committed; one of more than 99 can't be."""
+        numbers = [number for (number,) in self.writer.execute("SELECT number FROM numbers ORDER BY number")]
+        self.preparations.append(numbers)
+        if numbers and numbers[-1] > 99:
+            raise sqlite3.IntegrityError("too large")
 
     def close(self):
         """Close both connections."""
@@ -70,6 +80,16 @@ async def test_concurrent_transactions_share_a_commit(table):
     """Ten need one commit, and each is committed when it continues."""
     assert await asyncio.gather(*map(table.add, range(10))) == [True] * 10
     assert table.said.count("COMMIT") == 1
+
+
+async def test_commit_is_prepared_once_for_all_its_transactions(table):
+    """In the same transaction: it sees what they have done, and an error undoes all of it."""
+    await asyncio.gather(*map(table.add, range(3)))
+    assert table.preparations == [[0, 1, 2]]
+    ends = await asyncio.gather(table.add(3), table.add(100), return_exceptions=True)
+    assert [type(end) for end in ends] == [sqlite3.IntegrityError] * 2
+    assert table.numbers() == [0, 1, 2]
+    assert await table.add(4)
 
 
 async def test_sequential_transactions_commit_at_once(table):

@@ -40,6 +40,12 @@ PERMANENT_CONNECTIONS = 2  # permanent connections: the writer, and the one for 
 CHECKPOINT_PAGES = 16_384  # pages of log at which SQLite checkpoints inline in a commit, if the thread falls behind
 MERGE_PAGES = 500  # pages of the search index merged in one transaction
 TRUNCATE_LOG_ATTEMPTS, TRUNCATE_LOG_PAUSE = 10, 0.2  # seconds; readers come and go
+HAS_PENDING_DOCUMENTS = "SELECT 1 FROM ticket_search_pending LIMIT 1"
+INDEX_PENDING_DOCUMENTS = """
+INSERT INTO ticket_search(rowid, words)
+SELECT id, words FROM ticket_search_pending CROSS JOIN search_documents USING (id)
+"""
+FORGET_PENDING_DOCUMENTS = "DELETE FROM ticket_search_pending"
 MERGE_SEARCH_INDEX = sa.text("INSERT INTO ticket_search(ticket_search, rank) VALUES ('merge', :pages)")
 
 OPERATIONAL_ERRORS = (sqlite3.OperationalError, sa.exc.OperationalError)
@@ -88,7 +94,9 @@ class SqliteDatabase:
             self._writer = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             self._transaction = SqliteTransaction(self._writer)
             self._writer.raw.execute("PRAGMA temp_store=MEMORY")  # a savepoint's rollback data is only a few pages
-            self._commits = GroupCommit(self._writer.raw, self._timings.max_waiting, self._file.check)
+            self._commits = GroupCommit(
+                self._writer.raw, self._timings.max_waiting, self._file.check, self._index_pending_documents
+            )
             self._reader = SqliteConnection(await self._retry_while_busy(self._engine.connect))
             await self._retry_while_busy(lambda: self._reader.fetch_one(sa.text("SELECT 1 FROM sqlite_master")))
             self._file.remember()
@@ -186,6 +194,13 @@ class SqliteDatabase:
                 await tx.execute(MERGE_SEARCH_INDEX, {"pages": pages})
                 changed = self._writer.raw.total_changes - before
             pages = MERGE_PAGES
+
+    def _index_pending_documents(self) -> None:
+        """Add the documents of all transactions of a commit to the search index, which writes them together."""
+        raw = self._writer.raw
+        if raw.execute(HAS_PENDING_DOCUMENTS).fetchone():
+            raw.execute(INDEX_PENDING_DOCUMENTS)
+            raw.execute(FORGET_PENDING_DOCUMENTS)
 
     async def truncate_write_ahead_log(self) -> bool:
         """Move the log into the file and truncate it; a reader of an older state prevents it.

@@ -16,11 +16,18 @@ from support_service.platform.database.failures import DATABASE_BUSY, WRITES_WAI
 class GroupCommit:
     """Uncommitted transactions of one connection, and the tasks that wait for their commit."""
 
-    def __init__(self, connection: sqlite3.Connection, max_waiting: int, check_file: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        max_waiting: int,
+        check_file: Callable[[], None],
+        before_commit: Callable[[], None],
+    ) -> None:
         self._turn = asyncio.Lock()
         self._transactions = 0  # transactions that have the turn or wait for it
         self._max_waiting = max_waiting
         self._check_file = check_file
+        self._before_commit = before_commit
         self._connection = connection
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -98,6 +105,7 @@ class GroupCommit:
             return
         try:
             self._check_file()
+            self._before_commit()
             self._connection.execute("COMMIT")
             self._check_file()  # a file that was deleted meanwhile has lost the commit
         except (sqlite3.Error, Unavailable) as failure:
