@@ -26,7 +26,6 @@ from benchmarks.bare_server import serve
 from benchmarks.baseline import CASES, METRICS, SOURCES, Redis, answer
 from benchmarks.recorded_requests import RecordedRequest, Statement, Unique, record
 from support_service.attachments.storage.durable_write import GroupCommitter, PendingFile
-from support_service.attachments.storage.local import UNFINISHED_FOLDER
 from support_service.core.ids import new_id
 from support_service.platform.background import run_in_background
 from support_service.platform.settings import Settings
@@ -162,7 +161,6 @@ class FloorHandler:
         self._database = database
         self._redis = redis
         self._http = http
-        self._unfinished = files / UNFINISHED_FOLDER
         self._committer = GroupCommitter(files)
         self._kept: dict[str, KeptCase] = {}
         self._wanted: dict[bytes, asyncio.Future[bytes | None]] = {}  # keys that the next MGET asks for
@@ -193,7 +191,7 @@ class FloorHandler:
         if file is not None:
             stored_as = uuid4().hex
             unique["digest"] = hashlib.sha256(file).hexdigest()
-            pending = PendingFile(self._unfinished / stored_as, file, is_begun=False, folder=None)
+            pending = PendingFile(stored_as, file, begun_in=None, folder=None)
             unique["key"] = f"{await self._committer.commit(pending)}/{stored_as}"
         await self._database.run(change, unique)
         return answer(recorded.answer(unique).encode(), 201)

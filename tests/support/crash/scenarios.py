@@ -53,7 +53,9 @@ class Serve(Scenario):
 
     arguments = ("serve",)
     steps = (
-        before("attachments/storage/durable_write.py", "os.rename("),  # all bytes are written, in no folder of files
+        before("attachments/storage/durable_write.py", "view = memoryview("),  # a small file is empty in its folder
+        before("attachments/storage/durable_write.py", "_sync_and_close(self._descriptor)"),  # its bytes may be lost
+        before("attachments/storage/durable_write.py", "os.rename("),  # a large file is written, in no folder of files
         before("attachments/uploader.py", "new.is_committing = True"),  # it is in its folder, its row not committed
         before("api/attachments.py", "attachment = present_attachment("),  # the row is committed, the client not told
         before("attachments/service.py", "await storage.delete(attachment.storage_key)"),  # the row is deleted

@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class LocalAttachmentStorage:
-    """Files below a root folder: `tmp/…` during the upload, `ab/abcd…` once they are complete and durable.
+    """Files below a root folder: `ab/abcd…`, and `tmp/…` during the upload of a file of more than one block.
 
     `reserve` is the free space in bytes that uploads must leave on the disk; 0 disables the check.
     """
@@ -81,15 +81,14 @@ class LocalAttachmentStorage:
         response_headers: ResponseHeaders | None = None,  # noqa: ARG002 - a disk can't serve files
     ) -> StoredFile:
         folder, _, name = key.partition("/") if key else (None, "", uuid4().hex)
-        unfinished = self._unfinished / name
         if not self._folders.have_folder(folder or name[:2]):
             await _in_thread(self._folders.recreate)
-        digest, size, block, blocks = hashlib.sha256(), 0, bytearray(), 0
+        digest, size, block, blocks, file = hashlib.sha256(), 0, bytearray(), 0, None
+        begun_in: str | None = None
         disk_io = True  # an OSError now comes from the disk, not from the stream
         try:
             self._check_space(size_hint)
-            async with AsyncExitStack() as stack:
-                file = None
+            try:
                 disk_io = False
                 async for chunk in chunks:
                     disk_io = True
@@ -98,21 +97,23 @@ class LocalAttachmentStorage:
                     block += chunk
                     if len(block) >= BLOCK_BYTES:
                         if file is None:
-                            file = await _create_file(unfinished)
-                            stack.push_async_callback(file.close)
-                        view = memoryview(block)
-                        while view:  # an unbuffered write may be partial
-                            view = view[await _result_despite_cancellation(file.write(view)) :]
+                            begun_in = UNFINISHED_FOLDER
+                            file = await _create_file(self._unfinished / name)
+                        await _write_block(file, block)
                         block, blocks = bytearray(), blocks + 1
                         if blocks % SPACE_CHECK_BLOCKS == 0:
                             self._check_space()
                     disk_io = False
                 disk_io = True
+            finally:
+                if file is not None:
+                    await file.close()
             # A file smaller than one block needs only this one call in a thread.
-            key = await self._finish(PendingFile(unfinished, block, blocks > 0, folder))
+            key = await self._finish(PendingFile(name, block, begun_in, folder))
         except BaseException as failure:
-            with suppress(OSError):  # already gone, or the disk is not writable; `delete_unfinished` deletes it later
-                unfinished.unlink()
+            if begun_in is not None:
+                with suppress(OSError):  # already gone, or not writable; `delete_unfinished` deletes it later
+                    (self._unfinished / name).unlink()
             if disk_io and isinstance(failure, OSError):
                 raise (
                     _out_of_space() if failure.errno in DISK_FULL_ERRNOS else _disk_unavailable(failure)
@@ -123,10 +124,10 @@ class LocalAttachmentStorage:
     async def _finish(self, file: PendingFile) -> str:
         folder = self._committer.commit(file)
         try:
-            return f"{await _result_despite_cancellation(folder)}/{file.path.name}"
+            return f"{await _result_despite_cancellation(folder)}/{file.name}"
         except asyncio.CancelledError:  # delete the file that the thread has stored
             with suppress(Unavailable, OSError):
-                await self.delete(f"{folder.result()}/{file.path.name}")
+                await self.delete(f"{folder.result()}/{file.name}")
             raise
 
     async def read(self, key: str, offset: int, length: int, *, size: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -325,6 +326,12 @@ async def _create_file(path: Path) -> AsyncFileIO:
         if opening.done() and not opening.cancelled() and not opening.exception():
             await opening.result().close()
         raise
+
+
+async def _write_block(file: AsyncFileIO, block: bytearray) -> None:
+    view = memoryview(block)
+    while view:  # an unbuffered write may be partial
+        view = view[await _result_despite_cancellation(file.write(view)) :]
 
 
 async def _result_despite_cancellation(work: Awaitable[Result]) -> Result:
