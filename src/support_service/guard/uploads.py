@@ -36,6 +36,7 @@ MAX_OTHER_BYTES = 64 * 1024  # all bytes outside the file: other parts, headers,
 
 CHECKSUM_HEADER = "X-Checksum-Sha256"
 CONTENT_DIGEST_HEADER = "Content-Digest"
+_CHECKSUM_HEADER_LOWERED, _CONTENT_DIGEST_HEADER_LOWERED = CHECKSUM_HEADER.lower(), CONTENT_DIGEST_HEADER.lower()
 # A member of a dictionary (RFC 8941).
 SHA256_MEMBER = re.compile(r"(?:^|,)\s*sha-256\s*(?:=([^,;]*)|(?=[,;]|$))", re.IGNORECASE)
 SHA256_BYTES = 32  # bytes of a SHA-256
@@ -100,10 +101,23 @@ class FileUpload:
         self._checksums.verify()
 
     async def _read(self) -> bytes:
-        """Return the bytes that have arrived.
+        """Return the bytes that have arrived; none at the end of the body.
 
         Raises RequestTimeout if they are missing, too few, or past the deadline.
         """
+        content = self._request.content
+        chunk = content.read_nowait()
+        if not chunk and not content.at_eof():
+            chunk = await self._wait_for_bytes()
+        self._received += len(chunk)
+        if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
+            raise RequestTimeout(
+                "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
+            )
+        self._checksums.add_body(chunk)
+        return chunk
+
+    async def _wait_for_bytes(self) -> bytes:
         started = self._loop.time()
         left, chunk_timeout = self._deadline_at - started, self._timings.chunk_timeout
         try:
@@ -113,13 +127,7 @@ class FileUpload:
             if left < chunk_timeout:
                 raise RequestTimeout("body_too_slow", f"The body did not arrive within {self._deadline:g} s.") from None
             raise RequestTimeout("body_too_slow", f"No data of the body arrived for {chunk_timeout:g} s.") from None
-        self._received += len(chunk)
         self._waited += self._loop.time() - started
-        if chunk and self._waited > self._timings.min_rate_grace and self._received < self._min_rate * self._waited:
-            raise RequestTimeout(
-                "body_too_slow", f"The body arrives too slowly; the minimum is {self._min_rate:g} bytes per second."
-            )
-        self._checksums.add_body(chunk)
         return chunk
 
     async def _parse(self) -> AsyncIterator[MultipartSegment | bytes | None]:
@@ -192,9 +200,10 @@ class ChecksumVerifier:
         A digest by another algorithm than SHA-256 is ignored, as the RFC allows. Raises MalformedRequest.
         """
         for name, value in headers:
-            if name.lower() == CHECKSUM_HEADER.lower() and value:
+            lowered = name.lower()
+            if lowered == _CHECKSUM_HEADER_LOWERED and value:
                 self._expected.append(ExpectedChecksum(CHECKSUM_HEADER, _decode_plain_checksum(value)))
-            elif name.lower() == CONTENT_DIGEST_HEADER.lower() and (digest := SHA256_MEMBER.search(value)):
+            elif lowered == _CONTENT_DIGEST_HEADER_LOWERED and (digest := SHA256_MEMBER.search(value)):
                 self._expected.append(
                     ExpectedChecksum(
                         CONTENT_DIGEST_HEADER,
