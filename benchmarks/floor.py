@@ -52,13 +52,17 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
-    """A connection that writes and one that reads. Transactions of one iteration of the event loop share a commit."""
+    """A connection that writes and one that reads. Transactions of one iteration of the event loop share a commit.
+
+    Statements without values belong to no request but to the commit, and run once before it.
+    """
 
     def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         reader.row_factory = sqlite3.Row
         self._writer = writer
         self._reader = reader
         self._committed: asyncio.Future[None] | None = None
+        self._before_commit = dict[str, None]()  # statements in their order
 
     async def run(self, unit: list[Statement], unique: Unique) -> Mapping[str, Any] | None:
         if not unit[0].is_control:
@@ -72,12 +76,18 @@ class SqliteDatabase:
         for statement in unit:
             if not statement.is_control:
                 for values in statement.sets(unique):
-                    self._writer.execute(statement.sql, values).fetchall()
+                    if values:
+                        self._writer.execute(statement.sql, values).fetchall()
+                    else:
+                        self._before_commit[statement.sql] = None
         await self._committed
         return None
 
     def _commit(self, committed: asyncio.Future[None]) -> None:
         self._committed = None
+        for sql in self._before_commit:
+            self._writer.execute(sql).fetchall()
+        self._before_commit.clear()
         self._writer.execute("COMMIT")
         committed.set_result(None)
 
